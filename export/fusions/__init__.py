@@ -1,0 +1,1 @@
+"""Optimum extension points that make the fused graph."""

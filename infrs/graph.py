@@ -1,0 +1,36 @@
+"""Names and shapes at the border of a bundle's graph, shared by the exporter and the runner.
+
+The *fused* graph (`Manifest.graph == "fused"`), B rows, S new tokens a row (S > 1 only with B = 1):
+
+- `input_ids` int64 [B, S]
+- `seqlens_k` int32 [B]: the row's length after this run, minus one
+- `total_sequence_length` int32 []: the largest such length
+- `logits_indices` int64 [N]: positions to score, as indices into the flattened [B * S] tokens
+- `past_key_values.<i>.key|value` float32 [B, num_kv_heads, capacity, head_dim], for each layer i
+- `logits` float32 [N, vocab_size]
+- `present.<i>.key|value`: same shape; bound to the memory of its past, so keys and values are written in place
+
+Positions follow from `seqlens_k`. The *plain* graph is what Optimum makes unaided: `input_ids`, `attention_mask`
+and, where the architecture has them, `position_ids`, int64 [B, S]; past [B, num_kv_heads, P, head_dim];
+present [B, num_kv_heads, P + S, head_dim] in new memory; `logits` for every position [B, S, vocab_size].
+"""
+
+from __future__ import annotations
+
+INPUT_IDS = "input_ids"
+SEQLENS_K = "seqlens_k"
+TOTAL_SEQUENCE_LENGTH = "total_sequence_length"
+LOGITS_INDICES = "logits_indices"
+ATTENTION_MASK = "attention_mask"
+POSITION_IDS = "position_ids"
+LOGITS = "logits"
+
+
+def past_names(num_layers: int) -> list[str]:
+    """Past inputs, key before value, layer by layer."""
+    return [f"past_key_values.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]
+
+
+def present_names(num_layers: int) -> list[str]:
+    """Present outputs in the order of `past_names`."""
+    return [f"present.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]

@@ -1,0 +1,173 @@
+"""The bundle's contract: what the exporter writes and the server trusts.
+
+A bundle is a directory `<cache>/<slug>/<dtype>-<key>/` that is never changed after it is published:
+`manifest.json` beside the files it lists. This module is all that `export/` shares with the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infrs.errors import BundleError, BundleNotFoundError
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION = 1
+MANIFEST_MAX_BYTES = 1 << 20
+
+Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
+GraphKind = Literal["fused", "plain"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A bare file name: no separator, no leading dot, so that a manifest can never point outside its bundle.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Source(_Frozen):
+    """Where the weights came from. `commit` is the resolved 40-hex commit of a Hub model."""
+
+    kind: Literal["hub", "local", "gguf"]
+    model_id: str
+    revision: str
+    commit: str | None = None
+    sha256: Sha256 | None = None  # of the weight file(s), for sources without a commit
+
+
+class Recipe(_Frozen):
+    """How the weights are stored: a name, its options, and the hash of both with the exporter's version."""
+
+    name: str
+    options: dict[str, str | int | float | bool]
+    hash: Sha256
+
+
+class FileEntry(_Frozen):
+    """One file of the bundle: size in bytes and SHA-256."""
+
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class KVGeometry(_Frozen):
+    """Shape of the key/value cache; a layer's slab is float32 [rows, num_kv_heads, capacity, head_dim]."""
+
+    num_layers: int = Field(ge=1, le=1024)
+    num_kv_heads: int = Field(ge=1, le=1024)
+    head_dim: int = Field(ge=1, le=4096)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of float32 keys and values that one token of one sequence occupies."""
+        return self.num_layers * self.num_kv_heads * self.head_dim * 2 * 4
+
+
+class SpecialTokens(_Frozen):
+    """Ids that the server needs by role. Generation ends at any of `eos`."""
+
+    bos: int | None
+    eos: tuple[int, ...] = Field(strict=False)
+    pad: int | None = None
+
+
+class Manifest(_Frozen):
+    """Everything the server needs to know about a bundle before it opens the graph."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    source: Source
+    dtype: Dtype
+    recipe: Recipe
+    architecture: str  # `model_type` of the source's config.json
+    graph: GraphKind
+    graph_file: FileName
+    kv: KVGeometry
+    vocab_size: int = Field(ge=1)
+    context_length: int = Field(ge=1)
+    special_tokens: SpecialTokens
+    files: dict[FileName, FileEntry]
+    tool_versions: dict[str, str]
+    parity: dict[str, float | int | str]
+    created: str  # UTC, ISO 8601
+
+
+def slug(model_id: str) -> str:
+    """The cache folder of a model id: `org/name` becomes `org--name`."""
+    return model_id.replace("/", "--")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in 1 MiB pieces (hashing releases the GIL)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Parse `bundle/manifest.json`.
+
+    Raises BundleError, one line, if it is absent, too large, malformed or of another schema version.
+    """
+    path = bundle / MANIFEST_FILE
+    try:
+        if path.stat().st_size > MANIFEST_MAX_BYTES:
+            raise BundleError(f"{path} is larger than {MANIFEST_MAX_BYTES} bytes; export the model again")
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); export the model again") from error
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BundleError(f"{path}: {where}: {first['msg']}; export the model again") from error
+
+
+def verify_bundle(bundle: Path) -> Manifest:
+    """Read the manifest and check that the bundle holds exactly the files it lists, unaltered.
+
+    Raises BundleError naming the first file that is missing, altered, unlisted or not a plain file.
+    """
+    manifest = read_manifest(bundle)
+    if manifest.graph_file not in manifest.files:
+        raise BundleError(f"{bundle}: {manifest.graph_file} is not listed in its manifest; export the model again")
+    present = {entry.name for entry in os.scandir(bundle)} - {MANIFEST_FILE}
+    for name in sorted(present - manifest.files.keys()):
+        raise BundleError(f"{bundle / name} is not listed in the bundle's manifest; export the model again")
+    for name, entry in sorted(manifest.files.items()):
+        path = bundle / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path} is missing or not a plain file; export the model again")
+        if path.stat().st_size != entry.size:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, not {entry.size}; export the model again")
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = pool.map(sha256_file, [bundle / name for name in manifest.files])
+    for (name, entry), digest in zip(manifest.files.items(), digests, strict=True):
+        if digest != entry.sha256:
+            raise BundleError(f"{bundle / name} does not match its SHA-256; export the model again")
+    return manifest
+
+
+def find_bundle(cache: Path, model_id: str, revision: str, dtype: Dtype) -> Path:
+    """The newest published bundle of a model. `revision` may be the requested name or the commit.
+
+    Raises BundleNotFoundError. Directories without a readable manifest are not bundles and are passed over.
+    """
+    newest: tuple[str, Path] | None = None
+    for path in sorted((cache / slug(model_id)).glob(f"{dtype}-*")):
+        try:
+            manifest = read_manifest(path)
+        except BundleError:
+            continue
+        source = manifest.source
+        matches = source.model_id == model_id and revision in (source.revision, source.commit)
+        if matches and manifest.dtype == dtype and (newest is None or manifest.created >= newest[0]):
+            newest = (manifest.created, path)
+    if newest is None:
+        raise BundleNotFoundError(f"no {dtype} bundle of {model_id} at revision {revision} in {cache}")
+    return newest[1]

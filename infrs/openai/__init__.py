@@ -1,0 +1,1 @@
+"""The OpenAI wire: requests, responses, server-sent events, errors."""

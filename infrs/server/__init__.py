@@ -1,0 +1,1 @@
+"""The HTTP server: Sanic routes over the engine service."""
