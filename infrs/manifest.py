@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from infrs.errors import BundleError, BundleNotFoundError
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_MAX_BYTES = 1 << 20
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
