@@ -1,0 +1,202 @@
+"""Settings: defaults < configuration file < INFRS_* environment variables < command-line flags.
+
+Each layer is validated by itself before the layers are merged, so that an error can name the key, the
+place it came from and what is allowed there. A file is read strictly ("3000" is not a port); the
+environment and flags are text, which pydantic parses by each field's type.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infrs.errors import ConfigError
+from infrs.manifest import Dtype
+
+CONFIG_FILE = "config.json"
+ENV_PREFIX = "INFRS_"
+ENV_SEPARATOR = "__"
+
+ChatFormat = Literal["auto", "simple"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ServerSettings(_Section):
+    """The HTTP side. Durations are in seconds."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=3000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    request_timeout: float = Field(
+        default=600.0, gt=0, le=86400, description="Longest a request may take, queue included."
+    )
+    send_timeout: float = Field(
+        default=60.0, gt=0, le=86400, description="A reader that takes nothing for this long is cut."
+    )
+    drain_timeout: float = Field(
+        default=30.0, ge=0, le=86400, description="How long a stopping server lets requests finish."
+    )
+    access_log: bool = Field(default=True, description="Log one line a request.")
+
+
+class ModelSettings(_Section):
+    """Which bundle is served."""
+
+    model_id: str = Field(
+        default="TinyLlama/TinyLlama-1.1B-Chat-v1.0", min_length=1, max_length=256, description="Hub id of the model."
+    )
+    revision: str = Field(default="main", min_length=1, max_length=256, description="Branch, tag or commit.")
+    dtype: Dtype = Field(default="float32", description="How the weights are stored.")
+    cache_dir: Path = Field(default=Path("models_cache"), description="Where exported bundles lie.")
+    chat_format: ChatFormat = Field(
+        default="auto", description="auto: the model's chat template; simple: `role: content`."
+    )
+
+
+class EngineSettings(_Section):
+    """The generation loop."""
+
+    threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0: one for each physical core.")
+    max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Sequences that run at once.")
+    max_model_len: int = Field(
+        default=0, ge=0, le=1 << 24, description="Longest prompt and answer in tokens; 0: automatic."
+    )
+    prefill_chunk: int = Field(
+        default=128, ge=1, le=65536, description="Prompt tokens computed between two decode steps."
+    )
+    max_queue: int = Field(default=64, ge=0, le=1 << 20, description="Requests that may wait for a slot.")
+    kv_budget_mb: int = Field(
+        default=0, ge=0, le=1 << 24, description="Memory for keys and values in MiB; 0: automatic."
+    )
+
+
+class Settings(_Section):
+    """All settings of a server."""
+
+    server: ServerSettings = ServerSettings()
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+
+
+SECTIONS: dict[str, type[_Section]] = {"server": ServerSettings, "model": ModelSettings, "engine": EngineSettings}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One source of settings: its values and how a dotted key is called there."""
+
+    values: Mapping[str, Any] | bytes  # nested text values, or JSON
+    origin: Callable[[str], str]
+
+
+def load_settings(
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
+) -> Settings:
+    """Merge the layers.
+
+    config: the file to read; None reads ./config.json if it is there. environ: None is os.environ.
+    flags and defaults: text by dotted key (`server.port`); defaults lie below the file.
+    Raises ConfigError, one line, for a file that cannot be read, an unknown key or a bad value.
+    """
+    layers = [_Layer(_nest(defaults or {}, "."), lambda key: f"the default of {key}")]
+    if config is not None or Path(CONFIG_FILE).exists():
+        path = config or Path(CONFIG_FILE)
+        layers.append(_Layer(_read(path), lambda key: str(path)))
+    layers.append(_environment(os.environ if environ is None else environ))
+    layers.append(_Layer(_nest(flags or {}, "."), flag_name))
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        for section, values in _parse(layer).model_dump(exclude_unset=True).items():
+            merged.setdefault(section, {}).update(values)
+    return Settings.model_validate(merged)
+
+
+def flag_name(key: str) -> str:
+    """The command-line flag of a dotted key: `engine.max_queue` is `--max-queue`."""
+    return "--" + key.rpartition(".")[2].replace("_", "-")
+
+
+def _environment(environ: Mapping[str, str]) -> _Layer:
+    names = sorted(name for name in environ if name.upper().startswith(ENV_PREFIX))
+
+    def origin(key: str) -> str:
+        stem = ENV_PREFIX + key.replace(".", ENV_SEPARATOR).upper()
+        return next(name for name in names if name.upper().startswith(stem))
+
+    return _Layer(_nest({name[len(ENV_PREFIX) :].lower(): environ[name] for name in names}, ENV_SEPARATOR), origin)
+
+
+def _nest(values: Mapping[str, str], separator: str) -> dict[str, Any]:
+    """`{"server.port": "1"}` as `{"server": {"port": "1"}}`; a bare key stays at the top, to be refused there."""
+    nested: dict[str, Any] = {}
+    for key, value in sorted(values.items()):
+        section, found, field = key.partition(separator)
+        if found and isinstance(nested.get(section, {}), dict):
+            nested.setdefault(section, {})[field] = value
+        else:
+            nested[section] = value
+    return nested
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _parse(layer: _Layer) -> Settings:
+    try:
+        if isinstance(layer.values, bytes):
+            return Settings.model_validate_json(layer.values)
+        return Settings.model_validate_strings(layer.values)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    origin = layer.origin(key)
+    if not key:
+        raise ConfigError(f"{origin}: {first['msg']}")
+    if first["type"] == "extra_forbidden":
+        raise ConfigError(f"{key} ({origin}): unknown key; allowed: {_known(key)}", param=key)
+    if key in SECTIONS:
+        raise ConfigError(f"{key} ({origin}): a section, not a value; allowed: {_known(key + '.')}", param=key)
+    value = repr(first["input"])
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    raise ConfigError(f"{key} ({origin}): {shown} is not allowed; allowed: {_allowed(key)}", param=key)
+
+
+def _known(key: str) -> str:
+    section = SECTIONS.get(key.partition(".")[0]) if "." in key else None
+    if section is None:
+        return ", ".join(SECTIONS)
+    return ", ".join(f"{key.partition('.')[0]}.{name}" for name in section.model_fields)
+
+
+def _allowed(key: str) -> str:
+    """What a field takes, in words, from its JSON schema."""
+    section, _, name = key.partition(".")
+    schema = SECTIONS[section].model_json_schema()["properties"][name]
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    match schema["type"]:
+        case "integer":
+            return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+        case "number":
+            lowest = f"from {schema['minimum']:g}" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g}"
+            return f"a number {lowest} to {schema['maximum']:g}"
+        case "boolean":
+            return "true, false"
+        case _:
+            return f"text of 1 to {schema['maxLength']} characters" if "maxLength" in schema else "non-empty text"
