@@ -1,0 +1,100 @@
+"""How a weight becomes ONNX: the interface between the traced graph and the recipes.
+
+The traced graph names its weights and does not hold them. A `Lowering` turns one product or one embedding
+at a time into nodes and stored tensors; `assemble` streams them to the bundle. A recipe is a `Lowering`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight matrix as PyTorch's Linear keeps it.
+
+    name: unique in the graph, the last part is the role, as `model.layers.0.self_attn.qkv_proj`, `lm_head`.
+    source: the parameter(s) it is made of; a tied embedding and lm_head have the same source and array.
+    array: float32 [N, K], output features first (embedding: [vocab, hidden]). Never written to.
+    bias: float32 [N] or None.
+    """
+
+    name: str
+    source: str
+    array: NDArray[np.float32]
+    bias: NDArray[np.float32] | None = None
+
+    @property
+    def role(self) -> str:
+        """`qkv_proj`, `o_proj`, `gate_up_proj`, `down_proj`, `lm_head`, ...: what a recipe chooses by."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor to store. Two tensors of one name must be the same; equal bytes are stored once under any name."""
+
+    name: str
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The nodes that replace a placeholder, in topological order, and the tensors they read."""
+
+    nodes: list[onnx.NodeProto]
+    tensors: list[Tensor]
+
+
+class Lowering(Protocol):
+    """Weight storage of one recipe. Called once a weight, in graph order; same calls must give the same answer.
+
+    New value and node names must start with `weight.name`, which is unique in the graph.
+    """
+
+    def linear(self, weight: Weight, x: str, y: str) -> Lowered:
+        """Nodes for y = x @ array.T + bias; x is float32 [..., K] of any rank, y float32 [..., N]."""
+        ...
+
+    def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
+        """Nodes for y = array[ids]; ids is int64 of any rank, y float32 [*ids.shape, K]."""
+        ...
+
+
+def add_bias(weight: Weight, product: str, y: str) -> Lowered:
+    """`Add` of the bias to a product that has none of its own."""
+    assert weight.bias is not None
+    bias = Tensor(f"{weight.name}.bias", weight.bias)
+    return Lowered([helper.make_node("Add", [product, bias.name], [y], name=f"{weight.name}/Add")], [bias])
+
+
+class Float32Lowering:
+    """Weights as they are. The product reads them untransposed, so a tied lm_head shares the embedding's tensor."""
+
+    def linear(self, weight: Weight, x: str, y: str) -> Lowered:
+        """One `FusedMatMul` with transB; ONNX Runtime packs it at load as it packs a MatMul."""
+        product = y if weight.bias is None else f"{weight.name}/product"
+        node = helper.make_node(
+            "FusedMatMul",
+            [x, weight.source],
+            [product],
+            name=f"{weight.name}/MatMul",
+            domain="com.microsoft",
+            transB=1,
+        )
+        tensors = [Tensor(weight.source, weight.array)]
+        if weight.bias is None:
+            return Lowered([node], tensors)
+        bias = add_bias(weight, product, y)
+        return Lowered([node, *bias.nodes], tensors + bias.tensors)
+
+    def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
+        """One `Gather`."""
+        node = helper.make_node("Gather", [weight.source, ids], [y], name=f"{weight.name}/Gather")
+        return Lowered([node], [Tensor(weight.source, weight.array)])
