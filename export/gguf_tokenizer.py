@@ -1,0 +1,194 @@
+"""A GGUF file's tokenizer as the files that Hugging Face models carry.
+
+transformers converts weights from GGUF faithfully, but not tokenizers: it ignores `tokenizer.ggml.pre` (so digits are
+not split as the model learnt them), the token types, `add_bos_token` and the end-of-turn token. This follows llama.cpp
+(src/llama-vocab.cpp), which tests/export/test_gguf_tokenizer.py runs on the same files as the reference.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFReader, Keys, TokenType
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from infrs.errors import SourceError
+
+_SPACE = "▁"  # U+2581, which SentencePiece writes for a space
+_DIGIT = r"\p{N}"
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True)
+class _Pre:
+    """How text is cut into words before merging: each pattern in turn cuts the pieces that the last one left."""
+
+    patterns: tuple[str, ...]
+    ignore_merges: bool = False  # a word that is in the vocabulary is taken whole
+    add_bos: bool = False  # where the file does not say
+    nfc: bool = False  # the original tokenizer composes characters first; llama.cpp leaves that out
+
+
+_STARCODER = _Pre((_DIGIT, _GPT2))
+_PRE = {
+    "default": _Pre((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
+    "gpt-2": _Pre((_GPT2,)),
+    "phi-2": _Pre((_GPT2,)),
+    "olmo": _Pre((_GPT2,)),
+    "smollm": _STARCODER,
+    "starcoder": _STARCODER,
+    "refact": _STARCODER,  # Granite's
+    "llama-bpe": _Pre((_LLAMA3,), ignore_merges=True, add_bos=True),
+    "dbrx": _Pre((_LLAMA3,)),  # OLMo 2's
+    "smaug-bpe": _Pre((_LLAMA3,)),  # SmolLM3's
+    "qwen2": _Pre((_LLAMA3.replace(r"\p{N}{1,3}", _DIGIT),), nfc=True),
+}
+# What a model writes to end its turn, where the file names only the end of a document (as llama.cpp looks for it).
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>")
+
+
+def write_tokenizer(gguf_path: Path, directory: Path) -> None:
+    """Write `tokenizer.json`, `tokenizer_config.json` and, where the file has one, `chat_template.jinja`.
+
+    `eos_token` is the token that ends a turn of the chat template. Raises SourceError if the file cannot be read, or
+    its tokenizer is of a kind that is not known to come out right.
+    """
+    meta = _metadata(gguf_path)
+    tokenizer = _build(meta, gguf_path)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config = json.dumps(_config(meta), ensure_ascii=False, indent=2)
+    (directory / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
+    if (template := meta.get(Keys.Tokenizer.CHAT_TEMPLATE)) is not None:
+        (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        fields = GGUFReader(path).fields
+        meta = {name: field.contents() for name, field in fields.items()}
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise SourceError(f"{path} is not a readable GGUF file ({error}); download it again") from error
+    for key in (Keys.Tokenizer.MODEL, Keys.Tokenizer.LIST, Keys.Tokenizer.TOKEN_TYPE):
+        if key not in meta:
+            raise SourceError(f"{path} has no {key}; convert the model to GGUF again with its tokenizer")
+    return meta
+
+
+def _build(meta: dict[str, Any], path: Path) -> Tokenizer:
+    kind = meta[Keys.Tokenizer.MODEL]
+    vocab = {token: index for index, token in enumerate(meta[Keys.Tokenizer.LIST])}
+    if len(vocab) != len(meta[Keys.Tokenizer.LIST]):
+        raise SourceError(f"{path} names a token twice; export the Hugging Face model instead")
+    if kind == "gpt2":
+        tokenizer = _byte_level(meta, vocab, path)
+    elif kind == "llama":
+        tokenizer = _sentencepiece(meta, vocab)
+    else:
+        raise SourceError(f"{path} has a tokenizer of kind {kind!r}, not gpt2 or llama; export the Hugging Face model")
+    tokenizer.add_tokens(_added_tokens(meta))
+    bos = meta.get(Keys.Tokenizer.BOS_ID)
+    if _adds_bos(meta) and bos is not None:
+        token = meta[Keys.Tokenizer.LIST][bos]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[token, "$A"], pair=[token, "$A", token, "$B"], special_tokens=[(token, bos)]
+        )
+    return tokenizer
+
+
+def _byte_level(meta: dict[str, Any], vocab: dict[str, int], path: Path) -> Tokenizer:
+    name = meta.get(Keys.Tokenizer.PRE)
+    pre = _PRE.get(name or "")
+    if pre is None:
+        known = ", ".join(sorted(_PRE))
+        raise SourceError(
+            f"{path}: tokenizer.ggml.pre {name!r} is none of {known}; export the Hugging Face model instead"
+        )
+    merges = [tuple(merge.split(" ", 1)) for merge in meta[Keys.Tokenizer.MERGES]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.ignore_merges))
+    if pre.nfc:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
+        + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece(meta: dict[str, Any], vocab: dict[str, int]) -> Tokenizer:
+    prefix = meta.get(Keys.Tokenizer.ADD_PREFIX, True)
+    unknown = meta[Keys.Tokenizer.LIST][meta.get(Keys.Tokenizer.UNK_ID, 0)]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=_merges(meta, vocab), unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    spaces = normalizers.Replace(" ", _SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces]) if prefix else spaces
+    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence(steps + ([decoders.Strip(" ", 1, 0)] if prefix else []))
+    return tokenizer
+
+
+def _merges(meta: dict[str, Any], vocab: dict[str, int]) -> list[tuple[str, str]]:
+    """Every way to put a piece together from two others, best score first: SentencePiece keeps scores, not merges."""
+    normal = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
+    ranked = []
+    for piece, score, kind in zip(
+        meta[Keys.Tokenizer.LIST], meta[Keys.Tokenizer.SCORES], meta[Keys.Tokenizer.TOKEN_TYPE], strict=True
+    ):
+        if kind in normal:
+            halves = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
+            ranked += [
+                (-score, vocab[left], vocab[right]) for left, right in halves if left in vocab and right in vocab
+            ]
+    tokens = meta[Keys.Tokenizer.LIST]
+    return [(tokens[left], tokens[right]) for _, left, right in sorted(ranked)]
+
+
+def _added_tokens(meta: dict[str, Any]) -> list[AddedToken]:
+    """The tokens that are cut out of the text before all else; `special` ones only stand for themselves."""
+    special = {TokenType.CONTROL: True, TokenType.UNKNOWN: True, TokenType.USER_DEFINED: False}
+    return [
+        AddedToken(token, special=special[kind], normalized=False)
+        for token, kind in zip(meta[Keys.Tokenizer.LIST], meta[Keys.Tokenizer.TOKEN_TYPE], strict=True)
+        if kind in special
+    ]
+
+
+def _adds_bos(meta: dict[str, Any]) -> bool:
+    pre = _PRE.get(meta.get(Keys.Tokenizer.PRE, ""))
+    default = pre.add_bos if meta[Keys.Tokenizer.MODEL] == "gpt2" and pre else meta[Keys.Tokenizer.MODEL] == "llama"
+    return bool(meta.get(Keys.Tokenizer.ADD_BOS, default))
+
+
+def _config(meta: dict[str, Any]) -> dict[str, str | bool | int]:
+    tokens = meta[Keys.Tokenizer.LIST]
+    ids = {
+        "bos_token": meta.get(Keys.Tokenizer.BOS_ID),
+        "eos_token": _end_of_turn(meta),
+        "unk_token": meta.get(Keys.Tokenizer.UNK_ID),
+        "pad_token": meta.get(Keys.Tokenizer.PAD_ID),
+    }
+    config: dict[str, str | bool | int] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config |= {name: tokens[index] for name, index in ids.items() if index is not None}
+    config |= {"add_bos_token": _adds_bos(meta), "clean_up_tokenization_spaces": False}
+    context = meta.get(f"{meta.get(Keys.General.ARCHITECTURE)}.context_length")
+    return config | ({"model_max_length": int(context)} if context is not None else {})
+
+
+def _end_of_turn(meta: dict[str, Any]) -> int | None:
+    """Id of the token that ends a turn: the file's eos, unless its chat template ends turns with another token."""
+    tokens = meta[Keys.Tokenizer.LIST]
+    eos: int | None = meta.get(Keys.Tokenizer.EOS_ID)
+    template = meta.get(Keys.Tokenizer.CHAT_TEMPLATE, "")
+    if eos is not None and (tokens[eos] in template or "eos_token" in template):
+        return eos
+    if (turn := meta.get(Keys.Tokenizer.EOT_ID)) is not None:
+        return int(turn)
+    return next((tokens.index(token) for token in _END_OF_TURN if token in template and token in tokens), eos)
