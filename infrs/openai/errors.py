@@ -1,0 +1,65 @@
+"""Errors on the wire: the status, `type` and body of an InfrsError, in OpenAI's shape."""
+
+from __future__ import annotations
+
+import orjson
+
+from infrs.errors import (
+    DrainingError,
+    InfrsError,
+    ModelNotFoundError,
+    QueueFullError,
+    RequestError,
+)
+
+RETRY_AFTER_SECONDS = 1
+
+_STATUS: dict[type[InfrsError], int] = {
+    RequestError: 400,
+    ModelNotFoundError: 404,
+    QueueFullError: 429,
+    DrainingError: 503,
+}
+
+
+class ModelLoadingError(InfrsError):
+    """The model is still being loaded."""
+
+    code = "model_loading"
+
+
+class RequestTimeoutError(InfrsError):
+    """The request took longer than `server.request_timeout`."""
+
+    code = "request_timeout"
+
+
+_STATUS |= {ModelLoadingError: 503, RequestTimeoutError: 503}
+
+
+def status_of(error: InfrsError) -> int:
+    """The HTTP status of an error; 500 for what is nobody's fault but ours."""
+    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+
+
+def error_type(status: int) -> str:
+    """OpenAI's `type` of a status."""
+    match status:
+        case 401:
+            return "authentication_error"
+        case 429:
+            return "rate_limit_error"
+        case _:
+            return "invalid_request_error" if status < 500 else "server_error"
+
+
+def error_body(message: str, *, status: int, code: str | None, param: str | None = None) -> bytes:
+    """`{"error": {message, type, param, code}}`."""
+    return orjson.dumps({"error": {"message": message, "type": error_type(status), "param": param, "code": code}})
+
+
+def body_of(error: InfrsError) -> bytes:
+    """The body of an error. What went wrong inside the server is for the log, not for the client."""
+    status = status_of(error)
+    message = error.message if status != 500 else "the server failed while it worked on this request; see its log"
+    return error_body(message, status=status, code=error.code, param=error.param)

@@ -1,0 +1,100 @@
+"""What pydantic found wrong with a body, in OpenAI's terms: a code, a `param` path and a sentence."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from infrs.errors import RequestError, UnsupportedParameterError
+
+_LONGEST_MESSAGE = 500
+_LONGEST_VALUE = 64
+_MEDIA = ("image_url", "input_audio", "file", "refusal", "video_url", "audio_url")
+
+# pydantic's error type -> OpenAI's code; what is not listed and ends in _type or _parsing is invalid_type.
+_CODES = {
+    "missing": "missing_required_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "string_too_long": "string_above_max_length",
+    "string_too_short": "invalid_value",
+    "too_long": "array_above_max_length",
+    "too_short": "empty_array",
+    "content_type": "invalid_type",
+}
+_WORDS = {
+    "list_type": "expected an array",
+    "model_type": "expected an object",
+    "model_attributes_type": "expected an object",
+    "string_type": "expected a string",
+    "int_type": "expected an integer",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+}
+_BOUNDS = {
+    "greater_than": "below_min_value",
+    "greater_than_equal": "below_min_value",
+    "less_than": "above_max_value",
+    "less_than_equal": "above_max_value",
+}
+
+
+def request_error(error: ValidationError, payload: object) -> RequestError:
+    """The first fault of a body as a RequestError."""
+    details = error.errors(include_url=False)[0]
+    param = _path(details["loc"], payload) or details.get("ctx", {}).get("param")
+    where = param or "the body"
+    value = details["input"]
+    match details["type"]:
+        case "missing":
+            message = f"{where} is required"
+        case "extra_forbidden":
+            message = f"{where} is not a parameter of this endpoint; remove it"
+        case "unsupported_parameter":
+            message = f"{where}: {_shown(value)} is {details['msg']}; remove it"
+            return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=param)
+        case "literal_error" if param is not None and param.endswith(".type") and value in _MEDIA:
+            return RequestError(f"{where}: only text content is supported", param=param, code="unsupported_content")
+        case "inconsistent" | "too_long" | "too_short":
+            message = f"{where}: {details['msg']}"
+        case _:
+            message = f"{where}: {_shown(value)} is not allowed: {_words(details)}"
+    return RequestError(message[:_LONGEST_MESSAGE], param=param, code=_code(details))
+
+
+def _code(details: ErrorDetails) -> str:
+    kind, value = details["type"], details["input"]
+    if kind in _BOUNDS:
+        bound = next(iter(details["ctx"].values()))
+        return f"{'integer' if isinstance(bound, int) else 'decimal'}_{_BOUNDS[kind]}"
+    if kind.startswith("int_") and isinstance(value, float) and abs(value) >= 1 << 63:  # JSON's big integers
+        return "integer_above_max_value" if value > 0 else "integer_below_min_value"
+    default = "invalid_type" if kind.endswith(("_type", "_parsing")) or kind.startswith("int_") else "invalid_value"
+    return _CODES.get(kind, default)
+
+
+def _path(loc: tuple[int | str, ...], payload: object) -> str | None:
+    """`("messages", 0, "role")` as `messages[0].role`, as far as the payload itself has such a place."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            if not isinstance(payload, list):
+                break
+            path += f"[{part}]"
+            payload = payload[part]
+        else:
+            if not isinstance(payload, dict):
+                break
+            path += f".{part}" if path else part
+            payload = payload.get(part)
+    return path[: _LONGEST_VALUE * 2] or None
+
+
+def _shown(value: object) -> str:
+    text = {None: "null", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else None
+    text = text or ascii(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _words(details: ErrorDetails) -> str:
+    message = _WORDS.get(details["type"], details["msg"])
+    return message[:1].lower() + message[1:]

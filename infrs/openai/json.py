@@ -1,0 +1,54 @@
+"""Bytes of a request body to a JSON object, strictly.
+
+orjson refuses what JSON has no words for (NaN, 1e999, a byte order mark, lone surrogates, a second document).
+Duplicate keys: the last one wins, as in most parsers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from infrs.errors import RequestError
+
+MAX_DEPTH = 64
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a body. Raises RequestError with code invalid_json, invalid_unicode, json_too_deep or invalid_type."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        reason = error.msg
+        if "surrogate" in reason:
+            raise RequestError("the body holds a lone surrogate; send valid Unicode", code="invalid_unicode") from None
+        if "depth limit" in reason:
+            raise _too_deep() from None
+        raise RequestError(
+            f"the body is not valid JSON: {reason} (line {error.lineno}, column {error.colno})", code="invalid_json"
+        ) from None
+    if not isinstance(value, dict):
+        raise RequestError("the body must be a JSON object", code="invalid_type")
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> RequestError:
+    return RequestError(f"the body is nested deeper than {MAX_DEPTH} levels", code="json_too_deep")
+
+
+def _depth(value: dict[str, Any]) -> int:
+    """Levels of nesting, counted only as far as one past MAX_DEPTH."""
+    level: list[Any] = [value]
+    depth = 0
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+    return depth
