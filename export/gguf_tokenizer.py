@@ -8,6 +8,7 @@ not split as the model learnt them), the token types, `add_bos_token` and the en
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def _metadata(path: Path) -> dict[str, Any]:
         meta = {name: field.contents() for name, field in fields.items()}
     except (OSError, ValueError, IndexError, KeyError) as error:
         raise SourceError(f"{path} is not a readable GGUF file ({error}); download it again") from error
-    for key in (Keys.Tokenizer.MODEL, Keys.Tokenizer.LIST, Keys.Tokenizer.TOKEN_TYPE):
+    needs = {"gpt2": (Keys.Tokenizer.PRE, Keys.Tokenizer.MERGES), "llama": (Keys.Tokenizer.SCORES,)}
+    kind = meta.get(Keys.Tokenizer.MODEL, "")
+    for key in (Keys.Tokenizer.MODEL, Keys.Tokenizer.LIST, Keys.Tokenizer.TOKEN_TYPE, *needs.get(kind, ())):
         if key not in meta:
             raise SourceError(f"{path} has no {key}; convert the model to GGUF again with its tokenizer")
     return meta
@@ -103,8 +106,8 @@ def _build(meta: dict[str, Any], path: Path) -> Tokenizer:
 
 
 def _byte_level(meta: dict[str, Any], vocab: dict[str, int], path: Path) -> Tokenizer:
-    name = meta.get(Keys.Tokenizer.PRE)
-    pre = _PRE.get(name or "")
+    name = meta[Keys.Tokenizer.PRE]
+    pre = _PRE.get(name)
     if pre is None:
         known = ", ".join(sorted(_PRE))
         raise SourceError(
@@ -114,10 +117,12 @@ def _byte_level(meta: dict[str, Any], vocab: dict[str, int], path: Path) -> Toke
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.ignore_merges))
     if pre.nfc:
         tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
-        + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    steps = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    if unknown := "".join(sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())):
+        # A byte without a token is dropped, and what it parted is not merged: SmolLM2 lacks six control characters.
+        steps.append(pre_tokenizers.Split(Regex(f"[{re.escape(unknown)}]"), "removed"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
