@@ -67,11 +67,10 @@ class Lowering(Protocol):
         ...
 
 
-def add_bias(weight: Weight, product: str, y: str) -> Lowered:
-    """`Add` of the bias to a product that has none of its own."""
-    assert weight.bias is not None
-    bias = Tensor(f"{weight.name}.bias", weight.bias)
-    return Lowered([helper.make_node("Add", [product, bias.name], [y], name=f"{weight.name}/Add")], [bias])
+def add_bias(weight: Weight, bias: NDArray[np.float32], product: str, y: str) -> Lowered:
+    """`Add` of the bias to a product that has no place for one."""
+    tensor = Tensor(f"{weight.name}.bias", bias)
+    return Lowered([helper.make_node("Add", [product, tensor.name], [y], name=f"{weight.name}/Add")], [tensor])
 
 
 class Float32Lowering:
@@ -91,7 +90,7 @@ class Float32Lowering:
         tensors = [Tensor(weight.source, weight.array)]
         if weight.bias is None:
             return Lowered([node], tensors)
-        bias = add_bias(weight, product, y)
+        bias = add_bias(weight, weight.bias, product, y)
         return Lowered([node, *bias.nodes], tensors + bias.tensors)
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:

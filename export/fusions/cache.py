@@ -1,0 +1,40 @@
+"""The key/value cache as the traced model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .ops import AttentionAttributes, GroupQueryAttention
+
+
+class FusedCache:
+    """Past keys and values of every layer, handed down as `past_key_values`; attention goes through it.
+
+    `presents` collects the updated tensors, key before value, layer by layer.
+    """
+
+    def __init__(self, past: Sequence[tuple[Tensor, Tensor]], seqlens_k: Tensor, total_sequence_length: Tensor) -> None:
+        self._past = past
+        self._lengths = (seqlens_k, total_sequence_length)
+        self.presents: list[Tensor] = []
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Zero: positions come from `seqlens_k`, so what the model derives from this is never used."""
+        return 0
+
+    def attend(
+        self,
+        layer: int,
+        qkv: tuple[Tensor, Tensor | None, Tensor | None],
+        rotary: tuple[Tensor, Tensor] | None,
+        attributes: AttentionAttributes,
+    ) -> Tensor:
+        """Write the new keys and values of `layer` and attend over all of them."""
+        if len(self.presents) != 2 * layer:
+            raise ValueError(f"layer {layer} attends out of order")
+        cos, sin = rotary or (None, None)
+        output, *present = GroupQueryAttention.apply(*qkv, *self._past[layer], *self._lengths, cos, sin, attributes)
+        self.presents += present
+        return output  # type: ignore[no-any-return]
