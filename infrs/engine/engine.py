@@ -1,0 +1,124 @@
+"""The engine: plan, run, sample, commit. No threads, no wire, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from infrs.core import Delta, FinishReason, Request
+from infrs.engine.plan import Decode, Prefill
+from infrs.engine.runner import Logits, Runner
+from infrs.engine.sampler import NumericalError, sample
+from infrs.engine.scheduler import Scheduler
+from infrs.engine.sequence import Sequence, TextDecoder
+from infrs.errors import ContextLengthError, EngineError, InfrsError
+
+
+class Engine:
+    """Continuous batching over a runner: sequences join and leave between any two steps."""
+
+    def __init__(
+        self, runner: Runner, new_decoder: Callable[[], TextDecoder], eos_ids: frozenset[int], prefill_chunk: int
+    ) -> None:
+        self.runner = runner
+        self.scheduler = Scheduler(runner.num_rows, runner.min_rows, prefill_chunk)
+        self.num_steps = 0
+        self._new_decoder = new_decoder
+        self._eos_ids = eos_ids
+
+    def submit(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises ContextLengthError if its prompt leaves no room for a token.
+        """
+        if len(request.prompt_ids) >= self.runner.capacity:
+            raise ContextLengthError(
+                f"the prompt has {len(request.prompt_ids)} tokens, but prompt and answer share a context of "
+                f"{self.runner.capacity}; shorten the prompt",
+                param="messages",
+            )
+        self.scheduler.waiting.append(Sequence(request, self._new_decoder()))
+
+    def cancel(self, request_id: str) -> Delta | None:
+        """End a request now; its row is free for the next step. None if it is not here any more."""
+        sequence = self.scheduler.find(request_id)
+        if sequence is None:
+            return None
+        self.scheduler.remove(sequence)
+        return sequence.finish(FinishReason.CANCELLED)
+
+    def step(self) -> list[Delta]:
+        """Compute one token of every decoding sequence and at most one chunk of prompts.
+
+        Sequences whose run fails end with an error; the others go on.
+        """
+        plan = self.scheduler.plan()
+        if plan is None:
+            return []
+        self.num_steps += 1
+        deltas: list[Delta] = []
+        for move in plan.moves:
+            self.runner.copy_row(move.source, move.target, move.num_tokens)
+        if plan.decode is not None:
+            deltas += self._decode(plan.decode)
+        for prefill in plan.prefills:
+            deltas += self._prefill(prefill)
+        return deltas
+
+    def fail_all(self, error: InfrsError) -> list[Delta]:
+        """End everything that runs or waits with `error`."""
+        return list(self._fail((*self.scheduler.running, *self.scheduler.waiting), error))
+
+    def _decode(self, decode: Decode) -> Iterator[Delta]:
+        sequences = [sequence for sequence in decode.rows if sequence is not None]
+        tokens = [sequence.output_ids[-1] if sequence else 0 for sequence in decode.rows]
+        try:
+            logits = self.runner.decode(
+                decode.first,
+                np.array(tokens, dtype=np.int64),
+                np.array(decode.positions, dtype=np.int64),
+                np.array([sequence is not None for sequence in decode.rows]),
+            )
+        except Exception as error:  # ONNX Runtime's exceptions have no common type
+            yield from self._fail(sequences, _engine_error(error))
+            return
+        for sequence, row in zip(sequences, logits, strict=True):
+            sequence.num_computed_tokens += 1
+            yield from self._commit(sequence, row)
+
+    def _prefill(self, prefill: Prefill) -> Iterator[Delta]:
+        sequence = prefill.sequence
+        tokens = np.array(sequence.request.prompt_ids[prefill.start : prefill.end], dtype=np.int64)
+        row = sequence.row
+        assert row is not None, "a planned sequence has a row"  # noqa: S101
+        try:
+            logits = self.runner.prefill(row, tokens, prefill.start, score=prefill.is_last)
+        except Exception as error:
+            yield from self._fail([sequence], _engine_error(error))
+            return
+        sequence.num_computed_tokens = prefill.end
+        if logits is not None:
+            yield from self._commit(sequence, logits[0])
+
+    def _commit(self, sequence: Sequence, logits: Logits) -> Iterator[Delta]:
+        try:
+            token_id = sample(logits, sequence.request.sampling, sequence.generator)
+        except NumericalError as error:
+            yield from self._fail([sequence], error)
+            return
+        delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
+        if sequence.finish_reason is not None:
+            self.scheduler.remove(sequence)
+        if delta is not None:
+            yield delta
+
+    def _fail(self, sequences: Iterable[Sequence], error: InfrsError) -> Iterator[Delta]:
+        for sequence in sequences:
+            self.scheduler.remove(sequence)
+            yield sequence.finish(FinishReason.ERROR, error=error)
+
+
+def _engine_error(error: Exception) -> EngineError:
+    reason = " ".join(str(error).split())[:200]
+    return EngineError(f"the model could not be run ({type(error).__name__}: {reason}); try again")

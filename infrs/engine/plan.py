@@ -1,0 +1,51 @@
+"""A step's plan: a value that says what the runner will be asked, and of which sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infrs.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The first `num_tokens` keys and values of row `source` go to row `target`, which is free."""
+
+    source: int
+    target: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """One token for each decoding sequence, in one run over rows `first .. first + len(rows)`.
+
+    A place is None where an idle row lies between or fills up; `positions` says where each row is written.
+    """
+
+    first: int
+    rows: tuple[Sequence | None, ...]
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Prompt tokens `start .. end` of one sequence, in one run."""
+
+    sequence: Sequence
+    start: int
+    end: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the prompt is complete after this chunk, so that its last position is scored."""
+        return self.end == self.sequence.num_prompt_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one step does, in this order."""
+
+    moves: tuple[Move, ...]
+    decode: Decode | None
+    prefills: tuple[Prefill, ...]

@@ -1,0 +1,158 @@
+"""The engine's thread: requests in, deltas out. Knows no asyncio and no wire."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from infrs.core import Delta, FinishReason, Request, Usage
+from infrs.engine.engine import Engine
+from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[Delta], None]
+
+# A step that fails ends its own sequences; so many in a row mean that the engine itself is broken.
+_MAX_FAILED_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A moment of the engine. Times are in seconds of the monotonic clock."""
+
+    num_running: int
+    num_waiting: int
+    num_rows: int
+    max_queue: int
+    max_model_len: int
+    num_steps: int
+    last_progress: float
+
+
+class EngineService:
+    """Runs an engine in one thread. Every method may be called from any thread."""
+
+    def __init__(self, engine: Engine, max_queue: int) -> None:
+        self._engine = engine
+        self._max_queue = max_queue
+        self._wake = threading.Condition()
+        self._inbox: deque[Request | str] = deque()  # requests to submit, ids to cancel
+        self._sinks: dict[str, Sink] = {}  # of every request that has not finished
+        self._stopping = False
+        self._ended = False
+        self._last_progress = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="infrs-engine", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine's thread runs and takes requests."""
+        return self._thread.is_alive() and not self._ended
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        self._thread.start()
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        """Queue a request; `sink` gets its deltas on the engine's thread and must not block.
+
+        Raises QueueFullError, DrainingError, or EngineError if the engine has failed.
+        """
+        with self._wake:
+            if self._stopping:
+                raise DrainingError("the server is shutting down; send the request to another one")
+            if self._ended:
+                raise EngineError("the engine has failed; restart the server")
+            if len(self._sinks) >= self._engine.runner.num_rows + self._max_queue:
+                raise QueueFullError(f"{self._max_queue} requests are waiting already; try again in a moment")
+            if request.request_id in self._sinks:
+                raise EngineError(f"request id {request.request_id} is in use; send another one")
+            self._sinks[request.request_id] = sink
+            self._inbox.append(request)
+            self._wake.notify()
+
+    def cancel(self, request_id: str) -> None:
+        """End a request before the next step; nothing happens if it has finished."""
+        with self._wake:
+            if request_id in self._sinks:
+                self._inbox.append(request_id)
+                self._wake.notify()
+
+    def stop(self, timeout: float) -> None:
+        """Stop after the running step, end what is left with an error, and wait `timeout` seconds for the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def snapshot(self) -> EngineStats:
+        """The engine's counts as of now."""
+        num_running = len(self._engine.scheduler.running)
+        return EngineStats(
+            num_running=num_running,
+            num_waiting=max(0, len(self._sinks) - num_running),
+            num_rows=self._engine.runner.num_rows,
+            max_queue=self._max_queue,
+            max_model_len=self._engine.runner.capacity,
+            num_steps=self._engine.num_steps,
+            last_progress=self._last_progress,
+        )
+
+    def _run(self) -> None:
+        failed_steps = 0
+        while failed_steps < _MAX_FAILED_STEPS and self._wait_for_work():
+            self._deliver(self._take_inbox())
+            try:
+                deltas = self._engine.step()
+                failed_steps = 0
+            except Exception as error:
+                logger.exception("engine step failed")
+                failed_steps += 1
+                deltas = self._engine.fail_all(EngineError(f"the engine failed ({type(error).__name__}); try again"))
+            self._last_progress = time.monotonic()
+            self._deliver(deltas)
+        with self._wake:
+            self._ended = True
+        self._deliver(self._take_inbox())
+        self._deliver(self._engine.fail_all(DrainingError("the server stopped before the answer was complete")))
+
+    def _wait_for_work(self) -> bool:
+        """Block until there is something to do; False when the thread is to end."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._inbox or self._stopping or not self._engine.scheduler.is_idle)
+            return not self._stopping
+
+    def _take_inbox(self) -> list[Delta]:
+        """Hand to the engine what has come in; the deltas of those that end thereby."""
+        with self._wake:
+            commands = list(self._inbox)
+            self._inbox.clear()
+        deltas = []
+        for command in commands:
+            if isinstance(command, str):
+                deltas.append(self._engine.cancel(command))
+            else:
+                deltas.append(self._submit(command))
+        return [delta for delta in deltas if delta is not None]
+
+    def _submit(self, request: Request) -> Delta | None:
+        try:
+            self._engine.submit(request)
+        except InfrsError as error:
+            usage = Usage(num_prompt_tokens=len(request.prompt_ids), num_output_tokens=0)
+            return Delta(request.request_id, "", (), usage, FinishReason.ERROR, error)
+        return None
+
+    def _deliver(self, deltas: Iterable[Delta]) -> None:
+        for delta in deltas:
+            with self._wake:
+                sink = self._sinks.get(delta.request_id)
+                if delta.finish_reason is not None:
+                    self._sinks.pop(delta.request_id, None)
+            if sink is not None:
+                sink(delta)

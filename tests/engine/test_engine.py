@@ -1,0 +1,201 @@
+"""The engine on the synthetic graph: exact, through the real runner and its in-place KV."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import replace
+
+import pytest
+import synthetic
+from conftest import EngineFactory
+
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
+from infrs.errors import ContextLengthError
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def ask(name: str, prompt: list[int], max_tokens: int = 10, **fields: object) -> Request:
+    sampling = fields.pop("sampling", GREEDY)
+    return Request(name, tuple(prompt), max_tokens, sampling, **fields)  # type: ignore[arg-type]
+
+
+def run(engine: Engine, *requests: Request) -> dict[str, list[Delta]]:
+    """Submit all, step until idle, and check the invariants after every step."""
+    answers: dict[str, list[Delta]] = defaultdict(list)
+    for request in requests:
+        engine.submit(request)
+    while not engine.scheduler.is_idle:
+        for delta in engine.step():
+            answers[delta.request_id].append(delta)
+        assert violations(engine) == []
+    return answers
+
+
+def token_ids(deltas: list[Delta]) -> list[int]:
+    return [token_id for delta in deltas for token_id in delta.token_ids]
+
+
+def text(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 40])
+@pytest.mark.parametrize("min_rows", [1, 2])
+def test_one_answer_follows_the_formula(new_engine: EngineFactory, length: int, min_rows: int) -> None:
+    prompt = [(3 * i) % synthetic.VOCAB for i in range(length)]
+    deltas = run(new_engine(min_rows=min_rows), ask("a", prompt, ignore_eos=True))["a"]
+    assert token_ids(deltas) == synthetic.greedy(prompt, 10)
+    assert text(deltas) == synthetic.letters(token_ids(deltas))
+    assert deltas[-1].finish_reason is FinishReason.LENGTH
+    assert (deltas[-1].usage.num_prompt_tokens, deltas[-1].usage.num_output_tokens) == (length, 10)
+    assert all(delta.finish_reason is None for delta in deltas[:-1])
+
+
+def random_request(rng: random.Random, index: int) -> Request:
+    sampling = SamplingParams(
+        temperature=rng.choice([0, 0, 0.7, 1.5]),
+        top_k=rng.choice([0, 0, 3]),
+        top_p=rng.choice([1, 1, 0.8]),
+        min_p=rng.choice([0, 0, 0.1]),
+        seed=rng.randrange(2**63),
+    )
+    prompt = [rng.randrange(synthetic.VOCAB) for _ in range(rng.choice([1, 3, 8, 9, 25, 40]))]
+    stop_ids = frozenset(rng.sample(range(synthetic.VOCAB), rng.choice([0, 2])))
+    return ask(f"r{index}", prompt, rng.randint(1, 20), sampling=sampling, stop_token_ids=stop_ids)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_alone_equals_batched_equals_staggered(new_engine: EngineFactory, seed: int) -> None:
+    """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
+    rng = random.Random(seed)
+    requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
+    alone = {request.request_id: run(new_engine(num_rows=1), request)[request.request_id] for request in requests}
+    engine = new_engine(num_rows=rng.randint(1, 5), prefill_chunk=8, min_rows=rng.choice([1, 2]))
+    answers: dict[str, list[Delta]] = defaultdict(list)
+    to_come = list(requests)
+    cancelled = set()
+    while to_come or not engine.scheduler.is_idle:
+        while to_come and rng.random() < 0.4:
+            engine.submit(to_come.pop())
+        if rng.random() < 0.05:
+            victim = rng.choice(requests).request_id
+            if (delta := engine.cancel(victim)) is not None:
+                answers[victim].append(delta)
+                cancelled.add(victim)
+        for delta in engine.step():
+            answers[delta.request_id].append(delta)
+        assert violations(engine) == []
+    for request in requests:
+        name = request.request_id
+        if name in cancelled:
+            assert answers[name][-1].finish_reason is FinishReason.CANCELLED
+            assert token_ids(alone[name])[: len(token_ids(answers[name]))] == token_ids(answers[name])
+        else:
+            assert token_ids(answers[name]) == token_ids(alone[name])
+            assert text(answers[name]) == text(alone[name])
+            assert answers[name][-1].finish_reason == alone[name][-1].finish_reason
+            assert answers[name][-1].usage == alone[name][-1].usage
+
+
+def test_seed_decides_and_its_absence_varies(new_engine: EngineFactory) -> None:
+    hot = SamplingParams(temperature=5.0, seed=7)
+    request = ask("a", [5, 6], 30, sampling=hot, ignore_eos=True)
+    first, again = (token_ids(run(new_engine(), request)["a"]) for _ in range(2))
+    assert first == again
+    other = token_ids(run(new_engine(), replace(request, sampling=replace(hot, seed=8)))["a"])
+    unseeded = [token_ids(run(new_engine(), replace(request, sampling=replace(hot, seed=None)))["a"]) for _ in "ab"]
+    assert len({tuple(ids) for ids in (first, other, *unseeded)}) == 4
+
+
+def test_eos_ends_the_answer_without_text(new_engine: EngineFactory) -> None:
+    prompt = next(p for p in ([i, j] for i in range(97) for j in range(97)) if 0 in synthetic.greedy(p, 6)[1:])
+    expected = synthetic.greedy(prompt, 6)
+    end = expected.index(0)
+    deltas = run(new_engine(), ask("a", prompt, 20))["a"]
+    assert deltas[-1].finish_reason is FinishReason.STOP
+    assert text(deltas) == synthetic.letters(expected[:end])
+    assert token_ids(deltas) == expected[: end + 1]
+    ignored = run(new_engine(), ask("a", prompt, 6, ignore_eos=True))["a"]
+    assert token_ids(ignored) == expected
+
+
+def test_stop_string_across_tokens_is_cut_and_ends_the_answer(new_engine: EngineFactory) -> None:
+    expected = synthetic.letters(synthetic.greedy([1, 2, 3], 12))
+    deltas = run(new_engine(), ask("a", [1, 2, 3], 12, stop=(expected[4:7], "never")))["a"]
+    assert text(deltas) == expected[: expected.index(expected[4:7])]
+    assert deltas[-1].finish_reason is FinishReason.STOP
+
+
+def test_text_held_for_a_stop_string_is_given_at_the_end(new_engine: EngineFactory) -> None:
+    expected = synthetic.letters(synthetic.greedy([1, 2, 3], 5))
+    deltas = run(new_engine(), ask("a", [1, 2, 3], 5, stop=(expected[3:5] + "?",), ignore_eos=True))["a"]
+    assert text(deltas) == expected
+    assert deltas[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_the_end_of_the_context_ends_the_answer(new_engine: EngineFactory) -> None:
+    engine = new_engine(capacity=16)
+    deltas = run(engine, ask("a", [1] * 12, 100, ignore_eos=True))["a"]
+    assert len(token_ids(deltas)) == 4
+    assert deltas[-1].finish_reason is FinishReason.LENGTH
+    with pytest.raises(ContextLengthError, match="16"):
+        engine.submit(ask("b", [1] * 16))
+
+
+def test_a_long_prompt_never_stops_the_others_for_more_than_a_chunk(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=2, prefill_chunk=8)
+    engine.submit(ask("short", [1, 2], 30, ignore_eos=True))
+    engine.step()
+    engine.submit(ask("long", [3] * 40, 2, ignore_eos=True))
+    for _ in range(5):
+        computed = {s.request.request_id: s.num_computed_tokens for s in engine.scheduler.running}
+        assert [d.request_id for d in engine.step()].count("short") == 1
+        for sequence in engine.scheduler.running:
+            gained = sequence.num_computed_tokens - computed.get(sequence.request.request_id, 0)
+            assert gained == (1 if sequence.request.request_id == "short" else 8)
+
+
+def test_several_short_prompts_share_a_step(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=4, prefill_chunk=8)
+    for name in "abcd":
+        engine.submit(ask(name, [1, 2, 3], 5))
+    first, second = engine.step(), engine.step()
+    assert [delta.request_id for delta in first] == ["a", "b"]
+    assert {delta.request_id for delta in second} == set("abcd")
+
+
+def test_cancelled_rows_are_free_at_once(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=1)
+    engine.submit(ask("a", [1] * 20, 20))
+    engine.submit(ask("b", [2], 1, ignore_eos=True))
+    engine.step()
+    delta = engine.cancel("a")
+    assert delta is not None
+    assert delta.finish_reason is FinishReason.CANCELLED
+    assert [delta.request_id for delta in engine.step()] == ["b"]
+    assert engine.cancel("a") is None
+    assert engine.scheduler.is_idle
+
+
+def test_a_failing_run_ends_only_its_own_sequences(new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = new_engine(num_rows=2)
+    engine.submit(ask("a", [1, 2], 5, ignore_eos=True))
+    engine.step()
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runner, "prefill", broken)
+        engine.submit(ask("b", [3], 5))
+        deltas = engine.step()
+    assert {d.request_id: d.finish_reason for d in deltas} == {"a": None, "b": FinishReason.ERROR}
+    failed = next(d for d in deltas if d.request_id == "b")
+    assert failed.error is not None
+    assert "no memory" in failed.error.message
+    assert violations(engine) == []
+    assert token_ids(run(engine, ask("c", [9], 4, ignore_eos=True))["c"]) == synthetic.greedy([9], 4)

@@ -1,0 +1,98 @@
+"""The sampler against a slow and obvious reference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrs.core import SamplingParams
+from infrs.engine.sampler import NumericalError, candidates, new_generator, sample
+
+# Quarters are exact in float32 and make ties likely.
+rows = st.lists(st.integers(-40, 40), min_size=1, max_size=400).map(lambda values: np.array(values, np.float32) / 4)
+params = st.builds(
+    SamplingParams,
+    temperature=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    top_p=st.sampled_from([0.01, 0.3, 0.9, 0.999, 1.0]),
+    top_k=st.sampled_from([0, 1, 2, 5, 300, 1000]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+
+def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
+    """Probability by id after temperature, top_k, top_p and min_p, in that order."""
+    scores = sorted(((-float(x) / params.temperature, i) for i, x in enumerate(logits)))
+    if params.top_k:
+        scores = scores[: params.top_k]
+    total = math.fsum(math.exp(-s) for s, _ in scores)
+    kept: list[tuple[int, float]] = []
+    mass = 0.0
+    for score, index in scores:
+        if mass >= params.top_p - 1e-6:
+            break
+        probability = math.exp(-score) / total
+        kept.append((index, probability))
+        mass += probability
+    kept = [(i, p) for i, p in kept if p >= params.min_p * kept[0][1] - 1e-9]
+    total = math.fsum(p for _, p in kept)
+    return {i: p / total for i, p in kept}
+
+
+@given(rows, params)
+def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: SamplingParams) -> None:
+    ids, weights = candidates(logits, params)
+    expected = reference(logits, params)
+    # A cumulative probability that meets top_p to the last bits may fall to either side of it.
+    assert set(ids[:-1].tolist()) <= set(expected)
+    assert abs(len(ids) - len(expected)) <= 1
+    if set(ids.tolist()) == set(expected):
+        probabilities = weights / weights.sum(dtype=np.float64)
+        assert np.allclose(probabilities, [expected[i] for i in ids.tolist()], rtol=1e-4, atol=1e-7)
+
+
+@given(rows, params)
+def test_a_sample_is_a_candidate_and_repeats_with_its_seed(logits: np.ndarray, params: SamplingParams) -> None:
+    first, again = (sample(logits, params, new_generator(params.seed)) for _ in range(2))
+    assert first == again
+    assert first in candidates(logits, params)[0]
+
+
+@given(rows)
+def test_greedy_takes_the_lowest_of_the_largest(logits: np.ndarray) -> None:
+    token_id = sample(logits, SamplingParams(temperature=0), new_generator(0))
+    assert token_id == min(i for i, x in enumerate(logits) if x == logits.max())
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.8}, {"min_p": 0.3}])
+def test_frequencies_match_the_probabilities(filters: dict[str, float]) -> None:
+    logits = np.array([0.0, 1.0, 2.0, -1.0, 1.5], np.float32)
+    params = SamplingParams(temperature=0.8, **filters)  # type: ignore[arg-type]
+    generator = new_generator(1)
+    count = 20_000
+    drawn = np.bincount([sample(logits, params, generator) for _ in range(count)], minlength=5) / count
+    expected = reference(logits, params)
+    for token_id in range(5):
+        probability = expected.get(token_id, 0.0)
+        assert abs(drawn[token_id] - probability) <= 5 * math.sqrt(probability * (1 - probability) / count)
+
+
+def test_a_nucleus_wider_than_the_guess_is_complete() -> None:
+    logits = np.zeros(5_000, np.float32)
+    ids, _ = candidates(logits, SamplingParams(top_p=0.5))
+    assert ids.tolist() == list(range(2_500))
+
+
+def test_a_tiny_temperature_is_greedy_without_overflow() -> None:
+    logits = np.array([1.0, 3.0, 2.0], np.float32)
+    assert sample(logits, SamplingParams(temperature=1e-6, seed=1), new_generator(1)) == 1
+
+
+@pytest.mark.parametrize("bad", [[np.nan, 1.0], [np.inf, 1.0], [-np.inf, -np.inf]])
+def test_scores_that_are_not_finite_are_an_error(bad: list[float]) -> None:
+    with pytest.raises(NumericalError):
+        sample(np.array(bad, np.float32), SamplingParams(), new_generator(0))

@@ -1,0 +1,153 @@
+"""The engine's thread: bounds, cancels, failures and the end."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import pytest
+import synthetic
+from conftest import EngineFactory
+
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.service import EngineService
+from infrs.errors import DrainingError, EngineError, QueueFullError
+
+WAIT = 10.0
+
+
+class Inbox:
+    """A sink that keeps deltas and waits for the last."""
+
+    def __init__(self) -> None:
+        self.queue: queue.Queue[Delta] = queue.Queue()
+
+    def all(self) -> list[Delta]:
+        deltas = [self.queue.get(timeout=WAIT)]
+        while deltas[-1].finish_reason is None:
+            deltas.append(self.queue.get(timeout=WAIT))
+        return deltas
+
+
+def ask(name: str, max_tokens: int = 5) -> Request:
+    return Request(name, (4, 5), max_tokens, SamplingParams(temperature=0), ignore_eos=True)
+
+
+def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
+    """Make each run wait: `entered` is set when one begins, `go` lets all of them go on."""
+    entered, go = threading.Event(), threading.Event()
+    decode = engine.runner.decode
+
+    def wait(*args: object) -> object:
+        entered.set()
+        assert go.wait(WAIT)
+        return decode(*args)  # type: ignore[arg-type]
+
+    engine.runner.decode = wait  # type: ignore[assignment,method-assign]
+    return entered, go
+
+
+@pytest.fixture
+def engine(new_engine: EngineFactory) -> Engine:
+    return new_engine(num_rows=1)
+
+
+@pytest.fixture
+def service(engine: Engine) -> Iterator[EngineService]:
+    service = EngineService(engine, max_queue=2)
+    service.start()
+    yield service
+    service.stop(WAIT)
+
+
+def test_deltas_reach_the_sink_in_order(service: EngineService) -> None:
+    inbox = Inbox()
+    service.submit(ask("a"), inbox.queue.put)
+    deltas = inbox.all()
+    assert [token_id for delta in deltas for token_id in delta.token_ids] == synthetic.greedy([4, 5], 5)
+    assert service.alive
+
+
+def test_the_queue_is_bounded_and_empties(service: EngineService, engine: Engine) -> None:
+    entered, go = held(engine)
+    inboxes = [Inbox() for _ in range(3)]
+    for index, inbox in enumerate(inboxes):
+        service.submit(ask(f"r{index}"), inbox.queue.put)
+    assert entered.wait(WAIT)
+    with pytest.raises(QueueFullError, match="2 requests are waiting"):
+        service.submit(ask("more"), Inbox().queue.put)
+    stats = service.snapshot()
+    assert (stats.num_running, stats.num_waiting) == (1, 2)
+    go.set()
+    assert {inbox.all()[-1].finish_reason for inbox in inboxes} == {FinishReason.LENGTH}
+    assert service.snapshot().num_waiting == 0
+
+
+def test_a_cancel_takes_effect_within_the_running_step(service: EngineService, engine: Engine) -> None:
+    entered, go = held(engine)
+    inbox = Inbox()
+    service.submit(ask("a", 50), inbox.queue.put)
+    assert entered.wait(WAIT)
+    service.cancel("a")
+    steps = engine.num_steps
+    go.set()
+    assert inbox.all()[-1].finish_reason is FinishReason.CANCELLED
+    assert engine.num_steps <= steps + 1
+    service.cancel("a")
+    service.cancel("never seen")
+
+
+def test_stop_ends_what_is_left_with_an_error(service: EngineService, engine: Engine) -> None:
+    entered, go = held(engine)
+    running, waiting = Inbox(), Inbox()
+    service.submit(ask("a", 50), running.queue.put)
+    service.submit(ask("b"), waiting.queue.put)
+    assert entered.wait(WAIT)
+    stopper = threading.Thread(target=service.stop, args=(WAIT,))
+    stopper.start()
+    go.set()
+    stopper.join(WAIT)
+    for inbox in (running, waiting):
+        last = inbox.all()[-1]
+        assert last.finish_reason is FinishReason.ERROR
+        assert isinstance(last.error, DrainingError)
+    assert not service.alive
+    with pytest.raises(DrainingError):
+        service.submit(ask("c"), Inbox().queue.put)
+
+
+def test_a_broken_step_ends_its_requests_and_the_next_ones_are_served(
+    service: EngineService, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, later = Inbox(), Inbox()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.scheduler, "plan", lambda: 1 / 0)
+        service.submit(ask("a"), failing.queue.put)
+        last = failing.all()[-1]
+    assert isinstance(last.error, EngineError)
+    service.submit(ask("b"), later.queue.put)
+    assert later.all()[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_an_engine_that_fails_again_and_again_is_dead_not_hung(
+    service: EngineService, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.scheduler, "plan", lambda: 1 / 0)
+    for index in range(3):
+        inbox = Inbox()
+        service.submit(ask(f"r{index}"), inbox.queue.put)
+        assert inbox.all()[-1].finish_reason is FinishReason.ERROR
+    service._thread.join(WAIT)
+    assert not service.alive
+    with pytest.raises(EngineError, match="restart"):
+        service.submit(ask("more"), Inbox().queue.put)
+
+
+def test_a_prompt_beyond_the_context_is_answered_with_an_error(service: EngineService) -> None:
+    inbox = Inbox()
+    service.submit(Request("a", (1,) * 64, 5), inbox.queue.put)
+    last = inbox.all()[-1]
+    assert last.error is not None
+    assert last.error.code == "context_length_exceeded"
