@@ -1,0 +1,83 @@
+"""The Sanic app: its routes, and Sanic's defaults set right."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from sanic import Sanic
+
+from infrs.config import Settings
+from infrs.errors import ConfigError
+from infrs.server import access, chat, gate, lifecycle, status
+from infrs.server.failures import OpenAIErrorHandler
+from infrs.server.state import ServedModel, ServerState
+
+_BACKLOG = 1024
+
+
+def create_app(
+    settings: Settings, load: Callable[[], ServedModel], on_ready: Callable[[ServedModel], None]
+) -> Sanic[Any, Any]:
+    """Build the app. `load` runs in a thread once the server listens; `on_ready` is told when it has."""
+    app: Sanic[Any, Any] = Sanic(
+        "infrs",
+        configure_logging=False,
+        dumps=orjson.dumps,
+        loads=orjson.loads,
+        error_handler=OpenAIErrorHandler(),
+        request_class=gate.StrictRequest,
+        strict_slashes=True,
+    )
+    app.config.update(
+        {
+            "REQUEST_MAX_SIZE": settings.server.max_body_bytes,
+            "REQUEST_MAX_HEADER_SIZE": 8192,
+            "REQUEST_TIMEOUT": 15,
+            "RESPONSE_TIMEOUT": settings.server.request_timeout + 30,  # ours comes first, with a reason
+            "KEEP_ALIVE_TIMEOUT": 75,
+            "GRACEFUL_SHUTDOWN_TIMEOUT": 2,  # the drain has come before
+            "ACCESS_LOG": False,
+            "AUTO_EXTEND": False,
+            "MOTD": False,
+        }
+    )
+    state = app.ctx.state = ServerState(settings)
+    gate.install(app, state)
+    access.install(app, state)
+    lifecycle.install(app, state, load, on_ready)
+    app.add_route(chat.chat_completions, "/v1/chat/completions", methods=["POST"])
+    for path, route in (
+        ("/v1/models", status.list_models),
+        ("/v1/models/<model_id:path>", status.get_model),
+        ("/health", status.health),
+        ("/ready", status.ready),
+        ("/props", status.props),
+        ("/metrics", status.metrics),
+    ):
+        app.add_route(route, path, methods=["GET", "HEAD"])
+    return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address before the model is loaded. Raises ConfigError, one line, if it cannot be had."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; set server.host and server.port",
+            param="server.port",
+        ) from error
+    return listener
+
+
+def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
+    """Serve until a signal or a failure ends it; the process's exit code. One process, one engine."""
+    app.run(sock=listener, single_process=True, backlog=_BACKLOG, access_log=False, motd=False)
+    state: ServerState = app.ctx.state
+    return state.exit_code

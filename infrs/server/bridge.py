@@ -1,0 +1,113 @@
+"""From the engine's thread to the event loop: deltas as batches that a coroutine awaits.
+
+The engine's sink only appends to a deque and wakes the loop, once for all that a step has for all requests. What
+waits for one reader is bounded by its answer, which the context bounds; a reader that takes nothing is cut (chat.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+
+from infrs.core import Delta, FinishReason, Request
+from infrs.engine.service import EngineService
+from infrs.errors import EngineError, InfrsError
+from infrs.openai.errors import RequestTimeoutError
+
+
+class DeltaStream:
+    """The deltas of one request: an async iterator of the batches that are ready. Close it in a `finally`."""
+
+    def __init__(self, request_id: str, close: Callable[[DeltaStream], None]) -> None:
+        self.request_id = request_id
+        self.finished = False  # the engine holds nothing of this request any more
+        self._deltas: list[Delta] = []
+        self._error: InfrsError | None = None
+        self._wake = asyncio.Event()
+        self._close = close
+
+    def __aiter__(self) -> DeltaStream:
+        return self
+
+    async def __anext__(self) -> list[Delta]:
+        """At least one delta. Raises the sequence's error where it failed."""
+        while not self._deltas:
+            if self._error is not None:
+                raise self._error
+            if self.finished:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
+    def close(self) -> None:
+        """Let go of the request: cancel it unless it has finished. Idempotent."""
+        self._close(self)
+
+    def feed(self, delta: Delta) -> None:
+        """Take a delta, on the event loop."""
+        match delta.finish_reason:
+            case FinishReason.ERROR | FinishReason.CANCELLED:
+                self.finished = True
+                self.fail(delta.error or EngineError("the engine gave the request up"))
+                return
+            case FinishReason():
+                self.finished = True
+        self._deltas.append(delta)
+        self._wake.set()
+
+    def fail(self, error: InfrsError) -> None:
+        """End the stream with an error, after the deltas that it already has. The first error stands."""
+        self._error = self._error or error
+        self._wake.set()
+
+
+class Bridge:
+    """Submits requests to the engine and carries their deltas to the loop that made it."""
+
+    def __init__(self, engine: EngineService) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[tuple[DeltaStream, Delta]] = deque()
+        self._wake_pending = False
+        self._streams: dict[DeltaStream, asyncio.TimerHandle] = {}  # with the alarm of each
+
+    def submit(self, request: Request, timeout: float) -> DeltaStream:
+        """Start a request, which fails with RequestTimeoutError `timeout` seconds later if it still goes on then.
+
+        Raises QueueFullError, DrainingError or EngineError, as the engine does.
+        """
+        late = RequestTimeoutError(f"the answer took longer than the {timeout:g} s this server allows it")
+        stream = DeltaStream(request.request_id, self._close)
+        self._engine.submit(request, lambda delta: self._post(stream, delta))
+        self._streams[stream] = self._loop.call_later(timeout, stream.fail, late)
+        return stream
+
+    def fail_all(self, error: InfrsError) -> None:
+        """End every stream with an error."""
+        for stream in self._streams:
+            stream.fail(error)
+
+    def _close(self, stream: DeltaStream) -> None:
+        alarm = self._streams.pop(stream, None)
+        if alarm is not None:
+            alarm.cancel()
+            if not stream.finished:
+                self._engine.cancel(stream.request_id)
+
+    def _post(self, stream: DeltaStream, delta: Delta) -> None:
+        """On the engine's thread. A loop that is closed has no readers left."""
+        self._inbox.append((stream, delta))
+        if not self._wake_pending:
+            self._wake_pending = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._wake_pending = False  # before the inbox is read: what comes later wakes again
+        while self._inbox:
+            stream, delta = self._inbox.popleft()
+            stream.feed(delta)

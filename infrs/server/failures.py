@@ -1,0 +1,70 @@
+"""Every error as OpenAI's clients expect it, Sanic's own included."""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import PayloadTooLarge, RequestCancelled, SanicException
+from sanic.handlers import ErrorHandler
+
+from infrs.errors import DrainingError, InfrsError
+from infrs.openai.errors import RETRY_AFTER_SECONDS, body_of, error_body, status_of
+
+logger = logging.getLogger("infrs.server")
+
+JSON = "application/json"
+CLIENT_GONE = 499  # nginx's status for a client that left before its answer
+
+# Statuses that Sanic raises: the code and the sentence that the client gets for each.
+_WORDS = {
+    400: ("bad_request", "the request is not valid HTTP"),
+    403: ("forbidden", "the request is not allowed here"),
+    404: ("not_found", "no such path; see /v1/models and /v1/chat/completions"),
+    405: ("method_not_allowed", "this path does not take this method"),
+    408: ("request_timeout", "the request did not arrive in time"),
+    413: ("request_too_large", "the request body is larger than this server takes"),
+    415: ("unsupported_media_type", "send the body as application/json in UTF-8, without a content encoding"),
+    417: ("expectation_failed", "only `Expect: 100-continue` is understood"),
+    431: ("headers_too_large", "the request's head is larger than this server takes"),
+    503: ("request_timeout", "the request took longer than this server allows"),
+}
+
+
+class OpenAIErrorHandler(ErrorHandler):
+    """Answers any exception with `{"error": ...}`, and logs those that nobody meant."""
+
+    def default(self, request: Request, exception: BaseException) -> HTTPResponse:
+        """Build the response; Sanic calls this for whatever a route or Sanic itself raised."""
+        if isinstance(exception, InfrsError):
+            return failure(exception)
+        if isinstance(exception, RequestCancelled):
+            return HTTPResponse(status=CLIENT_GONE)  # for the log: there is nobody to send it to
+        if isinstance(exception, CancelledError):
+            return failure(DrainingError("the server shut down before the answer was complete"))
+        if isinstance(exception, SanicException):
+            status = exception.status_code or 500
+            if isinstance(exception, PayloadTooLarge) and request.method == "NONE":  # the head, not the body
+                status = 431
+            if status in _WORDS:
+                code, message = _WORDS[status]
+                allow = {name: value for name, value in dict(exception.headers).items() if name.lower() == "allow"}
+                return HTTPResponse(error_body(message, status=status, code=code), status, allow, JSON)
+        log_failure(exception)
+        body = error_body("the server failed; see its log", status=500, code="internal_error")
+        return HTTPResponse(body, 500, content_type=JSON)
+
+
+def failure(error: InfrsError) -> HTTPResponse:
+    """The response of an error of ours."""
+    status = status_of(error)
+    if status == 500:
+        log_failure(error)
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else {}
+    return HTTPResponse(body_of(error), status, headers, JSON)
+
+
+def log_failure(error: BaseException) -> None:
+    """Log what failed inside the server, with its traceback."""
+    logger.error("request failed: %s: %s", type(error).__name__, ascii(str(error)), exc_info=error)

@@ -1,0 +1,109 @@
+"""From the first byte of the model to the last answer: load, watch, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sanic import Sanic
+
+from infrs.errors import DrainingError, EngineError, InfrsError
+from infrs.server.state import ServedModel, ServerState
+
+logger = logging.getLogger("infrs.server")
+
+_WATCH_SECONDS = 0.5
+_LAST_WORDS_SECONDS = 1.0  # for requests that are cut at the end of the drain to say so
+_ENGINE_STOP_SECONDS = 5.0
+
+
+def install(
+    app: Sanic[Any, Any],
+    state: ServerState,
+    load: Callable[[], ServedModel],
+    on_ready: Callable[[ServedModel], None],
+) -> None:
+    """Load the model once the server listens, end the process when its engine dies, drain before it stops."""
+
+    @app.after_server_start
+    async def _start(app: Sanic[Any, Any]) -> None:
+        app.ctx.model_task = asyncio.create_task(_run_model(app, state, load, on_ready))
+
+    @app.before_server_stop
+    async def _stop(app: Sanic[Any, Any]) -> None:
+        await drain(state)
+        app.ctx.model_task.cancel()
+        await asyncio.wait([app.ctx.model_task])
+
+
+async def _run_model(
+    app: Sanic[Any, Any],
+    state: ServerState,
+    load: Callable[[], ServedModel],
+    on_ready: Callable[[ServedModel], None],
+) -> None:
+    try:
+        with _signals_end_the_process(app):
+            model = await asyncio.to_thread(load)
+    except InfrsError as error:
+        logger.error("%s", error)
+        _give_up(app, state, error.exit_code)
+        return
+    except Exception:
+        logger.exception("the model could not be loaded")
+        _give_up(app, state, 1)
+        return
+    state.publish(model)
+    on_ready(model)
+    while model.engine.alive:  # noqa: ASYNC110  # a thread that has died sets no event
+        await asyncio.sleep(_WATCH_SECONDS)
+    if not state.draining:
+        logger.critical("the engine has failed; the server exits")
+        state.fail_all(EngineError("the engine has failed"))
+        _give_up(app, state, EngineError.exit_code)
+
+
+def _give_up(app: Sanic[Any, Any], state: ServerState, exit_code: int) -> None:
+    state.exit_code = exit_code
+    asyncio.get_running_loop().call_soon(app.stop, False)
+
+
+@contextlib.contextmanager
+def _signals_end_the_process(app: Sanic[Any, Any]) -> Iterator[None]:
+    """While the model loads there is nothing to finish, and ONNX Runtime holds the GIL: a signal must not wait."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, app.stop, False)
+
+
+async def drain(state: ServerState) -> None:
+    """Let the requests in flight finish, for `server.drain_timeout` seconds at most, then stop the engine.
+
+    A second signal ends the process at once.
+    """
+    state.draining = True
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if not await _idle(state, state.settings.server.drain_timeout):
+        state.fail_all(DrainingError("the server shut down before the answer was complete"))
+        await _idle(state, _LAST_WORDS_SECONDS)
+    if state.served is not None:
+        await asyncio.to_thread(state.served[0].engine.stop, _ENGINE_STOP_SECONDS)
+    state.close()
+
+
+async def _idle(state: ServerState, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await state.idle.wait()
+    return state.idle.is_set()
