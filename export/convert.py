@@ -1,10 +1,11 @@
-"""transformers model -> ONNX graph, through Optimum."""
+"""transformers model -> ONNX graph, through Optimum: fused where the architecture is known, plain elsewhere."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -12,9 +13,12 @@ from onnx import numpy_helper
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
+from infrs.errors import ExportError
 from infrs.manifest import GraphKind, KVGeometry
 
+from . import plain
 from .assemble import Assembler, attribute
+from .fusions.architectures import kv_geometry, longest_context, why_plain
 from .fusions.graph import fuse_residual_norms
 from .fusions.ops import DOMAIN
 from .lowering import Lowering
@@ -25,7 +29,7 @@ from .weights import ModelWeights
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
+Progress = Callable[[str, int, int], None]  # stage ("trace", "weights"), done, total
 
 
 @dataclass(frozen=True)
@@ -52,33 +56,49 @@ def convert(
 ) -> Conversion:
     """Write `model` (float32, CPU) as `model.onnx` and `model.onnx.data` into `directory`, which exists.
 
-    context_length: longest sequence that the graph must serve; default the config's own.
+    context_length: longest sequence that the graph must serve; default the model's own.
     The model's weights are not changed. Raises ExportError.
     """
-    limit = context_length or int(model.config.max_position_embeddings)
-    kv = kv_geometry(model)
+    progress = progress or (lambda stage, done, total: None)
+    context_length = _context_length(model, context_length)
+    reason = why_plain(model)
+    config = None if reason else FusedOnnxConfig(model.config, kv_geometry(model.config), context_length)
+    progress("trace", 0, 1)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as temporary:
-        traced = _trace(model, FusedOnnxConfig(model.config, kv, limit), Path(temporary))
-    fuse_residual_norms(traced.graph)
+        traced = _trace(model, config, Path(temporary))
+    progress("trace", 1, 1)
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
-        _lower_fused(traced.graph, assembler, ModelWeights(model), progress)
+        if config is None:
+            plain.lower_plain(traced.graph, assembler, partial(progress, "weights"))
+        else:
+            fuse_residual_norms(traced.graph)
+            _lower_fused(traced.graph, assembler, ModelWeights(model), partial(progress, "weights"))
         num_nodes = assembler.finish(traced, directory / GRAPH_FILE)
-    return Conversion("fused", GRAPH_FILE, DATA_FILE, "", kv, int(model.config.vocab_size), limit, num_nodes)
-
-
-def kv_geometry(model: PreTrainedModel) -> KVGeometry:
-    """Layers, key/value heads and head width of the model."""
-    config = model.config
-    heads = int(config.num_attention_heads)
-    return KVGeometry(
-        num_layers=int(config.num_hidden_layers),
-        num_kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-        head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+    return Conversion(
+        graph="fused" if config else "plain",
+        graph_file=GRAPH_FILE,
+        data_file=DATA_FILE,
+        reason=reason,
+        kv=config.kv if config else plain.kv_geometry(traced.graph),
+        vocab_size=int(model.config.vocab_size),
+        context_length=context_length,
+        num_nodes=num_nodes,
     )
 
 
-def _trace(model: PreTrainedModel, config: FusedOnnxConfig, directory: Path) -> onnx.ModelProto:
+def _context_length(model: PreTrainedModel, asked: int | None) -> int:
+    longest = longest_context(model.config)
+    if asked is not None and not 1 <= asked <= longest:
+        raise ExportError(
+            f"a context of {asked} tokens is not possible, this model serves 1 to {longest}: choose one within",
+            param="context_length",
+        )
+    return asked or longest
+
+
+def _trace(model: PreTrainedModel, config: FusedOnnxConfig | None, directory: Path) -> onnx.ModelProto:
+    """Run Optimum's exporter; without a config, with the one that Optimum has for the architecture."""
     name = model.config._name_or_path
     model.config._name_or_path = str(directory)  # Optimum looks there for a tokenizer to copy; the Hub is not asked
     try:
@@ -86,18 +106,23 @@ def _trace(model: PreTrainedModel, config: FusedOnnxConfig, directory: Path) -> 
             model,
             output=directory,
             task="text-generation-with-past",
-            custom_onnx_configs={"model": config},
+            custom_onnx_configs={"model": config} if config else None,
             opset=OPSET,
             do_validation=False,
             no_post_process=True,
         )
+    except (ValueError, RuntimeError, KeyError) as error:
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(
+            f"Optimum could not export {model.config.model_type}: {message}; try another model"
+        ) from error
     finally:
         model.config._name_or_path = name
     return onnx.load(directory / "model.onnx")
 
 
 def _lower_fused(
-    graph: onnx.GraphProto, assembler: Assembler, weights: ModelWeights, progress: Progress | None
+    graph: onnx.GraphProto, assembler: Assembler, weights: ModelWeights, progress: Callable[[int, int], None]
 ) -> None:
     for tensor in graph.initializer:
         assembler.store(tensor.name, numpy_helper.to_array(tensor))
@@ -111,5 +136,4 @@ def _lower_fused(
         lower = assembler.linear if node.op_type == "Linear" else assembler.embedding
         lower(weight, node.input[0], node.output[0])
         done += 1
-        if progress:
-            progress("weights", done, total)
+        progress(done, total)

@@ -1,0 +1,96 @@
+"""Which models get the fused graph: an allow-list that `tests/export/test_architectures.py` verifies, and checks.
+
+A model that is not listed, or whose config asks for something the fused graph does not compute, gets the plain graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from infrs.manifest import KVGeometry
+
+from .attention import attributes, projections
+from .modules import rotary_modules, rotary_table
+
+FUSED = {
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "granite": "GraniteForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "olmo": "OlmoForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
+
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
+
+
+def rope_type(config: PretrainedConfig) -> str:
+    """How the model scales rotary positions; "default" is not at all."""
+    scaling = getattr(config, "rope_scaling", None) or {}
+    return str(scaling.get("rope_type", scaling.get("type", "default")))
+
+
+def longest_context(config: PretrainedConfig) -> int:
+    """Tokens up to which the model's positions do not depend on how long the sequence grows."""
+    longest = int(config.max_position_embeddings)
+    if rope_type(config) in ("longrope", "su"):
+        return min(longest, int(getattr(config, "original_max_position_embeddings", None) or longest))
+    return longest
+
+
+def kv_geometry(config: PretrainedConfig) -> KVGeometry:
+    """Layers, key/value heads and head width."""
+    heads = int(config.num_attention_heads)
+    return KVGeometry(
+        num_layers=int(config.num_hidden_layers),
+        num_kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+    )
+
+
+def why_plain(model: PreTrainedModel) -> str:
+    """Why `model` cannot have the fused graph; empty if it can."""
+    config: Any = model.config
+    if FUSED.get(config.model_type) != type(model).__name__:
+        return f"{config.model_type} ({type(model).__name__}) is not among the fused architectures"
+    if rope_type(config) not in _ROPE_TYPES:
+        return f"rope type {rope_type(config)} is not supported by the fused graph"
+    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "add_cross_attention", False):
+        return "its attention is not plainly causal"
+    if not isinstance(model.get_output_embeddings(), nn.Linear):
+        return "its output layer is not a linear layer"
+    return _why_not_attention(model) or _why_not_rotary(model)
+
+
+def _why_not_attention(model: PreTrainedModel) -> str:
+    layers = [module for module in model.modules() if projections(module)]
+    kv = kv_geometry(model.config)
+    if len(layers) != kv.num_layers:
+        return f"{len(layers)} self-attentions were recognised in {kv.num_layers} layers"
+    shapes = [attributes(layer) for layer in layers]
+    if any((shape.num_kv_heads, shape.head_dim) != (kv.num_kv_heads, kv.head_dim) for shape in shapes):
+        return "its layers differ in the shape of their keys and values"
+    if kv.head_dim % 8:
+        return f"head width {kv.head_dim} is not a multiple of 8"
+    if any(hasattr(layer, "sinks") for layer in layers):
+        return "attention sinks are not supported by the fused graph"
+    return ""
+
+
+def _why_not_rotary(model: PreTrainedModel) -> str:
+    for _, module in rotary_modules(model):
+        try:
+            rotary_table(module, 4)
+        except ValueError as error:
+            return f"{error} is not supported by the fused graph"
+    return ""

@@ -1,0 +1,75 @@
+"""Run an exported graph as the engine does: one slab a layer, past and present bound to the same memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from infrs_export.convert import Conversion
+from numpy.typing import NDArray
+
+from infrs import graph
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class FusedRunner:
+    """Rows of sequences in slabs of `capacity` tokens; a row's length is known to the caller's list `lengths`."""
+
+    def __init__(self, directory: Path, conversion: Conversion, rows: int = 1, capacity: int = 64) -> None:
+        kv = conversion.kv
+        self._session = open_session(directory / conversion.graph_file)
+        shape = (rows, kv.num_kv_heads, capacity, kv.head_dim)
+        self._slabs = [np.zeros(shape, np.float32) for _ in range(2 * kv.num_layers)]
+        self._past = graph.past_names(kv.num_layers)
+        self._present = graph.present_names(kv.num_layers)
+        self.lengths = [0] * rows
+
+    def run(self, ids: NDArray[np.int64], rows: slice | None = None) -> NDArray[np.float32]:
+        """Feed ids [B, S] to the rows; logits [B * S, vocab] of every token."""
+        rows = rows or slice(0, len(ids))
+        self.lengths[rows] = [length + ids.shape[1] for length in self.lengths[rows]]
+        lengths = np.array(self.lengths[rows], np.int32)
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(graph.INPUT_IDS, ids)
+        binding.bind_cpu_input(graph.SEQLENS_K, lengths - 1)
+        binding.bind_cpu_input(graph.TOTAL_SEQUENCE_LENGTH, np.array(lengths.max(), np.int32))
+        binding.bind_cpu_input(graph.LOGITS_INDICES, np.arange(ids.size))
+        binding.bind_output(graph.LOGITS)
+        for past, present, slab in zip(self._past, self._present, self._slabs, strict=True):
+            view = slab[rows]
+            place = (view.shape, view.ctypes.data)
+            binding.bind_input(past, "cpu", 0, np.float32, *place)
+            binding.bind_output(present, "cpu", 0, np.float32, *place)
+        self._session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
+
+
+class PlainRunner:
+    """One sequence through Optimum's plain graph, the present fed back as past."""
+
+    def __init__(self, directory: Path, conversion: Conversion) -> None:
+        kv = conversion.kv
+        self._session = open_session(directory / conversion.graph_file)
+        self._inputs = {item.name for item in self._session.get_inputs()}
+        empty = np.zeros((1, kv.num_kv_heads, 0, kv.head_dim), np.float32)
+        self._past = dict.fromkeys(graph.past_names(kv.num_layers), empty)
+        self._length = 0
+
+    def run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Feed ids [1, S]; logits [S, vocab]."""
+        positions = np.arange(self._length, self._length + ids.shape[1])[None]
+        self._length += ids.shape[1]
+        feeds = {graph.INPUT_IDS: ids, graph.ATTENTION_MASK: np.ones((1, self._length), np.int64), **self._past}
+        if graph.POSITION_IDS in self._inputs:
+            feeds[graph.POSITION_IDS] = positions
+        names = [item.name for item in self._session.get_outputs()]
+        outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
+        present = graph.present_names(len(self._past) // 2)
+        self._past = {past: outputs[name] for past, name in zip(self._past, present, strict=True)}
+        return outputs[graph.LOGITS][0]

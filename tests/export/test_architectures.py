@@ -1,0 +1,142 @@
+"""Every fused architecture against eager PyTorch, run as the engine runs it: chunks, a past, decode, ragged rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from arch_models import CONTEXT, FUSED, PLAIN, VOCAB, make_model
+from arch_runner import FusedRunner, PlainRunner
+from infrs_export.convert import Conversion, convert
+from infrs_export.lowering import Float32Lowering
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from infrs.errors import ExportError
+
+TOLERANCE = 1e-4
+PROMPT, CHUNK, DECODE = 19, 6, 10  # the prompt is longer than every sliding window (7)
+
+
+@dataclass(frozen=True)
+class Exported:
+    model: PreTrainedModel
+    directory: Path
+    conversion: Conversion
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Export an architecture once for all tests of this file."""
+    torch.set_num_threads(1)
+    made: dict[str, Exported] = {}
+
+    def get(name: str) -> Exported:
+        if name not in made:
+            model = make_model(*(FUSED | PLAIN)[name])
+            directory = tmp_path_factory.mktemp(name)
+            made[name] = Exported(model, directory, convert(model, directory, Float32Lowering()))
+        return made[name]
+
+    return get
+
+
+def tokens(rows: int = 1, length: int = PROMPT + CHUNK + DECODE) -> NDArray[np.int64]:
+    return np.random.default_rng(1).integers(3, VOCAB, (rows, length))
+
+
+def eager(model: PreTrainedModel, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits [S, vocab] of one sequence in one pass without a cache."""
+    with torch.no_grad():
+        return model(torch.from_numpy(ids), use_cache=False).logits[0].numpy()
+
+
+def in_pieces(runner: FusedRunner | PlainRunner, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """A prompt, a second chunk with a past, then token by token."""
+    cuts = [0, PROMPT, *range(PROMPT + CHUNK, ids.shape[1] + 1)]
+    pieces = zip(cuts, cuts[1:], strict=False)
+    return np.concatenate([runner.run(np.ascontiguousarray(ids[:, start:stop])) for start, stop in pieces])
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_graph_equals_eager_pytorch(name: str, exported: Callable[[str], Exported]) -> None:
+    export = exported(name)
+    assert (export.conversion.graph, export.conversion.reason) == ("fused", "")
+    ids = tokens()
+    expected = eager(export.model, ids)
+    actual = in_pieces(FusedRunner(export.directory, export.conversion), ids)
+    assert np.abs(expected).max() > 0.5  # the comparison means something
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_rows_of_different_lengths_decode_as_they_do_alone(name: str, exported: Callable[[str], Exported]) -> None:
+    export = exported(name)
+    prompts = [tokens(length=length) for length in (3, 19, 11)]
+    batch = FusedRunner(export.directory, export.conversion, rows=3)
+    alone = [FusedRunner(export.directory, export.conversion, capacity=50) for _ in prompts]
+    for row, prompt in enumerate(prompts):
+        np.testing.assert_array_equal(batch.run(prompt, slice(row, row + 1)), alone[row].run(prompt))
+    for step in tokens(rows=4, length=3)[:, :, None]:
+        expected = np.concatenate([runner.run(step[row : row + 1]) for row, runner in enumerate(alone)])
+        np.testing.assert_array_equal(batch.run(np.ascontiguousarray(step)), expected)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_architectures_get_the_plain_graph_and_a_reason(name: str, exported: Callable[[str], Exported]) -> None:
+    export = exported(name)
+    assert export.conversion.graph == "plain"
+    assert name in export.conversion.reason
+    ids = tokens()
+    actual = in_pieces(PlainRunner(export.directory, export.conversion), ids)
+    np.testing.assert_allclose(actual, eager(export.model, ids), rtol=0, atol=TOLERANCE)
+
+
+def test_tied_weights_are_stored_once(exported: Callable[[str], Exported]) -> None:
+    sizes = {name: (exported(name).directory / "model.onnx.data").stat().st_size for name in ("llama", "llama-tied")}
+    assert sizes["llama"] - sizes["llama-tied"] >= VOCAB * 64 * 4
+
+
+def test_same_model_gives_the_same_bytes(exported: Callable[[str], Exported], tmp_path: Path) -> None:
+    first = exported("llama")
+    convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering())
+    for name in ("model.onnx", "model.onnx.data"):
+        assert (tmp_path / name).read_bytes() == (first.directory / name).read_bytes()
+
+
+def test_a_llama_layer_is_ten_nodes(exported: Callable[[str], Exported]) -> None:
+    graph = onnx.load(exported("llama").directory / "model.onnx", load_external_data=False).graph
+    layer = [node for node in graph.node if "layers.1" in node.name and node.op_type != "Constant"]
+    assert len(layer) == 10, [node.op_type for node in layer]
+
+
+def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
+    model = make_model(*FUSED["llama"])
+    ids = tokens()
+    before, state = eager(model, ids), list(model.state_dict())
+    convert(model, tmp_path, Float32Lowering())
+    np.testing.assert_array_equal(eager(model, ids), before)
+    assert list(model.state_dict()) == state
+    assert model.config._attn_implementation == "eager"
+
+
+def test_context_is_capped_where_positions_depend_on_length(exported: Callable[[str], Exported]) -> None:
+    assert exported("llama").conversion.context_length == CONTEXT
+    assert exported("phi3-longrope").conversion.context_length == 64
+
+
+def test_context_beyond_the_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"1 to {CONTEXT}"):
+        convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering(), context_length=CONTEXT + 1)
+
+
+def test_shorter_context_makes_a_shorter_table(tmp_path: Path) -> None:
+    conversion = convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering(), context_length=40)
+    assert conversion.context_length == 40
+    graph = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph
+    assert {tuple(item.dims) for item in graph.initializer if "rotary" in item.name} == {(40, 8)}
