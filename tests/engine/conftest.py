@@ -9,24 +9,30 @@ import pytest
 import synthetic
 
 from infrs.engine.engine import Engine
-from infrs.engine.runner import FusedRunner, create_session
+from infrs.engine.runner import open_runner
+from infrs.manifest import GraphKind
 
 EngineFactory = Callable[..., Engine]
+KINDS: tuple[GraphKind, ...] = ("fused", "plain")
 
 
 @pytest.fixture(scope="session")
-def synthetic_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("synthetic") / "model.onnx"
-    synthetic.build(path)
-    return path
+def synthetic_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[GraphKind, Path]:
+    """A folder with the graph, by kind."""
+    folders: dict[GraphKind, Path] = {}
+    for kind in KINDS:
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        synthetic.build(folders[kind] / "model.onnx", kind)
+    return folders
 
 
-@pytest.fixture(scope="session")
-def new_engine(synthetic_graph: Path) -> EngineFactory:
-    session = create_session(synthetic_graph, threads=1)
-
-    def new(num_rows: int = 4, capacity: int = 64, prefill_chunk: int = 8, min_rows: int = 1) -> Engine:
-        runner = FusedRunner(session, synthetic.manifest(), num_rows=num_rows, capacity=capacity)
+@pytest.fixture
+def new_engine(synthetic_bundles: dict[GraphKind, Path]) -> EngineFactory:
+    def new(
+        num_rows: int = 4, capacity: int = 64, prefill_chunk: int = 8, min_rows: int = 1, kind: GraphKind = "fused"
+    ) -> Engine:
+        bundle = synthetic_bundles[kind]
+        runner = open_runner(bundle, synthetic.manifest(kind), num_rows=num_rows, capacity=capacity, threads=1)
         runner.min_rows = min_rows
         return Engine(runner, synthetic.Letters, frozenset({0}), prefill_chunk)
 

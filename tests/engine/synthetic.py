@@ -1,4 +1,4 @@
-"""A synthetic fused graph whose next token is a formula read back through the KV cache.
+"""Synthetic graphs, fused and plain, whose next token is a formula read back through the KV cache.
 
 Layer 0 stores each token as its key and (token + position) as its value. The score of token v after a prefix is a
 function of sum(key * (7 * position % 11 + 1)) + 3 * sum(value * (position % 5 + 1)), so a key or value that is stale,
@@ -14,46 +14,77 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from infrs import graph
-from infrs.manifest import Manifest
+from infrs.manifest import GraphKind, Manifest
 
 VOCAB = 97
 KV_SHAPE = ["rows", 1, "capacity", 1]
 
 
-def build(path: Path) -> None:
-    """Write the graph to `path`, with the inputs and outputs that `infrs.graph` describes."""
-    nodes: list[onnx.NodeProto] = []
-    constants: list[onnx.TensorProto] = []
+FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
-    def constant(value: object, dtype: type = np.float32) -> str:
-        name = f"c{len(constants)}"
-        constants.append(numpy_helper.from_array(np.array(value, dtype=dtype), name))
+
+class _Nodes:
+    """Nodes and constants in the order they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: object, dtype: type = np.float32) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, dtype=dtype), name))
         return name
 
-    def op(kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
-        name = output or f"n{len(nodes)}"
-        nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+    def op(self, kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
+        name = output or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
-    int64 = TensorProto.INT64
+
+def _border(kind: GraphKind) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    value = helper.make_tensor_value_info
+    inputs = [value(graph.INPUT_IDS, INT64, ["batch", "sequence"])]
+    if kind == "fused":
+        inputs += [
+            value(graph.SEQLENS_K, INT32, ["batch"]),
+            value(graph.TOTAL_SEQUENCE_LENGTH, INT32, []),
+            value(graph.LOGITS_INDICES, INT64, ["scored"]),
+        ]
+    else:
+        inputs.append(value(graph.ATTENTION_MASK, INT64, ["batch", "total"]))
+    inputs += [value(name, FLOAT, KV_SHAPE) for name in graph.past_names(1)]
+    scores_shape = ["num_scored", VOCAB] if kind == "fused" else ["batch", "sequence", VOCAB]
+    present = [value(name, FLOAT, ["rows", 1, "present", 1]) for name in graph.present_names(1)]
+    return inputs, [value(graph.LOGITS, FLOAT, scores_shape), *present]
+
+
+def build(path: Path, kind: GraphKind) -> None:
+    """Write the graph to `path`, with the inputs and outputs that `infrs.graph` describes for its kind."""
+    fused = kind == "fused"
+    built = _Nodes()
+    constant, op = built.constant, built.op
     zero, one = constant(0, np.int64), constant(1, np.int64)
     size = op("Gather", op("Shape", graph.INPUT_IDS), one)
-    last = op("Cast", graph.SEQLENS_K, to=int64)
-    start = op("Sub", op("Add", last, one), size)
+    past_key, past_value = graph.past_names(1)
+    present_key, present_value = graph.present_names(1)
+    past_length = op("Unsqueeze", op("Gather", op("Shape", past_key), constant(2, np.int64)), constant([0], np.int64))
+    start = op("Sub", op("Add", op("Cast", graph.SEQLENS_K, to=INT64), one), size) if fused else past_length
     steps = op("Range", zero, size, one)
     positions = op(
         "Add", op("Unsqueeze", start, constant([1], np.int64)), op("Unsqueeze", steps, constant([0], np.int64))
     )
     axes = constant([1, 3], np.int64)
     indices = op("Unsqueeze", positions, axes)
-    tokens = op("Cast", graph.INPUT_IDS, to=TensorProto.FLOAT)
-    values = op("Add", tokens, op("Cast", positions, to=TensorProto.FLOAT))
-    past_key, past_value = graph.past_names(1)
-    present_key, present_value = graph.present_names(1)
-    op("ScatterElements", past_key, indices, op("Unsqueeze", tokens, axes), axis=2, output=present_key)
-    op("ScatterElements", past_value, indices, op("Unsqueeze", values, axes), axis=2, output=present_value)
+    tokens = op("Cast", graph.INPUT_IDS, to=FLOAT)
+    values = op("Add", tokens, op("Cast", positions, to=FLOAT))
+    for past, present, new in ((past_key, present_key, tokens), (past_value, present_value, values)):
+        update = op("Unsqueeze", new, axes)
+        if fused:
+            op("ScatterElements", past, indices, update, axis=2, output=present)
+        else:
+            op("Concat", past, update, axis=2, output=present)
 
-    capacity = op("Gather", op("Shape", past_key), constant(2, np.int64))
+    capacity = op("Gather", op("Shape", present_key), constant(2, np.int64))
     slots = op("Range", zero, capacity, one)
     visible = op(  # [B, S, capacity]
         "LessOrEqual",
@@ -63,7 +94,7 @@ def build(path: Path) -> None:
 
     def weighted_sum(present: str, weights: str) -> str:
         stored = op("Squeeze", present, axes)  # [B, capacity]
-        terms = op("Mul", stored, op("Cast", weights, to=TensorProto.FLOAT))
+        terms = op("Mul", stored, op("Cast", weights, to=FLOAT))
         masked = op("Where", visible, op("Unsqueeze", terms, constant([1], np.int64)), constant(0.0))
         return op("ReduceSum", masked, constant([2], np.int64), keepdims=0)  # [B, S]
 
@@ -75,27 +106,18 @@ def build(path: Path) -> None:
         weighted_sum(present_key, key_weights),
         op("Mul", weighted_sum(present_value, value_weights), constant(3.0)),
     )
-    flat = op("Reshape", state, constant([-1], np.int64))
-    scored = op("Cast", op("Gather", flat, graph.LOGITS_INDICES), to=int64)
+    whole = op("Cast", state, to=INT64)
+    if fused:
+        whole = op("Gather", op("Reshape", whole, constant([-1], np.int64)), graph.LOGITS_INDICES)
     vocab = constant(np.arange(VOCAB), np.int64)
-    distance = op("Mod", op("Sub", vocab, op("Unsqueeze", scored, constant([1], np.int64))), constant(VOCAB, np.int64))
-    op("Div", op("Cast", distance, to=TensorProto.FLOAT), constant(-8.0), output=graph.LOGITS)
+    distance = op("Mod", op("Sub", vocab, op("Unsqueeze", whole, constant([-1], np.int64))), constant(VOCAB, np.int64))
+    op("Div", op("Cast", distance, to=FLOAT), constant(-8.0), output=graph.LOGITS)
 
-    inputs = [
-        helper.make_tensor_value_info(graph.INPUT_IDS, int64, ["batch", "sequence"]),
-        helper.make_tensor_value_info(graph.SEQLENS_K, TensorProto.INT32, ["batch"]),
-        helper.make_tensor_value_info(graph.TOTAL_SEQUENCE_LENGTH, TensorProto.INT32, []),
-        helper.make_tensor_value_info(graph.LOGITS_INDICES, int64, ["scored"]),
-        *(helper.make_tensor_value_info(name, TensorProto.FLOAT, KV_SHAPE) for name in graph.past_names(1)),
-    ]
-    outputs = [
-        helper.make_tensor_value_info(graph.LOGITS, TensorProto.FLOAT, ["scored", VOCAB]),
-        *(helper.make_tensor_value_info(name, TensorProto.FLOAT, KV_SHAPE) for name in graph.present_names(1)),
-    ]
-    # The total length is part of the border but of no use to this formula: an Identity keeps it an input.
-    op("Identity", graph.TOTAL_SEQUENCE_LENGTH)
+    # Of no use to the formula, but an input all the same.
+    op("Identity", graph.TOTAL_SEQUENCE_LENGTH if fused else graph.ATTENTION_MASK)
+    inputs, outputs = _border(kind)
     model = helper.make_model(
-        helper.make_graph(nodes, "synthetic", inputs, outputs, constants),
+        helper.make_graph(built.nodes, "synthetic", inputs, outputs, built.constants),
         opset_imports=[helper.make_opsetid("", 21)],
         ir_version=10,
     )
@@ -117,7 +139,7 @@ def greedy(prompt: list[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
-def manifest() -> Manifest:
+def manifest(kind: GraphKind = "fused") -> Manifest:
     """A manifest for the graph as if exported; its digests are of no file."""
     digest = "0" * 64
     return Manifest.model_validate(
@@ -126,7 +148,7 @@ def manifest() -> Manifest:
             "dtype": "float32",
             "recipe": {"name": "synthetic", "options": {}, "hash": digest},
             "architecture": "synthetic",
-            "graph": "fused",
+            "graph": kind,
             "graph_file": "model.onnx",
             "kv": {"num_layers": 1, "num_kv_heads": 1, "head_dim": 1},
             "vocab_size": VOCAB,

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 import synthetic
-from conftest import EngineFactory
+from conftest import KINDS, EngineFactory
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
 from infrs.errors import ContextLengthError
+from infrs.manifest import GraphKind
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -44,10 +45,10 @@ def text(deltas: list[Delta]) -> str:
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 40])
-@pytest.mark.parametrize("min_rows", [1, 2])
-def test_one_answer_follows_the_formula(new_engine: EngineFactory, length: int, min_rows: int) -> None:
+@pytest.mark.parametrize(("kind", "min_rows"), [("fused", 1), ("fused", 2), ("plain", 1)])
+def test_one_answer_follows_the_formula(new_engine: EngineFactory, length: int, kind: GraphKind, min_rows: int) -> None:
     prompt = [(3 * i) % synthetic.VOCAB for i in range(length)]
-    deltas = run(new_engine(min_rows=min_rows), ask("a", prompt, ignore_eos=True))["a"]
+    deltas = run(new_engine(kind=kind, min_rows=min_rows), ask("a", prompt, ignore_eos=True))["a"]
     assert token_ids(deltas) == synthetic.greedy(prompt, 10)
     assert text(deltas) == synthetic.letters(token_ids(deltas))
     assert deltas[-1].finish_reason is FinishReason.LENGTH
@@ -68,13 +69,15 @@ def random_request(rng: random.Random, index: int) -> Request:
     return ask(f"r{index}", prompt, rng.randint(1, 20), sampling=sampling, stop_token_ids=stop_ids)
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_alone_equals_batched_equals_staggered(new_engine: EngineFactory, seed: int) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(200))
+def test_alone_equals_batched_equals_staggered(new_engine: EngineFactory, kind: GraphKind, seed: int) -> None:
     """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
-    alone = {request.request_id: run(new_engine(num_rows=1), request)[request.request_id] for request in requests}
-    engine = new_engine(num_rows=rng.randint(1, 5), prefill_chunk=8, min_rows=rng.choice([1, 2]))
+    solo = new_engine(num_rows=1, kind=kind)
+    alone = {request.request_id: run(solo, request)[request.request_id] for request in requests}
+    engine = new_engine(num_rows=rng.randint(1, 5), min_rows=rng.choice([1, 2]), kind=kind)
     answers: dict[str, list[Delta]] = defaultdict(list)
     to_come = list(requests)
     cancelled = set()

@@ -1,0 +1,69 @@
+"""From a verified bundle to an engine that is ready to step."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from infrs.config import EngineSettings
+from infrs.engine.engine import Engine
+from infrs.engine.runner import open_runner
+from infrs.errors import ConfigError
+from infrs.manifest import KVGeometry, Manifest
+from infrs.text.detokenizer import Detokenizer
+from infrs.text.tokenizer import Tokenizer
+
+# Half of the free memory may fill with keys and values; the weights and the rest of the machine have the other.
+_AUTOMATIC_SHARE = 0.5
+_MIN_CAPACITY = 16
+
+
+def load_engine(bundle: Path, manifest: Manifest, settings: EngineSettings, tokenizer: Tokenizer) -> Engine:
+    """Open the graph and allot its rows.
+
+    Raises BundleError if the graph cannot be opened, ConfigError if the rows do not fit.
+    """
+    capacity = choose_capacity(manifest.kv, manifest.context_length, settings, available_bytes())
+    runner = open_runner(bundle, manifest, num_rows=settings.max_num_seqs, capacity=capacity, threads=settings.threads)
+    eos_ids = frozenset(manifest.special_tokens.eos)
+    return Engine(runner, partial(Detokenizer, tokenizer), eos_ids, settings.prefill_chunk)
+
+
+def choose_capacity(geometry: KVGeometry, context_length: int, settings: EngineSettings, available: int) -> int:
+    """Tokens a row may hold: what is asked for, or the model's context as far as the KV budget allows.
+
+    `available` is in bytes. Raises ConfigError if the model or the budget cannot give what is asked for.
+    """
+    asked = settings.max_model_len
+    if asked > context_length:
+        raise ConfigError(
+            f"engine.max_model_len is {asked}, but the model's context ends at {context_length}; lower it",
+            param="engine.max_model_len",
+        )
+    budget = settings.kv_budget_mb << 20 or int(available * _AUTOMATIC_SHARE)
+    affordable = budget // (settings.max_num_seqs * geometry.bytes_per_token)
+    wanted = asked or max(min(context_length, affordable), _MIN_CAPACITY)
+    if wanted > affordable:
+        needed = wanted * settings.max_num_seqs * geometry.bytes_per_token >> 20
+        raise ConfigError(
+            f"{settings.max_num_seqs} sequences of {wanted} tokens need {needed + 1} MiB of keys and values, but the "
+            f"budget is {budget >> 20} MiB; lower engine.max_num_seqs or engine.max_model_len, or "
+            "raise engine.kv_budget_mb",
+            param="engine.kv_budget_mb",
+        )
+    return wanted
+
+
+def available_bytes() -> int:
+    """Memory that this process may still take: the system's, or its control group's where that is less."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) << 10
+    group = Path("/sys/fs/cgroup")
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.exists() and used.exists() and (text := limit.read_text().strip()).isdigit():
+        available = min(available, max(0, int(text) - int(used.read_text())))
+    return available

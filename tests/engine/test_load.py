@@ -1,0 +1,59 @@
+"""How many tokens a row may hold, and what a bad graph says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from infrs.config import EngineSettings
+from infrs.engine.load import available_bytes, choose_capacity
+from infrs.engine.runner import open_runner
+from infrs.errors import BundleError, ConfigError
+from infrs.manifest import KVGeometry
+
+MIB = 1 << 20
+GEOMETRY = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64)  # 16 KiB a token
+
+
+@pytest.mark.parametrize(
+    ("settings", "available_mib", "capacity"),
+    [
+        (EngineSettings(max_num_seqs=4), 4096, 2048),  # the model's context fits
+        (EngineSettings(max_num_seqs=4), 64, 512),  # half of what is free, shared by four
+        (EngineSettings(max_num_seqs=4, kv_budget_mb=64), 4096, 1024),
+        (EngineSettings(max_num_seqs=1, max_model_len=100), 64, 100),
+    ],
+)
+def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -> None:
+    assert choose_capacity(GEOMETRY, 2048, settings, available_mib * MIB) == capacity
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (EngineSettings(max_model_len=4096), "ends at 2048"),
+        (EngineSettings(max_num_seqs=8, max_model_len=2048, kv_budget_mb=1), "budget is 1 MiB"),
+        (EngineSettings(max_num_seqs=128, kv_budget_mb=1), "lower engine.max_num_seqs"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(settings: EngineSettings, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        choose_capacity(GEOMETRY, 2048, settings, 1 << 40)
+
+
+def test_available_memory_is_positive() -> None:
+    assert available_bytes() > MIB
+
+
+def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match=r"cannot open .*model\.onnx: [^\n]+; export the model again$"):
+        open_runner(tmp_path, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
+
+
+def test_a_graph_of_the_other_kind_is_refused(tmp_path: Path) -> None:
+    synthetic.build(tmp_path / "model.onnx", "plain")
+    with pytest.raises(BundleError, match="inputs are not those its manifest promises"):
+        open_runner(tmp_path, synthetic.manifest("fused"), num_rows=1, capacity=16, threads=1)

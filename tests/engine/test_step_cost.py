@@ -1,0 +1,79 @@
+"""A step's time and memory do not grow with the slab's capacity: keys and values are written in place."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import attention
+import numpy as np
+import pytest
+
+from infrs.engine.runner import FusedRunner, create_session
+
+SMALL, LARGE = 128, 1 << 16
+
+
+@pytest.fixture(scope="module")
+def attention_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("attention") / "model.onnx"
+    attention.build(path)
+    return path
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) -> None:
+    session = create_session(attention_graph, threads=1)
+    small, large = (
+        FusedRunner(session, attention.manifest(), num_rows=8, capacity=capacity) for capacity in (SMALL, LARGE)
+    )
+    active = np.ones(8, dtype=np.bool_)
+
+    def step(runner: FusedRunner, position: int) -> float:
+        begin = time.perf_counter()
+        runner.decode(0, np.arange(8), np.full(8, position), active)
+        return time.perf_counter() - begin
+
+    def sweep() -> float:
+        """The large slab's step over the small one's, in interleaved pairs."""
+        return statistics.median(step(large, position) / step(small, position) for position in range(100))
+
+    sweep()
+    before = resident_bytes()
+    ratio = sweep()
+    grown = resident_bytes() - before
+    # A copy of the large slab would touch 2 x 8 x 65,536 positions of 128 bytes: 134 MB, and a hundredfold time.
+    assert grown < 8 << 20
+    assert ratio < 4
+
+
+def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_graph: Path) -> None:
+    session = create_session(attention_graph, threads=2)
+    runner = FusedRunner(session, attention.manifest(), num_rows=8, capacity=SMALL)
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, 97, length) for length in (1, 2, 5, 17, 33, 64, 90, 100)]
+    for row, prompt in enumerate(prompts):
+        runner.prefill(row, prompt, 0, score=False)
+    tokens = np.arange(8)
+    together = runner.decode(0, tokens, np.array([len(p) for p in prompts]), np.ones(8, dtype=np.bool_)).copy()
+    for row in range(8):
+        first = max(0, row + 1 - runner.min_rows)
+        span = range(first, row + 1)
+        alone = runner.decode(
+            first, tokens[span], np.array([len(prompts[i]) for i in span]), np.array([i == row for i in span])
+        )
+        assert np.array_equal(alone[0], together[row])
+
+
+def test_a_copied_row_goes_on_like_its_source(attention_graph: Path) -> None:
+    session = create_session(attention_graph, threads=1)
+    runner = FusedRunner(session, attention.manifest(), num_rows=3, capacity=SMALL)
+    runner.prefill(2, np.arange(20), 0, score=False)
+    runner.copy_row(2, 0, 20)
+    active = np.array([True, False])
+    original = runner.decode(2, np.array([7, 0]), np.array([20, 0]), active).copy()
+    assert np.array_equal(runner.decode(0, np.array([7, 0]), np.array([20, 0]), active), original)
