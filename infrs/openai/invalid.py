@@ -41,7 +41,7 @@ _BOUNDS = {
 def request_error(error: ValidationError, payload: object) -> RequestError:
     """The first fault of a body as a RequestError."""
     details = error.errors(include_url=False)[0]
-    param = _path(details["loc"], payload) or details.get("ctx", {}).get("param")
+    param = _path(details["loc"], payload) if details["loc"] else details.get("ctx", {}).get("param")
     where = param or "the body"
     value = details["input"]
     match details["type"]:
@@ -72,7 +72,7 @@ def _code(details: ErrorDetails) -> str:
     return _CODES.get(kind, default)
 
 
-def _path(loc: tuple[int | str, ...], payload: object) -> str | None:
+def _path(loc: tuple[int | str, ...], payload: object) -> str:
     """`("messages", 0, "role")` as `messages[0].role`, as far as the payload itself has such a place."""
     path = ""
     for part in loc:
@@ -86,7 +86,7 @@ def _path(loc: tuple[int | str, ...], payload: object) -> str | None:
                 break
             path += f".{part}" if path else part
             payload = payload.get(part)
-    return path[: _LONGEST_VALUE * 2] or None
+    return path[: _LONGEST_VALUE * 2]
 
 
 def _shown(value: object) -> str:

@@ -21,7 +21,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         reason = error.msg
-        if "surrogate" in reason:
+        if "surrogate" in reason and "UTF-8" not in reason:
             raise RequestError("the body holds a lone surrogate; send valid Unicode", code="invalid_unicode") from None
         if "depth limit" in reason:
             raise _too_deep() from None

@@ -1,0 +1,5 @@
+"""`python -m infrs` is `infrs-serve`."""
+
+from infrs.cli import serve
+
+serve()

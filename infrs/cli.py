@@ -1,0 +1,118 @@
+"""`infrs-serve`: settings, bundle, server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infrs import __version__
+from infrs.config import CONFIG_FILE, ENV_PREFIX, SECTIONS, Settings, flag_name, load_settings
+from infrs.errors import ConfigError, InfrsError
+from infrs.exporting import find_or_export
+from infrs.manifest import read_manifest
+from infrs.server.app import create_app, listen, run
+from infrs.server.load import load_model
+from infrs.server.state import ServedModel
+
+DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
+DEMO_DTYPE = "int8"
+
+_EPILOG = f"""
+Every setting has a flag, an environment variable ({ENV_PREFIX}SERVER__PORT=8081) and a place in the configuration
+file ({{"server": {{"port": 8081}}}}). Flags win over the environment, the environment over the file, the file over the
+defaults.
+"""
+
+
+def _settings_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """One flag for each setting. Their values are text, which `load_settings` checks as it checks the rest."""
+    for section, model in reversed(SECTIONS.items()):
+        for name, field in reversed(model.model_fields.items()):
+            key = f"{section}.{name}"
+            flags = [flag_name(key), *(["--model"] if name == "model_id" else [])]
+            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            help_text = f"{field.description} [{key}; default: {default}]"
+            command = click.option(*flags, key.replace(".", "__"), metavar="VALUE", help=help_text)(command)
+    return command
+
+
+@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--config", type=click.Path(path_type=Path), help=f"Configuration file. [default: ./{CONFIG_FILE} if present]"
+)
+@click.option("--demo", is_flag=True, help=f"Serve {DEMO_MODEL}, in {DEMO_DTYPE} unless another dtype is set.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Serve this bundle's directory; look for no other.")
+@_settings_flags
+@click.version_option(__version__, prog_name="infrs-serve")
+def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str | None) -> None:
+    """Serve an exported model with an OpenAI-compatible API; export it first if that has not been done yet."""
+    started = time.monotonic()
+    flags = {key.replace("__", "."): value for key, value in values.items() if value is not None}
+    if demo and "model.model_id" in flags:
+        raise ConfigError("--demo names a model itself; leave out --demo or --model", param="model.model_id")
+    if demo:
+        flags["model.model_id"] = DEMO_MODEL
+    settings = load_settings(config=config, flags=flags, defaults={"model.dtype": DEMO_DTYPE} if demo else None)
+    _log_to_stderr()
+    listener = listen(settings.server.host, settings.server.port)
+    if bundle is None:
+        bundle = find_or_export(settings.model)
+    else:
+        settings = _of_bundle(settings, bundle)
+    path = bundle
+    app = create_app(settings, lambda: load_model(path, settings), lambda model: _announce(model, listener, started))
+    sys.exit(run(app, listener))
+
+
+def _of_bundle(settings: Settings, bundle: Path) -> Settings:
+    """The settings as a bundle that was named outright makes them."""
+    manifest = read_manifest(bundle)
+    source = manifest.source
+    named: dict[str, Any] = {"model_id": source.model_id, "revision": source.revision, "dtype": manifest.dtype}
+    return settings.model_copy(update={"model": settings.model.model_copy(update=named)})
+
+
+def _announce(model: ServedModel, listener: socket.socket, started: float) -> None:
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # every interface, so this one too
+        host = "127.0.0.1"
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    stats = model.engine.snapshot()
+    body = {"model": model.model_id, "messages": [{"role": "user", "content": "What is 2+2?"}]}
+    click.echo(
+        f"infrs {__version__} serves {model.model_id} at {url}: {model.manifest.dtype}, {model.manifest.graph} graph, "
+        f"{stats.num_rows} slots, context {stats.max_model_len}; ready in {time.monotonic() - started:.1f} s\n"
+        f"Try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d {shlex.quote(json.dumps(body))}"
+    )
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("sanic.root", "sanic.server"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def serve() -> None:
+    """Run the command. Every error that was foreseen is one line and an exit code."""
+    try:
+        _command.main(prog_name="infrs-serve", standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except InfrsError as error:
+        _fail(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    click.echo(f"infrs-serve: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)

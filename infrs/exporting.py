@@ -1,0 +1,61 @@
+"""The bundle of a model, exported first where that has not been done: in a process of its own, for torch's memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from infrs.config import ModelSettings
+from infrs.errors import BundleNotFoundError
+from infrs.manifest import find_bundle
+
+_REQUIRED = ("infrs_export", "torch", "transformers", "optimum", "onnx")
+_RUN_EXPORT = "import sys; from infrs_export.cli import main; sys.exit(main())"
+
+
+def find_or_export(model: ModelSettings) -> Path:
+    """The newest bundle of a model.
+
+    Raises BundleNotFoundError, which says what to run, if there is none and the export extra is not installed.
+    Exits with the exporter's code if the export fails.
+    """
+    try:
+        return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+    except BundleNotFoundError as error:
+        arguments = _arguments(model)
+        if not all(map(importlib.util.find_spec, _REQUIRED)):
+            command = shlex.join(["infrs-export", *arguments])
+            raise BundleNotFoundError(f"{error}; run: pip install 'infrs[export]' && {command}") from None
+    code = _run([sys.executable, "-c", _RUN_EXPORT, *arguments])
+    if code:
+        sys.exit(code)
+    return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+
+
+def _arguments(model: ModelSettings) -> list[str]:
+    options = {"--revision": model.revision, "--dtype": model.dtype, "--output": str(model.cache_dir)}
+    return [model.model_id, *(part for option in options.items() for part in option)]
+
+
+def _run(command: list[str]) -> int:
+    """Run to the end and return the exit code; a SIGTERM to this process goes on to the child."""
+    environment = dict(os.environ)
+    if "HUGGING_FACE_HUB_TOKEN" in environment:
+        environment.setdefault("HF_TOKEN", environment["HUGGING_FACE_HUB_TOKEN"])
+    with subprocess.Popen(command, env=environment) as process:
+
+        def forward(number: int, frame: FrameType | None) -> None:
+            process.send_signal(number)
+
+        previous = signal.signal(signal.SIGTERM, forward)
+        try:
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+    return code if code >= 0 else 128 - code

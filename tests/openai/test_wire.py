@@ -1,0 +1,230 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrs.core import FinishReason, SamplingParams, Usage
+from infrs.errors import (
+    BundleError,
+    ContextLengthError,
+    DrainingError,
+    EngineError,
+    InfrsError,
+    ModelNotFoundError,
+    QueueFullError,
+    RequestError,
+    UnsupportedParameterError,
+)
+from infrs.openai import convert, errors, responses, sse
+from infrs.openai.json import parse_object
+from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
+
+BODY = {"model": "m", "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]}
+
+
+def parsed(**fields: object) -> ChatCompletionRequest:
+    return parse_chat_request({**BODY, **fields})
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"  \n", "invalid_json"),
+        (b"null", "invalid_type"),
+        (b"1", "invalid_type"),
+        (b'"x"', "invalid_type"),
+        (b"[]", "invalid_type"),
+        (b'{"a":', "invalid_json"),
+        (b'{"a":1,}', "invalid_json"),
+        (b'{"a":1 /* no */}', "invalid_json"),
+        (b"{'a':1}", "invalid_json"),
+        (b"{}{}", "invalid_json"),
+        (b"\xef\xbb\xbf{}", "invalid_json"),
+        ("{}".encode("utf-16"), "invalid_json"),
+        (b'{"a":"\xff"}', "invalid_json"),
+        (b'{"a":"\xc0\xaf"}', "invalid_json"),
+        (b'{"a":"\xed\xa0\x80"}', "invalid_json"),
+        (b'{"a":"\\ud800"}', "invalid_unicode"),
+        (b'{"a":"\\udc00"}', "invalid_unicode"),
+        (b'{"a":"\\udc00\\ud800"}', "invalid_unicode"),
+        (b'{"a":"\x01"}', "invalid_json"),
+        (b'{"a":NaN}', "invalid_json"),
+        (b'{"a":Infinity}', "invalid_json"),
+        (b'{"a":1e999}', "invalid_json"),
+        (b'{"a":' + b"9" * 5000 + b"}", "invalid_json"),
+        (b'{"a":01}', "invalid_json"),
+        (b'{"a":+1}', "invalid_json"),
+        (b'{"a":.5}', "invalid_json"),
+        (b'{"a":0x10}', "invalid_json"),
+        (b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", "json_too_deep"),
+        (b'{"a":' * 100_000, "json_too_deep"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_bodies_that_are_no_json_object(body: bytes, code: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_object(body)
+    assert caught.value.code == code
+    assert len(caught.value.message) < 200
+
+
+def test_bodies_that_are() -> None:
+    deep = b'{"a":' + b"[" * 63 + b"]" * 63 + b"}"
+    assert list(parse_object(deep)) == ["a"]
+    assert parse_object(b'{"a":1,"a":2}') == {"a": 2}
+    wide = b'{"a":[' + b"[]," * 1000 + b"[]]}"
+    assert len(parse_object(wide)["a"]) == 1001
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "code"),
+    [
+        (RequestError("m"), 400, "invalid_request_error", "invalid_value"),
+        (UnsupportedParameterError("m", param="n"), 400, "invalid_request_error", "unsupported_parameter"),
+        (ContextLengthError("m"), 400, "invalid_request_error", "context_length_exceeded"),
+        (ModelNotFoundError("m"), 404, "invalid_request_error", "model_not_found"),
+        (QueueFullError("m"), 429, "rate_limit_error", "queue_full"),
+        (DrainingError("m"), 503, "server_error", "server_draining"),
+        (errors.ModelLoadingError("m"), 503, "server_error", "model_loading"),
+        (errors.RequestTimeoutError("m"), 503, "server_error", "request_timeout"),
+        (EngineError("m"), 500, "server_error", "engine_error"),
+        (BundleError("m"), 500, "server_error", "invalid_bundle"),
+        (InfrsError("m"), 500, "server_error", "internal_error"),
+    ],
+)
+def test_errors(error: InfrsError, status: int, kind: str, code: str) -> None:
+    assert errors.status_of(error) == status
+    body = json.loads(errors.body_of(error))
+    message = body["error"].pop("message")
+    assert body == {"error": {"type": kind, "param": error.param, "code": code}}
+    assert (message == "m") == (status != 500)  # what went wrong inside is for the log
+
+
+def decode(frames: bytes) -> list[Any]:
+    assert frames.endswith(b"\n\n")
+    events = frames.decode().split("\n\n")[:-1]
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+@given(text=st.text())
+def test_chunks(include_usage: bool, text: str) -> None:
+    encoder = sse.ChunkEncoder("id", 7, 'a"b', include_usage=include_usage)
+    frames = encoder.role() + encoder.content(text) + encoder.finish("stop") + encoder.usage({"total_tokens": 1})
+    role, content, finish, usage = decode(frames)
+    same = {"id": "id", "object": "chat.completion.chunk", "created": 7, "model": 'a"b'}
+    expected = [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": text}, None),
+        ({}, "stop"),
+    ]
+    for chunk, (delta, reason) in zip([role, content, finish], expected, strict=True):
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        assert chunk == same | {"choices": [choice]} | ({"usage": None} if include_usage else {})
+    assert usage == same | {"choices": [], "usage": {"total_tokens": 1}}
+
+
+def test_error_event() -> None:
+    assert decode(sse.error_event(b'{"error":{}}')) == [{"error": {}}]
+
+
+def test_completion() -> None:
+    usage = convert.to_usage(Usage(3, 4, 2))
+    body = json.loads(
+        responses.chat_completion(
+            completion_id="chatcmpl-1", created=7, model="m", text="t", finish_reason="stop", usage=usage
+        )
+    )
+    assert body == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 7,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "t", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 7,
+            "prompt_tokens_details": {"cached_tokens": 2},
+        },
+    }
+
+
+def test_models() -> None:
+    one = {"id": "a/b", "object": "model", "created": 7, "owned_by": "infrs"}
+    assert json.loads(responses.model("a/b", 7)) == one
+    assert json.loads(responses.model_list("a/b", 7)) == {"object": "list", "data": [one]}
+
+
+def test_developer_is_system() -> None:
+    assert convert.to_messages(parsed()) == [{"role": "system", "content": "d"}, {"role": "user", "content": "u"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, SamplingParams()),
+        ({"temperature": 0}, SamplingParams(temperature=0.0)),
+        ({"top_k": -1}, SamplingParams(top_k=0)),
+        (
+            {"temperature": 0.5, "top_p": 0.9, "top_k": 4, "min_p": 0.1, "seed": 3},
+            SamplingParams(0.5, 0.9, 4, 0.1, 3),
+        ),
+        ({"seed": -1}, SamplingParams(seed=2**64 - 1)),
+        ({"seed": 0}, SamplingParams(seed=0)),
+    ],
+)
+def test_sampling(fields: dict[str, object], expected: SamplingParams) -> None:
+    assert convert.to_sampling(parsed(**fields)) == expected
+
+
+def test_the_context_bounds_prompt_and_answer() -> None:
+    def ask(num_prompt: int, **fields: object) -> int:
+        request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(num_prompt), max_model_len=10)
+        assert len(request.prompt_ids) == num_prompt
+        return request.max_tokens
+
+    assert ask(4) == 6
+    assert ask(9) == 1
+    assert ask(4, max_tokens=6) == 6
+    assert ask(4, max_completion_tokens=2) == 2
+    with pytest.raises(ContextLengthError, match=r"has 4 tokens and the answer may have 7.* holds 10;.* at most 6"):
+        ask(4, max_tokens=7)
+    for num_prompt in (10, 11):
+        with pytest.raises(ContextLengthError, match=rf"has {num_prompt} tokens, but .* holds 10"):
+            ask(num_prompt)
+
+
+def test_stops_of_the_client_and_of_the_format() -> None:
+    request = convert.to_request(
+        parsed(stop=["a", "b"], ignore_eos=True),
+        request_id="r",
+        prompt_ids=[1],
+        max_model_len=10,
+        format_stop=("\nuser:",),
+    )
+    assert (request.stop, request.ignore_eos) == (("a", "b", "\nuser:"), True)
+
+
+def test_finish_reasons() -> None:
+    assert convert.to_finish_reason(FinishReason.STOP) == "stop"
+    assert convert.to_finish_reason(FinishReason.LENGTH) == "length"
+    for reason in (FinishReason.CANCELLED, FinishReason.ERROR):
+        with pytest.raises(ValueError, match=reason.value):
+            convert.to_finish_reason(reason)
+
+
+def test_completion_ids_differ() -> None:
+    ids = {convert.new_completion_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(value.startswith("chatcmpl-") for value in ids)
