@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import synthetic
+from synthetic import KINDS, EngineFactory
 
 from infrs.engine.engine import Engine
 from infrs.engine.runner import open_runner
 from infrs.manifest import GraphKind
-
-EngineFactory = Callable[..., Engine]
-KINDS: tuple[GraphKind, ...] = ("fused", "plain")
 
 
 @pytest.fixture(scope="session")

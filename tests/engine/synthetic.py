@@ -7,6 +7,7 @@ lost or of another row changes every answer from there on. All numbers are integ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from infrs import graph
+from infrs.engine.engine import Engine
 from infrs.manifest import GraphKind, Manifest
 
 VOCAB = 97
+KINDS: tuple[GraphKind, ...] = ("fused", "plain")
+EngineFactory = Callable[..., Engine]  # the fixture `new_engine`
 KV_SHAPE = ["rows", 1, "capacity", 1]
 
 

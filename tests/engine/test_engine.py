@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import synthetic
-from conftest import KINDS, EngineFactory
+from synthetic import KINDS, EngineFactory
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine

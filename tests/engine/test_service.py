@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import synthetic
-from conftest import EngineFactory
+from synthetic import EngineFactory
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine

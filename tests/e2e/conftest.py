@@ -1,0 +1,28 @@
+"""One real server a dtype, over the demo model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from live_server import Server, serving
+
+from infrs.manifest import Dtype
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo_cache: Callable[[Dtype], Path]) -> Iterator[Callable[[Dtype], Server]]:
+    """One server a dtype for the worker, started when first asked for."""
+
+    with ExitStack() as stack:
+        servers: dict[Dtype, Server] = {}
+
+        def get(dtype: Dtype) -> Server:
+            if dtype not in servers:
+                cache = demo_cache(dtype)
+                servers[dtype] = stack.enter_context(serving("--demo", "--dtype", dtype, "--cache-dir", cache))
+            return servers[dtype]
+
+        yield get

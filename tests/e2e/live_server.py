@@ -1,0 +1,65 @@
+"""Real servers: `infrs-serve` as a process, on a free port, over the demo model."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openai import OpenAI
+
+SCRIPTS = Path(sys.executable).parent
+START_SECONDS = 120
+
+
+@dataclass
+class Server:
+    """A running server and what it has printed."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+    lines: list[str] = field(default_factory=list)
+    announced: threading.Event = field(default_factory=threading.Event)
+
+    def read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if not self.url and (found := re.search(r"serves \S+ at (http://\S+):", line)):
+                self.url = found.group(1)
+                self.announced.set()
+        self.announced.set()
+
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=120)
+
+
+@contextmanager
+def serving(*arguments: str | Path, environ: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run `infrs-serve` until the block ends; it must then stop by itself on SIGTERM."""
+    server = Server(
+        subprocess.Popen(
+            [SCRIPTS / "infrs-serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | (environ or {}),
+        )
+    )
+    reader = threading.Thread(target=server.read, daemon=True)
+    reader.start()
+    try:
+        assert server.announced.wait(START_SECONDS), server.lines
+        assert server.url, server.lines
+        yield server
+        server.process.terminate()
+        assert server.process.wait(timeout=40) == 0, server.lines
+    finally:
+        server.process.kill()
+        server.process.wait()
