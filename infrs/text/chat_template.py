@@ -1,0 +1,122 @@
+"""A conversation as one prompt: the model's own chat template, or a plain format for models without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from jinja2 import TemplateSyntaxError
+
+from infrs.errors import BundleError, RequestError
+from infrs.text.sandbox import template_environment
+from infrs.text.tokenizer import Tokenizer
+
+TEMPLATE_FILE = "chat_template.jinja"
+CONFIG_FILE = "tokenizer_config.json"
+MAX_RENDERED_CHARS = 16 << 20
+_ROLES = ("system", "user", "assistant")
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+Messages = Sequence[Mapping[str, str]]
+
+
+class ChatFormat(Protocol):
+    """How a conversation is written.
+
+    stop: strings at which an answer ends, since the model would go on with the next turn. adds_special: whether the
+    tokenizer must add BOS and the like, because the format writes no special tokens itself.
+    """
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings at which an answer ends."""
+
+    @property
+    def adds_special(self) -> bool:
+        """Whether the tokenizer adds BOS and the like."""
+
+    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+        """The prompt; `add_generation_prompt` ends it where the assistant's answer begins. Raises RequestError."""
+
+
+def encode_chat(tokenizer: Tokenizer, chat_format: ChatFormat, messages: Messages) -> list[int]:
+    """Ids of the prompt of a conversation. Special tokens in a message's content are mere text to the model.
+
+    Raises RequestError, param "messages", if the model's template refuses the conversation.
+    """
+    quoted = [{**message, "content": tokenizer.quote(message["content"])} for message in messages]
+    return tokenizer.encode(chat_format.render(quoted), special=chat_format.adds_special)
+
+
+def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "auto") -> ChatFormat:
+    """The format of a bundle: its chat template, or the plain one if it has none or `chat_format` is "simple".
+
+    Raises BundleError if the template or the tokenizer's configuration cannot be read.
+    """
+    if chat_format == "simple":
+        return SimpleFormat()
+    try:
+        config_path = bundle / CONFIG_FILE
+        config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.exists() else {}
+        template_path = bundle / TEMPLATE_FILE
+        source = template_path.read_text(encoding="utf-8") if template_path.exists() else _template_of(config)
+        return SimpleFormat() if source is None else ChatTemplate(source, _special_tokens(config))
+    except (OSError, ValueError, TemplateSyntaxError) as error:
+        raise BundleError(f"{bundle}: the chat template cannot be read ({error}); use chat_format simple") from error
+
+
+class SimpleFormat:
+    """Each message as `role: content` on its own line, then `assistant:`."""
+
+    stop = tuple(f"\n{role}:" for role in _ROLES)
+    adds_special = True
+
+    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+        """See ChatFormat."""
+        lines = [f"{message['role']}: {message['content']}" for message in messages]
+        return "\n".join(lines + ["assistant:"] * add_generation_prompt)
+
+
+class ChatTemplate:
+    """A model's Jinja template, in a sandbox, with the functions and settings that transformers gives it."""
+
+    stop: tuple[str, ...] = ()
+    adds_special = False
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
+        """`special_tokens`: what the template knows as `bos_token` and so on. Raises TemplateSyntaxError."""
+        self._template = template_environment().from_string(source, globals={**special_tokens})
+
+    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+        """See ChatFormat. The error carries the template's own words."""
+        pieces, num_chars = [], 0
+        try:
+            for piece in self._template.generate(
+                messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None
+            ):
+                pieces.append(piece)
+                num_chars += len(piece)
+                if num_chars > MAX_RENDERED_CHARS:
+                    raise ValueError(f"the prompt would be longer than {MAX_RENDERED_CHARS} characters")
+        except Exception as error:  # a template can raise anything
+            reason = " ".join(str(error).split())[:500]
+            raise RequestError(
+                f"the model's chat template refuses these messages: {reason}", param="messages"
+            ) from error
+        return "".join(pieces)
+
+
+def _template_of(config: Mapping[str, Any]) -> str | None:
+    """The `chat_template` of a tokenizer_config.json: a string, or several by name."""
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """The tokens that a template may name, each a string or an object with its `content`."""
+    tokens = {name: config[name] for name in _SPECIAL_TOKENS if config.get(name) is not None}
+    return {name: token if isinstance(token, str) else token["content"] for name, token in tokens.items()}

@@ -1,0 +1,80 @@
+"""Token ids to text as they come, in whole characters."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable
+
+from infrs.text.tokenizer import Tokenizer
+
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class Detokenizer:
+    """Streams the text of one answer. What is fed and flushed joins to exactly `Tokenizer.decode` of all ids.
+
+    A token waits while its bytes may end inside a character. Then the decoder, which may strip a leading space, drop
+    `##` and more, runs over the tokens before the waiting ones and them, and over the ones before alone: the difference
+    is new text. So a token is decoded a small, fixed number of times, however long the answer is.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+        """`skip_special`: special tokens have no text."""
+        self._tokenizer = tokenizer
+        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._ends_open: Callable[[str], bool] = _Utf8Follower() if tokenizer.is_byte_level else _is_byte_token
+        self._before: list[int] = []  # the tokens of the last piece of text
+        self._waiting: list[int] = []
+        self._begun = False  # whether any text has come out
+
+    def feed(self, token_id: int) -> str:
+        """The text that this token completes, maybe none."""
+        token = self._tokenizer.token(token_id)
+        if token is None or token_id in self._skipped:
+            return ""
+        self._waiting.append(token_id)
+        return "" if self._ends_open(token) else self.flush()
+
+    def flush(self) -> str:
+        """No more tokens come: the text of those that wait, with U+FFFD for bytes that make no character."""
+        decode = self._tokenizer.decode
+        known = len(decode(self._before, skip_special=False))
+        text = decode(self._before + self._waiting, skip_special=False)[known:]
+        if text:
+            self._before, self._begun = self._waiting, True
+        elif not self._begun:
+            self._before += self._waiting  # all stripped so far: the next token is not the first
+        self._waiting = []
+        return text
+
+
+class _Utf8Follower:
+    """Byte-level vocabularies spell each byte as one character of an alphabet: follows UTF-8 through them."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, token: str) -> bool:
+        """Whether a character is still incomplete after this token."""
+        try:
+            data = bytes(_BYTE_OF[character] for character in token)
+        except KeyError:  # an added token, spelt as it reads
+            data = token.encode()
+        self._utf8.decode(data)
+        return bool(self._utf8.getstate()[0])
+
+
+def _is_byte_token(token: str) -> bool:
+    """Whether a token is a lone byte, `<0xE2>`. A run of them is text or not as a whole, so it must come to its end."""
+    return _BYTE_TOKEN.fullmatch(token) is not None
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's: printable Latin-1 stands for itself, the other bytes for U+0100 onwards, in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()

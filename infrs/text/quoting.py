@@ -1,0 +1,91 @@
+"""Keeps special tokens that a person types from being read as such.
+
+A chat template writes `<|im_start|>` to say who speaks. The same characters inside a message must stay characters, or a
+user could speak as the system. The tokenizer sees only the rendered prompt, so before rendering each special token in
+a message is replaced by a mark. Afterwards the marks become the typed characters again while the template's own special
+tokens become aliases, and a copy of the tokenizer that knows no special token but the aliases encodes the whole in one
+go. So merges, spaces and prefixes at the borders are the tokenizer's own.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from functools import cached_property
+
+from tokenizers import AddedToken, Tokenizer
+
+from infrs.errors import RequestError
+
+
+class Quoter:
+    """Quotes people's text for one tokenizer, and encodes prompts that hold it. Safe to use from several threads."""
+
+    def __init__(self, definition: str, tokenizer: Tokenizer) -> None:
+        """`definition`: the text of the `tokenizer.json` that `tokenizer` was made from."""
+        self._definition = definition
+        self._special = {i: token for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._ids = {token.content: i for i, token in self._special.items() if token.content}
+        # A mark is digits, which come unchanged through whatever a template does to text: trim, upper, tojson.
+        self._nonce = f"{secrets.randbelow(10**20):020}"
+        any_special = "|".join(re.escape(content) for content in sorted(self._ids, key=len, reverse=True)) or "(?!)"
+        self._any_special = re.compile(any_special)
+        self._any_special_or_mark = re.compile(rf"{any_special}|{self._nonce}(\d{{8}})")
+        normalised = any(token.normalized for token in self._special.values())
+        self._normalizer = tokenizer.normalizer if normalised else None
+
+    def quote(self, text: str) -> str:
+        """Replace each special token in `text` by a mark that nobody can guess; mostly there is none.
+
+        Raises RequestError if one would come about only as the tokenizer normalises the text.
+        """
+        text = self._any_special.sub(lambda match: self._mark(match[0]), text)
+        if self._normalizer is not None and self._any_special.search(self._normalizer.normalize_str(text)):
+            raise _unwritable()
+        return text
+
+    def is_quoted(self, text: str) -> bool:
+        """Whether a mark is in the text, so that `encode` must be used."""
+        return self._nonce in text
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Ids of a prompt with marks in it; `special` as in `Tokenizer.encode`.
+
+        Raises RequestError if the vocabulary has no way to write a quoted special token but as itself.
+        """
+        plain, originals = self._plain
+
+        def swap(match: re.Match[str]) -> str:
+            return self._special[int(match[1])].content if match[1] else self._mark(match[0])
+
+        encoding = plain.encode(self._any_special_or_mark.sub(swap, text), add_special_tokens=False)
+        if not self._special.keys().isdisjoint(encoding.ids):
+            raise _unwritable()
+        ids = plain.post_process(encoding, None, special).ids
+        return [originals.get(token_id, token_id) for token_id in ids]
+
+    def _mark(self, content: str) -> str:
+        return f"{self._nonce}{self._ids[content]:08}"
+
+    @cached_property
+    def _plain(self) -> tuple[Tokenizer, dict[int, int]]:
+        """The tokenizer with marks for special tokens, and the id that each mark's id stands for."""
+        plain = Tokenizer.from_str(self._definition)
+        plain.no_truncation()
+        plain.no_padding()
+        plain.encode_special_tokens = True  # that is: as the characters they are written with
+        marks = {self._mark(content): self._special[token_id] for content, token_id in self._ids.items()}
+        plain.add_tokens(
+            [
+                AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, single_word=False, normalized=False)
+                for mark, token in marks.items()
+            ]
+        )
+        return plain, {plain.token_to_id(mark): self._ids[token.content] for mark, token in marks.items()}
+
+
+def _unwritable() -> RequestError:
+    return RequestError(
+        "a message holds one of the model's control tokens, which this model cannot read as plain text; take it out",
+        param="messages",
+    )

@@ -1,0 +1,74 @@
+"""Text to token ids and back, from a bundle's `tokenizer.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+
+from infrs.errors import BundleError
+from infrs.text.quoting import Quoter
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class Tokenizer:
+    """A bundle's tokenizer. Safe to use from several threads.
+
+    special_ids: the control tokens, which `decode` leaves out unless told otherwise. is_byte_level: whether tokens are
+    spelt in an alphabet of bytes, as GPT-2's are.
+    """
+
+    def __init__(self, definition: str) -> None:
+        """`definition`: the text of a `tokenizer.json`. Raises ValueError if it is none."""
+        try:
+            self._backend = Backend.from_str(definition)
+        except Exception as error:  # tokenizers raises nothing finer
+            raise ValueError(str(error)) from error
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._quoter = Quoter(definition, self._backend)
+        added = self._backend.get_added_tokens_decoder()
+        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        decoder = self._backend.decoder  # its state is its JSON
+        self.is_byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+
+    @classmethod
+    def load(cls, bundle: Path) -> Tokenizer:
+        """Read `bundle/tokenizer.json`. Raises BundleError if it is absent or not a tokenizer."""
+        path = bundle / TOKENIZER_FILE
+        try:
+            return cls(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read as a tokenizer ({error}); export the model again") from error
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, added tokens included. A model's logits may be padded beyond it."""
+        return int(self._backend.get_vocab_size())
+
+    def token(self, token_id: int) -> str | None:
+        """A token as the vocabulary spells it; None if there is none with that id."""
+        token: str | None = self._backend.id_to_token(token_id)
+        return token
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Ids of a text, in which a special token such as `<|im_end|>` is one id unless it was quoted.
+
+        `special` adds what the model expects around a plain text, such as BOS; a chat template writes its own.
+        Raises RequestError if quoted text cannot be written otherwise than with a special token.
+        """
+        if self._quoter.is_quoted(text):
+            return self._quoter.encode(text, special=special)
+        ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def quote(self, text: str) -> str:
+        """Make a person's text safe to put into a prompt: its special tokens will be encoded as mere characters."""
+        return self._quoter.quote(text)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of ids. Bytes that are no UTF-8 come out as U+FFFD; ids without a token are passed over."""
+        text: str = self._backend.decode(ids, skip_special_tokens=skip_special)
+        return text

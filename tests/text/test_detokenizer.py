@@ -1,0 +1,75 @@
+"""Streamed text is the text of the whole, for every kind of tokenizer and for bytes that make no sense."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infrs.text.detokenizer import Detokenizer
+from infrs.text.tokenizer import Tokenizer
+
+TEXTS = ["Hello world, café", "你好，世界 😀👍🏽 é", "  two  spaces\n", "", "ÀÿĀ mojibake <0xE2> ▁ ##"]
+
+
+def streamed(tokenizer: Tokenizer, ids: list[int], *, skip_special: bool) -> str:
+    detokenizer = Detokenizer(tokenizer, skip_special=skip_special)
+    return "".join([detokenizer.feed(token_id) for token_id in ids]) + detokenizer.flush()
+
+
+def test_streamed_is_decoded_at_once(tokenizer: Tokenizer) -> None:
+    size = tokenizer.vocab_size
+    spellings = {token_id: tokenizer.token(token_id) or "" for token_id in range(min(size, 600))}
+    lone_bytes = [i for i, token in spellings.items() if len(token) == 1 or token.startswith("<0x")]
+    anything = st.one_of(st.integers(0, size + 3), st.sampled_from(lone_bytes), st.integers(0, 9))
+
+    @settings(max_examples=400, deadline=None)
+    @given(st.lists(anything, max_size=25), st.booleans())
+    def check(ids: list[int], skip_special: bool) -> None:
+        assert streamed(tokenizer, ids, skip_special=skip_special) == tokenizer.decode(ids, skip_special=skip_special)
+
+    check()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_texts(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text, special=False)
+    assert streamed(tokenizer, ids, skip_special=True) == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_half_character(demo_bundle: Path, text: str) -> None:
+    tokenizer = Tokenizer.load(demo_bundle)
+    detokenizer, shown = Detokenizer(tokenizer), ""
+    for token_id in tokenizer.encode(text, special=False):
+        shown += detokenizer.feed(token_id)
+        assert text.startswith(shown)
+    assert shown == text  # nothing is held back once a character is whole
+    assert detokenizer.flush() == ""
+
+
+def test_what_is_cut_short_shows_at_the_end(demo_bundle: Path) -> None:
+    tokenizer = Tokenizer.load(demo_bundle)
+    first, *_ = tokenizer.encode("\U00020bb7", special=False)  # a rare character: several tokens
+    detokenizer = Detokenizer(tokenizer)
+    assert detokenizer.feed(first) == ""
+    assert detokenizer.flush() == "\ufffd"
+
+
+def test_time_per_token_does_not_grow(demo_bundle: Path) -> None:
+    tokenizer = Tokenizer.load(demo_bundle)
+    ids = random.Random(0).choices(range(tokenizer.vocab_size), k=40_000)
+
+    def seconds(count: int) -> float:
+        best = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            streamed(tokenizer, ids[:count], skip_special=True)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(40_000) < 3 * 10 * seconds(4_000)  # ten times the tokens; quadratic would be a hundred
