@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from .fusions.ops import DOMAIN
 from .lowering import Lowered, Lowering, Weight
-from .tensor_file import INLINE_BYTES, TensorFile
+from .tensor_file import TensorFile
 
 OPSETS = {"": 18, "com.microsoft": 1}
 IR_VERSION = 10
-
-WeightOf = Callable[[str, list[str]], Weight]  # name, modules -> weight
 
 
 class Assembler:
@@ -36,13 +32,11 @@ class Assembler:
             self._initializers[name] = self._data.add(name, array)
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Add a node as it is; a large constant becomes an initializer."""
+        """Add a node as it is; a constant becomes an initializer."""
         if node.op_type == "Constant" and node.attribute[0].name == "value":
-            value = node.attribute[0].t
-            if value.ByteSize() > INLINE_BYTES:
-                self.store(node.output[0], numpy_helper.to_array(value))
-                return
-        self._nodes.append(node)
+            self.store(node.output[0], numpy_helper.to_array(node.attribute[0].t))
+        else:
+            self._nodes.append(node)
 
     def linear(self, weight: Weight, x: str, y: str) -> None:
         """Add a product as the recipe stores it."""
@@ -76,9 +70,4 @@ class Assembler:
 
 def attribute(node: onnx.NodeProto, name: str) -> str:
     """A string attribute of a placeholder."""
-    return next(item.s.decode() for item in node.attribute if item.name == name)
-
-
-def float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    """The array itself if it is float32 already."""
-    return np.asarray(array, dtype=np.float32)
+    return str(next(item.s.decode() for item in node.attribute if item.name == name))

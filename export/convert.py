@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import onnx
 from onnx import numpy_helper
-from optimum.exporters.onnx import onnx_export_from_model
+from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
 
 from infrs.errors import ExportError
@@ -62,7 +63,7 @@ def convert(
     progress = progress or (lambda stage, done, total: None)
     context_length = _context_length(model, context_length)
     reason = why_plain(model)
-    config = None if reason else FusedOnnxConfig(model.config, kv_geometry(model.config), context_length)
+    config = None if reason else FusedOnnxConfig(model.config, kv_geometry(model), context_length)
     progress("trace", 0, 1)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as temporary:
         traced = _trace(model, config, Path(temporary))
@@ -89,12 +90,16 @@ def convert(
 
 def _context_length(model: PreTrainedModel, asked: int | None) -> int:
     longest = longest_context(model.config)
-    if asked is not None and not 1 <= asked <= longest:
+    if longest is None and asked is None:
+        raise ExportError(
+            "this model's config names no longest context: choose a context length", param="context_length"
+        )
+    if asked is not None and not 1 <= asked <= (longest or asked):
         raise ExportError(
             f"a context of {asked} tokens is not possible, this model serves 1 to {longest}: choose one within",
             param="context_length",
         )
-    return asked or longest
+    return asked or longest or 0
 
 
 def _trace(model: PreTrainedModel, config: FusedOnnxConfig | None, directory: Path) -> onnx.ModelProto:
@@ -102,16 +107,18 @@ def _trace(model: PreTrainedModel, config: FusedOnnxConfig | None, directory: Pa
     name = model.config._name_or_path
     model.config._name_or_path = str(directory)  # Optimum looks there for a tokenizer to copy; the Hub is not asked
     try:
-        onnx_export_from_model(
-            model,
-            output=directory,
-            task="text-generation-with-past",
-            custom_onnx_configs={"model": config} if config else None,
-            opset=OPSET,
-            do_validation=False,
-            no_post_process=True,
-        )
-    except (ValueError, RuntimeError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of every size that it takes for a constant
+            onnx_export_from_model(
+                model,
+                output=directory,
+                task="text-generation-with-past",
+                custom_onnx_configs={"model": config} if config else None,
+                opset=OPSET,
+                do_validation=False,
+                no_post_process=True,
+            )
+    except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExportError(
             f"Optimum could not export {model.config.model_type}: {message}; try another model"

@@ -73,7 +73,7 @@ class _PlainWeights:
             return False
         attributes = _attributes(node)
         if node.op_type == "Gather":
-            return attributes.get("axis", 0) == 0
+            return bool(attributes.get("axis", 0) == 0)
         return (attributes.get("transA", 0), attributes.get("alpha", 1.0), attributes.get("beta", 1.0)) == (
             0,
             1.0,

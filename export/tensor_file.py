@@ -40,11 +40,10 @@ class TensorFile:
 
         Raises OSError as the file system does.
         """
-        array = np.ascontiguousarray(array)
         tensor = onnx.TensorProto(
             name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape
         )
-        data = array.reshape(-1).view(np.uint8).data
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         if array.nbytes <= INLINE_BYTES:
             tensor.raw_data = bytes(data)
             return tensor

@@ -9,17 +9,18 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from optimum.exporters.onnx.config import TextDecoderOnnxConfig
-from optimum.exporters.onnx.model_patcher import ModelPatcher
-from optimum.utils.normalized_config import NormalizedTextConfig
+from optimum.exporters.onnx.config import TextDecoderOnnxConfig  # type: ignore[import-untyped]
+from optimum.exporters.onnx.model_patcher import ModelPatcher  # type: ignore[import-untyped]
+from optimum.utils.normalized_config import NormalizedTextConfig  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from infrs.graph import INPUT_IDS, LOGITS, LOGITS_INDICES, SEQLENS_K, TOTAL_SEQUENCE_LENGTH, past_names, present_names
 from infrs.manifest import KVGeometry
 
+from .fusions.attention import Forward
 from .fusions.cache import FusedCache
-from .fusions.modules import Forward, replacements, rotary_modules, rotary_table
+from .fusions.modules import output_layer, replacements, rotary_modules, rotary_table
 
 OPSET = 18
 # transformers makes no mask for an attention implementation that it does not know.
@@ -29,7 +30,9 @@ _ATTENTION = "infrs"
 class FusedPatcher(ModelPatcher):  # type: ignore[misc]
     """While entered, the model's forward is the fused graph's and its modules emit the graph's operators."""
 
-    def __init__(self, config: FusedOnnxConfig, model: PreTrainedModel, model_kwargs: dict[str, Any] | None = None):
+    def __init__(
+        self, config: FusedOnnxConfig, model: PreTrainedModel, model_kwargs: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(config, model, model_kwargs)
         self._context_length = config.context_length
         self._stack = ExitStack()
@@ -62,7 +65,7 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
             self._set(rotary, "forward", self._rotary_forward(rotary, name))
         for module, forward in replacements(model):
             self._set(module, "forward", forward)
-        head = model.get_output_embeddings()
+        head = output_layer(model)
         self._set(head, "forward", self._head_forward(head.forward, head.in_features))
 
     def __exit__(
@@ -71,7 +74,7 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
         self._stack.close()
         super().__exit__(kind, error, trace)
 
-    def _set(self, owner: Any, attribute: str, value: Any) -> None:
+    def _set(self, owner: object, attribute: str, value: object) -> None:
         """Set an attribute on the instance until exit."""
         own = vars(owner)
         if attribute in own:
@@ -113,16 +116,16 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
             SEQLENS_K: {0: "batch"},
             TOTAL_SEQUENCE_LENGTH: {},
             LOGITS_INDICES: {0: "scored"},
-            **{name: slab for name in past_names(self.kv.num_layers)},
+            **dict.fromkeys(past_names(self.kv.num_layers), slab),
         }
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Output names and their dynamic axes."""
         slab = {0: "batch", 2: "capacity"}
-        return {LOGITS: {0: "scored"}, **{name: slab for name in present_names(self.kv.num_layers)}}
+        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(self.kv.num_layers), slab)}
 
-    def generate_dummy_inputs(self, framework: str = "pt", **_: Any) -> dict[str, Any]:
+    def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
         """Inputs to trace with: two rows, so that no dimension is taken for a constant 1."""
         batch, sequence, capacity = 2, 3, 8
         slab = torch.zeros(batch, self.kv.num_kv_heads, capacity, self.kv.head_dim)
@@ -134,5 +137,5 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
             "past_key_values": [(slab, slab.clone()) for _ in range(self.kv.num_layers)],
         }
 
-    def fix_dynamic_axes(self, model_path: Path, **_: Any) -> None:
+    def fix_dynamic_axes(self, model_path: Path, **_: object) -> None:
         """Nothing to fix, and the graph cannot be run before its placeholders are lowered."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from .fusions.attention import Module
 from .lowering import Weight
 
 
@@ -34,15 +35,15 @@ class ModelWeights:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().float().numpy()  # type: ignore[no-any-return]
+    return np.asarray(tensor.detach().float().numpy(), np.float32)
 
 
-def _matrix(module: nn.Module) -> NDArray[np.float32]:
+def _matrix(module: Module) -> NDArray[np.float32]:
     """[outputs, inputs]; GPT-2's Conv1D keeps the transpose."""
-    weight = _array(module.weight)  # type: ignore[arg-type]
+    weight = _array(module.weight)
     return np.ascontiguousarray(weight.T) if isinstance(module, Conv1D) else weight
 
 
-def _bias(module: nn.Module, width: int) -> NDArray[np.float32]:
+def _bias(module: Module, width: int) -> NDArray[np.float32]:
     bias = getattr(module, "bias", None)
     return np.zeros(width, np.float32) if bias is None else _array(bias)

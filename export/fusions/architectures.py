@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from infrs.manifest import KVGeometry
 
 from .attention import attributes, projections
-from .modules import rotary_modules, rotary_table
+from .modules import output_layer, rotary_modules, rotary_table
 
 FUSED = {
     "gemma": "GemmaForCausalLM",
@@ -40,22 +39,18 @@ def rope_type(config: PretrainedConfig) -> str:
     return str(scaling.get("rope_type", scaling.get("type", "default")))
 
 
-def longest_context(config: PretrainedConfig) -> int:
-    """Tokens up to which the model's positions do not depend on how long the sequence grows."""
-    longest = int(config.max_position_embeddings)
-    if rope_type(config) in ("longrope", "su"):
+def longest_context(config: PretrainedConfig) -> int | None:
+    """Tokens up to which the model's positions do not depend on how long the sequence grows; None: it does not say."""
+    longest = int(getattr(config, "max_position_embeddings", None) or 0) or None
+    if longest and rope_type(config) in ("longrope", "su"):
         return min(longest, int(getattr(config, "original_max_position_embeddings", None) or longest))
     return longest
 
 
-def kv_geometry(config: PretrainedConfig) -> KVGeometry:
-    """Layers, key/value heads and head width."""
-    heads = int(config.num_attention_heads)
-    return KVGeometry(
-        num_layers=int(config.num_hidden_layers),
-        num_kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-        head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
-    )
+def kv_geometry(model: PreTrainedModel) -> KVGeometry:
+    """Layers, key/value heads and head width of a model that `why_plain` passes."""
+    shapes = [attributes(module) for module in model.modules() if projections(module)]
+    return KVGeometry(num_layers=len(shapes), num_kv_heads=shapes[0].num_kv_heads, head_dim=shapes[0].head_dim)
 
 
 def why_plain(model: PreTrainedModel) -> str:
@@ -67,30 +62,29 @@ def why_plain(model: PreTrainedModel) -> str:
         return f"rope type {rope_type(config)} is not supported by the fused graph"
     if getattr(config, "use_bidirectional_attention", False) or getattr(config, "add_cross_attention", False):
         return "its attention is not plainly causal"
-    if not isinstance(model.get_output_embeddings(), nn.Linear):
-        return "its output layer is not a linear layer"
-    return _why_not_attention(model) or _why_not_rotary(model)
+    return _why_not_attention(model) or _why_not_tables(model)
 
 
 def _why_not_attention(model: PreTrainedModel) -> str:
     layers = [module for module in model.modules() if projections(module)]
-    kv = kv_geometry(model.config)
-    if len(layers) != kv.num_layers:
-        return f"{len(layers)} self-attentions were recognised in {kv.num_layers} layers"
-    shapes = [attributes(layer) for layer in layers]
-    if any((shape.num_kv_heads, shape.head_dim) != (kv.num_kv_heads, kv.head_dim) for shape in shapes):
+    if len(layers) != model.config.num_hidden_layers:
+        return f"{len(layers)} self-attentions were recognised in {model.config.num_hidden_layers} layers"
+    shapes = {(shape.num_kv_heads, shape.head_dim) for shape in map(attributes, layers)}
+    if len(shapes) > 1:
         return "its layers differ in the shape of their keys and values"
-    if kv.head_dim % 8:
-        return f"head width {kv.head_dim} is not a multiple of 8"
+    head_dim = shapes.pop()[1]
+    if head_dim % 8:
+        return f"head width {head_dim} is not a multiple of 8"
     if any(hasattr(layer, "sinks") for layer in layers):
         return "attention sinks are not supported by the fused graph"
     return ""
 
 
-def _why_not_rotary(model: PreTrainedModel) -> str:
-    for _, module in rotary_modules(model):
-        try:
+def _why_not_tables(model: PreTrainedModel) -> str:
+    try:
+        output_layer(model)
+        for _, module in rotary_modules(model):
             rotary_table(module, 4)
-        except ValueError as error:
-            return f"{error} is not supported by the fused graph"
+    except ValueError as error:
+        return f"{error} is not supported by the fused graph"
     return ""

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from .cache import FusedCache
-from .ops import AttentionAttributes, Linear
+from .ops import AttentionAttributes, linear, reshape_features, split_features
 
 Forward = Callable[..., Any]
+Module = Any  # transformers' modules share attributes by convention, not by a class that declares them
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ _LAYOUTS = (
 )
 
 
-def projections(module: nn.Module) -> Projections | None:
+def projections(module: Module) -> Projections | None:
     """How `module` projects, if it is a self-attention that can be fused."""
     for layout in _LAYOUTS:
         if all(hasattr(module, name) for name in (*layout.inputs, layout.output)):
@@ -38,62 +39,75 @@ def projections(module: nn.Module) -> Projections | None:
     return None
 
 
-def attributes(module: Any) -> AttentionAttributes:
-    """Read heads, scale, soft cap and window off a self-attention module and its config."""
+def out_features(module: nn.Linear | Conv1D) -> int:
+    """Width of what a projection gives."""
+    return module.nf if isinstance(module, Conv1D) else module.out_features
+
+
+def attributes(module: Module) -> AttentionAttributes:
+    """Read heads, scale, soft cap and window off a self-attention module and its config.
+
+    Raises ValueError if it is not a self-attention that can be fused.
+    """
+    layout = projections(module)
+    if layout is None:
+        raise ValueError(f"{type(module).__name__} is not a self-attention that can be fused")
     config = module.config
-    head_dim = int(module.head_dim)
+    head_dim, num_heads = int(module.head_dim), int(config.num_attention_heads)
+    width = sum(out_features(getattr(module, name)) for name in layout.inputs)
     if hasattr(module, "scaling"):
         scale = float(module.scaling)
     else:  # gpt2
         scale = head_dim**-0.5 if module.scale_attn_weights else 1.0
         if module.scale_attn_by_inverse_layer_idx:
             scale /= module.layer_idx + 1
-    window = module.sliding_window if hasattr(module, "sliding_window") else getattr(config, "sliding_window", None)
+    # Only what the model's own attention reads: configs carry stray keys.
+    window = getattr(module, "sliding_window", None)
+    if config.model_type in ("mistral", "phi3"):
+        window = config.sliding_window
+    softcap = module.attn_logit_softcapping if config.model_type == "gemma2" else None
     return AttentionAttributes(
-        num_heads=int(config.num_attention_heads),
-        num_kv_heads=int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads),
+        num_heads=num_heads,
+        num_kv_heads=(width // head_dim - num_heads) // 2,
         head_dim=head_dim,
         scale=scale,
-        softcap=float(getattr(module, "attn_logit_softcapping", None) or 0.0),
+        softcap=float(softcap or 0.0),
         window=int(window or 0),
     )
 
 
-def _per_head(norm: nn.Module, x: Tensor, heads: int, head_dim: int) -> Tensor:
+def _normalise(norm: Module, x: Tensor, width: int, head_dim: int) -> Tensor:
     """Normalise whole rows (olmo2) or each head apart (qwen3, gemma3), as the norm's own width says."""
-    if norm.weight.shape[0] == heads * head_dim != head_dim:  # type: ignore[index, union-attr]
+    if tuple(norm.weight.shape) == (width,):
         return norm(x)  # type: ignore[no-any-return]
-    split = torch.unflatten(x, -1, (heads, head_dim))
-    return torch.flatten(norm(split), -2)
+    heads = reshape_features(x, [width // head_dim, head_dim])
+    return reshape_features(norm(heads), [width])
 
 
-def fused_attention(module: Any, name: str) -> Forward:
+def fused_attention(module: Module, name: str) -> Forward:
     """A forward for the self-attention `module` called `name`, with the signature of the original."""
-    layout = projections(module)
-    if layout is None:
-        raise ValueError(f"{name} ({type(module).__name__}) is not a self-attention that can be fused")
-    shape = attributes(module)
-    widths = [shape.num_heads * shape.head_dim, *[shape.num_kv_heads * shape.head_dim] * 2]
+    layout, shape = projections(module), attributes(module)
+    assert layout  # noqa: S101 (attributes has checked)
     inputs = [f"{name}.{part}" for part in layout.inputs]
     rotates = bool(getattr(module, "use_rope", True))  # smollm3 leaves some layers without positions
-    clip = getattr(module.config, "clip_qkv", None)  # olmo
+    clip = module.config.clip_qkv if module.config.model_type == "olmo" else None
     output = getattr(module, layout.output)
 
     def forward(
         hidden_states: Tensor,
-        *_: Any,
+        *_: object,
         past_key_values: FusedCache,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
-        **__: Any,
+        **__: object,
     ) -> tuple[Tensor, None]:
-        packed = Linear.apply(hidden_states, f"{name}.qkv_proj", inputs, sum(widths))
+        packed = linear(hidden_states, f"{name}.qkv_proj", inputs, sum(shape.widths))
         if clip is not None:
             packed = packed.clamp(-clip, clip)
         qkv: tuple[Tensor, Tensor | None, Tensor | None] = (packed, None, None)
         if hasattr(module, "q_norm"):
-            query, key, value = packed.split(widths, dim=-1)
-            query = _per_head(module.q_norm, query, shape.num_heads, shape.head_dim)
-            key = _per_head(module.k_norm, key, shape.num_kv_heads, shape.head_dim)
+            query, key, value = split_features(packed, shape.widths)
+            query = _normalise(module.q_norm, query, shape.widths[0], shape.head_dim)
+            key = _normalise(module.k_norm, key, shape.widths[1], shape.head_dim)
             qkv = (query, key, value)
         rotary = position_embeddings if rotates else None
         return output(past_key_values.attend(int(module.layer_idx), qkv, rotary, shape)), None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .ops import AttentionAttributes, GroupQueryAttention
+from .ops import AttentionAttributes, group_query_attention
 
 
 class FusedCache:
@@ -34,7 +34,6 @@ class FusedCache:
         """Write the new keys and values of `layer` and attend over all of them."""
         if len(self.presents) != 2 * layer:
             raise ValueError(f"layer {layer} attends out of order")
-        cos, sin = rotary or (None, None)
-        output, *present = GroupQueryAttention.apply(*qkv, *self._past[layer], *self._lengths, cos, sin, attributes)
+        output, *present = group_query_attention(qkv, self._past[layer], self._lengths, rotary, attributes)
         self.presents += present
-        return output  # type: ignore[no-any-return]
+        return output

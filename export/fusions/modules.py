@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from .attention import fused_attention, projections
-from .ops import Activation, Embedding, Linear, RMSNorm
-
-Forward = Callable[..., Any]
+from .attention import Forward, Module, fused_attention, out_features, projections
+from .ops import activation, embedding, linear, rms_norm, split_features
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "QuickGelu",
@@ -25,36 +24,41 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
 }
 
 
-def _linear(module: nn.Module, name: str) -> Forward:
-    width = int(module.nf if isinstance(module, Conv1D) else module.out_features)  # type: ignore[arg-type]
-    return lambda x: Linear.apply(x, name, [name], width)
+def _linear(module: nn.Linear | Conv1D, name: str) -> Forward:
+    width = out_features(module)
+    return lambda x: linear(x, name, [name], width)
 
 
 def _embedding(module: nn.Embedding, name: str) -> Forward:
-    scale = float(getattr(module, "scalar_embed_scale", 1.0))  # gemma3
+    scale = float(getattr(module, "embed_scale", 1.0))  # gemma3
     if scale == 1.0:
-        return lambda ids: Embedding.apply(ids, name, module.embedding_dim)
-    return lambda ids: Embedding.apply(ids, name, module.embedding_dim) * scale
+        return lambda ids: embedding(ids, name, module.embedding_dim)
+    return lambda ids: embedding(ids, name, module.embedding_dim) * scale
 
 
-def _rms_norm(module: Any) -> Forward:
+def _rms_norm(module: Module) -> Forward:
     epsilon = float(module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps)
     weight = module.weight
     if type(module).__name__.startswith("Gemma"):
-        weight = (1.0 + weight.detach()).clone()
-    return lambda x: RMSNorm.apply(x, weight, epsilon)
+        weight = 1.0 + weight.detach()
+    return lambda x: rms_norm(x, weight, epsilon)
 
 
-def _gated_mlp(module: Any, name: str) -> Forward:
-    """act(gate) * up with gate and up from one product: llama's three products or phi3's packed one."""
+def _bare_layer_norm(module: Module) -> Forward:
+    """olmo's layer norm without weights, minus its conversions to and from float32."""
+    return lambda x: functional.layer_norm(x, module.normalized_shape, eps=1e-5)
+
+
+def _gated_mlp(module: Module, name: str) -> Forward:
+    """act(gate) * up with gate and up from one product: llama's two stacked, or phi3's packed one."""
     packed = hasattr(module, "gate_up_proj")
-    width = module.gate_up_proj.out_features // 2 if packed else module.gate_proj.out_features
     inputs = [f"{name}.gate_up_proj"] if packed else [f"{name}.gate_proj", f"{name}.up_proj"]
-    activation = module.activation_fn if packed else module.act_fn
+    act = module.activation_fn if packed else module.act_fn
+    width = int(module.down_proj.in_features)
 
     def forward(x: Tensor) -> Tensor:
-        gate, up = Linear.apply(x, f"{name}.gate_up_proj", inputs, 2 * width).split([width, width], dim=-1)
-        return module.down_proj(activation(gate) * up)  # type: ignore[no-any-return]
+        gate, up = split_features(linear(x, f"{name}.gate_up_proj", inputs, 2 * width), [width, width])
+        return module.down_proj(act(gate) * up)  # type: ignore[no-any-return]
 
     return forward
 
@@ -76,9 +80,18 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
             yield module, _embedding(module, name)
         elif type(module).__name__.endswith("RMSNorm"):
             yield module, _rms_norm(module)
+        elif type(module).__name__ == "OlmoLayerNorm":
+            yield module, _bare_layer_norm(module)
         elif type(module) in _ACTIVATIONS:
-            operator = _ACTIVATIONS[type(module)]
-            yield module, lambda x, operator=operator: Activation.apply(x, operator)
+            yield module, partial(activation, operator=_ACTIVATIONS[type(module)])
+
+
+def output_layer(model: PreTrainedModel) -> nn.Linear:
+    """The product that gives the logits. Raises ValueError if it is anything else."""
+    layer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not isinstance(layer, nn.Linear):
+        raise ValueError("an output layer that is not a linear layer")
+    return layer
 
 
 def rotary_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
@@ -91,7 +104,7 @@ def rotary_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
 def rotary_table(module: nn.Module, context_length: int) -> tuple[Tensor, Tensor]:
     """cos and sin of every position, float32 [context_length, rotary_dim / 2], by the module's own computation.
 
-    Raises ValueError if the second half of a row does not repeat the first (interleaved rotary).
+    Raises ValueError, saying why, if GroupQueryAttention cannot rotate so.
     """
     positions = torch.arange(context_length)[None]
     with torch.no_grad():
@@ -99,4 +112,6 @@ def rotary_table(module: nn.Module, context_length: int) -> tuple[Tensor, Tensor
     half = cos.shape[-1] // 2
     if not all(torch.equal(table[:, :half], table[:, half:]) for table in (cos, sin)):
         raise ValueError("interleaved rotary embedding")
+    if half % 8:
+        raise ValueError(f"a rotary width of {2 * half}, not a multiple of 16,")
     return cos[:, :half].contiguous(), sin[:, :half].contiguous()

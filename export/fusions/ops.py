@@ -1,6 +1,6 @@
-"""Operators as the exporter sees them: each `symbolic` is the node that the graph gets.
+"""Operators as the exporter sees them: the `symbolic` of each is the node that the graph gets.
 
-The forwards only give the tracer tensors of the right shape that depend on their inputs; their values are never used.
+Their forwards only give the tracer tensors of the right shape that depend on the inputs; the values are never used.
 Nodes of the domain `infrs` are placeholders that name weights; `assemble` replaces them.
 """
 
@@ -8,82 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.onnx.symbolic_helper import _optional_input_placeholder_tensor as absent
+from torch._C import Value
+from torch.autograd import Function
+from torch.onnx.symbolic_helper import _optional_input_placeholder_tensor
 
 DOMAIN = "infrs"
 MICROSOFT = "com.microsoft"
 
 
-def _sized(value: Any, like: Any, last: int) -> Any:
-    """Give `value` the type of `like` with another last dimension: the exporter cannot infer foreign operators."""
-    sizes = like.type().sizes() or like.type().varyingSizes()
-    if sizes is not None:
-        value.setType(like.type().with_sizes([*sizes[:-1], last]))
-    return value
+class _Graph(Protocol):
+    """What a symbolic uses of the exporter's graph. Attributes carry their kind: `_i`, `_f`, `_s`, `_t`."""
 
-
-def _widen(x: Tensor, width: int) -> Tensor:
-    return x[..., :1].expand(*x.shape[:-1], width).clone()
-
-
-class Linear(torch.autograd.Function):
-    """x [..., K] -> [..., N], the product with the weights of `modules`, stacked along N."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
-        return _widen(x, width)
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, name: str, modules: Sequence[str], width: int) -> Any:
-        return _sized(g.op(f"{DOMAIN}::Linear", x, weight_s=name, modules_s=" ".join(modules)), x, width)
-
-
-class Embedding(torch.autograd.Function):
-    """ids [...] -> [..., K], rows of the weight of `module`."""
-
-    @staticmethod
-    def forward(ctx: Any, ids: Tensor, name: str, width: int) -> Tensor:
-        return ids[..., None].expand(*ids.shape, width).float()
-
-    @staticmethod
-    def symbolic(g: Any, ids: Any, name: str, width: int) -> Any:
-        y = g.op(f"{DOMAIN}::Embedding", ids, weight_s=name, modules_s=name)
-        sizes = ids.type().sizes() or ids.type().varyingSizes()
-        y.setType(ids.type().with_dtype(torch.float32).with_sizes([*sizes, width]))
-        return y
-
-
-class RMSNorm(torch.autograd.Function):
-    """x [..., D] -> [..., D], scaled by weight [D]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        return x * weight
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, weight: Any, epsilon: float) -> Any:
-        y = g.op("SimplifiedLayerNormalization", x, weight, axis_i=-1, epsilon_f=epsilon, stash_type_i=1)
-        y.setType(x.type())
-        return y
-
-
-class Activation(torch.autograd.Function):
-    """An element-wise activation that ONNX Runtime has as one operator: QuickGelu (alpha 1 is SiLU), FastGelu, Gelu."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, operator: str) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, operator: str) -> Any:
-        attributes = {"alpha_f": 1.0} if operator == "QuickGelu" else {}
-        y = g.op(f"{MICROSOFT}::{operator}", x, **attributes)
-        y.setType(x.type())
-        return y
+    def op(self, name: str, *inputs: Value, outputs: int = 1, **attributes: object) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -97,17 +37,129 @@ class AttentionAttributes:
     softcap: float = 0.0
     window: int = 0
 
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Features of the query, the key and the value of one token."""
+        return self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim, self.num_kv_heads * self.head_dim
 
-class GroupQueryAttention(torch.autograd.Function):
-    """Causal attention over past and new tokens, with rotary embedding if `cos` is given.
 
-    query [B, S, (heads + 2 kv_heads) * head_dim] with key and value None, or query, key, value apart. past_key and
-    past_value [B, kv_heads, capacity, head_dim]. Returns output [B, S, heads * head_dim], present_key, present_value.
+def linear(x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
+    """[..., K] -> [..., width]: the product with the weights of `modules`, stacked along their outputs."""
+    return _apply(_Linear, x, name, modules, width)
+
+
+def embedding(ids: Tensor, name: str, width: int) -> Tensor:
+    """[...] -> [..., width]: rows of the weight of the module `name`."""
+    return _apply(_Embedding, ids, name, width)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Divide each row [..., D] by its root mean square and scale by weight [D]."""
+    return _apply(_RMSNorm, x, weight, epsilon)
+
+
+def activation(x: Tensor, operator: str) -> Tensor:
+    """Element-wise, one operator of ONNX Runtime: QuickGelu (with alpha 1 it is SiLU), FastGelu (tanh) or Gelu."""
+    return _apply(_Activation, x, operator)
+
+
+def split_features(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """[..., sum(sizes)] -> one [..., size] for each size."""
+    return cast(tuple[Tensor, ...], x.split(tuple(sizes), dim=-1))  # type: ignore[no-untyped-call]
+
+
+def reshape_features(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """[B, S, ...] -> [B, S, *sizes], B and S untouched: one Reshape, where PyTorch's export computes the shape."""
+    return _apply(_ReshapeFeatures, x, sizes)
+
+
+def group_query_attention(
+    qkv: tuple[Tensor, Tensor | None, Tensor | None],
+    past: tuple[Tensor, Tensor],
+    lengths: tuple[Tensor, Tensor],
+    rotary: tuple[Tensor, Tensor] | None,
+    attributes: AttentionAttributes,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Causal attention over past and new tokens.
+
+    qkv: packed [B, S, (heads + 2 kv_heads) * head_dim], None, None, or query, key and value apart. past: key and value
+    [B, kv_heads, capacity, head_dim]. lengths: seqlens_k int32 [B], total_sequence_length int32 []. rotary: cos and
+    sin [positions, rotary_dim / 2], or None for no rotation. Returns output [B, S, heads * head_dim] and the present
+    key and value.
     """
+    outputs = _apply(_GroupQueryAttention, *qkv, *past, *lengths, *(rotary or (None, None)), attributes)
+    return cast(tuple[Tensor, Tensor, Tensor], outputs)
+
+
+def _apply(function: type[Function], *arguments: object) -> Tensor:
+    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def _typed(value: Value, like: Value, keep: int | None = None, tail: Sequence[int] = ()) -> Value:
+    """Give `value` the type of `like` with its first `keep` sizes and `tail`: foreign operators are not inferred."""
+    kind: Any = like.type()
+    value.setType(kind.with_sizes([*kind.varyingSizes()[:keep], *tail]).with_dtype(torch.float32))
+    return value
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
+        return x[..., :1].expand(*x.shape[:-1], width).clone()
 
     @staticmethod
-    def forward(
-        ctx: Any,
+    def symbolic(g: _Graph, x: Value, name: str, modules: Sequence[str], width: int) -> Value:
+        return _typed(g.op(f"{DOMAIN}::Linear", x, weight_s=name, modules_s=" ".join(modules)), x, -1, [width])
+
+
+class _Embedding(Function):
+    @staticmethod
+    def forward(ctx: object, ids: Tensor, name: str, width: int) -> Tensor:
+        return ids[..., None].expand(*ids.shape, width).float()
+
+    @staticmethod
+    def symbolic(g: _Graph, ids: Value, name: str, width: int) -> Value:
+        return _typed(g.op(f"{DOMAIN}::Embedding", ids, weight_s=name, modules_s=name), ids, tail=[width])
+
+
+class _RMSNorm(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        return x * weight
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, weight: Value, epsilon: float) -> Value:
+        y = g.op("SimplifiedLayerNormalization", x, weight, axis_i=-1, epsilon_f=epsilon, stash_type_i=1)
+        return _typed(y, x)
+
+
+class _Activation(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, operator: str) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, operator: str) -> Value:
+        if operator == "QuickGelu":
+            return _typed(g.op(f"{MICROSOFT}::QuickGelu", x, alpha_f=1.0), x)
+        return _typed(g.op(f"{MICROSOFT}::{operator}", x), x)
+
+
+class _ReshapeFeatures(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        return x.reshape(*x.shape[:2], *sizes).clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, sizes: Sequence[int]) -> Value:
+        y = g.op("Reshape", x, g.op("Constant", value_t=torch.tensor([0, -1, *sizes])))
+        return _typed(y, x, 2, sizes)
+
+
+class _GroupQueryAttention(Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917 (an autograd.Function takes its tensors one by one)
+        ctx: object,
         query: Tensor,
         key: Tensor | None,
         value: Tensor | None,
@@ -119,29 +171,28 @@ class GroupQueryAttention(torch.autograd.Function):
         sin: Tensor | None,
         attributes: AttentionAttributes,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        output = query[..., : attributes.num_heads * attributes.head_dim].clone()
-        return output, past_key.clone(), past_value.clone()
+        return query[..., : attributes.widths[0]].clone(), past_key.clone(), past_value.clone()
 
     @staticmethod
-    def symbolic(
-        g: Any,
-        query: Any,
-        key: Any,
-        value: Any,
-        past_key: Any,
-        past_value: Any,
-        seqlens_k: Any,
-        total_sequence_length: Any,
-        cos: Any,
-        sin: Any,
+    def symbolic(  # noqa: PLR0917
+        g: _Graph,
+        query: Value,
+        key: Value | None,
+        value: Value | None,
+        past_key: Value,
+        past_value: Value,
+        seqlens_k: Value,
+        total_sequence_length: Value,
+        cos: Value | None,
+        sin: Value | None,
         attributes: AttentionAttributes,
-    ) -> Any:
-        rotary = [] if cos is None else [cos, sin]
-        output, present_key, present_value = g.op(
+    ) -> tuple[Value, Value, Value]:
+        rotary = () if cos is None or sin is None else (cos, sin)
+        outputs = g.op(
             f"{MICROSOFT}::GroupQueryAttention",
             query,
-            key or absent(g),
-            value or absent(g),
+            key or _absent(g),
+            value or _absent(g),
             past_key,
             past_value,
             seqlens_k,
@@ -155,7 +206,10 @@ class GroupQueryAttention(torch.autograd.Function):
             do_rotary_i=int(bool(rotary)),
             outputs=3,
         )
-        _sized(output, query, attributes.num_heads * attributes.head_dim)
-        present_key.setType(past_key.type())
-        present_value.setType(past_value.type())
-        return output, present_key, present_value
+        output, present_key, present_value = cast(tuple[Value, Value, Value], outputs)
+        _typed(output, query, -1, attributes.widths[:1])
+        return output, _typed(present_key, past_key), _typed(present_value, past_value)
+
+
+def _absent(g: _Graph) -> Value:
+    return cast(Value, _optional_input_placeholder_tensor(g))  # type: ignore[no-untyped-call]

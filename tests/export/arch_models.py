@@ -42,6 +42,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
     "llama-dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
     "llama-bias": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama-stray-keys": ("llama", {"sliding_window": 7, "clip_qkv": 0.1, "attn_logit_softcapping": 1.0}),
     "mistral": ("mistral", {"sliding_window": None}),
     "mistral-window": ("mistral", {"sliding_window": 7}),
     "qwen2": ("qwen2", {}),
@@ -68,6 +69,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
             "head_dim": 32,
             "sliding_window": 7,
             "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 5.0,  # in the config, unused by the model
             "rope_theta": 1e6,
             "rope_local_base_freq": 1e4,
             "rope_scaling": {"rope_type": "linear", "factor": 8.0},
@@ -76,7 +78,10 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "phi3": ("phi3", {"sliding_window": None}),
     "phi3-window": ("phi3", {"sliding_window": 7}),
-    "phi3-partial": ("phi3", {"head_dim": 32, "hidden_size": 128, "partial_rotary_factor": 0.75}),
+    "phi3-partial": (
+        "phi3",
+        {"num_attention_heads": 2, "num_key_value_heads": 1, "hidden_size": 128, "partial_rotary_factor": 0.75},
+    ),
     "phi3-longrope": ("phi3", {"rope_scaling": _LONGROPE, "original_max_position_embeddings": 64}),
     "granite": (
         "granite",

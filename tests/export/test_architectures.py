@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +60,15 @@ def eager(model: PreTrainedModel, ids: NDArray[np.int64]) -> NDArray[np.float32]
 def in_pieces(runner: FusedRunner | PlainRunner, ids: NDArray[np.int64]) -> NDArray[np.float32]:
     """A prompt, a second chunk with a past, then token by token."""
     cuts = [0, PROMPT, *range(PROMPT + CHUNK, ids.shape[1] + 1)]
-    pieces = zip(cuts, cuts[1:], strict=False)
-    return np.concatenate([runner.run(np.ascontiguousarray(ids[:, start:stop])) for start, stop in pieces])
+    return np.concatenate([runner.run(np.ascontiguousarray(ids[:, start:stop])) for start, stop in pairwise(cuts)])
 
 
+@pytest.mark.parametrize("flash", [True, False], ids=["flash", "no-flash"])
 @pytest.mark.parametrize("name", FUSED)
-def test_fused_graph_equals_eager_pytorch(name: str, exported: Callable[[str], Exported]) -> None:
+def test_fused_graph_equals_eager_pytorch(
+    name: str, flash: bool, exported: Callable[[str], Exported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORT_GQA_DISABLE_FLASH_ATTENTION", str(int(not flash)))
     export = exported(name)
     assert (export.conversion.graph, export.conversion.reason) == ("fused", "")
     ids = tokens()
