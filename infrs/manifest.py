@@ -86,6 +86,7 @@ class Manifest(_Frozen):
     recipe: Recipe
     architecture: str  # `model_type` of the source's config.json
     graph: GraphKind
+    graph_reason: str = ""  # why the graph is plain; empty if it is fused
     graph_file: FileName
     kv: KVGeometry
     vocab_size: int = Field(ge=1)

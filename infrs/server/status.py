@@ -57,7 +57,7 @@ async def props(request: Request) -> HTTPResponse:
         "bundle": model.bundle.name,
         "architecture": manifest.architecture,
         "dtype": manifest.dtype,
-        "graph": manifest.graph,
+        "graph": {"kind": manifest.graph, "reason": manifest.graph_reason},
         "recipe": manifest.recipe.model_dump(),
         "parity": manifest.parity,
         "model_context_length": manifest.context_length,

@@ -1,0 +1,199 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fake_process import JSON, MODEL, FakeServer, chat_body
+
+PATH = "/v1/chat/completions"
+BAD = "invalid_request_error"
+
+
+def test_whole(server: FakeServer) -> None:
+    body = server.chat("four", max_tokens=3).json
+    assert body.pop("id").startswith("chatcmpl-")
+    assert body.pop("created") > 1_700_000_000
+    assert body == {
+        "object": "chat.completion",
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "w0 w1 w2 ", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "length",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 10,
+            "completion_tokens": 3,
+            "total_tokens": 13,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+def test_streamed(server: FakeServer, include_usage: bool) -> None:
+    options = {"stream_options": {"include_usage": True}} if include_usage else {}
+    answer = server.chat("please stop", stream=True, **options)
+    assert answer.headers["cache-control"] == "no-cache"
+    *chunks, done = answer.events
+    assert done == "[DONE]"
+    assert len({(chunk["id"], chunk["created"], chunk["object"], chunk["model"]) for chunk in chunks}) == 1
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    assert all(("usage" in chunk) == include_usage for chunk in chunks)
+    if include_usage:
+        usage = chunks.pop()
+        assert usage["choices"] == []
+        assert (usage["usage"]["prompt_tokens"], usage["usage"]["completion_tokens"]) == (17, 4)
+        assert all(chunk["usage"] is None for chunk in chunks)
+    choices = [chunk["choices"][0] for chunk in chunks]
+    deltas = [choice["delta"] for choice in choices]
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        *({"content": f"w{i} "} for i in range(4)),
+        {},
+    ]
+    assert [choice["finish_reason"] for choice in choices] == [None] * 5 + ["stop"]
+
+
+def test_a_delta_without_text_makes_no_chunk(server: FakeServer) -> None:
+    events = server.chat("emoji", stream=True, max_tokens=5).events
+    texts = [event["choices"][0]["delta"].get("content") for event in events[:-1]]
+    assert texts == ["", "\U0001f600", "\U0001f600", None]
+
+
+def test_streamed_is_whole(server: FakeServer) -> None:
+    for content in ("hi", "emoji", 'echo \u0000 \u2028 \\ " ü \U0001f600\r\n'):
+        whole = server.chat(content, max_tokens=6).json["choices"][0]["message"]["content"]
+        events = server.chat(content, max_tokens=6, stream=True).events
+        assert "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-1]) == whole
+
+
+def test_what_reaches_the_engine(server: FakeServer) -> None:
+    def seen(**fields: object) -> list[object]:
+        return list(
+            json.loads(server.chat("seen", **{"max_tokens": 1, **fields}).json["choices"][0]["message"]["content"])
+        )
+
+    assert seen() == [1, ["\nuser:"], False, 1.0, 1.0, 0, 0.0, None]
+    assert seen(
+        max_tokens=None, max_completion_tokens=2, stop=["x"], ignore_eos=True, temperature=0, top_p=0.5, top_k=3,
+        min_p=0.1, seed=7,
+    ) == [2, ["x", "\nuser:"], True, 0.0, 0.5, 3, 0.1, 7]  # fmt: skip
+
+
+def test_without_a_bound_the_answer_goes_to_the_end_of_the_context(server: FakeServer) -> None:
+    usage = server.chat("x" * 500).json["usage"]
+    assert usage["total_tokens"] == 512
+
+
+def test_context_length(server: FakeServer) -> None:
+    answer = server.chat("x" * 506)
+    assert answer.error == (400, BAD, "messages", "context_length_exceeded")
+    assert "512 tokens" in answer.json["error"]["message"]
+    answer = server.chat("x" * 100, max_tokens=407, stream=True)
+    assert answer.error == (400, BAD, "messages", "context_length_exceeded")
+    for number in ("106", "407", "512", "406"):
+        assert number in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"model": "other"}, ("model", "model_not_found", 404)),
+        ({"model": "Fake/words"}, ("model", "model_not_found", 404)),
+        ({"model": "../../etc/passwd\x00\u202e" + "x" * 10_000}, ("model", "model_not_found", 404)),
+        ({"messages": []}, ("messages", "empty_array", 400)),
+        ({"messages": [{"role": "x", "content": ""}]}, ("messages[0].role", "invalid_value", 400)),
+        ({"temperature": 3}, ("temperature", "decimal_above_max_value", 400)),
+        ({"n": 2}, ("n", "unsupported_parameter", 400)),
+        ({"nonsense": 2}, ("nonsense", "unknown_parameter", 400)),
+        ({"max_tokens": 0}, ("max_tokens", "integer_below_min_value", 400)),
+    ],
+)
+def test_refusals_have_their_status_streamed_or_not(
+    server: FakeServer, fields: dict[str, object], expected: tuple[str, str, int], stream: bool
+) -> None:
+    param, code, status = expected
+    assert server.chat("hi", stream=stream, **fields).error == (status, BAD, param, code)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"[]", "invalid_type"),
+        (b"{", "invalid_json"),
+        (b'{"a":NaN}', "invalid_json"),
+        (b'{"a":"\\ud800"}', "invalid_unicode"),
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "json_too_deep"),
+    ],
+)
+def test_bodies_that_are_no_request(server: FakeServer, body: bytes, code: str) -> None:
+    assert server.request("POST", PATH, body).error == (400, BAD, None, code)
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
+)
+def test_content_types(server: FakeServer, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    assert server.request("POST", PATH, chat_body(max_tokens=1), headers).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "multipart/form-data; boundary=x"},
+        {"content-type": "application/json; charset=utf-16"},
+        {**JSON, "content-encoding": "gzip"},
+        {**JSON, "content-encoding": "br"},
+    ],
+)
+def test_content_types_refused(server: FakeServer, headers: dict[str, str]) -> None:
+    answer = server.request("POST", PATH, chat_body(), headers)
+    assert answer.error == (415, BAD, None, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_engine_failure_before_the_first_token(server: FakeServer, stream: bool) -> None:
+    assert server.chat("boom-first", stream=stream).error == (500, "server_error", None, "engine_error")
+    assert server.chat(max_tokens=1).status == 200
+
+
+def test_engine_failure_after_headers(server: FakeServer) -> None:
+    """The stream ends with an error event and without [DONE]."""
+    answer = server.chat("boom", stream=True)
+    assert answer.status == 200
+    assert [event["choices"][0]["delta"]["content"] for event in answer.events[:-1]] == ["", "w0 ", "w1 "]
+    error = answer.events[-1]["error"]
+    assert (error["type"], error["code"]) == ("server_error", "engine_error")
+    assert "/secret/path" not in error["message"]
+    assert server.chat("boom").error == (500, "server_error", None, "engine_error")
+
+
+def test_many_at_once(server: FakeServer) -> None:
+    def ask(i: int) -> str:
+        text = f"echo {i}"
+        answer = server.chat(text, max_tokens=4, stream=bool(i % 2))
+        if i % 2:
+            return "".join(event["choices"][0]["delta"].get("content", "") for event in answer.events[:-1])
+        return str(answer.json["choices"][0]["message"]["content"])
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(64)))
+    assert answers == [f"user: echo {i}" for i in range(64)]
+    server.wait_idle()
+
+
+def test_large_bodies(server: FakeServer) -> None:
+    """Answered as the small are, whatever the size does to Sanic's reading."""
+    for size in (60_000, 65_536, 70_000, 1_000_000):
+        assert server.chat("x" * size).error == (400, BAD, "messages", "context_length_exceeded")
+    whole = chat_body("", max_tokens=1)
+    fits = whole[:-1] + b" " * ((4 << 20) - len(whole)) + b"}"
+    assert server.request("POST", PATH, fits).status == 200
