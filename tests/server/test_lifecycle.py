@@ -1,0 +1,121 @@
+"""Loading, stopping, failing: what clients and the parent process see."""
+
+import http.client
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fake_process import JSON, FakeServer, chat_body, fake_server
+
+
+def finish(server: FakeServer) -> int:
+    return server.process.wait(10)
+
+
+def test_loading() -> None:
+    with fake_server(wait_ready=False, load_seconds=1.0) as server:
+        assert server.get("/health").status == 200
+        for answer in (server.get("/ready"), server.get("/v1/models"), server.chat(), server.get("/props")):
+            assert answer.error == (503, "server_error", None, "model_loading")
+            assert answer.headers["retry-after"] == "1"
+        server.wait_until(lambda: server.get("/ready").status == 200)
+        assert server.chat(max_tokens=1).status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_loading_ends_it_at_once(number: signal.Signals) -> None:
+    with fake_server(wait_ready=False, load_seconds=30) as server:
+        time.sleep(0.2)
+        server.process.send_signal(number)
+        assert server.process.wait(2) == -number
+        assert "Traceback" not in server.output()
+
+
+def test_a_model_that_cannot_be_loaded() -> None:
+    with fake_server(wait_ready=False, load_seconds=0.3, fail="no such weights") as server:
+        assert finish(server) == 1
+        log = server.output()
+        assert "no such weights" in log
+        assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_idle_server_stops(number: signal.Signals) -> None:
+    with fake_server() as server:
+        assert server.get("/health").status == 200
+        started = time.monotonic()
+        server.process.send_signal(number)
+        assert finish(server) == 0
+        assert time.monotonic() - started < 2
+        log = server.output()
+        assert "Traceback" not in log
+        assert "destroyed" not in log
+
+
+def test_drain_finishes_what_runs_and_refuses_what_comes() -> None:
+    with fake_server(interval=0.02) as server, ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(server.chat, max_tokens=50, stream=stream) for stream in (False, True)]
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 2)
+        server.process.terminate()
+        time.sleep(0.2)
+        refused = server.chat(max_tokens=1)
+        assert refused.error == (503, "server_error", None, "server_draining")
+        assert refused.headers["retry-after"] == "1"
+        assert server.get("/health").status == 200
+        assert server.get("/ready").error == (503, "server_error", None, "server_draining")
+        whole, streamed = (answer.result() for answer in running)
+        assert whole.json["usage"]["completion_tokens"] == 50
+        assert streamed.events[-1] == "[DONE]"
+        assert len(streamed.events) == 53
+        started = time.monotonic()
+        assert finish(server) == 0
+        assert time.monotonic() - started < 1.5
+
+
+def test_drain_is_bounded() -> None:
+    options = {"drain_timeout": 0.3}
+    with fake_server(interval=0.05, server=options) as server, ThreadPoolExecutor(2) as pool:
+        whole, streamed = (pool.submit(server.chat, max_tokens=500, stream=stream) for stream in (False, True))
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 2)
+        time.sleep(0.2)
+        started = time.monotonic()
+        server.process.terminate()
+        assert whole.result().error == (503, "server_error", None, "server_draining")
+        events = streamed.result().events
+        assert events[-1]["error"]["code"] == "server_draining"
+        assert finish(server) == 0
+        assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_drain(number: signal.Signals) -> None:
+    with fake_server(interval=0.05) as server, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.chat, max_tokens=500, stream=True)
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+        server.process.send_signal(number)
+        time.sleep(0.3)
+        assert server.process.poll() is None
+        server.process.send_signal(number)
+        assert server.process.wait(1) == -number
+        assert running.exception() is not None  # cut, not ended
+
+
+def test_a_keep_alive_client_does_not_hold_a_stopping_server() -> None:
+    with fake_server() as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("POST", "/v1/chat/completions", chat_body(max_tokens=1), JSON)
+        assert connection.getresponse().read()
+        started = time.monotonic()
+        server.process.terminate()
+        assert finish(server) == 0
+        assert time.monotonic() - started < 2
+        connection.close()
+
+
+def test_a_dead_engine_ends_the_process() -> None:
+    with fake_server() as server, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.chat, "die")
+        assert waiting.result().error == (500, "server_error", None, "engine_error")
+        assert finish(server) == 1
+        assert "the engine has failed" in server.output()

@@ -1,0 +1,74 @@
+"""The openai SDK, unchanged, against the server."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+from fake_process import MODEL, FakeServer, fake_server
+from openai import OpenAI
+
+HELLO = [{"role": "user", "content": "please stop"}]
+
+
+@pytest.fixture
+def client(server: FakeServer) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="unused", max_retries=0) as sdk:
+        yield sdk
+
+
+def test_chat(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=9, temperature=0, seed=1, stop=["x"]
+    )
+    assert answer.choices[0].message.content == "w0 w1 w2 w3 "
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 4
+    again = client.chat.completions.create(
+        model=MODEL, messages=[*HELLO, answer.choices[0].message, *HELLO], max_tokens=1
+    )
+    assert again.choices[0].finish_reason == "length"
+
+
+def test_stream(client: OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True})
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "w0 w1 w2 w3 "
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 4
+
+
+def test_stream_helper(client: OpenAI) -> None:
+    with client.chat.completions.stream(model=MODEL, messages=HELLO) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content == "w0 w1 w2 w3 "
+
+
+def test_models(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_errors(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="other", messages=HELLO)
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        client.chat.completions.create(model=MODEL, messages=HELLO, n=2)
+    assert (unsupported.value.code, unsupported.value.param) == ("unsupported_parameter", "n")
+    with pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "boom"}])
+    with pytest.raises(openai.APIError, match="see its log"):
+        list(client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "boom"}], stream=True))
+
+
+def test_too_many_requests() -> None:
+    with fake_server(rows=1, max_queue=0, interval=0.05) as busy:
+        sdk = OpenAI(base_url=f"http://127.0.0.1:{busy.port}/v1", api_key="unused", max_retries=0)
+        first = sdk.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+        with pytest.raises(openai.RateLimitError):
+            sdk.chat.completions.create(model=MODEL, messages=HELLO)
+        first.close()
