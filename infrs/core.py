@@ -34,7 +34,10 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One ask: a tokenised prompt and what to do with it. Validated before it is made."""
+    """One ask: a tokenised prompt and what to do with it. Validated before it is made.
+
+    tenant: keys and values of a prompt are reused only for requests of the same tenant.
+    """
 
     request_id: str
     prompt_ids: tuple[int, ...]
@@ -43,6 +46,7 @@ class Request:
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from infrs.core import Delta, FinishReason, Request
-from infrs.engine.plan import Decode, Prefill
+from infrs.engine.plan import Copy, Decode, Prefill
 from infrs.engine.runner import Logits, Runner
 from infrs.engine.sampler import NumericalError, sample
 from infrs.engine.scheduler import Scheduler
@@ -59,7 +59,7 @@ class Engine:
         self.num_steps += 1
         deltas: list[Delta] = []
         for move in plan.moves:
-            self.runner.copy_row(move.source, move.target, move.num_tokens)
+            self._copy(move)
         if plan.decode is not None:
             deltas += self._decode(plan.decode)
         for prefill in plan.prefills:
@@ -90,16 +90,19 @@ class Engine:
     def _prefill(self, prefill: Prefill) -> Iterator[Delta]:
         sequence = prefill.sequence
         tokens = np.array(sequence.request.prompt_ids[prefill.start : prefill.end], dtype=np.int64)
-        row = sequence.row
-        assert row is not None, "a planned sequence has a row"  # noqa: S101
         try:
-            logits = self.runner.prefill(row, tokens, prefill.start, score=prefill.is_last)
+            if prefill.prefix is not None:
+                self._copy(prefill.prefix)
+            logits = self.runner.prefill(prefill.row, tokens, prefill.start, score=prefill.is_last)
         except Exception as error:
             yield from self._fail([sequence], _engine_error(error))
             return
-        sequence.num_computed_tokens = prefill.end
+        self.scheduler.computed(prefill)
         if logits is not None:
             yield from self._commit(sequence, logits[0])
+
+    def _copy(self, copy: Copy) -> None:
+        self.runner.copy_row(copy.source, copy.target, copy.num_tokens)
 
     def _commit(self, sequence: Sequence, logits: Logits) -> Iterator[Delta]:
         try:

@@ -9,13 +9,20 @@ def violations(engine: Engine) -> list[str]:
     """Every broken rule, in words; empty if all is well."""
     found = []
     scheduler = engine.scheduler
-    rows = [sequence.row for sequence in scheduler.running]
+    rows = [slot.row for slot in scheduler.running.values()]
     if len(set(rows)) != len(rows):
         found.append(f"two sequences share a row: {rows}")
-    if any(row is None or not 0 <= row < scheduler.num_rows for row in rows):
-        found.append(f"a running sequence has no row or one outside the slab: {rows}")
-    if any(sequence.row is not None for sequence in scheduler.waiting):
-        found.append("a waiting sequence has a row")
+    for sequence in set(scheduler.running) & set(scheduler.waiting):
+        found.append(f"{sequence.request.request_id} runs and waits")
+    for slot in scheduler.slots:
+        if len(slot.held) % scheduler.prefill_chunk:
+            found.append(f"row {slot.row} holds part of a chunk")
+    for sequence, slot in scheduler.running.items():
+        held = len(slot.held)
+        if sequence.num_computed_tokens and slot.held != sequence.request.prompt_ids[:held]:
+            found.append(f"row {slot.row} is said to hold another prompt than {sequence.request.request_id}'s")
+        if sequence.num_computed_tokens and held > sequence.num_computed_tokens:
+            found.append(f"row {slot.row} is said to hold more than {sequence.request.request_id} has computed")
     for sequence in (*scheduler.running, *scheduler.waiting):
         name = sequence.request.request_id
         num_output, num_computed = len(sequence.output_ids), sequence.num_computed_tokens

@@ -8,8 +8,8 @@ from infrs.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """The first `num_tokens` keys and values of row `source` go to row `target`, which is free."""
+class Copy:
+    """The first `num_tokens` keys and values of row `source` go to row `target`."""
 
     source: int
     target: int
@@ -30,11 +30,13 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Prompt tokens `start .. end` of one sequence, in one run."""
+    """Prompt tokens `start .. end` of one sequence in one run, on top of a prefix copied from another row."""
 
     sequence: Sequence
+    row: int
     start: int
     end: int
+    prefix: Copy | None = None
 
     @property
     def is_last(self) -> bool:
@@ -46,6 +48,6 @@ class Prefill:
 class StepPlan:
     """What one step does, in this order."""
 
-    moves: tuple[Move, ...]
+    moves: tuple[Copy, ...]
     decode: Decode | None
     prefills: tuple[Prefill, ...]

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 
-from infrs.engine.plan import Decode, Move, Prefill, StepPlan
+from infrs.engine.plan import Copy, Decode, Prefill, StepPlan
 from infrs.engine.sequence import Sequence
+from infrs.engine.slots import Slot
 
 
 class Scheduler:
-    """First come, first served, over `num_rows` rows.
+    """First come, first served, over `num_rows` slots.
 
-    `running` holds the sequences that have a row, in the order they got it. A prompt is cut at multiples of
+    `running` maps the sequences that have a slot to it, in the order they got it. A prompt is cut at multiples of
     `prefill_chunk` whatever the load, so that its arithmetic never depends on its companions; a step computes at
     most one chunk's worth of prompt tokens, which bounds the wait of the rows that decode.
     """
 
     def __init__(self, num_rows: int, min_rows: int, prefill_chunk: int) -> None:
-        self.num_rows = num_rows
-        self.running: list[Sequence] = []
+        self.slots = [Slot(row) for row in range(num_rows)]
+        self.running: dict[Sequence, Slot] = {}
         self.waiting: deque[Sequence] = deque()
+        self.prefill_chunk = prefill_chunk
         self._min_rows = min_rows
-        self._prefill_chunk = prefill_chunk
+        self._clock = 0
 
     @property
     def is_idle(self) -> bool:
@@ -34,74 +36,99 @@ class Scheduler:
         return next((sequence for sequence in everyone if sequence.request.request_id == request_id), None)
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence; its row is free at once."""
-        (self.waiting if sequence.row is None else self.running).remove(sequence)
-        sequence.row = None
+        """Forget a sequence; its slot is free at once and goes on holding its prompt."""
+        slot = self.running.pop(sequence, None)
+        if slot is None:
+            self.waiting.remove(sequence)
+        else:
+            slot.last_used = self._clock
+
+    def computed(self, prefill: Prefill) -> None:
+        """Take note of a chunk that has been run."""
+        sequence = prefill.sequence
+        sequence.num_computed_tokens = prefill.end
+        chunk = self.prefill_chunk
+        self.running[sequence].hold(sequence.request, prefill.end // chunk * chunk)
 
     def plan(self) -> StepPlan | None:
-        """Give rows to those who wait and plan a step; None if there is nothing to do."""
-        rows = self._rows()
-        while self.waiting and None in rows:
-            sequence = self.waiting.popleft()
-            sequence.row = rows.index(None)
-            rows[sequence.row] = sequence
-            self.running.append(sequence)
+        """Give slots to those who wait and plan a step; None if there is nothing to do."""
+        self._clock += 1
+        self._admit()
         if not self.running:
             return None
-        moves = _compact(rows)
-        return StepPlan(moves, self._plan_decode(rows), self._plan_prefills())
+        moves = self._compact()
+        return StepPlan(moves, self._plan_decode(), self._plan_prefills())
 
-    def _rows(self) -> list[Sequence | None]:
-        rows: list[Sequence | None] = [None] * self.num_rows
-        for sequence in self.running:
-            if sequence.row is not None:
-                rows[sequence.row] = sequence
-        return rows
+    def _admit(self) -> None:
+        taken = set(self.running.values())
+        free = [slot for slot in self.slots if slot not in taken]
+        while self.waiting and free:
+            sequence = self.waiting.popleft()
+            slot = max(free, key=lambda slot: (slot.common(sequence.request, self.prefill_chunk), -slot.last_used))
+            free.remove(slot)
+            self.running[sequence] = slot
 
-    def _plan_decode(self, rows: list[Sequence | None]) -> Decode | None:
-        decoding = _decoding_rows(rows)
+    def _decoding(self) -> dict[int, Sequence]:
+        """Sequences whose prompt is computed, by row, in row order."""
+        rows = {slot.row: sequence for sequence, slot in self.running.items() if not sequence.is_prefilling}
+        return dict(sorted(rows.items()))
+
+    def _compact(self) -> tuple[Copy, ...]:
+        """Move the last decoding rows into free ones between: an idle row costs as much as a busy one."""
+        moves = []
+        decoding = list(self._decoding().items())
+        while len(decoding) > 1:
+            source, sequence = decoding.pop()
+            taken = {slot.row for slot in self.running.values()}
+            free = [slot for slot in self.slots[decoding[0][0] : source] if slot.row not in taken]
+            if not free:
+                break
+            target = min(free, key=lambda slot: slot.last_used)
+            moves.append(Copy(source, target.row, sequence.num_computed_tokens))
+            target.hold(sequence.request, len(self.slots[source].held))
+            self.slots[source].last_used = 0  # what it still holds is held twice now
+            self.running[sequence] = target
+        return tuple(moves)
+
+    def _plan_decode(self) -> Decode | None:
+        decoding = self._decoding()
         if not decoding:
             return None
-        first = decoding[0]
-        count = max(decoding[-1] + 1 - first, self._min_rows)
-        span = (rows + [None] * self._min_rows)[first : first + count]
+        first, last = min(decoding), max(decoding)
+        span = range(first, max(last + 1, first + self._min_rows))
+        positions = {slot.row: len(slot.held) for slot in self.slots}
+        for sequence, slot in self.running.items():
+            positions[slot.row] = max(positions[slot.row], sequence.num_computed_tokens)
         return Decode(
             first,
-            rows=tuple(None if sequence is None or sequence.is_prefilling else sequence for sequence in span),
-            positions=tuple(sequence.num_computed_tokens if sequence else 0 for sequence in span),
+            rows=tuple(decoding.get(row) for row in span),
+            positions=tuple(positions.get(row, 0) for row in span),
         )
 
     def _plan_prefills(self) -> tuple[Prefill, ...]:
-        chunk = self._prefill_chunk
+        chunk = self.prefill_chunk
         budget = chunk
         prefills = []
-        for sequence in self.running:
+        for sequence, slot in self.running.items():
             if not sequence.is_prefilling:
                 continue
-            start = sequence.num_computed_tokens
+            source, start = self._prefix(sequence, slot)
             end = min((start // chunk + 1) * chunk, sequence.num_prompt_tokens)
-            if end - start > budget:
-                break
             budget -= end - start
-            prefills.append(Prefill(sequence, start, end))
+            if budget < 0:
+                break
+            if start > sequence.num_computed_tokens:
+                sequence.num_computed_tokens = sequence.num_reused_tokens = start
+            slot.hold(sequence.request, start)
+            source.last_used = self._clock
+            copy = None if source is slot else Copy(source.row, slot.row, start)
+            prefills.append(Prefill(sequence, slot.row, start, end, copy))
         return tuple(prefills)
 
-
-def _decoding_rows(rows: list[Sequence | None]) -> list[int]:
-    return [row for row, sequence in enumerate(rows) if sequence is not None and not sequence.is_prefilling]
-
-
-def _compact(rows: list[Sequence | None]) -> tuple[Move, ...]:
-    """Fill free rows between decoding ones with the last of these: an idle row costs as much as a busy one."""
-    moves = []
-    decoding = _decoding_rows(rows)
-    while decoding:
-        source = decoding.pop()
-        target = next((row for row in range(decoding[0] if decoding else source, source) if rows[row] is None), None)
-        sequence = rows[source]
-        if target is None or sequence is None:
-            break
-        rows[source], rows[target] = None, sequence
-        sequence.row = target
-        moves.append(Move(source, target, sequence.num_computed_tokens))
-    return tuple(moves)
+    def _prefix(self, sequence: Sequence, slot: Slot) -> tuple[Slot, int]:
+        """The slot that holds most of a prompt's beginning, and how much: its own as soon as it has begun."""
+        if sequence.num_computed_tokens:
+            return slot, sequence.num_computed_tokens
+        request, chunk = sequence.request, self.prefill_chunk
+        source = max(self.slots, key=lambda other: (other.common(request, chunk), other is slot))
+        return source, source.common(request, chunk)

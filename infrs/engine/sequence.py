@@ -23,15 +23,15 @@ class TextDecoder(Protocol):
 class Sequence:
     """State of one request in the engine; every other count is derived from it.
 
-    `num_computed_tokens` of its tokens have their keys and values in `row`. While it decodes, that is all but
-    the last token, which the next step feeds.
+    `num_computed_tokens` of its tokens have their keys and values in its slot, the first `num_reused_tokens` of them
+    from an earlier prompt. While it decodes, that is all but the last token, which the next step feeds.
     """
 
     def __init__(self, request: Request, decoder: TextDecoder) -> None:
         self.request = request
         self.output_ids: list[int] = []
         self.num_computed_tokens = 0
-        self.row: int | None = None
+        self.num_reused_tokens = 0
         self.generator = new_generator(request.sampling.seed)
         self.finish_reason: FinishReason | None = None
         self._decoder = decoder
@@ -51,7 +51,7 @@ class Sequence:
     @property
     def usage(self) -> Usage:
         """Token counts so far."""
-        return Usage(num_prompt_tokens=self.num_prompt_tokens, num_output_tokens=len(self.output_ids))
+        return Usage(self.num_prompt_tokens, len(self.output_ids), self.num_reused_tokens)
 
     def append(self, token_id: int, eos_ids: frozenset[int], capacity: int) -> Delta | None:
         """Take a sampled token; None if no text is complete and the sequence goes on.

@@ -64,7 +64,8 @@ def random_request(rng: random.Random, index: int) -> Request:
         min_p=rng.choice([0, 0, 0.1]),
         seed=rng.randrange(2**63),
     )
-    prompt = [rng.randrange(synthetic.VOCAB) for _ in range(rng.choice([1, 3, 8, 9, 25, 40]))]
+    prompt = [index % 2] * rng.choice([0, 0, 8, 16, 17])  # beginnings that requests share
+    prompt += [rng.randrange(synthetic.VOCAB) for _ in range(rng.choice([1, 3, 8, 9, 25]))]
     stop_ids = frozenset(rng.sample(range(synthetic.VOCAB), rng.choice([0, 2])))
     return ask(f"r{index}", prompt, rng.randint(1, 20), sampling=sampling, stop_token_ids=stop_ids)
 
@@ -75,8 +76,9 @@ def test_alone_equals_batched_equals_staggered(new_engine: EngineFactory, kind: 
     """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
-    solo = new_engine(num_rows=1, kind=kind)
-    alone = {request.request_id: run(solo, request)[request.request_id] for request in requests}
+    alone = {}
+    for request in requests:
+        alone[request.request_id] = run(new_engine(num_rows=1, kind=kind), request)[request.request_id]
     engine = new_engine(num_rows=rng.randint(1, 5), min_rows=rng.choice([1, 2]), kind=kind)
     answers: dict[str, list[Delta]] = defaultdict(list)
     to_come = list(requests)
@@ -101,7 +103,7 @@ def test_alone_equals_batched_equals_staggered(new_engine: EngineFactory, kind: 
             assert token_ids(answers[name]) == token_ids(alone[name])
             assert text(answers[name]) == text(alone[name])
             assert answers[name][-1].finish_reason == alone[name][-1].finish_reason
-            assert answers[name][-1].usage == alone[name][-1].usage
+            assert replace(answers[name][-1].usage, num_reused_tokens=0) == alone[name][-1].usage
 
 
 def test_seed_decides_and_its_absence_varies(new_engine: EngineFactory) -> None:
@@ -169,6 +171,38 @@ def test_several_short_prompts_share_a_step(new_engine: EngineFactory) -> None:
     first, second = engine.step(), engine.step()
     assert [delta.request_id for delta in first] == ["a", "b"]
     assert {delta.request_id for delta in second} == set("abcd")
+
+
+def reused(deltas: list[Delta]) -> int:
+    return deltas[-1].usage.num_reused_tokens
+
+
+def test_the_next_turn_reuses_the_whole_chunks_of_the_last_prompt(new_engine: EngineFactory) -> None:
+    engine = new_engine(prefill_chunk=8)
+    first = [(5 * i) % 97 for i in range(20)]
+    answer = token_ids(run(engine, ask("a", first, ignore_eos=True))["a"])
+    second = [*first, *answer, 1, 2, 3]
+    deltas = run(engine, ask("b", second, ignore_eos=True))["b"]
+    assert reused(deltas) == 16
+    assert token_ids(deltas) == synthetic.greedy(second, 10)
+    # The same prompt again: its last token must be computed, so its last whole chunk is.
+    assert reused(run(engine, ask("c", second[:32], ignore_eos=True))["c"]) == 24
+    assert reused(run(engine, ask("d", [9, *second], ignore_eos=True))["d"]) == 0
+
+
+def test_a_shared_beginning_is_computed_once_for_all_who_come_together(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=4, prefill_chunk=8)
+    prompts = {name: [7] * 24 + [index] for index, name in enumerate("abcdef")}
+    answers = run(engine, *(ask(name, prompt, 5, ignore_eos=True) for name, prompt in prompts.items()))
+    assert [reused(answers[name]) for name in "abcdef"] == [0, 24, 24, 24, 24, 24]
+    for name, prompt in prompts.items():
+        assert token_ids(answers[name]) == synthetic.greedy(prompt, 5)
+
+
+def test_nothing_is_reused_across_tenants(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=1, prefill_chunk=8)
+    for tenant, expected in (("x", 0), ("y", 0), ("y", 16), ("x", 0)):
+        assert reused(run(engine, ask("a", [4] * 20, tenant=tenant))["a"]) == expected
 
 
 def test_cancelled_rows_are_free_at_once(new_engine: EngineFactory) -> None:

@@ -1,0 +1,133 @@
+"""What HTTP costs: tokens a second through the server against the bare loop, on one bundle, in interleaved rounds.
+
+    python benchmarks/http_overhead.py BUNDLE [--rounds 7] [--tokens 128]
+
+The bare loop is the runner with an arg-max: no scheduler, sampler, detokeniser, server or client. Both sides do the
+same work: the same prompts prefilled, the same number of tokens decoded. The client shares the cores, as in life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from infrs.config import EngineSettings
+from infrs.engine.load import load_engine
+from infrs.engine.runner import Runner
+from infrs.manifest import read_manifest
+from infrs.text.chat_template import encode_chat, load_chat_format
+from infrs.text.tokenizer import Tokenizer
+
+CHUNK = EngineSettings().prefill_chunk
+TEXT = "The quick brown fox jumps over the lazy dog while seven engineers measure how long every single step takes. "
+
+
+def prompt_text(index: int) -> str:
+    """About 70 tokens, another text for each index."""
+    return (TEXT * 4)[index * 7 :][:330]
+
+
+def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> float:
+    """Tokens a second."""
+    begin = time.perf_counter()
+    count = len(prompts)
+    span = max(count, runner.min_rows)
+    tokens = np.zeros(span, dtype=np.int64)
+    positions = np.zeros(span, dtype=np.int64)
+    active = np.arange(span) < count
+    for row, ids in enumerate(prompts):
+        array = np.array(ids, dtype=np.int64)
+        for start in range(0, len(ids), CHUNK):
+            logits = runner.prefill(row, array[start : start + CHUNK], start, score=start + CHUNK >= len(ids))
+        assert logits is not None
+        tokens[row] = logits[0].argmax()
+        positions[row] = len(ids)
+    for _ in range(num_tokens - 1):
+        tokens[:count] = runner.decode(0, tokens, positions, active).argmax(axis=1)
+        positions[:count] += 1
+    return count * num_tokens / (time.perf_counter() - begin)
+
+
+async def one_stream(port: int, model: str, content: str, num_tokens: int) -> int:
+    """Stream one answer and return the number of its tokens as the server counts them."""
+    body = json.dumps(
+        {
+            "model": model,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "max_tokens": num_tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = [
+        "POST /v1/chat/completions HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        "Connection: close",
+        f"Content-Length: {len(body)}",
+    ]
+    writer.write("\r\n".join([*head, "", ""]).encode() + body)
+    answer = await reader.read(-1)
+    writer.close()
+    assert b"[DONE]" in answer, answer[:500]
+    usage = next(line for line in reversed(answer.split(b"data: ")) if b'"usage":{' in line)
+    return int(json.loads(usage.split(b"\n")[0])["usage"]["completion_tokens"])
+
+
+async def through_http(port: int, model: str, count: int, num_tokens: int) -> float:
+    """Tokens a second."""
+    begin = time.perf_counter()
+    answers = [one_stream(port, model, prompt_text(index), num_tokens) for index in range(count)]
+    total = sum(await asyncio.gather(*answers))
+    assert total == count * num_tokens, total
+    return total / (time.perf_counter() - begin)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--tokens", default=128, show_default=True)
+@click.option("--port", default=8123, show_default=True)
+def main(bundle: Path, rounds: int, tokens: int, port: int) -> None:
+    """Measure and print one line for one stream and one for eight."""
+    manifest = read_manifest(bundle)
+    tokenizer = Tokenizer.load(bundle)
+    chat_format = load_chat_format(bundle, "auto")
+    settings = EngineSettings(max_model_len=1024)
+    runner = load_engine(bundle, manifest, settings, tokenizer).runner
+    serve = [Path(sys.executable).parent / "infrs-serve", "--bundle", bundle, "--port", str(port)]
+    server = subprocess.Popen([*serve, "--max-model-len", "1024"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert " at http://" in server.stdout.readline()
+        for count in (1, 8):
+            texts = [[{"role": "user", "content": prompt_text(index)}] for index in range(count)]
+            prompts = [encode_chat(tokenizer, chat_format, messages) for messages in texts]
+            bare, http = [], []
+            for _ in range(rounds + 1):
+                bare.append(bare_loop(runner, prompts, tokens))
+                http.append(asyncio.run(through_http(port, manifest.source.model_id, count, tokens)))
+            ratios = sorted(h / b for h, b in zip(http[1:], bare[1:], strict=True))
+            click.echo(
+                f"{count} stream{'s' * (count > 1)}: bare {statistics.median(bare[1:]):.0f} tok/s, "
+                f"HTTP {statistics.median(http[1:]):.0f} tok/s, "
+                f"HTTP/bare median {statistics.median(ratios):.2f} (min {ratios[0]:.2f}, max {ratios[-1]:.2f})"
+            )
+    finally:
+        server.terminate()
+        server.wait(timeout=40)
+
+
+if __name__ == "__main__":
+    main()
