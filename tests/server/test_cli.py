@@ -1,0 +1,113 @@
+"""`infrs-serve` as a process: every foreseen error is one line and an exit code."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infrs.config import SECTIONS, ModelSettings, flag_name
+from infrs.errors import BundleNotFoundError
+from infrs.exporting import find_or_export
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("INFRS_")}
+
+
+def serve(tmp_path: Path, *arguments: str, **environ: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "infrs", *arguments],
+        cwd=tmp_path,
+        env=ENVIRONMENT | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_help_names_every_setting(tmp_path: Path) -> None:
+    code, output = serve(tmp_path, "--help")
+    assert code == 0
+    for section, model in SECTIONS.items():
+        for name in model.model_fields:
+            assert flag_name(f"{section}.{name}") in output
+            assert f"{section}.{name}" in output.replace("\n" + " " * 29, " ")
+    assert "--model VALUE" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "expected"),
+    [
+        (
+            ["--port", "70000"],
+            {},
+            "server.port (--port): '70000' is not allowed; allowed: a whole number from 0 to 65535",
+        ),
+        (
+            [],
+            {"INFRS_SERVER__PORT": "70000"},
+            "server.port (INFRS_SERVER__PORT): '70000' is not allowed; allowed: a whole number from 0 to 65535",
+        ),
+        ([], {"INFRS_PORT": "1"}, "port (INFRS_PORT): unknown key; allowed: server, model, engine"),
+        (["--config", "no.json"], {}, "no.json cannot be read: No such file or directory"),
+        (["--prot", "1"], {}, "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
+        (["--demo", "--model", "a/b"], {}, "--demo names a model itself; leave out --demo or --model"),
+    ],
+)
+def test_usage_errors(tmp_path: Path, arguments: list[str], environ: dict[str, str], expected: str) -> None:
+    code, output = serve(tmp_path, *arguments, **environ)
+    assert (code, output) == (2, f"infrs-serve: {expected}\n")
+
+
+def test_a_wrong_config_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"server": {"prt": 1}}')
+    code, output = serve(tmp_path)
+    assert code == 2
+    assert output.startswith("infrs-serve: server.prt (config.json): unknown key; allowed: server.host, server.port,")
+    assert output.count("\n") == 1
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, output = serve(tmp_path, "--port", str(port))
+    assert (code, output) == (
+        2,
+        f"infrs-serve: cannot listen on 127.0.0.1, port {port}: Address already in use; "
+        "set server.host and server.port\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [(None, "manifest.json cannot be read (No such file or directory)"), ("{}", "Field required")],
+)
+def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: str) -> None:
+    (tmp_path / "bundle").mkdir()
+    if manifest is not None:
+        (tmp_path / "bundle" / "manifest.json").write_text(manifest)
+    code, output = serve(tmp_path, "--port", "0", "--bundle", "bundle")
+    assert code == 3
+    assert expected in output
+    assert output.count("\n") == 1
+
+
+def test_without_the_export_extra_the_two_commands_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    settings = ModelSettings(model_id="org/it's", dtype="int4", cache_dir=tmp_path)
+    with pytest.raises(BundleNotFoundError) as caught:
+        find_or_export(settings)
+    message = str(caught.value)
+    assert message.startswith(f"no int4 bundle of org/it's at revision main in {tmp_path}; run: ")
+    assert message.endswith(
+        f"pip install 'infrs[export]' && infrs-export 'org/it'\"'\"'s' --revision main --dtype int4 --output {tmp_path}"
+    )
+
+
+def test_serving_imports_nothing_that_exports() -> None:
+    code = "import sys, infrs.cli; print({'torch', 'transformers', 'optimum', 'infrs_export'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,102 @@
+"""A missing bundle is exported in a process of its own."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from infrs import exporting
+from infrs.config import ModelSettings
+from infrs.errors import BundleNotFoundError
+from infrs.manifest import KVGeometry, Manifest, Recipe, Source, SpecialTokens
+
+
+def publish(output: Path, model_id: str) -> None:
+    """What the stand-in for the exporter does."""
+    bundle = output / model_id.replace("/", "--") / "int4-abc"
+    bundle.mkdir(parents=True)
+    manifest = Manifest(
+        source=Source(kind="hub", model_id=model_id, revision="v1"),
+        dtype="int4",
+        recipe=Recipe(name="r", options={}, hash="0" * 64),
+        architecture="llama",
+        graph="fused",
+        graph_file="model.onnx",
+        kv=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1),
+        vocab_size=1,
+        context_length=1,
+        special_tokens=SpecialTokens(bos=None, eos=()),
+        files={},
+        tool_versions={},
+        parity={},
+        created="2026-01-01T00:00:00Z",
+    )
+    (bundle / "manifest.json").write_text(manifest.model_dump_json())
+
+
+EXPORT = f"""
+import os, pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_exporting import publish
+model, *rest = sys.argv[1:]
+options = dict(zip(rest[::2], rest[1::2]))
+assert options == {{"--revision": "v1", "--dtype": "int4", "--output": options["--output"]}}, options
+assert os.environ.get("HF_TOKEN") == "old name", os.environ.get("HF_TOKEN")
+publish(pathlib.Path(options["--output"]), model)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ModelSettings:
+    return ModelSettings(model_id="org/name", revision="v1", dtype="int4", cache_dir=tmp_path)
+
+
+def test_a_missing_bundle_is_exported_and_found(
+    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT)
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "old name")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    bundle = exporting.find_or_export(settings)
+    assert capfd.readouterr().err == ""
+    assert bundle == settings.cache_dir / "org--name" / "int4-abc"
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(9)")
+    assert exporting.find_or_export(settings) == bundle
+
+
+def test_a_failed_export_gives_its_exit_code(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(5)")
+    with pytest.raises(SystemExit) as caught:
+        exporting.find_or_export(settings)
+    assert caught.value.code == 5
+
+
+def test_an_export_of_something_else_is_not_served(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", "")
+    with pytest.raises(BundleNotFoundError):
+        exporting.find_or_export(settings)
+
+
+def test_sigterm_reaches_the_export(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from infrs import exporting
+from infrs.config import ModelSettings
+exporting._REQUIRED = ()
+exporting._RUN_EXPORT = "import time; print('exporting', flush=True); time.sleep(60)"
+exporting.find_or_export(ModelSettings(cache_dir=Path({str(tmp_path)!r})))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "exporting\n"
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+        assert time.monotonic() - started < 5
