@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import onnx
+import torch
 from onnx import numpy_helper
 from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from infrs.errors import ExportError
 from infrs.manifest import GraphKind, KVGeometry
@@ -60,6 +63,8 @@ def convert(
     context_length: longest sequence that the graph must serve; default the model's own.
     The model's weights are not changed. Raises ExportError.
     """
+    if model.dtype != torch.float32:
+        raise ExportError(f"convert needs a float32 model, not {model.dtype}: load it with dtype=torch.float32")
     progress = progress or (lambda stage, done, total: None)
     context_length = _context_length(model, context_length)
     reason = why_plain(model)
@@ -107,8 +112,7 @@ def _trace(model: PreTrainedModel, config: FusedOnnxConfig | None, directory: Pa
     name = model.config._name_or_path
     model.config._name_or_path = str(directory)  # Optimum looks there for a tokenizer to copy; the Hub is not asked
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer warns of every size that it takes for a constant
+        with _quiet():
             onnx_export_from_model(
                 model,
                 output=directory,
@@ -126,6 +130,19 @@ def _trace(model: PreTrainedModel, config: FusedOnnxConfig | None, directory: Pa
     finally:
         model.config._name_or_path = name
     return onnx.load(directory / "model.onnx")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what concerns the exporter's authors: tracer warnings, and transformers missing a tokenizer."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _lower_fused(

@@ -15,11 +15,16 @@ from .attention import attributes, projections
 from .modules import output_layer, rotary_modules, rotary_table
 
 FUSED = {
+    "arcee": "ArceeForCausalLM",
+    "ernie4_5": "Ernie4_5ForCausalLM",
     "gemma": "GemmaForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
+    "glm": "GlmForCausalLM",
+    "glm4": "Glm4ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "granite": "GraniteForCausalLM",
+    "helium": "HeliumForCausalLM",
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "olmo": "OlmoForCausalLM",
@@ -28,6 +33,7 @@ FUSED = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
+    "starcoder2": "Starcoder2ForCausalLM",
 }
 
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")

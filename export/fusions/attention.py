@@ -31,6 +31,9 @@ _LAYOUTS = (
 )
 
 
+_INTERLEAVED = ("ernie4_5", "glm", "glm4", "helium")  # rotate neighbours, not halves
+
+
 def projections(module: Module) -> Projections | None:
     """How `module` projects, if it is a self-attention that can be fused."""
     for layout in _LAYOUTS:
@@ -63,7 +66,7 @@ def attributes(module: Module) -> AttentionAttributes:
             scale /= module.layer_idx + 1
     # Only what the model's own attention reads: configs carry stray keys.
     window = getattr(module, "sliding_window", None)
-    if config.model_type in ("mistral", "phi3"):
+    if config.model_type in ("mistral", "phi3", "starcoder2"):
         window = config.sliding_window
     softcap = module.attn_logit_softcapping if config.model_type == "gemma2" else None
     return AttentionAttributes(
@@ -73,6 +76,7 @@ def attributes(module: Module) -> AttentionAttributes:
         scale=scale,
         softcap=float(softcap or 0.0),
         window=int(window or 0),
+        interleaved=config.model_type in _INTERLEAVED,
     )
 
 

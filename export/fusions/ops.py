@@ -28,7 +28,10 @@ class _Graph(Protocol):
 
 @dataclass(frozen=True)
 class AttentionAttributes:
-    """Attributes of GroupQueryAttention. window: tokens that a query sees, itself included; 0 is all of them."""
+    """Attributes of GroupQueryAttention. window: tokens that a query sees, itself included; 0 is all of them.
+
+    interleaved: the rotary embedding rotates neighbouring features instead of the two halves of a head.
+    """
 
     num_heads: int
     num_kv_heads: int
@@ -36,6 +39,7 @@ class AttentionAttributes:
     scale: float
     softcap: float = 0.0
     window: int = 0
+    interleaved: bool = False
 
     @property
     def widths(self) -> tuple[int, int, int]:
@@ -204,6 +208,7 @@ class _GroupQueryAttention(Function):
             softcap_f=attributes.softcap,
             local_window_size_i=attributes.window or -1,
             do_rotary_i=int(bool(rotary)),
+            rotary_interleaved_i=int(attributes.interleaved),
             outputs=3,
         )
         output, present_key, present_value = cast(tuple[Value, Value, Value], outputs)

@@ -90,12 +90,23 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo": ("olmo", {"clip_qkv": 0.2}),
     "olmo2": ("olmo2", {}),
     "smollm3": ("smollm3", {"num_hidden_layers": 4, "no_rope_layer_interval": 2}),
+    "arcee": ("arcee", {}),
+    "ernie4_5": ("ernie4_5", {"use_bias": True}),
+    "glm": ("glm", {"head_dim": 32, "partial_rotary_factor": 0.5, "attention_bias": True}),
+    "glm4": ("glm4", {"head_dim": 32, "partial_rotary_factor": 0.5}),
+    "helium": ("helium", {"head_dim": 16}),
+    "starcoder2": ("starcoder2", {"sliding_window": None}),
+    "starcoder2-window": ("starcoder2", {"sliding_window": 7}),
     "gpt2": ("gpt2", {"activation_function": "gelu_new"}),
     "gpt2-scaled": ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"}),
 }
 
-PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}),
+# name -> (model_type, what its config changes, what the reason says)
+PLAIN: dict[str, tuple[str, dict[str, Any], str]] = {
+    "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}, "gpt_neox"),
+    "llama-narrow": ("llama", {"head_dim": 8}, "rotary width of 8"),
+    "phi3-narrow": ("phi3", {"head_dim": 32, "hidden_size": 128, "partial_rotary_factor": 0.75}, "rotary width of 24"),
+    "gpt2-narrow": ("gpt2", {"num_attention_heads": 16}, "head width 4"),
 }
 
 

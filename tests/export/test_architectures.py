@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
 
     def get(name: str) -> Exported:
         if name not in made:
-            model = make_model(*(FUSED | PLAIN)[name])
+            model = make_model(*(FUSED[name] if name in FUSED else PLAIN[name][:2]))
             directory = tmp_path_factory.mktemp(name)
             made[name] = Exported(model, directory, convert(model, directory, Float32Lowering()))
         return made[name]
@@ -95,7 +95,11 @@ def test_rows_of_different_lengths_decode_as_they_do_alone(name: str, exported: 
 def test_other_architectures_get_the_plain_graph_and_a_reason(name: str, exported: Callable[[str], Exported]) -> None:
     export = exported(name)
     assert export.conversion.graph == "plain"
-    assert name in export.conversion.reason
+    assert PLAIN[name][2] in export.conversion.reason
+    graph = onnx.load(export.directory / "model.onnx", load_external_data=False).graph
+    constants = {item.name for item in graph.initializer}
+    left = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm") and constants & set(node.input)]
+    assert not left, "products that the recipe did not store"
     ids = tokens()
     actual = in_pieces(PlainRunner(export.directory, export.conversion), ids)
     np.testing.assert_allclose(actual, eager(export.model, ids), rtol=0, atol=TOLERANCE)
@@ -132,6 +136,11 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
 def test_context_is_capped_where_positions_depend_on_length(exported: Callable[[str], Exported]) -> None:
     assert exported("llama").conversion.context_length == CONTEXT
     assert exported("phi3-longrope").conversion.context_length == 64
+
+
+def test_other_than_float32_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="float32"):
+        convert(make_model(*FUSED["llama"]).half(), tmp_path, Float32Lowering())
 
 
 def test_context_beyond_the_model_is_refused(tmp_path: Path) -> None:
