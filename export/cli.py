@@ -1,0 +1,96 @@
+"""`infrs-export`: a Hugging Face model into a bundle."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import cast, get_args
+
+import click
+
+from infrs import __version__
+from infrs.errors import InfrsError
+from infrs.manifest import Dtype, Manifest, read_manifest
+
+from . import demo
+from .pipeline import export_model
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", required=False)
+@click.option("--demo", "use_demo", is_flag=True, help=f"Export {demo.MODEL_ID}, which needs no Hub access.")
+@click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of a Hub model.")
+@click.option("--dtype", type=click.Choice(get_args(Dtype)), default="float32", show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models_cache"),
+    show_default=True,
+    help="The cache that bundles are published in.",
+)
+@click.option("--model-id", help="Id to serve the model under; default its Hub id, or its folder's or file's name.")
+@click.option("--context-length", type=click.IntRange(min=1), help="Longest context to serve; default the model's own.")
+@click.option("--force", is_flag=True, help="Export again even if the bundle is there.")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.version_option(__version__, prog_name="infrs-export")
+def main(
+    model: str | None,
+    use_demo: bool,
+    revision: str,
+    dtype: str,
+    output: Path,
+    model_id: str | None,
+    context_length: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Export MODEL (a Hub id, a Hugging Face folder or a .gguf file) to ONNX for infrs-serve."""
+    if (model is None) == (not use_demo):
+        raise click.UsageError("name one MODEL, or give --demo")
+    started, began = time.perf_counter(), time.time()
+    try:
+        bundle = export_model(
+            model or demo.MODEL_ID,
+            revision=revision,
+            dtype=cast("Dtype", dtype),
+            output=output,
+            force=force,
+            model_id=model_id,
+            context_length=context_length,
+            progress=not quiet,
+        )
+        manifest = read_manifest(bundle)
+    except InfrsError as error:
+        click.echo(f"infrs-export: {error.message}", err=True)
+        sys.exit(error.exit_code)
+    fresh = bundle.stat().st_ctime >= began  # ctime: when it was renamed to its place
+    click.echo(_summary(bundle, manifest, time.perf_counter() - started, fresh=fresh))
+    click.echo(f"Serve it:\n  infrs-serve {_serve_options(manifest, output, use_demo=use_demo)}")
+
+
+def _summary(bundle: Path, manifest: Manifest, seconds: float, *, fresh: bool) -> str:
+    size = sum(entry.size for entry in manifest.files.values())
+    facts = [f"{manifest.architecture}, {manifest.graph} graph, {manifest.dtype}, {size / 1e6:.0f} MB"]
+    facts += [", ".join(f"{name} {_figure(value)}" for name, value in manifest.parity.items())]
+    if fresh:
+        facts.append(f"{seconds:.1f} s, peak memory {_peak_bytes() / 1e6:.0f} MB")
+    return "\n  ".join([f"{'Exported' if fresh else 'Already exported'}: {bundle}", *facts])
+
+
+def _figure(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _serve_options(manifest: Manifest, output: Path, *, use_demo: bool) -> str:
+    name = "--demo" if use_demo else f"--model-id {manifest.source.model_id}"
+    revision = "" if manifest.source.revision == "main" else f" --revision {manifest.source.revision}"
+    return f"{name} --dtype {manifest.dtype}{revision}" + (
+        "" if output == Path("models_cache") else f" --models-cache {output}"
+    )

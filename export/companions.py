@@ -1,0 +1,107 @@
+"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and what they say of special tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedModel
+
+from infrs.errors import SourceError
+from infrs.manifest import SpecialTokens
+
+from .gguf_tokenizer import write_tokenizer
+from .source import Model, read_json
+
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+_TOKENIZER_BYTES = 64 << 20
+# What chat templates write to end a turn, where the configuration may name only the end of a document.
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>", "<|eom_id|>")
+
+
+def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> None:
+    """Write config.json, the tokenizer's files and generation_config.json where there is one. Raises SourceError."""
+    config = directory / "config.json"
+    if model.gguf is not None:
+        config.write_text(loaded.config.to_json_string())
+        write_tokenizer(model.gguf, directory)
+        return
+    shutil.copyfile(model.directory / "config.json", config)
+    for name in _COPIED:
+        if (model.directory / name).is_file():
+            shutil.copyfile(model.directory / name, directory / name)
+    if not (directory / "tokenizer.json").is_file():
+        _convert_tokenizer(model.directory, directory)
+    if (directory / "tokenizer.json").stat().st_size > _TOKENIZER_BYTES:
+        raise SourceError(f"tokenizer.json is larger than {_TOKENIZER_BYTES} bytes, which no tokenizer needs")
+
+
+def special_tokens(directory: Path) -> SpecialTokens:
+    """Ids by role from the companions in `directory`: everything that any of them, or the chat template, ends with."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    config = read_json(directory / "config.json")
+    generation = _optional(directory / "generation_config.json")
+    names = _optional(directory / "tokenizer_config.json")
+    names = _optional(directory / "special_tokens_map.json") | names
+    text_config = config.get("text_config") or {}
+
+    def first(role: str) -> int | None:
+        ids = [tokenizer.token_to_id(token) for token in _content(names.get(f"{role}_token"))]
+        for value in (*ids, *(_ids(part.get(f"{role}_token_id")) for part in (generation, config, text_config))):
+            for item in value if isinstance(value, list) else [value]:
+                if item is not None:
+                    return int(item)
+        return None
+
+    ends = {item for part in (generation, config, text_config) for item in _ids(part.get("eos_token_id"))}
+    ends |= {tokenizer.token_to_id(token) for token in _content(names.get("eos_token"))}
+    template = _template(directory, names)
+    ends |= {tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template}
+    known = sorted(item for item in ends if item is not None)
+    return SpecialTokens(bos=first("bos"), eos=tuple(known), pad=first("pad"))
+
+
+def _convert_tokenizer(source: Path, directory: Path) -> None:
+    """A fast tokenizer from a slow one's files."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)
+        if not tokenizer.is_fast:
+            raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
+        tokenizer.save_pretrained(directory)
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise SourceError(
+            f"the model has no tokenizer.json, and its tokenizer cannot be converted: {reason[0]}"
+        ) from error
+    for path in directory.iterdir():
+        if path.name not in (*_COPIED, "config.json"):
+            path.unlink()
+
+
+def _template(directory: Path, names: dict[str, Any]) -> str:
+    path = directory / "chat_template.jinja"
+    return path.read_text() if path.is_file() else json.dumps(names.get("chat_template") or "", ensure_ascii=False)
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path, limit=_TOKENIZER_BYTES) if path.is_file() else {}
+
+
+def _content(token: object) -> list[str]:
+    """A token is written as its text or as an AddedToken's fields."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return [text] if isinstance(text, str) else []
+
+
+def _ids(value: object) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, int)]

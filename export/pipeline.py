@@ -1,0 +1,130 @@
+"""The export on one page: source -> model -> graph -> parity -> bundle."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from infrs.errors import BundleError, ExportError
+from infrs.manifest import Dtype, Manifest, Recipe, read_manifest
+
+from . import recipe as recipes
+from .progress import Progress
+from .publish import Place, check_space, file_entries, full_disk_explained, publish, staging
+from .source import Model, count_weights, resolve
+
+_TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
+
+
+def export_model(
+    model: str,
+    *,
+    revision: str = "main",
+    dtype: Dtype = "float32",
+    output: Path,
+    force: bool = False,
+    model_id: str | None = None,
+    context_length: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Export `model` into the cache `output` and return its bundle; one that is already there is returned as it is.
+
+    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. model_id: the id to serve it under; default the
+    Hub id, or the name of the folder or file. context_length: longest context to serve; default the model's own.
+    force: export even if the bundle is there, and replace it.
+    Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
+    """
+    with Progress(progress) as report, full_disk_explained(output):
+        found = resolve(model, revision=revision, model_id=model_id, download=lambda: report.note(f"fetching {model}"))
+        recipe = recipes.recipe(dtype)
+        place = Place(output, found.source.model_id, dtype, export_key(found, recipe, context_length))
+        if not force and _is_published(place):
+            return place.final
+        output.mkdir(parents=True, exist_ok=True)
+        with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
+            if not force and _is_published(place):
+                return place.final
+            check_space(output, recipes.stored_bytes(dtype, count_weights(found)))
+            return publish(place, _build(found, dtype, recipe, directory, context_length, report))
+
+
+def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:
+    """12 hex digits that differ wherever the bundles would: content, served name, recipe, context."""
+    source = model.source
+    parts = [model.content, source.model_id, source.revision, recipe.hash, context_length, version("transformers")]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _build(
+    found: Model, dtype: Dtype, recipe: Recipe, directory: Path, context_length: int | None, report: Progress
+) -> Manifest:
+    """Fill `directory` with a bundle that passed the parity gate, all but its manifest."""
+    from tokenizers import Tokenizer  # noqa: PLC0415  # torch and transformers take seconds to import
+
+    from . import parity  # noqa: PLC0415
+    from .bundle_runner import open_runner  # noqa: PLC0415
+    from .companions import special_tokens, write_companions  # noqa: PLC0415
+    from .convert import convert  # noqa: PLC0415
+    from .load import load_model, round_weights  # noqa: PLC0415
+
+    report.note(f"loading {found.source.model_id}")
+    model = load_model(found)
+    architecture = str(model.config.model_type)
+    write_companions(found, model, directory)
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    if dtype in recipes.HALF_DTYPES:
+        round_weights(model, recipes.HALF_DTYPES[dtype])
+    report.note("asking the source model for its answers")
+    longest = min(context_length or parity.MAX_TOKENS, parity.MAX_TOKENS)
+    passages = parity.record(model, lambda text: tokenizer.encode(text).ids, longest)
+    conversion = convert(
+        model, directory, recipes.lowering(dtype), context_length=context_length, progress=report.stage
+    )
+    if conversion.reason:
+        report.note(f"plain graph, slower: {conversion.reason}")
+    del model
+    gc.collect()  # the session below needs the room
+    report.note("comparing the bundle with its source")
+    runner = open_runner(directory / conversion.graph_file, conversion.graph, conversion.kv, parity.MAX_TOKENS)
+    figures = parity.check(dtype, runner, passages)
+    _only_files(directory)
+    return Manifest(
+        source=found.source,
+        dtype=dtype,
+        recipe=recipe,
+        architecture=architecture,
+        graph=conversion.graph,
+        graph_reason=conversion.reason,
+        graph_file=conversion.graph_file,
+        kv=conversion.kv,
+        vocab_size=conversion.vocab_size,
+        context_length=conversion.context_length,
+        special_tokens=special_tokens(directory),
+        files=file_entries(directory),
+        tool_versions={name: version(name) for name in _TOOLS},
+        parity=figures,
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
+
+
+def _is_published(place: Place) -> bool:
+    """Whether the bundle is there and readable; one that is not is exported again."""
+    try:
+        read_manifest(place.final)
+    except BundleError:
+        return False
+    return True
+
+
+def _only_files(directory: Path) -> None:
+    """Drop what the exporter left besides files; a bundle has no folders."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.is_symlink():
+            raise ExportError(f"{path.name} is a link, which a bundle never holds; report this model")

@@ -1,0 +1,40 @@
+"""What the person who waits sees: a line for each step and a bar for each long one, on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+_STAGES = {"trace": "tracing the graph", "weights": "writing the weights"}
+
+
+class Progress:
+    """Reports to a terminal; silent if not `shown`."""
+
+    def __init__(self, shown: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bars = Bars(*columns, console=Console(stderr=True, quiet=not shown), disable=not shown)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` parts of the stage `name` are ready."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(_STAGES.get(name, name), total=total)
+        self._bars.update(self._tasks[name], completed=done, total=total)

@@ -1,0 +1,160 @@
+"""Find a model: a Hub id, a local Hugging Face folder, a `.gguf` file or the demo. Nothing of it is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infrs.errors import SourceError
+from infrs.manifest import Source, sha256_file
+
+from . import demo, hub
+
+_MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
+_CONFIG_BYTES = 1 << 20
+_SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk. directory: a Hugging Face folder, or the folder of `gguf`.
+
+    content: hex SHA-256 that changes whenever a file that the bundle is made from does.
+    """
+
+    source: Source
+    directory: Path
+    gguf: Path | None
+    content: str
+
+
+def resolve(model: str, *, revision: str, model_id: str | None, download: Callable[[], None]) -> Model:
+    """The model that `model` names, downloaded if need be; its files checked as far as that goes without torch.
+
+    `download` is called before anything is fetched. Raises SourceError.
+    """
+    if model == demo.MODEL_ID:
+        return _gguf(demo.find_gguf(download), revision, model_id or model)
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise SourceError(f"{path} does not exist; give the path of a .gguf file")
+        return _gguf(path, revision, model_id or readable_id(path.stem))
+    if path.is_dir():
+        return _folder(path, revision, model_id or readable_id(path.resolve().name))
+    if not _MODEL_ID.match(model) or ".." in model:
+        raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name")
+    commit, directory = hub.fetch(model, revision, download)
+    check_folder(directory)
+    source = Source(kind="hub", model_id=_checked_id(model_id or model), revision=revision, commit=commit)
+    return Model(source, directory, None, content=hashlib.sha256(f"{model}@{commit}".encode()).hexdigest())
+
+
+def check_folder(directory: Path) -> None:
+    """Refuse what infrs will not load: other people's code, pickles, quantised checkpoints, shards elsewhere.
+
+    Raises SourceError.
+    """
+    check_config(read_json(directory / "config.json"))
+    files = weight_files(directory)
+    if not files:
+        raise SourceError(
+            f"{directory.name} holds no safetensors weights; infrs does not load pickles, convert the model first"
+        )
+    for file in files:
+        if not file.is_file():
+            raise SourceError(f"{file.name} is named by {_INDEX} but is missing; download the model again")
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raises SourceError for a configuration that needs remote code or is quantised already."""
+    if config.get("auto_map"):
+        raise SourceError("this model needs code from its repository (auto_map), which infrs never runs")
+    if config.get("quantization_config"):
+        raise SourceError(
+            "these weights are quantised already; name the model they were made from and choose --dtype int4"
+        )
+    if not isinstance(config.get("model_type"), str):
+        raise SourceError("config.json names no model_type; infrs needs a transformers causal language model")
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files that make up the model, which may be missing. Raises SourceError for names that lead elsewhere."""
+    index = directory / _INDEX
+    if index.is_file():
+        names = sorted(set(read_json(index, limit=64 << 20).get("weight_map", {}).values()))
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise SourceError(f"{_INDEX} names {name!r}, which is not a safetensors file beside it")
+        return [directory / name for name in names]
+    single = directory / "model.safetensors"
+    return [single] if single.is_file() else []
+
+
+def read_json(path: Path, limit: int = _CONFIG_BYTES) -> dict[str, Any]:
+    """A JSON object of at most `limit` bytes. Raises SourceError."""
+    try:
+        if path.stat().st_size > limit:
+            raise SourceError(f"{path.name} is larger than {limit} bytes, which no model needs")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is not a readable JSON file; is this a Hugging Face model folder?") from error
+    if not isinstance(value, dict):
+        raise SourceError(f"{path} is not a JSON object")
+    return value
+
+
+def count_weights(model: Model) -> int:
+    """Number of weights, from the files' headers. Raises SourceError for damaged files."""
+    if model.gguf is not None:
+        from gguf import GGUFReader  # noqa: PLC0415  # with numpy, all that the demo extra adds
+
+        return sum(int(tensor.n_elements) for tensor in GGUFReader(model.gguf).tensors)
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    total = 0
+    for path in weight_files(model.directory):
+        try:
+            with safe_open(path, "numpy") as file:
+                for name in file.keys():  # noqa: SIM118  # not a mapping
+                    size = 1
+                    for dim in file.get_slice(name).get_shape():
+                        size *= dim
+                    total += size
+        except SafetensorError as error:
+            raise SourceError(f"{path.name} is damaged ({error}); download the model again") from error
+    return total
+
+
+def readable_id(stem: str) -> str:
+    """A model id from a file or folder name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "model"
+
+
+def _checked_id(model_id: str) -> str:
+    if not _MODEL_ID.match(model_id) or ".." in model_id:
+        raise SourceError(f"{model_id!r} cannot be a model id; use letters, digits, '-', '_', '.' and at most one '/'")
+    return model_id
+
+
+def _gguf(path: Path, revision: str, model_id: str) -> Model:
+    digest = sha256_file(path)
+    source = Source(kind="gguf", model_id=_checked_id(model_id), revision=revision, sha256=digest)
+    return Model(source, path.parent, path, content=digest)
+
+
+def _folder(directory: Path, revision: str, model_id: str) -> Model:
+    check_folder(directory)
+    weights = weight_files(directory)
+    others = [path for path in sorted(directory.iterdir()) if path.suffix in _SMALL_FILES and path.is_file()]
+    digests = {path.name: sha256_file(path) for path in [*weights, *others]}
+    of_weights = hashlib.sha256(json.dumps([digests[path.name] for path in weights]).encode()).hexdigest()
+    source = Source(kind="local", model_id=_checked_id(model_id), revision=revision, sha256=of_weights)
+    content = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return Model(source, directory, None, content)
