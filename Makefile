@@ -1,0 +1,49 @@
+# make serve   install into .venv, export the demo model if need be, serve it on 127.0.0.1:3000
+# make test    install what the tests need and run all of them
+# make lint    formatting, lint and types only
+# make clean   remove .venv and caches; exported models stay
+#
+# PYTHON=python3.12       the interpreter to make .venv with (3.11 or newer)
+# TORCH_INDEX=<index>     PyTorch's CPU wheel index, as its install page names it; without it Linux gets CUDA libraries
+# ARGS='--threads 2'      more flags for infrs-serve; INFRS_ variables work as well
+# PYTEST_ARGS='-k stop'   more flags for pytest
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+PYTEST_ARGS ?=
+BIN := .venv/bin
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
+
+.PHONY: serve test lint clean
+
+serve: .venv/.serve
+	$(BIN)/infrs-serve --demo $(ARGS)
+
+test: .venv/.test
+	$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Stamps: pip runs again only when the dependencies may have changed.
+.venv/.serve: pyproject.toml constraints.txt | .venv
+	@echo "Installing infrs with its exporter into .venv (once; a few minutes)"
+	$(PIP_INSTALL) --editable '.[export,demo]'
+	@touch $@
+
+.venv/.test: pyproject.toml constraints.txt | .venv
+	@echo "Installing infrs with its exporter and test tools into .venv (once; a few minutes)"
+	$(PIP_INSTALL) --editable '.[export,demo,dev]'
+	@touch $@ .venv/.serve
+
+.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "infrs needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,157 @@
+"""The floors of docs/architecture.md: a file imports only from floors below its own, or from its own package."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# From the ground up. A name stands for the module or the whole package; the longest name that fits counts.
+FLOORS = [
+    {"infrs", "infrs.errors"},
+    {"infrs.core", "infrs.graph", "infrs.metrics"},
+    {"infrs.manifest", "infrs.text"},
+    {"infrs.config"},
+    {"infrs.engine"},
+    {"infrs.engine.engine"},
+    {"infrs.engine.service", "infrs.engine.load", "infrs.engine.invariants"},
+    {"infrs.openai"},
+    {"infrs.server", "infrs.exporting"},
+    {"infrs.cli"},
+    {"infrs.__main__"},
+]
+ONLY_IN = {
+    "onnxruntime": "infrs.engine.runner",  # runner_plain.py and the like too
+    "sanic": "infrs.server",
+    "asyncio": "infrs.server",
+    "click": "infrs.cli",
+    "tokenizers": "infrs.text",
+    "jinja2": "infrs.text",
+}
+NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
+SHARED_WITH_EXPORT = {"infrs", "infrs.errors", "infrs.manifest", "infrs.graph"}
+
+Imports = Mapping[str, set[str]]
+
+
+def modules(folder: str, package: str) -> dict[str, Path]:
+    """Each module of a package by its dotted name."""
+    paths = {path.relative_to(ROOT / folder).with_suffix(""): path for path in (ROOT / folder).rglob("*.py")}
+    names = {".".join((package, *relative.parts)).removesuffix(".__init__"): path for relative, path in paths.items()}
+    return dict(sorted(names.items()))
+
+
+def imports_of(name: str, path: Path, known: set[str]) -> Iterator[str]:
+    """Modules that a file imports anywhere, in functions too; `from package import module` names the module."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            base = ".".join(filter(None, (above, node.module or "")))
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield full if full in known else base
+
+
+def imports(folder: str, package: str) -> Imports:
+    names = modules(folder, package)
+    return {name: set(imports_of(name, path, names.keys() | {"infrs.graph"})) for name, path in names.items()}
+
+
+def place(name: str) -> tuple[int, str]:
+    """The floor of a module, and the entry of FLOORS that it falls under."""
+    entries = {entry: floor for floor, names in enumerate(FLOORS) for entry in names}
+    fits = [entry for entry in entries if is_within(name, entry) and (entry != "infrs" or name == "infrs")]
+    assert fits, f"{name} is on no floor: give it one in tests/test_layers.py"
+    entry = max(fits, key=len)
+    return entries[entry], entry
+
+
+def is_within(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.")
+
+
+def too_high(graph: Imports) -> list[str]:
+    """Imports from the same floor's other rooms, or from above."""
+    wrong = []
+    for name, targets in graph.items():
+        floor, entry = place(name)
+        for target in sorted(target for target in targets if is_within(target, "infrs")):
+            target_floor, target_entry = place(target)
+            if target_floor > floor or (target_floor == floor and target_entry != entry):
+                wrong.append(f"{name} imports {target}")
+    return wrong
+
+
+def misplaced(graph: Imports) -> list[str]:
+    """Libraries where they do not belong."""
+    wrong = []
+    for name, targets in graph.items():
+        for library in sorted({target.split(".")[0] for target in targets}):
+            if library in NOT_IN_SERVER or not name.startswith(ONLY_IN.get(library, "infrs")):
+                wrong.append(f"{name} imports {library}")
+    return wrong
+
+
+def test_floors() -> None:
+    assert too_high(imports("infrs", "infrs")) == []
+
+
+def test_libraries_stay_in_their_rooms() -> None:
+    assert misplaced(imports("infrs", "infrs")) == []
+
+
+def test_only_convert_knows_both_wire_and_core() -> None:
+    graph = imports("infrs", "infrs")
+    assert [name for name in graph if is_within(name, "infrs.openai") and "infrs.core" in graph[name]] == [
+        "infrs.openai.convert"
+    ]
+
+
+@pytest.mark.parametrize(("folder", "package"), [("infrs", "infrs"), ("export", "infrs_export")])
+def test_no_cycles(folder: str, package: str) -> None:
+    graph = imports(folder, package)
+    TopologicalSorter({name: targets & graph.keys() for name, targets in graph.items()}).prepare()  # CycleError
+
+
+def test_the_exporter_shares_the_contract_only() -> None:
+    graph = imports("export", "infrs_export")
+    used = {target for targets in graph.values() for target in targets if is_within(target, "infrs")}
+    assert used - SHARED_WITH_EXPORT == set()
+    assert "infrs.manifest" in used
+    for path in modules("export", "infrs_export").values():
+        assert "infrs_export" not in {alias.split(".")[0] for alias in _absolute(path)}, f"{path}: import it relatively"
+
+
+def _absolute(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+
+
+def test_a_breach_is_seen() -> None:
+    graph = {
+        "infrs.text.stop": {"infrs.engine.plan", "re"},
+        "infrs.engine.plan": {"infrs.engine.service", "infrs.core"},
+        "infrs.manifest": {"infrs.text.stop"},
+        "infrs.engine.sampler": {"onnxruntime", "torch.nn"},
+        "infrs.engine.runner_plain": {"onnxruntime", "asyncio"},
+    }
+    assert too_high(graph) == [
+        "infrs.text.stop imports infrs.engine.plan",
+        "infrs.engine.plan imports infrs.engine.service",
+        "infrs.manifest imports infrs.text.stop",
+    ]
+    assert misplaced(graph) == [
+        "infrs.engine.sampler imports onnxruntime",
+        "infrs.engine.sampler imports torch",
+        "infrs.engine.runner_plain imports asyncio",
+    ]
