@@ -46,8 +46,7 @@ def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> floa
     for row, ids in enumerate(prompts):
         array = np.array(ids, dtype=np.int64)
         for start in range(0, len(ids), CHUNK):
-            logits = runner.prefill(row, array[start : start + CHUNK], start, score=start + CHUNK >= len(ids))
-        assert logits is not None
+            logits = runner.prefill(row, array[start : start + CHUNK], start, int(start + CHUNK >= len(ids)))
         tokens[row] = logits[0].argmax()
         positions[row] = len(ids)
     for _ in range(num_tokens - 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from infrs.errors import InfrsError
 
@@ -21,21 +22,50 @@ class FinishReason(StrEnum):
 class SamplingParams:
     """How to choose a token. The neutral value of each field switches it off.
 
-    temperature: 0 is greedy (the arg-max, lowest id on a tie). top_k: 0 is off. top_p: 1 is off.
-    min_p: 0 is off. seed: the same seed gives the same tokens, alone or in a batch; None draws one.
+    temperature: 0 is greedy (the arg-max, lowest id on a tie). top_k: 0 is off. typical_p, top_p: 1 is off.
+    min_p: 0 is off. They apply in the order temperature, top_k, typical_p, top_p, min_p.
+    presence_penalty, frequency_penalty: subtracted from the scores of tokens that the answer has, once, and once for
+    each time (OpenAI's definition). repetition_penalty: divides the positive scores, and multiplies the negative, of
+    tokens that the prompt or the answer has (CTRL, arXiv 1909.05858); 1 is off. logit_bias: added to scores, by id.
+    seed: the same seed gives the same tokens, alone or in a batch; None draws one.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
+
+
+class GrammarState(Protocol):
+    """Where an answer stands in its grammar."""
+
+    def allowed(self) -> bytes:
+        """The tokens that may come next: one bit an id, lowest bit first."""
+
+    def accept(self, token_id: int) -> None:
+        """Take a token that was allowed."""
+
+
+class Grammar(Protocol):
+    """A compiled constraint on an answer's text."""
+
+    def start(self) -> GrammarState:
+        """The state before the first token; each answer has its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One ask: a tokenised prompt and what to do with it. Validated before it is made.
 
+    num_choices: answers to give; answer i draws from (seed, i). num_logprobs: None for none, else how many
+    alternatives to tell beside each token. prompt_logprobs: tell them of the prompt's tokens too.
+    min_tokens: tokens before which no end-of-sequence or stop token is drawn.
     tenant: keys and values of a prompt are reused only for requests of the same tenant.
     """
 
@@ -46,7 +76,24 @@ class Request:
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False
+    min_tokens: int = 0
+    num_choices: int = 1
+    num_logprobs: int | None = None
+    prompt_logprobs: bool = False
+    grammar: Grammar | None = None
     tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log-probability of a token under the model's own scores, before temperature, penalties and filters.
+
+    top: the most likely ids at this place and theirs, descending.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +107,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a sequence gained in one step: whole characters only, stop strings already removed.
+    """What one answer of a request gained: whole characters only, stop strings already removed.
 
-    `finish_reason` is set on the last Delta of a sequence and on no other; `error` only beside ERROR.
+    index: which of the request's answers. finish_reason: on the last Delta of an answer and on no other; error: only
+    beside ERROR. logprobs: of the tokens whose text is shown, if asked for; they may come with a later Delta than
+    their text. prompt_logprobs: on the first Delta of answer 0, of every prompt token but the first.
     """
 
     request_id: str
@@ -71,3 +120,6 @@ class Delta:
     usage: Usage
     finish_reason: FinishReason | None = None
     error: InfrsError | None = None
+    index: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()

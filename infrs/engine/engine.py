@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from infrs.core import Delta, FinishReason, Request
+from infrs.engine.logits import Row, token_logprob
 from infrs.engine.plan import Copy, Decode, Prefill
-from infrs.engine.runner import Logits, Runner
-from infrs.engine.sampler import NumericalError, sample
+from infrs.engine.runner import Runner
+from infrs.engine.sampler import NumericalError
 from infrs.engine.scheduler import Scheduler
 from infrs.engine.sequence import Sequence, TextDecoder
 from infrs.errors import ContextLengthError, EngineError, InfrsError
@@ -38,15 +39,16 @@ class Engine:
                 f"{self.runner.capacity}; shorten the prompt",
                 param="messages",
             )
-        self.scheduler.waiting.append(Sequence(request, self._new_decoder()))
+        for index in range(request.num_choices):
+            self.scheduler.waiting.append(Sequence(request, self._new_decoder(), index))
 
-    def cancel(self, request_id: str) -> Delta | None:
-        """End a request now; its row is free for the next step. None if it is not here any more."""
-        sequence = self.scheduler.find(request_id)
-        if sequence is None:
-            return None
-        self.scheduler.remove(sequence)
-        return sequence.finish(FinishReason.CANCELLED)
+    def cancel(self, request_id: str) -> list[Delta]:
+        """End a request's answers now; their rows are free for the next step. Empty if none is here any more."""
+        deltas = []
+        for sequence in self.scheduler.find(request_id):
+            self.scheduler.remove(sequence)
+            deltas.append(sequence.finish(FinishReason.CANCELLED))
+        return deltas
 
     def step(self) -> list[Delta]:
         """Compute one token of every decoding sequence and at most one chunk of prompts.
@@ -93,24 +95,42 @@ class Engine:
         try:
             if prefill.prefix is not None:
                 self._copy(prefill.prefix)
-            logits = self.runner.prefill(prefill.row, tokens, prefill.start, score=prefill.is_last)
+            num_scored = len(tokens) if sequence.scores_prompt else int(prefill.is_last)
+            logits = self.runner.prefill(prefill.row, tokens, prefill.start, num_scored)
         except Exception as error:
             yield from self._fail([sequence], _engine_error(error))
             return
         self.scheduler.computed(prefill)
-        if logits is not None:
-            yield from self._commit(sequence, logits[0])
+        if sequence.scores_prompt:
+            following = sequence.request.prompt_ids[prefill.start + 1 : prefill.end + 1]
+            num_top = sequence.request.num_logprobs or 0
+            scored = zip(logits, following, strict=False)  # the last row of the last chunk has none to follow
+            sequence.prompt_logprobs += [token_logprob(row, token_id, num_top) for row, token_id in scored]
+        if prefill.is_last:
+            yield from self._begin(sequence, logits[-1])
+
+    def _begin(self, sequence: Sequence, row: Row) -> Iterator[Delta]:
+        """Draw the first token of an answer, and of its siblings, who take over the prompt's keys and values."""
+        for sibling in self.scheduler.siblings(sequence):
+            self._copy(self.scheduler.adopt(sequence, sibling))
+            yield from self._commit(sibling, row.copy())
+        yield from self._commit(sequence, row)
 
     def _copy(self, copy: Copy) -> None:
         self.runner.copy_row(copy.source, copy.target, copy.num_tokens)
 
-    def _commit(self, sequence: Sequence, logits: Logits) -> Iterator[Delta]:
-        try:
-            token_id = sample(logits, sequence.request.sampling, sequence.generator)
-        except NumericalError as error:
-            yield from self._fail([sequence], error)
-            return
-        delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
+    def _commit(self, sequence: Sequence, row: Row) -> Iterator[Delta]:
+        """Draw a token from a row of scores and give it to its sequence."""
+        delta: Delta | None
+        if sequence.request.max_tokens == 0:
+            delta = sequence.finish(FinishReason.LENGTH)
+        else:
+            try:
+                token_id = sequence.sample(row, self._eos_ids)
+            except NumericalError as error:
+                yield from self._fail([sequence], error)
+                return
+            delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
         if sequence.finish_reason is not None:
             self.scheduler.remove(sequence)
         if delta is not None:

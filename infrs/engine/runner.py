@@ -38,8 +38,11 @@ class Runner(Protocol):
         may be written at its position, where nothing is stored yet.
         """
 
-    def prefill(self, row: int, tokens: Tokens, start: int, *, score: bool) -> Logits | None:
-        """Append `tokens` (int64 [S]) to one row at position `start`; `score` its last: float32 [1, vocab]."""
+    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
+        """Append `tokens` (int64 [S]) to one row at position `start`.
+
+        Returns float32 [num_scored, vocab_size], of the last positions.
+        """
 
     def copy_row(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of one row to another."""
@@ -118,13 +121,13 @@ class FusedRunner:
         """See Runner.decode."""
         return self._run(first, tokens[:, None], positions, np.flatnonzero(active))
 
-    def prefill(self, row: int, tokens: Tokens, start: int, *, score: bool) -> Logits | None:
+    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
         """See Runner.prefill."""
         size = len(tokens)
         if self.min_rows > 1 and size % _TILE_ROWS == 1:
             tokens = np.append(tokens, tokens[-1])  # written past the end, where the next token will overwrite it
-        logits = self._run(row, tokens[None, :], np.array([start]), np.array([size - 1]))
-        return logits if score else None
+        scored = np.arange(size - max(num_scored, 1), size)  # a graph that scores nothing is not worth another case
+        return self._run(row, tokens[None, :], np.array([start]), scored)[:num_scored]
 
     def copy_row(self, source: int, target: int, num_tokens: int) -> None:
         """See Runner.copy_row."""
@@ -133,8 +136,8 @@ class FusedRunner:
     def _run(self, first: int, tokens: Tokens, starts: Tokens, score: Tokens) -> Logits:
         rows, size = tokens.shape
         num_scored = len(score)
-        if num_scored < self.min_rows:
-            score = np.concatenate([score, score])
+        if self.min_rows > 1 and num_scored % _TILE_ROWS == 1:
+            score = np.append(score, score[-1])
         # These arrays are bound by address: they live until the run is over.
         tokens = np.ascontiguousarray(tokens)
         score = score.astype(np.int64, copy=False)
@@ -144,6 +147,8 @@ class FusedRunner:
         _bind_input(binding, graph.INPUT_IDS, tokens)
         _bind_input(binding, graph.SEQLENS_K, seqlens)
         _bind_input(binding, graph.LOGITS_INDICES, score)
+        if len(score) > len(self._logits):
+            self._logits = np.empty((len(score), self._logits.shape[1]), dtype=np.float32)
         logits = self._logits[: len(score)]
         binding.bind_output(graph.LOGITS, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(binding)
@@ -197,18 +202,17 @@ class PlainRunner:
     def decode(self, first: int, tokens: Tokens, positions: Tokens, active: npt.NDArray[np.bool_]) -> Logits:
         """See Runner.decode."""
         scored = np.flatnonzero(active)
-        return np.stack([self._run(first + int(i), tokens[i : i + 1], int(positions[i])) for i in scored])
+        return np.concatenate([self._run(first + int(i), tokens[i : i + 1], int(positions[i])) for i in scored])
 
-    def prefill(self, row: int, tokens: Tokens, start: int, *, score: bool) -> Logits | None:
+    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
         """See Runner.prefill."""
-        logits = self._run(row, tokens, start)
-        return logits[None] if score else None
+        return self._run(row, tokens, start)[len(tokens) - num_scored :]
 
     def copy_row(self, source: int, target: int, num_tokens: int) -> None:
         """See Runner.copy_row. The arrays are never written again, so the rows may share them."""
         self._rows[target] = [array[:, :, :num_tokens] for array in self._rows[source]]
 
-    def _run(self, row: int, tokens: Tokens, start: int) -> npt.NDArray[np.float32]:
+    def _run(self, row: int, tokens: Tokens, start: int) -> Logits:
         size = len(tokens)
         feeds: dict[str, Any] = {
             graph.INPUT_IDS: tokens[None, :],
@@ -218,4 +222,4 @@ class PlainRunner:
             feeds[graph.POSITION_IDS] = np.arange(start, start + size, dtype=np.int64)[None, :]
         feeds |= {name: array[:, :, :start] for name, array in zip(self._past_names, self._rows[row], strict=True)}
         logits, *self._rows[row] = self._session.run(self._outputs, feeds)
-        return np.asarray(logits[0, -1], dtype=np.float32)
+        return np.asarray(logits[0], dtype=np.float32)

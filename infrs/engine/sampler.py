@@ -1,7 +1,7 @@
 """Choosing tokens: pure functions over one row of logits [vocab_size].
 
 A row is always treated by itself, so its choice cannot depend on its companions in the batch. The filters apply in
-the order temperature, top_k, top_p, min_p; ties go to the lowest id.
+the order temperature, top_k, typical_p, top_p, min_p; ties go to the lowest id.
 """
 
 from __future__ import annotations
@@ -15,6 +15,12 @@ from infrs.errors import EngineError
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
 _NUCLEUS_GUESS = 256
 
+# Below this a temperature is greedy: float32 scores divided by less overflow.
+_MIN_TEMPERATURE = 1e-6
+
+Row = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.intp]
+
 
 class NumericalError(EngineError):
     """The model's scores are not finite."""
@@ -22,69 +28,54 @@ class NumericalError(EngineError):
     code = "numerical_error"
 
 
-def new_generator(seed: int | None) -> np.random.Generator:
-    """A request's own source of uniforms (Philox, keyed by the seed): one draw a token, whoever shares the batch."""
-    key = None if seed is None else seed & 0xFFFFFFFFFFFFFFFF
+def new_generator(seed: int | None, index: int = 0) -> np.random.Generator:
+    """An answer's own source of uniforms, one draw a token: Philox, keyed by the request's seed and its index."""
+    key = None if seed is None else (seed & 0xFFFFFFFFFFFFFFFF) | index << 64
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def sample(logits: npt.NDArray[np.float32], params: SamplingParams, generator: np.random.Generator) -> int:
+def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) -> int:
     """One token id for float32 logits [vocab_size].
 
     Raises NumericalError if the largest logit is not finite.
     """
     best = int(logits.argmax())
     if not np.isfinite(logits[best]):
-        raise NumericalError(
-            "the model's scores are not finite; if it happens again, export the model again in float32"
-        )
-    if params.temperature == 0 or params.top_k == 1:
+        raise NumericalError("the model's scores are not finite; if it happens again, export the model in float32")
+    if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
         return best
-    if not (params.top_k or params.top_p < 1 or params.min_p):
-        ids, weights = None, _weights(logits, logits[best], params.temperature)
-    else:
+    if params.top_k or params.typical_p < 1 or params.top_p < 1 or params.min_p:
         ids, weights = candidates(logits, params)
-    cumulative = np.cumsum(weights, dtype=np.float64)
-    index = int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
-    index = min(index, len(cumulative) - 1)
-    return index if ids is None else int(ids[index])
+        return int(ids[_draw(weights, generator)])
+    return _draw(_weights(logits, logits[best], params.temperature), generator)
 
 
-def candidates(
-    logits: npt.NDArray[np.float32], params: SamplingParams
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Ids that pass top_k, top_p and min_p, most likely first, and their unnormalised probabilities."""
+def candidates(logits: Row, params: SamplingParams) -> tuple[Ids, Row]:
+    """Ids that pass top_k, typical_p, top_p and min_p, most likely first, and their unnormalised probabilities."""
     count = len(logits)
-    if params.top_k:
-        ids = _largest(logits, min(params.top_k, count))
-    elif params.top_p < 1:
-        ids = _largest(logits, min(_NUCLEUS_GUESS, count))
-    else:
-        ids = np.arange(count)
     top = logits.max()
+    if params.top_k:
+        ids = largest(logits, params.top_k)
+    elif params.typical_p == 1 and params.top_p < 1:
+        ids = _nucleus_guess(logits, params, top)
+    else:
+        ids = largest(logits, count)
     weights = _weights(logits[ids], top, params.temperature)
+    if params.typical_p < 1:
+        kept = _typical(weights, params.typical_p)
+        ids, weights = ids[kept], weights[kept]
     if params.top_p < 1:
-        total = float(weights.sum(dtype=np.float64))
-        if not params.top_k:
-            total = float(_weights(logits, top, params.temperature).sum(dtype=np.float64))
-            if float(weights.sum(dtype=np.float64)) < params.top_p * total:
-                ids = _largest(logits, count)
-                weights = _weights(logits[ids], top, params.temperature)
-        kept = int(np.searchsorted(np.cumsum(weights, dtype=np.float64), params.top_p * total)) + 1
-        ids, weights = ids[:kept], weights[:kept]
+        whole = weights if params.top_k or params.typical_p < 1 else _weights(logits, top, params.temperature)
+        mass = params.top_p * float(whole.sum(dtype=np.float64))
+        count = int(np.searchsorted(np.cumsum(weights, dtype=np.float64), mass)) + 1
+        ids, weights = ids[:count], weights[:count]
     if params.min_p:
-        passed = weights >= params.min_p  # the largest weight is exp(0) = 1
+        passed = weights >= np.float32(params.min_p) * weights.max()
         ids, weights = ids[passed], weights[passed]
     return ids, weights
 
 
-def _weights(logits: npt.NDArray[np.float32], top: np.float32, temperature: float) -> npt.NDArray[np.float32]:
-    """exp((logit - top) / temperature): probabilities up to their common divisor, the largest being 1."""
-    weights: npt.NDArray[np.float32] = np.exp((logits - top) * np.float32(1 / temperature))
-    return weights
-
-
-def _largest(logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.intp]:
+def largest(logits: Row, count: int) -> Ids:
     """Ids of the `count` largest logits, descending, ties by id."""
     if count < len(logits):
         threshold = np.partition(logits, len(logits) - count)[len(logits) - count]
@@ -92,3 +83,34 @@ def _largest(logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.intp
     else:
         ids = np.arange(len(logits))
     return ids[np.argsort(-logits[ids], kind="stable")][:count]
+
+
+def _nucleus_guess(logits: Row, params: SamplingParams, top: np.float32) -> Ids:
+    """The most likely ids, enough of them to hold top_p: sorting a whole vocabulary costs milliseconds."""
+    ids = largest(logits, _NUCLEUS_GUESS)
+    held = _weights(logits[ids], top, params.temperature).sum(dtype=np.float64)
+    whole = _weights(logits, top, params.temperature).sum(dtype=np.float64)
+    return ids if held >= params.top_p * whole else largest(logits, len(logits))
+
+
+def _typical(weights: Row, typical_p: float) -> npt.NDArray[np.intp]:
+    """Places of the locally typical candidates (arXiv 2202.00666), in their present order."""
+    probabilities = weights.astype(np.float64) / weights.sum(dtype=np.float64)
+    surprise = -np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    distance = np.abs(surprise - (probabilities * surprise).sum())
+    order = np.argsort(distance, kind="stable")
+    count = int(np.searchsorted(np.cumsum(probabilities[order]), typical_p)) + 1
+    return np.sort(order[:count])
+
+
+def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
+    """exp((logit - top) / temperature): probabilities up to their common divisor, the largest being 1."""
+    weights: Row = np.exp((logits - top) * np.float32(1 / temperature))
+    return weights
+
+
+def _draw(weights: Row, generator: np.random.Generator) -> int:
+    """A place with a probability proportional to its weight."""
+    cumulative = np.cumsum(weights, dtype=np.float64)
+    place = int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
+    return min(place, int(np.searchsorted(cumulative, cumulative[-1])))  # the last place with any weight

@@ -30,10 +30,9 @@ class Scheduler:
         """Whether nothing runs or waits."""
         return not self.running and not self.waiting
 
-    def find(self, request_id: str) -> Sequence | None:
-        """The sequence of a request that runs or waits."""
-        everyone = (*self.running, *self.waiting)
-        return next((sequence for sequence in everyone if sequence.request.request_id == request_id), None)
+    def find(self, request_id: str) -> list[Sequence]:
+        """The sequences of a request that run or wait."""
+        return [sequence for sequence in (*self.running, *self.waiting) if sequence.request.request_id == request_id]
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence; its slot is free at once and goes on holding its prompt."""
@@ -42,6 +41,22 @@ class Scheduler:
             self.waiting.remove(sequence)
         else:
             slot.last_used = self._clock
+
+    def siblings(self, sequence: Sequence) -> list[Sequence]:
+        """The other answers of its request that have a slot and nothing in it yet."""
+        return [
+            other
+            for other in self.running
+            if other.request is sequence.request and other is not sequence and not other.num_computed_tokens
+        ]
+
+    def adopt(self, sequence: Sequence, sibling: Sequence) -> Copy:
+        """Let a sibling have the prompt that a sequence has computed: the copy that does it."""
+        source, target = self.running[sequence], self.running[sibling]
+        count = sequence.num_prompt_tokens
+        sibling.num_computed_tokens = sibling.num_reused_tokens = count
+        target.hold(sequence.request, len(source.held))
+        return Copy(source.row, target.row, count)
 
     def computed(self, prefill: Prefill) -> None:
         """Take note of a chunk that has been run."""
@@ -108,10 +123,10 @@ class Scheduler:
     def _plan_prefills(self) -> tuple[Prefill, ...]:
         chunk = self.prefill_chunk
         budget = chunk
-        prefills = []
+        prefills: list[Prefill] = []
         for sequence, slot in self.running.items():
-            if not sequence.is_prefilling:
-                continue
+            if not sequence.is_prefilling or any(sequence.request is p.sequence.request for p in prefills):
+                continue  # an answer takes over the prompt that its sibling computes
             source, start = self._prefix(sequence, slot)
             end = min((start // chunk + 1) * chunk, sequence.num_prompt_tokens)
             budget -= end - start
@@ -127,7 +142,7 @@ class Scheduler:
 
     def _prefix(self, sequence: Sequence, slot: Slot) -> tuple[Slot, int]:
         """The slot that holds most of a prompt's beginning, and how much: its own as soon as it has begun."""
-        if sequence.num_computed_tokens:
+        if sequence.num_computed_tokens or sequence.scores_prompt:
             return slot, sequence.num_computed_tokens
         request, chunk = sequence.request, self.prefill_chunk
         source = max(self.slots, key=lambda other: (other.common(request, chunk), other is slot))

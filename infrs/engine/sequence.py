@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
-from infrs.core import Delta, FinishReason, Request, Usage
-from infrs.engine.sampler import new_generator
+from infrs.core import Delta, FinishReason, Request, TokenLogprob, Usage
+from infrs.engine import logits
+from infrs.engine.sampler import new_generator, sample
 from infrs.errors import InfrsError
 from infrs.text.stop import StopMatcher
 
@@ -21,22 +23,29 @@ class TextDecoder(Protocol):
 
 
 class Sequence:
-    """State of one request in the engine; every other count is derived from it.
+    """State of one answer in the engine; every other count is derived from it.
 
     `num_computed_tokens` of its tokens have their keys and values in its slot, the first `num_reused_tokens` of them
     from an earlier prompt. While it decodes, that is all but the last token, which the next step feeds.
     """
 
-    def __init__(self, request: Request, decoder: TextDecoder) -> None:
+    def __init__(self, request: Request, decoder: TextDecoder, index: int = 0) -> None:
         self.request = request
+        self.index = index
         self.output_ids: list[int] = []
         self.num_computed_tokens = 0
         self.num_reused_tokens = 0
-        self.generator = new_generator(request.sampling.seed)
         self.finish_reason: FinishReason | None = None
+        self.prompt_logprobs: list[TokenLogprob] = []
+        self._counts: Counter[int] = Counter()  # of output_ids, kept beside them: a penalty needs it at every token
+        self._generator = new_generator(request.sampling.seed, index)
+        self._grammar = request.grammar.start() if request.grammar else None
         self._decoder = decoder
         self._stop = StopMatcher(request.stop)
         self._num_reported = 0
+        self._num_decoded = 0  # characters, of which the first _num_shown have been reported
+        self._num_shown = 0
+        self._logprobs: list[tuple[int, TokenLogprob]] = []  # not reported yet, with the character where each begins
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -49,32 +58,59 @@ class Sequence:
         return self.num_computed_tokens < self.num_prompt_tokens
 
     @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's own tokens are to be scored, which only one of the answers does."""
+        return self.request.prompt_logprobs and self.index == 0
+
+    @property
     def usage(self) -> Usage:
         """Token counts so far."""
         return Usage(self.num_prompt_tokens, len(self.output_ids), self.num_reused_tokens)
 
+    def sample(self, row: logits.Row, eos_ids: frozenset[int]) -> int:
+        """Draw the next token from a row of scores, which is edited in place.
+
+        Raises NumericalError if the scores are not finite.
+        """
+        request = self.request
+        scored = row.copy() if request.num_logprobs is not None else None
+        logits.penalize(row, request.sampling, request.prompt_ids, self._counts)
+        if len(self.output_ids) < request.min_tokens:
+            logits.forbid(row, eos_ids | request.stop_token_ids)
+        if self._grammar is not None:
+            logits.allow_only(row, self._grammar.allowed())
+        token_id = sample(row, request.sampling, self._generator)
+        if scored is not None:
+            entry = logits.token_logprob(scored, token_id, request.num_logprobs or 0)
+            self._logprobs.append((self._num_decoded, entry))
+        return token_id
+
     def append(self, token_id: int, eos_ids: frozenset[int], capacity: int) -> Delta | None:
-        """Take a sampled token; None if no text is complete and the sequence goes on.
+        """Take a drawn token; None if no text is complete and the answer goes on.
 
         An end-of-sequence or stop token gives no text. A stop string ends the answer before itself.
         """
         self.output_ids.append(token_id)
+        self._counts[token_id] += 1
         request = self.request
-        ends = token_id in request.stop_token_ids or (token_id in eos_ids and not request.ignore_eos)
-        text, stopped = ("", False) if ends else self._stop.feed(self._decoder.feed(token_id))
-        if ends or stopped:
-            return self.finish(FinishReason.STOP, text, flush=not stopped)
+        if token_id in request.stop_token_ids or (token_id in eos_ids and not request.ignore_eos):
+            return self.finish(FinishReason.STOP)
+        if self._grammar is not None:
+            self._grammar.accept(token_id)
+        text, stopped = self._feed(self._decoder.feed(token_id))
+        if stopped:
+            return self.finish(FinishReason.STOP, text, flush=False)
         if len(self.output_ids) >= request.max_tokens or self.num_prompt_tokens + len(self.output_ids) >= capacity:
             return self.finish(FinishReason.LENGTH, text)
-        return self._delta(text) if text else None
+        return self._delta(text) if text or self.prompt_logprobs else None
 
     def finish(
         self, reason: FinishReason, text: str = "", *, flush: bool = True, error: InfrsError | None = None
     ) -> Delta:
-        """End the sequence with `text` and, unless a stop string cut it, what was held back."""
+        """End the answer with `text` and, unless a stop string cut it, what was held back."""
         self.finish_reason = reason
         if flush:
-            held, stopped = self._stop.feed(self._decoder.flush())
+            held, stopped = self._feed(self._decoder.flush())
             text += held
             if stopped:
                 self.finish_reason = FinishReason.STOP
@@ -82,7 +118,33 @@ class Sequence:
                 text += self._stop.flush()
         return self._delta(text, error)
 
+    def _feed(self, text: str) -> tuple[str, bool]:
+        """Pass decoded text through the stop strings: what may be shown, and whether one of them ends the answer."""
+        self._num_decoded += len(text)
+        return self._stop.feed(text)
+
     def _delta(self, text: str, error: InfrsError | None = None) -> Delta:
         new_ids = tuple(self.output_ids[self._num_reported :])
         self._num_reported = len(self.output_ids)
-        return Delta(self.request.request_id, text, new_ids, self.usage, self.finish_reason, error)
+        self._num_shown += len(text)
+        prompt_logprobs, self.prompt_logprobs = tuple(self.prompt_logprobs), []
+        return Delta(
+            request_id=self.request.request_id,
+            text=text,
+            token_ids=new_ids,
+            usage=self.usage,
+            finish_reason=self.finish_reason,
+            error=error,
+            index=self.index,
+            logprobs=self._take_logprobs(),
+            prompt_logprobs=prompt_logprobs,
+        )
+
+    def _take_logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Those of tokens whose text is shown; what a stop cut off, the end token included, has none."""
+        if self.finish_reason is FinishReason.LENGTH:
+            taken = self._logprobs
+        else:
+            taken = [item for item in self._logprobs if item[0] < self._num_shown]
+        self._logprobs = self._logprobs[len(taken) :]
+        return tuple(entry for _, entry in taken)

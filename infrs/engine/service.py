@@ -34,6 +34,14 @@ class EngineStats:
     last_progress: float
 
 
+@dataclass(slots=True)
+class _Open:
+    """Who waits for a request, and for how many answers of it."""
+
+    sink: Sink
+    num_choices: int
+
+
 class EngineService:
     """Runs an engine in one thread. Every method may be called from any thread."""
 
@@ -42,7 +50,7 @@ class EngineService:
         self._max_queue = max_queue
         self._wake = threading.Condition()
         self._inbox: deque[Request | str] = deque()  # requests to submit, ids to cancel
-        self._sinks: dict[str, Sink] = {}  # of every request that has not finished
+        self._sinks: dict[str, _Open] = {}  # of every request that has not finished
         self._stopping = False
         self._ended = False
         self._last_progress = time.monotonic()
@@ -67,11 +75,11 @@ class EngineService:
                 raise DrainingError("the server is shutting down; send the request to another one")
             if self._ended:
                 raise EngineError("the engine has failed; restart the server")
-            if len(self._sinks) >= self._engine.runner.num_rows + self._max_queue:
+            if self._num_open >= self._engine.runner.num_rows + self._max_queue:
                 raise QueueFullError(f"{self._max_queue} requests are waiting already; try again in a moment")
             if request.request_id in self._sinks:
                 raise EngineError(f"request id {request.request_id} is in use; send another one")
-            self._sinks[request.request_id] = sink
+            self._sinks[request.request_id] = _Open(sink, request.num_choices)
             self._inbox.append(request)
             self._wake.notify()
 
@@ -95,7 +103,7 @@ class EngineService:
         num_running = len(self._engine.scheduler.running)
         return EngineStats(
             num_running=num_running,
-            num_waiting=max(0, len(self._sinks) - num_running),
+            num_waiting=max(0, self._num_open - num_running),
             num_rows=self._engine.runner.num_rows,
             max_queue=self._max_queue,
             max_model_len=self._engine.runner.capacity,
@@ -132,27 +140,30 @@ class EngineService:
         with self._wake:
             commands = list(self._inbox)
             self._inbox.clear()
-        deltas = []
+        deltas: list[Delta] = []
         for command in commands:
-            if isinstance(command, str):
-                deltas.append(self._engine.cancel(command))
-            else:
-                deltas.append(self._submit(command))
-        return [delta for delta in deltas if delta is not None]
+            deltas += self._engine.cancel(command) if isinstance(command, str) else self._submit(command)
+        return deltas
 
-    def _submit(self, request: Request) -> Delta | None:
+    def _submit(self, request: Request) -> list[Delta]:
         try:
             self._engine.submit(request)
         except InfrsError as error:
             usage = Usage(num_prompt_tokens=len(request.prompt_ids), num_output_tokens=0)
-            return Delta(request.request_id, "", (), usage, FinishReason.ERROR, error)
-        return None
+            choices = range(request.num_choices)
+            return [Delta(request.request_id, "", (), usage, FinishReason.ERROR, error, index) for index in choices]
+        return []
 
     def _deliver(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:
             with self._wake:
-                sink = self._sinks.get(delta.request_id)
+                waiting = self._sinks[delta.request_id]
                 if delta.finish_reason is not None:
-                    self._sinks.pop(delta.request_id, None)
-            if sink is not None:
-                sink(delta)
+                    waiting.num_choices -= 1
+                if not waiting.num_choices:
+                    del self._sinks[delta.request_id]
+            waiting.sink(delta)
+
+    @property
+    def _num_open(self) -> int:
+        return sum(waiting.num_choices for waiting in list(self._sinks.values()))

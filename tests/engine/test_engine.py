@@ -61,6 +61,8 @@ def random_request(rng: random.Random, index: int) -> Request:
         temperature=rng.choice([0, 0, 0.7, 1.5]),
         top_k=rng.choice([0, 0, 3]),
         top_p=rng.choice([1, 1, 0.8]),
+        presence_penalty=rng.choice([0, 0, 1.5]),
+        repetition_penalty=rng.choice([1, 1, 1.3]),
         min_p=rng.choice([0, 0, 0.1]),
         seed=rng.randrange(2**63),
     )
@@ -88,8 +90,8 @@ def test_alone_equals_batched_equals_staggered(new_engine: EngineFactory, kind: 
             engine.submit(to_come.pop())
         if rng.random() < 0.05:
             victim = rng.choice(requests).request_id
-            if (delta := engine.cancel(victim)) is not None:
-                answers[victim].append(delta)
+            if deltas := engine.cancel(victim):
+                answers[victim] += deltas
                 cancelled.add(victim)
         for delta in engine.step():
             answers[delta.request_id].append(delta)
@@ -210,11 +212,9 @@ def test_cancelled_rows_are_free_at_once(new_engine: EngineFactory) -> None:
     engine.submit(ask("a", [1] * 20, 20))
     engine.submit(ask("b", [2], 1, ignore_eos=True))
     engine.step()
-    delta = engine.cancel("a")
-    assert delta is not None
-    assert delta.finish_reason is FinishReason.CANCELLED
+    assert [delta.finish_reason for delta in engine.cancel("a")] == [FinishReason.CANCELLED]
     assert [delta.request_id for delta in engine.step()] == ["b"]
-    assert engine.cancel("a") is None
+    assert engine.cancel("a") == []
     assert engine.scheduler.is_idle
 
 

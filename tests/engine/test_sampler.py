@@ -16,6 +16,7 @@ from infrs.engine.sampler import NumericalError, candidates, new_generator, samp
 rows = st.lists(st.integers(-40, 40), min_size=1, max_size=400).map(lambda values: np.array(values, np.float32) / 4)
 params = st.builds(
     SamplingParams,
+    typical_p=st.sampled_from([0.2, 0.9, 1.0, 1.0]),
     temperature=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
     top_p=st.sampled_from([0.01, 0.3, 0.9, 0.999, 1.0]),
     top_k=st.sampled_from([0, 1, 2, 5, 300, 1000]),
@@ -25,11 +26,22 @@ params = st.builds(
 
 
 def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
-    """Probability by id after temperature, top_k, top_p and min_p, in that order."""
+    """Probability by id after temperature, top_k, typical_p, top_p and min_p, in that order."""
     scores = sorted(((-float(x) / params.temperature, i) for i, x in enumerate(logits)))
     if params.top_k:
         scores = scores[: params.top_k]
     total = math.fsum(math.exp(-s) for s, _ in scores)
+    if params.typical_p < 1:
+        entropy = math.fsum(math.exp(-s) / total * (s + math.log(total)) for s, _ in scores)
+        typical = []
+        mass = 0.0
+        for item in sorted(scores, key=lambda item: abs(item[0] + math.log(total) - entropy)):
+            if mass >= params.typical_p - 1e-6:
+                break
+            typical.append(item)
+            mass += math.exp(-item[0]) / total
+        scores = sorted(typical)
+        total = math.fsum(math.exp(-s) for s, _ in scores)
     kept: list[tuple[int, float]] = []
     mass = 0.0
     for score, index in scores:
@@ -89,7 +101,7 @@ def test_a_nucleus_wider_than_the_guess_is_complete() -> None:
 
 def test_a_tiny_temperature_is_greedy_without_overflow() -> None:
     logits = np.array([1.0, 3.0, 2.0], np.float32)
-    assert sample(logits, SamplingParams(temperature=1e-6, seed=1), new_generator(1)) == 1
+    assert sample(logits, SamplingParams(temperature=1e-40, seed=1), new_generator(1)) == 1
 
 
 @pytest.mark.parametrize("bad", [[np.nan, 1.0], [np.inf, 1.0], [-np.inf, -np.inf]])

@@ -57,7 +57,7 @@ def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_grap
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, 97, length) for length in (1, 2, 5, 17, 33, 64, 90, 100)]
     for row, prompt in enumerate(prompts):
-        runner.prefill(row, prompt, 0, score=False)
+        runner.prefill(row, prompt, 0, 0)
     tokens = np.arange(8)
     together = runner.decode(0, tokens, np.array([len(p) for p in prompts]), np.ones(8, dtype=np.bool_)).copy()
     for row in range(8):
@@ -72,7 +72,7 @@ def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_grap
 def test_a_copied_row_goes_on_like_its_source(attention_graph: Path) -> None:
     session = create_session(attention_graph, threads=1)
     runner = FusedRunner(session, attention.manifest(), num_rows=3, capacity=SMALL)
-    runner.prefill(2, np.arange(20), 0, score=False)
+    runner.prefill(2, np.arange(20), 0, 0)
     runner.copy_row(2, 0, 20)
     active = np.array([True, False])
     original = runner.decode(2, np.array([7, 0]), np.array([20, 0]), active).copy()

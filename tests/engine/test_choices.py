@@ -1,0 +1,183 @@
+"""Several answers to a request, log-probabilities, penalties and grammars, on the synthetic graph."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import EngineFactory
+
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
+from infrs.engine.logits import allow_only, penalize, token_logprob
+
+GREEDY = SamplingParams(temperature=0)
+HOT = SamplingParams(temperature=3.0, seed=5)
+PROMPT = tuple((5 * i) % 97 for i in range(21))
+
+
+def run(engine: Engine, *requests: Request) -> dict[tuple[str, int], list[Delta]]:
+    """The deltas of every answer, by request and index."""
+    answers: dict[tuple[str, int], list[Delta]] = defaultdict(list)
+    for request in requests:
+        engine.submit(request)
+    while not engine.scheduler.is_idle:
+        for delta in engine.step():
+            answers[delta.request_id, delta.index].append(delta)
+        assert violations(engine) == []
+    return answers
+
+
+def token_ids(deltas: list[Delta]) -> list[int]:
+    return [token_id for delta in deltas for token_id in delta.token_ids]
+
+
+def reference_logprobs(row: np.ndarray) -> np.ndarray:
+    return row - np.log(np.exp(row.astype(np.float64)).sum())
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 4, 6])
+@pytest.mark.parametrize("length", [1, 5, 8, 21])
+def test_choices_share_one_prompt_and_do_not_depend_on_the_rows_they_find(
+    new_engine: EngineFactory, num_rows: int, length: int
+) -> None:
+    request = Request("a", PROMPT[:length], 8, HOT, num_choices=4, ignore_eos=True)
+    answers = run(new_engine(num_rows=num_rows), request, replace(request, request_id="b", num_choices=1))
+    ids = [token_ids(answers["a", index]) for index in range(4)]
+    assert token_ids(answers["b", 0]) == ids[0]
+    assert len({tuple(i) for i in ids}) == 4
+    assert ids == [token_ids(run(new_engine(num_rows=5), request)["a", index]) for index in range(4)]
+
+
+def test_choices_that_start_together_cost_one_prefill(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=4, prefill_chunk=8)
+    answers = run(engine, Request("a", PROMPT, 3, HOT, num_choices=4, ignore_eos=True))
+    assert [answers["a", index][-1].usage.num_reused_tokens for index in range(4)] == [0, 21, 21, 21]
+    assert engine.num_steps == 3 + 2  # three chunks, the last of which gives the first tokens
+
+
+def test_cancel_ends_every_choice(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=2)
+    engine.submit(Request("a", PROMPT, 30, HOT, num_choices=3, ignore_eos=True))
+    for _ in range(5):
+        engine.step()
+    assert sorted(delta.index for delta in engine.cancel("a")) == [0, 1, 2]
+    assert engine.scheduler.is_idle
+
+
+def test_logprobs_are_the_models_own(new_engine: EngineFactory) -> None:
+    sampling = SamplingParams(temperature=2.0, seed=3, presence_penalty=1.0, top_k=20)
+    request = Request("a", PROMPT, 12, sampling, num_logprobs=3, ignore_eos=True)
+    deltas = run(new_engine(), request)["a", 0]
+    entries = [entry for delta in deltas for entry in delta.logprobs]
+    tokens = list(PROMPT)
+    for entry, token_id in zip(entries, token_ids(deltas), strict=True):
+        expected = reference_logprobs(synthetic.next_logits(tokens))
+        assert entry.token_id == token_id
+        assert entry.logprob == pytest.approx(expected[token_id], abs=1e-5)
+        assert [i for i, _ in entry.top] == np.argsort(-expected, kind="stable")[:3].tolist()
+        assert [p for _, p in entry.top] == pytest.approx(np.sort(expected)[::-1][:3], abs=1e-5)
+        tokens.append(token_id)
+    assert token_ids(run(new_engine(), replace(request, num_logprobs=None))["a", 0]) == token_ids(deltas)
+
+
+@pytest.mark.parametrize("kind", synthetic.KINDS)
+@pytest.mark.parametrize("length", [1, 2, 8, 9, 21])
+def test_prompt_logprobs(new_engine: EngineFactory, kind: synthetic.GraphKind, length: int) -> None:
+    engine = new_engine(kind=kind, min_rows=2 if kind == "fused" else 1)
+    prompt = PROMPT[:length]
+    for max_tokens in (0, 2):  # the second finds its prefix held, and must score it all the same
+        request = Request("a", prompt, max_tokens, GREEDY, num_logprobs=1, prompt_logprobs=True, ignore_eos=True)
+        deltas = run(engine, request)["a", 0]
+        entries = deltas[0].prompt_logprobs
+        assert [entry.token_id for entry in entries] == list(prompt[1:])
+        for place, entry in enumerate(entries, start=1):
+            expected = reference_logprobs(synthetic.next_logits(list(prompt[:place])))
+            assert entry.logprob == pytest.approx(expected[prompt[place]], abs=1e-5)
+            assert entry.top[0][0] == int(expected.argmax())
+        assert len(token_ids(deltas)) == max_tokens
+        assert deltas[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_logprobs_end_where_the_shown_text_ends(new_engine: EngineFactory) -> None:
+    plain = token_ids(run(new_engine(), Request("a", PROMPT, 10, GREEDY, ignore_eos=True))["a", 0])
+    by_string = Request("a", PROMPT, 10, GREEDY, stop=(synthetic.letters(plain[4:6]),), num_logprobs=0, ignore_eos=True)
+    by_token = replace(by_string, stop=(), stop_token_ids=frozenset({plain[4]}))
+    for request in (by_string, by_token):
+        deltas = run(new_engine(), request)["a", 0]
+        assert "".join(delta.text for delta in deltas) == synthetic.letters(plain[:4])
+        assert [entry.token_id for delta in deltas for entry in delta.logprobs] == plain[:4]
+
+
+def test_min_tokens_puts_the_end_off(new_engine: EngineFactory) -> None:
+    greedy = synthetic.greedy(list(PROMPT), 3)
+    stops = frozenset(greedy)
+    assert token_ids(run(new_engine(), Request("a", PROMPT, 9, GREEDY, stop_token_ids=stops))["a", 0]) == greedy[:1]
+    longer = token_ids(run(new_engine(), Request("a", PROMPT, 9, GREEDY, stop_token_ids=stops, min_tokens=5))["a", 0])
+    assert len(longer) >= 5
+    assert not stops & set(longer[:5])
+
+
+class OddGrammar:
+    """Odd tokens, then from the fourth on only the end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def start(self) -> OddGrammar:
+        return OddGrammar()
+
+    def allowed(self) -> bytes:
+        ids = range(1, synthetic.VOCAB, 2) if self.count < 4 else [0]
+        bits = np.zeros(104, dtype=np.uint8)
+        bits[list(ids)] = 1
+        return np.packbits(bits, bitorder="little").tobytes()
+
+    def accept(self, token_id: int) -> None:
+        self.count += 1
+
+
+def test_a_grammar_binds_its_own_answers_only(new_engine: EngineFactory) -> None:
+    bound = Request("a", PROMPT, 20, HOT, grammar=OddGrammar(), num_choices=2)
+    free = Request("b", PROMPT, 20, HOT, ignore_eos=True)
+    answers = run(new_engine(num_rows=3), bound, free)
+    for index in range(2):
+        ids = token_ids(answers["a", index])
+        assert len(ids) == 5
+        assert all(token_id % 2 for token_id in ids[:4])
+        assert answers["a", index][-1].finish_reason is FinishReason.STOP
+    assert token_ids(answers["b", 0]) == token_ids(run(new_engine(), free)["b", 0])
+
+
+def test_penalties_by_hand() -> None:
+    row = np.array([2.0, -1.0, 0.5, 1.0], np.float32)
+    params = SamplingParams(
+        presence_penalty=0.5, frequency_penalty=0.25, repetition_penalty=2.0, logit_bias=((3, -4.0),)
+    )
+    penalize(row, params, prompt_ids=[1], counts={0: 2})
+    # 0: 2 / 2 - 0.5 - 2 * 0.25; 1: -1 * 2, in the prompt only; 3: 1 - 4
+    assert row.tolist() == [0.0, -2.0, 0.5, -3.0]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70), st.integers(0, 20))
+def test_a_mask_leaves_just_what_it_allows(allowed: list[bool], padding: int) -> None:
+    row = np.arange(len(allowed) + padding, dtype=np.float32)
+    allow_only(row, np.packbits(allowed, bitorder="little").tobytes())
+    expected = [float(i) if i < len(allowed) and allowed[i] else -np.inf for i in range(len(row))]
+    assert row.tolist() == expected
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=40), st.data())
+def test_token_logprob(values: list[int], data: st.DataObject) -> None:
+    row = np.array(values, np.float32) / 2
+    token_id = data.draw(st.integers(0, len(row) - 1))
+    entry = token_logprob(row, token_id, 5)
+    expected = reference_logprobs(row)
+    assert entry.logprob == pytest.approx(expected[token_id], abs=1e-5)
+    assert [i for i, _ in entry.top] == np.argsort(-row, kind="stable")[:5].tolist()
