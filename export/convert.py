@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import onnx
-import torch
 from onnx import numpy_helper
 from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
@@ -63,8 +63,10 @@ def convert(
     context_length: longest sequence that the graph must serve; default the model's own.
     The model's weights are not changed. Raises ExportError.
     """
-    if model.dtype != torch.float32:
-        raise ExportError(f"convert needs a float32 model, not {model.dtype}: load it with dtype=torch.float32")
+    if getattr(model.config, "quantization_config", None):
+        raise ExportError("this model's weights are quantised already; export the original model instead")
+    if others := {str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"}:
+        raise ExportError(f"convert needs float32 weights, not {', '.join(sorted(others))}; load the model as float32")
     progress = progress or (lambda stage, done, total: None)
     context_length = _context_length(model, context_length)
     reason = why_plain(model)
@@ -136,7 +138,7 @@ def _trace(model: PreTrainedModel, config: FusedOnnxConfig | None, directory: Pa
 def _quiet() -> Iterator[None]:
     """Keep back what concerns the exporter's authors: tracer warnings, and transformers missing a tokenizer."""
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -56,13 +56,18 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
 
     def __enter__(self) -> None:
         super().__enter__()
-        model: PreTrainedModel = self._model
-        for config in {
-            id(module.config): module.config for module in model.modules() if hasattr(module, "config")
-        }.values():
+        try:
+            self._patch(self._model)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def _patch(self, model: PreTrainedModel) -> None:
+        configs = [module.config for module in model.modules() if hasattr(module, "config")]
+        for config in {id(config): config for config in configs}.values():
             self._set(config, "_attn_implementation_internal", _ATTENTION)
-        for name, rotary in rotary_modules(model):
-            self._set(rotary, "forward", self._rotary_forward(rotary, name))
+        for rotary in rotary_modules(model):
+            self._set(rotary, "forward", self._rotary_forward(rotary))
         for module, forward in replacements(model):
             self._set(module, "forward", forward)
         head = output_layer(model)
@@ -83,7 +88,7 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
             self._stack.callback(delattr, owner, attribute)
         setattr(owner, attribute, value)
 
-    def _rotary_forward(self, rotary: nn.Module, name: str) -> Forward:
+    def _rotary_forward(self, rotary: nn.Module) -> Forward:
         """Hand the attention layers whole tables, kept as buffers of the model so that each is stored once."""
         for part, table in zip(("cos", "sin"), rotary_table(rotary, self._context_length), strict=True):
             rotary.register_buffer(f"infrs_{part}", table)

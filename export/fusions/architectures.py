@@ -89,7 +89,7 @@ def _why_not_attention(model: PreTrainedModel) -> str:
 def _why_not_tables(model: PreTrainedModel) -> str:
     try:
         output_layer(model)
-        for _, module in rotary_modules(model):
+        for module in rotary_modules(model):
             rotary_table(module, 4)
     except ValueError as error:
         return f"{error} is not supported by the fused graph"

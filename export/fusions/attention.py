@@ -30,14 +30,14 @@ _LAYOUTS = (
     Projections(("c_attn",), "c_proj"),
 )
 
-
 _INTERLEAVED = ("ernie4_5", "glm", "glm4", "helium")  # rotate neighbours, not halves
 
 
 def projections(module: Module) -> Projections | None:
     """How `module` projects, if it is a self-attention that can be fused."""
     for layout in _LAYOUTS:
-        if all(hasattr(module, name) for name in (*layout.inputs, layout.output)):
+        parts = [getattr(module, name, None) for name in (*layout.inputs, layout.output)]
+        if all(type(part) in (nn.Linear, Conv1D) for part in parts):  # not a subclass that computes otherwise
             return layout
     return None
 

@@ -94,11 +94,9 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
     return layer
 
 
-def rotary_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+def rotary_modules(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that make cos and sin of positions: none (gpt2), one, or two (gemma3: global and local layers)."""
-    return [
-        (name, module) for name, module in model.named_modules() if type(module).__name__.endswith("RotaryEmbedding")
-    ]
+    return [module for module in model.modules() if type(module).__name__.endswith("RotaryEmbedding")]
 
 
 def rotary_table(module: nn.Module, context_length: int) -> tuple[Tensor, Tensor]:

@@ -143,6 +143,23 @@ def test_other_than_float32_is_refused(tmp_path: Path) -> None:
         convert(make_model(*FUSED["llama"]).half(), tmp_path, Float32Lowering())
 
 
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    model = make_model(*FUSED["llama"])
+    model.config.quantization_config = {"quant_method": "gptq"}
+    with pytest.raises(ExportError, match="quantised already"):
+        convert(model, tmp_path, Float32Lowering())
+
+
+def test_a_failed_trace_leaves_the_model_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(*FUSED["llama"])
+    before = eager(model, tokens())
+    monkeypatch.setattr("infrs_export.trace.output_layer", lambda model: 1 / 0)
+    with pytest.raises(ExportError, match="division by zero"):
+        convert(model, tmp_path, Float32Lowering())
+    np.testing.assert_array_equal(eager(model, tokens()), before)
+    assert not list(tmp_path.glob(".trace-*"))
+
+
 def test_context_beyond_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"1 to {CONTEXT}"):
         convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering(), context_length=CONTEXT + 1)
