@@ -29,6 +29,7 @@ def open_runner(graph_path: Path, kind: GraphKind, kv: KVGeometry, capacity: int
     """A runner of sequences up to `capacity` tokens."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an export shares its machine
     session = ort.InferenceSession(graph_path, options, providers=["CPUExecutionProvider"])
     return _FusedRunner(session, kv, capacity) if kind == "fused" else _PlainRunner(session, kv)
 

@@ -35,7 +35,7 @@ from .pipeline import export_model
 @click.option("--force", is_flag=True, help="Export again even if the bundle is there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 @click.version_option(__version__, prog_name="infrs-export")
-def main(
+def main(  # noqa: PLR0917  # click passes them by name
     model: str | None,
     use_demo: bool,
     revision: str,

@@ -1,4 +1,4 @@
-"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and what they say of special tokens."""
+"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and the special tokens they name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from transformers import AutoTokenizer, PreTrainedModel
 from infrs.errors import SourceError
 from infrs.manifest import SpecialTokens
 
-from .gguf_tokenizer import write_tokenizer
 from .source import Model, read_json
 
 _COPIED = (
@@ -32,6 +31,8 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
     """Write config.json, the tokenizer's files and generation_config.json where there is one. Raises SourceError."""
     config = directory / "config.json"
     if model.gguf is not None:
+        from .gguf_tokenizer import write_tokenizer  # noqa: PLC0415  # needs the extra `demo`
+
         config.write_text(loaded.config.to_json_string())
         write_tokenizer(model.gguf, directory)
         return
@@ -73,7 +74,7 @@ def special_tokens(directory: Path) -> SpecialTokens:
 def _convert_tokenizer(source: Path, directory: Path) -> None:
     """A fast tokenizer from a slow one's files."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
         if not tokenizer.is_fast:
             raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
         tokenizer.save_pretrained(directory)

@@ -40,7 +40,7 @@ def fetch(model: str, revision: str, download: Callable[[], None]) -> tuple[str,
             commit, names = _look_up(HfApi(), model, revision)
             if not any(name.endswith(".safetensors") for name in names):
                 raise SourceError(
-                    f"{model} ships no safetensors weights; infrs does not load pickles, choose a repository that has them"
+                    f"{model} ships no safetensors weights; infrs does not load pickles, choose another repository"
                 )
         download()
         snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES)
@@ -64,7 +64,7 @@ def _explained(model: str, revision: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{model} is gated: accept its licence at {constants.ENDPOINT}/{model}, then set HF_TOKEN to a token of that account"
+            f"{model} is gated: accept its licence at {constants.ENDPOINT}/{model}, then set HF_TOKEN to your token"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise SourceError(f"{model} has no revision {revision!r}; check --revision") from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
@@ -20,9 +24,9 @@ from .recipe import round_to
 from .source import Model, read_json
 
 
-def load_model(model: Model) -> PreTrainedModel:
+def load_model(model: Model, *, progress: bool) -> PreTrainedModel:
     """The causal language model. Raises SourceError."""
-    _quiet()
+    _quiet(progress)
     options = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
     if model.gguf is not None:
         options["gguf_file"] = model.gguf.name
@@ -30,12 +34,13 @@ def load_model(model: Model) -> PreTrainedModel:
         _check_model_type(str(read_json(model.directory / "config.json")["model_type"]))
         options |= {"use_safetensors": True, "trust_remote_code": False}
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(model.directory, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        with _gguf_once(progress) if model.gguf else nullcontext():
+            loaded = AutoModelForCausalLM.from_pretrained(model.directory, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceError(f"transformers cannot load {model.source.model_id}: {reason}") from error
     loaded.train(False)
-    return loaded  # type: ignore[no-any-return]
+    return loaded
 
 
 def round_weights(model: PreTrainedModel, dtype: np.dtype[np.generic]) -> None:
@@ -55,10 +60,25 @@ def _check_model_type(model_type: str) -> None:
         )
 
 
-def _quiet() -> None:
+@contextmanager
+def _gguf_once(progress: bool) -> Iterator[None]:
+    """transformers parses a GGUF file twice, seconds each time, and always draws a bar: it gets one reader, and a choice."""
+    import gguf  # noqa: PLC0415  # of the extra `demo`
+
+    reader, bar = gguf.GGUFReader, modeling_gguf_pytorch_utils.tqdm
+    gguf.GGUFReader = functools.cache(reader)  # type: ignore[assignment,misc]
+    modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=not progress)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, modeling_gguf_pytorch_utils.tqdm = reader, bar  # type: ignore[misc]
+
+
+def _quiet(progress: bool) -> None:
     """The command speaks for itself; its libraries keep to errors."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if not progress:
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for name in ("transformers", "optimum", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(transformers|optimum|torch)\b")

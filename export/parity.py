@@ -6,12 +6,11 @@ text in two chunks, each prompt at once and its continuation token by token.
 
 Limits (fail closed; NaN or infinity anywhere fails):
 
-- float32, and float16/bfloat16 against the source with its weights rounded alike: the largest difference of any logit is at
-  most 1e-3 and every greedy token is the same, unless the source itself is undecided between two within that.
-- int8, int4: mean Kullback-Leibler divergence from the source (nats a token) and agreement of the most likely token. The
-  agreement counts only tokens of which the source is sure (ahead of its second choice by 0.1 of probability), so
-  that a model with flat predictions does not fail by chance. Measured on the demo model, whose weights are 4-bit already and so suffer
-  most from a second rounding: see LIMITS.
+- float32, and float16/bfloat16 against the source with its weights rounded alike: the largest difference of any logit
+  is at most 1e-3 and every greedy token is the same, unless the source itself is undecided between two within that.
+- int8, int4: mean Kullback-Leibler divergence from the source (nats a token) and agreement of the most likely token.
+  The agreement counts only tokens of which the source is sure (ahead of its second choice by 0.1 of probability), so
+  that a model with flat predictions does not fail by chance. `LIMITS` gives the figures they were set from.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from infrs.manifest import Dtype, Manifest, Recipe, read_manifest
 from . import recipe as recipes
 from .progress import Progress
 from .publish import Place, check_space, file_entries, full_disk_explained, publish, staging
-from .source import Model, count_weights, resolve
+from .source import Model, resolve
 
 _TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
 
@@ -34,8 +34,8 @@ def export_model(
 ) -> Path:
     """Export `model` into the cache `output` and return its bundle; one that is already there is returned as it is.
 
-    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. model_id: the id to serve it under; default the
-    Hub id, or the name of the folder or file. context_length: longest context to serve; default the model's own.
+    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. model_id: the id to serve it under;
+    default the Hub id, or the folder's or file's name. context_length: longest context to serve; default the model's.
     force: export even if the bundle is there, and replace it.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
@@ -49,8 +49,7 @@ def export_model(
         with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
             if not force and _is_published(place):
                 return place.final
-            check_space(output, recipes.stored_bytes(dtype, count_weights(found)))
-            return publish(place, _build(found, dtype, recipe, directory, context_length, report))
+            return publish(place, _build(found, dtype, recipe, directory, context_length=context_length, report=report))
 
 
 def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:
@@ -61,7 +60,7 @@ def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:
 
 
 def _build(
-    found: Model, dtype: Dtype, recipe: Recipe, directory: Path, context_length: int | None, report: Progress
+    found: Model, dtype: Dtype, recipe: Recipe, directory: Path, *, context_length: int | None, report: Progress
 ) -> Manifest:
     """Fill `directory` with a bundle that passed the parity gate, all but its manifest."""
     from tokenizers import Tokenizer  # noqa: PLC0415  # torch and transformers take seconds to import
@@ -73,8 +72,9 @@ def _build(
     from .load import load_model, round_weights  # noqa: PLC0415
 
     report.note(f"loading {found.source.model_id}")
-    model = load_model(found)
+    model = load_model(found, progress=report.shown)
     architecture = str(model.config.model_type)
+    check_space(directory, recipes.stored_bytes(dtype, model.num_parameters()))
     write_companions(found, model, directory)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     if dtype in recipes.HALF_DTYPES:

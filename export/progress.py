@@ -16,6 +16,7 @@ class Progress:
     """Reports to a terminal; silent if not `shown`."""
 
     def __init__(self, shown: bool) -> None:
+        self.shown = shown
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bars = Bars(*columns, console=Console(stderr=True, quiet=not shown), disable=not shown)
         self._tasks: dict[str, TaskID] = {}

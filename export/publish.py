@@ -1,8 +1,8 @@
 """Publish a bundle atomically: staged beside its place, made durable, renamed. What the server can see is whole.
 
-Layout of the cache: `<slug>/<dtype>-<key>/` bundles, `.locks/<name>.lock` (never deleted: unlinking a held lock lets two
-in), `.tmp/<name>/` staging areas, where `<name>` is `<slug>--<dtype>-<key>`. A staging area belongs to the holder of the lock of its
-name, so one whose lock is free is a dead export's and may be removed.
+Layout of the cache: `<slug>/<dtype>-<key>/` bundles, `.locks/<name>.lock` (never deleted: unlinking a held lock lets
+two in), `.tmp/<name>/` staging areas, where `<name>` is `<slug>--<dtype>-<key>`. A staging area belongs to the holder
+of the lock of its name, so one whose lock is free is a dead export's and may be removed.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Place:
 def staging(place: Place, waiting: Callable[[], None]) -> Iterator[Path]:
     """Hold the lock of `place` and yield an empty staging directory; both are gone afterwards.
 
-    `waiting` is called once if another process holds the lock. Raises DiskFullError for any write that finds the disk full,
-    ExportError if the cache cannot be written or locked.
+    `waiting` is called once if another process holds the lock. Raises DiskFullError for any write that finds the disk
+    full, ExportError if the cache cannot be written or locked.
     """
     with full_disk_explained(place.cache):
         lock = _lock(place.cache, place.name)

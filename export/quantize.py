@@ -60,7 +60,7 @@ def _round(blocks: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float32],
     """Signed levels [N, B, block] and scales [N, B] of float32 blocks [N, B, block]."""
     half = float(1 << (bits - 1))
     place = np.abs(blocks).argmax(-1, keepdims=True)
-    # The level -half has no positive counterpart: the weight of largest magnitude takes it, so the scale may be negative.
+    # The level -half has no positive counterpart: the weight of largest magnitude takes it; the scale may be negative.
     extreme = np.take_along_axis(blocks, place, -1)
     candidates = (half,) if bits == 8 else tuple(half * np.linspace(0.8, 1.15, 15, dtype=np.float32))
     levels, scale = _fit(blocks, extreme, -candidates[0], half, refit=bits != 8)

@@ -1,4 +1,4 @@
-"""Recipes: how each dtype stores its weights. A recipe is a `Lowering`, and its options go into the bundle's manifest."""
+"""Recipes: how each dtype stores its weights. A recipe is a `Lowering`; its options go into the bundle's manifest."""
 
 from __future__ import annotations
 

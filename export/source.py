@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def check_config(config: dict[str, Any]) -> None:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files that make up the model, which may be missing. Raises SourceError for names that lead elsewhere."""
+    """The safetensors files of the model, which may be missing. Raises SourceError for names that lead elsewhere."""
     index = directory / _INDEX
     if index.is_file():
         names = sorted(set(read_json(index, limit=64 << 20).get("weight_map", {}).values()))
@@ -110,28 +111,6 @@ def read_json(path: Path, limit: int = _CONFIG_BYTES) -> dict[str, Any]:
     return value
 
 
-def count_weights(model: Model) -> int:
-    """Number of weights, from the files' headers. Raises SourceError for damaged files."""
-    if model.gguf is not None:
-        from gguf import GGUFReader  # noqa: PLC0415  # with numpy, all that the demo extra adds
-
-        return sum(int(tensor.n_elements) for tensor in GGUFReader(model.gguf).tensors)
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    total = 0
-    for path in weight_files(model.directory):
-        try:
-            with safe_open(path, "numpy") as file:
-                for name in file.keys():  # noqa: SIM118  # not a mapping
-                    size = 1
-                    for dim in file.get_slice(name).get_shape():
-                        size *= dim
-                    total += size
-        except SafetensorError as error:
-            raise SourceError(f"{path.name} is damaged ({error}); download the model again") from error
-    return total
-
-
 def readable_id(stem: str) -> str:
     """A model id from a file or folder name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "model"
@@ -144,6 +123,8 @@ def _checked_id(model_id: str) -> str:
 
 
 def _gguf(path: Path, revision: str, model_id: str) -> Model:
+    if not all(map(importlib.util.find_spec, ("gguf", "accelerate"))):
+        raise SourceError("reading a .gguf file needs two more packages; run: pip install 'infrs[export,demo]'")
     digest = sha256_file(path)
     source = Source(kind="gguf", model_id=_checked_id(model_id), revision=revision, sha256=digest)
     return Model(source, path.parent, path, content=digest)
