@@ -178,7 +178,7 @@ def test_developer_is_system() -> None:
         ({"top_k": -1}, SamplingParams(top_k=0)),
         (
             {"temperature": 0.5, "top_p": 0.9, "top_k": 4, "min_p": 0.1, "seed": 3},
-            SamplingParams(0.5, 0.9, 4, 0.1, 3),
+            SamplingParams(temperature=0.5, top_p=0.9, top_k=4, min_p=0.1, seed=3),
         ),
         ({"seed": -1}, SamplingParams(seed=2**64 - 1)),
         ({"seed": 0}, SamplingParams(seed=0)),
