@@ -84,7 +84,7 @@ def _path(loc: tuple[int | str, ...], payload: object) -> str:
         else:
             if not isinstance(payload, dict):
                 break
-            path += f".{part}" if path else part
+            path += "." * bool(path) + ascii(part)[1:-1]  # one line, whatever an unknown key holds
             payload = payload.get(part)
     return path[: _LONGEST_VALUE * 2]
 
