@@ -78,7 +78,7 @@ def _convert_tokenizer(source: Path, directory: Path) -> None:
         if not tokenizer.is_fast:
             raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
         tokenizer.save_pretrained(directory)
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+    except (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise SourceError(
             f"the model has no tokenizer.json, and its tokenizer cannot be converted: {reason[0]}"

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -62,16 +63,13 @@ def _check_model_type(model_type: str) -> None:
 
 @contextmanager
 def _gguf_once(progress: bool) -> Iterator[None]:
-    """transformers parses a GGUF file twice, seconds each time, and always draws a bar: it gets one reader, and a choice."""
+    """transformers parses a GGUF file twice, seconds each time, and always draws a bar: one reader, a choice."""
     import gguf  # noqa: PLC0415  # of the extra `demo`
 
-    reader, bar = gguf.GGUFReader, modeling_gguf_pytorch_utils.tqdm
-    gguf.GGUFReader = functools.cache(reader)  # type: ignore[assignment,misc]
-    modeling_gguf_pytorch_utils.tqdm = functools.partial(bar, disable=not progress)
-    try:
+    reader = functools.cache(gguf.GGUFReader)
+    bar = functools.partial(vars(modeling_gguf_pytorch_utils)["tqdm"], disable=not progress)
+    with patch.object(gguf, "GGUFReader", reader), patch.object(modeling_gguf_pytorch_utils, "tqdm", bar):
         yield
-    finally:
-        gguf.GGUFReader, modeling_gguf_pytorch_utils.tqdm = reader, bar  # type: ignore[misc]
 
 
 def _quiet(progress: bool) -> None:

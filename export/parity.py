@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from infrs.errors import ParityError
+from infrs.errors import ParityError, SourceError
 from infrs.manifest import Dtype
 
 from .bundle_runner import Runner
@@ -34,6 +34,7 @@ NUM_DECODE_STEPS = 16
 LOGITS_BYTES = 128 << 20  # held for the text: bounds the number of its tokens for large vocabularies
 MAX_TOKENS = 512
 SURE = 0.1
+MIN_SURE = 32  # fewer tokens than this say nothing
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,11 @@ class Passage:
 
 
 def record(model: PreTrainedModel, encode: Encode, context_length: int) -> list[Passage]:
-    """What `model` answers. The first passage is the text, the others are prompts continued greedily."""
+    """What `model` answers. The first passage is the text, the others are prompts continued greedily.
+
+    Raises SourceError if `encode` is not the model's.
+    """
+    _check_vocabulary(model, encode)
     limit = min(MAX_TOKENS, max(64, LOGITS_BYTES // 4 // model.config.vocab_size), context_length)
     text = np.array(encode(TEXT)[:limit], np.int64)
     with torch.inference_mode():
@@ -86,6 +91,14 @@ def check(dtype: Dtype, runner: Runner, passages: list[Passage]) -> dict[str, fl
     else:
         _check_equal(dtype, passages, answers, figures)
     return figures
+
+
+def _check_vocabulary(model: PreTrainedModel, encode: Encode) -> None:
+    largest = max(max(encode(text), default=-1) for text in (TEXT, *PROMPTS))
+    if not 0 <= largest < model.config.vocab_size:
+        raise SourceError(
+            f"the tokenizer gives token {largest}, the model has {model.config.vocab_size}: they do not belong together"
+        )
 
 
 def _continue(model: PreTrainedModel, ids: NDArray[np.int64], num_steps: int) -> Passage:
@@ -140,7 +153,7 @@ def _divergence(source: NDArray[np.float32], answer: NDArray[np.float32]) -> dic
     return {
         "kl": float((probabilities * (expected - got)).sum(-1).mean()),
         "top1": float(agree.float().mean()),
-        "top1_sure": float(agree[sure].float().mean()) if sure.any() else 1.0,
+        "top1_sure": float(agree[sure].float().mean()) if sure.sum() >= MIN_SURE else 1.0,
     }
 
 

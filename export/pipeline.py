@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -63,12 +64,16 @@ def _build(
     found: Model, dtype: Dtype, recipe: Recipe, directory: Path, *, context_length: int | None, report: Progress
 ) -> Manifest:
     """Fill `directory` with a bundle that passed the parity gate, all but its manifest."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # torch's threads must not spin on a machine that others use too
     from tokenizers import Tokenizer  # noqa: PLC0415  # torch and transformers take seconds to import
 
     from . import parity  # noqa: PLC0415
     from .bundle_runner import open_runner  # noqa: PLC0415
     from .companions import special_tokens, write_companions  # noqa: PLC0415
     from .convert import convert  # noqa: PLC0415
+    from .fusions.architectures import longest_context  # noqa: PLC0415
     from .load import load_model, round_weights  # noqa: PLC0415
 
     report.note(f"loading {found.source.model_id}")
@@ -80,7 +85,7 @@ def _build(
     if dtype in recipes.HALF_DTYPES:
         round_weights(model, recipes.HALF_DTYPES[dtype])
     report.note("asking the source model for its answers")
-    longest = min(context_length or parity.MAX_TOKENS, parity.MAX_TOKENS)
+    longest = min(context_length or longest_context(model.config) or parity.MAX_TOKENS, parity.MAX_TOKENS)
     passages = parity.record(model, lambda text: tokenizer.encode(text).ids, longest)
     conversion = convert(
         model, directory, recipes.lowering(dtype), context_length=context_length, progress=report.stage

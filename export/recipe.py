@@ -126,7 +126,7 @@ HALF_DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
-    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head", "down_proj"})),
+    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head", "qkv_proj"})),
 }
 
 

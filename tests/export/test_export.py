@@ -1,0 +1,175 @@
+"""From a folder to a bundle: every dtype, the gate, reproducibility, replacing, and what a second run costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from infrs_export import companions, parity, pipeline
+from infrs_export.cli import main
+from infrs_export.pipeline import export_model
+from safetensors.torch import load_file, save_file
+
+from infrs.errors import BundleNotFoundError, DiskFullError, ParityError, SourceError
+from infrs.manifest import find_bundle, read_manifest, verify_bundle
+
+DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
+MODEL_FILES = {"model.onnx", "model.onnx.data"}
+
+
+def export(model: Path, cache: Path, dtype: str = "float32", **options: object) -> Path:
+    return export_model(str(model), dtype=dtype, output=cache, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def bundles(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    cache = tmp_path_factory.mktemp("cache")
+    return {dtype: export(tiny_folder, cache, dtype) for dtype in DTYPES}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bundle_is_whole_and_found_under_its_folder_name(bundles: dict[str, Path], dtype: str) -> None:
+    bundle = bundles[dtype]
+    manifest = verify_bundle(bundle)
+    assert find_bundle(bundle.parent.parent, "tiny-llama", "main", dtype) == bundle
+    assert bundle.name.startswith(f"{dtype}-")
+    assert manifest.graph == "fused"
+    assert manifest.architecture == "llama"
+    assert (manifest.kv.num_layers, manifest.kv.num_kv_heads, manifest.kv.head_dim) == (2, 2, 16)
+    assert manifest.context_length == 128
+    assert manifest.source.kind == "local"
+    assert {*MODEL_FILES, "config.json", "tokenizer.json", "tokenizer_config.json"} <= manifest.files.keys()
+    assert manifest.tool_versions.keys() >= {"torch", "transformers", "optimum", "onnx"}
+
+
+def test_generation_ends_at_the_end_of_a_turn_too(bundles: dict[str, Path]) -> None:
+    special = read_manifest(bundles["float32"]).special_tokens
+    assert special.eos == (1, 2)  # </s> of the configuration, <|im_end|> of the chat template
+    assert special.bos == 0
+
+
+def test_figures_say_how_near_the_bundle_is(bundles: dict[str, Path]) -> None:
+    for dtype in ("float32", "float16", "bfloat16"):
+        assert float(read_manifest(bundles[dtype]).parity["max_difference"]) <= parity.MAX_DIFFERENCE
+    assert 0 < float(read_manifest(bundles["int8"]).parity["kl"]) < float(read_manifest(bundles["int4"]).parity["kl"])
+
+
+def test_narrow_dtypes_are_smaller(bundles: dict[str, Path]) -> None:
+    sizes = {dtype: read_manifest(bundles[dtype]).files["model.onnx.data"].size for dtype in DTYPES}
+    assert sizes["int4"] < sizes["int8"] < sizes["float16"] == sizes["bfloat16"] < sizes["float32"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int4"])
+def test_same_inputs_give_the_same_bytes(
+    tiny_folder: Path, tmp_path: Path, bundles: dict[str, Path], dtype: str
+) -> None:
+    again = read_manifest(export(tiny_folder, tmp_path, dtype))
+    assert again.files == read_manifest(bundles[dtype]).files
+
+
+def test_an_export_that_is_there_is_returned_without_torch(tiny_folder: Path, bundles: dict[str, Path]) -> None:
+    cache = bundles["float32"].parent.parent
+    code = (
+        "import sys; from pathlib import Path; from infrs_export.pipeline import export_model\n"
+        f"print(export_model({str(tiny_folder)!r}, output=Path({str(cache)!r}), progress=False))\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == bundles["float32"]
+
+
+def test_force_replaces_the_bundle(tiny_folder: Path, tmp_path: Path) -> None:
+    first = export(tiny_folder, tmp_path)
+    created = read_manifest(first).created
+    (first / "tokenizer.json").write_text("{}")
+    second = export(tiny_folder, tmp_path, force=True)
+    assert second == first
+    assert verify_bundle(second).created > created
+    assert not list((tmp_path / ".tmp").iterdir())
+
+
+def test_other_content_id_or_context_is_another_bundle(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, cache = tiny_copy("one"), tmp_path / "cache"
+    paths = {export(folder, cache), export(folder, cache, context_length=64), export(folder, cache, model_id="a/b")}
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    paths.add(export(folder, cache))
+    assert len(paths) == 4
+    assert read_manifest(find_bundle(cache, "a/b", "main", "float32")).context_length == 128
+
+
+def test_a_graph_that_differs_is_not_published(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = parity.record
+
+    def altered(model: torch.nn.Module, *arguments: object) -> list[parity.Passage]:
+        passages = record(model, *arguments)
+        with torch.no_grad():
+            model.model.layers[1].mlp.down_proj.weight *= 1.01
+        return passages
+
+    monkeypatch.setattr(parity, "record", altered)
+    with pytest.raises(ParityError, match="a logit by"):
+        export(tiny_folder, tmp_path)
+    with pytest.raises(BundleNotFoundError):
+        find_bundle(tmp_path, "tiny-llama", "main", "float32")
+    assert not list((tmp_path / ".tmp").iterdir())
+
+
+def test_a_recipe_that_loses_too_much_is_not_published(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.LIMITS, "int4", parity.Limits(kl=1e-4, top1=1.0))
+    with pytest.raises(ParityError, match="finer --dtype"):
+        export(tiny_folder, tmp_path, "int4")
+    assert not (tmp_path / "tiny-llama").exists()
+
+
+def test_too_little_disk_is_said_before_writing(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.recipes, "stored_bytes", lambda dtype, num_weights: 1 << 60)
+    with pytest.raises(DiskFullError, match="needs about"):
+        export(tiny_folder, tmp_path)
+
+
+def test_a_foreign_tokenizer_is_refused(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_copy("foreign")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {token: index + 1000 for token, index in tokenizer["model"]["vocab"].items()}
+    tokenizer["added_tokens"] = []
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(SourceError, match="do not belong together"):
+        export(folder, tmp_path / "cache")
+
+
+def test_a_model_without_any_tokenizer_is_refused(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_copy("mute")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(SourceError, match=r"tokenizer\.json"):
+        export(folder, tmp_path / "cache")
+
+
+def test_special_tokens_are_collected_from_every_file(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("special")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 7], "pad_token_id": 9}))
+    special = companions.special_tokens(folder)
+    assert special.eos == (1, 2, 5, 7)
+    assert special.pad == 9
+
+
+def test_command_reports_and_fails_with_the_errors_code(tiny_folder: Path, bundles: dict[str, Path]) -> None:
+    cache = str(bundles["int8"].parent.parent)
+    with pytest.raises(SystemExit) as stop:
+        main([str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"])
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["no/such folder", "--output", cache])
+    assert stop.value.code == SourceError.exit_code

@@ -1,0 +1,133 @@
+"""The quantiser: error bounds, layout, and kernels that give a row the same bits whatever its batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from infrs_export.lowering import Lowered, Weight
+from infrs_export.quantize import dequantize, quantize
+from infrs_export.recipe import QuantizedLowering, lowering
+from onnx import TensorProto, helper, numpy_helper
+
+BITS = pytest.mark.parametrize("bits", [4, 8])
+MATRICES = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 6), st.integers(1, 100)),
+    elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False),
+)
+
+
+def random_weight(outputs: int, inputs: int, name: str = "layer.weight") -> Weight:
+    array = np.random.default_rng(outputs * inputs).standard_normal((outputs, inputs)).astype(np.float32) * 0.05
+    return Weight(name, f"{name}.source", array)
+
+
+def session(lowered: Lowered, x: str, kind: int, shape: list[Any]) -> ort.InferenceSession:
+    inputs = [helper.make_tensor_value_info(x, kind, shape)]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    tensors = {tensor.name: numpy_helper.from_array(tensor.array, tensor.name) for tensor in lowered.tensors}
+    graph = helper.make_graph(lowered.nodes, "main", inputs, outputs, list(tensors.values()))
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@BITS
+@given(weight=MATRICES)
+@settings(max_examples=60, deadline=None)
+def test_error_is_bounded_by_the_largest_weight_of_the_block(bits: int, weight: np.ndarray) -> None:
+    block = 32
+    restored = dequantize(quantize(weight, bits, block), weight.shape[1])
+    levels = 1 << (bits - 1)
+    for start in range(0, weight.shape[1], block):
+        piece, back = weight[:, start : start + block], restored[:, start : start + block]
+        largest = np.abs(piece).max(-1, keepdims=True)
+        # Half a step for what rounds, a step for the sign that lacks the outermost level; the search may only lower
+        # the squared error below that of this bound.
+        bound = np.sqrt(np.square(largest / levels).repeat(piece.shape[1], -1).sum(-1))
+        assert (np.sqrt(np.square(piece - back).sum(-1)) <= bound * 1.001 + 1e-30).all()
+
+
+@BITS
+def test_representable_weights_come_back_exactly(bits: int) -> None:
+    levels = 1 << (bits - 1)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-levels, levels, (8, 64)).astype(np.float32)
+    codes[:, 0::32] = -levels  # every block uses its outermost level
+    weight = codes * np.float32(2.0**-7)
+    assert np.array_equal(dequantize(quantize(weight, bits, 32), 64), weight)
+
+
+@BITS
+def test_zeros_partial_blocks_and_the_input_survive(bits: int) -> None:
+    weight = np.zeros((3, 40), np.float32)
+    weight[1, 39] = 1.5
+    before = weight.copy()
+    quantized = quantize(weight, bits, 32)
+    assert quantized.values.shape == (3, 2, 32 * bits // 8)
+    assert np.isfinite(quantized.scales).all()
+    np.testing.assert_allclose(dequantize(quantized, 40), weight, rtol=1e-6)
+    assert np.array_equal(weight, before)
+
+
+@BITS
+def test_searching_a_scale_is_no_worse_than_the_largest_weight(bits: int) -> None:
+    weight = random_weight(64, 256).array
+    blocks = weight.reshape(64, -1, 32)
+    scale = np.abs(blocks).max(-1, keepdims=True) / ((1 << (bits - 1)) - 1)
+    plain = np.rint(blocks / scale) * scale
+    restored = dequantize(quantize(weight, bits, 32), 256)
+    assert np.square(restored - weight).sum() <= np.square(plain - blocks).sum()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+@pytest.mark.parametrize("inputs", [64, 40])
+def test_product_and_embedding_compute_with_the_quantised_weights(dtype: str, inputs: int) -> None:
+    weight = random_weight(48, inputs)
+    bits = 8 if dtype == "int8" else 4
+    expected = dequantize(quantize(weight.array, bits, 32), inputs)
+    x = np.random.default_rng(1).standard_normal((5, inputs)).astype(np.float32)
+    product = session(lowering(dtype).linear(weight, "x", "y"), "x", TensorProto.FLOAT, ["M", inputs])
+    y = product.run(None, {"x": x})[0]
+    assert np.abs(y - x @ expected.T).max() <= 0.02 * np.abs(y).max()  # activations are rounded to 8 bits
+    plain = QuantizedLowering(bits=bits, block_size=32)
+    look_up = session(plain.embedding(weight, "ids", "y"), "ids", TensorProto.INT64, ["B", "S"])
+    ids = np.array([[0, 47, 3]])
+    rows = expected if inputs % 32 == 0 else weight.array
+    np.testing.assert_allclose(look_up.run(None, {"ids": ids})[0], rows[ids], rtol=1e-6)
+
+
+def test_bias_is_added() -> None:
+    plain = random_weight(48, 64)
+    biased = Weight(plain.name, plain.source, plain.array, np.linspace(-1, 1, 48, dtype=np.float32))
+    x = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
+    for dtype in ("float32", "float16", "bfloat16", "int8", "int4"):
+        answers = [
+            session(lowering(dtype).linear(weight, "x", "y"), "x", TensorProto.FLOAT, ["M", 64]).run(None, {"x": x})[0]
+            for weight in (plain, biased)
+        ]
+        assert biased.bias is not None
+        np.testing.assert_allclose(answers[1] - answers[0], np.tile(biased.bias, (5, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(192, 64), (96, 576), (576, 96)])
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_row_of_a_batch_has_the_same_bits_in_any_batch(dtype: str, shape: tuple[int, int]) -> None:
+    """Of two rows and more. A lone row of 4-bit weights takes another kernel on AVX2: the engine pads it to two."""
+    product = session(lowering(dtype).linear(random_weight(*shape), "x", "y"), "x", TensorProto.FLOAT, ["M", shape[1]])
+    x = np.random.default_rng(2).standard_normal((128, shape[1])).astype(np.float32)
+    whole = product.run(None, {"x": x})[0]
+    least = 1 if dtype == "int8" else 2
+    for rows in (*range(least, 17), 33, 64):
+        for start in (0, 1, 7):
+            part = product.run(None, {"x": x[start : start + rows]})[0]
+            assert np.array_equal(part, whole[start : start + rows]), (rows, start)
