@@ -1,0 +1,83 @@
+"""The documents say what is so: endpoints, settings, commands, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from infrs_export import cli as export_cli
+
+from infrs import cli as serve_cli
+from infrs.config import SECTIONS, Settings, flag_name
+from infrs.server.app import create_app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def between(marker: str) -> str:
+    return README.split(f"<!-- {marker} -->\n")[1].split(f"<!-- /{marker} -->")[0]
+
+
+def settings_table() -> str:
+    rows = ["| key | default | what it is |", "| --- | --- | --- |"]
+    for section, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            rows.append(f"| `{section}.{name}` | `{default}` | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_settings_table_is_complete() -> None:
+    assert between("settings") == settings_table()
+
+
+def test_the_endpoint_table_is_the_route_table() -> None:
+    def never() -> Any:
+        raise AssertionError("nothing is loaded here")
+
+    app = create_app(Settings(), never, never)
+    served = set()
+    for route in app.router.routes:
+        path = "/" + re.sub(r"<(\w+?)(_id)?(:\w+)?>", r"{id}", route.path)
+        served |= {f"{method} {path}" for method in route.methods - {"HEAD", "OPTIONS"}}
+    assert set(re.findall(r"^\| `((?:GET|POST|DELETE) \S+)` \|", README, re.MULTILINE)) == served
+
+
+def flags_of(command: click.Command) -> set[str]:
+    return {flag for parameter in command.params for flag in parameter.opts} | {"--help"}
+
+
+@pytest.mark.parametrize(
+    ("program", "command"), [("infrs-serve", serve_cli._command), ("infrs-export", export_cli.main)]
+)
+def test_every_flag_that_the_readme_shows_exists(program: str, command: click.Command) -> None:
+    shown = {flag for line in re.findall(rf"{program}[^\n`|]*", README) for flag in re.findall(r"--[a-z][a-z-]*", line)}
+    assert shown
+    assert shown <= flags_of(command)
+
+
+def test_every_setting_has_its_flag() -> None:
+    for section, model in SECTIONS.items():
+        for name in model.model_fields:
+            assert flag_name(f"{section}.{name}") in flags_of(serve_cli._command)
+
+
+def test_the_architecture_document_names_every_file() -> None:
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("infrs", "export")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+    assert set(re.findall(r"`((?:infrs|export)/[\w/]+\.py)`", ARCHITECTURE)) == files
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name} links to {link}"
