@@ -49,7 +49,7 @@ def main(  # noqa: PLR0917  # click passes them by name
     """Export MODEL (a Hub id, a Hugging Face folder or a .gguf file) to ONNX for infrs-serve."""
     if (model is None) == (not use_demo):
         raise click.UsageError("name one MODEL, or give --demo")
-    started, began = time.perf_counter(), time.time()
+    started, built = time.perf_counter(), []
     try:
         bundle = export_model(
             model or demo.MODEL_ID,
@@ -60,13 +60,13 @@ def main(  # noqa: PLR0917  # click passes them by name
             model_id=model_id,
             context_length=context_length,
             progress=not quiet,
+            on_build=lambda: built.append(True),
         )
         manifest = read_manifest(bundle)
     except InfrsError as error:
         click.echo(f"infrs-export: {error.message}", err=True)
         sys.exit(error.exit_code)
-    fresh = bundle.stat().st_ctime >= began  # ctime: when it was renamed to its place
-    click.echo(_summary(bundle, manifest, time.perf_counter() - started, fresh=fresh))
+    click.echo(_summary(bundle, manifest, time.perf_counter() - started, fresh=bool(built)))
     click.echo(f"Serve it:\n  infrs-serve {_serve_options(manifest, output, use_demo=use_demo)}")
 
 

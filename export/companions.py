@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 from infrs.errors import SourceError
 from infrs.manifest import SpecialTokens
 
-from .source import Model, read_json
+from .config_check import read_json
+from .source import Model
 
 _COPIED = (
     "tokenizer.json",

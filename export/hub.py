@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infrs.errors import SourceError
+
+from .config_check import check_config, read_json
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 SMALL_FILES = [
     "config.json",
@@ -34,24 +40,22 @@ def fetch(model: str, revision: str, download: Callable[[], None]) -> tuple[str,
     from huggingface_hub import HfApi, constants, snapshot_download  # noqa: PLC0415  # reads the environment
 
     with _explained(model, revision):
-        if constants.HF_HUB_OFFLINE:
-            commit = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"])).name
-        else:
-            commit, names = _look_up(HfApi(), model, revision)
-            if not any(name.endswith(".safetensors") for name in names):
-                raise SourceError(
-                    f"{model} ships no safetensors weights; infrs does not load pickles, choose another repository"
-                )
+        if not constants.HF_HUB_OFFLINE:
+            _check_weights(model, HfApi().model_info(model, revision=revision))
+        # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
+        commit = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"])).name
         download()
-        snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES)
-        return commit, Path(snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS]))
+        directory = Path(snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES))
+        check_config(read_json(directory / "config.json"))
+        snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS])
+        return commit, directory
 
 
-def _look_up(api: object, model: str, revision: str) -> tuple[str, list[str]]:
-    info = api.model_info(model, revision=revision)  # type: ignore[attr-defined]
-    if not info.sha:
-        raise SourceError(f"the Hub names no commit for {model} at {revision}; try again later")
-    return info.sha, [item.rfilename for item in info.siblings or []]
+def _check_weights(model: str, info: ModelInfo) -> None:
+    if not any(item.rfilename.endswith(".safetensors") for item in info.siblings or []):
+        raise SourceError(
+            f"{model} ships no safetensors weights; infrs does not load pickles, choose another repository"
+        )
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def _explained(model: str, revision: str) -> Iterator[None]:
         raise SourceError(_http_sentence(model, error.response)) from error
     except requests.RequestException as error:
         raise SourceError(
-            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); try again later"
+            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); try again, or set HF_HUB_OFFLINE=1 to use the local cache"
         ) from error
 
 

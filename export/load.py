@@ -21,8 +21,9 @@ from transformers.utils import logging as transformers_logging
 
 from infrs.errors import SourceError
 
+from .config_check import read_json
 from .recipe import round_to
-from .source import Model, read_json
+from .source import Model
 
 
 def load_model(model: Model, *, progress: bool) -> PreTrainedModel:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,12 +33,13 @@ def export_model(
     model_id: str | None = None,
     context_length: int | None = None,
     progress: bool = True,
+    on_build: Callable[[], None] = lambda: None,
 ) -> Path:
     """Export `model` into the cache `output` and return its bundle; one that is already there is returned as it is.
 
     model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. model_id: the id to serve it under;
     default the Hub id, or the folder's or file's name. context_length: longest context to serve; default the model's.
-    force: export even if the bundle is there, and replace it.
+    force: export even if the bundle is there, and replace it. on_build: called if this call makes the bundle.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
     with Progress(progress) as report, full_disk_explained(output):
@@ -50,6 +52,7 @@ def export_model(
         with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
             if not force and _is_published(place):
                 return place.final
+            on_build()
             return publish(place, _build(found, dtype, recipe, directory, context_length=context_length, report=report))
 
 

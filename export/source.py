@@ -9,15 +9,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from infrs.errors import SourceError
 from infrs.manifest import Source, sha256_file
 
 from . import demo, hub
+from .config_check import check_config, read_json
 
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
-_CONFIG_BYTES = 1 << 20
 _SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
 _INDEX = "model.safetensors.index.json"
 
@@ -73,18 +72,6 @@ def check_folder(directory: Path) -> None:
             raise SourceError(f"{file.name} is named by {_INDEX} but is missing; download the model again")
 
 
-def check_config(config: dict[str, Any]) -> None:
-    """Raises SourceError for a configuration that needs remote code or is quantised already."""
-    if config.get("auto_map"):
-        raise SourceError("this model needs code from its repository (auto_map), which infrs never runs")
-    if config.get("quantization_config"):
-        raise SourceError(
-            "these weights are quantised already; name the model they were made from and choose --dtype int4"
-        )
-    if not isinstance(config.get("model_type"), str):
-        raise SourceError("config.json names no model_type; infrs needs a transformers causal language model")
-
-
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of the model, which may be missing. Raises SourceError for names that lead elsewhere."""
     index = directory / _INDEX
@@ -96,19 +83,6 @@ def weight_files(directory: Path) -> list[Path]:
         return [directory / name for name in names]
     single = directory / "model.safetensors"
     return [single] if single.is_file() else []
-
-
-def read_json(path: Path, limit: int = _CONFIG_BYTES) -> dict[str, Any]:
-    """A JSON object of at most `limit` bytes. Raises SourceError."""
-    try:
-        if path.stat().st_size > limit:
-            raise SourceError(f"{path.name} is larger than {limit} bytes, which no model needs")
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a readable JSON file; is this a Hugging Face model folder?") from error
-    if not isinstance(value, dict):
-        raise SourceError(f"{path} is not a JSON object")
-    return value
 
 
 def readable_id(stem: str) -> str:

@@ -1,0 +1,88 @@
+"""A Hub on the loopback interface that speaks as much of the protocol as huggingface_hub needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "c0ffee" * 6 + "0123"
+
+
+@dataclass
+class Hub:
+    """Serves `folder` as `model` at `COMMIT`. errors: answers by path prefix, as (status, headers, body)."""
+
+    model: str
+    folder: Path
+    url: str = ""
+    errors: dict[str, tuple[int, dict[str, str], str]] = field(default_factory=dict)
+    log: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Authorization
+
+    def requested(self) -> set[str]:
+        """Names of the files that were asked for."""
+        return {path.rpartition("/")[2] for _, path, _ in self.log if "/resolve/" in path}
+
+
+@contextmanager
+def serve(hub: Hub) -> Iterator[Hub]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def _answer(self, *, body: bool) -> None:
+            path = unquote(urlsplit(self.path).path)
+            hub.log.append((self.command, path, self.headers.get("Authorization")))
+            status, headers, data = _find(hub, path)
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(data))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _find(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
+    for prefix, (status, headers, text) in hub.errors.items():
+        if path.startswith(prefix):
+            return status, headers, text.encode()
+    names = sorted(file.name for file in hub.folder.iterdir())
+    api = f"/api/models/{hub.model}"
+    if path == api or path.startswith(f"{api}/revision/"):
+        revision = path.rpartition("/revision/")[2] if "/revision/" in path else "main"
+        if revision not in ("main", COMMIT):
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
+        info = {"id": hub.model, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
+        return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
+    marker = f"/{hub.model}/resolve/{COMMIT}/"
+    if path.startswith(marker):
+        file = hub.folder / path.removeprefix(marker)
+        if file.name not in names:
+            return 404, {"X-Error-Code": "EntryNotFound"}, b""
+        data = file.read_bytes()
+        return 200, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}, data
+    return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"

