@@ -89,7 +89,8 @@ def _explained(model: str, revision: str) -> Iterator[None]:
         raise SourceError(_http_sentence(model, error.response)) from error
     except requests.RequestException as error:
         raise SourceError(
-            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); try again, or set HF_HUB_OFFLINE=1 to use the local cache"
+            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); "
+            "try again, or set HF_HUB_OFFLINE=1 to use the local cache"
         ) from error
 
 

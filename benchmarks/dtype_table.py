@@ -1,0 +1,173 @@
+"""What each dtype costs and saves on this machine: the table of docs/dtypes.md and of the README.
+
+    python benchmarks/dtype_table.py [--cache models_cache] [--threads 0] [--write]
+
+Exports the demo model in every dtype where that has not been done, then, each dtype in a process of its own: bytes on
+disk, memory of an open session, tokens a second (decoding alone and eight at once with 128 tokens of context, reading a
+prompt of 512), and faithfulness to float32 on a held text of about 2,000 tokens in pieces of 512 (mean KL divergence in
+nats, agreement of the most likely token). Speeds are of the engine's runner without the server; close other programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from infrs.engine.runner import Runner, open_runner
+from infrs.manifest import Dtype, find_bundle, read_manifest
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = ROOT / "benchmarks" / "data" / "held_text.txt"
+PAGES = (ROOT / "docs" / "dtypes.md", ROOT / "README.md")
+MODEL = "demo/SmolLM2-135M-Instruct"
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+PIECE, CONTEXT, NUM_ROWS, STEPS = 512, 128, 8, 60
+
+Logits = npt.NDArray[np.float32]
+COLUMNS = {
+    "disk_mb": ("disk, MB", "{:.0f}"),
+    "memory_mb": ("memory, MB", "{:.0f}"),
+    "decode_1": ("decode alone, tok/s", "{:.0f}"),
+    "decode_8": ("decode 8 at once, tok/s", "{:.0f}"),
+    "prefill": ("prefill, tok/s", "{:.0f}"),
+    "kl": ("KL from float32, nats", "{:.4f}"),
+    "top1": ("same top token", "{:.1%}"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=ROOT / "models_cache")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="Put the table into docs/dtypes.md and README.md.")
+    parser.add_argument("--measure", nargs=2, metavar=("DTYPE", "REFERENCE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        dtype, reference = arguments.measure
+        print(json.dumps(measure(arguments.cache, dtype, Path(reference), arguments.threads)))
+        return
+    table = render(run_all(arguments.cache, arguments.threads))
+    print(table)
+    if arguments.write:
+        for page in PAGES:
+            write(page, table)
+
+
+def run_all(cache: Path, threads: int) -> dict[str, dict[str, float]]:
+    """Figures by dtype. float32 comes first: it leaves the reference that the others are compared with."""
+    figures = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for dtype in DTYPES:
+            export = [sys.executable, "-c", "from infrs_export.cli import main; main()", "--demo", "--dtype", dtype]
+            subprocess.run([*export, "--output", str(cache)], check=True, stdout=sys.stderr)
+            command = [sys.executable, __file__, "--cache", str(cache), "--threads", str(threads)]
+            command += ["--measure", dtype, str(Path(temporary) / "reference.npy")]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            figures[dtype] = json.loads(done.stdout)
+            print(dtype, figures[dtype], file=sys.stderr)
+    return figures
+
+
+def measure(cache: Path, dtype: Dtype, reference: Path, threads: int) -> dict[str, float]:
+    """All figures of one dtype. float32 writes `reference`, the others read it."""
+    bundle = find_bundle(cache, MODEL, "main", dtype)
+    manifest = read_manifest(bundle)
+    ids = encode(bundle, TEXT.read_text())
+    before = resident_bytes()
+    runner = open_runner(bundle, manifest, num_rows=NUM_ROWS, capacity=PIECE + STEPS, threads=threads)
+    memory = resident_bytes() - before
+    pieces = [ids[start : start + PIECE] for start in range(0, len(ids), PIECE)]
+    started = time.perf_counter()
+    logits = np.concatenate([runner.prefill(0, piece, 0, len(piece)).copy() for piece in pieces])
+    print(f"{len(ids)} tokens scored in {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    if dtype == "float32":
+        np.save(reference, logits)
+    kl, top1 = divergence(np.load(reference, mmap_mode="r"), logits)
+    return {
+        "disk_mb": sum(entry.size for entry in manifest.files.values()) / 1e6,
+        "memory_mb": memory / 1e6,
+        "decode_1": decode_speed(runner, ids, 1),
+        "decode_8": decode_speed(runner, ids, NUM_ROWS),
+        "prefill": PIECE / median_seconds(lambda: runner.prefill(0, ids[:PIECE], 0, 1), 5),
+        "kl": kl,
+        "top1": top1,
+    }
+
+
+def encode(bundle: Path, text: str) -> npt.NDArray[np.int64]:
+    from tokenizers import Tokenizer  # noqa: PLC0415  # not in the process that only starts others
+
+    return np.array(Tokenizer.from_file(str(bundle / "tokenizer.json")).encode(text).ids, np.int64)
+
+
+def decode_speed(runner: Runner, ids: npt.NDArray[np.int64], num_active: int) -> float:
+    """Tokens a second of `num_active` rows with CONTEXT tokens each; a lone row is filled up as the engine does it."""
+    rows = max(num_active, runner.min_rows)
+    active = np.arange(rows) < num_active
+    for row in range(rows):
+        runner.prefill(row, ids[:CONTEXT], 0, 1)
+    position = CONTEXT
+
+    def step() -> None:
+        nonlocal position
+        runner.decode(0, ids[position : position + 1].repeat(rows), np.full(rows, position), active)
+        position += 1
+
+    return num_active / median_seconds(step, STEPS)
+
+
+def divergence(reference: Logits, logits: Logits) -> tuple[float, float]:
+    """Mean KL divergence in nats and top-1 agreement."""
+    kl, agree = 0.0, 0
+    for start in range(0, len(logits), 128):
+        expected, got = log_softmax(reference[start : start + 128]), log_softmax(logits[start : start + 128])
+        kl += float((np.exp(expected) * (expected - got)).sum())
+        agree += int((expected.argmax(-1) == got.argmax(-1)).sum())
+    return abs(kl) / len(logits), agree / len(logits)
+
+
+def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def median_seconds(call: Callable[[], object], count: int) -> float:
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def resident_bytes() -> int:
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[0]) * 1024
+
+
+def render(figures: dict[str, dict[str, float]]) -> str:
+    rows = [["dtype", *(title for title, _ in COLUMNS.values())], ["---", *("--:" for _ in COLUMNS)]]
+    for dtype, values in figures.items():
+        rows.append([dtype, *(form.format(values[key]) for key, (_, form) in COLUMNS.items())])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def write(page: Path, table: str) -> None:
+    """Replace what stands between the page's `dtypes` marks."""
+    text = page.read_text()
+    new = re.sub(r"(<!-- dtypes -->\n).*?(<!-- /dtypes -->)", lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.S)
+    page.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
