@@ -87,7 +87,7 @@ def _announce(model: ServedModel, listener: socket.socket, started: float) -> No
         host = "127.0.0.1"
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     stats = model.engine.snapshot()
-    body = {"model": model.model_id, "messages": [{"role": "user", "content": "What is 2+2?"}]}
+    body = {"model": model.model_id, "messages": [{"role": "user", "content": "What is 2+2?"}], "temperature": 0}
     click.echo(
         f"infrs {__version__} serves {model.model_id} at {url}: {model.manifest.dtype}, {model.manifest.graph} graph, "
         f"{stats.num_rows} slots, context {stats.max_model_len}; ready in {time.monotonic() - started:.1f} s\n"
