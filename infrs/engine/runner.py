@@ -58,9 +58,10 @@ def default_threads() -> int:
     return len(siblings)
 
 
-def create_session(path: Path, threads: int) -> ort.InferenceSession:
+def create_session(path: Path, threads: int, *, profile: Path | None = None) -> ort.InferenceSession:
     """Open a graph on the CPU provider. `threads` 0 takes `default_threads()`.
 
+    profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason, in one line.
     """
     options = ort.SessionOptions()
@@ -68,6 +69,9 @@ def create_session(path: Path, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     # Initializers outside the arena: the arena doubles its blocks and would hold up to twice the weights.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     try:
