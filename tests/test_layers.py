@@ -31,6 +31,7 @@ ONLY_IN = {
     "click": "infrs.cli",
     "tokenizers": "infrs.text",
     "jinja2": "infrs.text",
+    "llguidance": "infrs.engine.grammar",
 }
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
 SHARED_WITH_EXPORT = {"infrs", "infrs.errors", "infrs.manifest", "infrs.graph"}

@@ -10,7 +10,6 @@ from infrs.core import Delta, FinishReason, Request
 from infrs.engine.logits import Row, token_logprob
 from infrs.engine.plan import Copy, Decode, Prefill
 from infrs.engine.runner import Runner
-from infrs.engine.sampler import NumericalError
 from infrs.engine.scheduler import Scheduler
 from infrs.engine.sequence import Sequence, TextDecoder
 from infrs.errors import ContextLengthError, EngineError, InfrsError
@@ -127,10 +126,10 @@ class Engine:
         else:
             try:
                 token_id = sequence.sample(row, self._eos_ids)
-            except NumericalError as error:
+                delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
+            except EngineError as error:  # scores that are not finite, a grammar that cannot be followed
                 yield from self._fail([sequence], error)
                 return
-            delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
         if sequence.finish_reason is not None:
             self.scheduler.remove(sequence)
         if delta is not None:

@@ -16,6 +16,7 @@ from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
 from infrs.engine.logits import allow_only, penalize, token_logprob
+from infrs.errors import EngineError
 
 GREEDY = SamplingParams(temperature=0)
 HOT = SamplingParams(temperature=3.0, seed=5)
@@ -181,3 +182,30 @@ def test_token_logprob(values: list[int], data: st.DataObject) -> None:
     expected = reference_logprobs(row)
     assert entry.logprob == pytest.approx(expected[token_id], abs=1e-5)
     assert [i for i, _ in entry.top] == np.argsort(-row, kind="stable")[:5].tolist()
+
+
+class Lost:
+    """A grammar that cannot go on after two tokens."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def start(self) -> Lost:
+        return Lost()
+
+    def allowed(self) -> bytes:
+        return b"\xff" * 13
+
+    def accept(self, token_id: int) -> None:
+        self.count += 1
+        if self.count == 2:
+            raise EngineError("lost")
+
+
+def test_a_grammar_that_fails_ends_its_own_answer_only(new_engine: EngineFactory) -> None:
+    good = Request("good", PROMPT, 8, HOT, ignore_eos=True)
+    alone = run(new_engine(), good)["good", 0]
+    answers = run(new_engine(), good, replace(good, request_id="bad", grammar=Lost()))
+    assert answers["bad", 0][-1].finish_reason is FinishReason.ERROR
+    assert isinstance(answers["bad", 0][-1].error, EngineError)
+    assert token_ids(answers["good", 0]) == token_ids(alone)

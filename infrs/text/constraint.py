@@ -1,0 +1,25 @@
+"""What an answer's text must be, as the wire and the tool formats say it; `infrs.engine.grammar` compiles it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ConstraintKind = Literal["json_schema", "regex", "choice", "grammar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A language, and the request field that asked for it.
+
+    text: for json_schema the schema as JSON, for choice a JSON list of strings, for grammar Lark or GBNF.
+    param: what an error names. after: unless empty, free text that ends with it comes first, such as a reasoning block.
+    """
+
+    kind: ConstraintKind
+    text: str
+    param: str
+    after: str = ""
+
+
+JSON_OBJECT = '{"type":"object"}'

@@ -1,0 +1,201 @@
+"""Masks over a real vocabulary: what ends validates, what is wrong or costly is refused by name and soon."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from infrs_export.demo import find_gguf
+from infrs_export.gguf_tokenizer import write_tokenizer
+from schemas import REFUSED, SCHEMAS
+
+from infrs.core import Grammar, SamplingParams
+from infrs.engine import grammar as grammar_module
+from infrs.engine.grammar import MAX_COMPILED, GrammarCompiler
+from infrs.engine.logits import allow_only
+from infrs.engine.sampler import new_generator, sample
+from infrs.errors import EngineError, RequestError, UnsupportedParameterError
+from infrs.text.constraint import JSON_OBJECT, Constraint
+from infrs.text.tokenizer import Tokenizer
+
+WIDTH = 49_280  # wider than the vocabulary, as padded logits are
+EOS = (0, 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("grammar")
+    write_tokenizer(find_gguf(lambda: None), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
+
+
+@pytest.fixture(scope="module")
+def compiler(folder: Path) -> GrammarCompiler:
+    return GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+
+
+@pytest.fixture(scope="module")
+def closing(tokenizer: Tokenizer) -> np.ndarray:
+    """Scores [WIDTH] that make tokens that close something likelier: a random model would else never end."""
+    texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
+    scores = np.zeros(WIDTH, dtype=np.float32)
+    likelier = (('"', 8.0), ("@", 8.0), ("}", 4.0), ("]", 4.0), ("nu", 4.0))
+    scores[: len(texts)] = [max((score for mark, score in likelier if mark in text), default=0) for text in texts]
+    scores[list(EOS)] = 12.0
+    return scores
+
+
+def answer(grammar: Grammar, tokenizer: Tokenizer, scores: np.ndarray, seed: int, limit: int = 250) -> str | None:
+    """What a random model answers at temperature 1; None if it does not end."""
+    state, generator = grammar.start(), new_generator(seed)
+    noise = np.random.default_rng(seed)
+    ids: list[int] = []
+    for _ in range(limit):
+        row = scores + noise.normal(0, 2, WIDTH).astype(np.float32)
+        allow_only(row, state.allowed())
+        token_id = sample(row, SamplingParams(), generator)
+        if token_id in EOS:
+            return tokenizer.decode(ids)
+        ids.append(token_id)
+        state.accept(token_id)
+    return None
+
+
+def allowed_ids(state: Any) -> set[int]:
+    bits = np.unpackbits(np.frombuffer(state.allowed(), dtype=np.uint8), bitorder="little")
+    return set(np.flatnonzero(bits).tolist())
+
+
+def after(grammar: Grammar, tokenizer: Tokenizer, text: str) -> set[int]:
+    state = grammar.start()
+    for token_id in tokenizer.encode(text, special=False):
+        state.accept(token_id)
+    return allowed_ids(state)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_finished_answers_validate(
+    name: str, compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
+) -> None:
+    schema = SCHEMAS[name]
+    compiled = compiler.compile(Constraint("json_schema", json.dumps(schema), "response_format"))
+    answers = [answer(compiled, tokenizer, closing, seed) for seed in range(5)]
+    finished = [json.loads(text) for text in answers if text is not None]
+    assert finished, "no answer ended, so none was checked"
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    for value in finished:
+        validator(schema, format_checker=validator.FORMAT_CHECKER).validate(value)
+
+
+def test_json_object(compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray) -> None:
+    compiled = compiler.compile(Constraint("json_schema", JSON_OBJECT, "response_format"))
+    texts = [answer(compiled, tokenizer, closing, seed) for seed in range(20)]
+    assert all(isinstance(json.loads(text), dict) for text in texts if text is not None)
+    assert sum(text is not None for text in texts) > 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "written"),
+    [
+        ("choice", '["yes", "no"]', "yes"),
+        ("choice", '["a\\nb\\"\\\\c", "é😀"]', 'a\nb"\\c'),
+        ("choice", '["<|im_end|>", "x"]', None),
+        ("regex", r"\d{3}-\d{4}", "555-1234"),
+        ("regex", "a/b\\/c\nd", "a/b/c\nd"),
+        ("regex", r"(a|b)+$", "abba"),
+        ("grammar", 'root ::= "yes" | "no" [a-z]{2}', "noxy"),
+        ("grammar", 'start: "so" /[0-9]+/', "so42"),
+    ],
+)
+def test_other_kinds(
+    kind: Any, text: str, written: str | None, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    compiled = compiler.compile(Constraint(kind, text, "guided"))
+    assert not allowed_ids(compiled.start()) & set(EOS)
+    if written is not None:
+        assert set(EOS) <= after(compiled, tokenizer, written)
+
+
+def test_a_complete_grammar_allows_only_end_tokens(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    compiled = compiler.compile(Constraint("choice", '["yes"]', "guided_choice"))
+    assert after(compiled, tokenizer, "yes") == set(EOS)
+
+
+def test_a_reasoning_block_comes_first(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    compiled = compiler.compile(Constraint("choice", '["yes"]', "guided_choice", after="</think>"))
+    assert len(after(compiled, tokenizer, "let me think: {")) > 40_000
+    assert not after(compiled, tokenizer, "let me think") & set(EOS)
+    assert after(compiled, tokenizer, "hm.</think>\n\nyes") == set(EOS)
+
+
+def test_answers_do_not_share_their_place(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    compiled = compiler.compile(Constraint("choice", '["ab", "cd"]', "guided_choice"))
+    before = allowed_ids(compiled.start())
+    after(compiled, tokenizer, "ab")
+    assert allowed_ids(compiled.start()) == before
+
+
+def test_a_token_that_was_not_allowed_is_an_engine_error(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    state = compiler.compile(Constraint("choice", '["yes"]', "guided_choice")).start()
+    with pytest.raises(EngineError, match="could not be followed"):
+        state.accept(tokenizer.encode("no", special=False)[0])
+    with pytest.raises(EngineError, match="could not be followed"):
+        state.allowed()
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: str(case[0])[:40])
+def test_refused_by_name_and_soon(case: tuple[str, str, str, str], compiler: GrammarCompiler) -> None:
+    kind, text, code, words = case
+    compiler.compile(Constraint("choice", '["warm"]', "guided_choice"))
+    started = time.perf_counter()
+    with pytest.raises(RequestError, match=words) as caught:
+        compiler.compile(Constraint(kind, text, "response_format"))  # type: ignore[arg-type]
+    assert time.perf_counter() - started < 1
+    assert (caught.value.code, caught.value.param) == (code, "response_format")
+    assert len(caught.value.message) < 500
+    assert "\n" not in caught.value.message
+    assert compiler.compile(Constraint("choice", '["warm"]', "guided_choice"))
+
+
+def test_the_latest_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+    constraints = [
+        Constraint("choice", json.dumps([f"c{index}"]), "guided_choice") for index in range(MAX_COMPILED + 9)
+    ]
+    first = compiler.compile(constraints[0])
+    assert compiler.compile(constraints[0]) is first
+    for constraint in constraints[1:]:
+        compiler.compile(constraint)
+    assert len(compiler._compiled) == MAX_COMPILED
+    assert compiler.compile(constraints[0]) is not first
+    latest = compiler.compile(constraints[-1])
+    monkeypatch.setattr(grammar_module, "_to_llguidance", lambda constraint: pytest.fail("compiled again"))
+    assert compiler.compile(Constraint("choice", constraints[-1].text, "another_param")) is latest
+
+
+def test_many_threads_share_a_compiler(folder: Path, tokenizer: Tokenizer) -> None:
+    compiler = GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+    texts = [f"word{index % 7}" for index in range(60)]
+
+    def complete(text: str) -> bool:
+        return after(compiler.compile(Constraint("choice", json.dumps([text]), "p")), tokenizer, text) == set(EOS)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(complete, texts))
+
+
+def test_a_tokenizer_that_cannot_be_constrained_is_said_so() -> None:
+    with pytest.raises(UnsupportedParameterError, match="tokenizer") as caught:
+        GrammarCompiler('{"model": {"type": "none"}}', 10, (0,)).compile(Constraint("choice", '["a"]', "guided_choice"))
+    assert caught.value.param == "guided_choice"
