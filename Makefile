@@ -40,7 +40,7 @@ clean:
 
 .venv/.test: pyproject.toml constraints.txt | .venv
 	@echo "Installing infrs with its exporter and test tools into .venv (once; a few minutes)"
-	$(PIP_INSTALL) --editable '.[export,demo,dev]'
+	$(PIP_INSTALL) --editable '.[export,demo,bench,dev]'
 	@touch $@ .venv/.serve
 
 .venv:

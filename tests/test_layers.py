@@ -13,22 +13,22 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. A name stands for the module or the whole package; the longest name that fits counts.
 FLOORS = [
     {"infrs", "infrs.errors"},
-    {"infrs.core", "infrs.graph", "infrs.metrics"},
+    {"infrs.core", "infrs.graph", "infrs.metrics", "infrs.bench"},  # a client: HTTP only
     {"infrs.manifest", "infrs.text"},
     {"infrs.config"},
     {"infrs.engine"},
     {"infrs.engine.engine"},
     {"infrs.engine.service", "infrs.engine.load", "infrs.engine.invariants"},
     {"infrs.openai"},
-    {"infrs.server", "infrs.exporting"},
-    {"infrs.cli"},
+    {"infrs.server", "infrs.exporting", "infrs.bench.engine"},
+    {"infrs.cli", "infrs.bench.cli"},
     {"infrs.__main__"},
 ]
-ONLY_IN = {
+ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "onnxruntime": "infrs.engine.runner",  # runner_plain.py and the like too
     "sanic": "infrs.server",
-    "asyncio": "infrs.server",
-    "click": "infrs.cli",
+    "asyncio": ("infrs.server", "infrs.bench"),
+    "click": ("infrs.cli", "infrs.bench"),
     "tokenizers": "infrs.text",
     "jinja2": "infrs.text",
     "llguidance": "infrs.engine.grammar",

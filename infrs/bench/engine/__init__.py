@@ -1,0 +1,1 @@
+"""Where a step's time goes, and how far it is from what the machine allows."""

@@ -1,0 +1,71 @@
+"""What the machine allows: measured memory bandwidth and multiply-adds, and the step they bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from infrs.manifest import Manifest
+
+_MATRIX_BYTES = 256 << 20  # beyond any last-level cache that a laptop or a small server has
+_SQUARE = 1536
+_REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """bandwidth: bytes read a second. multiply_adds: float32, a second. Both over all cores, by OpenBLAS, best of 5."""
+
+    bandwidth: float
+    multiply_adds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The least time of a step in seconds: to read its bytes, and to do its multiply-adds."""
+
+    reading: float
+    computing: float
+
+    @property
+    def seconds(self) -> float:
+        """The larger of the two, which overlap at best."""
+        return max(self.reading, self.computing)
+
+
+def measure_machine() -> Machine:
+    """Takes about a second, and 256 MiB for as long."""
+    matrix = np.ones((_MATRIX_BYTES // 4 // 8192, 8192), dtype=np.float32)
+    vector = np.ones(8192, dtype=np.float32)
+    square = np.ones((_SQUARE, _SQUARE), dtype=np.float32)
+    return Machine(
+        bandwidth=matrix.nbytes / _best(lambda: matrix @ vector),
+        multiply_adds=_SQUARE**3 / _best(lambda: square @ square),
+    )
+
+
+def weight_bytes(manifest: Manifest) -> int:
+    """Bytes of the graph and its weights as stored.
+
+    A decode step reads them all, but for an embedding table that is not also the output's: that one is counted too.
+    """
+    return sum(entry.size for name, entry in manifest.files.items() if name.startswith(manifest.graph_file))
+
+
+def bound(machine: Machine, manifest: Manifest, *, num_tokens: int, multiply_adds: float) -> Bound:
+    """The bound of a decode step whose rows hold `num_tokens` together and whose products do `multiply_adds`."""
+    num_bytes = weight_bytes(manifest) + num_tokens * manifest.kv.bytes_per_token
+    return Bound(reading=num_bytes / machine.bandwidth, computing=multiply_adds / machine.multiply_adds)
+
+
+def _best(run: Callable[[], object]) -> float:
+    run()
+    times = []
+    for _ in range(_REPEATS):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return min(times)

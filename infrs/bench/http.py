@@ -1,0 +1,148 @@
+"""HTTP/1.1 requests with streamed answers, cheap enough to share the cores with the server that is measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+import orjson
+
+from infrs.errors import InfrsError
+
+_READ_BYTES = 1 << 16
+
+
+class ServerError(InfrsError):
+    """A server could not be reached, refused a request or broke off its answer."""
+
+    code = "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server listens. `prefix` is what stands before `/chat/completions` in a path."""
+
+    host: str
+    port: int
+    prefix: str = "/v1"
+    tls: bool = False
+    api_key: str | None = None
+
+    @classmethod
+    def parse(cls, url: str, api_key: str | None = None) -> Endpoint:
+        """The endpoint of `http://host:port`, with or without `/v1`. Raises ServerError."""
+        try:
+            parts = urlsplit(url)
+            host, port, tls = parts.hostname, parts.port, parts.scheme == "https"
+        except ValueError as error:
+            raise ServerError(f"{url!r} is no URL ({error}); give one like http://127.0.0.1:3000") from error
+        if parts.scheme not in ("http", "https") or not host:
+            raise ServerError(f"{url!r} is no URL of a server; give one like http://127.0.0.1:3000")
+        prefix = parts.path.rstrip("/")
+        return cls(host, port or (443 if tls else 80), prefix or "/v1", tls, api_key)
+
+    @property
+    def url(self) -> str:
+        """The endpoint as text."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' * self.tls}://{host}:{self.port}{self.prefix}"
+
+
+class _Answer:
+    """What httptools' parser tells of a response."""
+
+    def __init__(self) -> None:
+        self.body: deque[bytes] = deque()
+        self.complete = False
+        self.parser = httptools.HttpResponseParser(self)
+
+    def on_body(self, data: bytes) -> None:
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes of the body in `data`."""
+        self.parser.feed_data(data)
+        body = b"".join(self.body)
+        self.body.clear()
+        return body
+
+
+async def events(endpoint: Endpoint, path: str, body: bytes) -> AsyncGenerator[bytes]:
+    """POST a JSON body and yield the data of each server-sent event as it arrives, `[DONE]` included.
+
+    Raises ServerError for any status but 200 and for an answer that ends early.
+    """
+    buffer = b""
+    async with aclosing(_exchange(endpoint, "POST", path, body)) as pieces:
+        async for data in pieces:
+            # A line feed is never inside an event's data: JSON writes it as an escape.
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                if line.startswith(b"data:"):
+                    yield line[5:].strip()
+
+
+async def get_json(endpoint: Endpoint, path: str) -> dict[str, Any]:
+    """GET a JSON object. Raises ServerError."""
+    body = b"".join([data async for data in _exchange(endpoint, "GET", path, b"")])
+    try:
+        return dict(orjson.loads(body))
+    except (orjson.JSONDecodeError, TypeError, ValueError) as error:
+        raise ServerError(f"{endpoint.url}{path} answered with something else than JSON; is the URL right?") from error
+
+
+async def _exchange(endpoint: Endpoint, method: str, path: str, body: bytes) -> AsyncGenerator[bytes]:
+    try:
+        reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=endpoint.tls or None)
+    except OSError as error:
+        raise ServerError(f"{endpoint.url} cannot be reached ({error.strerror or error}); is the server up?") from error
+    try:
+        writer.write(_head(endpoint, method, path, len(body)) + body)
+        answer = _Answer()
+        pieces: list[bytes] = []
+        while not answer.complete:
+            data = await reader.read(_READ_BYTES)
+            if not data:
+                break
+            piece = answer.feed(data)
+            if answer.parser.get_status_code() == 200:
+                yield piece
+            else:
+                pieces.append(piece)
+        _check(endpoint, path, answer, b"".join(pieces))
+    except (OSError, httptools.HttpParserError) as error:
+        raise ServerError(f"{endpoint.url}{path}: the connection broke ({error})") from error
+    finally:
+        writer.close()
+
+
+def _check(endpoint: Endpoint, path: str, answer: _Answer, refusal: bytes) -> None:
+    status = answer.parser.get_status_code()
+    if status != 200 and status:
+        text = " ".join(refusal.decode(errors="replace").split())[:300]
+        raise ServerError(f"{endpoint.url}{path} answered {status}: {text}")
+    if not answer.complete:
+        raise ServerError(f"{endpoint.url}{path}: the answer ended early")
+
+
+def _head(endpoint: Endpoint, method: str, path: str, length: int) -> bytes:
+    lines = [
+        f"{method} {endpoint.prefix}{path} HTTP/1.1",
+        f"Host: {endpoint.host}:{endpoint.port}",
+        "Connection: close",
+        f"Content-Length: {length}",
+        "Content-Type: application/json",
+        "Accept: text/event-stream, application/json",
+    ]
+    if endpoint.api_key:
+        lines.append(f"Authorization: Bearer {endpoint.api_key}")
+    return "\r\n".join([*lines, "", ""]).encode()

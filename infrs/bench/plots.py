@@ -1,0 +1,79 @@
+"""PNG plots. matplotlib comes with the extra `bench` and is imported only here, when a plot is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from infrs.bench.client import Target
+from infrs.bench.report import LevelResult
+from infrs.errors import InfrsError
+
+
+class PlotError(InfrsError):
+    """Plots cannot be drawn here."""
+
+    code = "no_plots"
+    exit_code = 2
+
+
+def require() -> None:
+    """Raise PlotError unless matplotlib can be imported: better before a long run than after it."""
+    try:
+        import matplotlib as mpl  # noqa: PLC0415
+    except ImportError as error:
+        raise PlotError("plots need matplotlib: pip install 'infrs[bench]'") from error
+    mpl.use("Agg")
+
+
+def draw(folder: Path, targets: Sequence[Target], results: Sequence[LevelResult]) -> list[Path]:
+    """Write `throughput.png` and `gaps.png` into `folder` and return their paths. Raises PlotError."""
+    require()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "throughput.png", folder / "gaps.png"]
+    _throughput(paths[0], targets, results)
+    _gaps(paths[1], targets, results[-1])
+    return paths
+
+
+def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelResult]) -> None:
+    """Output tokens a second against the median time between tokens, a point for each level and round."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, latency, label in ((left, "per_token.p50", "time between tokens"), (right, "first.p50", "first token")):
+        for target in targets:
+            points = [
+                (_median(result.values(target.name, "output_per_s")), _median(result.values(target.name, latency)))
+                for result in results
+            ]
+            axes.plot([x for x, _ in points], [1000 * y for _, y in points], marker="o", label=target.name)
+            for result, (x, y) in zip(results, points, strict=True):
+                axes.annotate(result.level.title, (x, 1000 * y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        axes.set(xlabel="output tokens/s", ylabel=f"{label}, p50, ms", ylim=(0, None), xlim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _gaps(path: Path, targets: Sequence[Target], result: LevelResult) -> None:
+    """The gaps of the stream with the most pieces over time, for each target, in the last round."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    for target in targets:
+        stream = max(result.samples[target.name], key=lambda sample: len(sample.arrivals), default=None)
+        if stream is not None and stream.gaps:
+            times = [arrival - stream.due for arrival in stream.arrivals[1:]]
+            axes.plot(times, [1000 * gap for gap in stream.gaps], marker=".", lw=0.8, label=target.name)
+    axes.set(xlabel="seconds since the request", ylabel="gap, ms", ylim=(0, None), title=f"{result.level.title}")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
