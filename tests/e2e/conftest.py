@@ -22,7 +22,9 @@ def demo_server(demo_cache: Callable[[Dtype], Path]) -> Iterator[Callable[[Dtype
         def get(dtype: Dtype) -> Server:
             if dtype not in servers:
                 cache = demo_cache(dtype)
-                servers[dtype] = stack.enter_context(serving("--demo", "--dtype", dtype, "--cache-dir", cache))
+                servers[dtype] = stack.enter_context(
+                    serving("--demo", "--dtype", dtype, "--cache-dir", cache, "--threads", "1")
+                )
             return servers[dtype]
 
         yield get
