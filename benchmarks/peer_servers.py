@@ -1,0 +1,134 @@
+"""infrs and its peers as processes, started one by one and stopped for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infrs_export.demo import MODEL_ID, find_gguf
+from requantize import requantize
+
+from infrs.bench.client import Target, find_model
+from infrs.bench.http import Endpoint
+from infrs.errors import BundleNotFoundError
+from infrs.manifest import Dtype, find_bundle
+
+_START_SECONDS = 120
+_STOP_SECONDS = 20
+_SCRIPTS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is ready. ready_seconds: from its start. resident_bytes: at rest. weight_bytes: of its files."""
+
+    target: Target
+    ready_seconds: float
+    resident_bytes: int
+    weight_bytes: int
+
+
+def cache() -> Path:
+    """Where requantised files are kept."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infrs" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def gguf(kind: str) -> Path:
+    """The demo's weights in a type of llama.cpp's, made once."""
+    source = find_gguf(lambda: print("Fetching the demo model", file=sys.stderr))
+    target = cache() / f"{source.name.split('.')[0]}.{kind}.gguf"
+    if not target.is_file():
+        print(f"Making {target.name}", file=sys.stderr)
+        requantize(source, target, kind)
+    return target
+
+
+def bundle(models_cache: Path, dtype: Dtype) -> Path:
+    """The demo's bundle, exported if need be."""
+    try:
+        return find_bundle(models_cache, MODEL_ID, "main", dtype)
+    except BundleNotFoundError:
+        subprocess.run(
+            [_SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", models_cache], check=True, timeout=1800
+        )
+        return find_bundle(models_cache, MODEL_ID, "main", dtype)
+
+
+@contextmanager
+def infrs(name: str, path: Path, *flags: str) -> Iterator[Server]:
+    """`infrs-serve` with its default settings."""
+    size = sum(file.stat().st_size for file in path.glob("model.onnx*"))
+    command = [_SCRIPTS / "infrs-serve", "--bundle", path, "--port", "0", *flags]
+    with _process(name, command, r"serves \S+ at (http://\S+?):? ", size) as server:
+        yield server
+
+
+@contextmanager
+def llamacpp(name: str, path: Path, *flags: str) -> Iterator[Server]:
+    """llama.cpp's server with eight slots."""
+    command = [sys.executable, Path(__file__).parent / "llamacpp_server.py", path, *flags]
+    with _process(name, command, r"ready at (http://\S+)", path.stat().st_size) as server:
+        yield server
+
+
+@contextmanager
+def _process(name: str, command: list[str | Path], pattern: str, weight_bytes: int) -> Iterator[Server]:
+    """Start a server, wait for the line that tells its address, and stop it when the block ends."""
+    began = time.perf_counter()
+    environ = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environ,
+    )
+    lines: list[str] = []
+    address: list[str] = []
+    announced = threading.Event()
+    ready = [0.0]
+
+    def read() -> None:
+        for line in process.stdout or ():
+            del lines[:-20]
+            lines.append(line)
+            if not address and (found := re.search(pattern, line)):
+                ready[0] = time.perf_counter() - began
+                address.append(found[1])
+                announced.set()
+        announced.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        announced.wait(_START_SECONDS)
+        if not address:
+            raise SystemExit(f"{name} did not start within {_START_SECONDS} s:\n{''.join(lines)}")
+        endpoint = Endpoint.parse(address[0])
+        model = asyncio.run(find_model(endpoint))
+        target = Target(name, endpoint, model, {"ignore_eos": True})
+        yield Server(target, ready[0], _resident_bytes(process.pid), weight_bytes)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _resident_bytes(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", text)[0]) << 10

@@ -1,0 +1,124 @@
+"""What peers are compared by: each workload runs once against one server and gives one figure."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from infrs.bench.client import Asking, Sample, Target, ask
+from infrs.bench.run import Level, converse, load
+from infrs.bench.stats import Limits, figures
+from infrs.bench.workload import Conversation, Shape, synthetic, words
+
+LONG, SYSTEM = 1150, 580  # words that make about 1,200 and 600 tokens with what the chat template adds
+
+CODE = """class Stack:
+    def __init__(self):
+        self.items = []
+
+    def push(self, item):
+        self.items.append(item)
+
+    def pop(self):
+        if not self.items:
+            raise IndexError("pop from an empty stack")
+        return self.items.pop()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """goal: how many times better than llama.cpp's server infrs is to be. streams: samples to plot the gaps of."""
+
+    title: str
+    unit: str
+    more_is_better: bool
+    goal: float
+    run: Callable[[Target, str], Awaitable[float]]
+
+
+def checked(samples: Sequence[Sample]) -> Sequence[Sample]:
+    for sample in samples:
+        if sample.error is not None:
+            raise RuntimeError(sample.error)
+    return samples
+
+
+async def one_stream(target: Target, seed: str) -> float:
+    talks = synthetic(Shape(input_words=12), 1, seed)
+    sample = checked(await load(target, talks, Level(concurrency=1), Asking(128), seed=seed))[0]
+    return sample.num_output / sample.total
+
+
+async def eight_streams(target: Target, seed: str) -> float:
+    talks = synthetic(Shape(input_words=95), 8, seed)
+    samples = checked(await load(target, talks, Level(concurrency=8), Asking(96), seed=seed))
+    return figures(samples, Limits()).output_per_s
+
+
+async def short_requests(target: Target, seed: str) -> float:
+    talks = synthetic(Shape(input_words=20), 48, seed)
+    samples = checked(await load(target, talks, Level(concurrency=16), Asking(24), seed=seed))
+    return figures(samples, Limits()).requests_per_s
+
+
+async def long_prompt(target: Target, seed: str) -> float:
+    talks = synthetic(Shape(input_words=LONG), 1, seed)
+    return checked(await load(target, talks, Level(concurrency=1), Asking(4), seed=seed))[0].first
+
+
+async def second_turn(target: Target, seed: str) -> float:
+    talk = Conversation((words(LONG, seed), words(12, f"{seed} more")))
+    return checked(await converse(target, talk, Asking(8), origin=time.perf_counter()))[1].first
+
+
+async def shared_prefix(target: Target, seed: str) -> float:
+    talks = synthetic(Shape(input_words=20, prefix_words=SYSTEM), 16, seed)
+    samples = checked(await load(target, talks, Level(concurrency=16), Asking(4), seed=seed))
+    return statistics.median(sample.first for sample in samples)
+
+
+async def worst_gap(target: Target, seed: str) -> float:
+    return max(await gaps_beside_a_prompt(target, seed))
+
+
+async def gaps_beside_a_prompt(target: Target, seed: str) -> list[float]:
+    """Gaps of a running stream from when a fresh long prompt leaves until it has its first token."""
+    origin = time.perf_counter()
+    first = [{"role": "user", "content": words(12, f"{seed} stream")}]
+    stream = asyncio.create_task(ask(target, first, Asking(400), origin=origin))
+    await asyncio.sleep(0.5)
+    prompt = [{"role": "user", "content": words(LONG, f"{seed} prompt")}]
+    late = await ask(target, prompt, Asking(4), origin=origin)
+    running = await stream
+    checked([running, late])
+    until = late.arrivals[0]
+    pairs = zip(running.arrivals, running.arrivals[1:], strict=False)
+    gaps = [after - before for before, after in pairs if after > late.began and before < until]
+    if not gaps:
+        raise RuntimeError("the stream ended before the prompt came")
+    return gaps
+
+
+async def repeated_text(target: Target, seed: str) -> float:
+    name = words(1, seed).title()
+    content = (
+        f"Write this code again, with the class renamed to {name}, and change nothing else:\n\n```python\n{CODE}```"
+    )
+    sample = checked(await load(target, [Conversation((content,))], Level(concurrency=1), Asking(112), seed=seed))[0]
+    return sample.num_output / sample.total
+
+
+WORKLOADS = (
+    Workload("one stream, short prompt, 128 tokens out", "tok/s", True, 1.15, one_stream),
+    Workload("8 streams at once, 100-token prompts, 96 tokens out, all in", "tok/s", True, 1.6, eight_streams),
+    Workload("48 short requests, 16 at a time", "req/s", True, 1.6, short_requests),
+    Workload("fresh 1,200-token prompt to first token", "s", False, 1.6, long_prompt),
+    Workload("second turn of a 1,200-token conversation, to first token", "s", False, 1.5, second_turn),
+    Workload("16 users behind one 600-token system prompt, median to first token", "s", False, 4, shared_prefix),
+    Workload("worst gap of a running stream while a fresh 1,200-token prompt arrives", "s", False, 8, worst_gap),
+    Workload("an answer that repeats its prompt (edit this code)", "tok/s", True, 2, repeated_text),
+)

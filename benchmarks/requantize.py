@@ -1,0 +1,49 @@
+"""A GGUF file again in another of llama.cpp's quantisations, so that peers run the same weights.
+
+As `llama-quantize` does it: matrices get the type, vectors stay float32, and for Q4_0 the embedding, which is also the
+output here, keeps more bits: Q6_K where rows are whole super-blocks of 256, else Q8_0 (the demo's 576 columns).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, quants
+
+TYPES = {
+    "Q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
+    "Q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+}
+# The writer adds these itself.
+_WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
+
+
+def requantize(source: Path, target: Path, kind: str) -> None:
+    """Write `source` to `target` in the type `kind` ("Q4_0" or "Q8_0"), in one rename."""
+    qtype, file_type = TYPES[kind]
+    reader = GGUFReader(source)
+    architecture = reader.fields["general.architecture"].contents()
+    temporary = target.with_suffix(".partial")
+    writer = GGUFWriter(temporary, architecture)
+    for name, field in reader.fields.items():
+        if name in _WRITERS_OWN or name.startswith("GGUF."):
+            continue
+        value_type, *rest = field.types
+        sub_type = rest[-1] if value_type is GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), value_type, sub_type=sub_type)
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(2)
+    for tensor in reader.tensors:
+        weights = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if weights.ndim < 2:
+            writer.add_tensor(tensor.name, weights)
+            continue
+        keeps_more = kind == "Q4_0" and tensor.name in ("token_embd.weight", "output.weight")
+        wanted = GGMLQuantizationType.Q8_0 if keeps_more else qtype
+        writer.add_tensor(tensor.name, quants.quantize(weights, wanted), raw_dtype=wanted)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    temporary.replace(target)
