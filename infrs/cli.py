@@ -20,6 +20,7 @@ from infrs.errors import ConfigError, InfrsError
 from infrs.exporting import find_or_export
 from infrs.manifest import read_manifest
 from infrs.server.app import create_app, listen, run
+from infrs.server.auth import load_keys
 from infrs.server.load import load_model
 from infrs.server.state import ServedModel
 
@@ -63,13 +64,16 @@ def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str
         flags["model.model_id"] = DEMO_MODEL
     settings = load_settings(config=config, flags=flags, defaults={"model.dtype": DEMO_DTYPE} if demo else None)
     _log_to_stderr()
-    listener = listen(settings.server.host, settings.server.port)
+    keys = load_keys(settings.server)
+    listener = listen(settings.server)
     if bundle is None:
         bundle = find_or_export(settings.model)
     else:
         settings = _of_bundle(settings, bundle)
     path = bundle
-    app = create_app(settings, lambda: load_model(path, settings), lambda model: _announce(model, listener, started))
+    app = create_app(
+        settings, keys, lambda: load_model(path, settings), lambda model: _announce(model, listener, started)
+    )
     sys.exit(run(app, listener))
 
 

@@ -21,8 +21,11 @@ from infrs.manifest import Dtype
 CONFIG_FILE = "config.json"
 ENV_PREFIX = "INFRS_"
 ENV_SEPARATOR = "__"
+KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
 
 ChatFormat = Literal["auto", "simple"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 class _Section(BaseModel):
@@ -44,7 +47,35 @@ class ServerSettings(_Section):
     drain_timeout: float = Field(
         default=30.0, ge=0, le=86400, description="How long a stopping server lets requests finish."
     )
+    header_timeout: float = Field(
+        default=10.0, gt=0, le=86400, description="A request's head must arrive within this time of its first byte."
+    )
+    body_timeout: float = Field(
+        default=60.0, gt=0, le=86400, description="A request's body must arrive within this time of its head."
+    )
+    queue_timeout: float = Field(default=120.0, gt=0, le=86400, description="Longest a request may wait for a slot.")
+    stall_timeout: float = Field(
+        default=120.0, gt=0, le=86400, description="An engine that makes no step for this long ends the process."
+    )
+    max_connections: int = Field(default=1024, ge=1, le=1 << 20, description="Connections that may be open at once.")
+    api_keys_file: str = Field(
+        default="", max_length=4096, description="File of API keys, one a line; empty: those of INFRS_API_KEYS, if any."
+    )
+    allow_unauthenticated: bool = Field(
+        default=False, description="Listen beyond this machine although no API key is set."
+    )
+    allowed_hosts: str = Field(
+        default="",
+        max_length=4096,
+        description="Names that clients may call the server by, comma-separated; "
+        "addresses and, on a loopback address, localhost always may.",
+    )
+    cors_origins: str = Field(
+        default="", max_length=4096, description="Origins of web pages that may call it, comma-separated."
+    )
     access_log: bool = Field(default=True, description="Log one line a request.")
+    log_level: LogLevel = Field(default="info", description="Least severity that is logged.")
+    log_format: LogFormat = Field(default="text", description="Lines for people, or one JSON object a line.")
 
 
 class ModelSettings(_Section):
@@ -129,7 +160,7 @@ def flag_name(key: str) -> str:
 
 
 def _environment(environ: Mapping[str, str]) -> _Layer:
-    names = sorted(name for name in environ if name.upper().startswith(ENV_PREFIX))
+    names = sorted(name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() != KEYS_VARIABLE)
 
     def origin(key: str) -> str:
         stem = ENV_PREFIX + key.replace(".", ENV_SEPARATOR).upper()
@@ -199,4 +230,6 @@ def _allowed(key: str) -> str:
         case "boolean":
             return "true, false"
         case _:
-            return f"text of 1 to {schema['maxLength']} characters" if "maxLength" in schema else "non-empty text"
+            if "maxLength" in schema:
+                return f"text of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+            return "non-empty text"

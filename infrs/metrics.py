@@ -19,6 +19,9 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter("infrs_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self.refused_connections = Counter(
+            "infrs_connections_refused", "Connections beyond server.max_connections.", registry=registry
+        )
         self.duration = Histogram(
             "infrs_request_seconds", "From head to last byte.", ["route"], buckets=_DURATION, registry=registry
         )

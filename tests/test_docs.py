@@ -13,6 +13,7 @@ from infrs_export import cli as export_cli
 from infrs import cli as serve_cli
 from infrs.config import SECTIONS, Settings, flag_name
 from infrs.server.app import create_app
+from infrs.server.auth import Keys
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,7 +41,7 @@ def test_the_endpoint_table_is_the_route_table() -> None:
     def never() -> Any:
         raise AssertionError("nothing is loaded here")
 
-    app = create_app(Settings(), never, never)
+    app = create_app(Settings(), Keys(()), never, never)
     served = set()
     for route in app.router.routes:
         path = "/" + re.sub(r"<(\w+?)(_id)?(:\w+)?>", r"{id}", route.path)

@@ -28,13 +28,31 @@ class ModelLoadingError(InfrsError):
     code = "model_loading"
 
 
+class AuthenticationError(InfrsError):
+    """The request carries no API key of this server's."""
+
+    code = "invalid_api_key"
+
+
+class MissingKeyError(AuthenticationError):
+    """The request carries no API key at all."""
+
+    code = "missing_api_key"
+
+
+class HostNotAllowedError(InfrsError):
+    """The request calls the server by a name that is not its own."""
+
+    code = "host_not_allowed"
+
+
 class RequestTimeoutError(InfrsError):
-    """The request took longer than `server.request_timeout`."""
+    """The request took longer than `server.request_timeout`, or waited longer than `server.queue_timeout`."""
 
     code = "request_timeout"
 
 
-_STATUS |= {ModelLoadingError: 503, RequestTimeoutError: 503}
+_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, ModelLoadingError: 503, RequestTimeoutError: 503}
 
 
 def status_of(error: InfrsError) -> int:

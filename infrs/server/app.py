@@ -9,19 +9,24 @@ from typing import Any
 import orjson
 from sanic import Sanic
 
-from infrs.config import Settings
+from infrs.config import ServerSettings, Settings
 from infrs.errors import ConfigError
-from infrs.server import access, chat, gate, lifecycle, status
+from infrs.server import access, chat, cors, gate, lifecycle, status
+from infrs.server.auth import Keys
 from infrs.server.failures import OpenAIErrorHandler
+from infrs.server.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
 from infrs.server.state import ServedModel, ServerState
 
 _BACKLOG = 1024
 
 
 def create_app(
-    settings: Settings, load: Callable[[], ServedModel], on_ready: Callable[[ServedModel], None]
+    settings: Settings, keys: Keys, load: Callable[[], ServedModel], on_ready: Callable[[ServedModel], None]
 ) -> Sanic[Any, Any]:
-    """Build the app. `load` runs in a thread once the server listens; `on_ready` is told when it has."""
+    """Build the app. `load` runs in a thread once the server listens; `on_ready` is told when it has.
+
+    Raises ConfigError for a setting that only the server can judge.
+    """
     app: Sanic[Any, Any] = Sanic(
         "infrs",
         configure_logging=False,
@@ -34,8 +39,8 @@ def create_app(
     app.config.update(
         {
             "REQUEST_MAX_SIZE": settings.server.max_body_bytes,
-            "REQUEST_MAX_HEADER_SIZE": 8192,
-            "REQUEST_TIMEOUT": 15,
+            "REQUEST_MAX_HEADER_SIZE": MAX_HEAD_BYTES,
+            "REQUEST_TIMEOUT": settings.server.header_timeout + 5,  # ours comes first: see protocol.py
             "RESPONSE_TIMEOUT": settings.server.request_timeout + 30,  # ours comes first, with a reason
             "KEEP_ALIVE_TIMEOUT": 75,
             "GRACEFUL_SHUTDOWN_TIMEOUT": 2,  # the drain has come before
@@ -45,7 +50,7 @@ def create_app(
         }
     )
     state = app.ctx.state = ServerState(settings)
-    gate.install(app, state)
+    gate.install(app, state, keys)
     access.install(app, state)
     lifecycle.install(app, state, load, on_ready)
     app.add_route(chat.chat_completions, "/v1/chat/completions", methods=["POST"])
@@ -58,15 +63,18 @@ def create_app(
         ("/metrics", status.metrics),
     ):
         app.add_route(route, path, methods=["GET", "HEAD"])
+    cors.install(app, settings.server)
     return app
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(server: ServerSettings) -> socket.socket:
     """Take the address before the model is loaded. Raises ConfigError, one line, if it cannot be had."""
+    host, port = server.host, server.port
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        notice_lost_peers(listener, server.send_timeout)
         listener.bind(address)
     except OSError as error:
         raise ConfigError(
@@ -78,6 +86,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
     """Serve until a signal or a failure ends it; the process's exit code. One process, one engine."""
-    app.run(sock=listener, single_process=True, backlog=_BACKLOG, access_log=False, motd=False)
+    app.run(
+        sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False
+    )
     state: ServerState = app.ctx.state
     return state.exit_code

@@ -30,6 +30,8 @@ _WORDS = {
     431: ("headers_too_large", "the request's head is larger than this server takes"),
     503: ("request_timeout", "the request took longer than this server allows"),
 }
+_RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
+_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: _RETRY, 503: _RETRY}
 
 
 class OpenAIErrorHandler(ErrorHandler):
@@ -61,8 +63,7 @@ def failure(error: InfrsError) -> HTTPResponse:
     status = status_of(error)
     if status == 500:
         log_failure(error)
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else {}
-    return HTTPResponse(body_of(error), status, headers, JSON)
+    return HTTPResponse(body_of(error), status, _HEADERS.get(status, {}), JSON)
 
 
 def log_failure(error: BaseException) -> None:

@@ -6,17 +6,24 @@ there is answered at once and the connection closed, without `100 Continue`.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any
 
 from sanic import Request, Sanic
 from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
 
+from infrs.openai.errors import AuthenticationError, HostNotAllowedError
+from infrs.server import cors
+from infrs.server.auth import Keys, is_loopback
 from infrs.server.state import ServerState
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a header name, RFC 9110 §5.6.2, as Sanic lower-cases it
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
-GENERATION_PATHS = frozenset({"/v1/chat/completions"})
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
+GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
+OPEN_ROUTES = frozenset({"health", "ready"})  # what an orchestrator asks, which holds no key
 
 
 class StrictRequest(Request):
@@ -26,27 +33,80 @@ class StrictRequest(Request):
         super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *args, **kwargs)
 
 
-def install(app: Sanic[Any, Any], state: ServerState) -> None:
+def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
     """Put the gate in front of an app."""
+    hosts = allowed_hosts(state)
 
     @app.signal("http.lifecycle.request")
     async def _gate(request: Request) -> None:
         stream = request.transport.get_protocol().http  # type: ignore[attr-defined]  # Sanic's HttpProtocol
         stream.request, request.stream = request, stream  # else Sanic answers a refusal without its request
-        check_head(request, state)
+        check_form(request)
+        check_host(request, hosts)
+        request.ctx.tenant = tenant_of(request, keys)
+        check_body(request, state)
 
 
-def check_head(request: Request, state: ServerState) -> None:
-    """Raise the error that a head deserves, if any."""
+def check_form(request: Request) -> None:
+    """Raise BadRequest unless the names, the values, the host and the length in a head are well-formed."""
     headers = request.headers
-    if not all(_TOKEN.fullmatch(name) for name in headers):
+    if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in headers.items()):
+        raise BadRequest
+    hosts = headers.getall("host", [])
+    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or (not hosts and request.version == "1.1"):
         raise BadRequest
     length = headers.get("content-length")
-    if length is not None:
-        if not _DIGITS.fullmatch(length):
-            raise BadRequest
-        if int(length) > state.settings.server.max_body_bytes:
-            raise PayloadTooLarge
+    if length is not None and not _DIGITS.fullmatch(length):
+        raise BadRequest
+
+
+def allowed_hosts(state: ServerState) -> frozenset[str] | None:
+    """Names that clients may call the server by; None for any."""
+    settings = state.settings.server
+    named = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    if is_loopback(settings.host):
+        named |= {"localhost", settings.host.lower()}
+    return frozenset(named) or None
+
+
+def check_host(request: Request, allowed: frozenset[str] | None) -> None:
+    """Raise HostNotAllowedError for a name that is not ours.
+
+    A web page whose own name is made to point at this machine could call us by that name from its visitor's browser
+    (DNS rebinding). An address is no name: a page that came from there came from us.
+    """
+    name = request.headers.get("host", "").lower()
+    match = _HOST.fullmatch(name)
+    host = match[1].strip("[]") if match else name
+    if allowed is None or not host or host in allowed or _is_address(host):
+        return
+    raise HostNotAllowedError("this server is not called so; add the name to server.allowed_hosts", param="host")
+
+
+def tenant_of(request: Request, keys: Keys) -> str:
+    """Whose request it is. Raises AuthenticationError unless it has a key or its route needs none."""
+    try:
+        return keys.tenant(request.headers.getall("authorization", []))
+    except AuthenticationError:
+        if _needs_no_key(request):
+            return ""
+        raise
+
+
+def _needs_no_key(request: Request) -> bool:
+    """As the router itself decides, so that no spelling of a path can be open here and guarded there."""
+    try:
+        route, _, _ = request.app.router.get(request.path, request.method, request.headers.getone("host", None))
+    except SanicException:
+        return False
+    return route.path in OPEN_ROUTES or cors.is_preflight(request, route)
+
+
+def check_body(request: Request, state: ServerState) -> None:
+    """Raise the error that a body deserves by what the head says of it, or by how much there is to do already."""
+    headers = request.headers
+    if int(headers.get("content-length", 0)) > state.settings.server.max_body_bytes:
+        raise PayloadTooLarge
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise _unsupported()
     if request.method == "POST":
@@ -56,6 +116,14 @@ def check_head(request: Request, state: ServerState) -> None:
             raise _unsupported()
         if request.path in GENERATION_PATHS:
             state.refuse_if_full()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _unsupported() -> SanicException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def chat_body(content: str = "hi", **fields: object) -> bytes:
 def chat_request(content: str = "hi", **fields: object) -> bytes:
     """A whole HTTP request for a raw socket."""
     body = chat_body(content, **fields)
-    lines = ["POST /v1/chat/completions HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    lines = ["POST /v1/chat/completions HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
@@ -130,9 +131,13 @@ def metric(text: str, name: str) -> float:
 
 
 @contextmanager
-def fake_server(*, wait_ready: bool = True, **options: object) -> Iterator[FakeServer]:
+def fake_server(*, wait_ready: bool = True, keys: str = "", **options: object) -> Iterator[FakeServer]:
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), json.dumps(options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(SCRIPT), json.dumps(options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"INFRS_API_KEYS": keys},
     )
     try:
         assert process.stdout is not None

@@ -1,12 +1,42 @@
-"""Bytes that are no proper HTTP: each gets an answer in OpenAI's shape, and none a traceback."""
+"""Bytes that are no proper HTTP: each gets an answer in OpenAI's shape, and none a traceback.
+
+The deadlines of this file's server are short; what they are for a server out of the box is `ServerSettings`' business.
+"""
 
 import json
 import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 from fake_process import FakeServer, chat_body, chat_request, fake_server
 
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+from infrs.config import Settings
+from infrs.server.app import create_app
+from infrs.server.auth import Keys
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+KEY = "a-key-of-this-server"
+SHORT = 1.0  # seconds of either deadline
+PATIENCE = 5.0
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[FakeServer]:
+    """A server whose deadlines are short."""
+    with fake_server(server={"header_timeout": SHORT, "body_timeout": SHORT}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[FakeServer]:
+    """A server that wants a key."""
+    with fake_server(keys=KEY) as running:
+        yield running
 
 
 def statuses(received: bytes) -> list[int]:
@@ -17,70 +47,262 @@ def code(received: bytes) -> str:
     return str(json.loads(received.rpartition(b"\r\n\r\n")[2])["error"]["code"])
 
 
-@pytest.mark.parametrize(
-    ("data", "status", "expected"),
-    [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "bad_request"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
-        (b"GET /health HTTP/9.9\r\n\r\n", 400, "bad_request"),
-        (b"GET  /health HTTP/1.1\r\n\r\n", 400, "bad_request"),
-        (b"GET /health HTTP/1.1\r\nno colon\r\n\r\n", 400, "bad_request"),
-        (b"GET /health HTTP/1.1\r\nx: y\r\n folded\r\n\r\n", 400, "bad_request"),
-        (b"GET /health HTTP/1.1\r\nx(y): z\r\n\r\n", 400, "bad_request"),
-        (b"GET /health HTTP/1.1\r\n: z\r\n\r\n", 400, "bad_request"),
-        (POST + b"Content-Length : 2\r\n\r\n{}", 400, "bad_request"),
-        (POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
-        (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400, "bad_request"),
-        (POST + b"Content-Length: -2\r\n\r\n{}", 400, "bad_request"),
-        (POST + b"Content-Length: +2\r\n\r\n{}", 400, "bad_request"),
-        (POST + b"Content-Length: abc\r\n\r\n{}", 400, "bad_request"),
-        (POST + "Content-Length: \u0662\r\n\r\n{}".encode(), 400, "bad_request"),
-        (POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n{}", 400, "bad_request"),
-        (POST + b"Content-Length: 4194305\r\n\r\n", 413, "request_too_large"),
-        (POST + b"Content-Length: 4194305\r\nExpect: 100-continue\r\n\r\n", 413, "request_too_large"),
-        (POST + b"Transfer-Encoding: gzip\r\n\r\n", 400, "bad_request"),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n500000\r\n" + b"x" * 100, 413, "request_too_large"),
-        (POST + b"Content-Length: 2\r\nExpect: foo\r\n\r\n{}", 417, "expectation_failed"),
-        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 431, "headers_too_large"),
-        (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", 431, "headers_too_large"),
-        ("GET /ü HTTP/1.1\r\n\r\n".encode(), 400, "bad_request"),
-        (b"GET /\x1b[31m HTTP/1.1\r\n\r\n", 400, "bad_request"),
-        (b"CONNECT h:80 HTTP/1.1\r\n\r\n", 400, "bad_request"),
-    ],
-    ids=lambda value: ascii(value)[:60],
-)
-def test_malformed(server: FakeServer, data: bytes, status: int, expected: str) -> None:
+def get(path: bytes = b"/health", *headers: bytes, method: bytes = b"GET", host: bytes = b"localhost") -> bytes:
+    return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: " + host, *headers, b"", b""])
+
+
+def client_hello() -> bytes:
+    outgoing = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
+NOISE = bytes((i * 167 + 13) % 256 for i in range(1024)).replace(b"\n", b"")
+
+# The rows are those of the reliability matrix, section A, that are refused for their bytes alone.
+REFUSED = {
+    "1 noise": (NOISE + b"\r\n\r\n", 400, "bad_request"),
+    "2 a TLS hello": (client_hello() + b"\r\n\r\n", 400, "bad_request"),
+    "3 the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
+    "4 HTTP/9.9": (b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n", 400, "bad_request"),
+    "7 two blanks": (b"GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request"),
+    "8 no colon": (get(b"/health", b"no colon"), 400, "bad_request"),
+    "9 a folded header": (get(b"/health", b"x: y", b" folded"), 400, "bad_request"),
+    "10 a blank before the colon": (HEAD + b"Content-Length : 2\r\n\r\n{}", 400, "bad_request"),
+    "11 NUL in a value": (get(b"/health", b"x: a\x00b"), 400, "bad_request"),
+    "11 a lone LF in a value": (get(b"/health", b"x: a\ny: b"), 400, "bad_request"),
+    "11 a lone CR in a value": (get(b"/health", b"x: a\ry: b"), 400, "bad_request"),
+    "12 a bracket in a name": (get(b"/health", b"x(y): z"), 400, "bad_request"),
+    "12 no name": (get(b"/health", b": z"), 400, "bad_request"),
+    "13 no host": (b"GET /health HTTP/1.1\r\n\r\n", 400, "bad_request"),
+    "14 two hosts": (get(b"/health", b"Host: localhost"), 400, "bad_request"),
+    "15 a host that is not ours": (get(host=b"evil.example"), 403, "host_not_allowed"),
+    "15 one that begins as ours": (get(host=b"localhost.evil.example:80"), 403, "host_not_allowed"),
+    "16 a slash in the host": (get(host=b"localhost/x"), 400, "bad_request"),
+    "16 a question mark in the host": (get(host=b"localhost?x"), 400, "bad_request"),
+    "16 a name in the host": (get(host=b"me@localhost"), 400, "bad_request"),
+    "18 a head of 9 KB": (get(b"/health", b"x: " + b"y" * 9000), 431, "headers_too_large"),
+    "19 a head of 64 KB": (get(b"/health", b"x: " + b"y" * 65_000), 431, "headers_too_large"),
+    "20 a thousand headers": (get(b"/health", *[b"x%d: y" % i for i in range(1000)]), 431, "headers_too_large"),
+    "21 a URL of 10 KB": (get(b"/" + b"x" * 10_000), 431, "headers_too_large"),
+    "22 a URL that is not ASCII": (get("/ü".encode()), 400, "bad_request"),
+    "23 ESC in the URL": (get(b"/\x1b[31m"), 400, "bad_request"),
+    "23 LF in the URL": (get(b"/a\nb"), 400, "bad_request"),
+    "24 an escaped NUL": (get(b"/%00", b"Connection: close"), 404, "not_found"),
+    "25 a way up": (get(b"/../../etc/passwd", b"Connection: close"), 404, "not_found"),
+    "26 two slashes": (get(b"//v1/models", b"Connection: close"), 404, "not_found"),
+    "26 capitals": (get(b"/V1/models", b"Connection: close"), 404, "not_found"),
+    "27 CONNECT": (b"CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n", 400, "bad_request"),
+    "28 TRACE": (get(b"/health", b"Connection: close", method=b"TRACE"), 405, "method_not_allowed"),
+    "29 OPTIONS *": (get(b"*", b"Connection: close", method=b"OPTIONS"), 404, "not_found"),
+    "30 an unknown method": (get(b"/health", b"Connection: close", method=b"FOO"), 405, "method_not_allowed"),
+    "31 a method in small letters": (get(b"/health", b"Connection: close", method=b"get"), 405, "method_not_allowed"),
+    "32 a length and chunks": (HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400, "bad_request"),
+    "33 two lengths": (HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
+    "34 a negative length": (HEAD + b"Content-Length: -2\r\n\r\n{}", 400, "bad_request"),
+    "34 a signed length": (HEAD + b"Content-Length: +2\r\n\r\n{}", 400, "bad_request"),
+    "34 a length in words": (HEAD + b"Content-Length: abc\r\n\r\n{}", 400, "bad_request"),
+    "35 a length in Arabic": (HEAD + "Content-Length: \u0662\r\n\r\n{}".encode(), 400, "bad_request"),
+    "36 a length of 5,000 digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n{}", 400, "bad_request"),
+    "37 a length above the limit": (HEAD + b"Content-Length: 4194305\r\n\r\n", 413, "request_too_large"),
+    "37 the same, expecting": (
+        HEAD + b"Content-Length: 4194305\r\nExpect: 100-continue\r\n\r\n",
+        413,
+        "request_too_large",
+    ),
+    "38 another coding": (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400, "bad_request"),
+    "38 two codings": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400, "bad_request"),
+    "39 capital Chunked": (HEAD + b"Transfer-Encoding: Chunked\r\n\r\n", 400, "bad_request"),
+    "40 no chunk size": (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 an empty chunk size": (CHUNKED + b"\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 0x2": (CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 +2": (CHUNKED + b"+2\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 1_0": (CHUNKED + b"1_0\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 a blank and 2": (CHUNKED + b" 2\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 a negative chunk": (CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "40 no line end after a chunk": (CHUNKED + b"2\r\n{}XX0\r\n\r\n", 400, "bad_request"),
+    "41 a chunk above the limit": (CHUNKED + b"500000\r\n" + b"x" * 100, 413, "request_too_large"),
+    "41 a size of 17 digits": (CHUNKED + b"f" * 17 + b"\r\n", 400, "bad_request"),
+    "41 chunks that add up to too much": (
+        CHUNKED + b"3fffff\r\n" + b" " * 0x3FFFFF + b"\r\n2\r\n",
+        413,
+        "request_too_large",
+    ),
+    "42 an extension of 10 KB": (CHUNKED + b"2;" + b"x" * 10_000 + b"\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
+    "43 a trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nx: y\r\n\r\n", 400, "bad_request"),
+    "49 another expectation": (HEAD + b"Content-Length: 2\r\nExpect: foo\r\n\r\n{}", 417, "expectation_failed"),
+    "50 gzip": (HEAD + b"Content-Length: 2\r\nContent-Encoding: gzip\r\n\r\n{}", 415, "unsupported_media_type"),
+    "50 br": (HEAD + b"Content-Length: 2\r\nContent-Encoding: br\r\n\r\n{}", 415, "unsupported_media_type"),
+    "51 a bomb": (HEAD + b"Content-Length: 999\r\nContent-Encoding: gzip\r\n\r\n", 415, "unsupported_media_type"),
+}
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_refused(server: FakeServer, row: str) -> None:
+    data, status, expected = REFUSED[row]
+    started = time.monotonic()
     received = server.raw(data)
     assert statuses(received) == [status]
     assert code(received) == expected
-    assert b"100 Continue" not in received
-    assert b"x-request-id: " in received
+    assert b"\r\nx-request-id: " in received
+    assert b"\r\ncontent-type: application/json\r\n" in received
+    assert b"\r\nconnection: close\r\n" in received
+    assert time.monotonic() - started < PATIENCE - 1  # the server closed; `raw` did not give up
     assert server.get("/health").status == 200
 
 
+LATE = {
+    "6 bare LF": b"GET /health HTTP/1.1\nHost: localhost\n\n",
+    "45 a body that does not end": HEAD + b"Content-Length: 100\r\n\r\n{",
+    "45 a chunk that does not end": CHUNKED + b"a\r\n{",
+    "45 a chunk line that does not end": CHUNKED + b"a",
+    "45 chunks that do not end": CHUNKED + b"1\r\n{\r\n",
+    "47 a head that does not end": b"GET /health HTTP/1.1\r\nHost: local",
+}
+
+
+@pytest.mark.parametrize("row", LATE)
+def test_late(hasty: FakeServer, row: str) -> None:
+    started = time.monotonic()
+    received = hasty.raw(LATE[row])
+    seconds = time.monotonic() - started
+    assert statuses(received) == [408]
+    assert code(received) == "request_timeout"
+    assert SHORT - 0.1 < seconds < SHORT + 3  # the deadline, and what the server lingers on
+
+
+@pytest.mark.parametrize("start", [b"GET /health HTTP/1.1\r\nx: ", HEAD + b"Content-Length: 999\r\n\r\n"], ids=str)
+def test_drips_do_not_put_the_deadline_off(hasty: FakeServer, start: bytes) -> None:
+    """Rows 46 and 47: a byte every tenth of the deadline."""
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=PATIENCE) as connection:
+        started = time.monotonic()
+        connection.sendall(start)
+        connection.settimeout(SHORT / 10)
+        received = b""
+        while not received and time.monotonic() - started < 4 * SHORT:
+            connection.sendall(b"x")
+            try:
+                received = connection.recv(4096)
+            except TimeoutError:
+                continue
+        assert statuses(received) == [408]
+        assert time.monotonic() - started < 2 * SHORT
+
+
+def test_a_path_with_no_route_and_a_body_that_never_ends(hasty: FakeServer) -> None:
+    received = hasty.raw(b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+    assert statuses(received) == [404]
+
+
+def test_each_request_of_a_connection_has_its_own_deadline(hasty: FakeServer) -> None:
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=PATIENCE) as connection:
+        for _ in range(3):
+            time.sleep(SHORT * 0.6)
+            connection.sendall(get())
+            assert statuses(connection.recv(4096)) == [200]
+
+
 def test_what_is_unusual_but_right(server: FakeServer) -> None:
+    """Rows 5, 17, 44, 52 and 48 with a body."""
+    close = b"Connection: close"
     assert statuses(server.raw(b"GET /health HTTP/1.0\r\n\r\n")) == [200]
-    chunked = b"".join(b"%x\r\n%b\r\n" % (1, bytes([byte])) for byte in chat_body(max_tokens=1))
-    head = POST + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-    assert statuses(server.raw(head + chunked + b"0\r\n\r\n")) == [200]
-    continued = POST + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"
-    assert statuses(server.raw(continued)) == [100, 400]
-    upgrade = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nUpgrade: h2c\r\n\r\n"
-    assert statuses(server.raw(upgrade)) == [200]
+    assert statuses(server.raw(get(b"http://localhost/health", close))) == [200]
+    assert statuses(server.raw(get(b"/health", close, b"Upgrade: h2c"))) == [200]
+    assert statuses(server.raw(get(b"/health", close, b"Upgrade: websocket"))) == [200]
+    for host in (b"LOCALHOST:3000", b"127.0.0.1:1", b"[::1]:3000", b"10.1.2.3", b"localhost:"):
+        assert statuses(server.raw(get(b"/health", close, host=host))) == [200]
+    head = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    chunks = b"".join(b"%X;a=b\r\n%b\r\n" % (1, bytes([byte])) for byte in chat_body(max_tokens=1))
+    assert statuses(server.raw(head + chunks + b"000\r\n\r\n")) == [200]
+    continued = HEAD + b"Connection: close\r\nExpect: 100-continue\r\n"
+    assert statuses(server.raw(continued + b"Content-Length: 2\r\n\r\n{}")) == [100, 400]
+    assert statuses(server.raw(continued + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")) == [100, 400]
+
+
+def test_many_small_chunks(server: FakeServer) -> None:
+    """Row 44: 65,537 of them, blanks that JSON passes over."""
+    body = chat_body(max_tokens=1)
+    body += b" " * (65_537 - len(body))
+    head = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    chunks = b"".join(b"1\r\n%b\r\n" % bytes([byte]) for byte in body)
+    assert statuses(server.raw(head + chunks + b"0\r\n\r\n", wait=20)) == [200]
+
+
+def test_no_continue_without_a_key(guarded: FakeServer) -> None:
+    """Row 48, and row 26 behind a key: who has none learns of no path."""
+    received = guarded.raw(HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    assert statuses(received) == [401]
+    for path in (b"//v1/models", b"/V1/models", b"/v1/models/../models", b"http://localhost/v1/models", b"*"):
+        assert statuses(guarded.raw(get(path))) == [401]
 
 
 def test_pipelined_requests_are_answered_in_order(server: FakeServer) -> None:
-    data = chat_request(max_tokens=2) + b"GET /nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    """Row 53."""
+    data = chat_request(max_tokens=2) + get(b"/nope", b"Connection: close")
     assert statuses(server.raw(data)) == [200, 404]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_junk_behind_a_running_request_ends_it(stream: bool) -> None:
+    """Row 54: who sends 70 KB and leaves could not be seen to leave."""
+    with fake_server(rows=1, max_model_len=1 << 21, interval=0.005) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+            connection.sendall(chat_request(stream=stream))
+            server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+            connection.sendall(b"x" * 70_000)
+            assert server.wait_idle() < 1
+        assert server.chat(max_tokens=1).status == 200
+        server.process.terminate()
+        assert "Traceback" not in server.output()
+
+
+def test_a_silent_connection_is_not_kept_for_ever() -> None:
+    """Row 55, as far as a quick test goes: Sanic's own timer of idle connections is on."""
+
+    def never() -> None:
+        raise AssertionError("nothing is loaded here")
+
+    assert create_app(Settings(), Keys(()), never, never).config.KEEP_ALIVE_TIMEOUT == 75  # type: ignore[arg-type]
+
+
+def test_connections_are_bounded() -> None:
+    with fake_server(server={"max_connections": 3}) as server:
+        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+        time.sleep(0.2)
+        answer = server.get("/health")
+        assert answer.error == (503, "server_error", None, "too_many_connections")
+        assert answer.headers["retry-after"] == "1"
+        for connection in held:
+            connection.close()
+        server.wait_until(lambda: server.get("/health").status == 200)
+        assert server.gauge("infrs_connections_refused_total") >= 1
+        server.process.terminate()
+        assert "Traceback" not in server.output()
+
+
+def test_a_refusal_reaches_a_client_that_still_sends(server: FakeServer) -> None:
+    """What is unread when a socket closes resets the connection, and the answer with it."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        body = b"x" * 8_000_000
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+        sender = threading.Thread(target=lambda: connection.sendall(body), daemon=True)
+        sender.start()
+        time.sleep(0.2)
+        assert statuses(connection.recv(4096)) == [413]
+        sender.join(PATIENCE)
+        assert not sender.is_alive()
 
 
 def test_no_control_byte_and_no_traceback_reaches_the_log() -> None:
     with fake_server() as server:
-        server.raw(b"GET /\x1b[31m\x07 HTTP/1.1\r\nx-request-id: \x1b[31m\r\n\r\n")
-        server.raw(b"GET /%1b%0a%e2%80%ae HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        server.raw(b"F\x1bO /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        server.raw(b"GET /\x1b[31m\x07 HTTP/1.1\r\nHost: localhost\r\nx-request-id: \x1b[31m\r\n\r\n")
+        server.raw(get(b"/%1b%0a%e2%80%ae", b"Connection: close"))
+        server.raw(get(b"/health", b"Connection: close", method=b"F\x1bO"))
         server.raw(b"\x00" * 1000 + b"\r\n\r\n")
+        for data, _, _ in REFUSED.values():
+            server.raw(data)
         server.chat("canary-in-the-prompt \x1b[31m", user="canary-user", max_tokens=1)
         server.request("GET", "/health?canary-query")
         server.process.terminate()
