@@ -1,21 +1,23 @@
-"""Between the wire and the core: the only file that knows both."""
+"""Between the wire and the core: with `logprobs`, the only file that knows both."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from infrs.core import FinishReason, Request, SamplingParams, Usage
-from infrs.errors import ContextLengthError
-from infrs.openai.requests import ChatCompletionRequest
+from infrs.errors import ContextLengthError, RequestError
+from infrs.openai.fields import Generation
+from infrs.openai.requests import Conversation
 
 
-def new_completion_id() -> str:
-    """An id for a completion, which is also the engine's id of the request."""
-    return "chatcmpl-" + secrets.token_hex(12)
+def new_id(kind: str) -> str:
+    """An id for an answer (`chatcmpl`, `cmpl`), which the engine's ids of its requests begin with."""
+    return f"{kind}-{secrets.token_hex(12)}"
 
 
-def to_messages(body: ChatCompletionRequest) -> list[dict[str, str]]:
+def to_messages(body: Conversation) -> list[dict[str, str]]:
     """The conversation as chat templates take it. `developer` is OpenAI's newer name of `system`."""
     return [
         {"role": "system" if message.role == "developer" else message.role, "content": message.text}
@@ -23,52 +25,96 @@ def to_messages(body: ChatCompletionRequest) -> list[dict[str, str]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model can take: tokens of prompt and answer together, ids below vocab_size."""
+
+    max_model_len: int
+    vocab_size: int
+
+
 def to_request(
-    body: ChatCompletionRequest,
+    body: Generation,
     *,
     request_id: str,
     prompt_ids: Sequence[int],
-    max_model_len: int,
+    limits: Limits,
+    num_logprobs: int | None = None,
     format_stop: tuple[str, ...] = (),
+    prompt_param: str = "messages",
+    tenant: str = "",
 ) -> Request:
     """What the engine is asked. Without a bound of its own, an answer may go on to the end of the context.
 
-    format_stop: the strings at which the chat format, not the client, ends an answer.
-    Raises ContextLengthError where the prompt, or the prompt and the answer, exceed max_model_len tokens.
+    format_stop: the strings at which the chat format, not the client, ends an answer. prompt_param: the field that
+    the prompt came in. Raises ContextLengthError where the prompt, or the prompt and the answer, exceed the context;
+    RequestError for token ids that the model does not have and for more tokens at least than at most.
     """
-    room = max_model_len - len(prompt_ids)
+    _check_token_ids(body, limits.vocab_size)
+    room = limits.max_model_len - len(prompt_ids)
     asked = body.max_output_tokens
     if room <= 0:
         raise ContextLengthError(
-            f"the prompt has {len(prompt_ids)} tokens, but the context of this model holds {max_model_len} with the "
-            "answer; shorten the messages",
-            param="messages",
+            f"the prompt has {len(prompt_ids)} tokens, but the context of this model holds {limits.max_model_len} "
+            f"with the answer; shorten {prompt_param}",
+            param=prompt_param,
         )
     if asked is not None and asked > room:
         raise ContextLengthError(
             f"the prompt has {len(prompt_ids)} tokens and the answer may have {asked}, but the context of this model "
-            f"holds {max_model_len}; shorten the messages or ask for at most {room} tokens",
-            param="messages",
+            f"holds {limits.max_model_len}; shorten {prompt_param} or ask for at most {room} tokens",
+            param=prompt_param,
+        )
+    max_tokens = room if asked is None else asked
+    min_tokens = body.min_tokens or 0
+    if min_tokens > max_tokens:
+        raise RequestError(
+            f"min_tokens is {min_tokens}, but the answer has at most {max_tokens} tokens; lower it", param="min_tokens"
         )
     return Request(
         request_id=request_id,
         prompt_ids=tuple(prompt_ids),
-        max_tokens=room if asked is None else asked,
+        max_tokens=max_tokens,
         sampling=to_sampling(body),
         stop=tuple(body.stop or ()) + format_stop,
+        stop_token_ids=frozenset(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
+        min_tokens=min_tokens,
+        num_choices=body.num_choices,
+        num_logprobs=num_logprobs,
+        tenant=tenant,
     )
 
 
-def to_sampling(body: ChatCompletionRequest) -> SamplingParams:
+def to_sampling(body: Generation) -> SamplingParams:
     """OpenAI's defaults where a field is absent. A negative seed is taken modulo 2^64."""
     return SamplingParams(
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(body.top_k or 0, 0),
         min_p=body.min_p or 0.0,
+        typical_p=1.0 if body.typical_p is None else body.typical_p,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        logit_bias=tuple((int(token_id), bias) for token_id, bias in (body.logit_bias or {}).items()),
         seed=None if body.seed is None else body.seed % (1 << 64),
     )
+
+
+def _check_token_ids(body: Generation, vocab_size: int) -> None:
+    for param, ids in (
+        ("logit_bias", map(int, body.logit_bias or ())),
+        ("stop_token_ids", iter(body.stop_token_ids or ())),
+    ):
+        for token_id in ids:
+            check_token_id(token_id, vocab_size, param)
+
+
+def check_token_id(token_id: int, vocab_size: int, param: str) -> None:
+    """Raise RequestError unless the model has such a token."""
+    if not 0 <= token_id < vocab_size:
+        raise RequestError(f"{param}: the model has no token {token_id}, only 0 to {vocab_size - 1}", param=param)
 
 
 def to_usage(usage: Usage) -> dict[str, object]:

@@ -29,6 +29,7 @@ _WORDS = {
     "int_type": "expected an integer",
     "float_type": "expected a number",
     "bool_type": "expected true or false",
+    "dict_type": "expected an object",
 }
 _BOUNDS = {
     "greater_than": "below_min_value",
@@ -41,7 +42,8 @@ _BOUNDS = {
 def request_error(error: ValidationError, payload: object) -> RequestError:
     """The first fault of a body as a RequestError."""
     details = error.errors(include_url=False)[0]
-    param = _path(details["loc"], payload) if details["loc"] else details.get("ctx", {}).get("param")
+    where_at_fault = _path(details["loc"], payload) if details["loc"] else None
+    param = details.get("ctx", {}).get("param", where_at_fault)
     where = param or "the body"
     value = details["input"]
     match details["type"]:
@@ -63,6 +65,8 @@ def request_error(error: ValidationError, payload: object) -> RequestError:
 
 def _code(details: ErrorDetails) -> str:
     kind, value = details["type"], details["input"]
+    if kind == "inconsistent":
+        return str(details["ctx"]["code"])
     if kind in _BOUNDS:
         bound = next(iter(details["ctx"].values()))
         return f"{'integer' if isinstance(bound, int) else 'decimal'}_{_BOUNDS[kind]}"

@@ -1,41 +1,35 @@
-"""The request body of `POST /v1/chat/completions`.
-
-Strict: no type is coerced, no field is ignored in silence. A field of OpenAI's that infrs does not honour is
-declared `Unsupported`, with the values that ask for nothing and so are accepted; any other field is unknown.
-`user` is accepted: to OpenAI, too, it is an opaque id that does not change the answer.
-"""
+"""The request body of `POST /v1/chat/completions`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from infrs.openai.invalid import request_error
+from infrs.openai.fields import (
+    Body,
+    Generation,
+    Metadata,
+    Neutral,
+    Off,
+    Opaque,
+    TokenCount,
+    Unlisted,
+    Unsupported,
+    parse_body,
+    refuse,
+)
 
 Role = Literal["developer", "system", "user", "assistant"]
+_Word = Annotated[str, Field(max_length=64)]
 
 
-def _neutral(*values: object) -> AfterValidator:
-    """Accept null and `values`, which ask for nothing; refuse any other."""
+class TextPart(Body):
+    """A part of a message's content."""
 
-    def check(value: object) -> None:
-        if value is None or any(type(value) is type(neutral) and value == neutral for neutral in values):
-            return
-        raise PydanticCustomError("unsupported_parameter", "not supported by this server")
-
-    return AfterValidator(check)
-
-
-Unsupported = Annotated[Any, _neutral()]
-Unlisted = Annotated[Any, _neutral([])]
-Zero = Annotated[Any, _neutral(0, 0.0)]
-Off = Annotated[Any, _neutral(False)]
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    type: Literal["text"]
+    text: str
 
 
 def _as_parts(value: object) -> object:
@@ -46,22 +40,15 @@ def _as_parts(value: object) -> object:
     return value
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class TextPart(_Body):
-    """A part of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(_Body):
+class Message(Body):
     """One turn. `content` given as a string is one text part."""
 
     role: Role
-    content: Annotated[list[TextPart], Field(min_length=1, max_length=1024), BeforeValidator(_as_parts)]
+    content: Annotated[
+        list[TextPart],
+        Field(min_length=1, max_length=1024),
+        BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart]),
+    ]
     # What OpenAI's own answers carry beside these, empty when unused: a client may send an answer back as it came.
     name: Unsupported = None
     refusal: Unsupported = None
@@ -78,78 +65,84 @@ class Message(_Body):
         return "".join(part.text for part in self.content)
 
 
-class StreamOptions(_Body):
-    """`stream_options` of a streamed request."""
+class TemplateVariables(Body):
+    """What a client may tell a chat template: a closed list, in which nothing can replace what the server tells it."""
 
-    include_usage: bool | None = None
-    include_obfuscation: Off = None
+    enable_thinking: bool | None = None  # Qwen3, SmolLM3, GLM
+    thinking: bool | None = None  # Granite, DeepSeek
+    thinking_budget: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None  # Seed-OSS
+    clear_thinking: bool | None = None  # GLM
+    preserve_thinking: bool | None = None  # Qwen
+    reasoning_effort: _Word | None = None  # gpt-oss
+    model_identity: Annotated[str, Field(max_length=4096)] | None = None  # gpt-oss
+    date_string: _Word | None = None  # Llama 3
+    tools_in_user_message: bool | None = None  # Llama 3
 
 
-class ChatCompletionRequest(_Body):
+class Conversation(Body):
+    """Messages, and how they become a prompt."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=2048)]
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: TemplateVariables | None = None
+    chat_template: Unsupported = None
+
+    @model_validator(mode="after")
+    def _ends_one_way(self) -> Self:
+        if self.continue_final_message and self.add_generation_prompt:
+            refuse("continue_final_message", "not with `add_generation_prompt: true`; send one of them")
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            refuse("continue_final_message", "the last message is not the assistant's; nothing is there to continue")
+        return self
+
+    @property
+    def prompts_answer(self) -> bool:
+        """Whether the prompt ends where a new message of the assistant begins."""
+        return not self.continue_final_message and self.add_generation_prompt is not False
+
+    @property
+    def variables(self) -> dict[str, str | int | float | bool]:
+        """What the client tells the chat template."""
+        return self.chat_template_kwargs.model_dump(exclude_none=True) if self.chat_template_kwargs else {}
+
+
+class ChatCompletionRequest(Generation, Conversation):
     """A chat completion asked for. None is "not given"."""
 
-    model: Annotated[str, Field(min_length=1)]
-    messages: Annotated[list[Message], Field(min_length=1, max_length=2048)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
-    stop: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1024)]],
-            Field(max_length=4),
-            BeforeValidator(_as_list),
-        ]
-        | None
-    ) = None
-    ignore_eos: bool | None = None
-    user: Annotated[str, Field(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    metadata: Metadata | None = None
+    safety_identifier: Opaque | None = None
+    prompt_cache_key: Opaque | None = None
 
-    n: Annotated[Any, _neutral(1)] = None
     audio: Unsupported = None
-    best_of: Annotated[Any, _neutral(1)] = None
-    chat_template: Unsupported = None
-    chat_template_kwargs: Annotated[Any, _neutral({})] = None
-    frequency_penalty: Zero = None
-    function_call: Annotated[Any, _neutral("none")] = None
+    best_of: Annotated[Any, Neutral(1)] = None
+    function_call: Annotated[Any, Neutral("none")] = None
     functions: Unlisted = None
-    logit_bias: Annotated[Any, _neutral({})] = None
-    logprobs: Off = None
-    metadata: Annotated[Any, _neutral({})] = None
-    min_tokens: Annotated[Any, _neutral(0)] = None
-    modalities: Annotated[Any, _neutral(["text"])] = None
+    modalities: Annotated[Any, Neutral(["text"])] = None
     moderation: Unsupported = None
-    parallel_tool_calls: Annotated[Any, _neutral(True)] = None
+    parallel_tool_calls: Annotated[Any, Neutral(True)] = None
     prediction: Unsupported = None
-    presence_penalty: Zero = None
-    prompt_cache_key: Unsupported = None
     prompt_cache_options: Unsupported = None
     prompt_cache_retention: Unsupported = None
-    reasoning_effort: Annotated[Any, _neutral("none")] = None
-    repetition_penalty: Annotated[Any, _neutral(1, 1.0)] = None
-    response_format: Annotated[Any, _neutral({"type": "text"})] = None
-    safety_identifier: Unsupported = None
-    service_tier: Annotated[Any, _neutral("auto", "default")] = None
-    stop_token_ids: Unlisted = None
+    response_format: Annotated[Any, Neutral({"type": "text"})] = None
     store: Off = None
-    tool_choice: Annotated[Any, _neutral("none", "auto")] = None
+    tool_choice: Annotated[Any, Neutral("none", "auto")] = None
     tools: Unlisted = None
-    top_logprobs: Annotated[Any, _neutral(0)] = None
-    verbosity: Annotated[Any, _neutral("medium")] = None
+    verbosity: Annotated[Any, Neutral("medium")] = None
     web_search_options: Unsupported = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.stream_options is not None and not self.stream:
-            _refuse("stream_options", "only allowed with `stream: true`")
         both = self.max_tokens, self.max_completion_tokens
         if None not in both and both[0] != both[1]:
-            _refuse("max_tokens", "differs from max_completion_tokens; send one of them")
+            refuse("max_tokens", "differs from max_completion_tokens; send one of them")
+        if self.top_logprobs and not self.logprobs:
+            refuse("top_logprobs", "only allowed with `logprobs: true`")
         return self
 
     @property
@@ -157,14 +150,18 @@ class ChatCompletionRequest(_Body):
         """The answer's bound in tokens, under either name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to tell beside each token; None is no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
-def _refuse(param: str, message: str) -> NoReturn:
-    raise PydanticCustomError("inconsistent", "{message}", {"param": param, "message": message})
+    @property
+    def variables(self) -> dict[str, str | int | float | bool]:
+        """What the client tells the chat template, `reasoning_effort` included."""
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return {**effort, **super().variables}
 
 
 def parse_chat_request(payload: dict[str, Any]) -> ChatCompletionRequest:
     """Validate a body. Raises RequestError naming the first field at fault in `param` (`messages[0].role`)."""
-    try:
-        return ChatCompletionRequest.model_validate(payload)
-    except ValidationError as error:
-        raise request_error(error, payload) from None
+    return parse_body(ChatCompletionRequest, payload)

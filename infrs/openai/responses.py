@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 
-def chat_completion(
-    *, completion_id: str, created: int, model: str, text: str, finish_reason: str, usage: Mapping[str, object]
+def head(
+    kind: str, *, answer_id: str, created: int, model: str, fingerprint: str, service_tier: str | None = None
+) -> dict[str, object]:
+    """What every answer and every chunk of one begins with. created: Unix time in seconds.
+
+    kind: `chat.completion`, `chat.completion.chunk` or `text_completion`. service_tier: shown if the client named one.
+    """
+    common = {
+        "id": answer_id,
+        "object": kind,
+        "created": created,
+        "model": model,
+        "system_fingerprint": fingerprint,
+    }
+    return common if service_tier is None else {**common, "service_tier": "default"}
+
+
+def chat_choice(
+    index: int, text: str, finish_reason: str, logprobs: Sequence[object] | None = None
+) -> dict[str, object]:
+    """One answer of a chat completion. logprobs: the entries of `logprobs.content`."""
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": text, "refusal": None},
+        "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
+        "finish_reason": finish_reason,
+    }
+
+
+def completion(
+    head: Mapping[str, object], choices: Sequence[Mapping[str, object]], usage: Mapping[str, object]
 ) -> bytes:
-    """The body of a chat completion that is not streamed."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-    return orjson.dumps(
-        {
-            "id": completion_id,
-            "object": "chat.completion",
-            "created": created,
-            "model": model,
-            "choices": [choice],
-            "usage": usage,
-        }
-    )
+    """The body of an answer that is not streamed."""
+    return orjson.dumps({**head, "choices": choices, "usage": usage})
 
 
 def _model(model_id: str, created: int) -> dict[str, object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from infrs.core import Delta, FinishReason, Request
 from infrs.engine.service import EngineService
@@ -18,25 +18,32 @@ from infrs.openai.errors import RequestTimeoutError
 
 
 class DeltaStream:
-    """The deltas of one request: an async iterator of the batches that are ready. Close it in a `finally`."""
+    """The deltas of one or more requests that belong together: an async iterator of the batches that are ready.
 
-    def __init__(self, request_id: str, close: Callable[[DeltaStream], None]) -> None:
-        self.request_id = request_id
-        self.finished = False  # the engine holds nothing of this request any more
+    Close it in a `finally`. The first answer that fails ends it, after what has come before.
+    """
+
+    def __init__(self, requests: Sequence[Request], close: Callable[[DeltaStream], None]) -> None:
+        self._open = {request.request_id: request.num_choices for request in requests}  # answers still to come
         self._deltas: list[Delta] = []
         self._error: InfrsError | None = None
         self._wake = asyncio.Event()
         self._close = close
 
+    @property
+    def open_ids(self) -> list[str]:
+        """The requests of which the engine still holds something."""
+        return list(self._open)
+
     def __aiter__(self) -> DeltaStream:
         return self
 
     async def __anext__(self) -> list[Delta]:
-        """At least one delta. Raises the sequence's error where it failed."""
+        """At least one delta. Raises an answer's error where it failed."""
         while not self._deltas:
             if self._error is not None:
                 raise self._error
-            if self.finished:
+            if not self._open:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
@@ -44,20 +51,20 @@ class DeltaStream:
         return deltas
 
     def close(self) -> None:
-        """Let go of the request: cancel it unless it has finished. Idempotent."""
+        """Let go of the requests: cancel those that have not finished. Idempotent."""
         self._close(self)
 
     def feed(self, delta: Delta) -> None:
         """Take a delta, on the event loop."""
-        match delta.finish_reason:
-            case FinishReason.ERROR | FinishReason.CANCELLED:
-                self.finished = True
-                self.fail(delta.error or EngineError("the engine gave the request up"))
-                return
-            case FinishReason():
-                self.finished = True
-        self._deltas.append(delta)
-        self._wake.set()
+        if delta.finish_reason is not None:
+            self._open[delta.request_id] -= 1
+            if not self._open[delta.request_id]:
+                del self._open[delta.request_id]
+        if delta.finish_reason in (FinishReason.ERROR, FinishReason.CANCELLED):
+            self.fail(delta.error or EngineError("the engine gave the request up"))
+        elif self._error is None:
+            self._deltas.append(delta)
+            self._wake.set()
 
     def fail(self, error: InfrsError) -> None:
         """End the stream with an error, after the deltas that it already has. The first error stands."""
@@ -75,14 +82,22 @@ class Bridge:
         self._wake_pending = False
         self._streams: dict[DeltaStream, asyncio.TimerHandle] = {}  # with the alarm of each
 
-    def submit(self, request: Request, timeout: float) -> DeltaStream:
-        """Start a request, which fails with RequestTimeoutError `timeout` seconds later if it still goes on then.
+    def submit(self, requests: Sequence[Request], timeout: float) -> DeltaStream:
+        """Start requests, all or none, which fail with RequestTimeoutError if they still go on after `timeout` s.
 
         Raises QueueFullError, DrainingError or EngineError, as the engine does.
         """
         late = RequestTimeoutError(f"the answer took longer than the {timeout:g} s this server allows it")
-        stream = DeltaStream(request.request_id, self._close)
-        self._engine.submit(request, lambda delta: self._post(stream, delta))
+        stream = DeltaStream(requests, self._close)
+        started: list[str] = []
+        try:
+            for request in requests:
+                self._engine.submit(request, lambda delta: self._post(stream, delta))
+                started.append(request.request_id)
+        except InfrsError:
+            for request_id in started:
+                self._engine.cancel(request_id)
+            raise
         self._streams[stream] = self._loop.call_later(timeout, stream.fail, late)
         return stream
 
@@ -95,8 +110,8 @@ class Bridge:
         alarm = self._streams.pop(stream, None)
         if alarm is not None:
             alarm.cancel()
-            if not stream.finished:
-                self._engine.cancel(stream.request_id)
+            for request_id in stream.open_ids:
+                self._engine.cancel(request_id)
 
     def _post(self, stream: DeltaStream, delta: Delta) -> None:
         """On the engine's thread. A loop that is closed has no readers left."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from functools import partial
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from infrs.config import Settings
 from infrs.engine.load import load_engine
 from infrs.engine.service import EngineService
-from infrs.manifest import verify_bundle
+from infrs.manifest import Manifest, verify_bundle
 from infrs.server.state import ServedModel
-from infrs.text.chat_template import encode_chat, load_chat_format
+from infrs.text.chat_template import load_chat_format
+from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
+
+_RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
 
 def load_model(bundle: Path, settings: Settings) -> ServedModel:
@@ -30,7 +35,19 @@ def load_model(bundle: Path, settings: Settings) -> ServedModel:
         manifest=manifest,
         bundle=bundle,
         engine=engine,
-        encode=partial(encode_chat, tokenizer, chat_format),
-        stop=chat_format.stop,
+        tokenizer=tokenizer,
+        chat_format=chat_format,
+        token_bytes=TokenBytes(tokenizer),
+        fingerprint=fingerprint(manifest, {name: version(name) for name in _RUNTIME}),
         created=int(time.time()),
     )
+
+
+def fingerprint(manifest: Manifest, versions: Mapping[str, str]) -> str:
+    """OpenAI's `system_fingerprint`: a hash of the bundle's files, of its recipe and of what runs it."""
+    parts = [
+        *(f"{name} {entry.sha256}" for name, entry in sorted(manifest.files.items())),
+        manifest.recipe.hash,
+        *(f"{name} {number}" for name, number in sorted(versions.items())),
+    ]
+    return "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

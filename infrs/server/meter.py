@@ -1,22 +1,48 @@
-"""Times and token counts of one answer."""
+"""Times and token counts of one request."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from infrs.core import Delta, Usage
 from infrs.metrics import Metrics
 
 
+class Tally:
+    """Adds up the tokens of a request's answers: each prompt once, however many answers share it."""
+
+    def __init__(self) -> None:
+        self._prompts: dict[str, Usage] = {}  # by request id, as its first answer tells
+        self._num_output: dict[tuple[str, int], int] = {}
+
+    def count(self, delta: Delta) -> None:
+        """Take note of a delta; its counts are those of its answer so far."""
+        if delta.index == 0 or delta.request_id not in self._prompts:
+            usage = delta.usage if delta.index == 0 else replace(delta.usage, num_reused_tokens=0)
+            self._prompts[delta.request_id] = usage  # the others reuse the first one's prompt, which is no saving
+        self._num_output[delta.request_id, delta.index] = delta.usage.num_output_tokens
+
+    @property
+    def usage(self) -> Usage:
+        """The sums so far."""
+        prompts = self._prompts.values()
+        return Usage(
+            num_prompt_tokens=sum(usage.num_prompt_tokens for usage in prompts),
+            num_output_tokens=sum(self._num_output.values()),
+            num_reused_tokens=sum(usage.num_reused_tokens for usage in prompts),
+        )
+
+
 class Meter:
-    """Observes the deltas of one answer as they reach the event loop. `received`: `perf_counter` at its head."""
+    """Observes the deltas of a request as they reach the event loop. `received`: `perf_counter` at its head."""
 
     def __init__(self, metrics: Metrics, received: float) -> None:
         self._metrics = metrics
         self._received = received
         self._last: float | None = None
-        self._usage: Usage | None = None
+        self._tally: Tally | None = Tally()
 
     def count(self, deltas: Sequence[Delta]) -> None:
         """Note deltas that are ready together; the time since the last ones counts once."""
@@ -26,11 +52,13 @@ class Meter:
         else:
             self._metrics.between_tokens.observe(now - self._last)
         self._last = now
-        self._usage = deltas[-1].usage
+        if self._tally is not None:
+            for delta in deltas:
+                self._tally.count(delta)
 
     def close(self) -> None:
-        """Add up the tokens, however the answer ended."""
-        if self._usage is not None:
-            self._metrics.prompt_tokens.inc(self._usage.num_prompt_tokens)
-            self._metrics.output_tokens.inc(self._usage.num_output_tokens)
-            self._usage = None
+        """Add up the tokens, however the answers ended. Idempotent."""
+        if self._tally is not None:
+            usage, self._tally = self._tally.usage, None
+            self._metrics.prompt_tokens.inc(usage.num_prompt_tokens)
+            self._metrics.output_tokens.inc(usage.num_output_tokens)

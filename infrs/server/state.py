@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +17,12 @@ from infrs.engine.service import EngineService
 from infrs.errors import DrainingError, InfrsError, QueueFullError
 from infrs.manifest import Manifest
 from infrs.metrics import Metrics
+from infrs.openai.convert import Limits
 from infrs.openai.errors import ModelLoadingError
 from infrs.server.bridge import Bridge
+from infrs.text.chat_template import ChatFormat
+from infrs.text.token_bytes import TokenBytes
+from infrs.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
@@ -29,16 +33,23 @@ _TEXT_THREADS = 2
 class ServedModel:
     """A bundle that is loaded and answers.
 
-    encode: a conversation to the ids of its prompt. stop: the strings at which the chat format ends an answer.
+    fingerprint: changes whenever the same request may be answered otherwise: weights, recipe or runtime.
     """
 
     model_id: str
     manifest: Manifest
     bundle: Path
     engine: EngineService
-    encode: Callable[[list[dict[str, str]]], Sequence[int]]
-    stop: tuple[str, ...]
+    tokenizer: Tokenizer
+    chat_format: ChatFormat
+    token_bytes: TokenBytes
+    fingerprint: str
     created: int  # Unix time, seconds
+
+    @property
+    def limits(self) -> Limits:
+        """What a request may ask of it."""
+        return Limits(self.engine.snapshot().max_model_len, self.manifest.vocab_size)
 
 
 @dataclass

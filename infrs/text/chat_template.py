@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from jinja2 import TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 
 from infrs.errors import BundleError, RequestError
 from infrs.text.sandbox import template_environment
@@ -20,13 +22,15 @@ _ROLES = ("system", "user", "assistant")
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 Messages = Sequence[Mapping[str, str]]
+Variables = Mapping[str, str | int | float | bool]
 
 
 class ChatFormat(Protocol):
     """How a conversation is written.
 
     stop: strings at which an answer ends, since the model would go on with the next turn. adds_special: whether the
-    tokenizer must add BOS and the like, because the format writes no special tokens itself.
+    tokenizer must add BOS and the like, because the format writes no special tokens itself. variables: names that the
+    format looks at besides the messages, such as `enable_thinking`.
     """
 
     @property
@@ -37,17 +41,53 @@ class ChatFormat(Protocol):
     def adds_special(self) -> bool:
         """Whether the tokenizer adds BOS and the like."""
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names that the format looks at besides the messages."""
+
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
         """The prompt; `add_generation_prompt` ends it where the assistant's answer begins. Raises RequestError."""
 
 
-def encode_chat(tokenizer: Tokenizer, chat_format: ChatFormat, messages: Messages) -> list[int]:
-    """Ids of the prompt of a conversation. Special tokens in a message's content are mere text to the model.
+def encode_chat(
+    tokenizer: Tokenizer,
+    chat_format: ChatFormat,
+    messages: Messages,
+    *,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
+    variables: Variables | None = None,
+) -> list[int]:
+    """Ids of the prompt of a conversation. Special tokens in contents and variables are mere text to the model.
 
+    continue_final_message: end where the last message's content ends, so that the answer goes on with it.
     Raises RequestError, param "messages", if the model's template refuses the conversation.
     """
-    quoted = [{**message, "content": tokenizer.quote(message["content"])} for message in messages]
-    return tokenizer.encode(chat_format.render(quoted), special=chat_format.adds_special)
+    quote = tokenizer.quote
+    quoted = [{**message, "content": quote(message["content"])} for message in messages]
+    values = {name: quote(value) if isinstance(value, str) else value for name, value in (variables or {}).items()}
+    prompt = (
+        render_open(chat_format, quoted, values)
+        if continue_final_message
+        else chat_format.render(quoted, add_generation_prompt=add_generation_prompt, variables=values)
+    )
+    return tokenizer.encode(prompt, special=chat_format.adds_special)
+
+
+def render_open(chat_format: ChatFormat, messages: Messages, variables: Variables | None = None) -> str:
+    """The prompt up to the end of the last message's content. Raises RequestError if the template leaves it out."""
+    end = f"{secrets.randbelow(10**30):030}"  # digits come unchanged through whatever a template does to text
+    last = {**messages[-1], "content": messages[-1]["content"] + end}
+    prompt, found, _ = chat_format.render(
+        [*messages[:-1], last], add_generation_prompt=False, variables=variables
+    ).rpartition(end)
+    if not found:
+        raise RequestError(
+            "the model's chat template does not show the last message; nothing can continue it", param="messages"
+        )
+    return prompt.replace(end, "")  # a template may show a message twice
 
 
 def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "auto") -> ChatFormat:
@@ -72,8 +112,11 @@ class SimpleFormat:
 
     stop = tuple(f"\n{role}:" for role in _ROLES)
     adds_special = True
+    variables: frozenset[str] = frozenset()
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
         """See ChatFormat."""
         lines = [f"{message['role']}: {message['content']}" for message in messages]
         return "\n".join(lines + ["assistant:"] * add_generation_prompt)
@@ -87,15 +130,18 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
         """`special_tokens`: what the template knows as `bos_token` and so on. Raises TemplateSyntaxError."""
-        self._template = template_environment().from_string(source, globals={**special_tokens})
+        environment = template_environment()
+        self._template = environment.from_string(source, globals={**special_tokens})
+        self.variables = frozenset(find_undeclared_variables(environment.parse(source)))
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
         """See ChatFormat. The error carries the template's own words."""
         pieces, num_chars = [], 0
+        own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None}
         try:
-            for piece in self._template.generate(
-                messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None
-            ):
+            for piece in self._template.generate({**(variables or {}), **own}):
                 pieces.append(piece)
                 num_chars += len(piece)
                 if num_chars > MAX_RENDERED_CHARS:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from infrs.text.tokenizer import Tokenizer
 
-_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Detokenizer:
@@ -57,17 +57,21 @@ class _Utf8Follower:
 
     def __call__(self, token: str) -> bool:
         """Whether a character is still incomplete after this token."""
-        try:
-            data = bytes(_BYTE_OF[character] for character in token)
-        except KeyError:  # an added token, spelt as it reads
-            data = token.encode()
-        self._utf8.decode(data)
+        self._utf8.decode(spelt_bytes(token))
         return bool(self._utf8.getstate()[0])
+
+
+def spelt_bytes(token: str) -> bytes:
+    """The bytes of a token of a byte-level vocabulary."""
+    try:
+        return bytes(_BYTE_OF[character] for character in token)
+    except KeyError:  # an added token, spelt as it reads
+        return token.encode()
 
 
 def _is_byte_token(token: str) -> bool:
     """Whether a token is a lone byte, `<0xE2>`. A run of them is text or not as a whole, so it must come to its end."""
-    return _BYTE_TOKEN.fullmatch(token) is not None
+    return BYTE_TOKEN.fullmatch(token) is not None
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -53,6 +53,11 @@ class Tokenizer:
         token: str | None = self._backend.id_to_token(token_id)
         return token
 
+    def token_id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary spells it; None if there is none."""
+        token_id: int | None = self._backend.token_to_id(token)
+        return token_id
+
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Ids of a text, in which a special token such as `<|im_end|>` is one id unless it was quoted.
 

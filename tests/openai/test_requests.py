@@ -6,6 +6,7 @@ from infrs.errors import RequestError
 from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
 
 USER = {"role": "user", "content": "hi"}
+ASSISTANT = {"role": "assistant", "content": "4"}
 ABSENT = object()
 
 
@@ -20,6 +21,7 @@ def message(**fields: object) -> dict[str, object]:
 
 NEUTRAL = [
     {"n": 1},
+    {"best_of": 1},
     {"frequency_penalty": 0},
     {"frequency_penalty": 0.0},
     {"presence_penalty": 0},
@@ -43,17 +45,6 @@ NEUTRAL = [
 
 # Fields that ask for something this server does not do.
 UNSUPPORTED = [
-    {"n": 2},
-    {"n": 0},
-    {"n": True},
-    {"n": 1.0},
-    {"n": "1"},
-    {"frequency_penalty": 0.1},
-    {"frequency_penalty": False},
-    {"presence_penalty": -2},
-    {"logit_bias": {"5": 1}},
-    {"logprobs": True},
-    {"top_logprobs": 5},
     {"tools": [{"type": "function"}]},
     {"tool_choice": "required"},
     {"functions": [{}]},
@@ -62,19 +53,15 @@ UNSUPPORTED = [
     {"modalities": ["text", "audio"]},
     {"audio": {}},
     {"prediction": {}},
-    {"metadata": {"a": "b"}},
     {"store": True},
-    {"service_tier": "priority"},
-    {"reasoning_effort": "high"},
     {"verbosity": "low"},
     {"web_search_options": {}},
-    {"prompt_cache_key": "k"},
-    {"safety_identifier": "s"},
+    {"moderation": {}},
+    {"prompt_cache_retention": "24h"},
+    {"prompt_cache_options": {}},
     {"chat_template": "{{ 1 }}"},
-    {"chat_template_kwargs": {"enable_thinking": False}},
-    {"repetition_penalty": 1.1},
     {"best_of": 2},
-    {"stop_token_ids": [1]},
+    {"parallel_tool_calls": 1},
 ]
 
 # (body, param, code)
@@ -148,6 +135,64 @@ INVALID = [
     (body(user="a" * 10_000), "user", "string_above_max_length"),
     (body(user="a\r\nb"), "user", "invalid_value"),
     (body(foo=1), "foo", "unknown_parameter"),
+    (body(n=0), "n", "integer_below_min_value"),
+    (body(n=-1), "n", "integer_below_min_value"),
+    (body(n=129), "n", "integer_above_max_value"),
+    (body(n=10**9), "n", "integer_above_max_value"),
+    (body(typical_p=0), "typical_p", "decimal_below_min_value"),
+    (body(typical_p=1.01), "typical_p", "decimal_above_max_value"),
+    (body(presence_penalty=-2.01), "presence_penalty", "decimal_below_min_value"),
+    (body(presence_penalty=2.01), "presence_penalty", "decimal_above_max_value"),
+    (body(frequency_penalty=-1e308), "frequency_penalty", "decimal_below_min_value"),
+    (body(frequency_penalty=1e308), "frequency_penalty", "decimal_above_max_value"),
+    (body(repetition_penalty=0), "repetition_penalty", "decimal_below_min_value"),
+    (body(repetition_penalty=1e308), "repetition_penalty", "decimal_above_max_value"),
+    (body(logit_bias=[]), "logit_bias", "invalid_type"),
+    (body(logit_bias={"a": 1}), "logit_bias", "invalid_value"),
+    (body(logit_bias={"1.5": 1}), "logit_bias", "invalid_value"),
+    (body(logit_bias={"-1": 1}), "logit_bias", "invalid_value"),
+    (body(logit_bias={"1": 101}), "logit_bias.1", "decimal_above_max_value"),
+    (body(logit_bias={"1": -101}), "logit_bias.1", "decimal_below_min_value"),
+    (body(logit_bias={"1": "x"}), "logit_bias.1", "invalid_type"),
+    (body(logit_bias={str(i): 1 for i in range(10_000)}), "logit_bias", "array_above_max_length"),
+    (body(logprobs=1), "logprobs", "invalid_type"),
+    (body(logprobs=True, top_logprobs=21), "top_logprobs", "integer_above_max_value"),
+    (body(logprobs=True, top_logprobs=-1), "top_logprobs", "integer_below_min_value"),
+    (body(logprobs=True, top_logprobs=True), "top_logprobs", "invalid_type"),
+    (body(top_logprobs=5), "top_logprobs", "invalid_value"),
+    (body(logprobs=False, top_logprobs=5), "top_logprobs", "invalid_value"),
+    (body(min_tokens=-1), "min_tokens", "integer_below_min_value"),
+    (body(stop_token_ids=1), "stop_token_ids", "invalid_type"),
+    (body(stop_token_ids=[-1]), "stop_token_ids[0]", "integer_below_min_value"),
+    (body(stop_token_ids=["1"]), "stop_token_ids[0]", "invalid_type"),
+    (body(stop_token_ids=[1] * 65), "stop_token_ids", "array_above_max_length"),
+    (body(service_tier="priority"), "service_tier", "invalid_value"),
+    (body(metadata=[]), "metadata", "invalid_type"),
+    (body(metadata={str(i): "" for i in range(17)}), "metadata", "array_above_max_length"),
+    (body(metadata={"a": {"b": "c"}}), "metadata.a", "invalid_type"),
+    (body(metadata={"a": "x" * 513}), "metadata.a", "string_above_max_length"),
+    (body(metadata={"a" * 65: "x"}), "metadata." + "a" * 65, "string_above_max_length"),
+    (body(reasoning_effort="extreme"), "reasoning_effort", "invalid_value"),
+    (body(safety_identifier="a" * 513), "safety_identifier", "string_above_max_length"),
+    (body(prompt_cache_key=1), "prompt_cache_key", "invalid_type"),
+    (body(chat_template_kwargs=1), "chat_template_kwargs", "invalid_type"),
+    (body(chat_template_kwargs={"chat_template": "x"}), "chat_template_kwargs.chat_template", "unknown_parameter"),
+    (body(chat_template_kwargs={"tokenize": True}), "chat_template_kwargs.tokenize", "unknown_parameter"),
+    (body(chat_template_kwargs={"messages": []}), "chat_template_kwargs.messages", "unknown_parameter"),
+    (body(chat_template_kwargs={"tools": []}), "chat_template_kwargs.tools", "unknown_parameter"),
+    (body(chat_template_kwargs={"enable_thinking": []}), "chat_template_kwargs.enable_thinking", "invalid_type"),
+    (body(continue_final_message=True), "continue_final_message", "invalid_value"),
+    (body(add_generation_prompt=1), "add_generation_prompt", "invalid_type"),
+    (
+        body(messages=[USER, ASSISTANT], continue_final_message=True, add_generation_prompt=True),
+        "continue_final_message",
+        "invalid_value",
+    ),
+    (
+        body(stream=True, stream_options={"continuous_usage_stats": True}),
+        "stream_options.continuous_usage_stats",
+        "invalid_value",
+    ),
     (body(__class__=1), "__class__", "unknown_parameter"),
 ]
 
@@ -161,6 +206,14 @@ FIELDS = {
     "temperature": "a number",
     "top_p": "a number",
     "min_p": "a number",
+    "typical_p": "a number",
+    "presence_penalty": "a number",
+    "frequency_penalty": "a number",
+    "repetition_penalty": "a number",
+    "n": "an integer",
+    "min_tokens": "an integer",
+    "logprobs": "true or false",
+    "continue_final_message": "true or false",
     "top_k": "an integer",
     "seed": "an integer",
     "max_tokens": "an integer",
@@ -233,11 +286,30 @@ def test_all_that_is_honoured() -> None:
             max_completion_tokens=5,
             stop="x",
             ignore_eos=True,
+            typical_p=0.9,
+            presence_penalty=-2,
+            frequency_penalty=2,
+            repetition_penalty=1.1,
+            logit_bias={"0": 100, "17": -100.0},
+            n=128,
+            logprobs=True,
+            top_logprobs=20,
+            min_tokens=5,
+            stop_token_ids=[0, 1],
+            service_tier="default",
+            metadata={"k" * 64: "v" * 512},
+            reasoning_effort="high",
+            safety_identifier="s",
+            prompt_cache_key="k",
+            add_generation_prompt=False,
+            chat_template_kwargs={"enable_thinking": False, "date_string": "today"},
         )
     )
     assert [turn.text for turn in parsed.messages] == ["d", "s", "ab", ""]
     assert parsed.stop == ["x"]
     assert parsed.max_output_tokens == 5
+    assert (parsed.num_choices, parsed.num_logprobs, parsed.prompts_answer) == (128, 20, False)
+    assert parsed.variables == {"enable_thinking": False, "date_string": "today", "reasoning_effort": "high"}
 
 
 def test_huge_keys_and_values_are_cut() -> None:

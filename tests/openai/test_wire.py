@@ -21,6 +21,7 @@ from infrs.openai import convert, errors, responses, sse
 from infrs.openai.json import parse_object
 from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
 
+LIMITS = convert.Limits(max_model_len=10, vocab_size=20)
 BODY = {"model": "m", "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]}
 
 
@@ -109,22 +110,33 @@ def decode(frames: bytes) -> list[Any]:
     return [json.loads(event.removeprefix("data: ")) for event in events]
 
 
+HEAD = {"id": "id", "object": "chat.completion.chunk", "created": 7, "model": 'a"b'}
+
+
 @pytest.mark.parametrize("include_usage", [False, True])
 @given(text=st.text())
 def test_chunks(include_usage: bool, text: str) -> None:
-    encoder = sse.ChunkEncoder("id", 7, 'a"b', include_usage=include_usage)
-    frames = encoder.role() + encoder.content(text) + encoder.finish("stop") + encoder.usage({"total_tokens": 1})
-    role, content, finish, usage = decode(frames)
-    same = {"id": "id", "object": "chat.completion.chunk", "created": 7, "model": 'a"b'}
+    chunks = sse.ChatChunks(HEAD, include_usage=include_usage)
+    entries = [{"token": text}]
+    frames = chunks.role(0) + chunks.content(1, text) + chunks.content(2, text, entries) + chunks.finish(3, "stop")
+    *choices, usage = decode(frames + chunks.usage({"total_tokens": 1}))
     expected = [
-        ({"role": "assistant", "content": ""}, None),
-        ({"content": text}, None),
-        ({}, "stop"),
+        (0, {"role": "assistant", "content": ""}, None, None),
+        (1, {"content": text}, None, None),
+        (2, {"content": text}, {"content": entries, "refusal": None}, None),
+        (3, {}, None, "stop"),
     ]
-    for chunk, (delta, reason) in zip([role, content, finish], expected, strict=True):
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        assert chunk == same | {"choices": [choice]} | ({"usage": None} if include_usage else {})
-    assert usage == same | {"choices": [], "usage": {"total_tokens": 1}}
+    for chunk, (index, delta, logprobs, reason) in zip(choices, expected, strict=True):
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        assert chunk == HEAD | {"choices": [choice]} | ({"usage": None} if include_usage else {})
+    assert usage == HEAD | {"choices": [], "usage": {"total_tokens": 1}}
+
+
+def test_text_chunks() -> None:
+    chunks = sse.TextChunks(HEAD, include_usage=False)
+    (chunk,) = decode(chunks.text(3, "t", logprobs={"tokens": []}, reason="stop", usage={"total_tokens": 1}))
+    choice = {"index": 3, "text": "t", "logprobs": {"tokens": []}, "finish_reason": "stop"}
+    assert chunk == HEAD | {"choices": [choice], "usage": {"total_tokens": 1}}
 
 
 def test_error_event() -> None:
@@ -133,16 +145,14 @@ def test_error_event() -> None:
 
 def test_completion() -> None:
     usage = convert.to_usage(Usage(3, 4, 2))
-    body = json.loads(
-        responses.chat_completion(
-            completion_id="chatcmpl-1", created=7, model="m", text="t", finish_reason="stop", usage=usage
-        )
-    )
+    head = responses.head("chat.completion", answer_id="chatcmpl-1", created=7, model="m", fingerprint="fp_1")
+    body = json.loads(responses.completion(head, [responses.chat_choice(0, "t", "stop")], usage))
     assert body == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 7,
         "model": "m",
+        "system_fingerprint": "fp_1",
         "choices": [
             {
                 "index": 0,
@@ -190,7 +200,7 @@ def test_sampling(fields: dict[str, object], expected: SamplingParams) -> None:
 
 def test_the_context_bounds_prompt_and_answer() -> None:
     def ask(num_prompt: int, **fields: object) -> int:
-        request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(num_prompt), max_model_len=10)
+        request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(num_prompt), limits=LIMITS)
         assert len(request.prompt_ids) == num_prompt
         return request.max_tokens
 
@@ -210,7 +220,7 @@ def test_stops_of_the_client_and_of_the_format() -> None:
         parsed(stop=["a", "b"], ignore_eos=True),
         request_id="r",
         prompt_ids=[1],
-        max_model_len=10,
+        limits=LIMITS,
         format_stop=("\nuser:",),
     )
     assert (request.stop, request.ignore_eos) == (("a", "b", "\nuser:"), True)
@@ -224,7 +234,30 @@ def test_finish_reasons() -> None:
             convert.to_finish_reason(reason)
 
 
-def test_completion_ids_differ() -> None:
-    ids = {convert.new_completion_id() for _ in range(100)}
+def test_ids_differ() -> None:
+    ids = {convert.new_id("chatcmpl") for _ in range(100)}
     assert len(ids) == 100
     assert all(value.startswith("chatcmpl-") for value in ids)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"logit_bias": {"20": 1}}, "logit_bias"),
+        ({"logit_bias": {"9999999999": 1}}, "logit_bias"),
+        ({"stop_token_ids": [19, 20]}, "stop_token_ids"),
+        ({"min_tokens": 7}, "min_tokens"),
+        ({"min_tokens": 3, "max_tokens": 2}, "min_tokens"),
+    ],
+)
+def test_what_the_model_cannot_take(fields: dict[str, object], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), limits=LIMITS)
+    assert (caught.value.param, caught.value.code) == (param, "invalid_value")
+
+
+def test_what_the_model_can() -> None:
+    fields = {"logit_bias": {"19": 1}, "stop_token_ids": [19], "min_tokens": 6, "n": 3}
+    request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), limits=LIMITS, num_logprobs=2)
+    assert request.stop_token_ids == {19}
+    assert (request.min_tokens, request.num_choices, request.num_logprobs) == (6, 3, 2)

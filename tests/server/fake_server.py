@@ -1,7 +1,10 @@
 """A real server over a fake engine, run as a process: `python fake_server.py '{"interval": 0.01, ...}'`.
 
+With `"engine": "synthetic"` it is the real engine, over the graph of tests/engine/synthetic.py.
+
 The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "boom" fails after two words,
-"die" kills the engine, "numbers" splits an emoji over deltas that carry no text. It prints one JSON line when ready.
+"die" kills the engine, "emoji" splits an emoji over deltas that carry no text. The words of answer i > 0 begin with i.
+Its tokens are bytes, each with the log-probability -byte/256. It prints one JSON line when ready.
 """
 
 from __future__ import annotations
@@ -9,19 +12,30 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+
 from infrs.config import Settings
-from infrs.core import Delta, FinishReason, Request, Usage
-from infrs.engine.service import EngineStats
+from infrs.core import Delta, FinishReason, Request, TokenLogprob, Usage
+from infrs.engine.engine import Engine
+from infrs.engine.runner import open_runner
+from infrs.engine.service import EngineService, EngineStats
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
 from infrs.manifest import KVGeometry, Manifest, Recipe, Source, SpecialTokens
 from infrs.server.app import create_app, listen, run
-from infrs.server.auth import load_keys
+from infrs.server.load import fingerprint
 from infrs.server.state import ServedModel
+from infrs.text.chat_template import Messages, Variables
+from infrs.text.detokenizer import Detokenizer, spelt_bytes
+from infrs.text.token_bytes import TokenBytes
+from infrs.text.tokenizer import Tokenizer
 
 MODEL_ID = "fake/words"
 Sink = Callable[[Delta], None]
@@ -62,7 +76,8 @@ class FakeEngine:
             found = self.active.pop(request_id, None)
         if found:
             request, sink, count = found
-            sink(Delta(request_id, "", (), usage(request, count), FinishReason.CANCELLED))
+            for index in range(request.num_choices):
+                sink(Delta(request_id, "", (), usage(request, count), FinishReason.CANCELLED, index=index))
 
     def snapshot(self) -> EngineStats:
         running = min(len(self.active), self.rows)
@@ -83,14 +98,27 @@ class FakeEngine:
             if "die" in prompt:
                 return False
             delta = self.next_delta(request, count, prompt)
+            ended = delta.finish_reason is not None
             with self.lock:
                 if request_id not in self.active:
                     continue
                 self.active[request_id] = (request, sink, count + 1)
-                if delta.finish_reason is not None:
+                if ended:
                     del self.active[request_id]
-            sink(delta)
+            for index in range(request.num_choices):
+                sink(self.choice(delta, index, request))
         return True
+
+    def choice(self, delta: Delta, index: int, request: Request) -> Delta:
+        text = f"{index}{delta.text}" if index and delta.text else delta.text
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if request.num_logprobs is not None:
+            top = tuple((id_, -id_ / 256) for id_ in range(97, 97 + request.num_logprobs))
+            logprobs = tuple(TokenLogprob(byte, -byte / 256, top) for byte in text.encode())
+        scored: tuple[TokenLogprob, ...] = ()
+        if request.prompt_logprobs and index == 0 and delta.usage.num_output_tokens <= 1:
+            scored = tuple(TokenLogprob(id_, -id_ / 256, ((97, -97 / 256),)) for id_ in request.prompt_ids[1:])
+        return replace(delta, index=index, text=text, logprobs=logprobs, prompt_logprobs=scored)
 
     def next_delta(self, request: Request, count: int, prompt: str) -> Delta:
         if "boom" in prompt and count == 2:
@@ -116,6 +144,14 @@ class FakeEngine:
                         sampling.top_k,
                         sampling.min_p,
                         sampling.seed,
+                        [
+                            sampling.typical_p,
+                            sampling.presence_penalty,
+                            sampling.frequency_penalty,
+                            sampling.repetition_penalty,
+                            sampling.logit_bias,
+                        ],
+                        [request.min_tokens, sorted(request.stop_token_ids), request.num_choices],
                     ]
                 )
                 if count == 0
@@ -123,6 +159,8 @@ class FakeEngine:
             )
         else:
             text = f"w{count} "
+        if request.max_tokens == 0:
+            return Delta(request.request_id, "", (), usage(request, 0), FinishReason.LENGTH)
         reason = FinishReason.LENGTH if count + 1 == request.max_tokens else None
         if "stop" in prompt and count == 3:
             reason = FinishReason.STOP
@@ -133,9 +171,36 @@ def usage(request: Request, count: int) -> Usage:
     return Usage(len(request.prompt_ids), count)
 
 
-def encode(messages: list[dict[str, str]]) -> list[int]:
-    """The ids of a prompt are the bytes of its messages."""
-    return list("\n".join(f"{message['role']}: {message['content']}" for message in messages).encode())
+def byte_tokenizer(tokens: list[bytes]) -> Tokenizer:
+    """A byte-level tokenizer: id i is `tokens[i]`, b"" the control token </s>."""
+    spelling = {spelt_bytes(character): character for character in pre_tokenizers.ByteLevel.alphabet()}
+    vocab = {"".join(spelling[bytes([byte])] for byte in token): i for i, token in enumerate(tokens)}
+    backend = Backend(models.BPE(vocab={token: i for token, i in vocab.items() if token}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    definition = json.loads(backend.to_str())
+    if b"" in tokens:
+        end = AddedToken("</s>", special=True, normalized=False)
+        definition["model"]["vocab"]["</s>"] = tokens.index(b"")
+        backend = Backend.from_str(json.dumps(definition))
+        backend.add_special_tokens([end])
+        return Tokenizer(backend.to_str())
+    return Tokenizer(json.dumps(definition))
+
+
+class LineFormat:
+    """`role: content` lines, without a prompt for the answer; `enable_thinking` adds a line."""
+
+    stop = ("\nuser:",)
+    adds_special = False
+    variables = frozenset({"enable_thinking"})
+
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
+        lines = [f"{message['role']}: {message['content']}" for message in messages]
+        thinking = [f"thinking: {variables['enable_thinking']}"] if variables else []
+        return "\n".join(thinking + lines)
 
 
 MANIFEST = Manifest(
@@ -156,27 +221,63 @@ MANIFEST = Manifest(
 )
 
 
+def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> ServedModel:
+    return ServedModel(
+        model_id=MODEL_ID,
+        manifest=manifest,
+        bundle=Path("bundle"),
+        engine=engine,  # type: ignore[arg-type]  # the interface, not the class
+        tokenizer=tokenizer,
+        chat_format=LineFormat(),
+        token_bytes=TokenBytes(tokenizer),
+        fingerprint=fingerprint(manifest, {}),
+        created=1_700_000_000,
+    )
+
+
+def synthetic_model(rows: int, max_queue: int) -> ServedModel:
+    """The real engine over a graph that is a formula, with tokens that are parts of characters."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+    import synthetic  # noqa: PLC0415  # needs onnx, which the other servers do without
+
+    whole = "\n :abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'"
+    parts = [bytes([byte]) for byte in "é😀—日".encode()]
+    tokens = [b"", *(character.encode() for character in whole), *dict.fromkeys(parts)]
+    tokens += [b"th", " é".encode(), b"ing ", "😀".encode(), b"\xff", b"user"]
+    tokens += [f"t{i}".encode() for i in range(synthetic.VOCAB - len(tokens))]
+    tokenizer = byte_tokenizer(tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        synthetic.build(Path(folder) / "model.onnx", "fused")
+        runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=96, threads=1)
+    engine = EngineService(Engine(runner, lambda: Detokenizer(tokenizer), frozenset({0}), 8), max_queue)
+    engine.start()
+    return served(engine, tokenizer, synthetic.manifest())
+
+
 def main() -> None:
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
+    options["engine"] = "words"
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     settings = Settings.model_validate({"server": {"port": 0} | given.get("server", {})})
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     logging.getLogger("sanic").setLevel(logging.WARNING)
-    listener = listen(settings.server)
+    listener = listen("127.0.0.1", 0)
 
     def load() -> ServedModel:
         time.sleep(options["load_seconds"])
         if options["fail"]:
             raise EngineError(options["fail"])
+        if options["engine"] == "synthetic":
+            return synthetic_model(options["rows"], options["max_queue"])
         engine = FakeEngine(options["rows"], options["max_queue"], options["max_model_len"], options["interval"])
         engine.start()
-        return ServedModel(MODEL_ID, MANIFEST, Path("bundle"), engine, encode, ("\nuser:",), 1_700_000_000)
+        return served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
 
     def on_ready(model: ServedModel) -> None:
         print(json.dumps({"ready": True}), flush=True)
 
-    app = create_app(settings, load_keys(settings.server), load, on_ready)
+    app = create_app(settings, load, on_ready)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     sys.exit(run(app, listener))
 

@@ -44,7 +44,7 @@ def make(engine: ManualEngine) -> Bridge:
 
 
 def submit(bridge: Bridge, name: str, timeout: float = 60) -> DeltaStream:
-    return bridge.submit(Request(name, (1,), 1), timeout)
+    return bridge.submit([Request(name, (1,), 1)], timeout)
 
 
 async def texts(stream: DeltaStream) -> list[list[str]]:
@@ -93,7 +93,7 @@ def test_close_cancels_once_and_only_what_runs(finished: bool) -> None:
         if finished:
             engine.feed(delta("1", "", FinishReason.STOP))
             await asyncio.sleep(0)
-            assert stream.finished
+            assert stream.open_ids == []
         stream.close()
         stream.close()
         bridge.fail_all(DrainingError("no"))
@@ -146,6 +146,51 @@ def test_timeout_and_drain_reach_a_waiting_reader() -> None:
         late.close()
         drained.close()
         assert engine.cancelled == ["late", "drained"]
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_of_several_requests_and_answers_ends_with_the_last() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], 60)
+        engine.feed(delta("1", "a", FinishReason.STOP), delta("2", "b", FinishReason.LENGTH))
+        assert [d.text for d in await anext(stream)] == ["a", "b"]
+        assert stream.open_ids == ["1"]
+        engine.feed(delta("1", "c", FinishReason.STOP))
+        assert await texts(stream) == [["c"]]
+        stream.close()
+        assert engine.cancelled == []
+
+    asyncio.run(scenario())
+
+
+def test_one_answer_that_fails_takes_the_others_with_it() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], 60)
+        engine.feed(delta("1", "", FinishReason.ERROR, EngineError("broke")), delta("2", "unheard"))
+        with pytest.raises(EngineError, match="broke"):
+            await anext(stream)
+        stream.close()
+        assert engine.cancelled == ["1", "2"]
+        engine.feed(*(delta(name, "", FinishReason.CANCELLED) for name in ("1", "2")))
+        await asyncio.sleep(0)
+        assert stream.open_ids == []
+
+    asyncio.run(scenario())
+
+
+def test_requests_start_all_or_none() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        with pytest.raises(QueueFullError):
+            bridge.submit([Request("1", (1,), 1), Request("refused", (1,), 1)], 60)
+        assert engine.cancelled == ["1"]
+        engine.feed(delta("1", "", FinishReason.CANCELLED))
+        await asyncio.sleep(0)
+        bridge.fail_all(DrainingError("nobody"))
 
     asyncio.run(scenario())
 

@@ -1,5 +1,7 @@
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fake_process import JSON, MODEL, FakeServer, chat_body
@@ -12,6 +14,7 @@ def test_whole(server: FakeServer) -> None:
     body = server.chat("four", max_tokens=3).json
     assert body.pop("id").startswith("chatcmpl-")
     assert body.pop("created") > 1_700_000_000
+    assert re.fullmatch("fp_[0-9a-f]{10}", body.pop("system_fingerprint"))
     assert body == {
         "object": "chat.completion",
         "model": MODEL,
@@ -76,11 +79,14 @@ def test_what_reaches_the_engine(server: FakeServer) -> None:
             json.loads(server.chat("seen", **{"max_tokens": 1, **fields}).json["choices"][0]["message"]["content"])
         )
 
-    assert seen() == [1, ["\nuser:"], False, 1.0, 1.0, 0, 0.0, None]
+    assert seen() == [1, ["\nuser:"], False, 1.0, 1.0, 0, 0.0, None, [1.0, 0, 0, 1.0, []], [0, [], 1]]
     assert seen(
         max_tokens=None, max_completion_tokens=2, stop=["x"], ignore_eos=True, temperature=0, top_p=0.5, top_k=3,
-        min_p=0.1, seed=7,
-    ) == [2, ["x", "\nuser:"], True, 0.0, 0.5, 3, 0.1, 7]  # fmt: skip
+        min_p=0.1, seed=7, typical_p=0.7, presence_penalty=-1, frequency_penalty=0.5, repetition_penalty=1.5,
+        logit_bias={"5": 1, "255": -100}, min_tokens=1, stop_token_ids=[3, 2, 3], n=2,
+    ) == [
+        2, ["x", "\nuser:"], True, 0.0, 0.5, 3, 0.1, 7, [0.7, -1.0, 0.5, 1.5, [[5, 1.0], [255, -100.0]]], [1, [2, 3], 2]
+    ]  # fmt: skip
 
 
 def test_without_a_bound_the_answer_goes_to_the_end_of_the_context(server: FakeServer) -> None:
@@ -108,7 +114,16 @@ def test_context_length(server: FakeServer) -> None:
         ({"messages": []}, ("messages", "empty_array", 400)),
         ({"messages": [{"role": "x", "content": ""}]}, ("messages[0].role", "invalid_value", 400)),
         ({"temperature": 3}, ("temperature", "decimal_above_max_value", 400)),
-        ({"n": 2}, ("n", "unsupported_parameter", 400)),
+        ({"n": 129}, ("n", "integer_above_max_value", 400)),
+        ({"tools": [{}]}, ("tools", "unsupported_parameter", 400)),
+        ({"logit_bias": {"256": 1}}, ("logit_bias", "invalid_value", 400)),
+        ({"stop_token_ids": [256]}, ("stop_token_ids", "invalid_value", 400)),
+        ({"min_tokens": 3, "max_tokens": 2}, ("min_tokens", "invalid_value", 400)),
+        ({"reasoning_effort": "low"}, ("reasoning_effort", "unsupported_parameter", 400)),
+        (
+            {"chat_template_kwargs": {"thinking": True}},
+            ("chat_template_kwargs.thinking", "unsupported_parameter", 400),
+        ),
         ({"nonsense": 2}, ("nonsense", "unknown_parameter", 400)),
         ({"max_tokens": 0}, ("max_tokens", "integer_below_min_value", 400)),
     ],
@@ -197,3 +212,90 @@ def test_large_bodies(server: FakeServer) -> None:
     whole = chat_body("", max_tokens=1)
     fits = whole[:-1] + b" " * ((4 << 20) - len(whole)) + b"}"
     assert server.request("POST", PATH, fits).status == 200
+
+
+def contents(events: list[Any], index: int) -> str:
+    choices = [choice for event in events for choice in event["choices"] if choice["index"] == index]
+    return "".join(choice["delta"].get("content", "") for choice in choices)
+
+
+def test_several_answers(server: FakeServer) -> None:
+    body = server.chat("four", max_tokens=3, n=3).json
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
+    texts = [choice["message"]["content"] for choice in body["choices"]]
+    assert texts == ["w0 w1 w2 ", "1w0 1w1 1w2 ", "2w0 2w1 2w2 "]
+    assert body["usage"]["prompt_tokens"] == 10
+    assert body["usage"]["completion_tokens"] == 9
+
+
+def test_several_answers_streamed_come_one_among_the_other(server: FakeServer) -> None:
+    *events, usage, done = server.chat(
+        "four", max_tokens=3, n=3, stream=True, stream_options={"include_usage": True}
+    ).events
+    assert done == "[DONE]"
+    assert usage["usage"]["completion_tokens"] == 9
+    assert [contents(events, index) for index in range(3)] == ["w0 w1 w2 ", "1w0 1w1 1w2 ", "2w0 2w1 2w2 "]
+    order = [event["choices"][0]["index"] for event in events if event["choices"][0]["delta"].get("content")]
+    assert order == [0, 1, 2] * 3
+    reasons = [event["choices"][0]["finish_reason"] for event in events]
+    assert reasons[-1] == "length"
+    assert reasons.count("length") == 3
+
+
+def test_log_probabilities(server: FakeServer) -> None:
+    choice = server.chat("echo é", logprobs=True, top_logprobs=2, max_tokens=2).json["choices"][0]
+    content = choice["logprobs"]["content"]
+    assert choice["logprobs"]["refusal"] is None
+    assert bytes(byte for entry in content for byte in entry["bytes"]).decode() == choice["message"]["content"]
+    assert content[0] == {
+        "token": "u",
+        "bytes": [117],
+        "logprob": -117 / 256,
+        "top_logprobs": [
+            {"token": "a", "bytes": [97], "logprob": -97 / 256},
+            {"token": "b", "bytes": [98], "logprob": -98 / 256},
+        ],
+    }
+    assert content[-1]["token"] == "\ufffd"  # half a character
+    assert server.chat(logprobs=True, max_tokens=1).json["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
+    assert server.chat(logprobs=False, max_tokens=1).json["choices"][0]["logprobs"] is None
+
+
+def test_log_probabilities_streamed(server: FakeServer) -> None:
+    fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 1, "max_tokens": 4, "n": 2}
+    whole = server.chat("hi", **fields).json["choices"]
+    events = server.chat("hi", stream=True, **fields).events[:-1]
+    for index in (0, 1):
+        choices = [event["choices"][0] for event in events if event["choices"][0]["index"] == index]
+        assert [choice["logprobs"] is None for choice in choices] == [True, False, False, False, False, True]
+        streamed = [entry for choice in choices for entry in (choice["logprobs"] or {"content": []})["content"]]
+        assert streamed == whole[index]["logprobs"]["content"]
+
+
+def test_usage_in_every_chunk(server: FakeServer) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    events = server.chat("four", stream=True, max_tokens=3, stream_options=options).events[:-1]
+    assert [event["usage"]["completion_tokens"] for event in events] == [1, 1, 2, 3, 3, 3]
+    assert {event["usage"]["prompt_tokens"] for event in events} == {10}
+
+
+def test_service_tier_is_told_when_asked_for(server: FakeServer) -> None:
+    assert server.chat(max_tokens=1, service_tier="auto").json["service_tier"] == "default"
+    assert server.chat(max_tokens=1, service_tier="auto", stream=True).events[0]["service_tier"] == "default"
+    assert "service_tier" not in server.chat(max_tokens=1).json
+
+
+def test_the_template_is_told_what_it_knows(server: FakeServer) -> None:
+    def prompt(**fields: object) -> str:
+        return str(server.chat("echo", max_tokens=1, **fields).json["choices"][0]["message"]["content"])
+
+    assert prompt() == "user: echo"
+    assert prompt(chat_template_kwargs={"enable_thinking": False}) == "thinking: False\nuser: echo"
+    assert prompt(reasoning_effort="none") == "user: echo"
+    assert prompt(chat_template_kwargs={"thinking": False}) == "user: echo"
+
+
+def test_a_message_of_the_assistant_is_continued(server: FakeServer) -> None:
+    messages = [{"role": "user", "content": "echo"}, {"role": "assistant", "content": " The answer is "}]
+    answer = server.chat(messages=messages, continue_final_message=True, max_tokens=1)
+    assert answer.json["choices"][0]["message"]["content"] == "user: echo\nassistant:  The answer is "

@@ -30,6 +30,31 @@ def test_chat(client: OpenAI) -> None:
     assert again.choices[0].finish_reason == "length"
 
 
+def test_every_sampling_field(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=HELLO,
+        max_completion_tokens=4,
+        n=2,
+        logprobs=True,
+        top_logprobs=3,
+        presence_penalty=0.5,
+        frequency_penalty=0.5,
+        logit_bias={"5": 1},
+        metadata={"a": "b"},
+        service_tier="auto",
+        user="u",
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert answer.system_fingerprint
+    assert answer.service_tier == "default"
+    assert answer.choices[1].logprobs is not None
+    content = answer.choices[1].logprobs.content
+    assert content is not None
+    assert len(content[0].top_logprobs) == 3
+    assert b"".join(bytes(entry.bytes or []) for entry in content).decode() == answer.choices[1].message.content
+
+
 def test_stream(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True})
@@ -57,8 +82,8 @@ def test_errors(client: OpenAI) -> None:
         client.chat.completions.create(model="other", messages=HELLO)
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as unsupported:
-        client.chat.completions.create(model=MODEL, messages=HELLO, n=2)
-    assert (unsupported.value.code, unsupported.value.param) == ("unsupported_parameter", "n")
+        client.chat.completions.create(model=MODEL, messages=HELLO, n=129)
+    assert (unsupported.value.code, unsupported.value.param) == ("integer_above_max_value", "n")
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "boom"}])
     with pytest.raises(openai.APIError, match="see its log"):

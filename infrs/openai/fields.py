@@ -1,0 +1,171 @@
+"""What the request bodies of every route share: strictness, refusals by name, and the fields of a generation.
+
+Strict: no type is coerced, no field is ignored in silence. A field of OpenAI's that infrs does not honour is
+declared `Unsupported`, with the values that ask for nothing and so are accepted; any other field is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, NoReturn, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from infrs.openai.invalid import request_error
+
+MAX_CHOICES = 128
+MAX_LOGIT_BIAS = 1024
+_TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
+# OpenAI's opaque ids (user and the like) never change an answer; here they must only be short and printable.
+_OPAQUE = r"^[^\x00-\x1f\x7f]*$"
+
+
+class Body(BaseModel):
+    """A JSON object of a request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Neutral:
+    """Annotates a field that is not honoured: null and `values`, which ask for nothing, are accepted, nothing else."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = (None, *values)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """How pydantic is to check the field."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """How the field is described: by what is accepted."""
+        return {"enum": list(self.values), "x-refused": True}
+
+    def _check(self, value: object) -> None:
+        if not any(type(value) is type(accepted) and value == accepted for accepted in self.values):
+            raise PydanticCustomError("unsupported_parameter", "not supported by this server")
+
+
+Unsupported = Annotated[Any, Neutral()]
+Unlisted = Annotated[Any, Neutral([])]
+Off = Annotated[Any, Neutral(False)]
+
+
+def refuse(param: str, message: str, code: str = "invalid_value") -> NoReturn:
+    """Refuse a body, inside a validator, for its field `param`."""
+    raise PydanticCustomError("inconsistent", "{message}", {"param": param, "message": message, "code": code})
+
+
+T = TypeVar("T", bound=Body)
+
+
+def parse_body(kind: type[T], payload: dict[str, Any]) -> T:
+    """Validate a body. Raises RequestError naming the first field at fault in `param` (`messages[0].role`)."""
+    try:
+        return kind.model_validate(payload)
+    except ValidationError as error:
+        raise request_error(error, payload) from None
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _token_keys(biases: dict[str, float]) -> dict[str, float]:
+    for key in biases:
+        if not _TOKEN_KEY.fullmatch(key):
+            refuse("logit_bias", f"{ascii(key)[:40]} is not a token id", "invalid_value")
+    return biases
+
+
+Model = Annotated[str, Field(min_length=1)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Opaque = Annotated[str, Field(max_length=512, pattern=_OPAQUE)]
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=1024)]],
+    Field(max_length=4),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
+LogitBias = Annotated[
+    dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIAS), AfterValidator(_token_keys)
+]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class StreamOptions(Body):
+    """`stream_options` of a streamed request."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: Off = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.continuous_usage_stats and not self.include_usage:
+            refuse("stream_options.continuous_usage_stats", "only allowed with `include_usage: true`")
+        return self
+
+
+class Generation(Body):
+    """The fields that say how to make an answer, the same for a chat and for a plain prompt. None is "not given"."""
+
+    model: Model
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None  # float32 overflows far beyond these
+    logit_bias: LogitBias | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: TokenCount | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    stop: Stop | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    ignore_eos: bool | None = None
+    user: Opaque | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            refuse("stream_options", "only allowed with `stream: true`")
+        return self
+
+    @property
+    def num_choices(self) -> int:
+        """Answers that are asked for."""
+        return self.n or 1
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The answer's bound in tokens; None is the end of the context."""
+        return self.max_tokens
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def counts_every_chunk(self) -> bool:
+        """Whether each chunk of a stream has the token counts so far."""
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)

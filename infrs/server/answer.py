@@ -1,0 +1,105 @@
+"""Sends what the engine gives for a request, whole or as it comes, in the form that a route gives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from sanic import HTTPResponse
+from sanic import Request as HTTPRequest
+from sanic.exceptions import RequestCancelled
+
+from infrs.core import Delta, Request
+from infrs.errors import InfrsError
+from infrs.openai import sse
+from infrs.openai.errors import body_of, status_of
+from infrs.server import access
+from infrs.server.bridge import DeltaStream
+from infrs.server.failures import CLIENT_GONE, JSON, log_failure
+from infrs.server.meter import Meter
+from infrs.server.state import state_of
+
+
+class Form(Protocol):
+    """How the answers of one request look on the wire. Takes all deltas in order, one way or the other."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last frame has been made."""
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
+        """The events of a stream that deltas make, the end of the stream included."""
+
+    def whole(self, deltas: Sequence[Delta]) -> bytes:
+        """The body of an answer that is not streamed, from all its deltas."""
+
+
+async def answer(request: HTTPRequest, asked: Sequence[Request], form: Form, *, stream: bool) -> HTTPResponse | None:
+    """Run what is asked and answer with it; None if the answer has been streamed. Raises as `Bridge.submit`."""
+    state = state_of(request)
+    _, bridge = state.require()
+    deltas = bridge.submit(asked, state.settings.server.request_timeout)
+    meter = Meter(state.metrics, request.ctx.received)
+    try:
+        if stream:
+            await _Streamed(request, form).send(deltas, meter)
+            return None
+        return await _whole(form, deltas, meter)
+    finally:
+        deltas.close()
+        meter.close()
+
+
+async def _whole(form: Form, stream: DeltaStream, meter: Meter) -> HTTPResponse:
+    deltas: list[Delta] = []
+    async for batch in stream:
+        meter.count(batch)
+        deltas += batch
+    return HTTPResponse(form.whole(deltas), content_type=JSON)
+
+
+class _Streamed:
+    """One streamed answer. Its headers go out with the first token, so that what fails before has its status."""
+
+    def __init__(self, request: HTTPRequest, form: Form) -> None:
+        self._request = request
+        self._form = form
+        self._response: HTTPResponse | None = None
+        self._timeout = state_of(request).settings.server.send_timeout
+
+    async def send(self, stream: DeltaStream, meter: Meter) -> None:
+        """Send the deltas as they come, those that are ready together in one write."""
+        status = CLIENT_GONE
+        try:
+            async for deltas in stream:
+                meter.count(deltas)
+                frames = b"".join(self._form.frames(deltas))
+                await self._send(frames, end=self._form.finished)
+            status = 200
+        except Exception as error:
+            if self._response is None:
+                raise
+            failure = error if isinstance(error, InfrsError) else InfrsError("the server failed; see its log")
+            status = status_of(failure)
+            if status == 500:
+                log_failure(error)
+            await self._send(sse.error_event(body_of(failure)), end=True)
+        finally:
+            if self._response is not None:
+                access.finished(self._request, status)
+
+    async def _send(self, data: bytes, *, end: bool) -> None:
+        """Write, or give the reader up if it takes nothing for `server.send_timeout` seconds."""
+        if self._response is None:
+            self._response = await self._request.respond(
+                content_type=sse.CONTENT_TYPE, headers={"cache-control": "no-cache", "x-accel-buffering": "no"}
+            )
+        if not data:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._response.send(data, end)
+        except TimeoutError:
+            self._request.transport.abort()  # type: ignore[attr-defined]  # a TCP transport
+            raise RequestCancelled from None

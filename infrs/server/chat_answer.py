@@ -1,0 +1,98 @@
+"""The answers of a chat completion, as chunks and as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from infrs.core import Delta
+from infrs.openai import convert, responses, sse
+from infrs.openai.logprobs import TokenReader, chat_logprobs
+from infrs.openai.requests import ChatCompletionRequest
+from infrs.server.continuation import Continuation
+from infrs.server.meter import Tally
+from infrs.server.state import ServedModel
+
+
+class ChatAnswer:
+    """Form of `POST /v1/chat/completions`. Both ways read a choice's deltas with the same `_Choice`."""
+
+    def __init__(
+        self, body: ChatCompletionRequest, model: ServedModel, answer_id: str, previous: int | None = None
+    ) -> None:
+        """`previous`: the token at the end of the message that the answer continues."""
+        self._body = body
+        self._model = model
+        self._answer_id = answer_id
+        self._created = int(time.time())
+        self._choices = [_Choice(body, model, previous) for _ in range(body.num_choices)]
+        self._tally = Tally()
+        self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=body.includes_usage)
+
+    @property
+    def finished(self) -> bool:
+        """See Form."""
+        return all(choice.finish_reason is not None for choice in self._choices)
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
+        """See Form. The chunks of several choices come as their tokens do, one among the other."""
+        for delta in deltas:
+            self._tally.count(delta)
+            usage = convert.to_usage(self._tally.usage) if self._body.counts_every_chunk else None
+            choice = self._choices[delta.index]
+            if not choice.begun:
+                yield self._chunks.role(delta.index, usage)
+            text, logprobs = choice.read(delta)
+            if text or logprobs:
+                yield self._chunks.content(delta.index, text, logprobs, usage)
+            if choice.finish_reason is not None:
+                yield self._chunks.finish(delta.index, choice.finish_reason, usage)
+        if deltas and self.finished:
+            if self._body.includes_usage:
+                yield self._chunks.usage(convert.to_usage(self._tally.usage))
+            yield sse.DONE
+
+    def whole(self, deltas: Sequence[Delta]) -> bytes:
+        """See Form."""
+        texts: list[list[str]] = [[] for _ in self._choices]
+        entries: list[list[Any]] = [[] for _ in self._choices]
+        for delta in deltas:
+            self._tally.count(delta)
+            text, logprobs = self._choices[delta.index].read(delta)
+            texts[delta.index].append(text)
+            entries[delta.index] += logprobs or ()
+        choices = []
+        for index, choice in enumerate(self._choices):
+            assert choice.finish_reason is not None, "a stream ends with a finish reason or raises"  # noqa: S101
+            logprobs = entries[index] if self._body.logprobs else None
+            choices.append(responses.chat_choice(index, "".join(texts[index]), choice.finish_reason, logprobs))
+        return responses.completion(self._head("chat.completion"), choices, convert.to_usage(self._tally.usage))
+
+    def _head(self, kind: str) -> dict[str, object]:
+        return responses.head(
+            kind,
+            answer_id=self._answer_id,
+            created=self._created,
+            model=self._model.model_id,
+            fingerprint=self._model.fingerprint,
+            service_tier=self._body.service_tier,
+        )
+
+
+class _Choice:
+    """One answer as it is read: what its deltas mean for the client."""
+
+    def __init__(self, body: ChatCompletionRequest, model: ServedModel, previous: int | None) -> None:
+        self.begun = False
+        self.finish_reason: str | None = None
+        self._continuation = Continuation(model.token_bytes, previous)
+        self._reader = TokenReader(model.token_bytes, previous=previous) if body.logprobs else None
+
+    def read(self, delta: Delta) -> tuple[str, list[dict[str, Any]] | None]:
+        """The text and the log-probabilities that a delta adds, the latter None if not asked for."""
+        self.begun = True
+        if delta.finish_reason is not None:
+            self.finish_reason = convert.to_finish_reason(delta.finish_reason)
+        logprobs = None if self._reader is None else chat_logprobs(delta.logprobs, self._reader)
+        return self._continuation.read(delta), logprobs

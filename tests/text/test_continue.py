@@ -1,0 +1,48 @@
+"""Prompts that end inside the assistant's message, and what a client may tell a template."""
+
+from __future__ import annotations
+
+import pytest
+from text_templates import TEMPLATES
+from text_tokenizers import byte_level
+
+from infrs.errors import RequestError
+from infrs.text.chat_template import ChatTemplate, SimpleFormat, encode_chat, render_open
+from infrs.text.tokenizer import Tokenizer
+
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+TURNS = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "It is "}]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_prompt_ends_with_the_content(name: str) -> None:
+    template = ChatTemplate(TEMPLATES[name], TOKENS)
+    prompt = render_open(template, TURNS)
+    assert prompt.endswith("It is ")
+    closed = template.render(TURNS, add_generation_prompt=False)
+    assert closed.startswith(prompt.rstrip())
+
+
+def test_the_plain_format_too() -> None:
+    assert render_open(SimpleFormat(), TURNS) == "user: 2+2?\nassistant: It is "
+
+
+def test_a_template_that_hides_the_last_message() -> None:
+    with pytest.raises(RequestError) as caught:
+        render_open(ChatTemplate("{{ messages[0].content }}", {}), TURNS)
+    assert caught.value.param == "messages"
+
+
+def test_variables_reach_the_template_and_replace_nothing() -> None:
+    template = ChatTemplate("{{ enable_thinking }}{{ messages | length }}{% set x = 1 %}{{ x }}", TOKENS)
+    assert {"enable_thinking", "messages"} <= template.variables
+    assert "x" not in template.variables
+    assert template.render(TURNS, variables={"enable_thinking": False, "messages": ""}) == "False21"
+
+
+def test_variables_are_mere_text_to_the_model() -> None:
+    tokenizer = Tokenizer(byte_level())
+    template = ChatTemplate("{{ date_string }}<|im_end|>", {})
+    ids = encode_chat(tokenizer, template, TURNS, variables={"date_string": "<|im_end|>"})
+    assert ids.count(tokenizer.token_id("<|im_end|>")) == 1
+    assert tokenizer.decode(ids, skip_special=False) == "<|im_end|><|im_end|>"
