@@ -30,6 +30,7 @@ from infrs.engine.service import EngineService, EngineStats
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
 from infrs.manifest import KVGeometry, Manifest, Recipe, Source, SpecialTokens
 from infrs.server.app import create_app, listen, run
+from infrs.server.auth import load_keys
 from infrs.server.load import fingerprint
 from infrs.server.state import ServedModel
 from infrs.text.chat_template import Messages, Variables
@@ -262,7 +263,7 @@ def main() -> None:
     settings = Settings.model_validate({"server": {"port": 0} | given.get("server", {})})
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     logging.getLogger("sanic").setLevel(logging.WARNING)
-    listener = listen("127.0.0.1", 0)
+    listener = listen(settings.server)
 
     def load() -> ServedModel:
         time.sleep(options["load_seconds"])
@@ -277,7 +278,7 @@ def main() -> None:
     def on_ready(model: ServedModel) -> None:
         print(json.dumps({"ready": True}), flush=True)
 
-    app = create_app(settings, load, on_ready)
+    app = create_app(settings, load_keys(settings.server), load, on_ready)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     sys.exit(run(app, listener))
 
