@@ -1,0 +1,57 @@
+"""Which format a model writes its tool calls in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from infrs.text.constraint import Constraint
+from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools import gemma, generic, granite, hermes, llama3, mistral, phi
+from infrs.text.tools.calls import CallParser
+from infrs.text.tools.lark import Literal, Tool
+
+
+class ToolFormat(Protocol):
+    """What each format's module gives."""
+
+    def detect(self, template: str) -> bool:
+        """Whether a chat template writes this format."""
+
+    def parser(self, names: frozenset[str], max_calls: int | None) -> CallParser:
+        """Reads one answer."""
+
+    def grammar(self, tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
+        """Answers with calls, in Lark; see `calls_grammar`."""
+
+
+# In the order that they are looked for: the ones that name their markers first.
+FORMATS: dict[str, ToolFormat] = {
+    "mistral": mistral,
+    "hermes": hermes,
+    "granite": granite,
+    "phi": phi,
+    "llama3": llama3,
+    "gemma": gemma,
+    "generic": generic,
+}
+
+
+def choose_format(template: str, name: str = "auto") -> ToolFormat:
+    """The format of a chat template, or the one that a setting names. KeyError if there is none of that name."""
+    if name != "auto":
+        return FORMATS[name]
+    return next(tool_format for tool_format in FORMATS.values() if tool_format.detect(template))
+
+
+def calls_constraint(
+    tool_format: ToolFormat, tools: Sequence[Tool], tokenizer: Tokenizer, *, many: bool, required: bool
+) -> Constraint:
+    """An answer that calls one of the tools, or several if `many`, or unless `required` is plain text."""
+
+    def literal(text: str) -> str:
+        token_id = tokenizer.token_id(text)
+        return f"<[{token_id}]>" if token_id in tokenizer.special_ids else json.dumps(text, ensure_ascii=False)
+
+    return Constraint("grammar", tool_format.grammar(tools, literal, many=many, required=required), "tools")

@@ -1,0 +1,228 @@
+"""Tool calls read from streams of text in every format."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from text_templates import GEMMA, LLAMA_3, LLAMA_3_2, MISTRAL, PHI_3, QWEN_2_5
+
+from infrs.text.tools.calls import CallParser
+from infrs.text.tools.events import Arguments, CallStart, Content
+from infrs.text.tools.formats import FORMATS, choose_format
+
+NAMES = frozenset({"weather", "get_time", "a.b-c"})
+WEATHER = '{"city": "São \\"Paulo\\" }{", "days": [1, {"n": 2}]}'
+
+# What an answer says, and its calls and content.
+Call = tuple[str, str]
+CASES: list[tuple[str, str, list[Call], str]] = [
+    ("hermes", "Just text.", [], "Just text."),
+    (
+        "hermes",
+        f'<tool_call>\n{{"name": "weather", "arguments": {WEATHER}}}\n</tool_call>',
+        [("weather", WEATHER)],
+        "",
+    ),
+    (
+        "hermes",
+        'Let me see.\n\n<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>\n<tool_call>\n'
+        '{"name": "get_time", "arguments": {"z": 1}}\n</tool_call>',
+        [("weather", "{}"), ("get_time", '{"z": 1}')],
+        "Let me see.",
+    ),
+    (
+        "hermes",
+        '<tool_call>{"name": "weather", "arguments": {}}</tool_call>\nDone.',
+        [("weather", "{}")],
+        "Done.",
+    ),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {"a": 1', [("weather", '{"a": 1')], ""),
+    ("hermes", '{"name": "weather", "arguments": {}}', [], '{"name": "weather", "arguments": {}}'),
+    (
+        "hermes",
+        '<tool_call>{"name": "unknown", "arguments": {}}</tool_call>',
+        [],
+        '<tool_call>{"name": "unknown", "arguments": {}}</tool_call>',
+    ),
+    ("hermes", "a <tool_call> b <tool", [], "a <tool_call> b <tool"),
+    ("hermes", '<tool_call>{"city": "x"}</tool_call>', [], '<tool_call>{"city": "x"}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "weather"', [], '<tool_call>{"name": "weather"'),
+    ("hermes", '<tool_call>{"name": "get_time"}</tool_call>', [("get_time", "{}")], ""),
+    (
+        "hermes",
+        '<tool_call>{"arguments": {"a": 1}, "name": "weather"}</tool_call>',
+        [("weather", '{"a": 1}')],
+        "",
+    ),
+    (
+        "hermes",
+        '<tool_call>{"type": "function", "function": {"name": "weather", "arguments": "{\\"a\\": 1}"}}</tool_call>',
+        [("weather", '{"a": 1}')],
+        "",
+    ),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {}, "id": "}"}</tool_call>!', [("weather", "{}")], "!"),
+    ("llama3", '{"name": "weather", "parameters": {"a": 1}}', [("weather", '{"a": 1}')], ""),
+    ("llama3", '<|python_tag|>{"name": "weather", "parameters": {}}', [("weather", "{}")], ""),
+    (
+        "llama3",
+        '\n{"name": "weather", "parameters": {}}; {"name": "get_time", "parameters": {}}',
+        [("weather", "{}"), ("get_time", "{}")],
+        "",
+    ),
+    ("llama3", 'No: {"name": "weather", "parameters": {}}', [], 'No: {"name": "weather", "parameters": {}}'),
+    ("llama3", '{"answer": 42}\n', [], '{"answer": 42}\n'),
+    ("llama3", "[1, 2]", [], "[1, 2]"),
+    (
+        "mistral",
+        '[TOOL_CALLS] [{"name": "weather", "arguments": {"a": 1}}, {"name": "get_time", "arguments": {}}]',
+        [("weather", '{"a": 1}'), ("get_time", "{}")],
+        "",
+    ),
+    (
+        "mistral",
+        '[TOOL_CALLS]weather[ARGS]{"a": 1}[TOOL_CALLS]get_time[CALL_ID]x1[ARGS]{}',
+        [("weather", '{"a": 1}'), ("get_time", "{}")],
+        "",
+    ),
+    ("mistral", '[TOOL_CALLS]nothing{"a": 1}', [], '[TOOL_CALLS]nothing{"a": 1}'),
+    ("granite", '<|tool_call|>[{"name": "weather", "arguments": {}}]', [("weather", "{}")], ""),
+    ("granite", '<tool_call>[{"name": "a.b-c", "arguments": {}}]', [("a.b-c", "{}")], ""),
+    ("phi", '<|tool_call|>[{"name": "weather", "arguments": {}}]<|/tool_call|>', [("weather", "{}")], ""),
+    ("phi", 'functools[{"name": "weather", "arguments": {}}]', [("weather", "{}")], ""),
+    ("gemma", '```json\n{"name": "weather", "parameters": {}}\n```', [("weather", "{}")], ""),
+    ("gemma", '{"name": "weather", "parameters": {}}', [("weather", "{}")], ""),
+    ("gemma", "```python\nprint({})\n```", [], "```python\nprint({})\n```"),
+    (
+        "generic",
+        '[{"name": "weather", "arguments": {}}, {"name": "get_time"}]',
+        [("weather", "{}"), ("get_time", "{}")],
+        "",
+    ),
+    ("generic", '```tool_call\n{"name": "weather", "arguments": {}}\n```\nOk', [("weather", "{}")], "Ok"),
+    ("generic", '<tool_call>{"name": "weather", "arguments": {}}</tool_call>', [("weather", "{}")], ""),
+]  # fmt: skip
+
+
+def read(parser: CallParser, pieces: list[str]) -> tuple[list[Call], str]:
+    calls: list[list[str]] = []
+    content = ""
+    for event in [*(event for piece in pieces for event in parser.feed(piece)), *parser.flush()]:
+        match event:
+            case Content(text):
+                assert text
+                content += text
+            case CallStart(name):
+                calls.append([name, ""])
+            case Arguments(text):
+                assert text
+                calls[-1][1] += text
+    return [(name, arguments) for name, arguments in calls], content
+
+
+@pytest.mark.parametrize(("name", "text", "calls", "content"), CASES, ids=lambda value: str(value)[:30])
+def test_cases(name: str, text: str, calls: list[Call], content: str) -> None:
+    for size in (1, 2, 3, 7, len(text)):
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        assert read(FORMATS[name].parser(NAMES, None), pieces) == (calls, content)
+
+
+_PARTS = st.sampled_from(
+    [
+        "<tool_call>",
+        "</tool_call>",
+        "<|tool_call|>",
+        "<|/tool_call|>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "functools",
+        "<|python_tag|>",
+        "```",
+        "```json",
+        '{"name": "weather", "arguments": {"a": "b}"}}',
+        '{"name": "weather", "parameters": {}}',
+        '{"name": "nobody", "arguments": {}}',
+        '{"arguments": {"a": [1]}, "name": "get_time"}',
+        '{"name": "weather",',
+        '"arguments": {',
+        '{"x": 1}',
+        "weather",
+        "{", "}", "[", "]", '"', "\\", ",", ";", " ", "\n", ":", "é", "😀", "text",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@example(parts=["[TOOL_CALLS]", "a" * 200, "{"], cuts=[5, 170])
+@example(parts=['{"name"', " " * 600, ': "weather", "arguments": {}}'], cuts=[100])
+@given(parts=st.lists(_PARTS | st.text(max_size=4), max_size=14), cuts=st.lists(st.integers(0, 300), max_size=12))
+def test_any_text_in_any_pieces(parts: list[str], cuts: list[int]) -> None:
+    text = "".join(parts)
+    borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    pieces = [text[start:end] for start, end in pairwise(borders)]
+    for tool_format in FORMATS.values():
+        calls, content = read(tool_format.parser(NAMES, None), [text])
+        assert read(tool_format.parser(NAMES, None), pieces) == (calls, content)
+        assert read(tool_format.parser(NAMES, None), list(text)) == (calls, content)
+        if not calls:
+            assert content == text
+        first = read(tool_format.parser(NAMES, 1), list(text))[0]
+        assert first == calls[:1]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_arguments_are_streamed_as_they_grow(name: str) -> None:
+    marker = {"hermes": "<tool_call>", "mistral": "[TOOL_CALLS][", "granite": "<|tool_call|>[", "phi": "functools["}
+    parser = FORMATS[name].parser(NAMES, None)
+    assert parser.feed(marker.get(name, "") + '{"name": "weather", "arguments": {"ci') == [
+        CallStart("weather"),
+        Arguments('{"ci'),
+    ]
+    assert parser.feed('ty": "Par') == [Arguments('ty": "Par')]
+    assert parser.feed('is"}}') == [Arguments('is"}')]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "unit", ["<tool_call>", "<tool_call>{", "{", "\n", '{"name": ', '"\\', "```", "<", "[TOOL_CALLS]a"]
+)
+def test_time_is_linear(name: str, unit: str) -> None:
+    def seconds(count: int) -> float:
+        text = unit * count
+        started = time.process_time()
+        calls, content = read(FORMATS[name].parser(NAMES, None), [text[i : i + 5] for i in range(0, len(text), 5)])
+        assert (calls, content) == ([], text)
+        return time.process_time() - started
+
+    assert min(seconds(4000) for _ in range(2)) < 10 * min(seconds(1000) for _ in range(2)) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        (QWEN_2_5 + "<tool_call>", "hermes"),
+        (LLAMA_3, "llama3"),
+        (LLAMA_3_2, "llama3"),
+        (MISTRAL + "[TOOL_CALLS]", "mistral"),
+        (GEMMA, "gemma"),
+        (PHI_3 + "<|tool|>", "phi"),
+        ("<|start_of_role|>assistant<|end_of_role|><|tool_call|>", "granite"),
+        ("{{ messages }}", "generic"),
+    ],
+)
+def test_the_template_tells_the_format(template: str, name: str) -> None:
+    assert choose_format(template) is FORMATS[name]
+    assert choose_format(template, "mistral") is FORMATS["mistral"]
+
+
+def test_whole_arguments_are_json() -> None:
+    text = '<tool_call>{"arguments": {"a": "\\ud800", "b": 1e3}, "name": "weather"}</tool_call>'
+    calls, _ = read(FORMATS["hermes"].parser(NAMES, None), [text])
+    value: Any = json.loads(calls[0][1])
+    assert value["b"] == 1000
+    assert calls[0][1].encode()

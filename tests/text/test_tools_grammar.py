@@ -1,0 +1,119 @@
+"""What a grammar of calls lets through, the format's own parser reads: proved on the masks of a real vocabulary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from infrs.core import Grammar
+from infrs.engine.grammar import GrammarCompiler
+from infrs.errors import EngineError
+from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.events import Arguments, CallStart, Event
+from infrs.text.tools.formats import FORMATS, calls_constraint
+from infrs.text.tools.lark import Tool
+
+WIDTH = 49_152
+EOS = (0, 2)
+CITY = {
+    "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "integer", "maximum": 9}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOLS = [Tool("weather", "", CITY, strict=True), Tool("get_time", "", {"type": "object", "properties": {}})]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_text: Path) -> Tokenizer:
+    return Tokenizer.load(demo_text)
+
+
+@pytest.fixture(scope="module")
+def compiler(demo_text: Path) -> GrammarCompiler:
+    return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+
+
+@pytest.fixture(scope="module")
+def closing(tokenizer: Tokenizer) -> np.ndarray:
+    texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
+    scores = np.array([8.0 if '"' in text else 4.0 * ("}" in text or "]" in text) for text in texts])
+    scores[list(EOS)] = 6.0
+    return scores
+
+
+def written(grammar: Grammar, tokenizer: Tokenizer, closing: np.ndarray, seed: int) -> str | None:
+    """What a random model answers; None if it does not end."""
+    state, generator = grammar.start(), np.random.default_rng(seed)
+    ids: list[int] = []
+    while len(ids) < 200:
+        bits = np.unpackbits(np.frombuffer(state.allowed(), dtype=np.uint8), bitorder="little", count=WIDTH)
+        scores = np.where(bits, closing + generator.gumbel(0, 2, WIDTH), -np.inf)
+        token_id = int(scores.argmax())
+        if token_id in EOS:
+            return tokenizer.decode(ids)
+        ids.append(token_id)
+        state.accept(token_id)
+    return None
+
+
+def follows(grammar: Grammar, tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text is a whole answer by the grammar."""
+    state = grammar.start()
+    try:
+        for token_id in tokenizer.encode(text, special=False):
+            state.accept(token_id)
+    except EngineError:
+        return False
+    return state.allowed()[0] & 1 == 1
+
+
+MARKERS = {"hermes": "<tool_call>\n", "mistral": "[TOOL_CALLS] [", "granite": "<|tool_call|>[", "phi": "<|tool_call|>["}
+ENDS = {"hermes": "\n</tool_call>", "mistral": "]", "granite": "]", "phi": "]<|/tool_call|>"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_call_may_be_made_but_only_with_arguments_that_fit(
+    name: str, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=False, required=False))
+    key = "parameters" if name in ("llama3", "gemma") else "arguments"
+    right, wrong = (
+        f'{MARKERS.get(name, "")}{{"name": "weather", "{key}": {{"city": {city}}}}}{ENDS.get(name, "")}'
+        for city in ('"Bonn"', "1")
+    )
+    assert follows(grammar, tokenizer, right)
+    assert not follows(grammar, tokenizer, wrong)
+    assert follows(grammar, tokenizer, f"Yes. {right}")
+    assert follows(grammar, tokenizer, f"Yes. {wrong}") == (name not in MARKERS)  # without one it is text
+    for plain in ("Hello, {you} < there.\n", "x = [1]\n```python\nprint(1)\n```\n"):
+        assert follows(grammar, tokenizer, plain)
+        assert not [event for event in read(name, plain) if isinstance(event, CallStart)]
+
+
+def read(name: str, text: str) -> list[Event]:
+    parser = FORMATS[name].parser(frozenset(tool.name for tool in TOOLS), None)
+    return [*parser.feed(text), *parser.flush()]
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_required_calls_are_read_back(
+    name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
+) -> None:
+    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=many, required=True))
+    texts = [written(grammar, tokenizer, closing, seed) for seed in range(4)]
+    finished = [text for text in texts if text is not None]
+    assert finished
+    schemas = {tool.name: tool.parameters for tool in TOOLS}
+    for text in finished:
+        events = read(name, text)
+        calls = [event.name for event in events if isinstance(event, CallStart)]
+        assert len(calls) >= 1 if many else len(calls) == 1, text
+        assert all(isinstance(event, CallStart | Arguments) for event in events), text
+        pieces = [event.text if isinstance(event, Arguments) else "\0" for event in events]
+        for call, arguments in zip(calls, "".join(pieces).split("\0")[1:], strict=True):
+            jsonschema.validate(json.loads(arguments), schemas[call])
