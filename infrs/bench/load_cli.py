@@ -145,7 +145,9 @@ def load(urls: tuple[str, ...], names: tuple[str, ...], models: tuple[str, ...],
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         results = asyncio.run(measure(targets, plan, progress))
-    Console(width=None if Console().is_terminal else 220).print(report.table(targets, results))
+    output = Console(width=None if Console().is_terminal else 120)
+    for result in results:
+        output.print(report.table(targets, result))
     if json_path := options["json_path"]:
         secret_free = {key: value for key, value in options.items() if key != "api_key"}
         document = report.document(targets, results, secret_free)

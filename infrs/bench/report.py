@@ -18,20 +18,22 @@ from infrs.bench.client import Sample, Target
 from infrs.bench.run import Level
 from infrs.bench.stats import Figures, Ratio, ratio
 
-# (heading, figure, factor to the unit shown, whether more is better)
-COLUMNS = (
-    ("req/s", "requests_per_s", 1, True),
-    ("out tok/s", "output_per_s", 1, True),
-    ("in tok/s", "input_per_s", 1, True),
-    ("goodput", "goodput", 1, True),
-    ("first p50 ms", "first.p50", 1000, False),
-    ("p90", "first.p90", 1000, False),
-    ("p99", "first.p99", 1000, False),
-    ("token p50 ms", "per_token.p50", 1000, False),
-    ("gap p99 ms", "gap.p99", 1000, False),
-    ("total p50 s", "total.p50", 1, False),
-    ("p90", "total.p90", 1, False),
-    ("p99", "total.p99", 1, False),
+# (what it is called, figure, factor to the unit shown, whether more is better)
+FIGURES = (
+    ("requests/s", "requests_per_s", 1, True),
+    ("goodput, requests/s", "goodput", 1, True),
+    ("output tokens/s", "output_per_s", 1, True),
+    ("input tokens/s", "input_per_s", 1, True),
+    ("first token p50, ms", "first.p50", 1000, False),
+    ("first token p90, ms", "first.p90", 1000, False),
+    ("first token p99, ms", "first.p99", 1000, False),
+    ("between tokens p50, ms", "per_token.p50", 1000, False),
+    ("between tokens p90, ms", "per_token.p90", 1000, False),
+    ("between tokens p99, ms", "per_token.p99", 1000, False),
+    ("longest gap, ms", "gap.max", 1000, False),
+    ("whole answer p50, s", "total.p50", 1, False),
+    ("whole answer p90, s", "total.p90", 1, False),
+    ("whole answer p99, s", "total.p99", 1, False),
 )
 
 
@@ -93,31 +95,27 @@ def document(targets: Sequence[Target], results: Sequence[LevelResult], options:
 
 
 def _ratios(result: LevelResult, name: str, base: str) -> dict[str, dict[str, float] | None]:
-    found = {figure: result.ratio(base, name, figure, more_is_better=more) for _, figure, _, more in COLUMNS}
+    found = {figure: result.ratio(base, name, figure, more_is_better=more) for _, figure, _, more in FIGURES}
     return {figure: None if value is None else asdict(value) for figure, value in found.items()}
 
 
-def table(targets: Sequence[Target], results: Sequence[LevelResult]) -> Table:
-    """Medians of the rounds; under each other server, how many times better the first one is and its spread."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("load", "server", "errors"):
-        grid.add_column(heading, no_wrap=heading != "server")
-    for heading, *_ in COLUMNS:
-        grid.add_column(heading, justify="right")
-    for result in results:
-        for place, target in enumerate(targets):
-            errors = sum(figures.errors for figures in result.rounds[target.name])
-            shown = [
-                number(statistics.median(result.values(target.name, figure)) * factor)
-                for _, figure, factor, _ in COLUMNS
-            ]
-            grid.add_row("" if place else result.level.title, target.name, str(errors), *shown)
-            if place:
-                base = targets[0].name
-                ratios = [
-                    result.ratio(base, target.name, figure, more_is_better=more) for _, figure, _, more in COLUMNS
-                ]
-                grid.add_row("", f"{base} is better by", "", *(shown_ratio(value) for value in ratios), style="dim")
+def table(targets: Sequence[Target], result: LevelResult) -> Table:
+    """One level: medians of the rounds, and how many times better the first server is than each other one."""
+    base = targets[0].name
+    grid = Table(title=result.level.title, title_justify="left", box=None, pad_edge=False)
+    grid.add_column("")
+    grid.add_column(base, justify="right")
+    for target in targets[1:]:
+        grid.add_column(target.name, justify="right")
+        grid.add_column(f"{base} is better by", justify="right", style="dim")
+    for heading, figure, factor, more_is_better in FIGURES:
+        cells = [heading, number(statistics.median(result.values(base, figure)) * factor)]
+        for target in targets[1:]:
+            cells.append(number(statistics.median(result.values(target.name, figure)) * factor))
+            cells.append(shown_ratio(result.ratio(base, target.name, figure, more_is_better=more_is_better)))
+        grid.add_row(*cells)
+    errors = [sum(figures.errors for figures in result.rounds[target.name]) for target in targets]
+    grid.add_row("errors, of all rounds", str(errors[0]), *(cell for count in errors[1:] for cell in (str(count), "")))
     return grid
 
 

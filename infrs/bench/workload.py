@@ -90,7 +90,8 @@ def _conversation(path: Path, number: int, line: str) -> Conversation:
         system = value.get("system")
     except (orjson.JSONDecodeError, AttributeError) as error:
         raise WorkloadError(f"{path}, line {number}: not JSON; write the prompt as plain text or an object") from error
-    if not turns or not all(isinstance(turn, str) for turn in turns) or not isinstance(system, str | None):
+    said = isinstance(turns, list) and turns and all(isinstance(turn, str) for turn in turns)
+    if not said or not isinstance(system, str | None):
         raise WorkloadError(f'{path}, line {number}: give "prompt" or "turns" as text, and "system" if there is one')
     return Conversation(tuple(turns), system)
 
