@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ def test_the_architecture_document_names_every_file() -> None:
         if path.name not in ("__init__.py", "__main__.py")
     }
     assert set(re.findall(r"`((?:infrs|export)/[\w/]+\.py)`", ARCHITECTURE)) == files
+
+
+def test_the_wheel_has_every_package() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {"infrs": "infrs", "export": "infrs_export"}
+    found = {
+        ".".join((name, *path.parent.relative_to(ROOT / folder).parts))
+        for folder, name in folders.items()
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert set(listed) == found
 
 
 def test_links_between_documents_lead_somewhere() -> None:
