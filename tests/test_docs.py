@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 from infrs_export import cli as export_cli
+from sanic import Sanic
 
 from infrs import cli as serve_cli
 from infrs.config import SECTIONS, Settings, flag_name
@@ -43,6 +44,7 @@ def test_the_endpoint_table_is_the_route_table() -> None:
         raise AssertionError("nothing is loaded here")
 
     app = create_app(Settings(), Keys(()), never, never)
+    Sanic.unregister_app(app)  # tests/server makes one too
     served = set()
     for route in app.router.routes:
         path = "/" + re.sub(r"<(\w+?)(_id)?(:\w+)?>", r"{id}", route.path)

@@ -81,6 +81,12 @@ class FakeServer:
     def chat(self, content: str = "hi", **fields: object) -> Answer:
         return self.request("POST", "/v1/chat/completions", chat_body(content, **fields))
 
+    def post(self, path: str, **fields: object) -> Answer:
+        return self.request("POST", path, json.dumps(fields).encode())
+
+    def complete(self, prompt: object = "hi", **fields: object) -> Answer:
+        return self.post("/v1/completions", model=MODEL, prompt=prompt, **fields)
+
     def raw(self, data: bytes, wait: float = 5.0) -> bytes:
         """What the server answers to bytes, until it closes the connection or `wait` seconds have passed."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
@@ -141,9 +147,10 @@ def fake_server(*, wait_ready: bool = True, keys: str = "", **options: object) -
     )
     try:
         assert process.stdout is not None
-        server = FakeServer(process, json.loads(process.stdout.readline())["port"])
+        lines = (json.loads(line) for line in process.stdout if line.startswith("{"))  # tokenizers prints warnings
+        server = FakeServer(process, next(lines)["port"])
         if wait_ready:
-            assert json.loads(process.stdout.readline()) == {"ready": True}
+            assert next(lines) == {"ready": True}
         else:
             server.wait_until(lambda: accepts(server.port))
         yield server
