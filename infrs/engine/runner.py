@@ -74,8 +74,8 @@ def create_session(path: Path, threads: int, *, profile: Path | None = None) -> 
         options.profile_file_prefix = str(profile)
     # Initializers outside the arena: the arena doubles its blocks and would hold up to twice the weights.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    # A thread that waits for work spins so long, in microseconds, before it gives its core away: longer, and two threads
-    # collapse as soon as any other process wants a core; not at all, and every operator pays for waking the other.
+    # How long a thread that waits for work spins, in microseconds, before it gives its core away: longer, and two
+    # threads collapse as soon as another process wants a core; not at all, and every operator pays for a wake-up.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
