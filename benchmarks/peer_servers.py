@@ -24,6 +24,7 @@ from infrs.manifest import Dtype, find_bundle
 
 _START_SECONDS = 120
 _STOP_SECONDS = 20
+OPENVINO = "2026.4.1.0"
 _SCRIPTS = Path(sys.executable).parent
 
 
@@ -78,6 +79,21 @@ def infrs(name: str, path: Path, *flags: str) -> Iterator[Server]:
 def llamacpp(name: str, path: Path, *flags: str) -> Iterator[Server]:
     """llama.cpp's server with eight slots."""
     command = [sys.executable, Path(__file__).parent / "llamacpp_server.py", path, *flags]
+    with _process(name, command, r"ready at (http://\S+)", path.stat().st_size) as server:
+        yield server
+
+
+@contextmanager
+def openvino(name: str, path: Path) -> Iterator[Server]:
+    """OpenVINO GenAI's library behind a thin server, in an environment of its own."""
+    environment = cache() / f"openvino-genai-{OPENVINO}"
+    if not (environment / "ready").exists():
+        print("Installing OpenVINO GenAI (once; 300 MB)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        pip = [environment / "bin" / "pip", "install", "--quiet", "--only-binary", ":all:"]
+        subprocess.run([*pip, f"openvino-genai=={OPENVINO}"], check=True, timeout=1800, stdout=sys.stderr)
+        (environment / "ready").touch()
+    command = [environment / "bin" / "python", Path(__file__).parent / "openvino_server.py", path]
     with _process(name, command, r"ready at (http://\S+)", path.stat().st_size) as server:
         yield server
 

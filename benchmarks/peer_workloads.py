@@ -31,13 +31,14 @@ CODE = """class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """goal: how many times better than llama.cpp's server infrs is to be. streams: samples to plot the gaps of."""
+    """goal: how many times better than llama.cpp's server infrs is to be."""
 
     title: str
     unit: str
     more_is_better: bool
     goal: float
     run: Callable[[Target, str], Awaitable[float]]
+    one_at_a_time: bool = False  # a library that serves one request at a time can be measured by it
 
 
 def checked(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -82,11 +83,18 @@ async def shared_prefix(target: Target, seed: str) -> float:
 
 
 async def worst_gap(target: Target, seed: str) -> float:
-    return max(await gaps_beside_a_prompt(target, seed))
+    """The longest gap of a running stream from when a fresh long prompt leaves until it has its first token."""
+    running, late = await stream_beside_a_prompt(target, seed)
+    until = late.arrivals[0]
+    pairs = zip(running.arrivals, running.arrivals[1:], strict=False)
+    gaps = [after - before for before, after in pairs if after > late.began and before < until]
+    if not gaps:
+        raise RuntimeError("the stream ended before the prompt came")
+    return max(gaps)
 
 
-async def gaps_beside_a_prompt(target: Target, seed: str) -> list[float]:
-    """Gaps of a running stream from when a fresh long prompt leaves until it has its first token."""
+async def stream_beside_a_prompt(target: Target, seed: str) -> tuple[Sample, Sample]:
+    """A running stream, and a fresh long prompt that comes half a second later."""
     origin = time.perf_counter()
     first = [{"role": "user", "content": words(12, f"{seed} stream")}]
     stream = asyncio.create_task(ask(target, first, Asking(400), origin=origin))
@@ -95,12 +103,7 @@ async def gaps_beside_a_prompt(target: Target, seed: str) -> list[float]:
     late = await ask(target, prompt, Asking(4), origin=origin)
     running = await stream
     checked([running, late])
-    until = late.arrivals[0]
-    pairs = zip(running.arrivals, running.arrivals[1:], strict=False)
-    gaps = [after - before for before, after in pairs if after > late.began and before < until]
-    if not gaps:
-        raise RuntimeError("the stream ended before the prompt came")
-    return gaps
+    return running, late
 
 
 async def repeated_text(target: Target, seed: str) -> float:
@@ -112,13 +115,14 @@ async def repeated_text(target: Target, seed: str) -> float:
     return sample.num_output / sample.total
 
 
+GAPS = "worst gap of a running stream while a fresh 1,200-token prompt arrives"
 WORKLOADS = (
-    Workload("one stream, short prompt, 128 tokens out", "tok/s", True, 1.15, one_stream),
+    Workload("one stream, short prompt, 128 tokens out", "tok/s", True, 1.15, one_stream, one_at_a_time=True),
     Workload("8 streams at once, 100-token prompts, 96 tokens out, all in", "tok/s", True, 1.6, eight_streams),
     Workload("48 short requests, 16 at a time", "req/s", True, 1.6, short_requests),
-    Workload("fresh 1,200-token prompt to first token", "s", False, 1.6, long_prompt),
+    Workload("fresh 1,200-token prompt to first token", "s", False, 1.6, long_prompt, one_at_a_time=True),
     Workload("second turn of a 1,200-token conversation, to first token", "s", False, 1.5, second_turn),
     Workload("16 users behind one 600-token system prompt, median to first token", "s", False, 4, shared_prefix),
-    Workload("worst gap of a running stream while a fresh 1,200-token prompt arrives", "s", False, 8, worst_gap),
+    Workload(GAPS, "s", False, 8, worst_gap),
     Workload("an answer that repeats its prompt (edit this code)", "tok/s", True, 2, repeated_text),
 )

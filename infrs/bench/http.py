@@ -60,7 +60,12 @@ class _Answer:
     def __init__(self) -> None:
         self.body: deque[bytes] = deque()
         self.complete = False
+        self.ends_with_connection = True  # unless a header says how long the body is
         self.parser = httptools.HttpResponseParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self.ends_with_connection = False
 
     def on_body(self, data: bytes) -> None:
         self.body.append(data)
@@ -112,6 +117,7 @@ async def _exchange(endpoint: Endpoint, method: str, path: str, body: bytes) -> 
         while not answer.complete:
             data = await reader.read(_READ_BYTES)
             if not data:
+                answer.complete = answer.ends_with_connection and answer.parser.get_status_code() > 0
                 break
             piece = answer.feed(data)
             if answer.parser.get_status_code() == 200:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from infrs.bench.client import Target
+from infrs.bench.client import Sample, Target
 from infrs.bench.report import LevelResult
 from infrs.errors import InfrsError
 
@@ -32,7 +33,9 @@ def draw(folder: Path, targets: Sequence[Target], results: Sequence[LevelResult]
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "throughput.png", folder / "gaps.png"]
     _throughput(paths[0], targets, results)
-    _gaps(paths[1], targets, results[-1])
+    last = results[-1].samples
+    streams = {name: max(samples, key=lambda sample: len(sample.arrivals)) for name, samples in last.items()}
+    draw_gaps(paths[1], streams, f"The longest stream, {results[-1].level.title}")
     return paths
 
 
@@ -45,35 +48,30 @@ def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelRe
     for axes, latency, label in ((left, "per_token.p50", "time between tokens"), (right, "first.p50", "first token")):
         for target in targets:
             points = [
-                (_median(result.values(target.name, "output_per_s")), _median(result.values(target.name, latency)))
+                tuple(statistics.median(result.values(target.name, name)) for name in ("output_per_s", latency))
                 for result in results
             ]
             axes.plot([x for x, _ in points], [1000 * y for _, y in points], marker="o", label=target.name)
             for result, (x, y) in zip(results, points, strict=True):
                 axes.annotate(result.level.title, (x, 1000 * y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        axes.margins(0.15)
         axes.set(xlabel="output tokens/s", ylabel=f"{label}, p50, ms", ylim=(0, None), xlim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)
 
 
-def _gaps(path: Path, targets: Sequence[Target], result: LevelResult) -> None:
-    """The gaps of the stream with the most pieces over time, for each target, in the last round."""
+def draw_gaps(path: Path, streams: Mapping[str, Sample], title: str) -> None:
+    """Write a PNG of the gaps of one stream a server over its time. Raises PlotError."""
+    require()
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
-    for target in targets:
-        stream = max(result.samples[target.name], key=lambda sample: len(sample.arrivals), default=None)
-        if stream is not None and stream.gaps:
-            times = [arrival - stream.due for arrival in stream.arrivals[1:]]
-            axes.plot(times, [1000 * gap for gap in stream.gaps], marker=".", lw=0.8, label=target.name)
-    axes.set(xlabel="seconds since the request", ylabel="gap, ms", ylim=(0, None), title=f"{result.level.title}")
+    for name, stream in streams.items():
+        times = [arrival - stream.due for arrival in stream.arrivals[1:]]
+        axes.plot(times, [1000 * gap for gap in stream.gaps], marker=".", lw=0.8, label=name)
+    axes.set(xlabel="seconds since the request", ylabel="gap, ms", ylim=(0, None), title=title)
     axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend()
+    axes.legend()
     figure.savefig(path, dpi=120)
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]

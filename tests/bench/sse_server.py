@@ -44,6 +44,7 @@ class FakeServer:
     script: Script
     status: str = "200 OK"
     broken: bool = False  # leave without the chunk that ends a body
+    unframed: bool = False  # the body ends with the connection
     port: int = 0
     bodies: list[Body] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
@@ -70,14 +71,15 @@ class FakeServer:
                 return
             body = json.loads(content)
             self.bodies.append(body)
-            writer.write(f"HTTP/1.1 {self.status}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+            framing = "" if self.unframed else "Transfer-Encoding: chunked\r\n"
+            writer.write(f"HTTP/1.1 {self.status}\r\n{framing}\r\n".encode())
             for step in self.script(body):
                 if isinstance(step, bytes):
-                    writer.write(b"%x\r\n%s\r\n" % (len(step), step))
+                    writer.write(step if self.unframed else b"%x\r\n%s\r\n" % (len(step), step))
                     await writer.drain()
                 else:
                     await asyncio.sleep(step)
-            if not self.broken:
+            if not self.broken and not self.unframed:
                 writer.write(b"0\r\n\r\n")
         finally:
             self.open_now -= 1

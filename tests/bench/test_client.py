@@ -57,6 +57,13 @@ def test_events_may_be_cut_anywhere() -> None:
     assert (sample.error, sample.text, sample.num_output) == (None, "Grüße, 世界", 2)
 
 
+def test_a_body_may_end_with_its_connection() -> None:
+    sample, _ = asked(lambda body: answer("a", "b"), unframed=True)
+    assert (sample.error, sample.text, sample.num_output) == (None, "ab", 2)
+    sample, _ = asked(lambda body: answer("a", "b")[:-1], unframed=True)
+    assert sample.error == "the stream ended without [DONE]"
+
+
 def test_what_a_model_thinks_aloud_counts_as_text() -> None:
     thought = event({"choices": [{"delta": {"reasoning_content": "Hm."}}]})
     sample, _ = asked(lambda body: [thought, piece("4"), usage(3, 2), event("[DONE]")])
