@@ -68,6 +68,8 @@ def run(bundle: Path, options: Options, progress: Progress) -> Result:
     contexts = [context for context in options.contexts if context + spare <= manifest.context_length]
     if not contexts:
         raise ProfileError(f"the model's context ends at {manifest.context_length}; ask for shorter --contexts")
+    for context in set(options.contexts) - set(contexts):
+        progress.console.print(f"context {context} is left out: the model's ends at {manifest.context_length}")
     cases = [(rows, context) for context in contexts for rows in options.rows]
     task = progress.add_task("the machine", total=2 * len(cases) + 1)
     machine = measure_machine()
