@@ -43,8 +43,9 @@ def to_request(
     format_stop: tuple[str, ...] = (),
     prompt_param: str = "messages",
     tenant: str = "",
+    default_max_tokens: int | None = None,
 ) -> Request:
-    """What the engine is asked. Without a bound of its own, an answer may go on to the end of the context.
+    """What the engine is asked. Without any bound, an answer may go on to the end of the context.
 
     format_stop: the strings at which the chat format, not the client, ends an answer. prompt_param: the field that
     the prompt came in. Raises ContextLengthError where the prompt, or the prompt and the answer, exceed the context;
@@ -65,7 +66,7 @@ def to_request(
             f"holds {limits.max_model_len}; shorten {prompt_param} or ask for at most {room} tokens",
             param=prompt_param,
         )
-    max_tokens = room if asked is None else asked
+    max_tokens = min(default_max_tokens or room, room) if asked is None else asked
     min_tokens = body.min_tokens or 0
     if min_tokens > max_tokens:
         raise RequestError(

@@ -6,6 +6,7 @@ that ended the answer, has none.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,3 +60,63 @@ def _entry(token_id: int, logprob: float, reader: TokenReader, piece: bytes) -> 
         "bytes": reader.bytes_or_none(token_id, piece),
         "logprob": max(logprob, _LEAST),
     }
+
+
+class TextLogprobs:
+    """`choices[].logprobs` of a completion, piece by piece: tokens, token_logprobs, top_logprobs, text_offset.
+
+    A token that is no whole characters is shown as `bytes:\\xe2\\x80`. An offset is where the token begins in the
+    choice's text, in characters. The token itself is always among top_logprobs, which so may have one entry more.
+    """
+
+    def __init__(self, token_bytes: TokenBytes, *, previous: int | None = None) -> None:
+        """`previous`: the token before the first; None at the start of a text."""
+        self._tokens = token_bytes
+        self._reader = TokenReader(token_bytes, previous=previous)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def prompt(self, prompt_ids: Sequence[int], entries: Sequence[TokenLogprob], text: str) -> dict[str, list[Any]]:
+        """The prompt's part, where it is echoed as `text`. entries: of all tokens but the first, which has none."""
+        first = self._piece([(prompt_ids[0], None)], text)
+        rest = self._piece([(entry.token_id, entry) for entry in entries], text)
+        self._offset = len(text)
+        return {name: first[name] + rest[name] for name in first}
+
+    def answer(self, entries: Sequence[TokenLogprob]) -> dict[str, list[Any]]:
+        """A piece of the answer."""
+        return self._piece([(entry.token_id, entry) for entry in entries], "")
+
+    def _piece(self, tokens: Sequence[tuple[int, TokenLogprob | None]], text: str) -> dict[str, list[Any]]:
+        shown = no_text_logprobs()
+        for token_id, entry in tokens:
+            top: dict[str, float] | None = None
+            if entry is not None:
+                top = {}
+                for other, logprob in (*entry.top, (token_id, entry.logprob)):
+                    top.setdefault(self._spelling(other, self._reader.peek(other)), max(logprob, _LEAST))
+            piece = self._reader.read(token_id)
+            shown["tokens"].append(self._spelling(token_id, piece))
+            shown["token_logprobs"].append(None if entry is None else max(entry.logprob, _LEAST))
+            shown["top_logprobs"].append(top)
+            shown["text_offset"].append(self._offset)
+            self._offset += len(self._utf8.decode(piece)) if piece else self._num_typed(token_id, text)
+        return shown
+
+    def _num_typed(self, token_id: int, text: str) -> int:
+        """Characters of a control token that was typed into the prompt; those that the tokenizer adds have none."""
+        spelling = self._tokens.spelling(token_id)
+        return len(spelling) if text.startswith(spelling, self._offset) else 0
+
+    def _spelling(self, token_id: int, piece: bytes) -> str:
+        if self._tokens.is_control(token_id):
+            return self._tokens.spelling(token_id)
+        try:
+            return piece.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def no_text_logprobs() -> dict[str, list[Any]]:
+    """`choices[].logprobs` of no tokens."""
+    return {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}

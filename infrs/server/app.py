@@ -11,7 +11,7 @@ from sanic import Sanic
 
 from infrs.config import ServerSettings, Settings
 from infrs.errors import ConfigError
-from infrs.server import access, chat, cors, gate, lifecycle, status
+from infrs.server import access, chat, completions, cors, gate, lifecycle, status
 from infrs.server.auth import Keys
 from infrs.server.failures import OpenAIErrorHandler
 from infrs.server.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
@@ -54,6 +54,7 @@ def create_app(
     access.install(app, state)
     lifecycle.install(app, state, load, on_ready)
     app.add_route(chat.chat_completions, "/v1/chat/completions", methods=["POST"])
+    app.add_route(completions.completions, "/v1/completions", methods=["POST"])
     for path, route in (
         ("/v1/models", status.list_models),
         ("/v1/models/<model_id:path>", status.get_model),

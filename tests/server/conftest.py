@@ -13,7 +13,7 @@ from infrs.server.auth import Keys
 @pytest.fixture(scope="session")
 def server() -> Iterator[FakeServer]:
     """One fake server for the tests that leave it as they found it."""
-    with fake_server(rows=4, max_queue=60) as running:
+    with fake_server(rows=4, max_queue=60, server={"access_log": False}) as running:
         yield running
 
 

@@ -1,10 +1,9 @@
 """A real server over a fake engine, run as a process: `python fake_server.py '{"interval": 0.01, ...}'`.
 
-With `"engine": "synthetic"` it is the real engine, over the graph of tests/engine/synthetic.py.
-
 The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "boom" fails after two words,
 "die" kills the engine, "emoji" splits an emoji over deltas that carry no text. The words of answer i > 0 begin with i.
-Its tokens are bytes, each with the log-probability -byte/256. It prints one JSON line when ready.
+Its tokens are bytes, each with the log-probability -byte/256. With `"engine": "synthetic"` it is the real engine, over
+the graph of tests/engine/synthetic.py. It prints one JSON line when ready.
 """
 
 from __future__ import annotations
@@ -175,18 +174,13 @@ def usage(request: Request, count: int) -> Usage:
 def byte_tokenizer(tokens: list[bytes]) -> Tokenizer:
     """A byte-level tokenizer: id i is `tokens[i]`, b"" the control token </s>."""
     spelling = {spelt_bytes(character): character for character in pre_tokenizers.ByteLevel.alphabet()}
-    vocab = {"".join(spelling[bytes([byte])] for byte in token): i for i, token in enumerate(tokens)}
-    backend = Backend(models.BPE(vocab={token: i for token, i in vocab.items() if token}, merges=[]))
+    vocab = {"".join(spelling[bytes([byte])] for byte in token) or "</s>": i for i, token in enumerate(tokens)}
+    backend = Backend(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    definition = json.loads(backend.to_str())
     if b"" in tokens:
-        end = AddedToken("</s>", special=True, normalized=False)
-        definition["model"]["vocab"]["</s>"] = tokens.index(b"")
-        backend = Backend.from_str(json.dumps(definition))
-        backend.add_special_tokens([end])
-        return Tokenizer(backend.to_str())
-    return Tokenizer(json.dumps(definition))
+        backend.add_special_tokens([AddedToken("</s>", special=True, normalized=False)])
+    return Tokenizer(backend.to_str())
 
 
 class LineFormat:

@@ -1,0 +1,103 @@
+"""The request body of `POST /v1/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+
+from infrs.openai.fields import MAX_CHOICES, Generation, Neutral, parse_body, refuse
+
+DEFAULT_MAX_TOKENS = 16  # OpenAI's
+
+Prompt = str | list[int]
+
+
+def _as_prompts(value: object) -> list[Prompt]:
+    """A prompt, or several, each a text or its token ids; none empty and all of a kind."""
+    alone = isinstance(value, str) or (isinstance(value, list) and value and all(type(item) is int for item in value))
+    if alone:
+        value = [value]
+    if not isinstance(value, list):
+        refuse(
+            "prompt", "expected a string, an array of strings, of token ids or of arrays of token ids", "invalid_type"
+        )
+    if not value:
+        refuse("prompt", "must not be empty", "empty_array")
+    if len(value) > MAX_CHOICES:
+        refuse("prompt", f"at most {MAX_CHOICES} prompts in a request", "array_above_max_length")
+    for index, prompt in enumerate(value):
+        where = "prompt" if alone else f"prompt[{index}]"
+        if type(prompt) is not type(value[0]) or not isinstance(prompt, str | list):
+            refuse(
+                f"prompt[{index}]", "expected strings, token ids, or arrays of token ids, all of a kind", "invalid_type"
+            )
+        if not prompt:
+            refuse(where, "must not be empty", "empty_array" if isinstance(prompt, list) else "invalid_value")
+        if isinstance(prompt, list):
+            odd = next((i for i, item in enumerate(prompt) if type(item) is not int), None)
+            if odd is not None:
+                refuse(f"{where}[{odd}]", "expected a token id", "invalid_type")
+    return value
+
+
+_PROMPT_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MAX_CHOICES},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+        {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            "minItems": 1,
+            "maxItems": MAX_CHOICES,
+        },
+    ]
+}
+
+
+class CompletionRequest(Generation):
+    """A completion asked for. None is "not given"."""
+
+    prompt: Annotated[list[Prompt], PlainValidator(_as_prompts), WithJsonSchema(_PROMPT_SCHEMA)]
+    max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    suffix: Annotated[str, Field(max_length=1 << 20)] | None = None
+    prompt_logprobs: Annotated[Any, Neutral(0)] = None  # vLLM's; here `echo` with `logprobs`
+    response_format: Annotated[Any, Neutral({"type": "text"})] = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        num_shown = self.n or 1
+        if self.max_tokens == 0 and not self.echo:
+            refuse("max_tokens", "0 only with `echo: true`", "integer_below_min_value")
+        if self.best_of is not None and self.best_of < num_shown:
+            refuse("best_of", f"less than n, which is {num_shown}")
+        if self.stream and self.num_choices > num_shown:
+            refuse("best_of", "the best of several cannot be streamed; leave `stream` out")
+        if len(self.prompt) * self.num_choices > MAX_CHOICES:
+            refuse(
+                "prompt",
+                f"more than {MAX_CHOICES} answers in a request; send fewer prompts or a lower n or best_of",
+                "array_above_max_length",
+            )
+        if self.suffix is not None and (self.echo or not isinstance(self.prompt[0], str)):
+            refuse("suffix", "only with prompts that are text, and without `echo`")
+        return self
+
+    @property
+    def num_choices(self) -> int:
+        """Answers to make of each prompt; the best `n` of them are shown."""
+        return self.best_of or self.n or 1
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's own tokens are shown with their log-probabilities."""
+        return bool(self.echo) and self.logprobs is not None
+
+
+def parse_completion_request(payload: dict[str, Any]) -> CompletionRequest:
+    """Validate a body. Raises RequestError naming the first field at fault in `param` (`prompt[0]`)."""
+    return parse_body(CompletionRequest, payload)

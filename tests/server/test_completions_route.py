@@ -1,0 +1,157 @@
+import re
+from typing import Any
+
+import pytest
+from fake_process import FakeServer, fake_server
+
+BAD = "invalid_request_error"
+
+
+def test_whole(server: FakeServer) -> None:
+    body = server.complete("four", max_tokens=3).json
+    assert re.fullmatch("cmpl-[0-9a-f]{24}", body.pop("id"))
+    assert body.pop("created") > 1_700_000_000
+    assert body.pop("system_fingerprint").startswith("fp_")
+    assert body == {
+        "object": "text_completion",
+        "model": "fake/words",
+        "choices": [{"index": 0, "text": "w0 w1 w2 ", "logprobs": None, "finish_reason": "length"}],
+        "usage": {
+            "prompt_tokens": 4,
+            "completion_tokens": 3,
+            "total_tokens": 7,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+
+
+def test_sixteen_tokens_unless_told(server: FakeServer) -> None:
+    assert server.complete("four").json["usage"]["completion_tokens"] == 16
+    assert server.complete("x" * 505).json["usage"]["completion_tokens"] == 7
+
+
+def test_streamed(server: FakeServer) -> None:
+    *chunks, usage, done = server.complete("please stop", stream=True, stream_options={"include_usage": True}).events
+    assert done == "[DONE]"
+    assert usage["usage"]["completion_tokens"] == 4
+    assert {chunk["object"] for chunk in chunks} == {"text_completion"}
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == [f"w{i} " for i in range(4)]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * 3 + ["stop"]
+    assert all(chunk["usage"] is None for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    "prompts", [["echo a", "echo b"], [list(b"echo a"), list(b"echo b")]], ids=["strings", "token ids"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_each_prompt_by_each_answer(server: FakeServer, prompts: object, stream: bool) -> None:
+    answer = server.complete(prompts, n=2, max_tokens=1, stream=stream)
+    events = answer.events[:-1] if stream else [answer.json]
+    choices = sorted((choice for event in events for choice in event["choices"]), key=lambda choice: choice["index"])
+    assert [(choice["index"], choice["text"]) for choice in choices] == [
+        (0, "echo a"), (1, "1echo a"), (2, "echo b"), (3, "1echo b")
+    ]  # fmt: skip
+
+
+def test_token_ids_are_one_prompt(server: FakeServer) -> None:
+    assert server.complete(list(b"echo a"), max_tokens=1).json["choices"][0]["text"] == "echo a"
+
+
+def test_usage_counts_each_prompt_once(server: FakeServer) -> None:
+    usage = server.complete(["four", "five!"], n=3, max_tokens=2).json["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (9, 12)
+
+
+def test_echo(server: FakeServer) -> None:
+    assert server.complete("four ", echo=True, max_tokens=1).json["choices"][0]["text"] == "four w0 "
+    events = server.complete("four ", echo=True, max_tokens=2, stream=True, n=2).events[:-1]
+    for index, expected in enumerate(["four w0 w1 ", "four 1w0 1w1 "]):
+        texts = [event["choices"][0]["text"] for event in events if event["choices"][0]["index"] == index]
+        assert "".join(texts) == expected
+
+
+def test_echo_of_nothing_more(server: FakeServer) -> None:
+    body = server.complete("four", echo=True, max_tokens=0, logprobs=1).json
+    choice = body["choices"][0]
+    assert (choice["text"], choice["finish_reason"]) == ("four", "length")
+    assert body["usage"]["completion_tokens"] == 0
+    assert choice["logprobs"] == {
+        "tokens": ["f", "o", "u", "r"],
+        "token_logprobs": [None, -111 / 256, -117 / 256, -114 / 256],
+        "top_logprobs": [
+            None,
+            *({"a": -97 / 256, token: -ord(token) / 256} for token in "our"),
+        ],
+        "text_offset": [0, 1, 2, 3],
+    }
+
+
+def test_what_an_evaluator_reads(server: FakeServer) -> None:
+    """lm-eval's loglikelihood: scores of the continuation's tokens, all but the one that had to be made."""
+    context, continuation = list("naïve ".encode()), list("é!".encode())
+    logprobs = server.complete(
+        [context + continuation], echo=True, logprobs=1, max_tokens=1, temperature=0, seed=1234
+    ).json["choices"][0]["logprobs"]
+    scores = logprobs["token_logprobs"][len(context) : -1]
+    made = len("w0 ") - 1  # the fake's one token of three bytes has an entry for each
+    assert scores[: len(scores) - made] == [-byte / 256 for byte in continuation]
+    assert logprobs["tokens"][2:4] == ["bytes:\\xc3", "bytes:\\xaf"]
+    assert logprobs["text_offset"][:6] == [0, 1, 2, 2, 3, 4]
+
+
+def test_log_probabilities_streamed(server: FakeServer) -> None:
+    fields: dict[str, Any] = {"logprobs": 2, "max_tokens": 3, "n": 2, "echo": True}
+    for prompt in ("four", ["four", "five"]):
+        whole = server.complete(prompt, **fields).json["choices"]
+        events = server.complete(prompt, stream=True, **fields).events[:-1]
+        for index, expected in enumerate(whole):
+            choices = [event["choices"][0] for event in events if event["choices"][0]["index"] == index]
+            for name, values in expected["logprobs"].items():
+                assert [value for choice in choices for value in choice["logprobs"][name]] == values
+            assert "".join(choice["text"] for choice in choices) == expected["text"]
+
+
+def test_best_of(server: FakeServer) -> None:
+    """The fake's digits are likelier than its letters, and 1 than 2: its answers 1, 2, ... rank by their digit."""
+    body = server.complete("four", n=2, best_of=4, max_tokens=2).json
+    assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    assert [choice["text"] for choice in body["choices"]] == ["1w0 1w1 ", "2w0 2w1 "]
+    assert [choice["logprobs"] for choice in body["choices"]] == [None, None]
+    assert body["usage"]["completion_tokens"] == 8
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"model": "other"}, (404, BAD, "model", "model_not_found")),
+        ({"prompt": ""}, (400, BAD, "prompt", "invalid_value")),
+        ({"prompt": [256]}, (400, BAD, "prompt", "invalid_value")),
+        ({"prompt": [[1], [-1]]}, (400, BAD, "prompt", "invalid_value")),
+        ({"prompt": [1 << 31]}, (400, BAD, "prompt", "invalid_value")),
+        ({"prompt": "x" * 512}, (400, BAD, "prompt", "context_length_exceeded")),
+        ({"prompt": "x" * 100, "max_tokens": 413}, (400, BAD, "prompt", "context_length_exceeded")),
+        ({"suffix": "x"}, (400, BAD, "suffix", "unsupported_parameter")),
+        ({"prompt": ["a"] * 65}, (400, BAD, "prompt", "array_above_max_length")),
+        ({"foo": 1}, (400, BAD, "foo", "unknown_parameter")),
+    ],
+)
+def test_refusals(server: FakeServer, fields: dict[str, object], expected: tuple[object, ...], stream: bool) -> None:
+    assert server.post(
+        "/v1/completions", **{"model": "fake/words", "prompt": "hi", **fields, "stream": stream}
+    ).error == (expected)
+
+
+def test_all_prompts_start_or_none() -> None:
+    with fake_server(rows=1, max_queue=1, interval=0.05) as busy:
+        answer = busy.complete(["a", "b", "c"])
+        assert answer.error == (400, BAD, "prompt", "array_above_max_length")
+        assert busy.complete(["a", "b"], max_tokens=1).status == 200
+        busy.wait_idle()
+
+
+def test_one_prompt_that_fails_fails_all(server: FakeServer) -> None:
+    assert server.complete(["hi", "boom"]).error == (500, "server_error", None, "engine_error")
+    events = server.complete(["hi", "boom"], stream=True).events
+    assert events[-1]["error"]["code"] == "engine_error"
+    server.wait_idle()

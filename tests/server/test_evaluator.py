@@ -1,0 +1,83 @@
+"""What an evaluation harness asks of `/v1/completions`, against the graph's own formula."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_process import FakeServer, fake_server
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+from synthetic import greedy, next_logits
+
+CONTEXT, CONTINUATION = [5, 9, 33], [70, 2]
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[FakeServer]:
+    with fake_server(engine="synthetic", rows=4, max_queue=64, server={"access_log": False}) as running:
+        yield running
+
+
+def logprob(tokens: list[int], token_id: int) -> float:
+    scores = next_logits(tokens).astype(np.float64)
+    return float(scores[token_id] - np.log(np.exp(scores).sum()))
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_loglikelihood(real: FakeServer, max_tokens: int) -> None:
+    """As lm-eval reads it: the scores of the continuation, and whether it is what greedy would say."""
+    best = CONTEXT + greedy(CONTEXT, 2)
+    body = real.complete(
+        [CONTEXT + CONTINUATION, best], echo=True, logprobs=1, max_tokens=max_tokens, temperature=0, seed=1234
+    ).json
+    for choice, tokens in zip(body["choices"], [CONTEXT + CONTINUATION, best], strict=True):
+        logprobs = choice["logprobs"]
+        assert len(logprobs["token_logprobs"]) == len(tokens) + max_tokens
+        assert logprobs["token_logprobs"][0] is logprobs["top_logprobs"][0] is None
+        end = len(tokens)
+        scores = logprobs["token_logprobs"][len(CONTEXT) : end]
+        expected = [logprob(tokens[:i], tokens[i]) for i in range(len(CONTEXT), end)]
+        assert scores == pytest.approx(expected, abs=1e-5)
+        tops = logprobs["top_logprobs"][len(CONTEXT) : end]
+        is_greedy = all(score == max(top.values()) for score, top in zip(scores, tops, strict=True))
+        assert is_greedy == (tokens is best)
+
+
+def test_the_token_made_is_scored_even_if_it_ends_the_answer(real: FakeServer) -> None:
+    """Evaluators drop the last score, which is the one of the token they had to ask for."""
+    prompt = next([1, i, j] for i in range(97) for j in range(97) if greedy([1, i, j], 1) == [0])
+    (choice,) = real.complete(prompt, echo=True, logprobs=0, max_tokens=1, temperature=0).json["choices"]
+    assert choice["logprobs"]["tokens"][-1] == "</s>"
+    assert len(choice["logprobs"]["token_logprobs"]) == len(prompt) + 1
+    (without,) = real.complete(prompt, max_tokens=1, temperature=0).json["choices"]
+    assert (without["text"], without["finish_reason"]) == ("", "stop")
+
+
+def test_perplexity_of_a_text(real: FakeServer) -> None:
+    text = "the quick fox, é 😀"
+    (choice,) = real.complete(text, echo=True, logprobs=0, max_tokens=0).json["choices"]
+    assert choice["text"] == text
+    logprobs = choice["logprobs"]
+    pieces = [
+        bytes.fromhex(token.removeprefix("bytes:").replace("\\x", "")) if token.startswith("bytes:") else token.encode()
+        for token in logprobs["tokens"]
+    ]
+    assert b"".join(pieces).decode() == text
+    assert all(math.isfinite(score) and score < 0 for score in logprobs["token_logprobs"][1:])
+
+
+def test_penalties_and_biases_move_tokens_but_not_scores(real: FakeServer) -> None:
+    """Log-probabilities are the model's own, before anything is done to them."""
+    plain = real.complete(CONTEXT, logprobs=1, max_tokens=1, temperature=0).json["choices"][0]
+    (best,) = greedy(CONTEXT, 1)
+    moved = real.complete(CONTEXT, logprobs=1, max_tokens=1, temperature=0, logit_bias={str(best): -100}).json[
+        "choices"
+    ][0]
+    assert plain["logprobs"]["token_logprobs"] == pytest.approx([logprob(CONTEXT, best)], abs=1e-5)
+    assert moved["text"] != plain["text"]
+    assert plain["logprobs"]["top_logprobs"][0].items() <= moved["logprobs"]["top_logprobs"][0].items()
