@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import socket
 import sys
@@ -19,6 +18,7 @@ from infrs.config import CONFIG_FILE, ENV_PREFIX, SECTIONS, Settings, flag_name,
 from infrs.errors import ConfigError, InfrsError
 from infrs.exporting import find_or_export
 from infrs.manifest import read_manifest
+from infrs.server import logs
 from infrs.server.app import create_app, listen, run
 from infrs.server.auth import load_keys
 from infrs.server.load import load_model
@@ -63,7 +63,7 @@ def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str
     if demo:
         flags["model.model_id"] = DEMO_MODEL
     settings = load_settings(config=config, flags=flags, defaults={"model.dtype": DEMO_DTYPE} if demo else None)
-    _log_to_stderr()
+    logs.to_stderr(settings.server)
     keys = load_keys(settings.server)
     listener = listen(settings.server)
     if bundle is None:
@@ -97,12 +97,6 @@ def _announce(model: ServedModel, listener: socket.socket, started: float) -> No
         f"{stats.num_rows} slots, context {stats.max_model_len}; ready in {time.monotonic() - started:.1f} s\n"
         f"Try: curl {url}/v1/chat/completions -H 'content-type: application/json' -d {shlex.quote(json.dumps(body))}"
     )
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("sanic.root", "sanic.server"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def serve() -> None:

@@ -22,6 +22,7 @@ OTHER = {
     "server.header_timeout": 2.0,
     "server.body_timeout": 4.0,
     "server.queue_timeout": 5.0,
+    "server.ping_interval": 7.0,
     "server.stall_timeout": 6.0,
     "server.max_connections": 9,
     "server.api_keys_file": "keys.txt",

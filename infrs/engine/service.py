@@ -7,15 +7,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from infrs.core import Delta, FinishReason, Request, Usage
 from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
 
 logger = logging.getLogger(__name__)
 
 Sink = Callable[[Delta], None]
+
+
+class Observer(Protocol):
+    """Is told by the engine's thread how it fares. Times are in seconds. Must not block."""
+
+    def started(self, waited: float) -> None:
+        """A request has got its first slot, so long after it was submitted."""
+
+    def stepped(self, took: float, num_running: int) -> None:
+        """A step has ended, with so many sequences in a slot."""
+
+    def violated(self) -> None:
+        """A rule that must hold while the engine is idle does not."""
+
 
 # A step that fails ends its own sequences; so many in a row mean that the engine itself is broken.
 _MAX_FAILED_STEPS = 3
@@ -32,6 +48,7 @@ class EngineStats:
     max_model_len: int
     num_steps: int
     last_progress: float
+    num_held_tokens: int = 0  # whose keys and values those who run have in their slots
 
 
 @dataclass(slots=True)
@@ -40,6 +57,8 @@ class _Open:
 
     sink: Sink
     num_choices: int
+    submitted: float = field(default_factory=time.monotonic)
+    started: bool = False
 
 
 class EngineService:
@@ -54,6 +73,7 @@ class EngineService:
         self._stopping = False
         self._ended = False
         self._last_progress = time.monotonic()
+        self.observer: Observer | None = None
         self._thread = threading.Thread(target=self._run, name="infrs-engine", daemon=True)
 
     @property
@@ -90,6 +110,11 @@ class EngineService:
                 self._inbox.append(request_id)
                 self._wake.notify()
 
+    def is_waiting(self, request_id: str) -> bool:
+        """Whether a request is in the queue: neither in a slot nor finished."""
+        waiting = self._sinks.get(request_id)
+        return waiting is not None and not waiting.started
+
     def stop(self, timeout: float) -> None:
         """Stop after the running step, end what is left with an error, and wait `timeout` seconds for the thread."""
         with self._wake:
@@ -100,7 +125,8 @@ class EngineService:
 
     def snapshot(self) -> EngineStats:
         """The engine's counts as of now."""
-        num_running = len(self._engine.scheduler.running)
+        running = list(self._engine.scheduler.running)
+        num_running = len(running)
         return EngineStats(
             num_running=num_running,
             num_waiting=max(0, self._num_open - num_running),
@@ -109,12 +135,14 @@ class EngineService:
             max_model_len=self._engine.runner.capacity,
             num_steps=self._engine.num_steps,
             last_progress=self._last_progress,
+            num_held_tokens=sum(sequence.num_computed_tokens for sequence in running),
         )
 
     def _run(self) -> None:
         failed_steps = 0
         while failed_steps < _MAX_FAILED_STEPS and self._wait_for_work():
             self._deliver(self._take_inbox())
+            begun = time.monotonic()
             try:
                 deltas = self._engine.step()
                 failed_steps = 0
@@ -123,17 +151,38 @@ class EngineService:
                 failed_steps += 1
                 deltas = self._engine.fail_all(EngineError(f"the engine failed ({type(error).__name__}); try again"))
             self._last_progress = time.monotonic()
+            self._observe(begun, deltas)
             self._deliver(deltas)
         with self._wake:
             self._ended = True
         self._deliver(self._take_inbox())
         self._deliver(self._engine.fail_all(DrainingError("the server stopped before the answer was complete")))
 
+    def _observe(self, begun: float, deltas: Iterable[Delta]) -> None:
+        """Take note of the requests that a step has begun with, and tell how the step went."""
+        running = self._engine.scheduler.running
+        ids = {sequence.request.request_id for sequence in running} | {delta.request_id for delta in deltas}
+        for open_ in map(self._sinks.__getitem__, ids):
+            if not open_.started:
+                open_.started = True
+                if self.observer:
+                    self.observer.started(begun - open_.submitted)
+        if self.observer:
+            self.observer.stepped(self._last_progress - begun, len(running))
+
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when the thread is to end."""
+        if self._engine.scheduler.is_idle:
+            self._check_invariants()
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or self._stopping or not self._engine.scheduler.is_idle)
             return not self._stopping
+
+    def _check_invariants(self) -> None:
+        for violation in violations(self._engine):
+            logger.critical("a rule of the engine is broken: %s", violation)
+            if self.observer:
+                self.observer.violated()
 
     def _take_inbox(self) -> list[Delta]:
         """Hand to the engine what has come in; the deltas of those that end thereby."""

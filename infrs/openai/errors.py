@@ -46,13 +46,20 @@ class HostNotAllowedError(InfrsError):
     code = "host_not_allowed"
 
 
+class EngineStalledError(InfrsError):
+    """The engine has work and makes no step."""
+
+    code = "engine_stalled"
+
+
 class RequestTimeoutError(InfrsError):
     """The request took longer than `server.request_timeout`, or waited longer than `server.queue_timeout`."""
 
     code = "request_timeout"
 
 
-_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, ModelLoadingError: 503, RequestTimeoutError: 503}
+_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, ModelLoadingError: 503}
+_STATUS |= {EngineStalledError: 503, RequestTimeoutError: 503}
 
 
 def status_of(error: InfrsError) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"  # a comment, which clients pass over
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 Usage = Mapping[str, object]

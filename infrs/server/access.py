@@ -12,6 +12,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.http import Http
 
 from infrs.openai import sse
+from infrs.server.failures import CLIENT_GONE
 from infrs.server.state import ServerState, state_of
 
 logger = logging.getLogger("infrs.access")
@@ -51,7 +52,19 @@ def finished(request: Request, status: int) -> None:
     route = f"/{request.route.path}" if request.route else "none"
     state.metrics.requests.labels(route, str(status)).inc()
     state.metrics.duration.labels(route).observe(seconds)
+    if status == CLIENT_GONE:
+        state.metrics.cancelled.inc()
+    elif state.draining and status < 400:
+        state.metrics.drained.inc()
     if state.settings.server.access_log:
         path = ascii(request.path[:_LONGEST_PATH])[1:-1]
         method = ascii(request.method[:16])[1:-1]
-        logger.info("%s %s %d %.1f ms %s", method, path, status, 1000 * seconds, request_id(request))
+        fields = {
+            "request_id": request_id(request),
+            "method": method,
+            "path": path,
+            "status": status,
+            "seconds": round(seconds, 6),
+        }
+        line = (method, path, status, 1000 * seconds, fields["request_id"])
+        logger.info("%s %s %d %.1f ms %s", *line, extra={"fields": fields})

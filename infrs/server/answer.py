@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from sanic import HTTPResponse
@@ -39,7 +40,9 @@ async def answer(request: HTTPRequest, asked: Sequence[Request], form: Form, *, 
     """Run what is asked and answer with it; None if the answer has been streamed. Raises as `Bridge.submit`."""
     state = state_of(request)
     _, bridge = state.require()
+    asked = [replace(one, tenant=request.ctx.tenant) for one in asked]  # of its key: see gate.py
     deltas = bridge.submit(asked, state.settings.server.request_timeout)
+    bridge.limit_wait(deltas, state.settings.server.queue_timeout)
     meter = Meter(state.metrics, request.ctx.received)
     try:
         if stream:
@@ -60,19 +63,24 @@ async def _whole(form: Form, stream: DeltaStream, meter: Meter) -> HTTPResponse:
 
 
 class _Streamed:
-    """One streamed answer. Its headers go out with the first token, so that what fails before has its status."""
+    """One streamed answer. Its headers go out with the first token, so that what fails before has its status.
+
+    Where nothing else is to be sent for `server.ping_interval` seconds, a comment is, headers and all: proxies close
+    what is silent, and a client that has vanished is noticed only by sending.
+    """
 
     def __init__(self, request: HTTPRequest, form: Form) -> None:
         self._request = request
         self._form = form
         self._response: HTTPResponse | None = None
         self._timeout = state_of(request).settings.server.send_timeout
+        self._interval = state_of(request).settings.server.ping_interval
 
     async def send(self, stream: DeltaStream, meter: Meter) -> None:
         """Send the deltas as they come, those that are ready together in one write."""
         status = CLIENT_GONE
         try:
-            async for deltas in stream:
+            while deltas := await self._next(stream):
                 meter.count(deltas)
                 frames = b"".join(self._form.frames(deltas))
                 await self._send(frames, end=self._form.finished)
@@ -88,6 +96,15 @@ class _Streamed:
         finally:
             if self._response is not None:
                 access.finished(self._request, status)
+
+    async def _next(self, stream: DeltaStream) -> list[Delta]:
+        """The next deltas, however long they take; none at the end."""
+        while True:
+            try:
+                async with asyncio.timeout(self._interval):
+                    return await anext(stream, [])
+            except TimeoutError:
+                await self._send(sse.PING, end=False)
 
     async def _send(self, data: bytes, *, end: bool) -> None:
         """Write, or give the reader up if it takes nothing for `server.send_timeout` seconds."""

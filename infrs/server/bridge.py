@@ -80,7 +80,7 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[tuple[DeltaStream, Delta]] = deque()
         self._wake_pending = False
-        self._streams: dict[DeltaStream, asyncio.TimerHandle] = {}  # with the alarm of each
+        self._streams: dict[DeltaStream, list[asyncio.TimerHandle]] = {}  # with the alarms of each
 
     def submit(self, requests: Sequence[Request], timeout: float) -> DeltaStream:
         """Start requests, all or none, which fail with RequestTimeoutError if they still go on after `timeout` s.
@@ -98,8 +98,18 @@ class Bridge:
             for request_id in started:
                 self._engine.cancel(request_id)
             raise
-        self._streams[stream] = self._loop.call_later(timeout, stream.fail, late)
+        self._streams[stream] = [self._loop.call_later(timeout, stream.fail, late)]
         return stream
+
+    def limit_wait(self, stream: DeltaStream, seconds: float) -> None:
+        """Fail a stream with RequestTimeoutError if none of its requests has got a slot `seconds` from now."""
+        late = RequestTimeoutError(f"no slot became free within the {seconds:g} s that this server lets a request wait")
+
+        def give_up() -> None:
+            if stream.open_ids and all(map(self._engine.is_waiting, stream.open_ids)):
+                stream.fail(late)
+
+        self._streams[stream].append(self._loop.call_later(seconds, give_up))
 
     def fail_all(self, error: InfrsError) -> None:
         """End every stream with an error."""
@@ -107,9 +117,10 @@ class Bridge:
             stream.fail(error)
 
     def _close(self, stream: DeltaStream) -> None:
-        alarm = self._streams.pop(stream, None)
-        if alarm is not None:
-            alarm.cancel()
+        alarms = self._streams.pop(stream, None)
+        if alarms is not None:
+            for alarm in alarms:
+                alarm.cancel()
             for request_id in stream.open_ids:
                 self._engine.cancel(request_id)
 

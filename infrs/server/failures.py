@@ -11,6 +11,7 @@ from sanic.handlers import ErrorHandler
 
 from infrs.errors import DrainingError, InfrsError
 from infrs.openai.errors import RETRY_AFTER_SECONDS, body_of, error_body, status_of
+from infrs.server.state import state_of
 
 logger = logging.getLogger("infrs.server")
 
@@ -40,6 +41,7 @@ class OpenAIErrorHandler(ErrorHandler):
     def default(self, request: Request, exception: BaseException) -> HTTPResponse:
         """Build the response; Sanic calls this for whatever a route or Sanic itself raised."""
         if isinstance(exception, InfrsError):
+            state_of(request).metrics.errors.labels(exception.code).inc()
             return failure(exception)
         if isinstance(exception, RequestCancelled):
             return HTTPResponse(status=CLIENT_GONE)  # for the log: there is nobody to send it to

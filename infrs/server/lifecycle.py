@@ -13,10 +13,10 @@ from sanic import Sanic
 
 from infrs.errors import DrainingError, EngineError, InfrsError
 from infrs.server.state import ServedModel, ServerState
+from infrs.server.watch import until_failure
 
 logger = logging.getLogger("infrs.server")
 
-_WATCH_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 1.0  # for requests that are cut at the end of the drain to say so
 _ENGINE_STOP_SECONDS = 5.0
 
@@ -59,11 +59,10 @@ async def _run_model(
         return
     state.publish(model)
     on_ready(model)
-    while model.engine.alive:  # noqa: ASYNC110  # a thread that has died sets no event
-        await asyncio.sleep(_WATCH_SECONDS)
+    reason = await until_failure(model.engine, state)
     if not state.draining:
-        logger.critical("the engine has failed; the server exits")
-        state.fail_all(EngineError("the engine has failed"))
+        logger.critical("%s; the server exits", reason)
+        state.fail_all(EngineError(reason))
         _give_up(app, state, EngineError.exit_code)
 
 

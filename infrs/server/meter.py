@@ -61,4 +61,5 @@ class Meter:
         if self._tally is not None:
             usage, self._tally = self._tally.usage, None
             self._metrics.prompt_tokens.inc(usage.num_prompt_tokens)
+            self._metrics.reused_tokens.inc(usage.num_reused_tokens)
             self._metrics.output_tokens.inc(usage.num_output_tokens)

@@ -66,6 +66,7 @@ class ServerState:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_TEXT_THREADS, "infrs-text"))
 
     def __post_init__(self) -> None:
+    stalled: bool = False  # the engine has work and makes no step: see watch.py
         self.idle.set()
 
     def require(self) -> tuple[ServedModel, Bridge]:
@@ -113,9 +114,16 @@ class ServerState:
     def fail_all(self, error: InfrsError) -> None:
         """End every request in flight with an error."""
         if self.served is not None:
+        engine.observer = self.metrics
             self.served[1].fail_all(error)
 
     def close(self) -> None:
+        def kv_used() -> float:
+            stats = engine.snapshot()
+            return stats.num_held_tokens / (stats.num_rows * stats.max_model_len)
+
+        self.metrics.gauge("infrs_kv_used_ratio", "Part of the slots' tokens that running sequences hold.", kv_used)
+
         """Stop the threads that work on text."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -13,6 +13,7 @@ from infrs import __version__
 from infrs.errors import EngineError
 from infrs.metrics import CONTENT_TYPE
 from infrs.openai import responses
+from infrs.openai.errors import EngineStalledError
 from infrs.server.chat import check_model
 from infrs.server.failures import JSON
 from infrs.server.state import state_of
@@ -43,6 +44,8 @@ async def ready(request: Request) -> HTTPResponse:
     model, _ = state_of(request).require()
     if not model.engine.alive:
         raise EngineError("the engine has failed; restart the server")
+    if state_of(request).stalled:
+        raise EngineStalledError("the engine has made no step for some time; see the server's log")
     return HTTPResponse(b'{"status":"ready"}', content_type=JSON)
 
 

@@ -9,7 +9,6 @@ the graph of tests/engine/synthetic.py. It prints one JSON line when ready.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import tempfile
 import threading
@@ -32,6 +31,7 @@ from infrs.server.app import create_app, listen, run
 from infrs.server.auth import load_keys
 from infrs.server.load import fingerprint
 from infrs.server.state import ServedModel
+from infrs.server.logs import to_stderr
 from infrs.text.chat_template import Messages, Variables
 from infrs.text.detokenizer import Detokenizer, spelt_bytes
 from infrs.text.token_bytes import TokenBytes
@@ -53,6 +53,8 @@ class FakeEngine:
         self.steps = 0
         self.thread = threading.Thread(target=self.loop, daemon=True)
 
+        self.observer: object = None
+        self.last_progress = 0.0
     def start(self) -> None:
         self.alive = True
         self.thread.start()
@@ -82,12 +84,17 @@ class FakeEngine:
     def snapshot(self) -> EngineStats:
         running = min(len(self.active), self.rows)
         waiting = len(self.active) - running
-        return EngineStats(running, waiting, self.rows, self.max_queue, self.max_model_len, self.steps, 0.0)
+        bounds = (self.rows, self.max_queue, self.max_model_len)
+        return EngineStats(running, waiting, *bounds, self.steps, self.last_progress)
+
+    def is_waiting(self, request_id: str) -> bool:
+        return request_id in list(self.active)[self.rows :]
 
     def loop(self) -> None:
         while not self.stopping and self.step():
             time.sleep(self.interval)
         self.alive = False
+            self.last_progress = time.monotonic()
 
     def step(self) -> bool:
         self.steps += 1
@@ -99,6 +106,8 @@ class FakeEngine:
                 return False
             delta = self.next_delta(request, count, prompt)
             ended = delta.finish_reason is not None
+            if "stall" in prompt:
+                time.sleep(30)
             with self.lock:
                 if request_id not in self.active:
                     continue
@@ -255,8 +264,7 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     settings = Settings.model_validate({"server": {"port": 0} | given.get("server", {})})
-    logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
-    logging.getLogger("sanic").setLevel(logging.WARNING)
+    to_stderr(settings.server)
     listener = listen(settings.server)
 
     def load() -> ServedModel:

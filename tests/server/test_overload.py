@@ -1,3 +1,4 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from fake_process import FakeServer, chat_request, fake_server
@@ -39,3 +40,56 @@ def test_a_request_that_takes_too_long() -> None:
 def test_a_stream_reads_on_while_others_are_refused(server: FakeServer) -> None:
     events = server.chat(stream=True, max_tokens=100).events
     assert len(events) == 103  # role, words, finish, [DONE]
+
+
+def test_who_waits_too_long_for_a_slot() -> None:
+    with fake_server(rows=1, interval=0.05, server={"queue_timeout": 0.5}) as server, ThreadPoolExecutor(3) as pool:
+        running = pool.submit(server.chat, max_tokens=40)
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+        started = time.monotonic()
+        late = [pool.submit(server.chat, max_tokens=1, stream=stream) for stream in (False, True)]
+        for answer in (one.result() for one in late):
+            assert answer.error == (503, "server_error", None, "request_timeout")
+            assert answer.headers["retry-after"] == "1"
+        assert 0.4 < time.monotonic() - started < 1.5
+        assert running.result().json["usage"]["completion_tokens"] == 40  # it waited for no slot
+        assert server.wait_idle() < 1
+
+
+def test_a_silent_stream_is_kept_alive() -> None:
+    options = {"ping_interval": 0.2, "queue_timeout": 1.5}
+    with fake_server(rows=1, interval=0.05, server=options) as server, ThreadPoolExecutor(2) as pool:
+        running = pool.submit(server.chat, max_tokens=16)
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+        streamed = server.chat(max_tokens=2, stream=True)
+        assert 2 <= streamed.body.count(b": ping\n\n") <= 5
+        streamed.body = streamed.body.replace(b": ping\n\n", b"")
+        assert streamed.events[-1] == "[DONE]"
+        running.result()
+        running = pool.submit(server.chat, max_tokens=100)
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+        given_up = server.chat(max_tokens=2, stream=True)  # after its headers: an event, not a status
+        assert given_up.status == 200
+        given_up.body = given_up.body.replace(b": ping\n\n", b"")
+        assert [event["error"]["code"] for event in given_up.events] == ["request_timeout"]
+
+
+def test_refusals_are_quick_at_four_times_the_capacity() -> None:
+    """L2, in short: 64 clients on 2 slots and 14 places to wait. Goodput is bench work's to measure."""
+    with fake_server(rows=2, max_queue=14, interval=0.01) as server, ThreadPoolExecutor(64) as pool:
+        seconds: list[float] = []
+
+        def ask(_: int) -> int:
+            started = time.monotonic()
+            answer = server.chat(max_tokens=5)
+            if answer.status == 429:
+                assert answer.headers["retry-after"] == "1"
+                seconds.append(time.monotonic() - started)
+            return answer.status
+
+        statuses = list(pool.map(ask, range(256)))
+        assert set(statuses) == {200, 429}
+        assert len(seconds) > 50
+        assert server.gauge('infrs_errors_total{code="queue_full"}') == len(seconds)
+        assert sorted(seconds)[len(seconds) // 2] < 0.25  # of 64 clients that share the server's cores
+        assert server.wait_idle() < 1

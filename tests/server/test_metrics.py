@@ -1,0 +1,114 @@
+"""What an operator reads: metrics by their names, logs by their fields."""
+
+import json
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+from fake_process import chat_request, fake_server, metric
+
+NAMES = [
+    "infrs_requests_running",
+    "infrs_requests_waiting",
+    "infrs_kv_used_ratio",
+    "infrs_prompt_tokens_total",
+    "infrs_prompt_tokens_reused_total",
+    "infrs_output_tokens_total",
+    "infrs_requests_cancelled_total",
+    "infrs_requests_drained_total",
+    "infrs_connections_refused_total",
+    "infrs_invariant_violations_total",
+    "infrs_time_to_first_token_seconds_count",
+    "infrs_time_between_tokens_seconds_count",
+    "infrs_queue_wait_seconds_count",
+    "infrs_step_seconds_count",
+    "infrs_batch_size_count",
+    "infrs_event_loop_lag_seconds_count",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+    "process_open_fds",
+]
+
+
+def test_the_real_engine_tells_how_it_fares() -> None:
+    with fake_server(engine="synthetic", rows=2, max_queue=8) as server:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: server.chat("the same long beginning", max_tokens=8, ignore_eos=True), range(6)))
+        server.wait_until(lambda: server.gauge("infrs_event_loop_lag_seconds_count") > 0)
+        text = server.get("/metrics").body.decode()
+    read = {name: metric(text, name) for name in NAMES}
+    assert read["infrs_queue_wait_seconds_count"] == 6
+    assert read["infrs_output_tokens_total"] == 48
+    assert read["infrs_step_seconds_count"] == read["infrs_batch_size_count"] >= 24
+    assert metric(text, "infrs_batch_size_sum") <= 2 * read["infrs_step_seconds_count"]
+    assert 0 < read["infrs_prompt_tokens_reused_total"] < read["infrs_prompt_tokens_total"]
+    assert read["infrs_invariant_violations_total"] == read["infrs_requests_running"] == 0
+    assert read["process_resident_memory_bytes"] > 1 << 24
+
+
+def test_keys_and_values_in_use() -> None:
+    with fake_server(engine="synthetic", rows=1, max_queue=2) as server:
+        assert server.gauge("infrs_kv_used_ratio") == 0
+        seen = []
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(lambda: [server.chat(max_tokens=60, ignore_eos=True) for _ in range(20)])
+            while not running.done():
+                seen.append(server.gauge("infrs_kv_used_ratio"))
+        assert 0 < max(seen) <= 1
+
+
+def test_cancelled_and_drained_requests_are_counted() -> None:
+    with fake_server(interval=0.02) as server, ThreadPoolExecutor(1) as pool:
+        for stream in (False, True):
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(chat_request(stream=stream))
+                server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+            server.wait_until(lambda: server.gauge("infrs_requests_running") == 0)
+        server.wait_until(lambda: server.gauge("infrs_requests_cancelled_total") == 2)
+        last = pool.submit(server.chat, max_tokens=60)
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+        server.process.terminate()
+        server.wait_until(lambda: server.get("/ready").status == 503)
+        assert server.gauge('infrs_errors_total{code="server_draining"}') >= 1
+        assert last.result().status == 200
+        assert server.process.wait(10) == 0
+
+
+def test_odd_requests_make_no_new_series() -> None:
+    """S16."""
+    with fake_server() as server:
+        server.get("/metrics")
+        count = []
+        for round_ in range(2):
+            for i in range(100):
+                server.chat(model=f"model-{round_}-{i}")
+                server.request("GET", f"/{round_}/{i}", headers={"x-request-id": f"id-{round_}-{i}"})
+            count.append(len(server.get("/metrics").body.splitlines()))
+        assert count[0] == count[1]
+
+
+def test_a_log_of_json() -> None:
+    with fake_server(server={"log_format": "json"}) as server:
+        server.request("GET", "/health", headers={"x-request-id": "mine-1"})
+        server.request("GET", "/%1b%0a%e2%80%ae?canary=1")
+        server.chat("boom-first canary")
+        server.process.terminate()
+        log = server.output()
+    assert "canary" not in log
+    assert not re.search(r"[^\x20-\x7e\n]", log)
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    access = [line for line in lines if line["logger"] == "infrs.access"]
+    mine = next(line for line in access if line["request_id"] == "mine-1")
+    assert (mine["method"], mine["path"], mine["status"]) == ("GET", "/health", 200)
+    assert 0 < mine["seconds"] < 5
+    assert [line["status"] for line in access] == [200, 404, 500]
+    failed = next(line for line in lines if line["level"] == "error")
+    assert "Traceback" in failed["traceback"]
+
+
+def test_the_level_of_the_log() -> None:
+    with fake_server(server={"log_level": "warning"}) as server:
+        server.get("/health")
+        server.process.terminate()
+        assert server.output() == ""
