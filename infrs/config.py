@@ -44,10 +44,10 @@ class ServerSettings(_Section):
     send_timeout: float = Field(
         default=60.0, gt=0, le=86400, description="A reader that takes nothing for this long is cut."
     )
-    drain_timeout: float = Field(
     ping_interval: float = Field(
         default=10.0, gt=0, le=86400, description="A stream that is silent for this long gets a comment."
     )
+    drain_timeout: float = Field(
         default=30.0, ge=0, le=86400, description="How long a stopping server lets requests finish."
     )
     header_timeout: float = Field(

@@ -60,13 +60,13 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     served: tuple[ServedModel, Bridge] | None = None
     draining: bool = False
+    stalled: bool = False  # the engine has work and makes no step: see watch.py
     num_in_flight: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
     exit_code: int = 0
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_TEXT_THREADS, "infrs-text"))
 
     def __post_init__(self) -> None:
-    stalled: bool = False  # the engine has work and makes no step: see watch.py
         self.idle.set()
 
     def require(self) -> tuple[ServedModel, Bridge]:
@@ -108,22 +108,22 @@ class ServerState:
         """Begin to serve a model, on the event loop."""
         self.served = model, Bridge(model.engine)
         engine = model.engine
+        engine.observer = self.metrics
         self.metrics.gauge("infrs_requests_running", "Sequences in a slot.", lambda: engine.snapshot().num_running)
         self.metrics.gauge("infrs_requests_waiting", "Requests in the queue.", lambda: engine.snapshot().num_waiting)
 
-    def fail_all(self, error: InfrsError) -> None:
-        """End every request in flight with an error."""
-        if self.served is not None:
-        engine.observer = self.metrics
-            self.served[1].fail_all(error)
-
-    def close(self) -> None:
         def kv_used() -> float:
             stats = engine.snapshot()
             return stats.num_held_tokens / (stats.num_rows * stats.max_model_len)
 
         self.metrics.gauge("infrs_kv_used_ratio", "Part of the slots' tokens that running sequences hold.", kv_used)
 
+    def fail_all(self, error: InfrsError) -> None:
+        """End every request in flight with an error."""
+        if self.served is not None:
+            self.served[1].fail_all(error)
+
+    def close(self) -> None:
         """Stop the threads that work on text."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -30,8 +30,8 @@ from infrs.manifest import KVGeometry, Manifest, Recipe, Source, SpecialTokens
 from infrs.server.app import create_app, listen, run
 from infrs.server.auth import load_keys
 from infrs.server.load import fingerprint
-from infrs.server.state import ServedModel
 from infrs.server.logs import to_stderr
+from infrs.server.state import ServedModel
 from infrs.text.chat_template import Messages, Variables
 from infrs.text.detokenizer import Detokenizer, spelt_bytes
 from infrs.text.token_bytes import TokenBytes
@@ -51,10 +51,10 @@ class FakeEngine:
         self.alive = False
         self.stopping = False
         self.steps = 0
-        self.thread = threading.Thread(target=self.loop, daemon=True)
-
         self.observer: object = None
         self.last_progress = 0.0
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+
     def start(self) -> None:
         self.alive = True
         self.thread.start()
@@ -92,9 +92,9 @@ class FakeEngine:
 
     def loop(self) -> None:
         while not self.stopping and self.step():
+            self.last_progress = time.monotonic()
             time.sleep(self.interval)
         self.alive = False
-            self.last_progress = time.monotonic()
 
     def step(self) -> bool:
         self.steps += 1
@@ -104,10 +104,10 @@ class FakeEngine:
             prompt = bytes(request.prompt_ids).decode(errors="replace")
             if "die" in prompt:
                 return False
-            delta = self.next_delta(request, count, prompt)
-            ended = delta.finish_reason is not None
             if "stall" in prompt:
                 time.sleep(30)
+            delta = self.next_delta(request, count, prompt)
+            ended = delta.finish_reason is not None
             with self.lock:
                 if request_id not in self.active:
                     continue
