@@ -24,6 +24,7 @@ ENV_SEPARATOR = "__"
 KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
 
 ChatFormat = Literal["auto", "simple"]
+ToolFormatName = Literal["auto", "mistral", "hermes", "granite", "phi", "llama3", "gemma", "generic"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -92,6 +93,9 @@ class ModelSettings(_Section):
     cache_dir: Path = Field(default=Path("models_cache"), description="Where exported bundles lie.")
     chat_format: ChatFormat = Field(
         default="auto", description="auto: the model's chat template; simple: `role: content`."
+    )
+    tool_format: ToolFormatName = Field(
+        default="auto", description="How the model writes tool calls; auto: as its chat template tells."
     )
 
 

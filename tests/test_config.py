@@ -37,6 +37,7 @@ OTHER = {
     "model.dtype": "int4",
     "model.cache_dir": "elsewhere",
     "model.chat_format": "simple",
+    "model.tool_format": "hermes",
     "engine.threads": 3,
     "engine.max_num_seqs": 2,
     "engine.max_model_len": 100,
@@ -181,12 +182,12 @@ PORT = "a whole number from 0 to 65535"
         (
             {"environ": {"INFRS_MODEL__MODEL": "x"}},
             "model.model (INFRS_MODEL__MODEL): unknown key; allowed: "
-            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format",
+            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format",
         ),
         (
             {"environ": {"INFRS_MODEL": "x"}},
             "model (INFRS_MODEL): a section, not a value; allowed: "
-            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format",
+            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format",
         ),
     ],
 )

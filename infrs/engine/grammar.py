@@ -141,7 +141,10 @@ def _to_llguidance(constraint: Constraint) -> str:
         case "choice":
             body = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in dict.fromkeys(json.loads(text)))
         case "grammar":
-            return _to_lark(text, param)
+            lark = _to_lark(text, param)
+            if not constraint.after:
+                return lark
+            body = f"%lark {{\n{lark}\n}}"
     if not body:
         raise RequestError("it allows nothing; name at least one text", param=param, code="invalid_grammar")
     if constraint.after:

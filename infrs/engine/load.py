@@ -19,15 +19,21 @@ _AUTOMATIC_SHARE = 0.5
 _MIN_CAPACITY = 16
 
 
-def load_engine(bundle: Path, manifest: Manifest, settings: EngineSettings, tokenizer: Tokenizer) -> Engine:
-    """Open the graph and allot its rows.
+def load_engine(
+    bundle: Path,
+    manifest: Manifest,
+    settings: EngineSettings,
+    tokenizer: Tokenizer,
+    shown: frozenset[int] = frozenset(),
+) -> Engine:
+    """Open the graph and allot its rows. `shown`: control tokens that have a text all the same.
 
     Raises BundleError if the graph cannot be opened, ConfigError if the rows do not fit.
     """
     capacity = choose_capacity(manifest.kv, manifest.context_length, settings, available_bytes())
     runner = open_runner(bundle, manifest, num_rows=settings.max_num_seqs, capacity=capacity, threads=settings.threads)
     eos_ids = frozenset(manifest.special_tokens.eos)
-    return Engine(runner, partial(Detokenizer, tokenizer), eos_ids, settings.prefill_chunk)
+    return Engine(runner, partial(Detokenizer, tokenizer, shown=shown), eos_ids, settings.prefill_chunk)
 
 
 def choose_capacity(geometry: KVGeometry, context_length: int, settings: EngineSettings, available: int) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from infrs.core import FinishReason, Request, SamplingParams, Usage
+from infrs.core import FinishReason, Grammar, Request, SamplingParams, Usage
 from infrs.errors import ContextLengthError, RequestError
 from infrs.openai.fields import Generation
 from infrs.openai.requests import Conversation
@@ -17,12 +18,31 @@ def new_id(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(12)}"
 
 
-def to_messages(body: Conversation) -> list[dict[str, str]]:
-    """The conversation as chat templates take it. `developer` is OpenAI's newer name of `system`."""
-    return [
-        {"role": "system" if message.role == "developer" else message.role, "content": message.text}
-        for message in body.messages
-    ]
+_ROLES = {"developer": "system", "function": "tool"}  # what chat templates call them
+
+
+def to_messages(body: Conversation) -> list[dict[str, Any]]:
+    """The conversation as chat templates take it, with each call's arguments parsed and each result's call named."""
+    names: dict[str, str] = {}
+    messages = []
+    for message in body.messages:
+        told: dict[str, Any] = {"role": _ROLES.get(message.role, message.role), "content": message.text}
+        if message.reasoning_content is not None:
+            told["reasoning_content"] = message.reasoning_content
+        calls = [(call.id, call.function) for call in message.tool_calls or ()]
+        if message.function_call is not None:
+            calls = [(f"call_{message.function_call.name}", message.function_call)]
+        if calls:
+            told["tool_calls"] = [
+                {"id": id_, "type": "function", "function": {"name": called.name, "arguments": called.parsed}}
+                for id_, called in calls
+            ]
+            names |= {id_: called.name for id_, called in calls}
+        if told["role"] == "tool":
+            told["tool_call_id"] = message.tool_call_id or f"call_{message.name}"
+            told["name"] = message.name or names.get(told["tool_call_id"], "")
+        messages.append(told)
+    return messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,7 @@ def to_request(
     prompt_param: str = "messages",
     tenant: str = "",
     default_max_tokens: int | None = None,
+    grammar: Grammar | None = None,
 ) -> Request:
     """What the engine is asked. Without any bound, an answer may go on to the end of the context.
 
@@ -83,6 +104,7 @@ def to_request(
         min_tokens=min_tokens,
         num_choices=body.num_choices,
         num_logprobs=num_logprobs,
+        grammar=grammar,
         tenant=tenant,
     )
 

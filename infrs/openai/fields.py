@@ -66,6 +66,11 @@ def refuse(param: str, message: str, code: str = "invalid_value") -> NoReturn:
     raise PydanticCustomError("inconsistent", "{message}", {"param": param, "message": message, "code": code})
 
 
+def refuse_part(field: str, message: str, code: str = "invalid_value") -> NoReturn:
+    """Refuse a part of a body, inside its validator, for a field of the part."""
+    raise PydanticCustomError("part", "{message}", {"field": field, "message": message, "code": code})
+
+
 T = TypeVar("T", bound=Body)
 
 

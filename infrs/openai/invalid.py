@@ -44,6 +44,8 @@ def request_error(error: ValidationError, payload: object) -> RequestError:
     details = error.errors(include_url=False)[0]
     where_at_fault = _path(details["loc"], payload) if details["loc"] else None
     param = details.get("ctx", {}).get("param", where_at_fault)
+    if details["type"] == "part":
+        param = f"{param}.{details['ctx']['field']}"
     where = param or "the body"
     value = details["input"]
     match details["type"]:
@@ -56,7 +58,7 @@ def request_error(error: ValidationError, payload: object) -> RequestError:
             return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=param)
         case "literal_error" if param is not None and param.endswith(".type") and value in _MEDIA:
             return RequestError(f"{where}: only text content is supported", param=param, code="unsupported_content")
-        case "inconsistent" | "too_long" | "too_short":
+        case "inconsistent" | "part" | "too_long" | "too_short":
             message = f"{where}: {details['msg']}"
         case _:
             message = f"{where}: {_shown(value)} is not allowed: {_words(details)}"
@@ -65,7 +67,7 @@ def request_error(error: ValidationError, payload: object) -> RequestError:
 
 def _code(details: ErrorDetails) -> str:
     kind, value = details["type"], details["input"]
-    if kind == "inconsistent":
+    if kind in ("inconsistent", "part"):
         return str(details["ctx"]["code"])
     if kind in _BOUNDS:
         bound = next(iter(details["ctx"].values()))

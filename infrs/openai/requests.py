@@ -19,9 +19,12 @@ from infrs.openai.fields import (
     Unsupported,
     parse_body,
     refuse,
+    refuse_part,
 )
+from infrs.openai.response_format import StructuredOutput
+from infrs.openai.tools import CalledFunction, CallId, Name, ToolCall, ToolUse
 
-Role = Literal["developer", "system", "user", "assistant"]
+Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 _Word = Annotated[str, Field(max_length=64)]
 
 
@@ -44,25 +47,48 @@ class Message(Body):
     """One turn. `content` given as a string is one text part."""
 
     role: Role
-    content: Annotated[
-        list[TextPart],
-        Field(min_length=1, max_length=1024),
-        BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart]),
-    ]
+    content: (
+        Annotated[
+            list[TextPart],
+            Field(min_length=1, max_length=1024),
+            BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart]),
+        ]
+        | None
+    ) = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    function_call: CalledFunction | None = None
+    tool_call_id: CallId | None = None
+    reasoning_content: str | None = None
+    name: Name | None = None
     # What OpenAI's own answers carry beside these, empty when unused: a client may send an answer back as it came.
-    name: Unsupported = None
     refusal: Unsupported = None
     audio: Unsupported = None
-    function_call: Unsupported = None
     annotations: Unlisted = None
-    tool_calls: Unlisted = None
-    tool_call_id: Unsupported = None
-    reasoning_content: Unsupported = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        calls = self.tool_calls or self.function_call
+        for field, allowed in (
+            ("tool_calls", self.tool_calls is None or self.role == "assistant" or not self.tool_calls),
+            ("function_call", self.function_call is None or (self.role == "assistant" and not self.tool_calls)),
+            ("reasoning_content", self.reasoning_content is None or self.role == "assistant"),
+            ("tool_call_id", self.tool_call_id is None or self.role == "tool"),
+        ):
+            if not allowed:
+                refuse_part(field, f"not in a message of role {self.role}, or beside other calls")
+        if self.content is None and not calls:
+            null = "content" in self.model_fields_set
+            refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
+        if self.tool_call_id is None and self.role == "tool":
+            refuse_part("tool_call_id", "required in a message of role tool", "missing_required_parameter")
+        if self.name is not None and self.role not in ("tool", "function"):
+            refuse_part("name", "only the name of a tool is supported; remove it", "unsupported_parameter")
+        return self
 
     @property
     def text(self) -> str:
         """The content's parts, joined."""
-        return "".join(part.text for part in self.content)
+        return "".join(part.text for part in self.content or ())
 
 
 class TemplateVariables(Body):
@@ -107,7 +133,7 @@ class Conversation(Body):
         return self.chat_template_kwargs.model_dump(exclude_none=True) if self.chat_template_kwargs else {}
 
 
-class ChatCompletionRequest(Generation, Conversation):
+class ChatCompletionRequest(Generation, Conversation, ToolUse, StructuredOutput):
     """A chat completion asked for. None is "not given"."""
 
     max_completion_tokens: TokenCount | None = None
@@ -121,18 +147,12 @@ class ChatCompletionRequest(Generation, Conversation):
 
     audio: Unsupported = None
     best_of: Annotated[Any, Neutral(1)] = None
-    function_call: Annotated[Any, Neutral("none")] = None
-    functions: Unlisted = None
     modalities: Annotated[Any, Neutral(["text"])] = None
     moderation: Unsupported = None
-    parallel_tool_calls: Annotated[Any, Neutral(True)] = None
     prediction: Unsupported = None
     prompt_cache_options: Unsupported = None
     prompt_cache_retention: Unsupported = None
-    response_format: Annotated[Any, Neutral({"type": "text"})] = None
     store: Off = None
-    tool_choice: Annotated[Any, Neutral("none", "auto")] = None
-    tools: Unlisted = None
     verbosity: Annotated[Any, Neutral("medium")] = None
     web_search_options: Unsupported = None
 
@@ -143,6 +163,21 @@ class ChatCompletionRequest(Generation, Conversation):
             refuse("max_tokens", "differs from max_completion_tokens; send one of them")
         if self.top_logprobs and not self.logprobs:
             refuse("top_logprobs", "only allowed with `logprobs: true`")
+        return self
+
+    @model_validator(mode="after")
+    def _constraint_can_be_met(self) -> Self:
+        asked = "tools" if self.must_call else self.constraint and self.constraint.param
+        if asked and self.ignore_eos:
+            refuse("ignore_eos", f"not with {asked}, whose grammar ends the answer")
+        if asked and self.min_tokens:
+            refuse("min_tokens", f"not with {asked}, whose grammar ends the answer")
+        if asked and self.continue_final_message:
+            refuse("continue_final_message", f"not with {asked}, whose grammar begins an answer")
+        if self.constraint and self.callable_tools and not self.must_call:
+            refuse(self.constraint.param, "not with tools that may be called; set tool_choice to none or required")
+        if self.constraint and self.must_call:
+            refuse(self.constraint.param, "not with a tool_choice that makes the answer a call")
         return self
 
     @property

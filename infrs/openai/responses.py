@@ -25,12 +25,12 @@ def head(
 
 
 def chat_choice(
-    index: int, text: str, finish_reason: str, logprobs: Sequence[object] | None = None
+    index: int, message: Mapping[str, object], finish_reason: str, logprobs: Sequence[object] | None = None
 ) -> dict[str, object]:
     """One answer of a chat completion. logprobs: the entries of `logprobs.content`."""
     return {
         "index": index,
-        "message": {"role": "assistant", "content": text, "refusal": None},
+        "message": message,
         "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
         "finish_reason": finish_reason,
     }

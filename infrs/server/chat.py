@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sanic import HTTPResponse, Request
 
+from infrs.core import Grammar
+from infrs.engine.json_schema import check_schema
 from infrs.errors import ModelNotFoundError, UnsupportedParameterError
 from infrs.openai import convert
 from infrs.openai.json import parse_object
@@ -11,7 +15,12 @@ from infrs.openai.requests import ChatCompletionRequest, Conversation, parse_cha
 from infrs.server.answer import answer
 from infrs.server.chat_answer import ChatAnswer
 from infrs.server.state import ServedModel, state_of
+from infrs.text import reasoning
 from infrs.text.chat_template import encode_chat
+from infrs.text.constraint import Constraint
+from infrs.text.tools.formats import calls_constraint
+
+_LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
 
 
 async def chat_completions(request: Request) -> HTTPResponse | None:
@@ -24,7 +33,7 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     check_model(model, body.model)
     answer_id = convert.new_id("chatcmpl")
     with state.admitted():
-        prompt_ids = await state.in_thread(lambda: chat_prompt(model, body))
+        prompt_ids, grammar, opened = await state.in_thread(lambda: _prepare(model, body))
         asked = convert.to_request(
             body,
             request_id=answer_id,
@@ -33,9 +42,34 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
             num_logprobs=body.num_logprobs,
             format_stop=model.chat_format.stop,
             tenant=getattr(request.ctx, "tenant", ""),
+            grammar=grammar,
         )
         previous = prompt_ids[-1] if body.continue_final_message else None
-        return await answer(request, [asked], ChatAnswer(body, model, answer_id, previous), stream=bool(body.stream))
+        form = ChatAnswer(body, model, answer_id, previous, in_reasoning=opened)
+        return await answer(request, [asked], form, stream=bool(body.stream))
+
+
+def _prepare(model: ServedModel, body: ChatCompletionRequest) -> tuple[list[int], Grammar | None, bool]:
+    """The prompt's ids, what constrains the answer, and whether the prompt ends inside a reasoning block."""
+    prompt_ids = chat_prompt(model, body)
+    end = model.tokenizer.decode(prompt_ids[-_LAST_TOKENS:], skip_special=False)
+    opened = model.thinks and reasoning.opens_block(end)
+    constraint = _constraint(model, body)
+    if constraint is None:
+        return prompt_ids, None, opened
+    return prompt_ids, model.grammars.compile(replace(constraint, after=reasoning.CLOSE if opened else "")), opened
+
+
+def _constraint(model: ServedModel, body: ChatCompletionRequest) -> Constraint | None:
+    """What the answer's text must be, by the tools or by the body's own words."""
+    tools = body.callable_tools
+    if body.must_call or any(tool.strict for tool in tools):
+        for tool in tools:
+            check_schema(tool.parameters, body.declared_in)
+        return calls_constraint(
+            model.tool_format, tools, model.tokenizer, many=body.max_calls is None, required=body.must_call
+        )
+    return body.constraint
 
 
 def chat_prompt(model: ServedModel, body: Conversation) -> list[int]:
@@ -47,6 +81,7 @@ def chat_prompt(model: ServedModel, body: Conversation) -> list[int]:
         add_generation_prompt=body.prompts_answer,
         continue_final_message=bool(body.continue_final_message),
         variables=template_variables(model, body),
+        tools=body.callable_tools if isinstance(body, ChatCompletionRequest) else (),
     )
 
 

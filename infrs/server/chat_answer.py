@@ -8,25 +8,37 @@ from typing import Any
 
 from infrs.core import Delta
 from infrs.openai import convert, responses, sse
+from infrs.openai.answer_message import AnswerMessage
 from infrs.openai.logprobs import TokenReader, chat_logprobs
 from infrs.openai.requests import ChatCompletionRequest
 from infrs.server.continuation import Continuation
 from infrs.server.meter import Tally
 from infrs.server.state import ServedModel
+from infrs.text.answer import AnswerReader
+from infrs.text.reasoning import ReasoningSplitter
 
 
 class ChatAnswer:
     """Form of `POST /v1/chat/completions`. Both ways read a choice's deltas with the same `_Choice`."""
 
     def __init__(
-        self, body: ChatCompletionRequest, model: ServedModel, answer_id: str, previous: int | None = None
+        self,
+        body: ChatCompletionRequest,
+        model: ServedModel,
+        answer_id: str,
+        previous: int | None = None,
+        *,
+        in_reasoning: bool = False,
     ) -> None:
-        """`previous`: the token at the end of the message that the answer continues."""
+        """`previous`: the token at the end of the message that the answer continues.
+
+        in_reasoning: whether the prompt has opened a reasoning block.
+        """
         self._body = body
         self._model = model
         self._answer_id = answer_id
         self._created = int(time.time())
-        self._choices = [_Choice(body, model, previous) for _ in range(body.num_choices)]
+        self._choices = [_Choice(body, model, previous, in_reasoning) for _ in range(body.num_choices)]
         self._tally = Tally()
         self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=body.includes_usage)
 
@@ -43,9 +55,10 @@ class ChatAnswer:
             choice = self._choices[delta.index]
             if not choice.begun:
                 yield self._chunks.role(delta.index, usage)
-            text, logprobs = choice.read(delta)
-            if text or logprobs:
-                yield self._chunks.content(delta.index, text, logprobs, usage)
+            changes, logprobs = choice.read(delta)
+            for change in changes or [{"content": ""}] * bool(logprobs):
+                yield self._chunks.delta(delta.index, change, logprobs, usage)
+                logprobs = None if logprobs is None else []
             if choice.finish_reason is not None:
                 yield self._chunks.finish(delta.index, choice.finish_reason, usage)
         if deltas and self.finished:
@@ -55,18 +68,16 @@ class ChatAnswer:
 
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """See Form."""
-        texts: list[list[str]] = [[] for _ in self._choices]
         entries: list[list[Any]] = [[] for _ in self._choices]
         for delta in deltas:
             self._tally.count(delta)
-            text, logprobs = self._choices[delta.index].read(delta)
-            texts[delta.index].append(text)
+            _, logprobs = self._choices[delta.index].read(delta)
             entries[delta.index] += logprobs or ()
         choices = []
         for index, choice in enumerate(self._choices):
             assert choice.finish_reason is not None, "a stream ends with a finish reason or raises"  # noqa: S101
             logprobs = entries[index] if self._body.logprobs else None
-            choices.append(responses.chat_choice(index, "".join(texts[index]), choice.finish_reason, logprobs))
+            choices.append(responses.chat_choice(index, choice.message.whole(), choice.finish_reason, logprobs))
         return responses.completion(self._head("chat.completion"), choices, convert.to_usage(self._tally.usage))
 
     def _head(self, kind: str) -> dict[str, object]:
@@ -83,16 +94,28 @@ class ChatAnswer:
 class _Choice:
     """One answer as it is read: what its deltas mean for the client."""
 
-    def __init__(self, body: ChatCompletionRequest, model: ServedModel, previous: int | None) -> None:
+    def __init__(
+        self, body: ChatCompletionRequest, model: ServedModel, previous: int | None, in_reasoning: bool
+    ) -> None:
+        tools = frozenset(tool.name for tool in body.callable_tools)
         self.begun = False
         self.finish_reason: str | None = None
+        self.message = AnswerMessage(uses_functions=body.uses_functions)
         self._continuation = Continuation(model.token_bytes, previous)
-        self._reader = TokenReader(model.token_bytes, previous=previous) if body.logprobs else None
+        self._tokens = TokenReader(model.token_bytes, previous=previous) if body.logprobs else None
+        self._text = AnswerReader(
+            ReasoningSplitter(inside=in_reasoning) if model.thinks else None,
+            model.tool_format.parser(tools, body.max_calls) if tools else None,
+        )
 
-    def read(self, delta: Delta) -> tuple[str, list[dict[str, Any]] | None]:
-        """The text and the log-probabilities that a delta adds, the latter None if not asked for."""
+    def read(self, delta: Delta) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+        """The changes of the message and the log-probabilities that a delta adds, the latter None if not asked for."""
         self.begun = True
+        events = self._text.feed(self._continuation.read(delta))
         if delta.finish_reason is not None:
-            self.finish_reason = convert.to_finish_reason(delta.finish_reason)
-        logprobs = None if self._reader is None else chat_logprobs(delta.logprobs, self._reader)
-        return self._continuation.read(delta), logprobs
+            events += self._text.flush()
+        changes = [self.message.add(event) for event in events]
+        if delta.finish_reason is not None:
+            self.finish_reason = self.message.finish_reason(convert.to_finish_reason(delta.finish_reason))
+        logprobs = None if self._tokens is None else chat_logprobs(delta.logprobs, self._tokens)
+        return changes, logprobs

@@ -9,13 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from infrs.config import Settings
+from infrs.engine.grammar import GrammarCompiler
 from infrs.engine.load import load_engine
 from infrs.engine.service import EngineService
 from infrs.manifest import Manifest, verify_bundle
 from infrs.server.state import ServedModel
+from infrs.text import reasoning
 from infrs.text.chat_template import load_chat_format
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.formats import ToolFormat, choose_format
 
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
@@ -28,7 +31,10 @@ def load_model(bundle: Path, settings: Settings) -> ServedModel:
     manifest = verify_bundle(bundle)
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, settings.model.chat_format)
-    engine = EngineService(load_engine(bundle, manifest, settings.engine, tokenizer), settings.engine.max_queue)
+    tool_format = choose_format(chat_format.source, settings.model.tool_format)
+    shown = shown_ids(tokenizer, tool_format)
+    loaded = load_engine(bundle, manifest, settings.engine, tokenizer, shown)
+    engine = EngineService(loaded, settings.engine.max_queue)
     engine.start()
     return ServedModel(
         model_id=manifest.source.model_id,
@@ -40,7 +46,17 @@ def load_model(bundle: Path, settings: Settings) -> ServedModel:
         token_bytes=TokenBytes(tokenizer),
         fingerprint=fingerprint(manifest, {name: version(name) for name in _RUNTIME}),
         created=int(time.time()),
+        grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
+        tool_format=tool_format,
+        thinks=reasoning.thinks(chat_format.source),
     )
+
+
+def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat) -> frozenset[int]:
+    """Control tokens that mark tool calls and reasoning in the text of an answer."""
+    markers = (*tool_format.parser(frozenset(), None).markers, *reasoning.TAGS)
+    ids = (tokenizer.token_id(marker) for marker in markers)
+    return frozenset(token_id for token_id in ids if token_id is not None and token_id in tokenizer.special_ids)
 
 
 def fingerprint(manifest: Manifest, versions: Mapping[str, str]) -> str:

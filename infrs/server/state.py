@@ -13,6 +13,7 @@ from typing import TypeVar
 from sanic import Request
 
 from infrs.config import Settings
+from infrs.engine.grammar import GrammarCompiler
 from infrs.engine.service import EngineService
 from infrs.errors import DrainingError, InfrsError, QueueFullError
 from infrs.manifest import Manifest
@@ -23,6 +24,7 @@ from infrs.server.bridge import Bridge
 from infrs.text.chat_template import ChatFormat
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.formats import ToolFormat
 
 T = TypeVar("T")
 
@@ -33,7 +35,9 @@ _TEXT_THREADS = 2
 class ServedModel:
     """A bundle that is loaded and answers.
 
-    fingerprint: changes whenever the same request may be answered otherwise: weights, recipe or runtime.
+    grammars: what compiles constraints on answers. tool_format: how it writes tool calls. thinks: whether it writes
+    reasoning blocks. fingerprint: changes whenever the same request may be answered otherwise: weights, recipe or
+    runtime.
     """
 
     model_id: str
@@ -45,6 +49,9 @@ class ServedModel:
     token_bytes: TokenBytes
     fingerprint: str
     created: int  # Unix time, seconds
+    grammars: GrammarCompiler
+    tool_format: ToolFormat
+    thinks: bool
 
     @property
     def limits(self) -> Limits:

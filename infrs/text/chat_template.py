@@ -14,6 +14,8 @@ from jinja2.meta import find_undeclared_variables
 from infrs.errors import BundleError, RequestError
 from infrs.text.sandbox import template_environment
 from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.conversation import declared, for_template
+from infrs.text.tools.lark import Tool
 
 TEMPLATE_FILE = "chat_template.jinja"
 CONFIG_FILE = "tokenizer_config.json"
@@ -21,8 +23,8 @@ MAX_RENDERED_CHARS = 16 << 20
 _ROLES = ("system", "user", "assistant")
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-Messages = Sequence[Mapping[str, str]]
-Variables = Mapping[str, str | int | float | bool]
+Messages = Sequence[Mapping[str, Any]]
+Variables = Mapping[str, Any]
 
 
 class ChatFormat(Protocol):
@@ -30,8 +32,12 @@ class ChatFormat(Protocol):
 
     stop: strings at which an answer ends, since the model would go on with the next turn. adds_special: whether the
     tokenizer must add BOS and the like, because the format writes no special tokens itself. variables: names that the
-    format looks at besides the messages, such as `enable_thinking`.
+    format looks at besides the messages, such as `enable_thinking`. source: the template's text, if there is one.
     """
+
+    @property
+    def source(self) -> str:
+        """The template's text."""
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -59,21 +65,35 @@ def encode_chat(
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
     variables: Variables | None = None,
+    tools: Sequence[Tool] = (),
 ) -> list[int]:
-    """Ids of the prompt of a conversation. Special tokens in contents and variables are mere text to the model.
+    """Ids of the prompt of a conversation. Special tokens in messages, variables and tools are mere text to the model.
 
     continue_final_message: end where the last message's content ends, so that the answer goes on with it.
     Raises RequestError, param "messages", if the model's template refuses the conversation.
     """
-    quote = tokenizer.quote
-    quoted = [{**message, "content": quote(message["content"])} for message in messages]
-    values = {name: quote(value) if isinstance(value, str) else value for name, value in (variables or {}).items()}
+    quoted = [
+        {name: value if name == "role" else _quoted(tokenizer, value) for name, value in message.items()}
+        for message in for_template(messages, tools, chat_format.source)
+    ]
+    values = _quoted(tokenizer, {**(variables or {}), **({"tools": declared(tools)} if tools else {})})
     prompt = (
         render_open(chat_format, quoted, values)
         if continue_final_message
         else chat_format.render(quoted, add_generation_prompt=add_generation_prompt, variables=values)
     )
     return tokenizer.encode(prompt, special=chat_format.adds_special)
+
+
+def _quoted(tokenizer: Tokenizer, value: Any) -> Any:  # noqa: ANN401  # any JSON
+    """The same with each text in it quoted, an object's keys too."""
+    if isinstance(value, str):
+        return tokenizer.quote(value)
+    if isinstance(value, list):
+        return [_quoted(tokenizer, item) for item in value]
+    if isinstance(value, dict):
+        return {_quoted(tokenizer, key): _quoted(tokenizer, item) for key, item in value.items()}
+    return value
 
 
 def render_open(chat_format: ChatFormat, messages: Messages, variables: Variables | None = None) -> str:
@@ -112,6 +132,7 @@ class SimpleFormat:
 
     stop = tuple(f"\n{role}:" for role in _ROLES)
     adds_special = True
+    source = ""
     variables: frozenset[str] = frozenset()
 
     def render(
@@ -131,6 +152,7 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
         """`special_tokens`: what the template knows as `bos_token` and so on. Raises TemplateSyntaxError."""
         environment = template_environment()
+        self.source = source
         self._template = environment.from_string(source, globals={**special_tokens})
         self.variables = frozenset(find_undeclared_variables(environment.parse(source)))
 
@@ -139,9 +161,9 @@ class ChatTemplate:
     ) -> str:
         """See ChatFormat. The error carries the template's own words."""
         pieces, num_chars = [], 0
-        own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "tools": None, "documents": None}
+        own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "documents": None}
         try:
-            for piece in self._template.generate({**(variables or {}), **own}):
+            for piece in self._template.generate({"tools": None, **(variables or {}), **own}):
                 pieces.append(piece)
                 num_chars += len(piece)
                 if num_chars > MAX_RENDERED_CHARS:

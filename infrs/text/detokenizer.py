@@ -19,10 +19,10 @@ class Detokenizer:
     is new text. So a token is decoded a small, fixed number of times, however long the answer is.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
-        """`skip_special`: special tokens have no text."""
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: frozenset[int] = frozenset()) -> None:
+        """`skip_special`: special tokens have no text, except those in `shown`."""
         self._tokenizer = tokenizer
-        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._skipped = tokenizer.special_ids - shown if skip_special else frozenset()
         self._ends_open: Callable[[str], bool] = _Utf8Follower() if tokenizer.is_byte_level else _is_byte_token
         self._before: list[int] = []  # the tokens of the last piece of text
         self._waiting: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infrs.text.tools.events import Content, Event, Reasoning
 
-OPEN, CLOSE = "<think>", "</think>"
+TAGS = OPEN, CLOSE = "<think>", "</think>"
 
 
 def thinks(template: str) -> bool:

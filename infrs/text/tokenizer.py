@@ -16,8 +16,8 @@ TOKENIZER_FILE = "tokenizer.json"
 class Tokenizer:
     """A bundle's tokenizer. Safe to use from several threads.
 
-    special_ids: the control tokens, which `decode` leaves out unless told otherwise. is_byte_level: whether tokens are
-    spelt in an alphabet of bytes, as GPT-2's are.
+    definition: the text of its `tokenizer.json`. special_ids: the control tokens, which `decode` leaves out unless told
+    otherwise. is_byte_level: whether tokens are spelt in an alphabet of bytes, as GPT-2's are.
     """
 
     def __init__(self, definition: str) -> None:
@@ -26,6 +26,7 @@ class Tokenizer:
             self._backend = Backend.from_str(definition)
         except Exception as error:  # tokenizers raises nothing finer
             raise ValueError(str(error)) from error
+        self.definition = definition
         self._backend.no_truncation()
         self._backend.no_padding()
         self._quoter = Quoter(definition, self._backend)

@@ -32,6 +32,9 @@ NEUTRAL = [
     {"tools": []},
     {"tool_choice": "auto"},
     {"tool_choice": "none"},
+    {"function_call": "auto"},
+    {"parallel_tool_calls": False},
+    {"response_format": {"type": "json_object"}},
     {"functions": []},
     {"response_format": {"type": "text"}},
     {"modalities": ["text"]},
@@ -45,11 +48,6 @@ NEUTRAL = [
 
 # Fields that ask for something this server does not do.
 UNSUPPORTED = [
-    {"tools": [{"type": "function"}]},
-    {"tool_choice": "required"},
-    {"functions": [{}]},
-    {"function_call": "auto"},
-    {"response_format": {"type": "json_object"}},
     {"modalities": ["text", "audio"]},
     {"audio": {}},
     {"prediction": {}},
@@ -61,7 +59,6 @@ UNSUPPORTED = [
     {"prompt_cache_options": {}},
     {"chat_template": "{{ 1 }}"},
     {"best_of": 2},
-    {"parallel_tool_calls": 1},
 ]
 
 # (body, param, code)
@@ -82,7 +79,8 @@ INVALID = [
     (body(messages=[{"content": "x"}]), "messages[0].role", "missing_required_parameter"),
     (message(role="SYSTEM"), "messages[0].role", "invalid_value"),
     (message(role=1), "messages[0].role", "invalid_value"),
-    (message(role="tool"), "messages[0].role", "invalid_value"),
+    (message(role="wizard"), "messages[0].role", "invalid_value"),
+    (message(role="tool"), "messages[0].tool_call_id", "missing_required_parameter"),
     (body(messages=[{"role": "user"}]), "messages[0].content", "missing_required_parameter"),
     (message(content=None), "messages[0].content", "invalid_type"),
     (message(content=5), "messages[0].content", "invalid_type"),
@@ -96,7 +94,7 @@ INVALID = [
     (message(content=[{"type": "input_audio"}]), "messages[0].content[0].type", "unsupported_content"),
     (message(content=[{"type": "text", "text": "", "x": 1}]), "messages[0].content[0].x", "unknown_parameter"),
     (message(name="bob"), "messages[0].name", "unsupported_parameter"),
-    (message(tool_calls=[{}]), "messages[0].tool_calls", "unsupported_parameter"),
+    (message(tool_calls=[{}]), "messages[0].tool_calls[0].id", "missing_required_parameter"),
     (message(foo=1), "messages[0].foo", "unknown_parameter"),
     (body(temperature=-0.1), "temperature", "decimal_below_min_value"),
     (body(temperature=2.1), "temperature", "decimal_above_max_value"),

@@ -18,6 +18,7 @@ from infrs.errors import (
     UnsupportedParameterError,
 )
 from infrs.openai import convert, errors, responses, sse
+from infrs.openai.answer_message import AnswerMessage
 from infrs.openai.json import parse_object
 from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
 
@@ -146,7 +147,11 @@ def test_error_event() -> None:
 def test_completion() -> None:
     usage = convert.to_usage(Usage(3, 4, 2))
     head = responses.head("chat.completion", answer_id="chatcmpl-1", created=7, model="m", fingerprint="fp_1")
-    body = json.loads(responses.completion(head, [responses.chat_choice(0, "t", "stop")], usage))
+    body = json.loads(
+        responses.completion(
+            head, [responses.chat_choice(0, AnswerMessage().whole() | {"content": "t"}, "stop")], usage
+        )
+    )
     assert body == {
         "id": "chatcmpl-1",
         "object": "chat.completion",

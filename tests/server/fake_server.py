@@ -17,12 +17,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
 from infrs.config import Settings
 from infrs.core import Delta, FinishReason, Request, TokenLogprob, Usage
 from infrs.engine.engine import Engine
+from infrs.engine.grammar import GrammarCompiler
 from infrs.engine.runner import open_runner
 from infrs.engine.service import EngineService, EngineStats
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
@@ -36,6 +37,7 @@ from infrs.text.chat_template import Messages, Variables
 from infrs.text.detokenizer import Detokenizer, spelt_bytes
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.formats import choose_format
 
 MODEL_ID = "fake/words"
 Sink = Callable[[Delta], None]
@@ -181,14 +183,16 @@ def usage(request: Request, count: int) -> Usage:
 
 
 def byte_tokenizer(tokens: list[bytes]) -> Tokenizer:
-    """A byte-level tokenizer: id i is `tokens[i]`, b"" the control token </s>."""
+    """A byte-level tokenizer: id i is `tokens[i]`, b"" the control token </s>, and after them those of infilling."""
     spelling = {spelt_bytes(character): character for character in pre_tokenizers.ByteLevel.alphabet()}
     vocab = {"".join(spelling[bytes([byte])] for byte in token) or "</s>": i for i, token in enumerate(tokens)}
     backend = Backend(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     if b"" in tokens:
-        backend.add_special_tokens([AddedToken("</s>", special=True, normalized=False)])
+        marks = ["</s>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
+        backend.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+        backend.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 0)])
     return Tokenizer(backend.to_str())
 
 
@@ -197,6 +201,7 @@ class LineFormat:
 
     stop = ("\nuser:",)
     adds_special = False
+    source = ""
     variables = frozenset({"enable_thinking"})
 
     def render(
@@ -236,6 +241,9 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> ServedMo
         token_bytes=TokenBytes(tokenizer),
         fingerprint=fingerprint(manifest, {}),
         created=1_700_000_000,
+        grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
+        tool_format=choose_format(""),
+        thinks=False,
     )
 
 
@@ -248,7 +256,7 @@ def synthetic_model(rows: int, max_queue: int) -> ServedModel:
     parts = [bytes([byte]) for byte in "é😀—日".encode()]
     tokens = [b"", *(character.encode() for character in whole), *dict.fromkeys(parts)]
     tokens += [b"th", " é".encode(), b"ing ", "😀".encode(), b"\xff", b"user"]
-    tokens += [f"t{i}".encode() for i in range(synthetic.VOCAB - len(tokens))]
+    tokens += [f"t{i}".encode() for i in range(synthetic.VOCAB - 3 - len(tokens))]
     tokenizer = byte_tokenizer(tokens)
     with tempfile.TemporaryDirectory() as folder:
         synthetic.build(Path(folder) / "model.onnx", "fused")

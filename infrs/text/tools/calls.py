@@ -31,12 +31,14 @@ _BETWEEN = re.compile(r"[\s,;\]]*")
 class Syntax:
     """Where calls stand in a format. No start marker is the beginning of another.
 
-    starts: markers before one call or a list of them. ends: markers after them. bare: whether an answer that begins
-    with a call needs no marker. named: whether the marker may be followed by the name and then only the arguments.
+    starts: markers before one call or a list of them. ends: markers after them. inner: markers inside calls.
+    bare: whether an answer that begins with a call needs no marker. named: whether the marker may be followed by the
+    name and then only the arguments.
     """
 
     starts: tuple[str, ...]
     ends: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
     bare: bool = False
     named: bool = False
 
@@ -58,6 +60,11 @@ class CallParser:
         self._nesting = _Nesting()
         self._begun = False  # whether anything but space has come
         self._in_block = False  # whether a start marker waits for its end marker
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """What must be seen of an answer, though it be control tokens."""
+        return (*self._syntax.starts, *self._syntax.ends, *self._syntax.inner)
 
     def feed(self, text: str) -> list[Event]:
         """What the next piece of text means."""

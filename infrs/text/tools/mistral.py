@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from infrs.text.tools.calls import CallParser, Syntax
 from infrs.text.tools.lark import Literal, Tool, calls_grammar
 
-_SYNTAX = Syntax(starts=("[TOOL_CALLS]",), named=True)
+_SYNTAX = Syntax(starts=("[TOOL_CALLS]",), inner=("[ARGS]", "[CALL_ID]"), named=True)
 
 
 def detect(template: str) -> bool:
