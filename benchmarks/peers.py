@@ -12,7 +12,9 @@ import asyncio
 import json
 import math
 import re
+import signal
 import statistics
+import sys
 from collections import defaultdict
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -142,6 +144,7 @@ def draw_gaps(path: Path, servers: list[Server]) -> None:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every value here too.")
 def main(pairs: str, rounds: int, only: str, openvino: bool, **paths: Path) -> None:
     """Measure infrs against llama.cpp's server and OpenVINO's library."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then too
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     workloads = [workload for workload in WORKLOADS if re.search(only, workload.title)]
     with ExitStack() as stack:
@@ -161,7 +164,9 @@ def main(pairs: str, rounds: int, only: str, openvino: bool, **paths: Path) -> N
         with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
             for workload in workloads:
                 taking_part = servers if workload.one_at_a_time else batching
-                measured[workload.title] = measure(taking_part, workload, rounds, progress)
+                values = measured[workload.title] = measure(taking_part, workload, rounds, progress)
+                medians = [f"{name} {number(statistics.median(found))}" for name, found in values.items()]
+                progress.console.print(f"{workload.title} ({workload.unit}): {', '.join(medians)}")
         text = page(servers, compared, measured, rounds)
         write(paths["output"], text)
         if GAPS in measured:
