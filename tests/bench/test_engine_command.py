@@ -13,7 +13,7 @@ from infrs.bench.engine.command import engine
 from infrs.bench.engine.steps import ProfileError
 from infrs.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 LAYERS, WIDTH, QKV, MLP, VOCAB = 30, 576, 960, 1536, 49152
 WEIGHTS = LAYERS * (WIDTH * QKV + WIDTH * WIDTH + 3 * WIDTH * MLP) + WIDTH * VOCAB
