@@ -76,7 +76,10 @@ def encode_chat(
         {name: value if name == "role" else _quoted(tokenizer, value) for name, value in message.items()}
         for message in for_template(messages, tools, chat_format.source)
     ]
-    values = _quoted(tokenizer, {**(variables or {}), **({"tools": declared(tools)} if tools else {})})
+    values = _quoted(
+        tokenizer,
+        {**(variables or {}), **({"tools": declared(tools)} if tools and "tools" in chat_format.variables else {})},
+    )
     prompt = (
         render_open(chat_format, quoted, values)
         if continue_final_message

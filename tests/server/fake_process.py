@@ -137,9 +137,11 @@ def metric(text: str, name: str) -> float:
 
 
 @contextmanager
-def fake_server(*, wait_ready: bool = True, keys: str = "", **options: object) -> Iterator[FakeServer]:
+def fake_server(
+    *, wait_ready: bool = True, keys: str = "", script: Path = SCRIPT, **options: object
+) -> Iterator[FakeServer]:
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), json.dumps(options)],
+        [sys.executable, str(script), json.dumps(options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -247,12 +247,12 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> ServedMo
     )
 
 
-def synthetic_model(rows: int, max_queue: int) -> ServedModel:
+def synthetic_model(rows: int, max_queue: int, capacity: int) -> ServedModel:
     """The real engine over a graph that is a formula, with tokens that are parts of characters."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
     import synthetic  # noqa: PLC0415  # needs onnx, which the other servers do without
 
-    whole = "\n :abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'"
+    whole = "\n :abcdefghijklmnopqrstuvwxyz0123456789.,!?'{}[]\"_-"
     parts = [bytes([byte]) for byte in "é😀—日".encode()]
     tokens = [b"", *(character.encode() for character in whole), *dict.fromkeys(parts)]
     tokens += [b"th", " é".encode(), b"ing ", "😀".encode(), b"\xff", b"user"]
@@ -260,15 +260,16 @@ def synthetic_model(rows: int, max_queue: int) -> ServedModel:
     tokenizer = byte_tokenizer(tokens)
     with tempfile.TemporaryDirectory() as folder:
         synthetic.build(Path(folder) / "model.onnx", "fused")
-        runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=96, threads=1)
+        runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=capacity, threads=1)
     engine = EngineService(Engine(runner, lambda: Detokenizer(tokenizer), frozenset({0}), 8), max_queue)
     engine.start()
     return served(engine, tokenizer, synthetic.manifest())
 
 
-def main() -> None:
+def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
+    """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
-    options["engine"] = "words"
+    options |= {"engine": "words", "capacity": 96}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     settings = Settings.model_validate({"server": {"port": 0} | given.get("server", {})})
@@ -279,8 +280,10 @@ def main() -> None:
         time.sleep(options["load_seconds"])
         if options["fail"]:
             raise EngineError(options["fail"])
+        if make is not None:
+            return make(options["rows"], options["max_queue"])
         if options["engine"] == "synthetic":
-            return synthetic_model(options["rows"], options["max_queue"])
+            return synthetic_model(options["rows"], options["max_queue"], options["capacity"])
         engine = FakeEngine(options["rows"], options["max_queue"], options["max_model_len"], options["interval"])
         engine.start()
         return served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
