@@ -149,7 +149,7 @@ def _to_llguidance(constraint: Constraint) -> str:
         raise RequestError("it allows nothing; name at least one text", param=param, code="invalid_grammar")
     if constraint.after:
         end = json.dumps(constraint.after)
-        return f"start: free body\nfree[lazy]: /(?s:.*)/ {end}\nbody: /\\s*/ answer\nanswer: {body}\n"
+        return f"start: free body\nfree[lazy]: /(?s:.*)/ {end}\nbody: /[ \\n]{{0,4}}/ answer\nanswer: {body}\n"
     return f"start: {body}\n"
 
 
