@@ -1,4 +1,4 @@
-"""Between the wire and the core: with `logprobs`, the only file that knows both."""
+"""Between the wire and the core: the only file that knows both."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from sanic import Sanic
 
 from infrs.config import ServerSettings, Settings
 from infrs.errors import ConfigError
-from infrs.server import access, chat, completions, cors, gate, lifecycle, status
+from infrs.server import access, cors, gate, lifecycle
 from infrs.server.auth import Keys
 from infrs.server.failures import OpenAIErrorHandler
 from infrs.server.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
+from infrs.server.routes import ROUTES
 from infrs.server.state import ServedModel, ServerState
 
 _BACKLOG = 1024
@@ -53,17 +54,8 @@ def create_app(
     gate.install(app, state, keys)
     access.install(app, state)
     lifecycle.install(app, state, load, on_ready)
-    app.add_route(chat.chat_completions, "/v1/chat/completions", methods=["POST"])
-    app.add_route(completions.completions, "/v1/completions", methods=["POST"])
-    for path, route in (
-        ("/v1/models", status.list_models),
-        ("/v1/models/<model_id:path>", status.get_model),
-        ("/health", status.health),
-        ("/ready", status.ready),
-        ("/props", status.props),
-        ("/metrics", status.metrics),
-    ):
-        app.add_route(route, path, methods=["GET", "HEAD"])
+    for route in ROUTES:
+        app.add_route(route.handler, route.operation.path, methods=route.methods)
     cors.install(app, settings.server)
     return app
 

@@ -9,9 +9,9 @@ from typing import Any
 from infrs.core import Delta
 from infrs.openai import convert, responses, sse
 from infrs.openai.answer_message import AnswerMessage
-from infrs.openai.logprobs import TokenReader, chat_logprobs
 from infrs.openai.requests import ChatCompletionRequest
 from infrs.server.continuation import Continuation
+from infrs.server.logprobs import TokenReader, chat_logprobs
 from infrs.server.meter import Tally
 from infrs.server.state import ServedModel
 from infrs.text.answer import AnswerReader

@@ -11,8 +11,8 @@ from typing import Any
 from infrs.core import Delta
 from infrs.openai import convert, responses, sse
 from infrs.openai.completion_request import CompletionRequest
-from infrs.openai.logprobs import TextLogprobs, no_text_logprobs
 from infrs.server.continuation import Continuation
+from infrs.server.logprobs import TextLogprobs, no_text_logprobs
 from infrs.server.meter import Tally
 from infrs.server.state import ServedModel
 from infrs.text.token_bytes import TokenBytes

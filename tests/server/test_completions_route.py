@@ -120,6 +120,17 @@ def test_best_of(server: FakeServer) -> None:
     assert body["usage"]["completion_tokens"] == 8
 
 
+def test_suffix() -> None:
+    with fake_server(engine="synthetic") as real:
+        answer = real.complete("ab", suffix="c", max_tokens=2, temperature=0).json
+        ids = [94, *real.post("/tokenize", content="ab").json["tokens"], 95]
+        ids += [*real.post("/tokenize", content="c").json["tokens"], 96]
+        begin = [0]
+        assert answer["usage"]["prompt_tokens"] == len(begin + ids)
+        same = real.complete(begin + ids, max_tokens=2, temperature=0).json
+        assert same["choices"] == answer["choices"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("fields", "expected"),

@@ -62,10 +62,12 @@ def test_perplexity_of_a_text(real: FakeServer) -> None:
     text = "the quick fox, é 😀"
     (choice,) = real.complete(text, echo=True, logprobs=0, max_tokens=0).json["choices"]
     assert choice["text"] == text
+    assert choice["logprobs"]["tokens"][0] == "</s>"  # this tokenizer begins texts with it; `text` shows what was sent
+    assert choice["logprobs"]["text_offset"][:2] == [0, 0]
     logprobs = choice["logprobs"]
     pieces = [
         bytes.fromhex(token.removeprefix("bytes:").replace("\\x", "")) if token.startswith("bytes:") else token.encode()
-        for token in logprobs["tokens"]
+        for token in logprobs["tokens"][1:]
     ]
     assert b"".join(pieces).decode() == text
     assert all(math.isfinite(score) and score < 0 for score in logprobs["token_logprobs"][1:])

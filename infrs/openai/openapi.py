@@ -1,0 +1,81 @@
+"""`/openapi.json`: what the server takes, from its route table and the models that check its requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+_PARAMETER = re.compile(r"<(\w+)(?::\w+)?>")
+_REF = "#/components/schemas/{model}"
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. bodies: the models of its request, any one of them. produces: media types."""
+
+    method: str
+    path: str
+    summary: str
+    bodies: tuple[type[BaseModel], ...] = ()
+    produces: tuple[str, ...] = ("application/json",)
+
+
+def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 description. A field marked `x-refused` takes only the values of its `enum`."""
+    models = {model for operation in operations for model in operation.bodies}
+    by_name = sorted(models, key=lambda model: model.__name__)
+    _, definitions = models_json_schema([(model, "validation") for model in by_name], ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        path = _PARAMETER.sub(r"{\1}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "infrs", "version": version, "license": {"name": "MIT"}},
+        "paths": paths,
+        "components": {"schemas": {"Error": _ERROR, **definitions.get("$defs", {})}},
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "responses": {
+            "200": {"description": "The answer.", "content": {media: {} for media in operation.produces}},
+            "default": {
+                "description": "Why there is none.",
+                "content": {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}},
+            },
+        },
+    }
+    names = _PARAMETER.findall(operation.path)
+    if names:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if operation.bodies:
+        refs = [{"$ref": _REF.format(model=model.__name__)} for model in operation.bodies]
+        schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return described

@@ -1,0 +1,83 @@
+"""The route table: every path that this server answers, and what it takes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from infrs import __version__
+from infrs.metrics import CONTENT_TYPE
+from infrs.openai import sse
+from infrs.openai.completion_request import CompletionRequest
+from infrs.openai.openapi import Operation, document
+from infrs.openai.requests import ChatCompletionRequest
+from infrs.openai.text_requests import (
+    ApplyTemplateRequest,
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeRequest,
+)
+from infrs.server import chat, completions, status, text_routes
+from infrs.server.failures import JSON
+
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An operation and what does it. A GET answers HEAD too."""
+
+    operation: Operation
+    handler: Handler
+
+    @property
+    def methods(self) -> list[str]:
+        """As the router takes them."""
+        return ["GET", "HEAD"] if self.operation.method == "GET" else [self.operation.method]
+
+
+async def openapi(request: Request) -> HTTPResponse:
+    """The description of all routes."""
+    return HTTPResponse(_description(), content_type=JSON)
+
+
+@cache
+def _description() -> bytes:
+    return orjson.dumps(document([route.operation for route in ROUTES], __version__))
+
+
+_ANSWERS = (JSON, sse.CONTENT_TYPE.partition(";")[0])
+
+ROUTES = (
+    Route(
+        Operation("POST", "/v1/chat/completions", "Answer a conversation.", (ChatCompletionRequest,), _ANSWERS),
+        chat.chat_completions,
+    ),
+    Route(
+        Operation("POST", "/v1/completions", "Continue a text.", (CompletionRequest,), _ANSWERS),
+        completions.completions,
+    ),
+    Route(
+        Operation("POST", "/tokenize", "Token ids of a text or a prompt.", (TokenizeRequest, TokenizeChatRequest)),
+        text_routes.tokenize,
+    ),
+    Route(Operation("POST", "/detokenize", "The text of token ids.", (DetokenizeRequest,)), text_routes.detokenize),
+    Route(
+        Operation("POST", "/apply-template", "The prompt of a conversation.", (ApplyTemplateRequest,)),
+        text_routes.apply_template,
+    ),
+    Route(Operation("GET", "/v1/models", "The model that is served."), status.list_models),
+    Route(Operation("GET", "/v1/models/<model_id:path>", "The model, by its id."), status.get_model),
+    Route(Operation("GET", "/health", "Whether the process answers."), status.health),
+    Route(Operation("GET", "/ready", "Whether a request would be served."), status.ready),
+    Route(Operation("GET", "/props", "What is served, and how."), status.props),
+    Route(
+        Operation("GET", "/metrics", "Prometheus metrics.", produces=(CONTENT_TYPE.partition(";")[0],)), status.metrics
+    ),
+    Route(Operation("GET", "/openapi.json", "This description."), openapi),
+)

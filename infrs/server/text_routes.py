@@ -1,0 +1,73 @@
+"""`/tokenize`, `/detokenize` and `/apply-template`: text and tokens, without the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from infrs.openai import convert
+from infrs.openai.fields import parse_body
+from infrs.openai.json import parse_object
+from infrs.openai.text_requests import (
+    ApplyTemplateRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+    parse_tokenize_request,
+)
+from infrs.server.chat import chat_prompt, check_model
+from infrs.server.failures import JSON
+from infrs.server.state import ServedModel, state_of
+
+
+async def tokenize(request: Request) -> HTTPResponse:
+    """Ids of a text, or of a conversation's prompt."""
+    body = parse_tokenize_request(parse_object(request.body))
+
+    def work(model: ServedModel) -> dict[str, Any]:
+        if isinstance(body, TokenizeRequest):
+            ids = model.tokenizer.encode(body.text, special=body.special)
+        else:
+            ids = chat_prompt(model, body)
+        answer = {"tokens": ids, "count": len(ids), "max_model_len": model.limits.max_model_len}
+        return {**answer, "token_strs": [*map(model.token_bytes.spelling, ids)]} if body.return_token_strs else answer
+
+    return await _answer(request, body.model, work)
+
+
+async def detokenize(request: Request) -> HTTPResponse:
+    """The text of ids, with U+FFFD where they end inside a character; under vLLM's name and under llama.cpp's."""
+    body = parse_body(DetokenizeRequest, parse_object(request.body))
+
+    def work(model: ServedModel) -> dict[str, Any]:
+        for token_id in body.tokens:
+            convert.check_token_id(token_id, model.manifest.vocab_size, "tokens")
+        text = model.tokenizer.decode(body.tokens, skip_special=bool(body.skip_special_tokens))
+        return {"prompt": text, "content": text}
+
+    return await _answer(request, body.model, work)
+
+
+async def apply_template(request: Request) -> HTTPResponse:
+    """The prompt of a conversation, read back from its tokens: what the model would see."""
+    body = parse_body(ApplyTemplateRequest, parse_object(request.body))
+
+    def work(model: ServedModel) -> dict[str, Any]:
+        return {"prompt": model.tokenizer.decode(chat_prompt(model, body), skip_special=False)}
+
+    return await _answer(request, body.model, work)
+
+
+async def _answer(
+    request: Request, model_id: str | None, work: Callable[[ServedModel], dict[str, Any]]
+) -> HTTPResponse:
+    """Do the work off the event loop, as one of the requests that this server takes at a time."""
+    request.transport.resume_reading()  # type: ignore[attr-defined]  # see chat.py
+    state = state_of(request)
+    model, _ = state.require()
+    if model_id is not None:
+        check_model(model, model_id)
+    with state.admitted():
+        return HTTPResponse(await state.in_thread(lambda: orjson.dumps(work(model))), content_type=JSON)

@@ -1,0 +1,160 @@
+"""Writes the tables of `docs/api.md` from the request models: `python tests/openai/api_table.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from infrs.server.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+API = ROOT / "docs" / "api.md"
+BEGIN, END = "<!-- fields -->", "<!-- /fields -->"
+
+# Where each honoured field is proved; `Model.field` where one route has its own. The tests are checked to exist.
+_SEEN = "tests/server/test_chat_route.py::test_what_reaches_the_engine"
+_STREAM = "tests/server/test_stream_equals_whole.py"
+_TEXT = "tests/server/test_text_routes.py"
+_FORM = "tests/server/test_constrained_route.py"
+_REFUSED = {
+    "ChatCompletionRequest": "tests/openai/test_requests.py::test_what_is_not_honoured_is_refused_by_name",
+    "CompletionRequest": "tests/openai/test_completion_request.py::test_invalid_values",
+}
+PROOFS = {
+    "model": "tests/server/test_chat_route.py::test_refusals_have_their_status_streamed_or_not",
+    "messages": "tests/server/test_chat_route.py::test_streamed_is_whole",
+    "stream": f"{_STREAM}::test_chat",
+    "stream_options": "tests/server/test_chat_route.py::test_usage_in_every_chunk",
+    "temperature": _SEEN,
+    "top_p": _SEEN,
+    "top_k": _SEEN,
+    "min_p": _SEEN,
+    "typical_p": _SEEN,
+    "presence_penalty": _SEEN,
+    "frequency_penalty": _SEEN,
+    "repetition_penalty": _SEEN,
+    "logit_bias": "tests/server/test_evaluator.py::test_penalties_and_biases_move_tokens_but_not_scores",
+    "seed": _SEEN,
+    "n": "tests/server/test_chat_route.py::test_several_answers_streamed_come_one_among_the_other",
+    "max_tokens": _SEEN,
+    "max_completion_tokens": _SEEN,
+    "min_tokens": _SEEN,
+    "stop": _SEEN,
+    "stop_token_ids": _SEEN,
+    "ignore_eos": _SEEN,
+    "user": "tests/openai/test_requests.py::test_what_asks_for_nothing_is_accepted",
+    "logprobs": "tests/server/test_chat_route.py::test_log_probabilities",
+    "top_logprobs": "tests/server/test_chat_route.py::test_log_probabilities_streamed",
+    "reasoning_effort": "tests/server/test_chat_route.py::test_the_template_is_told_what_it_knows",
+    "chat_template_kwargs": "tests/server/test_chat_route.py::test_the_template_is_told_what_it_knows",
+    "add_generation_prompt": "tests/text/test_chat_template.py::test_renders_as_transformers",
+    "continue_final_message": "tests/server/test_chat_route.py::test_a_message_of_the_assistant_is_continued",
+    "service_tier": "tests/server/test_chat_route.py::test_service_tier_is_told_when_asked_for",
+    "metadata": "tests/server/test_sdk.py::test_every_sampling_field",
+    "safety_identifier": "tests/openai/test_requests.py::test_all_that_is_honoured",
+    "prompt_cache_key": "tests/openai/test_requests.py::test_all_that_is_honoured",
+    "prompt": "tests/server/test_completions_route.py::test_each_prompt_by_each_answer",
+    "CompletionRequest.logprobs": "tests/server/test_evaluator.py::test_loglikelihood",
+    "CompletionRequest.max_tokens": "tests/server/test_completions_route.py::test_echo_of_nothing_more",
+    "CompletionRequest.stream": f"{_STREAM}::test_completions",
+    "echo": "tests/server/test_completions_route.py::test_echo",
+    "best_of": "tests/server/test_completions_route.py::test_best_of",
+    "suffix": "tests/server/test_completions_route.py::test_suffix",
+    "TokenizeRequest.prompt": f"{_TEXT}::test_tokenize_and_back",
+    "content": f"{_TEXT}::test_tokenize_and_back",
+    "add_special_tokens": f"{_TEXT}::test_begin_tokens",
+    "add_special": f"{_TEXT}::test_begin_tokens",
+    "return_token_strs": f"{_TEXT}::test_token_texts",
+    "response_format": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "guided_json": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "guided_regex": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "guided_choice": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "guided_grammar": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "grammar": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "json_schema": f"{_FORM}::test_an_answer_is_of_the_form_asked_for",
+    "tools": f"{_FORM}::test_a_call_that_is_required_is_made",
+    "tool_choice": f"{_FORM}::test_a_call_that_is_required_is_made",
+    "parallel_tool_calls": f"{_FORM}::test_a_call_that_is_required_is_made",
+    "functions": f"{_FORM}::test_functions_are_tools_of_before",
+    "function_call": f"{_FORM}::test_functions_are_tools_of_before",
+    "tokens": f"{_TEXT}::test_half_a_character",
+    "skip_special_tokens": f"{_TEXT}::test_begin_tokens",
+}
+
+
+def proof(model: type[BaseModel], name: str, refused: bool) -> str:
+    """The test that proves a field. Raises KeyError for a field that has none: add it to PROOFS."""
+    if refused:
+        return _REFUSED.get(model.__name__, f"{_TEXT}::test_refusals")
+    return PROOFS.get(f"{model.__name__}.{name}") or PROOFS[name]
+
+
+def table(model: type[BaseModel]) -> str:
+    """A model's fields: what each takes, whether it is honoured, and the test that proves it."""
+    schema = model.model_json_schema()
+    lines = ["| field | takes | | proved by |", "| --- | --- | --- | --- |"]
+    for name, field in schema["properties"].items():
+        refused = bool(field.get("x-refused"))
+        told = _values(field["enum"]) if refused else _takes(field, schema.get("$defs", {}))
+        path, _, test = proof(model, name, refused).partition("::")
+        required = " (required)" if name in schema.get("required", ()) else ""
+        verdict = "refused, but for what asks for nothing" if refused else "honoured"
+        lines.append(f"| `{name}`{required} | {told} | {verdict} | [`{test}`](../{path}) |")
+    return "\n".join(lines)
+
+
+def _values(values: list[Any]) -> str:
+    return ", ".join(f"`{json.dumps(value)}`" for value in values)
+
+
+def _takes(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """A JSON schema in words."""
+    if "$ref" in field:
+        target = definitions[field["$ref"].rpartition("/")[2]]
+        return "object: " + ", ".join(f"`{name}`" for name in target["properties"])
+    if "anyOf" in field:
+        kinds = [_takes(kind, definitions) for kind in field["anyOf"] if kind.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in field or "const" in field:
+        return _values(field.get("enum") or [field["const"]])
+    kind = str(field.get("type", "any"))
+    if kind == "array":
+        return f"array of {_takes(field['items'], definitions)}" + _bounds(field, "minItems", "maxItems")
+    bounds = _bounds(field, "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "maxLength", "maxProperties")
+    return kind + bounds
+
+
+def _bounds(field: dict[str, Any], *names: str) -> str:
+    words = {
+        "minimum": "≥ {}", "maximum": "≤ {}", "exclusiveMinimum": "> {}", "exclusiveMaximum": "< {}",
+        "minItems": "≥ {}", "maxItems": "≤ {} of them", "maxLength": "≤ {} characters", "maxProperties": "≤ {} keys",
+    }  # fmt: skip
+    told = [words[name].format(field[name]) for name in names if name in field]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def render() -> str:
+    """The generated part of docs/api.md."""
+    routes = ["| method | path | |", "| --- | --- | --- |"]
+    routes += [
+        f"| {operation.method} | `{operation.path.replace('<model_id:path>', '{id}')}` | {operation.summary} |"
+        for operation in (route.operation for route in ROUTES)
+    ]
+    parts = ["\n".join(routes)]
+    for route in ROUTES:
+        for model in route.operation.bodies:
+            parts.append(f"### `{route.operation.method} {route.operation.path}`: {model.__name__}\n\n{table(model)}")
+    return "\n\n".join(parts)
+
+
+def with_tables(text: str) -> str:
+    """docs/api.md with its generated part anew."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{render()}\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    API.write_text(with_tables(API.read_text(encoding="utf-8")), encoding="utf-8")
