@@ -16,7 +16,7 @@ import uuid
 from asyncio.transports import BaseTransport, Transport
 from typing import cast
 
-from sanic.exceptions import BadRequest, RequestTimeout
+from sanic.exceptions import BadRequest, PayloadTooLarge, RequestTimeout
 from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 from sanic.models.protocol_types import TransportProtocol
@@ -33,6 +33,8 @@ LINGER_SECONDS = 1.0
 # RFC 9112 §7.1, after the line end of what came before. Python's int() would also take 0x2, 1_0 and blanks.
 _CHUNK_LINE = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _LONGEST_CHUNK_LINE = 128
+_MAX_CHUNKS = 1 << 16
+_CHUNKS_A_TURN = 64
 
 _TOO_MANY = error_body("too many connections are open; try again in a moment", status=503, code="too_many_connections")
 
@@ -53,7 +55,7 @@ def notice_lost_peers(listener: socket.socket, seconds: float) -> None:
 class BoundedHttp(Http):
     """One connection's requests and responses."""
 
-    __slots__ = ("_deadline", "_loop", "_settings")
+    __slots__ = ("_deadline", "_loop", "_num_chunks", "_settings")
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         super().__init__(protocol)
@@ -66,6 +68,7 @@ class BoundedHttp(Http):
         """Begin to wait for a request, as long as `KEEP_ALIVE_TIMEOUT` allows."""
         super().init_for_request()
         self._deadline = None
+        self._num_chunks = 0
 
     async def http1(self) -> None:
         """Serve the connection. After a refusal, let the client read it before what it still sends resets it."""
@@ -94,8 +97,8 @@ class BoundedHttp(Http):
     async def read(self) -> bytes | None:
         """Some bytes of the body, None at its end.
 
-        Raises BadRequest for chunks that are not framed as they must be, RequestTimeout if the body is not whole
-        `server.body_timeout` seconds after the head.
+        Raises BadRequest for chunks that are not framed as they must be, PayloadTooLarge for too many of them,
+        RequestTimeout if the body is not whole `server.body_timeout` seconds after the head.
         """
         try:
             if self._is_chunked and self.request_bytes_left == 0:
@@ -121,6 +124,12 @@ class BoundedHttp(Http):
         if self.expecting_continue:
             self.expecting_continue = False
             await self._send(HTTP_CONTINUE)
+        self._num_chunks += 1
+        if self._num_chunks > _MAX_CHUNKS:
+            self.keep_alive = False
+            raise PayloadTooLarge
+        if self._num_chunks % _CHUNKS_A_TURN == 0:
+            await asyncio.sleep(0)  # what is buffered is read without waiting: let others have their turn
         buffer = self.recv_buffer
         while (end := buffer.find(b"\r\n", 2, _LONGEST_CHUNK_LINE)) < 0 and len(buffer) < _LONGEST_CHUNK_LINE:
             await self._receive_more()

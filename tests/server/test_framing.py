@@ -220,12 +220,30 @@ def test_what_is_unusual_but_right(server: FakeServer) -> None:
 
 
 def test_many_small_chunks(server: FakeServer) -> None:
-    """Row 44: 65,537 of them, blanks that JSON passes over."""
+    """Row 44: as many as there may be, the last of which ends the body, and one more. The others are blanks."""
     body = chat_body(max_tokens=1)
-    body += b" " * (65_537 - len(body))
+    body += b" " * (65_535 - len(body))
     head = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     chunks = b"".join(b"1\r\n%b\r\n" % bytes([byte]) for byte in body)
     assert statuses(server.raw(head + chunks + b"0\r\n\r\n", wait=20)) == [200]
+    assert statuses(server.raw(head + chunks + b"1\r\n \r\n0\r\n\r\n", wait=20)) == [413]
+
+
+def test_many_small_chunks_do_not_hold_the_others_up(server: FakeServer) -> None:
+    chunks = CHUNKED + b"1\r\n[\r\n" * 60_000
+    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(4)]
+    threads = [threading.Thread(target=connection.sendall, args=(chunks,), daemon=True) for connection in connections]
+    for thread in threads:
+        thread.start()
+    seconds = []
+    for _ in range(20):
+        started = time.monotonic()
+        assert server.get("/health").status == 200
+        seconds.append(time.monotonic() - started)
+    assert max(seconds) < 0.5
+    for connection, thread in zip(connections, threads, strict=True):
+        thread.join(PATIENCE)
+        connection.close()
 
 
 def test_no_continue_without_a_key(guarded: FakeServer) -> None:
