@@ -72,6 +72,19 @@ def test_stream_helper(client: OpenAI) -> None:
     assert final.choices[0].message.content == "w0 w1 w2 w3 "
 
 
+def test_completions(client: OpenAI) -> None:
+    answer = client.completions.create(
+        model=MODEL, prompt=["please stop", "stop"], max_tokens=9, n=2, logprobs=2, echo=True
+    )
+    assert [choice.text for choice in answer.choices][::2] == ["please stopw0 w1 w2 w3 ", "stopw0 w1 w2 w3 "]
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.tokens is not None
+    assert "".join(logprobs.tokens) == answer.choices[0].text
+    stream = client.completions.create(model=MODEL, prompt="please stop", stream=True)
+    assert "".join(chunk.choices[0].text for chunk in stream) == "w0 w1 w2 w3 "
+
+
 def test_models(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).id == MODEL
