@@ -1,0 +1,63 @@
+"""The demo model cannot be relied on to write JSON or to call tools; with a grammar it does both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+from live_server import Server
+
+from infrs.manifest import Dtype
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+
+MODEL = "demo/SmolLM2-135M-Instruct"
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "mood": {"enum": ["good", "bad"]},
+    },
+    "required": ["name", "age", "mood"],
+    "additionalProperties": False,
+}
+
+
+def test_every_finished_answer_validates(demo_server: Callable[[Dtype], Server]) -> None:
+    client = demo_server("int8").client()
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Describe a person."}],
+        response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}},
+        temperature=1,
+        seed=3,
+        n=8,
+        max_tokens=120,
+    )
+    finished = [choice.message.content for choice in answer.choices if choice.finish_reason == "stop"]
+    assert len(finished) >= 6
+    for text in finished:
+        jsonschema.validate(json.loads(text or ""), PERSON)
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "note"}}])
+def test_a_required_call_is_made(demo_server: Callable[[Dtype], Server], choice: Any) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "note", "parameters": PERSON}}]
+    messages: Any = [{"role": "user", "content": "Bob is 33 and in a good mood. Note it."}]
+    answer = (
+        demo_server("int8")
+        .client()
+        .chat.completions.create(
+            model=MODEL, messages=messages, tools=tools, tool_choice=choice, temperature=0, max_tokens=200
+        )
+    )
+    assert answer.choices[0].finish_reason == "tool_calls"
+    calls = answer.choices[0].message.tool_calls or []
+    assert calls
+    for call in calls:
+        assert call.type == "function"
+        jsonschema.validate(json.loads(call.function.arguments), PERSON)
