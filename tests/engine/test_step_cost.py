@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from infrs.engine.runner import FusedRunner, create_session
+from infrs.engine.slab import Slab
+from infrs.manifest import KVGeometry
 
 SMALL, LARGE = 128, 1 << 16
 
@@ -49,6 +51,18 @@ def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) 
     # A copy of the large slab would touch 2 x 8 x 65,536 positions of 128 bytes: 134 MB, and a hundredfold time.
     assert grown < 8 << 20
     assert ratio < 4
+
+
+def test_the_first_token_of_a_row_takes_pages_not_megabytes() -> None:
+    geometry = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64)
+    slab = Slab(geometry, rows=8, capacity=8192)
+    before = resident_bytes()
+    for array in slab.arrays:
+        array[:, :, 0] = 1
+    # 16 arrays of 32 rows and heads, a page each: 2 MiB, where huge pages would make it 1 GiB.
+    assert resident_bytes() - before < 8 << 20
+    slab.copy_row(0, 7, 1)
+    assert all(array[7, 3, 0, 63] == 1 and array[7, 3, 1, 0] == 0 for array in slab.arrays)
 
 
 def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_graph: Path) -> None:
