@@ -1,0 +1,139 @@
+"""Connections that cost and bring nothing: what the others notice of them, and what is left of them."""
+
+import contextlib
+import resource
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fake_process import FakeServer, chat_request, fake_server
+
+
+def connect(server: FakeServer, data: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    if data:
+        connection.sendall(data)
+    return connection
+
+
+def median_seconds(server: FakeServer, count: int = 15) -> float:
+    seconds = []
+    for _ in range(count):
+        started = time.monotonic()
+        assert server.chat(max_tokens=3).status == 200
+        seconds.append(time.monotonic() - started)
+    return sorted(seconds)[count // 2]
+
+
+def test_idle_and_slow_connections_cost_nobody_else(tmp_path: Path) -> None:
+    """L7 with 300 idle connections and 100 slow heads; the full form has 1,000 and 200."""
+    with fake_server(server={"header_timeout": 3.0}) as server:
+        alone = median_seconds(server)
+        idle = [connect(server) for _ in range(300)]
+        slow = [connect(server, b"GET /health HTTP/1.1\r\nx: ") for _ in range(100)]
+        started = time.monotonic()
+        assert median_seconds(server) < 2 * alone + 0.05
+        for connection in slow:
+            connection.settimeout(6)
+            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - started < 3 + 2
+        for connection in idle + slow:
+            connection.close()
+        server.wait_until(lambda: server.gauge("process_open_fds") < 40)
+
+
+def test_more_connections_than_files() -> None:
+    """F22: without a file left to open, the server neither spins nor dies, and recovers."""
+    with fake_server() as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        held = []
+        for _ in range(120):
+            with contextlib.suppress(OSError):
+                held.append(connect(server))
+        time.sleep(0.5)
+        before, started = cpu_seconds(server.process.pid), time.monotonic()
+        time.sleep(2)
+        assert (cpu_seconds(server.process.pid) - before) / (time.monotonic() - started) < 0.2 + BUSY
+        for connection in held:
+            connection.close()
+        server.wait_until(lambda: answers(server))
+        assert server.chat(max_tokens=1).status == 200
+
+
+BUSY = 0.3  # what the fake engine's loop itself costs
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def answers(server: FakeServer) -> bool:
+    try:
+        return server.get("/health").status == 200
+    except OSError:
+        return False
+
+
+def test_kill_is_seen_as_a_cut() -> None:
+    """F1: who streams gets no `[DONE]` that is not true."""
+    with fake_server(interval=0.01) as server:
+        connection = connect(server, chat_request(stream=True))
+        assert connection.recv(100)
+        server.process.send_signal(signal.SIGKILL)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(65536):
+                received += piece
+        assert b"[DONE]" not in received
+        assert not received.endswith(b"0\r\n\r\n")
+        server.process.wait(5)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", server.port))
+
+
+@pytest.mark.slow
+def test_hostile_requests_leave_no_memory() -> None:
+    """L5: a hundred of each of the worst; one MiB in all, after a hundred to warm up."""
+    worst = [
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\n[\r\n" * 1_000,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"\x00" * 100_000,
+        chat_request("x" * 1_000_000, model="nope"),
+        chat_request(**{"temperature": "x" * 100_000}),
+    ]
+    quiet = {"log_level": "warning"}  # or the pipe that nobody reads fills up
+    with fake_server(server=quiet) as server, ThreadPoolExecutor(4) as pool:
+
+        def storm(count: int) -> float:
+            list(pool.map(lambda i: hit(server, worst[i % len(worst)]), range(count * len(worst))))
+            assert server.chat(max_tokens=1).status == 200
+            return server.gauge("process_resident_memory_bytes")
+
+        storm(50)
+        warm = storm(50)
+        assert storm(100) - warm < len(worst) * (1 << 20)
+        server.process.terminate()
+        assert "Traceback" not in server.output()
+
+
+def hit(server: FakeServer, data: bytes) -> None:
+    with contextlib.suppress(OSError), connect(server, data) as connection:
+        connection.settimeout(0.3)
+        connection.recv(1000)
+
+
+def test_every_start_gets_the_port_and_every_stop_is_quick() -> None:
+    """L10 with 3 rounds; the full form has 50."""
+    for _ in range(3):
+        with fake_server() as server:
+            assert server.chat(max_tokens=1).status == 200
+            started = time.monotonic()
+            server.process.terminate()
+            assert server.process.wait(5) == 0
+            assert time.monotonic() - started < 1.5
