@@ -22,7 +22,7 @@ serve: .venv/.serve
 	$(BIN)/infrs-serve --demo $(ARGS)
 
 test: .venv/.test
-	$(BIN)/python -m pytest --numprocesses auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(PYTEST_ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .
