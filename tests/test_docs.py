@@ -14,6 +14,7 @@ from sanic import Sanic
 
 from infrs import cli as serve_cli
 from infrs.config import SECTIONS, Settings, flag_name
+from infrs.manifest import Manifest, Source
 from infrs.server.app import create_app
 from infrs.server.auth import Keys
 
@@ -63,6 +64,17 @@ def test_every_flag_that_the_readme_shows_exists(program: str, command: click.Co
     shown = {flag for line in re.findall(rf"{program}[^\n`|]*", README) for flag in re.findall(r"--[a-z][a-z-]*", line)}
     assert shown
     assert shown <= flags_of(command)
+
+
+@pytest.mark.parametrize("kind", ["hub", "gguf"])
+def test_every_flag_that_the_exporter_prints_exists(kind: str) -> None:
+    manifest = Manifest.model_construct(
+        source=Source.model_construct(kind=kind, model_id="org/name", revision="v2"), dtype="int4"
+    )
+    for use_demo in (True, False):
+        line = export_cli._serve_options(manifest, Path("elsewhere"), use_demo=use_demo)
+        assert set(re.findall(r"--[a-z][a-z-]*", line)) <= flags_of(serve_cli._command)
+        assert "elsewhere" in line
 
 
 def test_every_setting_has_its_flag() -> None:
