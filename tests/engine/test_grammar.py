@@ -161,7 +161,7 @@ def test_refused_by_name_and_soon(case: tuple[str, str, str, str], compiler: Gra
     started = time.perf_counter()
     with pytest.raises(RequestError, match=words) as caught:
         compiler.compile(Constraint(kind, text, "response_format"))  # type: ignore[arg-type]
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 5  # an unbounded compile takes minutes
     assert (caught.value.code, caught.value.param) == (code, "response_format")
     assert len(caught.value.message) < 500
     assert "\n" not in caught.value.message

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fake_process import FakeServer, chat_request, fake_server
+from fake_process import SLACK, FakeServer, chat_request, fake_server
 
 
 def connect(server: FakeServer, data: bytes = b"") -> socket.socket:
@@ -35,11 +35,11 @@ def test_idle_and_slow_connections_cost_nobody_else(tmp_path: Path) -> None:
         idle = [connect(server) for _ in range(300)]
         slow = [connect(server, b"GET /health HTTP/1.1\r\nx: ") for _ in range(100)]
         started = time.monotonic()
-        assert median_seconds(server) < 2 * alone + 0.05
+        assert median_seconds(server) < 2 * alone + 0.25
         for connection in slow:
             connection.settimeout(6)
             assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - started < 3 + 2
+        assert time.monotonic() - started < 3 + 2 + SLACK
         for connection in idle + slow:
             connection.close()
         server.wait_until(lambda: server.gauge("process_open_fds") < 40)
@@ -136,4 +136,4 @@ def test_every_start_gets_the_port_and_every_stop_is_quick() -> None:
             started = time.monotonic()
             server.process.terminate()
             assert server.process.wait(5) == 0
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < 1.5 + SLACK

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "fake/words"
+# What a shared machine may add to any time, in seconds: upper bounds tell a hang from an answer, not fast from slow.
+SLACK = 3.0
 SCRIPT = Path(__file__).parent / "fake_server.py"
 JSON = {"content-type": "application/json"}
 

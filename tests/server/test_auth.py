@@ -121,7 +121,7 @@ def test_a_refusal_is_quick_and_reads_no_body(guarded: FakeServer) -> None:
         assert connection.getresponse().status == 401
         seconds.append(time.perf_counter() - started)
         connection.close()
-    assert sorted(seconds)[len(seconds) // 2] < 0.02
+    assert sorted(seconds)[len(seconds) // 2] < 0.2  # an upload's 4 MB would take longer to be waited for
 
 
 def test_keys_are_nowhere_to_be_read() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_process import FakeServer, chat_body, chat_request, fake_server
+from fake_process import SLACK, FakeServer, chat_body, chat_request, fake_server
 from sanic import Sanic
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
@@ -168,7 +168,7 @@ def test_late(hasty: FakeServer, row: str) -> None:
     seconds = time.monotonic() - started
     assert statuses(received) == [408]
     assert code(received) == "request_timeout"
-    assert SHORT - 0.1 < seconds < SHORT + 3  # the deadline, and what the server lingers on
+    assert SHORT - 0.1 < seconds < SHORT + 3 + SLACK  # the deadline, and what the server lingers on
 
 
 @pytest.mark.parametrize("start", [b"GET /health HTTP/1.1\r\nx: ", HEAD + b"Content-Length: 999\r\n\r\n"], ids=str)
@@ -186,7 +186,7 @@ def test_drips_do_not_put_the_deadline_off(hasty: FakeServer, start: bytes) -> N
             except TimeoutError:
                 continue
         assert statuses(received) == [408]
-        assert time.monotonic() - started < 2 * SHORT
+        assert time.monotonic() - started < 2 * SHORT + SLACK / 2
 
 
 def test_a_path_with_no_route_and_a_body_that_never_ends(hasty: FakeServer) -> None:
@@ -240,7 +240,7 @@ def test_many_small_chunks_do_not_hold_the_others_up(server: FakeServer) -> None
         started = time.monotonic()
         assert server.get("/health").status == 200
         seconds.append(time.monotonic() - started)
-    assert max(seconds) < 0.5
+    assert max(seconds) < 2
     for connection, thread in zip(connections, threads, strict=True):
         thread.join(PATIENCE)
         connection.close()
@@ -268,7 +268,7 @@ def test_junk_behind_a_running_request_ends_it(stream: bool) -> None:
             connection.sendall(chat_request(stream=stream))
             server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
             connection.sendall(b"x" * 70_000)
-            assert server.wait_idle() < 1
+            assert server.wait_idle() < 1 + SLACK
         assert server.chat(max_tokens=1).status == 200
         server.process.terminate()
         assert "Traceback" not in server.output()
