@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from infrs.engine.runner import create_session
+from infrs.engine.session import create_session
 from infrs.graph import EMBEDDING, INPUT_IDS
 from infrs.manifest import read_manifest
 

@@ -26,7 +26,8 @@ from gguf import GGUFReader
 from llamacpp_logits import logits_of
 
 from infrs import native
-from infrs.engine.runner import Kernels, Runner, open_runner
+from infrs.engine.runner import Runner, open_runner
+from infrs.engine.session import Kernels
 from infrs.manifest import chat_manifest, read_manifest
 
 TEXT = page.ROOT / "benchmarks" / "data" / "held_text.txt"

@@ -28,7 +28,7 @@ FLOORS = [
     {"infrs.__main__"},
 ]
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
-    "onnxruntime": "infrs.engine.runner",  # runner_plain.py and the like too
+    "onnxruntime": "infrs.engine.session",
     "sanic": "infrs.server",
     "opentelemetry": "infrs.server.tracing",
     "asyncio": ("infrs.server", "infrs.bench"),
@@ -148,7 +148,7 @@ def test_a_breach_is_seen() -> None:
         "infrs.engine.plan": {"infrs.engine.service", "infrs.core"},
         "infrs.manifest": {"infrs.text.stop"},
         "infrs.engine.sampler": {"onnxruntime", "torch.nn"},
-        "infrs.engine.runner_plain": {"onnxruntime", "asyncio"},
+        "infrs.engine.session": {"onnxruntime", "asyncio"},
     }
     assert too_high(graph) == [
         "infrs.text.stop imports infrs.engine.plan",
@@ -158,5 +158,5 @@ def test_a_breach_is_seen() -> None:
     assert misplaced(graph) == [
         "infrs.engine.sampler imports onnxruntime",
         "infrs.engine.sampler imports torch",
-        "infrs.engine.runner_plain imports asyncio",
+        "infrs.engine.session imports asyncio",
     ]

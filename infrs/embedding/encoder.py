@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from infrs import graph
-from infrs.engine.runner import Kernels, create_session
+from infrs.engine.session import Kernels, Session, create_session
 from infrs.errors import BundleError, EngineError
 from infrs.manifest import EmbeddingManifest
 
@@ -33,7 +33,7 @@ class OnnxEncoder:
     worth more.
     """
 
-    def __init__(self, session: Any, dimensions: int) -> None:  # noqa: ANN401  # ONNX Runtime's, known to the runner
+    def __init__(self, session: Session, dimensions: int) -> None:
         self._session = session
         self._dimensions = dimensions
 

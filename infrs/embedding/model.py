@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrs.embedding.encoder import Encoder, open_encoder
-from infrs.engine.runner import Kernels
+from infrs.engine.session import Kernels
 from infrs.errors import ContextLengthError, RequestError
 from infrs.manifest import EmbeddingManifest
 from infrs.text.tokenizer import Tokenizer

@@ -15,7 +15,9 @@ from infrs.bench.engine.limits import Machine, bound, measure_machine, weight_by
 from infrs.bench.engine.operators import Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter
 from infrs.bench.engine.timing import Stopwatch
-from infrs.engine.runner import FusedRunner, PlainRunner, create_session
+from infrs.engine.fused_runner import FusedRunner
+from infrs.engine.plain_runner import PlainRunner
+from infrs.engine.session import create_session
 
 
 def _synthetic() -> ModuleType:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from infrs.config import EngineSettings, ModelSettings, Settings
 from infrs.embedding.encoder import OnnxEncoder, open_encoder, shorten
 from infrs.embedding.model import EmbeddingModel, load_embedding_model
-from infrs.engine.runner import Kernels, kernels_of
+from infrs.engine.session import Kernels, kernels_of
 from infrs.errors import BundleError, ConfigError, ContextLengthError, EngineError, RequestError
 from infrs.manifest import EmbeddingManifest, Manifest, Source, chat_manifest, read_manifest
 from infrs.server.load import check_kinds, load_served

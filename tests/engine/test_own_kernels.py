@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 from synthetic import VOCAB
 
-from infrs.engine.runner import Kernels, Runner, open_runner
+from infrs.engine.runner import Runner, open_runner
+from infrs.engine.session import Kernels
 
 CAPACITY = 600
 PROMPT = np.random.default_rng(0).integers(1, VOCAB, 530)

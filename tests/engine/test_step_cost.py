@@ -10,7 +10,8 @@ import attention
 import numpy as np
 import pytest
 
-from infrs.engine.runner import FusedRunner, create_session
+from infrs.engine.fused_runner import FusedRunner
+from infrs.engine.session import create_session
 from infrs.engine.slab import Slab
 from infrs.manifest import KVGeometry
 

@@ -15,7 +15,8 @@ import pytest
 from kernel_graphs import FLOAT, graph_of, opened
 
 from infrs import native
-from infrs.engine.runner import create_session, kernels_of
+from infrs.engine.session import create_session, kernels_of
+from infrs.errors import BundleError
 
 RNG = np.random.default_rng(0)
 
@@ -93,6 +94,16 @@ def test_a_graph_that_they_cannot_run_is_left_to_onnx_runtime(
     np.testing.assert_array_equal(session.run(None, feeds)[0], expected)
 
 
+def test_a_graph_that_nothing_can_run_is_refused_without_a_word_of_kernels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(product().SerializeToString()[:-40])
+    with caplog.at_level(logging.WARNING), pytest.raises(BundleError, match="ONNX Runtime cannot open"):
+        create_session(path, 1)
+    assert caplog.records == []
+
+
 def test_a_graph_that_they_can_run_says_so(caplog: pytest.LogCaptureFixture) -> None:
     library = native.library()
     assert library is not None
@@ -117,7 +128,7 @@ def test_the_library_is_loaded_only_when_asked_for(kernels: str, tmp_path: Path)
     onnx.save(product(), tmp_path / "model.onnx")
     code = f"""
 from pathlib import Path
-from infrs.engine.runner import create_session
+from infrs.engine.session import create_session
 session = create_session(Path({str(tmp_path / "model.onnx")!r}), 1, kernels={kernels!r})
 print("infrs/native/kernels" in Path("/proc/self/maps").read_text())
 """

@@ -14,7 +14,9 @@ from rich.progress import Progress
 from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.operators import OperatorTime, Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter, StepTimes
-from infrs.engine.runner import FusedRunner, PlainRunner, create_session
+from infrs.engine.fused_runner import FusedRunner
+from infrs.engine.plain_runner import PlainRunner
+from infrs.engine.session import create_session
 from infrs.manifest import Manifest, chat_manifest, read_manifest
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer

@@ -1,0 +1,112 @@
+"""The runner of the fused graph: rows of a slab, bound in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infrs import graph
+from infrs.engine.session import Binding, Logits, Session, Tokens, check_inputs, kernels_of
+from infrs.engine.slab import Slab
+from infrs.manifest import Manifest
+
+# MLAS cuts a product into tiles of this many rows, and on some CPUs a tile of a single row takes a kernel whose
+# rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2: measured).
+_TILE_ROWS = 128
+
+
+class FusedRunner:
+    """Runs the fused graph over a slab bound in place: no key or value is ever copied by a step."""
+
+    def __init__(
+        self,
+        session: Session,
+        manifest: Manifest,
+        *,
+        num_rows: int,
+        capacity: int,
+        num_spare_rows: int = 0,
+    ) -> None:
+        past = graph.past_names(manifest.kv.num_layers)
+        check_inputs(
+            session,
+            {graph.INPUT_IDS, graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH, graph.LOGITS_INDICES, *past},
+        )
+        self._session = session
+        self._kv_names = list(zip(past, graph.present_names(manifest.kv.num_layers), strict=True))
+        # One row and one position more than asked for: room for the filling of products of a single row.
+        self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
+        self._slab = Slab(manifest.kv, self.spare_rows.stop, capacity + 1)
+        self._bindings: dict[tuple[int, int], Binding] = {}
+        self._total = np.zeros((), dtype=np.int32)
+        self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)
+        self.num_rows = num_rows
+        self.capacity = capacity
+        self.kernels = kernels_of(session)
+        # All products in blocks and attention are then infrs's own, which compute a token by itself.
+        self.chunk_invariant = bool(self.kernels) and manifest.recipe.name == "blocks"
+        self.min_rows = 1  # holds while the next line finds out
+        self.min_rows = 1 if self._single_row_agrees() else 2
+
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, active: npt.NDArray[np.bool_]) -> Logits:
+        """See Runner.decode."""
+        return self._run(first, tokens[:, None], positions, np.flatnonzero(active))
+
+    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
+        """See Runner.prefill."""
+        size = len(tokens)
+        if self.min_rows > 1 and size % _TILE_ROWS == 1:
+            tokens = np.append(tokens, tokens[-1])  # written past the end, where the next token will overwrite it
+        scored = np.arange(size - max(num_scored, 1), size)  # a graph that scores nothing is not worth another case
+        return self._run(row, tokens[None, :], np.array([start]), scored)[:num_scored]
+
+    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
+        """See Runner.copy_row."""
+        self._slab.copy_row(source, target, num_tokens)
+
+    def _run(self, first: int, tokens: Tokens, starts: Tokens, score: Tokens) -> Logits:
+        rows, size = tokens.shape
+        num_scored = len(score)
+        if self.min_rows > 1 and num_scored % _TILE_ROWS == 1:
+            score = np.append(score, score[-1])
+        # These arrays are bound by address: they live until the run is over.
+        tokens = np.ascontiguousarray(tokens)
+        score = score.astype(np.int64, copy=False)
+        seqlens = (starts + (size - 1)).astype(np.int32)
+        self._total[()] = seqlens.max() + 1
+        binding = self._binding(first, rows)
+        _bind_input(binding, graph.INPUT_IDS, tokens)
+        _bind_input(binding, graph.SEQLENS_K, seqlens)
+        _bind_input(binding, graph.LOGITS_INDICES, score)
+        if len(score) > len(self._logits):
+            self._logits = np.empty((len(score), self._logits.shape[1]), dtype=np.float32)
+        logits = self._logits[: len(score)]
+        binding.bind_output(graph.LOGITS, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return logits[:num_scored]
+
+    def _binding(self, first: int, rows: int) -> Binding:
+        """The binding of a range of rows, made once: 60 to 120 bindings cost a third of a small model's step."""
+        key = (first, rows)
+        if key not in self._bindings:
+            binding = self._session.io_binding()
+            _bind_input(binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
+            for (past, present), array in zip(self._kv_names, self._slab.arrays, strict=True):
+                view = array[first : first + rows]
+                _bind_input(binding, past, view)
+                binding.bind_output(present, "cpu", 0, np.float32, view.shape, view.ctypes.data)
+            self._bindings[key] = binding
+        return self._bindings[key]
+
+    def _single_row_agrees(self) -> bool:
+        """Whether a row alone gives the same bits as beside another on this CPU."""
+        zeros = np.zeros(2, dtype=np.int64)
+        alone = self._run(0, zeros[:1, None], zeros[:1], zeros[:1]).copy()
+        beside = self._run(0, zeros[:, None], zeros, np.arange(2))[:1]
+        return bool(np.array_equal(alone, beside))
+
+
+def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
+    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

@@ -1,0 +1,107 @@
+"""ONNX Runtime's sessions: the only file that imports it. How a graph is opened, and by whose kernels it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Set
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from infrs import native
+from infrs.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+Kernels = Literal["auto", "onnxruntime"]
+Tokens = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+Session: TypeAlias = ort.InferenceSession
+Binding: TypeAlias = ort.IOBinding
+
+_KERNELS = "infrs.kernels"  # the session's own note of what runs it
+
+
+def default_threads() -> int:
+    """Physical cores that this process may run on: two threads of one core share its multipliers."""
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in cpus:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings.add(path.read_text().strip() if path.exists() else str(cpu))
+    return len(siblings)
+
+
+def create_session(path: Path, threads: int, *, kernels: Kernels = "auto", profile: Path | None = None) -> Session:
+    """Open a graph on the CPU provider. `threads` 0 takes `default_threads()`.
+
+    kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow.
+    profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
+    Raises BundleError with ONNX Runtime's reason, in one line.
+    """
+    own, refusal = native.library() if kernels == "auto" else None, ""
+    if own is not None:
+        try:
+            session = _open(path, _options(threads, own, profile))
+        except Exception as error:  # ONNX Runtime raises many types, none of them public
+            refusal = _reason(error)
+        else:
+            native.release_pages(path.parent)
+            return session
+    try:
+        session = _open(path, _options(threads, None, profile))
+    except Exception as error:
+        raise BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again") from error
+    if refusal:
+        logger.warning("infrs's own kernels do not run here, ONNX Runtime's do, slower: %s", refusal)
+    return session
+
+
+def _open(path: Path, options: ort.SessionOptions) -> Session:
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def kernels_of(session: Session) -> str:
+    """The build of `infrs.native` that a session runs; empty if all its kernels are ONNX Runtime's."""
+    try:
+        return str(session.get_session_options().get_session_config_entry(_KERNELS))
+    except RuntimeError:  # no such entry
+        return ""
+
+
+def _options(threads: int, library: Path | None, profile: Path | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    # Initializers outside the arena: the arena doubles its blocks and would hold up to twice the weights.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    # How long a thread that waits for work spins, in microseconds, before it gives its core away: longer, and two
+    # threads collapse as soon as another process wants a core; not at all, and every operator pays for a wake-up.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+        options.add_session_config_entry(_KERNELS, native.build_id(library))
+    return options
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def check_inputs(session: Session, required: set[str], optional: Set[str] = frozenset()) -> None:
+    """Raise BundleError unless a graph has all the inputs that are required, and none beside those and the optional."""
+    present = {node.name for node in session.get_inputs()}
+    if not required <= present <= required | optional:
+        odd = sorted(present ^ required)
+        raise BundleError(
+            f"the graph's inputs are not those its manifest promises ({', '.join(odd[:4])}); export again"
+        )
