@@ -39,7 +39,7 @@ class FusedRunner:
         # One row and one position more than asked for: room for the filling of products of a single row.
         self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
         self._slab = Slab(manifest.kv, self.spare_rows.stop, capacity + 1)
-        self._bindings: dict[tuple[int, int], Binding] = {}
+        self._bindings: dict[tuple[int, int], _Bound] = {}
         self._total = np.zeros((), dtype=np.int32)
         self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)
         self.num_rows = num_rows
@@ -71,33 +71,30 @@ class FusedRunner:
         num_scored = len(score)
         if self.min_rows > 1 and num_scored % _TILE_ROWS == 1:
             score = np.append(score, score[-1])
-        # These arrays are bound by address: they live until the run is over.
-        tokens = np.ascontiguousarray(tokens)
-        score = score.astype(np.int64, copy=False)
         seqlens = (starts + (size - 1)).astype(np.int32)
         self._total[()] = seqlens.max() + 1
-        binding = self._binding(first, rows)
-        _bind_input(binding, graph.INPUT_IDS, tokens)
-        _bind_input(binding, graph.SEQLENS_K, seqlens)
-        _bind_input(binding, graph.LOGITS_INDICES, score)
+        bound = self._bound_rows(first, rows)
+        bound.feed(graph.INPUT_IDS, tokens)
+        bound.feed(graph.SEQLENS_K, seqlens)
+        bound.feed(graph.LOGITS_INDICES, score.astype(np.int64, copy=False))
         if len(score) > len(self._logits):
             self._logits = np.empty((len(score), self._logits.shape[1]), dtype=np.float32)
         logits = self._logits[: len(score)]
-        binding.bind_output(graph.LOGITS, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        bound.give(graph.LOGITS, logits)
+        self._session.run_with_iobinding(bound.binding)
         return logits[:num_scored]
 
-    def _binding(self, first: int, rows: int) -> Binding:
+    def _bound_rows(self, first: int, rows: int) -> _Bound:
         """The binding of a range of rows, made once: 60 to 120 bindings cost a third of a small model's step."""
         key = (first, rows)
         if key not in self._bindings:
-            binding = self._session.io_binding()
-            _bind_input(binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
+            bound = _Bound(self._session.io_binding())
+            _bind_input(bound.binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
             for (past, present), array in zip(self._kv_names, self._slab.arrays, strict=True):
                 view = array[first : first + rows]
-                _bind_input(binding, past, view)
-                binding.bind_output(present, "cpu", 0, np.float32, view.shape, view.ctypes.data)
-            self._bindings[key] = binding
+                _bind_input(bound.binding, past, view)
+                bound.give(present, view)
+            self._bindings[key] = bound
         return self._bindings[key]
 
     def _single_row_agrees(self) -> bool:
@@ -106,6 +103,32 @@ class FusedRunner:
         alone = self._run(0, zeros[:1, None], zeros[:1], zeros[:1]).copy()
         beside = self._run(0, zeros[:, None], zeros, np.arange(2))[:1]
         return bool(np.array_equal(alone, beside))
+
+
+class _Bound:
+    """A binding, and the arrays that it has bound by address, which live as long as it is to use them."""
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self._inputs: dict[str, npt.NDArray[Any]] = {}
+        self._outputs: dict[str, npt.NDArray[Any]] = {}
+
+    def feed(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Set an input. Where its shape is the last one, as in one decode step after another, nothing is bound anew."""
+        array = self._inputs.get(name)
+        if array is not None and array.shape == values.shape:
+            array[...] = values
+            return
+        self._inputs[name] = array = values.copy()  # in C order
+        _bind_input(self.binding, name, array)
+
+    def give(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Say where an output is to be written."""
+        last = self._outputs.get(name)
+        if last is not None and last.shape == array.shape and last.ctypes.data == array.ctypes.data:
+            return
+        self._outputs[name] = array
+        self.binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:

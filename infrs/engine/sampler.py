@@ -6,6 +6,8 @@ the order temperature, top_k, typical_p, top_p, min_p; ties go to the lowest id.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,8 @@ from infrs.errors import EngineError
 
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
 _NUCLEUS_GUESS = 256
+
+_BLOCK = 256  # places that a draw adds up at once
 
 # Below this a temperature is greedy: float32 scores divided by less overflow.
 _MIN_TEMPERATURE = 1e-6
@@ -40,7 +44,7 @@ def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) 
     Raises NumericalError if the largest logit is not finite.
     """
     best = int(logits.argmax())
-    if not np.isfinite(logits[best]):
+    if not math.isfinite(logits[best]):
         raise NumericalError("the model's scores are not finite; if it happens again, export the model in float32")
     if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
         return best
@@ -110,7 +114,17 @@ def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
 
 
 def _draw(weights: Row, generator: np.random.Generator) -> int:
-    """A place with a probability proportional to its weight."""
-    cumulative = np.cumsum(weights, dtype=np.float64)
-    place = int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
-    return min(place, int(np.searchsorted(cumulative, cumulative[-1])))  # the last place with any weight
+    """A place with a probability proportional to its weight.
+
+    Found by its block first: adding up a whole vocabulary place by place takes ten times as long.
+    """
+    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64))
+    target = generator.random() * blocks[-1]
+    block = _place(blocks, target)
+    within = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    return block * _BLOCK + _place(within, target - (blocks[block - 1] if block else 0))
+
+
+def _place(cumulative: npt.NDArray[np.float64], target: float) -> int:
+    """The first place whose cumulative weight is beyond the target; at most the last place with any weight."""
+    return int(min(cumulative.searchsorted(target, side="right"), cumulative.searchsorted(cumulative[-1])))

@@ -150,6 +150,8 @@ class Sequence:
 
     def _take_logprobs(self) -> tuple[TokenLogprob, ...]:
         """Those of tokens whose text is shown; what a stop cut off, the end token included, has none."""
+        if not self._logprobs:
+            return ()
         if self.finish_reason is FinishReason.LENGTH:
             taken = self._logprobs
         else:
