@@ -102,7 +102,7 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
     body: dict[str, Any] = {"model": served.models[0].model_id, "input": "What is 2+2?"}
     if chat is not None:
         stats, path = chat.engine.snapshot(), "chat/completions"
-        kernels = "infrs's" if stats.kernels else "ONNX Runtime's"
+        kernels = f"infrs's {stats.kernels.split()[0]}" if stats.kernels else "ONNX Runtime's"
         told.append(
             f"{chat.manifest.graph} graph, {kernels} kernels, {stats.num_rows} slots, context {stats.max_model_len}"
         )

@@ -48,7 +48,7 @@ class EngineStats:
     max_model_len: int
     num_steps: int
     last_progress: float
-    kernels: str = ""  # the build of `infrs.native` that runs the graph; empty: all are ONNX Runtime's
+    kernels: str = ""  # what of `infrs.native` runs the graph; empty: all are ONNX Runtime's
     num_guessed_tokens: int = 0  # since the start, and how many of the guesses were right
     num_confirmed_tokens: int = 0
     num_held_tokens: int = 0  # whose keys and values those who run have in their slots

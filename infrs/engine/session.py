@@ -17,13 +17,15 @@ from infrs.errors import BundleError
 
 logger = logging.getLogger(__name__)
 
-Kernels = Literal["auto", "onnxruntime"]
+Kernels = Literal["auto", "avx2", "onnxruntime"]
 Tokens = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Session: TypeAlias = ort.InferenceSession
 Binding: TypeAlias = ort.IOBinding
 
-_KERNELS = "infrs.kernels"  # the session's own note of what runs it
+# The session's own notes of what runs it: a build of `infrs.native`, and the instructions that it uses.
+_KERNELS = "infrs.kernels"
+_INSTRUCTIONS = "infrs.instructions"
 
 
 def default_threads() -> int:
@@ -39,21 +41,22 @@ def default_threads() -> int:
 def create_session(path: Path, threads: int, *, kernels: Kernels = "auto", profile: Path | None = None) -> Session:
     """Open a graph on the CPU provider. `threads` 0 takes `default_threads()`.
 
-    kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow.
+    kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow, "avx2"
+    the same without wider vectors.
     profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason, in one line.
     """
-    own, refusal = native.library() if kernels == "auto" else None, ""
+    own, refusal = native.library() if kernels != "onnxruntime" else None, ""
     if own is not None:
         try:
-            session = _open(path, _options(threads, own, profile))
+            session = _open(path, _options(threads, own, profile, kernels))
         except Exception as error:  # ONNX Runtime raises many types, none of them public
             refusal = _reason(error)
         else:
             native.release_pages(path.parent)
             return session
     try:
-        session = _open(path, _options(threads, None, profile))
+        session = _open(path, _options(threads, None, profile, kernels))
     except Exception as error:
         raise BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again") from error
     if refusal:
@@ -66,14 +69,22 @@ def _open(path: Path, options: ort.SessionOptions) -> Session:
 
 
 def kernels_of(session: Session) -> str:
-    """The build of `infrs.native` that a session runs; empty if all its kernels are ONNX Runtime's."""
+    """The instructions and the build of `infrs.native` that a session runs, as "avx512 0123456789abcdef".
+
+    Empty if all its kernels are ONNX Runtime's.
+    """
+    build = _note(session, _KERNELS)
+    return f"{_note(session, _INSTRUCTIONS)} {build}" if build else ""
+
+
+def _note(session: Session, entry: str) -> str:
     try:
-        return str(session.get_session_options().get_session_config_entry(_KERNELS))
+        return str(session.get_session_options().get_session_config_entry(entry))
     except RuntimeError:  # no such entry
         return ""
 
 
-def _options(threads: int, library: Path | None, profile: Path | None) -> ort.SessionOptions:
+def _options(threads: int, library: Path | None, profile: Path | None, kernels: Kernels) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
@@ -88,6 +99,7 @@ def _options(threads: int, library: Path | None, profile: Path | None) -> ort.Se
     # threads collapse as soon as another process wants a core; not at all, and every operator pays for a wake-up.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     if library is not None:
+        options.add_session_config_entry(_INSTRUCTIONS, "" if kernels == "auto" else kernels)
         options.register_custom_ops_library(str(library))
         options.add_session_config_entry(_KERNELS, native.build_id(library))
     return options

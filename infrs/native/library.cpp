@@ -4,16 +4,19 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 
 #include "activation.h"
 #include "attention.h"
 #include "matmul.h"
 #include "norm.h"
 #include "ort.h"
+#include "tiles.h"
 
 namespace infrs {
 namespace {
 
+template <TileKernel (*Tiles)(int64_t bits)>
 class MatMulNBits {
  public:
   static constexpr const char* name = "MatMulNBits";
@@ -45,7 +48,7 @@ class MatMulNBits {
     const auto scales = node.constant<float>(2);
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
             "MatMulNBits: weights or scales of another size than N and K say");
-    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits));
+    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), Tiles(bits));
   }
 
   static constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // keeps the products of sizes in range
@@ -176,6 +179,11 @@ class GatedQuickGelu {
   }
 };
 
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
 OrtCustomOpDomain* domain(const char* name, std::initializer_list<const OrtCustomOp*> operators) {
   OrtCustomOpDomain* made;
   check(api->CreateCustomOpDomain(name, &made));
@@ -183,25 +191,43 @@ OrtCustomOpDomain* domain(const char* name, std::initializer_list<const OrtCusto
   return made;
 }
 
+// The session's entry of the instructions to go no further than, and in the end its note of those that are used.
+constexpr const char* kInstructions = "infrs.instructions";
+
+std::string instructions(const OrtSessionOptions* options) {
+  int is_there = 0;
+  check(api->HasSessionConfigEntry(options, kInstructions, &is_there));
+  if (!is_there) return "";
+  size_t size = 0;
+  check(api->GetSessionConfigEntry(options, kInstructions, nullptr, &size));
+  std::string value(size, '\0');
+  check(api->GetSessionConfigEntry(options, kInstructions, value.data(), &size));
+  return value.c_str();
+}
+
 OrtStatus* add_operators(OrtSessionOptions* options) {
-  static const Operator<MatMulNBits> matmul;
+  static const Operator<MatMulNBits<tiles_avx2>> matmul_avx2;
+  static const Operator<MatMulNBits<tiles_avx512>> matmul_avx512;
   static const Operator<GroupQueryAttention> attention;
   static const Operator<SkipSimplifiedLayerNormalization> norm;
   static const Operator<GatedQuickGelu> gated;
   return guarded([options] {
     // ONNX Runtime keeps pointers to them for as long as the sessions live: one of each for all of them.
-    static OrtCustomOpDomain* const microsoft = domain("com.microsoft", {&matmul, &attention, &norm});
+    static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention, &norm});
+    static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention, &norm});
     static OrtCustomOpDomain* const own = domain("infrs.native", {&gated});
-    check(api->AddCustomOpDomain(options, microsoft));
+    const bool wide = has_avx512() && instructions(options) != "avx2";
+    check(api->AddCustomOpDomain(options, wide ? avx512 : avx2));
     check(api->AddCustomOpDomain(options, own));
+    check(api->AddSessionConfigEntry(options, kInstructions, wide ? "avx512" : "avx2"));
   });
 }
 
 }  // namespace
 }  // namespace infrs
 
-// All is compiled for AVX2 but this function, which looks whether the processor has it. F16C is older: where AVX2
-// is, it is too, and clang has no name for it.
+// All is compiled for AVX2 or more but this function, which looks whether the processor has it. F16C is older: where
+// AVX2 is, it is too, and clang has no name for it.
 extern "C" __attribute__((visibility("default"), target("no-avx"))) OrtStatus* RegisterCustomOps(
     OrtSessionOptions* options, const OrtApiBase* base) {
   infrs::api = base->GetApi(ORT_API_VERSION);

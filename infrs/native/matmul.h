@@ -6,11 +6,9 @@
 #include <memory>
 
 #include "parallel.h"
+#include "tiles.h"
 
 namespace infrs {
-
-constexpr size_t kBlock = 32;    // weights that share a scale
-constexpr size_t kColumns = 16;  // outputs computed side by side: two vectors of eight
 
 // A weight matrix in the order in which the kernel reads it: column groups of 16, in each the blocks along K, in each
 // block 16 scales and then the weights, interleaved so that one vector holds the same inputs of eight columns. Scales
@@ -18,7 +16,8 @@ constexpr size_t kColumns = 16;  // outputs computed side by side: two vectors o
 class PackedMatrix {
  public:
   // values: [N, K / 32, 32 * bits / 8] unsigned with zero at 2**(bits - 1); scales: [N, K / 32]. As MatMulNBits.
-  PackedMatrix(const uint8_t* values, const float* scales, size_t outputs, size_t inputs, int bits);
+  PackedMatrix(const uint8_t* values, const float* scales, size_t outputs, size_t inputs, int bits,
+               const TileKernel& kernel);
 
   // y [rows, N] = x [rows, K] @ weights.T + bias [N], null for none. A row's bits do not depend on the other rows.
   // 8 bits: the row is rounded to 16-bit integers, one scale a row. 4 bits: to 8-bit integers, one scale a block.
@@ -30,6 +29,7 @@ class PackedMatrix {
   };
   size_t groups() const { return (outputs_ + kColumns - 1) / kColumns; }
 
+  TileKernel kernel_;
   size_t outputs_, inputs_, blocks_;
   int bits_;
   float unit_;          // of the scales, a power of two

@@ -58,8 +58,8 @@ def opened(model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto") 
         return create_session(path, threads, kernels=kernels)
 
 
-def opened_with_own(model: onnx.ModelProto, threads: int = 1) -> ort.InferenceSession:
+def opened_with_own(model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto") -> ort.InferenceSession:
     """A session over the graph with infrs's kernels."""
-    session = opened(model, threads)
+    session = opened(model, threads, kernels)
     assert kernels_of(session), "infrs's kernels are not in use: were they built? See CONTRIBUTING.md"
     return session

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from kernel_graphs import FLOAT, Floats, graph_of, opened_with_own
 from onnx import helper, numpy_helper
 
+from infrs.engine.session import Kernels
+
 BLOCK = 32
 LEVELS = {4: 127, 8: 32767}  # that inputs are rounded to: 8-bit weights by rows, 4-bit weights by blocks
 SHAPES = [(1, 32), (5, 64), (16, 96), (17, 576), (33, 1536), (40, 32)]  # outputs, inputs
@@ -40,15 +42,16 @@ def dequantised(bits: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
 
 
 @cache
-def product(bits: int, shape: tuple[int, int], threads: int) -> ort.InferenceSession:
+def product(bits: int, shape: tuple[int, int], threads: int, kernels: Kernels) -> ort.InferenceSession:
     values, scales = quantised(bits, shape)
     attributes = {"N": shape[0], "K": shape[1], "bits": bits, "block_size": BLOCK}
     inputs: dict[str, Any] = {"x": (FLOAT, ["batch", "rows", "inputs"]), "values": values, "scales": scales}
-    return opened_with_own(graph_of("MatMulNBits", inputs, {"y": ["batch", "rows", shape[0]]}, attributes), threads)
+    model = graph_of("MatMulNBits", inputs, {"y": ["batch", "rows", shape[0]]}, attributes)
+    return opened_with_own(model, threads, kernels)
 
 
-def multiply(case: Case, x: Floats, threads: int = 1) -> Floats:
-    return np.asarray(product(*case, threads).run(None, {"x": x[None]})[0][0])
+def multiply(case: Case, x: Floats, threads: int = 1, kernels: Kernels = "auto") -> Floats:
+    return np.asarray(product(*case, threads, kernels).run(None, {"x": x[None]})[0][0])
 
 
 def drawn_rows(case: Case, rows: int, seed: int) -> Floats:
@@ -99,6 +102,14 @@ def test_a_row_has_the_same_bits_whatever_is_beside_it(case: Case, rows: int, se
     assert multiply(case, x[chosen]).tobytes() == together[chosen].tobytes()
     row = data.draw(st.sampled_from(chosen))
     assert multiply(case, x[row : row + 1]).tobytes() == together[row].tobytes()
+
+
+@given(cases, st.integers(1, 130), st.integers(0, 2**32))
+@settings(max_examples=40)
+def test_wider_vectors_give_the_same_bits(case: Case, rows: int, seed: int) -> None:
+    """Where the processor has no AVX-512, both are the same kernel."""
+    x = drawn_rows(case, rows, seed)
+    assert multiply(case, x).tobytes() == multiply(case, x, kernels="avx2").tobytes()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

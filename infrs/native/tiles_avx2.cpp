@@ -1,0 +1,117 @@
+// Tiles on AVX2: two vectors of eight outputs.
+#include <cstring>
+#include <utility>
+
+#include "simd.h"
+#include "tiles.h"
+
+namespace infrs {
+namespace {
+
+constexpr size_t kMaxRows = 6;  // sums of so many rows fit the sixteen vector registers
+
+inline __m256i broadcast_32_bits(const void* address) {
+  int32_t bits;
+  std::memcpy(&bits, address, sizeof bits);
+  return _mm256_set1_epi32(bits);
+}
+
+// Keeps the compiler from loading every row's inputs first, which spills the sums: 1.5 times slower.
+inline void keep_in_registers(__m256i (&sum)[2]) { asm("" : "+x"(sum[0]), "+x"(sum[1])); }
+
+inline __m256 half_lanes(const uint8_t* address) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(address)));
+}
+
+inline void prefetch(const uint8_t* weights) { _mm_prefetch(reinterpret_cast<const char*>(weights), _MM_HINT_T0); }
+
+// The totals live in memory: the registers are for a block's sums.
+inline void add_scaled(float* total, __m256i sum, __m256 scale) {
+  _mm256_storeu_ps(total, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, _mm256_loadu_ps(total)));
+}
+
+// Sixteen outputs of R rows, 8-bit weights: pairs of inputs multiplied into 32-bit sums (|sum| < 2**28), a block's
+// sum scaled and added in float32.
+template <size_t R>
+void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
+  const uint8_t* weights = input.weights;
+  const uint8_t* words = input.words;
+  std::memset(y, 0, R * sizeof *y);
+  for (size_t block = 0; block < input.blocks; ++block) {
+    const uint8_t* scales = weights;
+    weights += kScaleBytes;
+    __m256i sum[R][2] = {};
+    for (size_t pair = 0; pair < kBlock / 2; ++pair, weights += 2 * kColumns, words += 4 * R) {
+      if (pair % 2 == 0) prefetch(weights + input.ahead);
+      const __m256i left = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
+      const __m256i right = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + kColumns)));
+      INFRS_UNROLL
+      for (size_t r = 0; r < R; ++r) {
+        const __m256i inputs = broadcast_32_bits(words + 4 * r);
+        sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(left, inputs));
+        sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(right, inputs));
+        keep_in_registers(sum[r]);
+      }
+    }
+    const __m256 left_scale = half_lanes(scales), right_scale = half_lanes(scales + kScaleBytes / 2);
+    INFRS_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      add_scaled(y[r], sum[r][0], left_scale);
+      add_scaled(y[r] + kLanes, sum[r][1], right_scale);
+    }
+  }
+}
+
+// Sixteen outputs of R rows, 4-bit weights: a block's products fit 16-bit sums (8 * 2 * 15 * 127 < 2**15).
+template <size_t R>
+void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
+  const uint8_t* weights = input.weights;
+  const uint8_t* words = input.words;
+  const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  std::memset(y, 0, R * sizeof *y);
+  for (size_t block = 0; block < input.blocks; ++block) {
+    const uint8_t* weight_scales = weights;
+    weights += kScaleBytes;
+    __m256i sum[R][2] = {};
+    for (size_t step = 0; step < kBlock / 8; ++step, weights += 4 * kColumns, words += 8 * R) {
+      prefetch(weights + input.ahead);
+      const __m256i left = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
+      const __m256i right = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 2 * kColumns));
+      const __m256i low[2] = {_mm256_and_si256(left, nibble), _mm256_and_si256(right, nibble)};
+      const __m256i high[2] = {_mm256_and_si256(_mm256_srli_epi16(left, 4), nibble),
+                               _mm256_and_si256(_mm256_srli_epi16(right, 4), nibble)};
+      INFRS_UNROLL
+      for (size_t r = 0; r < R; ++r) {
+        const __m256i first = broadcast_32_bits(words + 4 * r);
+        const __m256i second = broadcast_32_bits(words + 4 * (R + r));
+        sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(low[0], first));
+        sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(low[1], first));
+        sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(high[0], second));
+        sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(high[1], second));
+        keep_in_registers(sum[r]);
+      }
+    }
+    const __m256 left_scale = half_lanes(weight_scales), right_scale = half_lanes(weight_scales + kScaleBytes / 2);
+    INFRS_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      const __m256i offset = _mm256_set1_epi32(input.offsets[block * R + r]);
+      const __m256 scale = _mm256_set1_ps(input.scales[block * R + r]);
+      const __m256i left_sum = _mm256_sub_epi32(_mm256_madd_epi16(sum[r][0], ones), offset);
+      const __m256i right_sum = _mm256_sub_epi32(_mm256_madd_epi16(sum[r][1], ones), offset);
+      add_scaled(y[r], left_sum, _mm256_mul_ps(left_scale, scale));
+      add_scaled(y[r] + kLanes, right_sum, _mm256_mul_ps(right_scale, scale));
+    }
+  }
+}
+
+template <size_t... R>
+TileKernel kernel(int64_t bits, std::index_sequence<R...>) {
+  static constexpr Tile wide[] = {tile_8_bits<R + 1>...}, narrow[] = {tile_4_bits<R + 1>...};
+  return {sizeof...(R), bits == 8 ? wide : narrow};
+}
+
+}  // namespace
+
+TileKernel tiles_avx2(int64_t bits) { return kernel(bits, std::make_index_sequence<kMaxRows>()); }
+
+}  // namespace infrs
