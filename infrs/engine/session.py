@@ -26,6 +26,7 @@ Binding: TypeAlias = ort.IOBinding
 # The session's own notes of what runs it: a build of `infrs.native`, and the instructions that it uses.
 _KERNELS = "infrs.kernels"
 _INSTRUCTIONS = "infrs.instructions"
+_LIMIT = "infrs.limit"  # the entry that keeps them to AVX2
 
 
 def default_threads() -> int:
@@ -99,7 +100,8 @@ def _options(threads: int, library: Path | None, profile: Path | None, kernels: 
     # threads collapse as soon as another process wants a core; not at all, and every operator pays for a wake-up.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     if library is not None:
-        options.add_session_config_entry(_INSTRUCTIONS, "" if kernels == "auto" else kernels)
+        if kernels == "avx2":
+            options.add_session_config_entry(_LIMIT, kernels)
         options.register_custom_ops_library(str(library))
         options.add_session_config_entry(_KERNELS, native.build_id(library))
     return options

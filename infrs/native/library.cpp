@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
-#include <string>
 
 #include "activation.h"
 #include "attention.h"
@@ -191,18 +190,13 @@ OrtCustomOpDomain* domain(const char* name, std::initializer_list<const OrtCusto
   return made;
 }
 
-// The session's entry of the instructions to go no further than, and in the end its note of those that are used.
-constexpr const char* kInstructions = "infrs.instructions";
+// Entries of a session: whether to go no further than AVX2, and the note of the instructions that are used.
+constexpr const char *kLimit = "infrs.limit", *kInstructions = "infrs.instructions";
 
-std::string instructions(const OrtSessionOptions* options) {
+bool is_limited(const OrtSessionOptions* options) {
   int is_there = 0;
-  check(api->HasSessionConfigEntry(options, kInstructions, &is_there));
-  if (!is_there) return "";
-  size_t size = 0;
-  check(api->GetSessionConfigEntry(options, kInstructions, nullptr, &size));
-  std::string value(size, '\0');
-  check(api->GetSessionConfigEntry(options, kInstructions, value.data(), &size));
-  return value.c_str();
+  check(api->HasSessionConfigEntry(options, kLimit, &is_there));
+  return is_there;
 }
 
 OrtStatus* add_operators(OrtSessionOptions* options) {
@@ -216,7 +210,7 @@ OrtStatus* add_operators(OrtSessionOptions* options) {
     static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention, &norm});
     static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention, &norm});
     static OrtCustomOpDomain* const own = domain("infrs.native", {&gated});
-    const bool wide = has_avx512() && instructions(options) != "avx2";
+    const bool wide = has_avx512() && !is_limited(options);
     check(api->AddCustomOpDomain(options, wide ? avx512 : avx2));
     check(api->AddCustomOpDomain(options, own));
     check(api->AddSessionConfigEntry(options, kInstructions, wide ? "avx512" : "avx2"));

@@ -136,6 +136,7 @@ session = create_session(Path({str(tmp_path / "model.onnx")!r}), 1, kernels={ker
 print("infrs/native/kernels" in Path("/proc/self/maps").read_text())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
     assert done.stdout.strip() == str(kernels != "onnxruntime")
 
 
