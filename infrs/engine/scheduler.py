@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from infrs.engine.plan import Copy, Decode, Prefill, StepPlan
 from infrs.engine.runner import Runner
 from infrs.engine.sequence import Sequence
 from infrs.engine.slots import Slot
+from infrs.engine.waiting import WaitingSequences
 
 _MIN_KEPT = 64  # tokens; fewer are computed again as fast as they are copied
 
 
 class Scheduler:
-    """First come, first served, over `num_rows` slots.
+    """Gives `num_rows` slots to those who wait, in the order of `WaitingSequences`, and plans steps.
 
     `running` maps the sequences that have a slot to it, in the order they got it. A step computes at most
     `prefill_chunk` prompt tokens, which bounds the wait of the rows that decode. Unless the runner is
@@ -26,7 +26,7 @@ class Scheduler:
         self.slots = [Slot(row) for row in range(runner.num_rows)]
         self.spare = [Slot(row) for row in runner.spare_rows]  # for what the others have to give up
         self.running: dict[Sequence, Slot] = {}
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingSequences()
         self.prefill_chunk = prefill_chunk
         self.grain = 1 if runner.chunk_invariant else prefill_chunk  # what a row holds is reused in multiples of it
         self._runner = runner
@@ -86,7 +86,7 @@ class Scheduler:
         taken = set(self.running.values())
         free = [slot for slot in self.slots if slot not in taken]
         while self.waiting and free:
-            sequence = self.waiting.popleft()
+            sequence = self.waiting.take(self.running)
             slot = max(free, key=lambda slot: (slot.common(sequence.request, self.grain), -slot.last_used))
             free.remove(slot)
             self._prefix(sequence, slot)[0].last_used = self._clock  # not the row to give up now

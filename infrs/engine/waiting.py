@@ -1,0 +1,50 @@
+"""Who gets the next free slot: in turn among tenants, first come, first served within one.
+
+Slots are not taken from who has one, so a tenant's share is of the slots that become free. Without API keys all
+requests are of one tenant, and this is a plain queue.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+
+from infrs.engine.sequence import Sequence
+
+
+class WaitingSequences:
+    """Sequences without a slot. One that waits for ever would need tenants without end that run less than its own."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Sequence]] = {}  # none is empty; who was served longest ago comes first
+
+    def __iter__(self) -> Iterator[Sequence]:
+        for queue in self._queues.values():
+            yield from queue
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def append(self, sequence: Sequence) -> None:
+        """Let a sequence wait behind its tenant's others."""
+        self._queues.setdefault(sequence.request.tenant, deque()).append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Let a sequence wait no more. Raises KeyError or ValueError if it does not."""
+        tenant = sequence.request.tenant
+        self._queues[tenant].remove(sequence)
+        if not self._queues[tenant]:
+            del self._queues[tenant]
+
+    def take(self, running: Iterable[Sequence]) -> Sequence:
+        """The next to have a slot: of the tenant that runs least and, among those, was served longest ago.
+
+        Raises ValueError if nobody waits.
+        """
+        num_running = Counter(sequence.request.tenant for sequence in running)
+        tenant = min(self._queues, key=lambda name: num_running[name])
+        queue = self._queues.pop(tenant)
+        sequence = queue.popleft()
+        if queue:
+            self._queues[tenant] = queue  # behind the others
+        return sequence

@@ -1,0 +1,151 @@
+"""L8 and L11: who gets the next slot, and why nobody who has one is ever put out of it."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+
+import pytest
+import synthetic
+from synthetic import EngineFactory
+
+from infrs.core import FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
+from infrs.engine.sequence import Sequence
+from infrs.engine.waiting import WaitingSequences
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def ask(name: str, tenant: str = "", max_tokens: int = 4, prompt: tuple[int, ...] = (1, 2)) -> Request:
+    return Request(name, prompt, max_tokens, GREEDY, ignore_eos=True, tenant=tenant)
+
+
+def begun(engine: Engine) -> list[str]:
+    """The requests that have got a slot, in that order, until the engine is idle."""
+    order: list[str] = []
+    while not engine.scheduler.is_idle:
+        engine.step()
+        assert violations(engine) == []
+        order += [s.request.request_id for s in engine.scheduler.running if s.request.request_id not in order]
+    return order
+
+
+def test_without_keys_first_come_first_served(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=2)
+    names = [f"r{number}" for number in range(20)]
+    for name in names:
+        engine.submit(ask(name))
+    assert begun(engine) == names
+
+
+def test_a_tenant_with_little_does_not_wait_for_one_with_much(new_engine: EngineFactory) -> None:
+    """64 long jobs of one key, then a short one of another: it gets the next slot that becomes free."""
+    engine = new_engine(num_rows=8)
+    for number in range(64):
+        engine.submit(ask(f"long{number}", "busy", max_tokens=20 + number % 8))
+    for _ in range(12):
+        engine.step()
+    engine.submit(ask("short", "calm"))
+    assert begun(engine)[8] == "short"
+
+
+def test_tenants_take_turns(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=1)
+    for tenant in "abc":
+        for number in range(3):
+            engine.submit(ask(f"{tenant}{number}", tenant))
+    assert begun(engine) == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
+
+
+def test_slots_are_shared_evenly(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=6)
+    for tenant, count in (("a", 30), ("b", 10), ("c", 10)):
+        for number in range(count):
+            engine.submit(ask(f"{tenant}{number}", tenant, max_tokens=10))
+    for _ in range(3):
+        engine.step()
+    assert sorted(s.request.tenant for s in engine.scheduler.running) == [*"aabbcc"]
+
+
+def test_a_tenant_that_comes_back_again_and_again_starves_nobody(new_engine: EngineFactory) -> None:
+    """One has 5 requests, the others send the next as soon as the last is answered."""
+    engine = new_engine(num_rows=2)
+    for number in range(5):
+        engine.submit(ask(f"patient{number}", "patient"))
+    left, sent = {f"patient{number}" for number in range(5)}, 0
+    for step in range(400):
+        waiting = {s.request.tenant for s in (*engine.scheduler.waiting, *engine.scheduler.running)}
+        for tenant in {f"busy{i}" for i in range(4)} - waiting:
+            engine.submit(ask(f"{tenant}-{sent}", tenant, max_tokens=1 + sent % 5))
+            sent += 1
+        left -= {delta.request_id for delta in engine.step() if delta.finish_reason}
+        if not left:
+            break
+    assert not left
+    assert step < 5 * 5 * 6  # five turns of five tenants, whose requests take six steps at the most
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> None:
+    rng, waiting = random.Random(seed), WaitingSequences()
+    expected: dict[str, list[Sequence]] = defaultdict(list)
+    running: list[Sequence] = []
+    for number in range(200):
+        match rng.choice(["append", "append", "take", "remove", "end"]):
+            case "append":
+                tenant = rng.choice("abcde")
+                sequence = Sequence(ask(f"r{number}", tenant), synthetic.Letters())
+                waiting.append(sequence)
+                expected[tenant].append(sequence)
+            case "take" if waiting:
+                counts = {t: sum(s.request.tenant == t for s in running) for t, q in expected.items() if q}
+                taken = waiting.take(running)
+                assert taken is expected[taken.request.tenant].pop(0)
+                assert counts[taken.request.tenant] == min(counts.values())
+                running.append(taken)
+            case "remove" if waiting:
+                victim = rng.choice(list(waiting))
+                waiting.remove(victim)
+                expected[victim.request.tenant].remove(victim)
+            case "end" if running:
+                running.pop(rng.randrange(len(running)))
+        assert {*waiting} == {s for queue in expected.values() for s in queue}
+        assert bool(waiting) == any(expected.values())
+
+
+def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
+    """L11 and D6 ask for preemption where the keys and values do not fit. Here they always do.
+
+    A slot is a row as long as the context, its own from the start (`Slab`), and `infrs.engine.load` opens no more rows
+    than the budget for keys and values holds. So nothing is ever preempted, there is no victim to choose and no text
+    to compute again. What remains to prove: with every row filled to its last token, and as many requests waiting
+    again, each step gives a token to all who decode, all end, and nobody who has begun goes back to the queue.
+    """
+    rows, capacity, chunk = 4, 32, 8
+    engine = new_engine(num_rows=rows, capacity=capacity, prefill_chunk=chunk)
+    prompts = {f"r{number}": tuple((number + i) % 97 for i in range(9 + number)) for number in range(2 * rows)}
+    for name, prompt in prompts.items():
+        engine.submit(ask(name, max_tokens=1000, prompt=prompt))
+    answers: dict[str, list[int]] = defaultdict(list)
+    reasons: dict[str, FinishReason] = {}
+    begun: set[str] = set()
+    while not engine.scheduler.is_idle:
+        before = {s.request.request_id: s.num_computed_tokens for s in engine.scheduler.running}
+        decoding = {s.request.request_id for s in engine.scheduler.running if not s.is_prefilling}
+        deltas = engine.step()
+        assert violations(engine) == []
+        assert {delta.request_id for delta in deltas} >= decoding
+        for delta in deltas:
+            answers[delta.request_id] += delta.token_ids
+            if delta.finish_reason:
+                reasons[delta.request_id] = delta.finish_reason
+        for sequence in engine.scheduler.running:
+            assert sequence.num_computed_tokens >= before.get(sequence.request.request_id, 0)
+        begun |= {s.request.request_id for s in engine.scheduler.running}
+        assert not begun & {s.request.request_id for s in engine.scheduler.waiting}
+    assert reasons == dict.fromkeys(prompts, FinishReason.LENGTH)
+    for name, prompt in prompts.items():
+        assert len(prompt) + len(answers[name]) == capacity  # the row was full
+        assert answers[name] == synthetic.greedy(list(prompt), capacity - len(prompt))
