@@ -113,3 +113,9 @@ class EngineError(InfrsError):
     """The engine failed while it worked on a request."""
 
     code = "engine_error"
+
+
+class OutOfMemoryError(InfrsError):
+    """There is not the memory to do what the request asks for, now."""
+
+    code = "out_of_memory"

@@ -10,9 +10,10 @@ from infrs.core import Delta, FinishReason, Request
 from infrs.engine.logits import Row, token_logprob
 from infrs.engine.plan import Copy, Decode, Prefill
 from infrs.engine.runner import Runner
+from infrs.engine.sampler import NumericalError
 from infrs.engine.scheduler import Scheduler
 from infrs.engine.sequence import Sequence, TextDecoder
-from infrs.errors import ContextLengthError, EngineError, InfrsError
+from infrs.errors import ContextLengthError, EngineError, InfrsError, OutOfMemoryError
 
 
 class Engine:
@@ -71,7 +72,7 @@ class Engine:
 
     def fail_all(self, error: InfrsError) -> list[Delta]:
         """End everything that runs or waits with `error`."""
-        return list(self._fail((*self.scheduler.running, *self.scheduler.waiting), error))
+        return [sequence.finish(FinishReason.ERROR, error=error) for sequence in self.scheduler.forget_all()]
 
     def _decode(self, decode: Decode) -> Iterator[Delta]:
         sequences = [sequence for sequence in decode.rows if sequence is not None]
@@ -84,7 +85,7 @@ class Engine:
                 np.array([sequence is not None for sequence in decode.rows]),
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common type
-            yield from self._fail(sequences, _engine_error(error))
+            yield from self._fail(sequences, as_failure(error))
             return
         for sequence, row in zip(sequences, logits, strict=True):
             sequence.num_computed_tokens += 1
@@ -98,7 +99,7 @@ class Engine:
         try:
             logits = self.runner.prefill(decode.first, tokens, position, len(tokens))
         except Exception as error:
-            yield from self._fail([sequence], _engine_error(error))
+            yield from self._fail([sequence], as_failure(error))
             return
         num_confirmed = 0
         for row, guessed in zip(logits, (*guess, None), strict=True):
@@ -120,14 +121,18 @@ class Engine:
             num_scored = len(tokens) if sequence.scores_prompt else int(prefill.is_last)
             logits = self.runner.prefill(prefill.row, tokens, prefill.start, num_scored)
         except Exception as error:
-            yield from self._fail([sequence], _engine_error(error))
+            yield from self._fail([sequence], as_failure(error))
             return
         self.scheduler.computed(prefill)
         if sequence.scores_prompt:
             following = sequence.request.prompt_ids[prefill.start + 1 : prefill.end + 1]
             num_top = sequence.request.num_logprobs or 0
             scored = zip(logits, following, strict=False)  # the last row of the last chunk has none to follow
-            sequence.prompt_logprobs += [token_logprob(row, token_id, num_top) for row, token_id in scored]
+            try:
+                sequence.prompt_logprobs += [token_logprob(row, token_id, num_top) for row, token_id in scored]
+            except NumericalError as error:
+                yield from self._fail([sequence], error)
+                return
         if prefill.is_last:
             yield from self._begin(sequence, logits[-1])
 
@@ -150,8 +155,8 @@ class Engine:
             try:
                 token_id = sequence.sample(row, self._eos_ids)
                 delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
-            except EngineError as error:  # scores that are not finite, a grammar that cannot be followed
-                yield from self._fail([sequence], error)
+            except Exception as error:  # scores that are not finite, a grammar or a decoder that fails
+                yield from self._fail([sequence], as_failure(error))
                 return
         if sequence.finish_reason is not None:
             self.scheduler.remove(sequence)
@@ -160,10 +165,15 @@ class Engine:
 
     def _fail(self, sequences: Iterable[Sequence], error: InfrsError) -> Iterator[Delta]:
         for sequence in sequences:
-            self.scheduler.remove(sequence)
+            self.scheduler.forget(sequence)
             yield sequence.finish(FinishReason.ERROR, error=error)
 
 
-def _engine_error(error: Exception) -> EngineError:
+def as_failure(error: Exception) -> InfrsError:
+    """What a request that met an exception in a step ends with."""
+    if isinstance(error, InfrsError):
+        return error
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError("the server is short of memory; try again in a moment")
     reason = " ".join(str(error).split())[:200]
     return EngineError(f"the model could not be run ({type(error).__name__}: {reason}); try again")

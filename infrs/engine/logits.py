@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams, TokenLogprob
-from infrs.engine.sampler import largest
+from infrs.engine.sampler import NOT_FINITE, NumericalError, largest
 
 Row = npt.NDArray[np.float32]
 
@@ -46,7 +46,12 @@ def log_normalizer(row: Row) -> float:
 
 
 def token_logprob(row: Row, token_id: int, num_top: int) -> TokenLogprob:
-    """Log-probability of a token under a row that is not edited yet, and of the `num_top` most likely ones."""
+    """Log-probability of a token under a row that is not edited yet, and of the `num_top` most likely ones.
+
+    Raises NumericalError if the largest score is not finite.
+    """
+    if not np.isfinite(row.max()):
+        raise NumericalError(NOT_FINITE)
     normalizer = log_normalizer(row)
     top = largest(row, num_top) if num_top else ()
     return TokenLogprob(

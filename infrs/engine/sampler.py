@@ -22,6 +22,8 @@ _BLOCK = 256  # places that a draw adds up at once
 # Below this a temperature is greedy: float32 scores divided by less overflow.
 _MIN_TEMPERATURE = 1e-6
 
+NOT_FINITE = "the model's scores are not finite; if it happens again, export the model in float32"
+
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 
@@ -45,7 +47,7 @@ def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) 
     """
     best = int(logits.argmax())
     if not math.isfinite(logits[best]):
-        raise NumericalError("the model's scores are not finite; if it happens again, export the model in float32")
+        raise NumericalError(NOT_FINITE)
     if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
         return best
     if params.top_k or params.typical_p < 1 or params.top_p < 1 or params.min_p:

@@ -51,6 +51,22 @@ class Scheduler:
         if self._runner.chunk_invariant and not sequence.is_prefilling:
             slot.hold(sequence.request, sequence.num_computed_tokens, sequence.output_ids)
 
+    def forget(self, sequence: Sequence) -> None:
+        """Remove a sequence whose run has failed: what its slot holds is not to be trusted."""
+        slot = self.running.get(sequence)
+        self.remove(sequence)
+        if slot is not None:
+            slot.held = ()
+
+    def forget_all(self) -> list[Sequence]:
+        """Remove every sequence, and trust no row: a plan may have been left half-way. Those who were removed."""
+        sequences = list(dict.fromkeys((*self.running, *self.waiting)))
+        self.running.clear()
+        self.waiting = WaitingSequences()
+        for slot in (*self.slots, *self.spare):
+            slot.held = ()
+        return sequences
+
     def siblings(self, sequence: Sequence) -> list[Sequence]:
         """The other answers of its request that have a slot and nothing in it yet."""
         return [

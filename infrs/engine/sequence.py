@@ -114,9 +114,9 @@ class Sequence:
     def finish(
         self, reason: FinishReason, text: str = "", *, flush: bool = True, error: InfrsError | None = None
     ) -> Delta:
-        """End the answer with `text` and, unless a stop string cut it, what was held back."""
+        """End the answer with `text` and, unless a stop string cut it or it failed, what was held back."""
         self.finish_reason = reason
-        if flush:
+        if flush and error is None:
             held, stopped = self._feed(self._decoder.flush())
             text += held
             if stopped:

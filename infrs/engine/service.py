@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from infrs.core import Delta, FinishReason, Request, Usage
-from infrs.engine.engine import Engine
+from infrs.engine.engine import Engine, as_failure
 from infrs.engine.invariants import violations
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
 
@@ -67,6 +67,12 @@ class _Open:
     num_choices: int
     submitted: float = field(default_factory=time.monotonic)
     started: bool = False
+    ended: set[int] = field(default_factory=set)  # the answers that have
+
+    @property
+    def num_left(self) -> int:
+        """Answers that are still to end."""
+        return self.num_choices - len(self.ended)
 
 
 class EngineService:
@@ -160,14 +166,27 @@ class EngineService:
             except Exception as error:
                 logger.exception("engine step failed")
                 failed_steps += 1
-                deltas = self._engine.fail_all(EngineError(f"the engine failed ({type(error).__name__}); try again"))
+                deltas = self._fail_all(as_failure(error))
             self._last_progress = time.monotonic()
             self._observe(begun, deltas)
             self._deliver(deltas)
         with self._wake:
             self._ended = True
         self._deliver(self._take_inbox())
-        self._deliver(self._engine.fail_all(DrainingError("the server stopped before the answer was complete")))
+        self._deliver(self._fail_all(DrainingError("the server stopped before the answer was complete")))
+
+    def _fail_all(self, error: InfrsError) -> list[Delta]:
+        """End all that the engine was given, those too whose last delta a failed step has lost."""
+        deltas = self._engine.fail_all(error)
+        with self._wake:
+            to_come = {request.request_id for request in self._inbox if isinstance(request, Request)}
+            for request_id, open_ in self._sinks.items():
+                if request_id not in to_come:
+                    ended = {delta.index for delta in deltas if delta.request_id == request_id} | open_.ended
+                    lost = set(range(open_.num_choices)) - ended
+                    usage = Usage(num_prompt_tokens=0, num_output_tokens=0)
+                    deltas += [Delta(request_id, "", (), usage, FinishReason.ERROR, error, index) for index in lost]
+        return deltas
 
     def _observe(self, begun: float, deltas: Iterable[Delta]) -> None:
         """Take note of the requests that a step has begun with, and tell how the step went."""
@@ -220,11 +239,11 @@ class EngineService:
             with self._wake:
                 waiting = self._sinks[delta.request_id]
                 if delta.finish_reason is not None:
-                    waiting.num_choices -= 1
-                if not waiting.num_choices:
+                    waiting.ended.add(delta.index)
+                if not waiting.num_left:
                     del self._sinks[delta.request_id]
             waiting.sink(delta)
 
     @property
     def _num_open(self) -> int:
-        return sum(waiting.num_choices for waiting in list(self._sinks.values()))
+        return sum(waiting.num_left for waiting in list(self._sinks.values()))

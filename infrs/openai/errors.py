@@ -8,6 +8,7 @@ from infrs.errors import (
     DrainingError,
     InfrsError,
     ModelNotFoundError,
+    OutOfMemoryError,
     QueueFullError,
     RequestError,
 )
@@ -56,12 +57,6 @@ class ResponseNotFoundError(InfrsError):
     """No stored response of this client has the id."""
 
     code = "response_not_found"
-
-
-class OutOfMemoryError(InfrsError):
-    """There is not the memory to do what the request asks for, now."""
-
-    code = "out_of_memory"
 
 
 class RequestTimeoutError(InfrsError):

@@ -11,9 +11,9 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import PayloadTooLarge, RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 
-from infrs.errors import DrainingError, InfrsError
+from infrs.errors import DrainingError, InfrsError, OutOfMemoryError
 from infrs.openai import anthropic_errors
-from infrs.openai.errors import RETRY_AFTER_SECONDS, OutOfMemoryError, error_body, message_of, status_of
+from infrs.openai.errors import RETRY_AFTER_SECONDS, error_body, message_of, status_of
 from infrs.server.state import state_of
 
 logger = logging.getLogger("infrs.server")

@@ -1,0 +1,224 @@
+"""F17, F19, F20 and D10: what fails in a step ends no more than it must and leaves nothing false behind."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+from synthetic import EngineFactory
+
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
+from infrs.engine.service import EngineService
+
+GREEDY = SamplingParams(temperature=0)
+SEEDED = SamplingParams(temperature=1.5, seed=11)
+WAIT = 10.0
+MARK = 96  # the scores after a prompt that begins with this token are poisoned
+LONG = (5, 6, 7) * 6  # two chunks and a half
+
+
+def ask(name: str, prompt: tuple[int, ...], max_tokens: int = 8, **fields: Any) -> Request:
+    return Request(name, prompt, max_tokens, ignore_eos=True, **({"sampling": GREEDY} | fields))
+
+
+def run(engine: Engine, *requests: Request) -> dict[str, list[Delta]]:
+    answers: dict[str, list[Delta]] = defaultdict(list)
+    for request in requests:
+        engine.submit(request)
+    while not engine.scheduler.is_idle:
+        for delta in engine.step():
+            answers[delta.request_id].append(delta)
+        assert violations(engine) == []
+    return answers
+
+
+def told(deltas: list[Delta]) -> list[object]:
+    return [(d.text, d.token_ids, d.finish_reason, d.logprobs, d.prompt_logprobs) for d in deltas]
+
+
+def poison(engine: Engine, value: float, *, at: int) -> None:
+    """Overwrite the scores of sequences whose prompt begins with MARK: of their prompt, or after `at` tokens."""
+    commit, prefill = engine._commit, engine._prefill
+
+    def poisoned_commit(sequence: Any, row: Any) -> Iterator[Delta]:
+        if sequence.request.prompt_ids[0] == MARK and len(sequence.output_ids) == at:
+            row[:] = value
+        return commit(sequence, row)
+
+    engine._commit = poisoned_commit  # type: ignore[method-assign]
+    if at < 0:
+        run_prefill = engine.runner.prefill
+        now: list[Any] = []
+
+        def poisoned_run(*args: Any) -> Any:
+            scores = run_prefill(*args)
+            if now[0].sequence.request.prompt_ids[0] == MARK and len(scores) > 1:
+                scores = scores.copy()
+                scores[0] = value
+            return scores
+
+        def poisoned_prefill(chunk: Any) -> Iterator[Delta]:
+            now[:] = [chunk]
+            return (yield from prefill(chunk))
+
+        engine.runner.prefill = poisoned_run  # type: ignore[method-assign]
+        engine._prefill = poisoned_prefill  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("at", [-1, 0, 1, 5])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_end_their_own_request(
+    new_engine: EngineFactory, value: float, at: int, exact: bool
+) -> None:
+    """Greedy and seeded, with log-probabilities of answer and prompt, over several chunks, among three others."""
+    asked = {"num_logprobs": 2, "prompt_logprobs": at < 0}
+    healthy = [
+        ask("greedy", (1, *LONG), **asked),
+        ask("seeded", (2, 3), sampling=SEEDED, **asked),
+        ask("several", (4, *LONG), sampling=SEEDED, num_choices=2, **asked),
+    ]
+    alone = {request.request_id: told(run(new_engine(), request)[request.request_id]) for request in healthy[:2]}
+    engine = new_engine(num_rows=5, chunk_invariant=exact)
+    expected = told(run(new_engine(num_rows=5, chunk_invariant=exact), healthy[2])["several"])
+    poison(engine, value, at=at)
+    for sampling in (GREEDY, SEEDED):
+        sick = ask("sick", (MARK, *LONG), sampling=sampling, **asked)
+        answers = run(engine, sick, *healthy)
+        last = answers["sick"][-1]
+        assert last.finish_reason is FinishReason.ERROR
+        assert last.error is not None
+        assert last.error.code == "numerical_error"
+        scores = [entry.logprob for delta in answers["sick"] for entry in (*delta.logprobs, *delta.prompt_logprobs)]
+        assert np.isfinite(scores).all()
+        for name, answer in alone.items():
+            assert told(answers[name]) == answer
+        assert sorted(told(answers["several"]), key=repr) == sorted(expected, key=repr)
+    assert all(slot.held[:1] != (MARK,) for slot in engine.scheduler.slots)  # nobody goes on from what it left
+
+
+def raise_at(engine: Engine, number: int, error: Exception) -> list[int]:
+    """Raise at the `number`-th call that the engine's steps make of a function of their own; the calls so far."""
+    step, counted = engine.step, [0]
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        if "/infrs/engine/" in frame.f_code.co_filename:
+            counted[0] += 1
+            if counted[0] == number:
+                raise error
+
+    def traced() -> list[Delta]:
+        sys.settrace(trace)
+        try:
+            return step()
+        finally:
+            sys.settrace(None)
+
+    engine.step = traced  # type: ignore[method-assign]
+    return counted
+
+
+REQUESTS = [
+    ask("a", (1, *LONG), num_logprobs=1),
+    ask("b", (1, *LONG[:-1], 9), 5, num_choices=2),
+    ask("c", (3, 4), 3, prompt_logprobs=True, num_logprobs=0),
+    ask("d", (5,), 6, stop=("x" + synthetic.letters([1]),), tenant="other"),
+]
+EXPECTED = {r.request_id: synthetic.greedy(list(r.prompt_ids), r.max_tokens) for r in REQUESTS}
+
+
+def serve(service: EngineService, started: bool) -> dict[str, list[Delta]]:
+    """What each of REQUESTS is told, until all its answers have ended."""
+    inbox: queue.Queue[Delta] = queue.Queue()
+    for request in REQUESTS:
+        service.submit(request, inbox.put)
+    if not started:
+        service.start()
+    answers: dict[str, list[Delta]] = {request.request_id: [] for request in REQUESTS}
+    left = {request.request_id: request.num_choices for request in REQUESTS}
+    while any(left.values()):
+        try:
+            delta = inbox.get(timeout=WAIT)
+        except queue.Empty:
+            pytest.fail(f"never ended: {left}")
+        answers[delta.request_id].append(delta)
+        left[delta.request_id] -= delta.finish_reason is not None
+    return answers
+
+
+def token_ids(deltas: list[Delta], index: int) -> list[int]:
+    return [token_id for delta in deltas if delta.index == index for token_id in delta.token_ids]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("/secret/path")], ids=repr)
+def test_whatever_call_of_a_step_fails(
+    new_engine: EngineFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    full: bool,
+    figure: Callable[[str, str], None],
+) -> None:
+    """Each request ends, with its answer or with an error, and the next are answered: nothing false is reused."""
+    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    number = failed = 0
+    calls = 1
+    while number < calls:
+        engine = new_engine(num_rows=3, num_spare_rows=1, chunk_invariant=True)
+        service = EngineService(engine, max_queue=8)
+        counted = raise_at(engine, number, error)
+        answers = serve(service, started=False)
+        calls = counted[0] if number == 0 else calls  # nothing fails at first, to count
+        for request in REQUESTS:
+            given = answers[request.request_id]
+            ended = [delta for delta in given if delta.finish_reason]
+            assert sorted(delta.index for delta in ended) == list(range(request.num_choices)), number
+            failed += any(delta.error is not None for delta in ended)
+            for delta in ended:
+                ids = token_ids(given, delta.index)
+                assert ids == EXPECTED[request.request_id][: len(ids)], number
+                whole = len(ids) == request.max_tokens
+                assert whole if delta.error is None else delta.finish_reason is FinishReason.ERROR
+                if isinstance(error, MemoryError) and delta.error is not None:
+                    assert delta.error.code == "out_of_memory"
+        again = serve(service, started=True)
+        for request in REQUESTS:
+            for index in range(request.num_choices):
+                assert token_ids(again[request.request_id], index) == EXPECTED[request.request_id], number
+        service.stop(WAIT)
+        assert violations(engine) == []
+        assert service.snapshot().num_open == 0
+        number += 1 if full or number == 0 else 11
+    assert failed > calls / 20
+    figure(
+        f"F17, F20 a step that fails, {type(error).__name__}", f"at each of {calls} calls: all end, the next are right"
+    )
+
+
+def test_a_decoder_that_fails_ends_its_own_request(new_engine: EngineFactory) -> None:
+    """F25, while the answer is written; it fails again when what it holds back is asked for."""
+
+    class Broken(synthetic.Letters):
+        def feed(self, token_id: int) -> str:
+            raise ValueError("a library failed")
+
+        def flush(self) -> str:
+            raise ValueError("a library failed again")
+
+    engine = new_engine(num_rows=2)
+    decoders = iter([Broken(), synthetic.Letters()])
+    engine._new_decoder = lambda: next(decoders)
+    answers = run(engine, ask("sick", (1, *LONG)), ask("healthy", (2, 3)))
+    [last] = answers["sick"]
+    assert last.error is not None
+    assert last.error.code == "engine_error"
+    assert token_ids(answers["healthy"], 0) == synthetic.greedy([2, 3], 8)
