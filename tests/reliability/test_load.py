@@ -1,0 +1,230 @@
+"""L1, L3, L8, L9 and L12: many clients, of whom some are slow and some want much."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fake_process import JSON, SLACK, Answer, FakeServer, chat_body, chat_request, fake_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+QUIET = {"access_log": False, "log_level": "error"}  # or the pipe that nobody reads fills up
+KEYS = ("key-of-the-busy", "key-of-the-calm")
+MIB = 1 << 20
+
+
+def share(samples: list[float], percent: int) -> float:
+    """A percentile, in milliseconds."""
+    return 1000 * sorted(samples)[min(len(samples) - 1, len(samples) * percent // 100)]
+
+
+def test_more_and_more_clients(full: bool, figure: Callable[[str, str], None]) -> None:
+    """L1: nothing but answers and 429, which clients heed; every answer is whole; more clients take nothing away."""
+    seconds, steps = (20.0, [1, 2, 4, 8, 16, 32, 64, 128, 256]) if full else (1.0, [1, 8, 96])
+    rates: dict[int, float] = {}
+    with fake_server(rows=8, max_queue=64, interval=0.03, server=QUIET) as server:
+        for clients in steps:
+            end = time.monotonic() + seconds
+
+            def loop(number: int, end: float = end) -> list[Answer]:
+                choose, answers = random.Random(number), []
+                while time.monotonic() < end:
+                    count = choose.randrange(1, 20)
+                    answer = server.chat(max_tokens=count)
+                    assert answer.status in (200, 429)
+                    if answer.status == 200:
+                        assert answer.json["usage"]["completion_tokens"] == count
+                        answers.append(answer)
+                    else:
+                        time.sleep(int(answer.headers["retry-after"]))
+                return answers
+
+            started = time.monotonic()
+            with ThreadPoolExecutor(clients) as pool:
+                answered = sum(len(answers) for answers in pool.map(loop, range(clients)))
+            rates[clients] = answered / (time.monotonic() - started)
+        server.wait_idle()
+    if full:
+        assert rates[256] > 0.9 * max(rates.values()), rates
+    figure("L1 ramp", ", ".join(f"{clients} clients {rate:.0f}/s" for clients, rate in rates.items()))
+
+
+def test_health_answers_beside_all_that(full: bool, figure: Callable[[str, str], None]) -> None:
+    """L3: 64 streams, and prompts of 32,000 tokens one after the other."""
+    seconds, num_streams = (60.0, 64) if full else (2.0, 16)
+    taken: list[float] = []
+    with (
+        fake_server(rows=num_streams, max_queue=8, max_model_len=1 << 17, interval=0.05, server=QUIET) as server,
+        ThreadPoolExecutor(num_streams) as pool,
+    ):
+        tokens = int(seconds / 0.05)
+        streams = [pool.submit(server.chat, stream=True, max_tokens=tokens) for _ in range(num_streams)]
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == num_streams, 20)
+        stop = threading.Event()
+
+        def long_prompts() -> None:
+            while not stop.is_set():
+                assert server.post("/tokenize", prompt="a b " * 8000).status == 200
+
+        beside = threading.Thread(target=long_prompts)
+        beside.start()
+        end = time.monotonic() + seconds * 0.7
+        while time.monotonic() < end:
+            started = time.monotonic()
+            assert server.get("/health").status == 200
+            taken.append(time.monotonic() - started)
+            time.sleep(0.01)
+        stop.set()
+        beside.join()
+        assert {stream.result().status for stream in streams} == {200}
+    assert max(taken) < SLACK
+    if full:
+        assert share(taken, 99) < 50
+        assert max(taken) < 0.25
+    words = f"{share(taken, 50):.1f} ms (p50), {share(taken, 99):.1f} ms (p99), {1000 * max(taken):.1f} ms at most"
+    figure("L3 health under load", f"{num_streams} streams and long prompts: {words}")
+
+
+def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str, str], None]) -> None:
+    """L8. The matrix wants three times the unloaded time, which would need slots to be taken from who has one.
+
+    Here a slot is kept to the end of an answer, whose keys and values it holds. What holds instead, exactly so in
+    tests/engine/test_waiting.py: who has little waits for the next slot that becomes free, not for the queue before.
+    """
+    rows, num_short = 8, 100 if full else 5
+    fields = {"ignore_eos": True, "temperature": 0}
+    ended, stop = [0], threading.Event()
+
+    def ask(server: FakeServer, key: str, max_tokens: int) -> Answer:
+        headers = JSON | {"authorization": f"Bearer {key}"}
+        return server.request("POST", "/v1/chat/completions", chat_body(max_tokens=max_tokens, **fields), headers)
+
+    with (
+        fake_server(
+            engine="synthetic", rows=rows, max_queue=80, capacity=1024, keys=",".join(KEYS), server=QUIET
+        ) as server,
+        ThreadPoolExecutor(64) as pool,
+    ):
+
+        def short() -> float:
+            started = time.monotonic()
+            assert ask(server, KEYS[1], 4).status == 200
+            return time.monotonic() - started
+
+        def long(number: int) -> None:
+            choose = random.Random(number)
+            while not stop.is_set():
+                assert ask(server, KEYS[0], choose.randrange(100, 900)).status == 200
+                ended[0] += 1
+
+        alone = [short() for _ in range(num_short)]
+        busy = [pool.submit(long, number) for number in range(64)]
+        while ended[0] < 2 * rows:
+            time.sleep(0.01)
+        among, overtaken = [], []
+        for _ in range(num_short):
+            before = ended[0]
+            among.append(short())
+            overtaken.append(ended[0] - before)
+        stop.set()
+        for one in busy:
+            one.result()
+    assert max(overtaken) <= 2 * rows  # of the 56 that waited before it
+    times = f"{share(alone, 99):.0f} ms alone, {share(among, 99):.0f} ms beside 64 long ones (p99)"
+    figure("L8 fairness", f"a short request: {times}; {max(overtaken)} of the long ones ended before it at most")
+
+
+def test_slow_readers(full: bool, figure: Callable[[str, str], None]) -> None:
+    """L9: who reads a KiB a second costs the others nothing, and little memory; who stops reading is cut."""
+    num_readers, seconds = (200, 60.0) if full else (30, 3.0)
+    rows, limit = num_readers + 4, 2.0
+    settings = QUIET | {"send_timeout": 60.0, "max_connections": 2 * num_readers + 100}
+    heavy = {"stream": True, "max_tokens": 100_000, "logprobs": True, "top_logprobs": 20}
+    with fake_server(rows=rows, max_queue=8, max_model_len=1 << 21, interval=0.2, server=settings) as server:
+
+        def median() -> float:
+            taken = []
+            for _ in range(5):
+                started = time.monotonic()
+                assert server.chat(max_tokens=3).status == 200
+                taken.append(time.monotonic() - started)
+            return sorted(taken)[2]
+
+        alone, memory = median(), server.gauge("process_resident_memory_bytes")
+        readers = []
+        for _ in range(num_readers):
+            reader = socket.socket()
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(("127.0.0.1", server.port))
+            reader.sendall(chat_request(**heavy))
+            reader.setblocking(False)
+            readers.append(reader)
+        end = time.monotonic() + seconds
+        among = []
+        while time.monotonic() < end:
+            turn = time.monotonic() + 1
+            for reader in readers:
+                with contextlib.suppress(BlockingIOError):
+                    reader.recv(1024)
+            among.append(median())
+            time.sleep(max(0.0, turn - time.monotonic()))
+        assert server.gauge("infrs_requests_running") == num_readers  # none of them is cut
+        held = (server.gauge("process_resident_memory_bytes") - memory) / num_readers
+        assert held < 4 * MIB + 65_536
+        assert sorted(among)[len(among) // 2] < 2 * alone + SLACK
+        for reader in readers:
+            reader.close()
+        server.wait_idle()
+    with fake_server(rows=1, max_model_len=1 << 21, interval=0.0, server=QUIET | {"send_timeout": limit}) as server:
+        with socket.socket() as stalled:
+            stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stalled.connect(("127.0.0.1", server.port))
+            stalled.sendall(chat_request(**heavy))
+            server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+            cut = server.wait_until(lambda: server.gauge("infrs_requests_running") == 0, 60)
+        assert server.chat(max_tokens=1).status == 200
+    times = f"{1000 * alone:.0f} ms alone, {1000 * sorted(among)[len(among) // 2]:.0f} ms among them"
+    figure(
+        "L9 slow readers",
+        f"{num_readers} readers of 1 KiB/s, {held / 1024:.0f} KiB each: a request takes {times}; "
+        f"who stops is cut after {cut:.1f} s of {limit:g} s",
+    )
+
+
+def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str, str], None]) -> None:
+    """L12: no word is lost, doubled or out of its place, there is one end, and the usage is the sum."""
+    count = 10_000 if full else 200
+
+    def stream(number: int) -> str:
+        choose = random.Random(number)
+        choices, tokens = choose.choice([1, 1, 1, 2, 3]), choose.randrange(1, 40)
+        answer = server.chat(n=choices, max_tokens=tokens, stream=True, stream_options={"include_usage": True})
+        assert answer.status == 200, answer.body
+        *chunks, last, done = answer.events
+        assert done == "[DONE]"
+        assert "[DONE]" not in chunks
+        assert len({chunk["id"] for chunk in (*chunks, last)}) == 1
+        for index in range(choices):
+            own = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
+            text = "".join(choice["delta"].get("content") or "" for choice in own)
+            prefix = str(index) if index else ""
+            assert text == "".join(f"{prefix}w{place} " for place in range(tokens))
+            assert [choice["finish_reason"] for choice in own if choice["finish_reason"]] == ["length"]
+            assert own[-1]["finish_reason"] == "length"
+        assert last["choices"] == []
+        assert last["usage"]["completion_tokens"] == choices * tokens
+        return str(last["id"])
+
+    with fake_server(rows=16, max_queue=60, interval=0.0, server=QUIET) as server, ThreadPoolExecutor(8) as pool:
+        started = time.monotonic()
+        ids = set(pool.map(stream, range(count)))
+        seconds = time.monotonic() - started
+        server.wait_idle()
+    assert len(ids) == count
+    figure("L12 streams", f"{count:,} in {seconds:.0f} s: gap-free, one [DONE] each, usage equal to the sum")
