@@ -3,8 +3,10 @@
 import json
 import re
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from fake_process import chat_request, fake_server, metric
 
 NAMES = [
@@ -74,17 +76,24 @@ def test_cancelled_and_drained_requests_are_counted() -> None:
         assert server.process.wait(10) == 0
 
 
-def test_odd_requests_make_no_new_series() -> None:
+@pytest.mark.nightly
+def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str, str], None]) -> None:
     """S16."""
-    with fake_server() as server:
+    number = 5000 if full else 100
+    with fake_server(server={"access_log": False}) as server:
         server.get("/metrics")
         count = []
         for round_ in range(2):
-            for i in range(100):
+            for i in range(number):
                 server.chat(model=f"model-{round_}-{i}")
                 server.request("GET", f"/{round_}/{i}", headers={"x-request-id": f"id-{round_}-{i}"})
             count.append(len(server.get("/metrics").body.splitlines()))
         assert count[0] == count[1]
+        series = [line for line in server.get("/metrics").body.splitlines() if b"{" in line and b"_bucket" not in line]
+        assert len(series) <= 100
+    figure(
+        "S16 series", f"{2 * number:,} model names, paths and request ids: {len(series)} label sets, none of them new"
+    )
 
 
 def test_a_log_of_json() -> None:
