@@ -8,10 +8,10 @@ from typing import Any
 
 from infrs.errors import SourceError
 
-_CONFIG_BYTES = 1 << 20
+CONFIG_BYTES = 1 << 20
 
 
-def read_json(path: Path, limit: int = _CONFIG_BYTES) -> dict[str, Any]:
+def read_json(path: Path, limit: int = CONFIG_BYTES) -> dict[str, Any]:
     """A JSON object of at most `limit` bytes. Raises SourceError."""
     value = _load(path, limit)
     if not isinstance(value, dict):
@@ -21,7 +21,7 @@ def read_json(path: Path, limit: int = _CONFIG_BYTES) -> dict[str, Any]:
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
     """A JSON array of objects, not empty. Raises SourceError."""
-    value = _load(path, _CONFIG_BYTES)
+    value = _load(path, CONFIG_BYTES)
     if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
         raise SourceError(f"{path} is not a JSON array of objects")
     return value

@@ -1,15 +1,17 @@
-"""Download from the Hub: by commit, an allow-list of files, and a sentence for everything that can go wrong."""
+"""Download from the Hub: by commit, an allow-list of files, each of them checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrs.errors import SourceError
 
-from .config_check import check_config, read_json
+from . import hub_cache
+from .checkpoint import weight_files
+from .config_check import CONFIG_BYTES, check_config, read_json
 from .embedding_layout import MODULES_FILE, PROMPTS_FILE, TRANSFORMER_FILES
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ SMALL_FILES = [
     "*_Pooling/config.json",
     "*_Dense/config.json",
 ]
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # of which a model has one
+_SMALL_BYTES = 64 << 20
 WEIGHTS = ["model.safetensors", "model-*.safetensors", "*_Dense/model.safetensors"]
 
 
@@ -41,72 +45,84 @@ def fetch(model: str, revision: str, download: Callable[[], None]) -> tuple[str,
     """The 40-hex commit of `revision` and the folder of its files in Hugging Face's own cache.
 
     The environment means what huggingface_hub says it means (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT,
-    HF_HUB_OFFLINE, HF_HOME). Raises SourceError.
+    HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download  # noqa: PLC0415  # reads the environment
+    from huggingface_hub import HfApi, configure_http_backend, constants, snapshot_download  # noqa: PLC0415  # reads the environment
 
-    with _explained(model, revision):
-        if not constants.HF_HUB_OFFLINE:
-            _check_weights(model, HfApi().model_info(model, revision=revision))
+    from .hub_errors import explained, not_in_cache  # noqa: PLC0415
+    from .hub_session import check_endpoint, session  # noqa: PLC0415
+
+    with explained(model, revision):
+        if constants.HF_HUB_OFFLINE:
+            directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
+            if missing := _missing(directory):
+                raise not_in_cache(model, revision, missing)
+            check_files(model, directory.name, directory, _small_files(directory))
+            return directory.name, directory
+        check_endpoint(constants.ENDPOINT)
+        configure_http_backend(session)
+        listed = _listed(model, HfApi().model_info(model, revision=revision, files_metadata=True))
         # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
         commit = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"])).name
         download()
         directory = Path(snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES))
+        check_files(model, commit, directory, _small_files(directory))
         check_config(read_json(directory / "config.json"))
         snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS])
+        for name in listed:
+            if not (directory / name).is_file():
+                raise SourceError(f"{name} of {model} did not arrive; run the same command again")
         return commit, directory
 
 
-def _check_weights(model: str, info: ModelInfo) -> None:
-    if not any(item.rfilename.endswith(".safetensors") for item in info.siblings or []):
+def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> None:
+    """Hash some of what `fetch` has fetched; what is damaged is fetched again, once.
+
+    Raises SourceError, DiskFullError.
+    """
+    from huggingface_hub import constants, snapshot_download  # noqa: PLC0415  # reads the environment
+
+    from .hub_errors import explained  # noqa: PLC0415
+
+    damaged = [path for path in files if hub_cache.damage(path)]
+    for path in damaged:
+        hub_cache.remove(path)
+    if damaged and not constants.HF_HUB_OFFLINE:
+        names = [path.relative_to(directory).as_posix() for path in damaged]
+        with explained(model, commit):
+            snapshot_download(model, revision=commit, allow_patterns=names)
+    for path in damaged:
+        if reason := hub_cache.damage(path):
+            hub_cache.remove(path)
+            raise SourceError(f"{path.name} of {model} {reason} as it was downloaded; run the same command again later")
+
+
+def _listed(model: str, info: ModelInfo) -> list[str]:
+    """The files to fetch. Raises SourceError for a model that is none, before anything is."""
+    sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
+    if not any(name.endswith(".safetensors") for name in sizes):
         raise SourceError(
             f"{model} ships no safetensors weights; infrs does not load pickles, choose another repository"
         )
+    if "config.json" not in sizes:
+        raise SourceError(f"{model} has no config.json; infrs needs a transformers model, choose another repository")
+    small = [name for name in sizes if any(fnmatch(name, pattern) for pattern in SMALL_FILES)]
+    for name in small:
+        limit = CONFIG_BYTES if name == "config.json" else _SMALL_BYTES
+        if sizes[name] > limit:
+            raise SourceError(f"{name} of {model} is larger than {limit} bytes, which no model needs")
+    return [*small, *(name for name in sizes if any(fnmatch(name, pattern) for pattern in WEIGHTS))]
 
 
-@contextmanager
-def _explained(model: str, revision: str) -> Iterator[None]:
-    """Turn the Hub's errors into sentences."""
-    import requests  # noqa: PLC0415  # huggingface_hub's own client
-    from huggingface_hub import constants, errors  # noqa: PLC0415
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise SourceError(
-            f"{model} is gated: accept its licence at {constants.ENDPOINT}/{model}, then set HF_TOKEN to your token"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{model} has no revision {revision!r}; check --revision") from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(
-            f"there is no model {model} that this account may read; check the name, or set HF_TOKEN if it is private"
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        if constants.HF_HUB_OFFLINE:
-            message = (
-                f"{model} at {revision} is not in the local cache and HF_HUB_OFFLINE is set; "
-                "run the same command once without it"
-            )
-        else:
-            message = f"{constants.ENDPOINT} cannot be reached and {model} is not in the local cache; try again later"
-        raise SourceError(message) from error
-    except errors.HfHubHTTPError as error:
-        raise SourceError(_http_sentence(model, error.response)) from error
-    except requests.RequestException as error:
-        raise SourceError(
-            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); "
-            "try again, or set HF_HUB_OFFLINE=1 to use the local cache"
-        ) from error
+def _small_files(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix != ".safetensors"]
 
 
-def _http_sentence(model: str, response: object) -> str:
-    status = getattr(response, "status_code", None)
-    if status == 401:
-        return "the Hub refuses the token: set HF_TOKEN to a valid one, or unset it for public models"
-    if status == 403:
-        return f"this token may not read {model}: accept the model's licence or use another HF_TOKEN"
-    if status == 429:
-        wait = getattr(response, "headers", {}).get("Retry-After")
-        return "the Hub asks for fewer requests; try again " + (f"in {wait} seconds" if wait else "later")
-    return f"the Hub answered {status or 'nothing'} for {model}; try again later"
+def _missing(directory: Path) -> str:
+    """The first file that an export needs and that is not in the cache; empty if none is."""
+    if not (directory / "config.json").is_file():
+        return "config.json"
+    if not any((directory / name).is_file() for name in _TOKENIZERS):
+        return _TOKENIZERS[0]
+    weights = weight_files(directory) or [directory / "model.safetensors"]
+    return next((path.name for path in weights if not path.is_file()), "")

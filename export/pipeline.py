@@ -20,7 +20,7 @@ from . import recipe as recipes
 from .embedding_layout import check_dtype, is_embedding_model
 from .progress import Progress
 from .publish import Place, check_space, file_entries, full_disk_explained, publish, staging
-from .source import Model, resolve
+from .source import Model, check_source, resolve
 
 _TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
 
@@ -57,6 +57,7 @@ def export_model(
             if not force and _is_published(place):
                 return place.final
             on_build()
+            check_source(found)
             return publish(place, _build(found, dtype, recipe, directory, context_length=context_length, report=report))
 
 

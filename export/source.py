@@ -14,12 +14,12 @@ from infrs.errors import SourceError
 from infrs.manifest import Source, sha256_file
 
 from . import demo, hub
+from .checkpoint import INDEX, weight_files
 from .config_check import check_config, read_json
 from .embedding_layout import is_embedding_model, layout_files
 
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
 _SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
-_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Model:
     """A model on disk. directory: a Hugging Face folder, or the folder of `gguf`.
 
     content: hex SHA-256 that changes whenever a file that the bundle is made from does.
+    repository: the Hub id that the files were fetched by.
     """
 
     source: Source
     directory: Path
     gguf: Path | None
     content: str
+    repository: str | None = None
 
 
 def resolve(model: str, *, revision: str, model_id: str | None, download: Callable[[], None]) -> Model:
@@ -54,7 +56,18 @@ def resolve(model: str, *, revision: str, model_id: str | None, download: Callab
     commit, directory = hub.fetch(model, revision, download)
     check_folder(directory)
     source = Source(kind="hub", model_id=_checked_id(model_id or model), revision=revision, commit=commit)
-    return Model(source, directory, None, content=hashlib.sha256(f"{model}@{commit}".encode()).hexdigest())
+    content = hashlib.sha256(f"{model}@{commit}".encode()).hexdigest()
+    return Model(source, directory, None, content, repository=model)
+
+
+def check_source(model: Model) -> None:
+    """Hash weights that came from the Hub, which takes too long to do where a bundle is only looked for.
+
+    Raises SourceError, DiskFullError.
+    """
+    if model.repository is not None and model.source.commit is not None:
+        weights = sorted(model.directory.rglob("*.safetensors"))
+        hub.check_files(model.repository, model.source.commit, model.directory, weights)
 
 
 def check_folder(directory: Path) -> None:
@@ -70,20 +83,7 @@ def check_folder(directory: Path) -> None:
         )
     for file in files:
         if not file.is_file():
-            raise SourceError(f"{file.name} is named by {_INDEX} but is missing; download the model again")
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of the model, which may be missing. Raises SourceError for names that lead elsewhere."""
-    index = directory / _INDEX
-    if index.is_file():
-        names = sorted(set(read_json(index, limit=64 << 20).get("weight_map", {}).values()))
-        for name in names:
-            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-                raise SourceError(f"{_INDEX} names {name!r}, which is not a safetensors file beside it")
-        return [directory / name for name in names]
-    single = directory / "model.safetensors"
-    return [single] if single.is_file() else []
+            raise SourceError(f"{file.name} is named by {INDEX} but is missing; download the model again")
 
 
 def readable_id(stem: str) -> str:

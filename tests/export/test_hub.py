@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from embedding_models import make_embedding_model, write
 from fake_hub import COMMIT, Hub, serve
+from hub_export import MODEL, TOKEN, refused, run_export
 
-from infrs.errors import SourceError
 from infrs.manifest import find_bundle, read_manifest, verify_bundle
-
-MODEL = "tests/tiny-llama"
-TOKEN = "hf_of_this_test"
 
 
 @pytest.fixture
@@ -32,29 +28,10 @@ def hub(tiny_copy: Callable[[str], Path]) -> Iterator[Hub]:
 
 @pytest.fixture
 def export(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command in a process of its own, for huggingface_hub reads its environment once."""
-
-    def run(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        code = "import sys; from infrs_export.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", code, MODEL, "--output", str(tmp_path / "cache"), "--quiet", *options]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE"))}
-        clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=clean | variables)
-
-    return run
+    return partial(run_export, hub.url, tmp_path)
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """One line on stderr, the source error's code, nothing on stdout."""
-    assert done.returncode == SourceError.exit_code, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("infrs-export: ")]
-    assert len(lines) == 1
-    assert done.stdout == ""
-    for word in words:
-        assert word in lines[0]
 
 
 def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, export: Run, tmp_path: Path) -> None:

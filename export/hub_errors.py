@@ -1,0 +1,103 @@
+"""A sentence for everything that can go wrong between here and the Hub."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests  # huggingface_hub's own client
+from huggingface_hub import constants, errors
+
+from infrs.errors import DiskFullError, InfrsError, SourceError
+
+
+@contextmanager
+def explained(model: str, revision: str) -> Iterator[None]:
+    """Raise a SourceError, or DiskFullError, for what huggingface_hub raises."""
+    try:
+        yield
+    except (requests.RequestException, RecursionError, OSError, ValueError) as error:
+        raise _explanation(model, revision, error) from error
+
+
+def not_in_cache(model: str, revision: str, file: str = "") -> SourceError:
+    """What is said offline of a model, or of a file of it, that is not on this machine."""
+    what = f"{file} of {model}" if file else model
+    return SourceError(
+        f"{what} at {revision} is not in the local cache and HF_HUB_OFFLINE is set; "
+        "run the same command once without it"
+    )
+
+
+def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # noqa: PLR0911  # a table, in order
+    """From the narrow to the wide, for many of these are kinds of each other."""
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        if constants.HF_HUB_OFFLINE:
+            return not_in_cache(model, revision)
+        if isinstance(error.__cause__, Exception):  # what it met before it looked for the file on this machine
+            return _explanation(model, revision, error.__cause__)
+    if isinstance(error, errors.HFValidationError):
+        return SourceError(f"{model} is no name that a model on the Hub can have; check its spelling")
+    if isinstance(error, errors.FileMetadataError):
+        return SourceError(
+            f"{constants.ENDPOINT} does not answer as a Hub does; check HF_ENDPOINT, and any proxy on the way"
+        )
+    if isinstance(error, requests.RequestException | RecursionError):
+        return SourceError(_sentence(model, revision, error))
+    if isinstance(error, OSError):
+        return _of_system(model, error)
+    return SourceError(f"huggingface_hub cannot fetch {model}: {' '.join(str(error).split())}")
+
+
+def _sentence(  # noqa: PLR0911  # a table, in order
+    model: str, revision: str, error: requests.RequestException | RecursionError
+) -> str:
+    hub = constants.ENDPOINT
+    match error:
+        case errors.GatedRepoError():
+            return f"{model} is gated: accept its licence at {hub}/{model}, then set HF_TOKEN to your token"
+        case errors.RevisionNotFoundError():
+            return f"{model} has no revision {revision!r}; check --revision"
+        case errors.RepositoryNotFoundError():
+            return (
+                f"there is no model {model} that this account may read; "
+                "check the name, or set HF_TOKEN if it is private"
+            )
+        case errors.EntryNotFoundError():
+            file = str(getattr(error.response, "url", "")).rpartition("/")[2]
+            return f"the Hub lists {file} of {model} and then says that it is not there; try again later"
+        case requests.TooManyRedirects() | RecursionError():
+            return f"{hub} sends requests for {model} on in a circle; try again later"
+        case requests.exceptions.ChunkedEncodingError():
+            return f"a download from {hub} broke off; run the same command again, it goes on where it stopped"
+        case requests.RequestException(response=requests.Response() as response):
+            return _http_sentence(model, response)
+    return (
+        f"{hub} cannot be reached ({type(error).__name__}) and {model} is not whole in the local cache; try again later"
+    )
+
+
+def _of_system(model: str, error: OSError) -> InfrsError:
+    if error.errno is None:  # that is how huggingface_hub tells of a wrong length
+        return SourceError(
+            f"a file of {model} was not as long as {constants.ENDPOINT} had said; run the same command again"
+        )
+    kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else SourceError
+    return kind(
+        f"{constants.HF_HUB_CACHE} cannot be written ({error.strerror}); "
+        "free some space there, or set HF_HOME to another place"
+    )
+
+
+def _http_sentence(model: str, response: requests.Response) -> str:
+    match response.status_code:
+        case 401:
+            return "the Hub refuses the token: set HF_TOKEN to a valid one, or unset it for public models"
+        case 403:
+            return f"this token may not read {model}: accept the model's licence or use another HF_TOKEN"
+        case 429:
+            wait = response.headers.get("Retry-After")
+            return "the Hub asks for fewer requests; try again " + (f"in {wait} seconds" if wait else "later")
+        case status:
+            return f"the Hub answered {status} for {model}; try again later"

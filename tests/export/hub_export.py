@@ -1,0 +1,57 @@
+"""The command against a Hub, in a process of its own, for huggingface_hub reads its environment once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from infrs.errors import SourceError
+
+MODEL = "tests/tiny-llama"
+TOKEN = "hf_of_this_test"
+MAIN = "import sys; from infrs_export.cli import main; sys.exit(main())"
+FETCH = """
+from infrs_export.source import check_source, resolve
+check_source(resolve({model!r}, revision="main", model_id=None, download=lambda: None))
+"""
+
+
+def run_export(
+    url: str, folder: Path, *options: str, before: str = "", model: str = MODEL, main: str = MAIN, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Export `model` from the Hub at `url` into `folder`/cache.
+
+    before: what the process does first, in Python. main: what it does then, default the command.
+    """
+    command = [
+        sys.executable,
+        "-c",
+        before + "\n" + main,
+        model,
+        "--output",
+        str(folder / "cache"),
+        "--quiet",
+        *options,
+    ]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE"))}
+    clean |= {"HF_ENDPOINT": url, "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=clean | variables, timeout=120)
+
+
+def fetched(url: str, folder: Path, **variables: str) -> None:
+    """Fetch and check MODEL as an export does, and no more: that takes a second."""
+    done = run_export(url, folder, main=FETCH.format(model=MODEL), **variables)
+    assert done.returncode == 0, done.stderr
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = SourceError.exit_code) -> None:
+    """One line on stderr, the error's code, nothing on stdout."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("infrs-export: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    for word in words:
+        assert word in lines[0]
