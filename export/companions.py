@@ -47,6 +47,15 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
         raise SourceError(f"tokenizer.json is larger than {_TOKENIZER_BYTES} bytes, which no tokenizer needs")
 
 
+def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
+    """Raises SourceError if the tokenizer knows a token for which the model has no row: no request may name one."""
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if not 0 <= largest < num_rows:
+        raise SourceError(
+            f"tokenizer.json goes to token {largest}, the model has {num_rows}: they do not belong together"
+        )
+
+
 def special_tokens(directory: Path) -> SpecialTokens:
     """Ids by role from the companions in `directory`: everything that any of them, or the chat template, ends with."""
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))

@@ -22,7 +22,8 @@ from transformers.utils import logging as transformers_logging
 
 from infrs.errors import SourceError
 
-from .config_check import read_json
+from .checkpoint import num_weights
+from .config_check import check_sizes, read_json
 from .recipe import round_to
 from .source import Model
 
@@ -39,6 +40,8 @@ def load_model(model: Model, *, progress: bool) -> PreTrainedModel:
         _check_model_type(read_json(model.directory / "config.json"))
         options = dict(_SAFELY)
     with _explained(model), _gguf_once(progress) if model.gguf else nullcontext():
+        if model.gguf is None:
+            _check_sizes(model)
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model.directory, **_LOADING, **options)
     loaded.train(False)
     return loaded
@@ -48,6 +51,7 @@ def load_encoder(model: Model, *, progress: bool) -> PreTrainedModel:
     """The transformer of an embedding model, without a head. Raises SourceError."""
     _quiet(progress)
     with _explained(model):
+        _check_sizes(model)
         loaded, told = AutoModel.from_pretrained(model.directory, **_LOADING, **_SAFELY, output_loading_info=True)
     absent = sorted(name for name in told["missing_keys"] if not name.startswith("pooler."))  # which nothing reads
     if absent:
@@ -73,6 +77,10 @@ def _explained(model: Model) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceError(f"transformers cannot load {model.source.model_id}: {reason}") from error
+
+
+def _check_sizes(model: Model) -> None:
+    check_sizes(read_json(model.directory / "config.json"), num_weights(model.directory))
 
 
 def _check_model_type(config: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def _build_chat(
 
     from . import parity  # noqa: PLC0415
     from .bundle_runner import open_runner  # noqa: PLC0415
-    from .companions import special_tokens, write_companions  # noqa: PLC0415
+    from .companions import check_vocabulary, special_tokens, write_companions  # noqa: PLC0415
     from .convert import convert  # noqa: PLC0415
     from .fusions.architectures import longest_context  # noqa: PLC0415
     from .load import load_model, round_weights  # noqa: PLC0415
@@ -114,6 +114,7 @@ def _build_chat(
     check_space(directory, recipes.stored_bytes(dtype, model.num_parameters()))
     write_companions(found, model, directory)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    check_vocabulary(tokenizer, int(model.config.vocab_size))
     if dtype in recipes.HALF_DTYPES:
         round_weights(model, recipes.HALF_DTYPES[dtype])
     report.note("asking the source model for its answers")

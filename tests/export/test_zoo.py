@@ -1,0 +1,226 @@
+"""E7: repositories made to do harm: each is refused in one line, runs nothing, connects to nobody, fills no memory."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_tokenizer import VOCAB
+
+from infrs.errors import RequestError, SourceError
+from infrs.manifest import find_bundle
+from infrs.text.chat_template import load_chat_format
+
+# What the child does besides exporting: it notes what must not happen, and the growth of its memory since the imports.
+KEEPER = """
+import json, os, resource, sys
+import infrs_export.load, infrs_export.companions, infrs_export.convert, infrs_export.parity, infrs_export.bundle_runner
+from infrs_export.cli import main
+folder, seen = sys.argv[1], []
+def keeper(event, arguments):
+    if event in ("socket.connect", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn"):
+        seen.append(event)
+    if event == "exec" and getattr(arguments[0], "co_filename", "").startswith(folder):
+        seen.append("exec of " + arguments[0].co_filename)
+    if event == "open" and str(arguments[0]).startswith(folder) and str(arguments[0]).endswith((".py", ".bin", ".pkl")):
+        seen.append("open of " + str(arguments[0]))
+    if event in ("pickle.find_class",):
+        seen.append(event + " " + repr(arguments))
+sys.addaudithook(keeper)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = 0
+try:
+    main()
+except SystemExit as stop:
+    status = stop.code
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps({"status": status, "seen": seen, "grown": grown}))
+"""
+EVIL = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n"
+
+
+def config(folder: Path, **fields: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def template(folder: Path, text: str) -> None:
+    (folder / "chat_template.jinja").write_text(text)
+
+
+def header(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header of the weights' file."""
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    content = json.loads(data[8 : 8 + size])
+    change(content)
+    text = json.dumps(content).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+def auto_map(folder: Path) -> None:
+    (folder / "evil.py").write_text(EVIL)
+    config(folder, auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"})
+
+
+def attention_from_the_hub(folder: Path) -> None:
+    config(folder, _attn_implementation_internal="evil/kernels", attn_implementation="evil/kernels")
+
+
+def pickled_weights(folder: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return eval, (f"open({str(folder / 'ran')!r}, 'w')",)
+
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+
+
+def code_for_a_model_type(folder: Path) -> None:
+    """A name that transformers would look for beside the weights."""
+    for name in ("configuration_evil.py", "modeling_evil.py", "tokenization_evil.py"):
+        (folder / name).write_text(EVIL)
+    config(folder, model_type="evil", architectures=["EvilForCausalLM"])
+
+
+def template_that_runs_code(folder: Path) -> None:
+    template(
+        folder, "{{ cycler.__init__.__globals__.os.popen('touch ran').read() }}{% for m in messages %}{% endfor %}"
+    )
+
+
+def template_that_never_ends(folder: Path) -> None:
+    template(folder, "{% for a in range(99999) %}{% for b in range(99999) %}{{ 'x' * 99999 }}{% endfor %}{% endfor %}")
+
+
+def shard_outside(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "../../x.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def overlapping_offsets(folder: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        one, other = [name for name in content if content[name].get("shape") == [64]][:2]
+        content[one]["data_offsets"] = content[other]["data_offsets"]
+
+    header(folder, change)
+
+
+def vast_dimensions(folder: Path) -> None:
+    header(folder, lambda content: content["model.norm.weight"].update(shape=[10**12]))
+
+
+def vast_configuration(folder: Path) -> None:
+    config(folder, hidden_size=10**12, intermediate_size=10**12)
+
+
+def vast_vocabulary(folder: Path) -> None:
+    config(folder, vocab_size=10**12)
+
+
+def more_than_it_holds(folder: Path) -> None:
+    config(folder, vocab_size=1 << 21)
+
+
+def endless_layers(folder: Path) -> None:
+    config(folder, num_hidden_layers=2**31)
+
+
+def vocabulary_of_another(folder: Path) -> None:
+    """The tokenizer knows tokens for which the model has no row."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    special = {"content": "<more>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tokenizer["added_tokens"].append(special | {"id": VOCAB + 700, "special": True})
+    tokenizer["model"]["vocab"]["<more>"] = VOCAB + 700
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def huge_config(folder: Path) -> None:
+    with (folder / "config.json").open("r+b") as file:
+        file.truncate(2 << 30)
+
+
+def shard_named(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
+
+    return change
+
+
+def names_that_differ_in_case(folder: Path) -> None:
+    for name in ("model-A.safetensors", "model-a.safetensors"):
+        shutil.copyfile(folder / "model.safetensors", folder / name)
+    weights = {"model.norm.weight": "model-A.safetensors", "model.embed_tokens.weight": "model-a.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+
+
+ZOO: dict[str, tuple[Callable[[Path], None], str]] = {
+    "auto_map": (auto_map, "auto_map"),
+    "attention from the Hub": (attention_from_the_hub, "attn_implementation"),
+    "pickled weights": (pickled_weights, "pickle"),
+    "code beside the weights": (code_for_a_model_type, "'evil' is not a causal language model"),
+    "shard outside": (shard_outside, "not a safetensors file beside it"),
+    "overlapping offsets": (overlapping_offsets, "cannot load"),
+    "vast dimensions": (vast_dimensions, "cannot load"),
+    "vast configuration": (vast_configuration, "hidden_size"),
+    "vast vocabulary": (vast_vocabulary, "vocab_size"),
+    "more than it holds": (more_than_it_holds, "cannot fill"),
+    "endless layers": (endless_layers, "num_hidden_layers"),
+    "vocabulary of another": (vocabulary_of_another, "do not belong together"),
+    "huge config": (huge_config, "larger than"),
+    "NUL in a name": (shard_named("model\0.safetensors"), "not a safetensors file beside it"),
+    "names that differ in case": (names_that_differ_in_case, "case"),
+    "name from right to left": (shard_named("model\u202esrosnetefas.safetensors"), "not a safetensors file beside it"),
+}
+
+
+def told_by_keeper(folder: Path, cache: Path) -> tuple[dict[str, Any], str]:
+    """What the keeper of an export of `folder` says, and stderr. Nothing bad may have happened."""
+    command = [sys.executable, "-c", KEEPER, str(folder), "--output", str(cache), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
+    assert "Traceback" not in done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["seen"] == []
+    assert not list(folder.rglob("ran"))
+    return told, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ZOO)
+def test_the_zoo(tiny_copy: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
+    make, words = ZOO[kind]
+    folder = tiny_copy("evil")
+    make(folder)
+    told, errors = told_by_keeper(folder, tmp_path / "cache")
+    assert told["status"] == SourceError.exit_code, errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("infrs-export: ")]
+    assert words in line
+    assert line.isprintable()
+    assert told["grown"] < 200 << 10  # KiB
+    assert not list((tmp_path / "cache").glob("[!.]*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [template_that_runs_code, template_that_never_ends])
+def test_templates_are_not_run_by_the_exporter_and_refused_by_the_server(
+    tiny_copy: Callable[[str], Path], tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a template does harm shows when it runs, which is the server's affair: in a sandbox, with bounds."""
+    folder = tiny_copy("evil")
+    make(folder)
+    told, errors = told_by_keeper(folder, tmp_path / "cache")
+    assert told["status"] == 0, errors
+    bundle = find_bundle(tmp_path / "cache", "evil", "main", "float32")
+    monkeypatch.chdir(folder)
+    with pytest.raises(RequestError):
+        load_chat_format(bundle).render([{"role": "user", "content": "Hello"}])
+    assert not list(folder.rglob("ran"))
