@@ -178,9 +178,20 @@ def chat_manifest(manifest: AnyManifest) -> Manifest:
 def verify_bundle(bundle: Path) -> AnyManifest:
     """Read the manifest and check that the bundle holds exactly the files it lists, unaltered.
 
-    Raises BundleError naming the first file that is missing, altered, unlisted or not a plain file.
+    Raises BundleError naming the first file that is missing, altered, unlisted, unreadable or not a plain file.
     """
     manifest = read_manifest(bundle)
+    try:
+        _verify_files(bundle, manifest)
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account the right to, "
+            "or export the model again"
+        ) from error
+    return manifest
+
+
+def _verify_files(bundle: Path, manifest: AnyManifest) -> None:
     if manifest.graph_file not in manifest.files:
         raise BundleError(f"{bundle}: {manifest.graph_file} is not listed in its manifest; export the model again")
     present = {entry.name for entry in os.scandir(bundle)} - {MANIFEST_FILE}
@@ -197,7 +208,6 @@ def verify_bundle(bundle: Path) -> AnyManifest:
     for (name, entry), digest in zip(manifest.files.items(), digests, strict=True):
         if digest != entry.sha256:
             raise BundleError(f"{bundle / name} does not match its SHA-256; export the model again")
-    return manifest
 
 
 def find_bundle(cache: Path, model_id: str, revision: str, dtype: Dtype) -> Path:

@@ -6,8 +6,10 @@ import errno
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +186,40 @@ def test_exporters_at_once_export_once(
     assert sum("peak memory" in report for report in reports) == 1
     assert len(visible(tmp_path)) == 1
     figure("E4 exporters at once", f"{count} succeed, 1 exports")
+
+
+@pytest.mark.parametrize("folder", ["a cache é ✓ 'quoted'", "/".join(["x" * 120] * 3)], ids=["odd", "long"])
+def test_odd_caches(tiny_folder: Path, tmp_path: Path, folder: str) -> None:
+    """E10."""
+    verify_bundle(export_model(str(tiny_folder), output=tmp_path / folder, progress=False))
+
+
+def test_a_cache_on_another_file_system(tiny_folder: Path, tmp_path: Path) -> None:
+    """E10. Where /dev/shm is one; staging and bundle are on the same in any case, or the renaming would fail."""
+    shared = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else tmp_path) as folder:
+        verify_bundle(export_model(str(tiny_folder), output=Path(folder) / "cache", progress=False))
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "file/cache"], ids=["too long", "below a file"])
+def test_impossible_caches_are_explained(tiny_folder: Path, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="choose another --output"):
+        export_model(str(tiny_folder), output=tmp_path / folder, progress=False)
+
+
+def test_others_may_read_a_bundle_and_not_change_it(tiny_folder: Path, tmp_path: Path) -> None:
+    """S15, S14: a server that runs as somebody else needs no more."""
+    before = os.umask(0o022)
+    try:
+        bundle = export_model(str(tiny_folder), output=tmp_path / "cache", progress=False)
+    finally:
+        os.umask(before)
+    folders = {path: stat.S_IMODE(path.stat().st_mode) for path in (bundle, bundle.parent, tmp_path / "cache")}
+    assert set(folders.values()) == {0o755}, folders
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in bundle.iterdir()} == {
+        path.name: 0o644 for path in bundle.iterdir()
+    }
 
 
 def test_the_lock_survives_so_that_two_never_hold_it(tmp_path: Path) -> None:

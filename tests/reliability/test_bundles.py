@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import random
@@ -101,6 +103,27 @@ def test_what_is_no_plain_file(bundle: Path, name: str, kind: str, whole: Path) 
     if name == MANIFEST_FILE:
         with pytest.raises(BundleError):
             find_bundle(bundle.parent, "tests/tiny", "main", "float32")
+
+
+@pytest.mark.parametrize("name", [GRAPH, MANIFEST_FILE])
+def test_a_file_that_may_not_be_read(bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads what it likes, so the system is asked to refuse."""
+    opened = io.open
+
+    def refusing(path: object, *arguments: object, **named: object) -> object:
+        if str(path) == str(bundle / name):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(io, "open", refusing)
+    assert str(bundle / name) in refused(bundle)
+    assert "Permission denied" in refused(bundle)
+
+
+def test_a_hard_link_is_the_file_itself(bundle: Path, whole: Path) -> None:
+    (bundle / GRAPH).unlink()
+    (bundle / GRAPH).hardlink_to(whole / GRAPH)
+    verify_bundle(bundle)
 
 
 def put_outside(bundle: Path, location: str, offset: int = 0, length: int = 0) -> None:
