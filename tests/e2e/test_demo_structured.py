@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,8 +15,12 @@ from live_server import Server
 
 from infrs.manifest import Dtype
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+from schemas import SCHEMAS
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
+FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 MODEL = "demo/SmolLM2-135M-Instruct"
 PERSON = {
     "type": "object",
@@ -42,6 +49,27 @@ def test_every_finished_answer_validates(demo_server: Callable[[Dtype], Server])
     assert len(finished) >= 6
     for text in finished:
         jsonschema.validate(json.loads(text or ""), PERSON)
+
+
+def test_a_set_of_schemas(demo_server: Callable[[Dtype], Server]) -> None:
+    """Whatever keywords a schema has, beside answers of other schemas in the batch: what is finished validates."""
+    client = demo_server("int8").client()
+
+    def finished(name: str) -> list[str]:
+        form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": SCHEMAS[name]}}
+        message: Any = {"role": "user", "content": f"Write JSON with this: {name}."}
+        answer = client.chat.completions.create(
+            model=MODEL, messages=[message], response_format=form, temperature=1, seed=1, n=2, max_tokens=60
+        )
+        return [choice.message.content or "" for choice in answer.choices if choice.finish_reason == "stop"]
+
+    asked = [name for name, schema in SCHEMAS.items() if isinstance(schema, dict)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = dict(zip(asked, pool.map(finished, asked), strict=True))
+    for name, texts in answers.items():
+        for text in texts:
+            jsonschema.validate(json.loads(text), SCHEMAS[name], format_checker=FORMATS)
+    assert sum(map(len, answers.values())) > len(asked)  # over half of them come to an end in 60 tokens
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "note"}}])
