@@ -17,6 +17,9 @@ BEGIN, END = "<!-- fields -->", "<!-- /fields -->"
 
 # Where each honoured field is proved; `Model.field` where one route has its own. The tests are checked to exist.
 _SEEN = "tests/server/test_chat_route.py::test_what_reaches_the_engine"
+_COMPLETIONS = "tests/server/test_completions_route.py"
+_EVALUATOR = "tests/server/test_evaluator.py"
+_SEEN_BY_COMPLETIONS = f"{_COMPLETIONS}::test_what_reaches_the_engine"
 _STREAM = "tests/server/test_stream_equals_whole.py"
 _TEXT = "tests/server/test_text_routes.py"
 _RESPONSES = "tests/server/test_responses_sdk.py"
@@ -46,7 +49,7 @@ PROOFS = {
     "presence_penalty": _SEEN,
     "frequency_penalty": _SEEN,
     "repetition_penalty": _SEEN,
-    "logit_bias": "tests/server/test_evaluator.py::test_penalties_and_biases_move_tokens_but_not_scores",
+    "logit_bias": _SEEN,
     "seed": _SEEN,
     "n": "tests/server/test_chat_route.py::test_several_answers_streamed_come_one_among_the_other",
     "max_tokens": _SEEN,
@@ -66,6 +69,9 @@ PROOFS = {
     "metadata": "tests/server/test_sdk.py::test_every_sampling_field",
     "safety_identifier": "tests/openai/test_requests.py::test_all_that_is_honoured",
     "prompt_cache_key": "tests/openai/test_requests.py::test_all_that_is_honoured",
+    "ResponsesRequest.model": f"{_RESPONSES_ROUTE}::test_another_model",
+    "MessagesRequest.model": f"{_MESSAGES_ROUTE}::test_refusals",
+    "TokenizeRequest.model": f"{_TEXT}::test_refusals",
     "input": f"{_RESPONSES}::test_the_loop_of_calls_and_results",
     "instructions": f"{_RESPONSES}::test_a_second_turn_knows_the_first",
     "previous_response_id": f"{_RESPONSES}::test_a_second_turn_knows_the_first",
@@ -85,13 +91,30 @@ PROOFS = {
     "ResponsesRequest.top_logprobs": f"{_RESPONSES}::test_log_probabilities",
     "ResponsesRequest.metadata": f"{_RESPONSES}::test_a_message",
     "ResponsesRequest.service_tier": f"{_RESPONSES_ROUTE}::test_what_asks_for_nothing_is_accepted",
-    "prompt": "tests/server/test_completions_route.py::test_each_prompt_by_each_answer",
-    "CompletionRequest.logprobs": "tests/server/test_evaluator.py::test_loglikelihood",
-    "CompletionRequest.max_tokens": "tests/server/test_completions_route.py::test_echo_of_nothing_more",
+    "prompt": f"{_COMPLETIONS}::test_each_prompt_by_each_answer",
+    "CompletionRequest.logprobs": f"{_EVALUATOR}::test_loglikelihood",
+    "CompletionRequest.max_tokens": f"{_COMPLETIONS}::test_echo_of_nothing_more",
+    "CompletionRequest.temperature": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.top_p": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.top_k": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.min_p": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.typical_p": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.presence_penalty": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.frequency_penalty": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.repetition_penalty": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.seed": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.min_tokens": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.stop": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.stop_token_ids": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.ignore_eos": _SEEN_BY_COMPLETIONS,
+    "CompletionRequest.n": f"{_COMPLETIONS}::test_each_prompt_by_each_answer",
+    "CompletionRequest.model": f"{_COMPLETIONS}::test_refusals",
+    "CompletionRequest.logit_bias": f"{_EVALUATOR}::test_penalties_and_biases_move_tokens_but_not_scores",
+    "CompletionRequest.stream_options": f"{_COMPLETIONS}::test_streamed",
     "CompletionRequest.stream": f"{_STREAM}::test_completions",
-    "echo": "tests/server/test_completions_route.py::test_echo",
-    "best_of": "tests/server/test_completions_route.py::test_best_of",
-    "suffix": "tests/server/test_completions_route.py::test_suffix",
+    "echo": f"{_COMPLETIONS}::test_echo",
+    "best_of": f"{_COMPLETIONS}::test_best_of",
+    "suffix": f"{_COMPLETIONS}::test_suffix",
     "TokenizeRequest.prompt": f"{_TEXT}::test_tokenize_and_back",
     "content": f"{_TEXT}::test_tokenize_and_back",
     "add_special_tokens": f"{_TEXT}::test_begin_tokens",

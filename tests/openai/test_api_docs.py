@@ -1,9 +1,23 @@
 import re
 
 import pytest
+from anthropic.types import MessageCountTokensParams
+from anthropic.types.message_create_params import MessageCreateParamsStreaming as MessageParameters
 from api_table import API, ROOT, proof, with_tables
+from openai.types import EmbeddingCreateParams
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming as ChatParameters
+from openai.types.completion_create_params import CompletionCreateParamsStreaming as CompletionParameters
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming as ResponseParameters
+from pydantic import BaseModel
 
+from infrs.openai.anthropic_requests import CountTokensRequest, MessagesRequest
+from infrs.openai.completion_request import CompletionRequest
+from infrs.openai.embeddings import EmbeddingRequest
+from infrs.openai.requests import ChatCompletionRequest
+from infrs.openai.responses_request import ResponsesRequest
 from infrs.server.routes import ROUTES
+
+SENT_AS_HEADERS = {"user_profile_id", "workspace_id"}  # Anthropic's SDK takes these from its arguments
 
 FIELDS = [
     (model, name, bool(field.get("x-refused")))
@@ -23,3 +37,22 @@ def test_each_field_has_a_test_that_is_there(model: type, name: str, refused: bo
     path, _, test = proof(model, name, refused).partition("::")
     source = (ROOT / path).read_text(encoding="utf-8")
     assert re.search(rf"^def {test}\(", source, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        (ChatCompletionRequest, ChatParameters),
+        (CompletionRequest, CompletionParameters),
+        (ResponsesRequest, ResponseParameters),
+        (EmbeddingRequest, EmbeddingCreateParams),
+        (MessagesRequest, MessageParameters),
+        (CountTokensRequest, MessageCountTokensParams),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_each_field_of_the_sdks_is_honoured_or_refused_by_name(model: type[BaseModel], parameters: type) -> None:
+    """A field that a later SDK can send and no table tells of is found here."""
+    known = parameters.__required_keys__ | parameters.__optional_keys__  # type: ignore[attr-defined]
+    assert len(known) >= 5
+    assert known - SENT_AS_HEADERS <= set(model.model_json_schema()["properties"])

@@ -1,3 +1,4 @@
+import json
 import re
 from typing import Any
 
@@ -166,3 +167,18 @@ def test_one_prompt_that_fails_fails_all(server: FakeServer) -> None:
     events = server.complete(["hi", "boom"], stream=True).events
     assert events[-1]["error"]["code"] == "engine_error"
     server.wait_idle()
+
+
+def test_what_reaches_the_engine(server: FakeServer) -> None:
+    def seen(**fields: object) -> list[object]:
+        choice = server.complete("seen", **{"max_tokens": 1, **fields}).json["choices"][0]
+        return list(json.loads(choice["text"]))
+
+    assert seen() == [1, [], False, 1.0, 1.0, 0, 0.0, None, [1.0, 0, 0, 1.0, []], [0, [], 1]]
+    assert seen(
+        max_tokens=2, stop=["x"], ignore_eos=True, temperature=0, top_p=0.5, top_k=3, min_p=0.1, seed=7, typical_p=0.7,
+        presence_penalty=-1, frequency_penalty=0.5, repetition_penalty=1.5, logit_bias={"5": 1, "255": -100},
+        min_tokens=1, stop_token_ids=[3, 2, 3], n=2,
+    ) == [
+        2, ["x"], True, 0.0, 0.5, 3, 0.1, 7, [0.7, -1.0, 0.5, 1.5, [[5, 1.0], [255, -100.0]]], [1, [2, 3], 2]
+    ]  # fmt: skip

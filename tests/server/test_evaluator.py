@@ -48,6 +48,27 @@ def test_loglikelihood(real: FakeServer, max_tokens: int) -> None:
         assert is_greedy == (tokens is best)
 
 
+def test_loglikelihood_alone(real: FakeServer) -> None:
+    """As lm-eval 0.4.13 sends each request: one prompt of token ids in a list."""
+    tokens = CONTEXT + CONTINUATION
+    payload = {"temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+    together = real.complete([tokens, CONTEXT], **payload).json["choices"]
+    for index, prompt in enumerate([tokens, CONTEXT]):
+        (choice,) = real.complete([prompt], **payload).json["choices"]
+        assert choice["logprobs"] == together[index]["logprobs"]
+
+
+def test_generate_until(real: FakeServer) -> None:
+    """As lm-eval 0.4.13 sends it: the stop strings of the task, and after them the text of the end token."""
+    whole = real.complete([CONTEXT], max_tokens=24, temperature=0, seed=1234).json["choices"][0]["text"]
+    until = whole[3:5]
+    (choice,) = real.complete([CONTEXT], max_tokens=24, temperature=0, seed=1234, stop=[until, "\n\n", "</s>"]).json[
+        "choices"
+    ]
+    assert len(whole) > 5
+    assert (choice["text"], choice["finish_reason"]) == (whole[: whole.index(until)], "stop")
+
+
 def test_the_token_made_is_scored_even_if_it_ends_the_answer(real: FakeServer) -> None:
     """Evaluators drop the last score, which is the one of the token they had to ask for."""
     prompt = next([1, i, j] for i in range(97) for j in range(97) if greedy([1, i, j], 1) == [0])
