@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from fractions import Fraction
+from typing import cast
 
 import numpy as np
 import pytest
@@ -97,6 +100,47 @@ def test_a_nucleus_wider_than_the_guess_is_complete() -> None:
     logits = np.zeros(5_000, np.float32)
     ids, _ = candidates(logits, SamplingParams(top_p=0.5))
     assert ids.tolist() == list(range(2_500))
+
+
+class Uniform:
+    """A generator that draws one number for ever."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def random(self) -> float:
+        return self.number
+
+
+def draw(logits: np.ndarray, uniform: float) -> int:
+    return sample(logits, SamplingParams(), cast(np.random.Generator, Uniform(uniform)))
+
+
+@given(st.integers(1, 1_200), st.sampled_from([0.002, 0.1, 1.0]), st.integers(0, 2**32), st.data())
+def test_a_draw_from_a_whole_vocabulary_inverts_its_distribution(
+    size: int, share: float, seed: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = np.where(rng.random(size) < share, rng.integers(-40, 40, size) / 4, -np.inf).astype(np.float32)
+    logits[rng.integers(size)] = 1
+    cumulative = list(itertools.accumulate(map(Fraction, np.exp(logits - logits.max()).tolist())))
+    whole = cumulative[-1]
+    borders = st.sampled_from(cumulative).map(lambda border: min(float(border / whole), 1 - 2**-53))
+    uniform = data.draw(st.one_of(st.floats(0, 1, exclude_max=True), borders))
+    place = draw(logits, uniform)
+    assert np.isfinite(logits[place])  # what is ruled out is never drawn
+    # A sum in float64 that meets a border to the last bits may fall to either side of it.
+    slack = whole / 2**40
+    assert (cumulative[place - 1] if place else 0) - slack <= Fraction(uniform) * whole <= cumulative[place] + slack
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (255, 256), (300, 511), (512, 999), (999, 999)])
+def test_a_draw_keeps_to_the_places_with_weight(first: int, last: int) -> None:
+    logits = np.full(1_000, -np.inf, np.float32)
+    logits[[first, last]] = 0
+    assert draw(logits, 0.0) == first
+    assert draw(logits, 0.5) == last
+    assert draw(logits, 1 - 2**-53) == last
 
 
 def test_a_tiny_temperature_is_greedy_without_overflow() -> None:
