@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
+from functools import partial
 
 from infrs.text.tokenizer import Tokenizer
 
@@ -12,35 +13,63 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Detokenizer:
-    """Streams the text of one answer. What is fed and flushed joins to exactly `Tokenizer.decode` of all ids.
+    """Streams the text of one answer. What is fed and flushed joins to exactly `Tokenizer.decode` of all ids."""
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: frozenset[int] = frozenset()) -> None:
+        """`skip_special`: special tokens have no text, except those in `shown`."""
+        self._tokenizer = tokenizer
+        self._skipped = tokenizer.special_ids - shown if skip_special else frozenset()
+        self._text: _BytesText | _DecodedText = _BytesText() if tokenizer.joins_bytes else _DecodedText(tokenizer)
+
+    def feed(self, token_id: int) -> str:
+        """The text that this token completes, maybe none."""
+        token = self._tokenizer.token(token_id)
+        return "" if token is None or token_id in self._skipped else self._text.feed(token_id, token)
+
+    def flush(self) -> str:
+        """No more tokens come: the text of those that wait, with U+FFFD for bytes that make no character."""
+        return self._text.flush()
+
+
+class _BytesText:
+    """Where a text is its tokens' bytes."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token_id: int, token: str) -> str:
+        """The characters that a token completes."""
+        return self._utf8.decode(spelt_bytes(token))
+
+    def flush(self) -> str:
+        """What is left of a character."""
+        return self._utf8.decode(b"", final=True)
+
+
+class _DecodedText:
+    """Where only the tokenizer knows.
 
     A token waits while its bytes may end inside a character. Then the decoder, which may strip a leading space, drop
     `##` and more, runs over the tokens before the waiting ones and them, and over the ones before alone: the difference
     is new text. So a token is decoded a small, fixed number of times, however long the answer is.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: frozenset[int] = frozenset()) -> None:
-        """`skip_special`: special tokens have no text, except those in `shown`."""
-        self._tokenizer = tokenizer
-        self._skipped = tokenizer.special_ids - shown if skip_special else frozenset()
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._decode = partial(tokenizer.decode, skip_special=False)
         self._ends_open: Callable[[str], bool] = _Utf8Follower() if tokenizer.is_byte_level else _is_byte_token
         self._before: list[int] = []  # the tokens of the last piece of text
         self._waiting: list[int] = []
         self._begun = False  # whether any text has come out
 
-    def feed(self, token_id: int) -> str:
-        """The text that this token completes, maybe none."""
-        token = self._tokenizer.token(token_id)
-        if token is None or token_id in self._skipped:
-            return ""
+    def feed(self, token_id: int, token: str) -> str:
+        """The text that a token completes."""
         self._waiting.append(token_id)
         return "" if self._ends_open(token) else self.flush()
 
     def flush(self) -> str:
-        """No more tokens come: the text of those that wait, with U+FFFD for bytes that make no character."""
-        decode = self._tokenizer.decode
-        known = len(decode(self._before, skip_special=False))
-        text = decode(self._before + self._waiting, skip_special=False)[known:]
+        """The text of those that wait."""
+        known = len(self._decode(self._before))
+        text = self._decode(self._before + self._waiting)[known:]
         if text:
             self._before, self._begun = self._waiting, True
         elif not self._begun:
@@ -64,7 +93,7 @@ class _Utf8Follower:
 def spelt_bytes(token: str) -> bytes:
     """The bytes of a token of a byte-level vocabulary."""
     try:
-        return bytes(_BYTE_OF[character] for character in token)
+        return bytes(map(_BYTE_OF.__getitem__, token))
     except KeyError:  # an added token, spelt as it reads
         return token.encode()
 

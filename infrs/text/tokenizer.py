@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError
@@ -18,7 +19,8 @@ class Tokenizer:
     """A bundle's tokenizer. Safe to use from several threads.
 
     definition: the text of its `tokenizer.json`. special_ids: the control tokens, which `decode` leaves out unless told
-    otherwise. is_byte_level: whether tokens are spelt in an alphabet of bytes, as GPT-2's are.
+    otherwise. is_byte_level: whether tokens are spelt in an alphabet of bytes, as GPT-2's are. joins_bytes: whether
+    `decode` joins those bytes and does nothing else.
     """
 
     @raises_panics
@@ -34,8 +36,10 @@ class Tokenizer:
         self._quoter = Quoter(definition, self._backend)
         added = self._backend.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        decoder = self._backend.decoder  # its state is its JSON
-        self.is_byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+        decoder = self._backend.decoder
+        state = b"{}" if decoder is None else decoder.__getstate__()  # its JSON
+        self.is_byte_level = b'"ByteLevel"' in state
+        self.joins_bytes = orjson.loads(state).get("type") == "ByteLevel"
 
     @classmethod
     def load(cls, bundle: Path) -> Tokenizer:

@@ -143,6 +143,13 @@ def test_a_draw_keeps_to_the_places_with_weight(first: int, last: int) -> None:
     assert draw(logits, 1 - 2**-53) == last
 
 
+def test_rounding_in_a_block_does_not_draw_what_lies_behind_it() -> None:
+    for seed in range(50):  # a block's sum may be a last bit more than its places add up to
+        logits = np.full(1_000, -np.inf, np.float32)
+        logits[:256] = np.random.default_rng(seed).normal(0, 20, 256)
+        assert draw(logits, 1 - 2**-53) < 256
+
+
 def test_a_tiny_temperature_is_greedy_without_overflow() -> None:
     logits = np.array([1.0, 3.0, 2.0], np.float32)
     assert sample(logits, SamplingParams(temperature=1e-40, seed=1), new_generator(1)) == 1

@@ -31,6 +31,9 @@ def test_facts(demo_text: Path) -> None:
     assert tokenizer.token(49152) is None
     assert tokenizer.decode([49152, 28120]) == "hello"
     assert tokenizer.is_byte_level
+    assert tokenizer.joins_bytes
+    fused = Tokenizer(KINDS["byte-level-fused"]())
+    assert (fused.is_byte_level, fused.joins_bytes) == (True, False)
     assert not Tokenizer(KINDS["sentencepiece"]()).is_byte_level
     assert not Tokenizer(KINDS["undecoded"]()).is_byte_level
 

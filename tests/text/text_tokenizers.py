@@ -25,12 +25,13 @@ def _trained(backend: Backend, trainer: trainers.Trainer) -> str:
     return backend.to_str()
 
 
-def byte_level() -> str:
-    """GPT-2's kind, with Qwen's NFC."""
+def byte_level(*, fused: bool = False) -> str:
+    """GPT-2's kind, with Qwen's NFC; `fused`: decoded by more than one step."""
     backend = Backend(models.BPE())
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
+    steps = [decoders.ByteLevel(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence(steps) if fused else decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=700, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
@@ -96,6 +97,7 @@ def undecoded() -> str:
 # A tokenizer.json each.
 KINDS: dict[str, Callable[[], str]] = {
     "byte-level": byte_level,
+    "byte-level-fused": lambda: byte_level(fused=True),
     "sentencepiece": sentencepiece,
     "sentencepiece-first": lambda: sentencepiece(prefix="first"),
     "sentencepiece-never": lambda: sentencepiece(prefix="never"),
