@@ -21,7 +21,7 @@ from infrs.text.chat_template import load_chat_format
 
 # One child exports them all: it notes what must not happen, and the growth of its memory since the imports, in KiB.
 KEEPER = """
-import contextlib, io, json, os, resource, sys
+import contextlib, io, json, os, pathlib, re, sys
 import infrs_export.load, infrs_export.companions, infrs_export.convert, infrs_export.parity, infrs_export.bundle_runner
 from infrs_export.cli import main
 cache, zoo, seen = *sys.argv[1:], []
@@ -35,7 +35,9 @@ def keeper(event, arguments):
     if event == "open" and of_zoo(arguments[0]) and str(arguments[0]).endswith((".py", ".bin", ".pkl")):
         seen.append("open of " + str(arguments[0]))
 sys.addaudithook(keeper)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now, not what the imports took
+before = peak()
 for folder in sorted(os.listdir(zoo)):
     os.chdir(os.path.join(zoo, folder))
     errors, seen[:] = io.StringIO(), []
@@ -44,7 +46,7 @@ for folder in sorted(os.listdir(zoo)):
             main([os.getcwd(), "--output", cache, "--quiet"])
         except SystemExit as stop:
             status = stop.code
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = peak() - before
     told = {"kind": folder, "status": status, "seen": seen, "grown": grown, "errors": errors.getvalue()}
     print(json.dumps(told))
 """
