@@ -138,10 +138,11 @@ class Engine:
 
     def _begin(self, sequence: Sequence, row: Row) -> Iterator[Delta]:
         """Draw the first token of an answer, and of its siblings, who take over the prompt's keys and values."""
-        for sibling in self.scheduler.siblings(sequence):
+        siblings = self.scheduler.siblings(sequence)
+        for sibling in siblings:
             self._copy(self.scheduler.adopt(sequence, sibling))
-            yield from self._commit(sibling, row.copy())
-        yield from self._commit(sequence, row)
+        for each in (sequence, *siblings):
+            yield from self._commit(each, row.copy())
 
     def _copy(self, copy: Copy) -> None:
         self.runner.copy_row(copy.source, copy.target, copy.num_tokens)

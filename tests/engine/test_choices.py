@@ -63,6 +63,16 @@ def test_choices_that_start_together_cost_one_prefill(new_engine: EngineFactory)
     assert engine.num_steps == 3 + 2  # three chunks, the last of which gives the first tokens
 
 
+def test_answers_begin_in_their_order(new_engine: EngineFactory) -> None:
+    """The first computed the prompt, so what it reused of it is told of from the first delta on."""
+    engine = new_engine(num_rows=3)
+    engine.submit(Request("a", PROMPT, 1, HOT, num_choices=3))
+    begun = []
+    while not engine.scheduler.is_idle:
+        begun += [delta.index for delta in engine.step()]
+    assert begun == [0, 1, 2]
+
+
 def test_cancel_ends_every_choice(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2)
     engine.submit(Request("a", PROMPT, 30, HOT, num_choices=3, ignore_eos=True))
