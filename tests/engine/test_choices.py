@@ -184,6 +184,12 @@ def test_a_mask_leaves_just_what_it_allows(allowed: list[bool], padding: int) ->
     assert row.tolist() == expected
 
 
+def test_a_mask_hides_no_broken_scores() -> None:
+    row = np.array([1.0, np.nan, 2.0], np.float32)
+    allow_only(row, np.packbits([1, 0, 1], bitorder="little").tobytes())
+    assert np.isnan(row).tolist() == [False, True, False]
+
+
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=40), st.data())
 def test_token_logprob(values: list[int], data: st.DataObject) -> None:
     row = np.array(values, np.float32) / 2
