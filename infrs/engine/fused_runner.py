@@ -106,7 +106,10 @@ class FusedRunner:
 
 
 class _Bound:
-    """A binding, and the arrays that it has bound by address, which live as long as it is to use them."""
+    """A binding, and the arrays that it has bound by address, which live as long as it is to use them.
+
+    An array is noted when it is bound, and not before: a step may fail in between.
+    """
 
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
@@ -119,16 +122,19 @@ class _Bound:
         if array is not None and array.shape == values.shape:
             array[...] = values
             return
-        self._inputs[name] = array = values.copy()  # in C order
+        self._inputs.pop(name, None)
+        array = values.copy()  # in C order
         _bind_input(self.binding, name, array)
+        self._inputs[name] = array
 
     def give(self, name: str, array: npt.NDArray[Any]) -> None:
         """Say where an output is to be written."""
         last = self._outputs.get(name)
         if last is not None and last.shape == array.shape and last.ctypes.data == array.ctypes.data:
             return
-        self._outputs[name] = array
+        self._outputs.pop(name, None)
         self.binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._outputs[name] = array
 
 
 def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
