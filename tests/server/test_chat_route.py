@@ -1,5 +1,6 @@
 import json
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -299,3 +300,13 @@ def test_a_message_of_the_assistant_is_continued(server: FakeServer) -> None:
     messages = [{"role": "user", "content": "echo"}, {"role": "assistant", "content": " The answer is "}]
     answer = server.chat(messages=messages, continue_final_message=True, max_tokens=1)
     assert answer.json["choices"][0]["message"]["content"] == "user: echo\nassistant:  The answer is "
+
+
+def test_an_image_is_refused_without_a_look_at_its_address(server: FakeServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.3)
+        image = {"type": "image_url", "image_url": {"url": f"http://127.0.0.1:{trap.getsockname()[1]}/a.png"}}
+        answer = server.chat(messages=[{"role": "user", "content": [image]}])
+        assert answer.error == (400, BAD, "messages[0].content[0].type", "unsupported_content")
+        with pytest.raises(TimeoutError):
+            trap.accept()
