@@ -79,8 +79,11 @@ class FusedRunner:
         bound.feed(graph.LOGITS_INDICES, score.astype(np.int64, copy=False))
         if len(score) > len(self._logits):
             self._logits = np.empty((len(score), self._logits.shape[1]), dtype=np.float32)
-        logits = self._logits[: len(score)]
-        bound.give(graph.LOGITS, logits)
+        logits = bound.logits
+        if logits is None or len(logits) != len(score) or logits.base is not self._logits:
+            bound.logits, logits = None, self._logits[: len(score)]
+            _bind_output(bound.binding, graph.LOGITS, logits)
+            bound.logits = logits
         self._session.run_with_iobinding(bound.binding)
         return logits[:num_scored]
 
@@ -93,7 +96,7 @@ class FusedRunner:
             for (past, present), array in zip(self._kv_names, self._slab.arrays, strict=True):
                 view = array[first : first + rows]
                 _bind_input(bound.binding, past, view)
-                bound.give(present, view)
+                _bind_output(bound.binding, present, view)
             self._bindings[key] = bound
         return self._bindings[key]
 
@@ -114,7 +117,7 @@ class _Bound:
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
         self._inputs: dict[str, npt.NDArray[Any]] = {}
-        self._outputs: dict[str, npt.NDArray[Any]] = {}
+        self.logits: Logits | None = None  # where the scores are written
 
     def feed(self, name: str, values: npt.NDArray[Any]) -> None:
         """Set an input. Where its shape is the last one, as in one decode step after another, nothing is bound anew."""
@@ -127,15 +130,10 @@ class _Bound:
         _bind_input(self.binding, name, array)
         self._inputs[name] = array
 
-    def give(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Say where an output is to be written."""
-        last = self._outputs.get(name)
-        if last is not None and last.shape == array.shape and last.ctypes.data == array.ctypes.data:
-            return
-        self._outputs.pop(name, None)
-        self.binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        self._outputs[name] = array
-
 
 def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
     binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_output(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

@@ -99,6 +99,8 @@ class Scheduler:
         return StepPlan(tuple(moves), self._plan_decode(), self._plan_prefills())
 
     def _admit(self) -> Iterator[Copy]:
+        if not self.waiting:
+            return
         taken = set(self.running.values())
         free = [slot for slot in self.slots if slot not in taken]
         while self.waiting and free:
@@ -150,14 +152,19 @@ class Scheduler:
             return Decode(row, (sequence,), (sequence.num_computed_tokens,), sequence.guess(self._runner.capacity))
         first, last = min(decoding), max(decoding)
         span = range(first, max(last + 1, first + self._runner.min_rows))
-        positions = {slot.row: len(slot.held) for slot in self.slots}
-        for sequence, slot in self.running.items():
-            positions[slot.row] = max(positions[slot.row], sequence.num_computed_tokens)
         return Decode(
             first,
             rows=tuple(decoding.get(row) for row in span),
-            positions=tuple(positions.get(row, 0) for row in span),
+            positions=tuple(
+                decoding[row].num_computed_tokens if row in decoding else self._free_from(row) for row in span
+            ),
         )
+
+    def _free_from(self, row: int) -> int:
+        """The first position of a row that does not decode behind all that it holds; the row may be one too many."""
+        computed = [sequence.num_computed_tokens for sequence, slot in self.running.items() if slot.row == row]
+        held = [len(slot.held) for slot in self.slots[row : row + 1]]
+        return max((*computed, *held), default=0)
 
     def _plan_prefills(self) -> tuple[Prefill, ...]:
         chunk = self.prefill_chunk

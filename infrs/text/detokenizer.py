@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from infrs.text.tokenizer import Tokenizer
+from infrs.text.tokenizer import Tokenizer, spelt_bytes
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
@@ -19,12 +19,13 @@ class Detokenizer:
         """`skip_special`: special tokens have no text, except those in `shown`."""
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids - shown if skip_special else frozenset()
-        self._text: _BytesText | _DecodedText = _BytesText() if tokenizer.joins_bytes else _DecodedText(tokenizer)
+        self._text: _BytesText | _DecodedText = (
+            _BytesText(tokenizer.spelt_bytes) if tokenizer.joins_bytes else _DecodedText(tokenizer)
+        )
 
     def feed(self, token_id: int) -> str:
         """The text that this token completes, maybe none."""
-        token = self._tokenizer.token(token_id)
-        return "" if token is None or token_id in self._skipped else self._text.feed(token_id, token)
+        return "" if token_id in self._skipped else self._text.feed(token_id)
 
     def flush(self) -> str:
         """No more tokens come: the text of those that wait, with U+FFFD for bytes that make no character."""
@@ -34,12 +35,13 @@ class Detokenizer:
 class _BytesText:
     """Where a text is its tokens' bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
+        self._bytes_of = bytes_of
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def feed(self, token_id: int, token: str) -> str:
+    def feed(self, token_id: int) -> str:
         """The characters that a token completes."""
-        return self._utf8.decode(spelt_bytes(token))
+        return self._utf8.decode(self._bytes_of(token_id))
 
     def flush(self) -> str:
         """What is left of a character."""
@@ -55,14 +57,18 @@ class _DecodedText:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        self._token = tokenizer.token
         self._decode = partial(tokenizer.decode, skip_special=False)
         self._ends_open: Callable[[str], bool] = _Utf8Follower() if tokenizer.is_byte_level else _is_byte_token
         self._before: list[int] = []  # the tokens of the last piece of text
         self._waiting: list[int] = []
         self._begun = False  # whether any text has come out
 
-    def feed(self, token_id: int, token: str) -> str:
+    def feed(self, token_id: int) -> str:
         """The text that a token completes."""
+        token = self._token(token_id)
+        if token is None:
+            return ""
         self._waiting.append(token_id)
         return "" if self._ends_open(token) else self.flush()
 
@@ -90,24 +96,6 @@ class _Utf8Follower:
         return bool(self._utf8.getstate()[0])
 
 
-def spelt_bytes(token: str) -> bytes:
-    """The bytes of a token of a byte-level vocabulary."""
-    try:
-        return bytes(map(_BYTE_OF.__getitem__, token))
-    except KeyError:  # an added token, spelt as it reads
-        return token.encode()
-
-
 def _is_byte_token(token: str) -> bool:
     """Whether a token is a lone byte, `<0xE2>`. A run of them is text or not as a whole, so it must come to its end."""
     return BYTE_TOKEN.fullmatch(token) is not None
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's: printable Latin-1 stands for itself, the other bytes for U+0100 onwards, in order."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()

@@ -19,6 +19,8 @@ class StopMatcher:
 
     def feed(self, text: str) -> tuple[str, bool]:
         """Take the next piece: the text that may now be shown, and whether a stop string has ended the stream."""
+        if not self._stops:
+            return text, False
         if self.found is not None:
             return "", True
         text = self._held + text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infrs.text.detokenizer import BYTE_TOKEN, spelt_bytes
+from infrs.text.detokenizer import BYTE_TOKEN
 from infrs.text.tokenizer import Tokenizer
 
 _SPACE = "<0x20>"
@@ -29,7 +29,7 @@ class TokenBytes:
         if token is None or token_id in self._tokenizer.special_ids:
             piece = b""
         elif self._tokenizer.is_byte_level:
-            piece = spelt_bytes(token)
+            piece = self._tokenizer.spelt_bytes(token_id)
         elif BYTE_TOKEN.fullmatch(token) and token != _SPACE:  # which some strip at the start, as other spaces
             piece = bytes([int(token[3:5], 16)])
         else:

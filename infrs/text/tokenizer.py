@@ -40,6 +40,7 @@ class Tokenizer:
         state = b"{}" if decoder is None else decoder.__getstate__()  # its JSON
         self.is_byte_level = b'"ByteLevel"' in state
         self.joins_bytes = orjson.loads(state).get("type") == "ByteLevel"
+        self._pieces: dict[int, bytes] = {}  # as they come up: no more than the vocabulary
 
     @classmethod
     def load(cls, bundle: Path) -> Tokenizer:
@@ -59,6 +60,16 @@ class Tokenizer:
         """A token as the vocabulary spells it; None if there is none with that id."""
         token: str | None = self._backend.id_to_token(token_id)
         return token
+
+    def spelt_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token of a byte-level vocabulary spells; none if there is no token with that id."""
+        piece = self._pieces.get(token_id)
+        if piece is None:
+            token = self.token(token_id)
+            if token is None:
+                return b""
+            piece = self._pieces[token_id] = spelt_bytes(token)
+        return piece
 
     def token_id(self, token: str) -> int | None:
         """The id of a token as the vocabulary spells it; None if there is none."""
@@ -87,3 +98,21 @@ class Tokenizer:
         """Text of ids. Bytes that are no UTF-8 come out as U+FFFD; ids without a token are passed over."""
         text: str = self._backend.decode(ids, skip_special_tokens=skip_special)
         return text
+
+
+def spelt_bytes(token: str) -> bytes:
+    """The bytes of a token of a byte-level vocabulary."""
+    try:
+        return bytes(map(_BYTE_OF.__getitem__, token))
+    except KeyError:  # an added token, spelt as it reads
+        return token.encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's: printable Latin-1 stands for itself, the other bytes for U+0100 onwards, in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()

@@ -36,9 +36,9 @@ from infrs.server.load import fingerprint
 from infrs.server.logs import to_stderr
 from infrs.server.state import Served, ServedModel
 from infrs.text.chat_template import Messages, Variables
-from infrs.text.detokenizer import Detokenizer, spelt_bytes
+from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
-from infrs.text.tokenizer import Tokenizer
+from infrs.text.tokenizer import Tokenizer, spelt_bytes
 from infrs.text.tools.formats import choose_format
 
 MODEL_ID = "fake/words"
