@@ -130,7 +130,7 @@ class Scheduler:
     def _compact(self) -> Iterator[Copy]:
         """Move the last decoding rows into free ones between: an idle row costs as much as a busy one."""
         decoding = list(self._decoding().items())
-        while len(decoding) > 1:
+        while decoding and decoding[-1][0] - decoding[0][0] >= len(decoding):  # rows lie between
             source, sequence = decoding.pop()
             taken = {slot.row for slot in self.running.values()}
             free = [slot for slot in self.slots[decoding[0][0] : source] if slot.row not in taken]

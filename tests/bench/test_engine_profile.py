@@ -18,6 +18,7 @@ from infrs.bench.engine.timing import Stopwatch
 from infrs.engine.fused_runner import FusedRunner
 from infrs.engine.plain_runner import PlainRunner
 from infrs.engine.session import create_session
+from infrs.engine.speculation import PromptLookup
 
 
 def _synthetic() -> ModuleType:
@@ -62,6 +63,16 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, kind: str, rows: int) ->
     first, end = times.runs
     assert before < first < end == profiler.counter.count
     assert end - first == (6 if kind == "fused" else 6 * rows)  # the plain graph runs row by row
+
+
+def test_a_lone_row_is_measured_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: (1, 2, 3)[:limit])
+    profiler = bench(tmp_path)
+    profiler.runner.chunk_invariant = True  # whose lone rows guess
+    times = profiler.measure(tuple(range(1, 65)), 1, num_steps=6)
+    assert times.context == round(sum(range(66, 72)) / 6)  # a token a step, none of them guessed
+    assert times.session > 0
+    assert times.binding > 0
 
 
 def test_rows_that_end_while_they_are_measured_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +14,7 @@ from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.runner import Runner
 from infrs.engine.sequence import Sequence, TextDecoder
+from infrs.engine.speculation import PromptLookup
 from infrs.errors import InfrsError
 
 # Rows share the whole chunks of one prompt by copying, so a small chunk lets all rows begin soon after the first.
@@ -79,6 +81,13 @@ class RunCounter:
         return counted
 
 
+class _NoGuess(PromptLookup):
+    """A step that checks guesses is another run than the one to be measured, a token a row."""
+
+    def guess(self, token_ids: Tokens[int], limit: int) -> tuple[int, ...]:
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """A runner ready to be measured, the session it runs, and what makes its text."""
@@ -122,6 +131,8 @@ class Bench:
             engine.submit(Request(str(row), prompt, max_tokens=_UNBOUNDED, sampling=greedy, ignore_eos=True))
         while engine.scheduler.waiting or any(sequence.is_prefilling for sequence in engine.scheduler.running):
             engine.step()
+        for sequence in engine.scheduler.running:
+            sequence.lookup = _NoGuess()
         engine.step()  # the first step of all rows makes their binding
         return engine
 
