@@ -3,12 +3,14 @@
     python benchmarks/http_overhead.py BUNDLE [--rounds 7] [--tokens 128]
 
 The bare loop is the runner with an arg-max: no scheduler, sampler, detokeniser, server or client. Both sides do the
-same work: the same prompts prefilled, the same number of tokens decoded. The client shares the cores, as in life.
+same work: the same prompts prefilled, the same number of tokens decoded one by one. So no prompt comes twice, which the
+server would not compute again, and it does not guess ahead. The client shares the cores, as in life.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import statistics
 import subprocess
@@ -26,13 +28,22 @@ from infrs.manifest import read_manifest
 from infrs.text.chat_template import encode_chat, load_chat_format
 from infrs.text.tokenizer import Tokenizer
 
+# `infrs-serve` without guesses, for which there is no setting.
+SERVE = """
+from infrs.engine.speculation import PromptLookup
+from infrs.cli import serve
+
+PromptLookup.guess = lambda self, token_ids, limit: ()
+serve()
+"""
 CHUNK = EngineSettings().prefill_chunk
 TEXT = "The quick brown fox jumps over the lazy dog while seven engineers measure how long every single step takes. "
 
 
-def prompt_text(index: int) -> str:
-    """About 70 tokens, another text for each index."""
-    return (TEXT * 4)[index * 7 :][:330]
+def conversation(number: int) -> list[dict[str, str]]:
+    """About 80 tokens, which differ from the first on for each number."""
+    text = (TEXT * 4)[number % 8 * 7 :][:330]
+    return [{"role": "system", "content": f"{number} engineers."}, {"role": "user", "content": text}]
 
 
 def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> float:
@@ -55,12 +66,12 @@ def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> floa
     return count * num_tokens / (time.perf_counter() - begin)
 
 
-async def one_stream(port: int, model: str, content: str, num_tokens: int) -> int:
+async def one_stream(port: int, model: str, messages: list[dict[str, str]], num_tokens: int) -> int:
     """Stream one answer and return the number of its tokens as the server counts them."""
     body = json.dumps(
         {
             "model": model,
-            "messages": [{"role": "user", "content": content}],
+            "messages": messages,
             "temperature": 0,
             "max_tokens": num_tokens,
             "ignore_eos": True,
@@ -84,12 +95,11 @@ async def one_stream(port: int, model: str, content: str, num_tokens: int) -> in
     return int(json.loads(usage.split(b"\n")[0])["usage"]["completion_tokens"])
 
 
-async def through_http(port: int, model: str, count: int, num_tokens: int) -> float:
+async def through_http(port: int, model: str, texts: list[list[dict[str, str]]], num_tokens: int) -> float:
     """Tokens a second."""
     begin = time.perf_counter()
-    answers = [one_stream(port, model, prompt_text(index), num_tokens) for index in range(count)]
-    total = sum(await asyncio.gather(*answers))
-    assert total == count * num_tokens, total
+    total = sum(await asyncio.gather(*[one_stream(port, model, messages, num_tokens) for messages in texts]))
+    assert total == len(texts) * num_tokens, total
     return total / (time.perf_counter() - begin)
 
 
@@ -105,18 +115,19 @@ def main(bundle: Path, rounds: int, tokens: int, port: int) -> None:
     chat_format = load_chat_format(bundle, "auto")
     settings = EngineSettings(max_model_len=1024)
     runner = load_engine(bundle, manifest, settings, tokenizer).runner
-    serve = [Path(sys.executable).parent / "infrs-serve", "--bundle", bundle, "--port", str(port)]
-    server = subprocess.Popen([*serve, "--max-model-len", "1024"], stdout=subprocess.PIPE, text=True)
+    serve = [sys.executable, "-c", SERVE, "--bundle", bundle, "--port", str(port), "--max-model-len", "1024"]
+    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         assert " at http://" in server.stdout.readline()
+        numbers = itertools.count(100)
         for count in (1, 8):
-            texts = [[{"role": "user", "content": prompt_text(index)}] for index in range(count)]
-            prompts = [encode_chat(tokenizer, chat_format, messages) for messages in texts]
             bare, http = [], []
             for _ in range(rounds + 1):
+                texts = [conversation(next(numbers)) for _ in range(count)]
+                prompts = [encode_chat(tokenizer, chat_format, messages) for messages in texts]
                 bare.append(bare_loop(runner, prompts, tokens))
-                http.append(asyncio.run(through_http(port, manifest.source.model_id, count, tokens)))
+                http.append(asyncio.run(through_http(port, manifest.source.model_id, texts, tokens)))
             ratios = sorted(h / b for h, b in zip(http[1:], bare[1:], strict=True))
             click.echo(
                 f"{count} stream{'s' * (count > 1)}: bare {statistics.median(bare[1:]):.0f} tok/s, "
