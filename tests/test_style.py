@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,9 @@ def test_no_file_swallows_the_project() -> None:
     files = [path for folder in ("infrs", "export", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_no_two_tests_share_a_name() -> None:
+    """pytest, which imports them without packages, could not collect both."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts)
+    assert [name for name, count in names.items() if count > 1] == []
