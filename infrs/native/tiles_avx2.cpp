@@ -34,6 +34,7 @@ inline void add_scaled(float* total, __m256i sum, __m256 scale) {
 // sum scaled and added in float32.
 template <size_t R>
 void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
+  const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   std::memset(y, 0, R * sizeof *y);
@@ -42,7 +43,7 @@ void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
     weights += kScaleBytes;
     __m256i sum[R][2] = {};
     for (size_t pair = 0; pair < kBlock / 2; ++pair, weights += 2 * kColumns, words += 4 * R) {
-      if (pair % 2 == 0) prefetch(weights + input.ahead);
+      if (pair % 2 == 0) prefetch(weights + ahead);
       const __m256i left = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
       const __m256i right = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + kColumns)));
       INFRS_UNROLL
@@ -65,6 +66,7 @@ void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
 // Sixteen outputs of R rows, 4-bit weights: a block's products fit 16-bit sums (8 * 2 * 15 * 127 < 2**15).
 template <size_t R>
 void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
+  const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
@@ -74,7 +76,7 @@ void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
     weights += kScaleBytes;
     __m256i sum[R][2] = {};
     for (size_t step = 0; step < kBlock / 8; ++step, weights += 4 * kColumns, words += 8 * R) {
-      prefetch(weights + input.ahead);
+      prefetch(weights + ahead);
       const __m256i left = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
       const __m256i right = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 2 * kColumns));
       const __m256i low[2] = {_mm256_and_si256(left, nibble), _mm256_and_si256(right, nibble)};

@@ -57,6 +57,7 @@ inline void add_scaled(float* total, __m512i sum, __m512 scale) {
 
 template <size_t R>
 void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
+  const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   std::memset(y, 0, R * sizeof *y);
@@ -66,7 +67,7 @@ void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
     __m512i sum[R][kSums<R>] = {};
     INFRS_UNROLL
     for (size_t pair = 0; pair < kBlock / 2; ++pair, weights += 2 * kColumns, words += 4 * R) {
-      if (pair % 2 == 0) prefetch(weights + input.ahead);
+      if (pair % 2 == 0) prefetch(weights + ahead);
       const __m512i weight = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
       INFRS_UNROLL
       for (size_t r = 0; r < R; ++r) {
@@ -82,6 +83,7 @@ void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
 
 template <size_t R>
 void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
+  const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   const __m512i nibble = _mm512_set1_epi8(15);
@@ -92,7 +94,7 @@ void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
     __m512i sum[R][kSums<R>] = {};
     INFRS_UNROLL
     for (size_t step = 0; step < kBlock / 8; ++step, weights += 4 * kColumns) {
-      prefetch(weights + input.ahead);
+      prefetch(weights + ahead);
       const __m512i both = _mm512_loadu_si512(weights);
       const __m512i half[2] = {_mm512_and_si512(both, nibble), _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble)};
       INFRS_UNROLL
