@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"infrs", "infrs.errors"},
     # infrs.bench is a client: HTTP only
-    {"infrs.core", "infrs.graph", "infrs.metrics", "infrs.native", "infrs.command", "infrs.bench"},
+    {"infrs.core", "infrs.graph", "infrs.metrics", "infrs.native", "infrs.command", "infrs.worker", "infrs.bench"},
     {"infrs.manifest", "infrs.text"},
     {"infrs.config"},
     {"infrs.engine"},

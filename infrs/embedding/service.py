@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from infrs.embedding.encoder import Encoder, Vector
-from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
+from infrs.errors import EngineError, InfrsError, QueueFullError
+from infrs.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -37,29 +37,17 @@ class _Job:
     vectors: list[Vector] = field(default_factory=list)
 
 
-class EmbeddingService:
+class EmbeddingService(Worker):
     """Makes vectors in one thread, a text at a time, the open requests taking turns: none waits for another's end.
 
     At most `max_queue` requests are open beside one. Every method may be called from any thread.
     """
 
     def __init__(self, max_queue: int) -> None:
+        super().__init__("infrs-embedding", failed="embeddings have failed; restart the server")
         self._max_queue = max_queue
-        self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()  # the next one first
-        self._stopping = False
-        self._ended = False
         self._last_progress = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="infrs-embedding", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs and takes requests."""
-        return self._thread.is_alive() and not self._ended
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
     def submit(self, encoder: Encoder, texts: Sequence[Sequence[int]]) -> Future[list[Vector]]:
         """Queue the token ids of one text or more; the future has their vectors, in order.
@@ -69,10 +57,7 @@ class EmbeddingService:
         """
         job = _Job(encoder, texts)
         with self._wake:
-            if self._stopping:
-                raise DrainingError("the server is shutting down; send the request to another one")
-            if self._ended:
-                raise EngineError("embeddings have failed; restart the server")
+            self._check_open()
             self._drop_cancelled()
             if len(self._jobs) > self._max_queue:
                 raise QueueFullError(f"{self._max_queue} requests are waiting already; try again in a moment")
@@ -87,19 +72,11 @@ class EmbeddingService:
         for job in jobs:
             self._end(job, error)
 
-    def stop(self, timeout: float) -> None:
-        """Stop after the running text, end what is left with an error, and wait `timeout` seconds for the thread."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-
     def snapshot(self) -> EmbeddingStats:
         """The counts as of now."""
         return EmbeddingStats(len(self._jobs), self._last_progress)
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         failures = 0
         while failures < _MAX_FAILURES and (job := self._next()):
             try:
@@ -115,9 +92,9 @@ class EmbeddingService:
             if len(job.vectors) == len(job.texts):
                 self._end(job)
             self._let_others(job)
-        with self._wake:
-            self._ended = True
-        self.fail_all(DrainingError("the server stopped before the answer was complete"))
+
+    def _close(self, error: InfrsError) -> None:
+        self.fail_all(error)
 
     def _next(self) -> _Job | None:
         """Wait for the request whose turn it is; None when the thread is to end."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,7 +12,8 @@ from typing import Protocol
 from infrs.core import Delta, FinishReason, Request, Usage
 from infrs.engine.engine import Engine, as_failure
 from infrs.engine.invariants import violations
-from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
+from infrs.errors import EngineError, InfrsError, QueueFullError
+from infrs.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -75,29 +75,17 @@ class _Open:
         return self.num_choices - len(self.ended)
 
 
-class EngineService:
+class EngineService(Worker):
     """Runs an engine in one thread. Every method may be called from any thread."""
 
     def __init__(self, engine: Engine, max_queue: int) -> None:
+        super().__init__("infrs-engine", failed="the engine has failed; restart the server")
         self._engine = engine
         self._max_queue = max_queue
-        self._wake = threading.Condition()
         self._inbox: deque[Request | str] = deque()  # requests to submit, ids to cancel
         self._sinks: dict[str, _Open] = {}  # of every request that has not finished
-        self._stopping = False
-        self._ended = False
         self._last_progress = time.monotonic()
         self.observer: Observer | None = None
-        self._thread = threading.Thread(target=self._run, name="infrs-engine", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the engine's thread runs and takes requests."""
-        return self._thread.is_alive() and not self._ended
-
-    def start(self) -> None:
-        """Start the engine's thread."""
-        self._thread.start()
 
     def submit(self, request: Request, sink: Sink) -> None:
         """Queue a request; `sink` gets its deltas on the engine's thread and must not block.
@@ -105,10 +93,7 @@ class EngineService:
         Raises QueueFullError, DrainingError, or EngineError if the engine has failed.
         """
         with self._wake:
-            if self._stopping:
-                raise DrainingError("the server is shutting down; send the request to another one")
-            if self._ended:
-                raise EngineError("the engine has failed; restart the server")
+            self._check_open()
             if self._num_open >= self._engine.runner.num_rows + self._max_queue:
                 raise QueueFullError(f"{self._max_queue} requests are waiting already; try again in a moment")
             if request.request_id in self._sinks:
@@ -129,14 +114,6 @@ class EngineService:
         waiting = self._sinks.get(request_id)
         return waiting is not None and not waiting.started
 
-    def stop(self, timeout: float) -> None:
-        """Stop after the running step, end what is left with an error, and wait `timeout` seconds for the thread."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-
     def snapshot(self) -> EngineStats:
         """The engine's counts as of now."""
         running = list(self._engine.scheduler.running)
@@ -155,7 +132,7 @@ class EngineService:
             num_held_tokens=sum(sequence.num_computed_tokens for sequence in running),
         )
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         failed_steps = 0
         while failed_steps < _MAX_FAILED_STEPS and self._wait_for_work():
             self._deliver(self._take_inbox())
@@ -170,10 +147,10 @@ class EngineService:
             self._last_progress = time.monotonic()
             self._observe(begun, deltas)
             self._deliver(deltas)
-        with self._wake:
-            self._ended = True
+
+    def _close(self, error: InfrsError) -> None:
         self._deliver(self._take_inbox())
-        self._deliver(self._fail_all(DrainingError("the server stopped before the answer was complete")))
+        self._deliver(self._fail_all(error))
 
     def _fail_all(self, error: InfrsError) -> list[Delta]:
         """End all that the engine was given, those too whose last delta a failed step has lost."""
