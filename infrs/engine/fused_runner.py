@@ -13,7 +13,7 @@ from infrs.engine.slab import Slab
 from infrs.manifest import Manifest
 
 # MLAS cuts a product into tiles of this many rows, and on some CPUs a tile of a single row takes a kernel whose
-# rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2: measured).
+# rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2 without VNNI: measured).
 _TILE_ROWS = 128
 
 
