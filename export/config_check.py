@@ -47,7 +47,7 @@ def _load(path: Path, limit: int) -> object:
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Raises SourceError for a configuration that needs remote code, is quantised already or describes a monster."""
+    """Raises SourceError for a configuration that needs remote code, is quantised already or too large."""
     if config.get("auto_map"):
         raise SourceError("this model needs code from its repository (auto_map), which infrs never runs")
     for name in _ATTENTION:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams, TokenLogprob
-from infrs.engine.sampler import NOT_FINITE, NumericalError, largest
+from infrs.engine.sampler import NumericalError, largest
 
 Row = npt.NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def token_logprob(row: Row, token_id: int, num_top: int) -> TokenLogprob:
     Raises NumericalError if the largest score is not finite.
     """
     if not np.isfinite(row.max()):
-        raise NumericalError(NOT_FINITE)
+        raise NumericalError
     normalizer = log_normalizer(row)
     top = largest(row, num_top) if num_top else ()
     return TokenLogprob(

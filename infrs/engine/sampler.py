@@ -22,8 +22,6 @@ _BLOCK = 256  # places that a draw adds up at once
 # Below this a temperature is greedy: float32 scores divided by less overflow.
 _MIN_TEMPERATURE = 1e-6
 
-NOT_FINITE = "the model's scores are not finite; if it happens again, export the model in float32"
-
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 
@@ -32,6 +30,9 @@ class NumericalError(EngineError):
     """The model's scores are not finite."""
 
     code = "numerical_error"
+
+    def __init__(self) -> None:
+        super().__init__("the model's scores are not finite; if it happens again, export the model in float32")
 
 
 def new_generator(seed: int | None, index: int = 0) -> np.random.Generator:
@@ -47,7 +48,7 @@ def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) 
     """
     best = int(logits.argmax())
     if not math.isfinite(logits[best]):
-        raise NumericalError(NOT_FINITE)
+        raise NumericalError
     if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
         return best
     if params.top_k or params.typical_p < 1 or params.top_p < 1 or params.min_p:

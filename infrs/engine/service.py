@@ -161,8 +161,7 @@ class EngineService(Worker):
                 if request_id not in to_come:
                     ended = {delta.index for delta in deltas if delta.request_id == request_id} | open_.ended
                     lost = set(range(open_.num_choices)) - ended
-                    usage = Usage(num_prompt_tokens=0, num_output_tokens=0)
-                    deltas += [Delta(request_id, "", (), usage, FinishReason.ERROR, error, index) for index in lost]
+                    deltas += _failed(request_id, lost, error)
         return deltas
 
     def _observe(self, begun: float, deltas: Iterable[Delta]) -> None:
@@ -206,9 +205,7 @@ class EngineService(Worker):
         try:
             self._engine.submit(request)
         except InfrsError as error:
-            usage = Usage(num_prompt_tokens=len(request.prompt_ids), num_output_tokens=0)
-            choices = range(request.num_choices)
-            return [Delta(request.request_id, "", (), usage, FinishReason.ERROR, error, index) for index in choices]
+            return _failed(request.request_id, range(request.num_choices), error, len(request.prompt_ids))
         return []
 
     def _deliver(self, deltas: Iterable[Delta]) -> None:
@@ -224,3 +221,9 @@ class EngineService(Worker):
     @property
     def _num_open(self) -> int:
         return sum(waiting.num_left for waiting in list(self._sinks.values()))
+
+
+def _failed(request_id: str, indices: Iterable[int], error: InfrsError, num_prompt_tokens: int = 0) -> list[Delta]:
+    """The last deltas of answers that are not in the engine."""
+    usage = Usage(num_prompt_tokens, num_output_tokens=0)
+    return [Delta(request_id, "", (), usage, FinishReason.ERROR, error, index) for index in indices]
