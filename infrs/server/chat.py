@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from infrs.openai.json import parse_object
 from infrs.openai.requests import ChatCompletionRequest, Conversation, parse_chat_request
 from infrs.server.answer import Form, answer
 from infrs.server.chat_answer import ChatAnswer
+from infrs.server.choice import ChoiceReader
 from infrs.server.state import ServedModel, not_served, state_of
 from infrs.text import reasoning
 from infrs.text.chat_template import encode_chat
@@ -39,11 +41,9 @@ class MakeForm(Protocol):
         body: ChatCompletionRequest,
         model: ServedModel,
         answer_id: str,
-        *,
-        previous: int | None,
-        in_reasoning: bool,
+        readers: Sequence[ChoiceReader],
     ) -> Form:
-        """See ChatAnswer."""
+        """`readers`: one for each answer."""
 
 
 async def answer_chat(
@@ -68,7 +68,8 @@ async def answer_chat(
             grammar=grammar,
         )
         previous = prompt_ids[-1] if body.continue_final_message else None
-        form = make_form(body, model, answer_id, previous=previous, in_reasoning=opened)
+        readers = [ChoiceReader(body, model, previous, in_reasoning=opened) for _ in range(body.num_choices)]
+        form = make_form(body, model, answer_id, readers)
         return await answer(request, [asked], form, stream=bool(body.stream))
 
 

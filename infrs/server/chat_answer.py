@@ -27,16 +27,13 @@ class ChatAnswer:
         body: ChatCompletionRequest,
         model: ServedModel,
         answer_id: str,
-        *,
-        previous: int | None = None,
-        in_reasoning: bool = False,
+        readers: Sequence[ChoiceReader],
     ) -> None:
-        """`previous` and `in_reasoning`: see ChoiceReader."""
         self._body = body
         self._model = model
         self._answer_id = answer_id
         self._created = int(time.time())
-        self._choices = [_Choice(body, model, previous, in_reasoning) for _ in range(body.num_choices)]
+        self._choices = [_Choice(reader, AnswerMessage(uses_functions=body.uses_functions)) for reader in readers]
         self._tally = Tally()
         self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=body.includes_usage)
 
@@ -102,13 +99,11 @@ class ChatAnswer:
 class _Choice:
     """One answer: the changes of its message."""
 
-    def __init__(
-        self, body: ChatCompletionRequest, model: ServedModel, previous: int | None, in_reasoning: bool
-    ) -> None:
+    def __init__(self, reader: ChoiceReader, message: AnswerMessage) -> None:
         self.begun = False
         self.finish_reason: str | None = None
-        self.message = AnswerMessage(uses_functions=body.uses_functions)
-        self._reader = ChoiceReader(body, model, previous=previous, in_reasoning=in_reasoning)
+        self.message = message
+        self._reader = reader
 
     @property
     def num_reasoning_tokens(self) -> int:

@@ -21,9 +21,9 @@ class ChoiceReader:
         self,
         body: ChatCompletionRequest,
         model: ServedModel,
+        previous: int | None,
         *,
-        previous: int | None = None,
-        in_reasoning: bool = False,
+        in_reasoning: bool,
     ) -> None:
         """`previous`: the token at the end of the message that the answer continues.
 

@@ -27,15 +27,12 @@ class MessagesAnswer:
         body: ChatCompletionRequest,
         model: ServedModel,
         answer_id: str,
-        *,
-        previous: int | None = None,
-        in_reasoning: bool = False,
+        readers: Sequence[ChoiceReader],
     ) -> None:
-        """`previous` and `in_reasoning`: see ChoiceReader."""
         self._body = body
         self._model_id = model.model_id
         self._answer_id = answer_id
-        self._reader = ChoiceReader(body, model, previous=previous, in_reasoning=in_reasoning)
+        [self._reader] = readers
         self._blocks = MessageBlocks()
         self._begun = False
 

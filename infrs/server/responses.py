@@ -17,6 +17,7 @@ from infrs.openai.responses_items import new_item_id
 from infrs.openai.responses_request import ResponsesRequest, parse_responses_request, to_chat
 from infrs.server.answer import Form
 from infrs.server.chat import answer_chat
+from infrs.server.choice import ChoiceReader
 from infrs.server.failures import JSON
 from infrs.server.responses_answer import Keep, ResponsesAnswer
 from infrs.server.responses_store import StoredResponse
@@ -34,9 +35,10 @@ async def create_response(request: Request) -> HTTPResponse | None:
     keep = _keep(request, asked, earlier, response_id)
 
     def make_form(
-        body: ChatCompletionRequest, model: ServedModel, answer_id: str, *, previous: int | None, in_reasoning: bool
+        body: ChatCompletionRequest, model: ServedModel, answer_id: str, readers: Sequence[ChoiceReader]
     ) -> Form:
-        return ResponsesAnswer(asked, body, model, answer_id, keep, in_reasoning=in_reasoning)
+        [reader] = readers
+        return ResponsesAnswer(asked, answer_id, reader, keep)
 
     return await answer_chat(request, to_chat(asked, earlier), response_id, make_form)
 

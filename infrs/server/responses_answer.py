@@ -12,13 +12,11 @@ from infrs.core import Delta, FinishReason
 from infrs.errors import InfrsError
 from infrs.openai import convert, sse
 from infrs.openai.errors import message_of, status_of
-from infrs.openai.requests import ChatCompletionRequest
 from infrs.openai.responses_body import response
 from infrs.openai.responses_output import Output, Payload
 from infrs.openai.responses_request import ResponsesRequest
 from infrs.server.choice import ChoiceReader
 from infrs.server.meter import Tally
-from infrs.server.state import ServedModel
 
 Keep = Callable[[bytes], None]
 
@@ -31,22 +29,16 @@ class ResponsesAnswer:
     def __init__(
         self,
         asked: ResponsesRequest,
-        chat: ChatCompletionRequest,
-        model: ServedModel,
         answer_id: str,
+        reader: ChoiceReader,
         keep: Keep | None,
-        *,
-        in_reasoning: bool,
     ) -> None:
-        """`chat`: what `asked` asks for. keep: stores the body of a response that has come to its end.
-
-        in_reasoning: see ChoiceReader.
-        """
+        """`keep`: stores the body of a response that has come to its end."""
         self._asked = asked
         self._answer_id = answer_id
         self._keep = keep
         self._created = int(time.time())
-        self._reader = ChoiceReader(chat, model, in_reasoning=in_reasoning)
+        self._reader = reader
         self._output = Output()
         self._tally = Tally()
         self._num_events = 0
