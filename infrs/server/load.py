@@ -21,7 +21,8 @@ from infrs.text import reasoning
 from infrs.text.chat_template import load_chat_format
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
-from infrs.text.tools.formats import ToolFormat, choose_format
+from infrs.text.tools.formats import choose_format
+from infrs.text.tools.tool_format import ToolFormat
 
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 

@@ -29,7 +29,7 @@ from infrs.server.tracing import Traces
 from infrs.text.chat_template import ChatFormat
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
-from infrs.text.tools.formats import ToolFormat
+from infrs.text.tools.tool_format import ToolFormat
 
 T = TypeVar("T")
 

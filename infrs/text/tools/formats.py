@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Protocol
 
 from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools import gemma, generic, granite, hermes, llama3, mistral, phi
-from infrs.text.tools.calls import CallParser
-from infrs.text.tools.lark import Literal, Tool
-
-
-class ToolFormat(Protocol):
-    """What each format's module gives."""
-
-    def detect(self, template: str) -> bool:
-        """Whether a chat template writes this format."""
-
-    def parser(self, names: frozenset[str], max_calls: int | None) -> CallParser:
-        """Reads one answer."""
-
-    def grammar(self, tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
-        """Answers with calls, in Lark; see `calls_grammar`."""
-
+from infrs.text.tools.lark import Tool
+from infrs.text.tools.tool_format import ToolFormat
 
 # In the order that they are looked for: the ones that name their markers first.
-FORMATS: dict[str, ToolFormat] = {
-    "mistral": mistral,
-    "hermes": hermes,
-    "granite": granite,
-    "phi": phi,
-    "llama3": llama3,
-    "gemma": gemma,
-    "generic": generic,
+FORMATS = {
+    "mistral": mistral.FORMAT,
+    "hermes": hermes.FORMAT,
+    "granite": granite.FORMAT,
+    "phi": phi.FORMAT,
+    "llama3": llama3.FORMAT,
+    "gemma": gemma.FORMAT,
+    "generic": generic.FORMAT,
 }
 
 

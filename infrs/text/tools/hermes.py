@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from infrs.text.tools.calls import Syntax
+from infrs.text.tools.tool_format import ToolFormat
 
-from infrs.text.tools.calls import CallParser, Syntax
-from infrs.text.tools.lark import Literal, Tool, calls_grammar
-
-_SYNTAX = Syntax(starts=("<tool_call>",), ends=("</tool_call>",))
-
-
-def detect(template: str) -> bool:
-    """Whether a chat template writes this format."""
-    return "<tool_call>" in template
-
-
-def parser(names: frozenset[str], max_calls: int | None) -> CallParser:
-    """Reads one answer."""
-    return CallParser(_SYNTAX, names, max_calls)
-
-
-def grammar(tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
-    """Answers with calls, in Lark; see `calls_grammar`."""
-    return calls_grammar(
-        _SYNTAX,
-        tools,
-        literal,
-        many=many,
-        required=required,
-        before=("<tool_call>", "\n"),
-        between=("\n", "</tool_call>", "\n", "<tool_call>", "\n"),
-        after=("\n", "</tool_call>"),
-    )
+FORMAT = ToolFormat(
+    signs=("<tool_call>",),
+    syntax=Syntax(starts=("<tool_call>",), ends=("</tool_call>",)),
+    before=("<tool_call>", "\n"),
+    between=("\n", "</tool_call>", "\n", "<tool_call>", "\n"),
+    after=("\n", "</tool_call>"),
+)

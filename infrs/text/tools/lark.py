@@ -40,15 +40,14 @@ def calls_grammar(
     *,
     many: bool,
     required: bool,
-    before: Sequence[str] = (),
-    between: Sequence[str] = (),
-    after: Sequence[str] = (),
-    key: str = "arguments",
+    before: Sequence[str],
+    between: Sequence[str],
+    after: Sequence[str],
+    key: str,
 ) -> str:
     """Answers that call the tools, once or, if `many`, up to MAX_CALLS times; unless `required`, also plain text.
 
-    before, between, after: the text around calls, each marker that may be a control token by itself. The first before
-    them is a marker of the syntax, unless the syntax is bare. key: what the format calls the arguments.
+    before, between, after, key: see ToolFormat. The first before calls is a marker of the syntax, unless bare.
     """
     more = f" (separator call){{0,{MAX_CALLS - 1}}}" if many else ""
     lines = ["start: calls"] if required else _or_text(syntax, literal)
