@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio.transports import Transport
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 from sanic import HTTPResponse
 from sanic import Request as HTTPRequest
-from sanic.exceptions import RequestCancelled
 
 from infrs.core import Delta, Request
 from infrs.errors import InfrsError
@@ -20,6 +20,7 @@ from infrs.server import access
 from infrs.server.bridge import DeltaStream
 from infrs.server.failures import CLIENT_GONE, JSON, log_failure
 from infrs.server.meter import Meter
+from infrs.server.reader import Reader
 from infrs.server.state import state_of
 from infrs.server.tracing import Asked
 
@@ -83,7 +84,7 @@ class _Streamed:
         self._request = request
         self._form = form
         self._response: HTTPResponse | None = None
-        self._timeout = state_of(request).settings.server.send_timeout
+        self._reader: Reader | None = None
         self._interval = state_of(request).settings.server.ping_interval
 
     async def send(self, stream: DeltaStream, meter: Meter) -> None:
@@ -104,6 +105,8 @@ class _Streamed:
                 log_failure(error)
             await self._send(self._form.failed(failure), end=True)
         finally:
+            if self._reader is not None:
+                self._reader.close()
             if self._response is not None:
                 access.finished(self._request, status)
 
@@ -117,16 +120,12 @@ class _Streamed:
                 await self._send(self._form.ping, end=False)
 
     async def _send(self, data: bytes, *, end: bool) -> None:
-        """Write, or give the reader up if it takes nothing for `server.send_timeout` seconds."""
+        """Write. A reader that takes nothing for `server.send_timeout` seconds is cut, which cancels this task."""
         if self._response is None:
             self._response = await self._request.respond(
                 content_type=sse.CONTENT_TYPE, headers={"cache-control": "no-cache", "x-accel-buffering": "no"}
             )
-        if not data:
-            return
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._response.send(data, end)
-        except TimeoutError:
-            self._request.transport.abort()  # type: ignore[attr-defined]  # a TCP transport
-            raise RequestCancelled from None
+            transport = cast(Transport, self._request.transport)
+            self._reader = Reader(transport, state_of(self._request).settings.server.send_timeout)
+        if data:
+            await self._response.send(data, end)

@@ -71,7 +71,7 @@ def listen(server: ServerSettings) -> socket.socket:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        notice_lost_peers(listener, server.send_timeout)
+        notice_lost_peers(listener)
         listener.bind(address)
     except OSError as error:
         raise ConfigError(

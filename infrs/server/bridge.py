@@ -1,7 +1,7 @@
 """From the engine's thread to the event loop: deltas as batches that a coroutine awaits.
 
 The engine's sink only appends to a deque and wakes the loop, once for all that a step has for all requests. What
-waits for one reader is bounded by its answer, which the context bounds; a reader that takes nothing is cut (chat.py).
+waits for one reader is bounded by its answer, which the context bounds; a reader that takes nothing is cut (reader.py).
 """
 
 from __future__ import annotations

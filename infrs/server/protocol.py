@@ -39,16 +39,15 @@ _CHUNKS_A_TURN = 64
 _TOO_MANY = error_body("too many connections are open; try again in a moment", status=503, code="too_many_connections")
 
 
-def notice_lost_peers(listener: socket.socket, seconds: float) -> None:
-    """Let the kernel end connections whose peer has vanished without a word. What it accepts inherits this."""
+def notice_lost_peers(listener: socket.socket) -> None:
+    """Let the kernel end idle connections whose peer has vanished without a word. What it accepts inherits this."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", 30),  # seconds without a byte until the peer is asked
         ("TCP_KEEPINTVL", 10),
         ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", int(1000 * seconds)),  # milliseconds that sent bytes may go without an answer
     ):
-        if hasattr(socket, name):  # not every system has all four
+        if hasattr(socket, name):  # not every system has all three
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 

@@ -87,3 +87,21 @@ def test_a_reader_that_takes_nothing_is_cut() -> None:
         assert server.gauge("infrs_output_tokens_total") < 1 << 20  # cut, not finished
         reader.close()
         assert server.chat(max_tokens=1).status == 200
+
+
+@pytest.mark.slow
+def test_a_reader_that_is_slow_is_not_cut() -> None:
+    """L9: a few KiB a second of a stream that is faster, for several times `server.send_timeout`."""
+    limit = 1.0
+    with fake_server(rows=1, max_model_len=1 << 21, interval=0.01, server={"send_timeout": limit}) as server:
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(("127.0.0.1", server.port))
+            reader.settimeout(5)
+            reader.sendall(chat_request(stream=True, max_tokens=100_000, logprobs=True, top_logprobs=20))
+            end = time.monotonic() + 6 * limit
+            while time.monotonic() < end:
+                assert reader.recv(800)
+                time.sleep(0.05)
+            assert server.gauge("infrs_requests_running") == 1
+        server.wait_idle()
