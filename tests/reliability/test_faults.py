@@ -17,6 +17,7 @@ from fake_process import SLACK, FakeServer, chat_request, fake_server
 
 ROOT = Path(__file__).parents[2]
 FAULTY = ROOT / "tests" / "server" / "faulty_server.py"
+POISONED = ROOT / "tests" / "server" / "poisoned_server.py"
 QUIET = {"access_log": False, "log_level": "error"}
 
 
@@ -45,6 +46,45 @@ def test_a_text_that_the_tokenizer_fails_on(
     assert faulty.post("/tokenize", prompt=word).error[0] == error[0]
     assert faulty.chat("hi", max_tokens=2).status == 200
     assert faulty.wait_idle() < 1 + SLACK
+
+
+@pytest.fixture(scope="module")
+def poisoned() -> Iterator[FakeServer]:
+    with fake_server(script=POISONED, rows=4, max_queue=8) as running:
+        yield running
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_scores_that_are_no_numbers_stay_off_the_wire(poisoned: FakeServer, at: int) -> None:
+    """F19, streamed and whole, with log-probabilities: an error, never NaN, and who runs beside it notices nothing."""
+    asked = {"logprobs": True, "top_logprobs": 5, "ignore_eos": True}
+    sick = asked | {"seed": 1000 + at, "max_tokens": 20}
+
+    def well() -> object:
+        return poisoned.chat("well", seed=7, max_tokens=60, **asked).json["choices"]
+
+    alone = well()
+    with ThreadPoolExecutor(3) as pool:
+        beside = [pool.submit(well) for _ in range(2)]
+        for _ in range(3):
+            whole = poisoned.chat("sick", **sick)
+            assert whole.error == (500, "server_error", None, "numerical_error")
+            streamed = poisoned.chat("sick", stream=True, **sick)
+            assert not any(b"nan" in answer.body.lower() for answer in (whole, streamed))
+            if at == 0:  # nothing was sent: there is a status to tell it by
+                assert streamed.error == whole.error
+                continue
+            assert streamed.status == 200
+            *chunks, last = streamed.events
+            assert (last["error"]["type"], last["error"]["code"]) == ("server_error", "numerical_error")
+            scored = [
+                entry for chunk in chunks for entry in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]
+            ]
+            assert 0 < len(scored) <= at
+            assert all(isinstance(entry["logprob"], float) for entry in scored)
+        assert [one.result() for one in beside] == [alone, alone]
+    assert well() == alone
+    assert poisoned.wait_idle() < 1 + SLACK
 
 
 def test_nobody_reads_the_log() -> None:

@@ -271,7 +271,7 @@ def synthetic_model(rows: int, max_queue: int, capacity: int) -> ServedModel:
 def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
-    options |= {"engine": "words", "capacity": 96, "embedding": ""}
+    options |= {"engine": "words", "capacity": 96, "embedding": "", "keep_alive": None}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     bounds = {"max_queue": options["max_queue"]}
@@ -302,6 +302,8 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
         print(json.dumps({"ready": True}), flush=True)
 
     app = create_app(settings, load_keys(settings.server), load, on_ready)
+    if options["keep_alive"] is not None:
+        app.config.KEEP_ALIVE_TIMEOUT = options["keep_alive"]
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     sys.exit(run(app, listener))
 

@@ -275,8 +275,13 @@ def test_junk_behind_a_running_request_ends_it(stream: bool) -> None:
 
 
 def test_a_silent_connection_is_not_kept_for_ever(blank_app: Sanic[Any, Any]) -> None:
-    """Row 55, as far as a quick test goes: Sanic's own timer of idle connections is on."""
+    """Row 55: one that says nothing is closed, at first and after an answer, when the keep-alive is over."""
     assert blank_app.config.KEEP_ALIVE_TIMEOUT == 75
+    with fake_server(keep_alive=1.0) as server:
+        for said in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            started = time.monotonic()
+            assert (b" 200 OK" in server.raw(said, wait=20)) == bool(said)
+            assert 0.9 < time.monotonic() - started < 2 + SLACK
 
 
 def test_connections_are_bounded() -> None:
