@@ -11,8 +11,8 @@
 namespace infrs {
 
 // A weight matrix in the order in which the kernel reads it: column groups of 16, in each the blocks along K, in each
-// block 16 scales and then the weights, interleaved so that one vector holds the same inputs of eight columns. Scales
-// have 16 bits, relative to a unit of the whole matrix: a twentieth to a tenth less to read.
+// block 16 scales and then the weights, interleaved so that a vector holds the same inputs of eight columns, or of all
+// sixteen. Scales have 16 bits, relative to a unit of the whole matrix: a twentieth to a tenth less to read.
 class PackedMatrix {
  public:
   // values: [N, K / 32, 32 * bits / 8] unsigned with zero at 2**(bits - 1); scales: [N, K / 32]. As MatMulNBits.

@@ -10,7 +10,7 @@ namespace infrs {
 constexpr size_t kBlock = 32;    // weights that share a scale
 constexpr size_t kColumns = 16;  // outputs computed side by side
 constexpr size_t kScaleBytes = kColumns * sizeof(uint16_t);
-constexpr size_t kMaxTileRows = 12;
+constexpr size_t kMaxTileRows = 12;  // as many sums fit 32 registers, and none waits for its last addition
 
 // What a tile reads: a column group's weights as PackedMatrix has them, and rows rounded to integers. The rows lie one
 // among the other, by words of 32 bits (two 16-bit integers for 8-bit weights, four 8-bit ones for 4-bit weights), so
@@ -28,7 +28,7 @@ struct TileInput {
 using Tile = void (*)(const TileInput& input, float (*y)[kColumns]);
 
 struct TileKernel {
-  size_t max_rows;     // kMaxTileRows or less
+  size_t max_rows;    // kMaxTileRows or less
   const Tile* tiles;  // tiles[i] is for i + 1 rows
 };
 

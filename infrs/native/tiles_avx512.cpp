@@ -21,7 +21,6 @@
 namespace infrs {
 namespace {
 
-constexpr size_t kMaxRows = 12;  // with as many sums, 32 registers are enough, and none waits for its last addition
 
 // Few rows take several sums each, or the additions would wait for one another.
 template <size_t R>
@@ -124,7 +123,7 @@ TileKernel kernel(int64_t bits, std::index_sequence<R...>) {
 
 }  // namespace
 
-TileKernel tiles_avx512(int64_t bits) { return kernel(bits, std::make_index_sequence<kMaxRows>()); }
+TileKernel tiles_avx512(int64_t bits) { return kernel(bits, std::make_index_sequence<kMaxTileRows>()); }
 
 }  // namespace infrs
 

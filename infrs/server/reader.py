@@ -51,6 +51,8 @@ def _progress(transport: Transport) -> tuple[int, bool]:
     buffered = transport.get_write_buffer_size()
     if sys.platform != "linux":
         return buffered, buffered > 0
-    connection = transport.get_extra_info("socket")
-    unacked, acked, unsent = _INFO.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+    info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    if len(info) < _INFO.size:  # a system that only resembles Linux
+        return buffered, buffered > 0
+    unacked, acked, unsent = _INFO.unpack(info)
     return acked, bool(buffered or unacked or unsent)
