@@ -4,7 +4,7 @@ The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "b
 "die" kills the engine, "emoji" splits an emoji over deltas that carry no text. The words of answer i > 0 begin with i.
 Its tokens are bytes, each with the log-probability -byte/256. With `"engine": "synthetic"` it is the real engine, over
 the graph of tests/engine/synthetic.py. With `"embedding": "beside"` it has an embedding model too, with "alone" no
-other. It prints one JSON line when ready.
+other. `"template"` is a Jinja chat template in the place of plain lines. It prints one JSON line when ready.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from infrs.server.auth import load_keys
 from infrs.server.load import fingerprint
 from infrs.server.logs import to_stderr
 from infrs.server.state import Served, ServedModel
-from infrs.text.chat_template import Messages, Variables
+from infrs.text.chat_template import ChatTemplate, Messages, Variables
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer, spelt_bytes
@@ -271,7 +271,7 @@ def synthetic_model(rows: int, max_queue: int, capacity: int) -> ServedModel:
 def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
-    options |= {"engine": "words", "capacity": 96, "embedding": "", "keep_alive": None}
+    options |= {"engine": "words", "capacity": 96, "embedding": "", "keep_alive": None, "template": ""}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     bounds = {"max_queue": options["max_queue"]}
@@ -296,7 +296,8 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
             return synthetic_model(options["rows"], options["max_queue"], options["capacity"])
         engine = FakeEngine(options["rows"], options["max_queue"], options["max_model_len"], options["interval"])
         engine.start()
-        return served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
+        model = served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
+        return replace(model, chat_format=ChatTemplate(options["template"], {})) if options["template"] else model
 
     def on_ready(served: Served) -> None:
         print(json.dumps({"ready": True}), flush=True)

@@ -177,6 +177,26 @@ def test_refusals(server: FakeServer, fields: Any, expected: tuple[int, str, str
     assert fault(ask(server, **fields, stream=stream)) == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"model": "other"}, "model_not_found"),
+        ({"speed": "fast"}, "unsupported_parameter"),
+        ({"context_management": {}}, "unsupported_parameter"),
+        ({"mcp_servers": [{}]}, "unsupported_parameter"),
+        ({"cache_control": {}}, "missing_required_parameter"),
+        ({"max_tokens": 5}, "unknown_parameter"),
+    ],
+    ids=str,
+)
+def test_what_counting_refuses(server: FakeServer, fields: dict[str, Any], code: str) -> None:
+    answer = server.post("/v1/messages/count_tokens", **{"model": MODEL, "messages": [USER], **fields})
+    [name] = fields
+    status, kind = (404, "not_found_error") if code == "model_not_found" else (400, "invalid_request_error")
+    param = "cache_control.type" if name == "cache_control" else name
+    assert fault(answer) == (status, kind, param, code)
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
 def test_errors_have_the_shape_whoever_raises_them(server: FakeServer, path: str) -> None:
     def failed(method: str, data: bytes | None = b"{}", **headers: str) -> tuple[int, str, str | None, str]:

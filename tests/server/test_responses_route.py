@@ -67,6 +67,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"reasoning": {"summary": "detailed"}}, "reasoning.summary", "unsupported_parameter"),
     ({"include": ["reasoning.encrypted_content"]}, "include[0]", "invalid_value"),
     ({"background": True}, "background", "unsupported_parameter"),
+    ({"background_options": {}}, "background_options", "unsupported_parameter"),
+    ({"access_programs": []}, "access_programs", "unsupported_parameter"),
+    ({"context_management": [{"type": "compaction"}]}, "context_management", "unsupported_parameter"),
+    ({"image": {}}, "image", "unsupported_parameter"),
+    ({"moderation": {}}, "moderation", "unsupported_parameter"),
+    ({"prompt_cache_options": {}}, "prompt_cache_options", "unsupported_parameter"),
+    ({"prompt_cache_retention": "24h"}, "prompt_cache_retention", "unsupported_parameter"),
     ({"truncation": "auto"}, "truncation", "unsupported_parameter"),
     ({"conversation": "c"}, "conversation", "unsupported_parameter"),
     ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
@@ -120,6 +127,43 @@ def test_what_reaches_the_engine(server: FakeServer) -> None:
     seen = json.loads(answer["output"][0]["content"][0]["text"])
     assert (seen[0], *seen[3:5]) == (3, 0.5, 0.25)
     assert (answer["temperature"], answer["top_p"], answer["max_output_tokens"]) == (0.5, 0.25, 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("instructions", "Be brief."),
+        ("max_tool_calls", 3),
+        ("metadata", {"a": "b"}),
+        ("prompt_cache_key", "k"),
+        ("safety_identifier", "s"),
+        ("user", "u"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_told_back(server: FakeServer, field: str, value: object, stream: bool) -> None:
+    answer = server.post("/v1/responses", model=MODEL, input="please stop", stream=stream, **{field: value})
+    told = [data["response"] for _, data in events(answer.body) if "response" in data] if stream else [answer.json]
+    assert len(told) == (3 if stream else 1)
+    assert [response[field] for response in told] == [value] * len(told)
+
+
+@pytest.mark.parametrize("asked", ["auto", "default"])
+def test_the_tier_that_served(server: FakeServer, asked: str) -> None:
+    """Every answer is served by the same one; one that is not to be had is refused."""
+    answer = server.post("/v1/responses", model=MODEL, input="please stop", service_tier=asked)
+    assert answer.json["service_tier"] == "default"
+    refused = server.post("/v1/responses", model=MODEL, input="please stop", service_tier="priority")
+    assert refused.error == (400, BAD, "service_tier", "invalid_value")
+
+
+def test_events_are_not_padded(server: FakeServer) -> None:
+    asked = {"model": MODEL, "input": "please stop", "stream": True}
+    plain = events(server.post("/v1/responses", **asked, stream_options={"include_obfuscation": False}).body)
+    assert plain[-1][0] == "response.completed"
+    assert all("obfuscation" not in data for _, data in plain)
+    padded = server.post("/v1/responses", **asked, stream_options={"include_obfuscation": True})
+    assert padded.error == (400, BAD, "stream_options.include_obfuscation", "unsupported_parameter")
 
 
 def test_a_stream_that_fails_says_so(server: FakeServer) -> None:

@@ -60,6 +60,8 @@ def test_begin_tokens(with_begin: FakeServer) -> None:
 
 def test_token_texts(server: FakeServer) -> None:
     assert server.post("/tokenize", prompt="aé", return_token_strs=True).json["token_strs"] == ["a", "\ufffd", "\ufffd"]
+    chat = server.post("/tokenize", messages=[{"role": "user", "content": "a"}], return_token_strs=True).json
+    assert chat["token_strs"] == [*"user: a"]
 
 
 def test_half_a_character(server: FakeServer) -> None:
@@ -112,10 +114,20 @@ def test_tools_are_part_of_the_prompt(server: FakeServer, fields: dict[str, Any]
             ("add_special", "invalid_value"),
         ),
         ("/tokenize", {"prompt": "a", "with_pieces": True}, ("with_pieces", "unsupported_parameter")),
+        ("/tokenize", {"prompt": "a", "parse_special": False}, ("parse_special", "unsupported_parameter")),
         ("/tokenize", {"prompt": "a", "foo": 1}, ("foo", "unknown_parameter")),
         ("/tokenize", {"messages": []}, ("messages", "empty_array")),
         ("/tokenize", {"messages": [USER], "prompt": "a"}, ("prompt", "unknown_parameter")),
         ("/tokenize", {"model": "other", "prompt": "a"}, ("model", "model_not_found")),
+        ("/tokenize", {"model": "other", "messages": [USER]}, ("model", "model_not_found")),
+        ("/tokenize", {"messages": [USER], "chat_template": "x"}, ("chat_template", "unsupported_parameter")),
+        (
+            "/tokenize",
+            {"messages": [USER], "add_special_tokens": True},
+            ("add_special_tokens", "unsupported_parameter"),
+        ),
+        ("/tokenize", {"messages": [USER], "parallel_tool_calls": 1}, ("parallel_tool_calls", "invalid_type")),
+        ("/detokenize", {"model": "other", "tokens": []}, ("model", "model_not_found")),
         ("/detokenize", {}, ("tokens", "missing_required_parameter")),
         ("/detokenize", {"tokens": "a"}, ("tokens", "invalid_type")),
         ("/detokenize", {"tokens": [True]}, ("tokens[0]", "invalid_type")),
@@ -131,6 +143,7 @@ def test_tools_are_part_of_the_prompt(server: FakeServer, fields: dict[str, Any]
             ("reasoning_effort", "unsupported_parameter"),
         ),
         ("/tokenize", {"prompt": "a", "tools": TOOLS}, ("tools", "unknown_parameter")),
+        ("/apply-template", {"model": "other", "messages": [USER]}, ("model", "model_not_found")),
         ("/apply-template", {}, ("messages", "missing_required_parameter")),
         ("/apply-template", {"messages": [USER], "chat_template": "x"}, ("chat_template", "unsupported_parameter")),
     ],
