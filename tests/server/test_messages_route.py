@@ -111,6 +111,14 @@ def test_what_reaches_the_engine(server: FakeServer) -> None:
     assert json.loads(told)[:6] == [7, ["x", "y", "\nuser:"], False, 0.5, 0.9, 3]
 
 
+@pytest.mark.parametrize("asked", ["auto", "standard_only"])
+def test_the_tier_that_served(server: FakeServer, asked: str) -> None:
+    """Every answer is served by the same one; one that is not to be had is refused."""
+    assert ask(server, service_tier=asked).json["usage"]["service_tier"] == "standard"
+    refused = ask(server, service_tier="priority")
+    assert fault(refused) == (400, "invalid_request_error", "service_tier", "invalid_value")
+
+
 def test_what_becomes_the_prompt(server: FakeServer) -> None:
     turns = [{"role": "user", "content": "echo"}, {"role": "assistant", "content": "It is "}]
     told = ask(server, system="Be brief.", messages=turns, max_tokens=1).json["content"][0]["text"]
