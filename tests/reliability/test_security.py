@@ -110,16 +110,20 @@ def distance(one: list[float], other: list[float]) -> float:
 
 @pytest.mark.nightly
 def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable[[str, str], None]) -> None:
-    """S11: what another key has asked takes as long as what nobody has; what the same key has asked does not."""
-    count = 500 if full else 60
+    """S11: of what another key has asked nothing is reused, and it takes as long as what nobody has asked.
+
+    The time is compared in the full form only: a machine that is shared tells other times.
+    """
+    count = 500 if full else 20
     numbers = itertools.count()
 
-    def ask(server: FakeServer, key: str, text: str) -> float:
+    def ask(server: FakeServer, key: str, text: str, *, reuses: bool = False) -> float:
         headers = JSON | {"authorization": f"Bearer {key}"}
         started = time.perf_counter()
         answer = server.request("POST", "/v1/chat/completions", chat_body(text, max_tokens=1), headers)
         taken = time.perf_counter() - started
         assert answer.status == 200
+        assert (answer.json["usage"]["prompt_tokens_details"]["cached_tokens"] > 500) == reuses
         return taken
 
     def text() -> str:
@@ -133,7 +137,7 @@ def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable
             for _ in range(count):
                 known = text()
                 ask(server, KEYS[0], known)
-                own.append(ask(server, KEYS[0], known))
+                own.append(ask(server, KEYS[0], known, reuses=True))
                 others.append(ask(server, KEYS[1], known))
                 fresh.append(ask(server, KEYS[1], text()))
             return distance(fresh, others), distance(fresh, own)
@@ -141,8 +145,10 @@ def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable
         # A leak tells every time; a busy machine does not.
         for _ in range(3):
             told, seen = measure()
-            if told < 1 < seen:
+            if told < 1 < seen or not full:
                 break
+    if not full:
+        return
     assert told < 1
     assert seen > 1, "a prefix of the same key should be quicker, or this test sees nothing"
     figure(
