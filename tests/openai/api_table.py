@@ -63,7 +63,7 @@ PROOFS = {
     "ignore_eos": _SEEN,
     "user": "tests/openai/test_requests.py::test_what_asks_for_nothing_is_accepted",
     "logprobs": "tests/server/test_chat_route.py::test_log_probabilities",
-    "top_logprobs": "tests/server/test_chat_route.py::test_log_probabilities_streamed",
+    "top_logprobs": "tests/server/test_chat_route.py::test_log_probabilities",
     "reasoning_effort": _CONVERSATION,
     "chat_template_kwargs": _CONVERSATION,
     "add_generation_prompt": _CONVERSATION,
