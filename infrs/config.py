@@ -117,9 +117,10 @@ class EngineSettings(_Section):
     """The generation loop."""
 
     threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0: one for each physical core.")
-    kernels: Literal["auto", "avx2", "onnxruntime"] = Field(
+    kernels: Literal["auto", "precise", "avx2", "onnxruntime"] = Field(
         default="auto",
-        description="`auto`: infrs's own kernels where they run; `avx2`: they, without AVX-512; `onnxruntime`: never.",
+        description="`auto`: infrs's own kernels where they run; `precise`: they, rounding less where that costs time; "
+        "`avx2`: they, without AVX-512; `onnxruntime`: never.",
     )
     max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Sequences that run at once.")
     max_model_len: int = Field(

@@ -17,7 +17,7 @@ from infrs.errors import BundleError
 
 logger = logging.getLogger(__name__)
 
-Kernels = Literal["auto", "avx2", "onnxruntime"]
+Kernels = Literal["auto", "precise", "avx2", "onnxruntime"]
 Tokens = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Session: TypeAlias = ort.InferenceSession
@@ -26,7 +26,6 @@ Binding: TypeAlias = ort.IOBinding
 # The session's own notes of what runs it: a build of `infrs.native`, and the instructions that it uses.
 _KERNELS = "infrs.kernels"
 _INSTRUCTIONS = "infrs.instructions"
-_LIMIT = "infrs.limit"  # the entry that keeps them to AVX2
 
 
 def default_threads() -> int:
@@ -42,8 +41,8 @@ def default_threads() -> int:
 def create_session(path: Path, threads: int, *, kernels: Kernels = "auto", profile: Path | None = None) -> Session:
     """Open a graph on the CPU provider. `threads` 0 takes `default_threads()`.
 
-    kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow, "avx2"
-    the same without wider vectors.
+    kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow;
+    "precise" the same, with 16-bit inputs for all 8-bit weights; "avx2" the same without wider vectors, which has them.
     profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason, in one line.
     """
@@ -100,8 +99,7 @@ def _options(threads: int, library: Path | None, profile: Path | None, kernels: 
     # threads collapse as soon as another process wants a core; not at all, and every operator pays for a wake-up.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     if library is not None:
-        if kernels == "avx2":
-            options.add_session_config_entry(_LIMIT, kernels)
+        options.add_session_config_entry(f"infrs.{kernels}", "1")
         options.register_custom_ops_library(str(library))
         options.add_session_config_entry(_KERNELS, native.build_id(library))
     return options

@@ -15,7 +15,9 @@
 namespace infrs {
 namespace {
 
-template <TileKernel (*Tiles)(int64_t bits)>
+// Wide: 8-bit weights meet inputs of 16 bits wherever they are. Else only in the output layer: what is rounded there
+// goes straight into the scores.
+template <TileKernel (*Tiles)(int64_t bits, bool wide), bool Wide>
 class MatMulNBits {
  public:
   static constexpr const char* name = "MatMulNBits";
@@ -47,8 +49,12 @@ class MatMulNBits {
     const auto scales = node.constant<float>(2);
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
             "MatMulNBits: weights or scales of another size than N and K say");
-    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), Tiles(bits));
+    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits),
+                        Tiles(bits, Wide || is_output_layer(node)));
   }
+
+  // By the name that export gives its product.
+  static bool is_output_layer(const NodeInfo& node) { return node.name().rfind("lm_head", 0) == 0; }
 
   static constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // keeps the products of sizes in range
 
@@ -190,18 +196,20 @@ OrtCustomOpDomain* domain(const char* name, std::initializer_list<const OrtCusto
   return made;
 }
 
-// Entries of a session: whether to go no further than AVX2, and the note of the instructions that are used.
-constexpr const char *kLimit = "infrs.limit", *kInstructions = "infrs.instructions";
+// Entries of a session: to go no further than AVX2, to give 8-bit weights inputs of 16 bits everywhere, and the note of
+// what is used.
+constexpr const char *kAvx2 = "infrs.avx2", *kPrecise = "infrs.precise", *kInstructions = "infrs.instructions";
 
-bool is_limited(const OrtSessionOptions* options) {
+bool has_entry(const OrtSessionOptions* options, const char* entry) {
   int is_there = 0;
-  check(api->HasSessionConfigEntry(options, kLimit, &is_there));
+  check(api->HasSessionConfigEntry(options, entry, &is_there));
   return is_there;
 }
 
 OrtStatus* add_operators(OrtSessionOptions* options) {
-  static const Operator<MatMulNBits<tiles_avx2>> matmul_avx2;
-  static const Operator<MatMulNBits<tiles_avx512>> matmul_avx512;
+  static const Operator<MatMulNBits<tiles_avx2, true>> matmul_avx2;
+  static const Operator<MatMulNBits<tiles_avx512, false>> matmul_avx512;
+  static const Operator<MatMulNBits<tiles_avx512, true>> matmul_precise;
   static const Operator<GroupQueryAttention> attention;
   static const Operator<SkipSimplifiedLayerNormalization> norm;
   static const Operator<GatedQuickGelu> gated;
@@ -209,11 +217,12 @@ OrtStatus* add_operators(OrtSessionOptions* options) {
     // ONNX Runtime keeps pointers to them for as long as the sessions live: one of each for all of them.
     static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention, &norm});
     static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention, &norm});
+    static OrtCustomOpDomain* const precise = domain("com.microsoft", {&matmul_precise, &attention, &norm});
     static OrtCustomOpDomain* const own = domain("infrs.native", {&gated});
-    const bool wide = has_avx512() && !is_limited(options);
-    check(api->AddCustomOpDomain(options, wide ? avx512 : avx2));
+    const bool narrow = !has_avx512() || has_entry(options, kAvx2), exact = has_entry(options, kPrecise);
+    check(api->AddCustomOpDomain(options, narrow ? avx2 : exact ? precise : avx512));
     check(api->AddCustomOpDomain(options, own));
-    check(api->AddSessionConfigEntry(options, kInstructions, wide ? "avx512" : "avx2"));
+    check(api->AddSessionConfigEntry(options, kInstructions, narrow ? "avx2" : exact ? "avx512-precise" : "avx512"));
   });
 }
 

@@ -16,12 +16,12 @@ namespace {
 constexpr size_t kRowChunk = 48;       // rows whose rounded inputs stay in the second-level cache
 constexpr size_t kPartWork = 1 << 15;  // multiply-adds below which a thread is not worth waking
 
-// Rows rounded to integers, tile by tile as TileInput has them. 8-bit weights: 16-bit integers, one scale a row. 4-bit
-// weights: 8-bit integers, one scale and eight times the sum (the weights' zero is 8) a block.
+// Rows rounded to integers, tile by tile as TileInput has them. To 16 bits: one scale a row. To 8 bits: one scale a
+// block, and where its sums start.
 struct RoundedRows {
   std::vector<uint32_t> words;
   std::vector<float> scales;
-  std::vector<int32_t> offsets;
+  std::vector<int32_t> starts;
 };
 
 // Largest magnitude as the bits of a float; NaN is larger than infinity, so that it is never lost.
@@ -67,8 +67,9 @@ void round_wide(const float* x, size_t rows, size_t inputs, uint32_t* words, flo
   }
 }
 
-// Rows to int8, one scale and offset a block.
-void round_narrow(const float* x, size_t rows, size_t inputs, uint32_t* words, float* scales, int32_t* offsets) {
+// Rows to int8, one scale and start a block. zero: the weight that stands for 0.
+void round_narrow(const float* x, size_t rows, size_t inputs, uint32_t zero, uint32_t* words, float* scales,
+                  int32_t* starts) {
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   for (size_t row = 0; row < rows; ++row) {
     uint32_t* target = words + row;
@@ -92,7 +93,7 @@ void round_narrow(const float* x, size_t rows, size_t inputs, uint32_t* words, f
       uint32_t total = 0;  // wraps for inputs that are not finite, and neither is their scale
       for (int32_t lane : lanes) total += static_cast<uint32_t>(lane);
       scales[place] = largest / 127.0f;
-      offsets[place] = static_cast<int32_t>(8 * total);
+      starts[place] = static_cast<int32_t>(0 - zero * total);
     }
   }
 }
@@ -135,9 +136,11 @@ PackedMatrix::PackedMatrix(const uint8_t* values, const float* scales, size_t ou
       std::memcpy(target + lane * sizeof half, &half, sizeof half);
       target += kScaleBytes;
       const uint8_t* source = values + (column * blocks_ + block) * value_bytes;
-      if (bits == 8) {
+      if (kernel.wide) {
         for (size_t k = 0; k < kBlock; ++k)
           target[k / 2 * 2 * kColumns + lane * 2 + k % 2] = static_cast<uint8_t>(source[k] - 128);
+      } else if (bits == 8) {
+        for (size_t k = 0; k < kBlock; ++k) target[k / 4 * 4 * kColumns + lane * 4 + k % 4] = source[k];
       } else {
         // Inputs 8s .. 8s+3 in the low halves of a step's bytes, 8s+4 .. 8s+7 in the high ones.
         for (size_t k = 0; k < kBlock; ++k) {
@@ -151,12 +154,12 @@ PackedMatrix::PackedMatrix(const uint8_t* values, const float* scales, size_t ou
 
 void PackedMatrix::multiply(const float* x, size_t rows, const float* bias, float* y, const Parallel& parallel) const {
   if (!rows) return;
-  const bool wide = bits_ == 8;
+  const bool wide = kernel_.wide;
   const size_t row_words = inputs_ / (wide ? 2 : 4), row_scales = wide ? 1 : blocks_;
   static thread_local RoundedRows rounded;
   rounded.words.resize(rows * row_words);
   rounded.scales.resize(rows * row_scales);
-  rounded.offsets.resize(wide ? 0 : rows * blocks_);
+  rounded.starts.resize(wide ? 0 : rows * blocks_);
   RoundedRows& buffers = rounded;  // the workers see the caller's buffers, not their own
   const size_t tiles = (rows + kernel_.max_rows - 1) / kernel_.max_rows;
   const auto first_row = [&](size_t tile) { return rows * tile / tiles; };
@@ -168,8 +171,8 @@ void PackedMatrix::multiply(const float* x, size_t rows, const float* bias, floa
       if (wide) {
         round_wide(source, count, inputs_, words, buffers.scales.data() + row);
       } else {
-        round_narrow(source, count, inputs_, words, buffers.scales.data() + row * blocks_,
-                     buffers.offsets.data() + row * blocks_);
+        round_narrow(source, count, inputs_, 1u << (bits_ - 1), words, buffers.scales.data() + row * blocks_,
+                     buffers.starts.data() + row * blocks_);
       }
     }
   });
@@ -184,7 +187,7 @@ void PackedMatrix::multiply(const float* x, size_t rows, const float* bias, floa
     input.blocks = blocks_;
     input.words = reinterpret_cast<const uint8_t*>(buffers.words.data() + row * row_words);
     if (!wide) input.scales = buffers.scales.data() + row * blocks_;
-    if (!wide) input.offsets = buffers.offsets.data() + row * blocks_;
+    if (!wide) input.starts = buffers.starts.data() + row * blocks_;
     kernel_.tiles[count - 1](input, out);
     const size_t column = group * kColumns, end = std::min(kColumns, outputs_ - column);
     for (size_t r = 0; r < count; ++r) {

@@ -20,7 +20,7 @@ class PackedMatrix {
                const TileKernel& kernel);
 
   // y [rows, N] = x [rows, K] @ weights.T + bias [N], null for none. A row's bits do not depend on the other rows.
-  // 8 bits: the row is rounded to 16-bit integers, one scale a row. 4 bits: to 8-bit integers, one scale a block.
+  // As the kernel wants, the row is rounded to 16-bit integers, one scale a row, or to 8-bit ones, one scale a block.
   void multiply(const float* x, size_t rows, const float* bias, float* y, const Parallel& parallel) const;
 
  private:

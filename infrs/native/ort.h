@@ -83,6 +83,13 @@ class NodeInfo {
     float value;
     return read(api->KernelInfoGetAttribute_float(info_, name, &value)) ? value : otherwise;
   }
+  std::string name() const {
+    size_t size = 0;
+    check(api->KernelInfo_GetNodeName(info_, nullptr, &size));
+    std::string name(size, '\0');
+    check(api->KernelInfo_GetNodeName(info_, name.data(), &size));
+    return name.c_str();  // without the zero at its end
+  }
   // Whether the node has an input of this index: optional ones before its last may be left out too.
   bool has_input(size_t index) const {
     size_t count, size = 0;

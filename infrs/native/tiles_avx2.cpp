@@ -96,10 +96,10 @@ void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
     const __m256 left_scale = half_lanes(weight_scales), right_scale = half_lanes(weight_scales + kScaleBytes / 2);
     INFRS_UNROLL
     for (size_t r = 0; r < R; ++r) {
-      const __m256i offset = _mm256_set1_epi32(input.offsets[block * R + r]);
+      const __m256i start = _mm256_set1_epi32(input.starts[block * R + r]);
       const __m256 scale = _mm256_set1_ps(input.scales[block * R + r]);
-      const __m256i left_sum = _mm256_sub_epi32(_mm256_madd_epi16(sum[r][0], ones), offset);
-      const __m256i right_sum = _mm256_sub_epi32(_mm256_madd_epi16(sum[r][1], ones), offset);
+      const __m256i left_sum = _mm256_add_epi32(_mm256_madd_epi16(sum[r][0], ones), start);
+      const __m256i right_sum = _mm256_add_epi32(_mm256_madd_epi16(sum[r][1], ones), start);
       add_scaled(y[r], left_sum, _mm256_mul_ps(left_scale, scale));
       add_scaled(y[r] + kLanes, right_sum, _mm256_mul_ps(right_scale, scale));
     }
@@ -109,11 +109,11 @@ void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
 template <size_t... R>
 TileKernel kernel(int64_t bits, std::index_sequence<R...>) {
   static constexpr Tile wide[] = {tile_8_bits<R + 1>...}, narrow[] = {tile_4_bits<R + 1>...};
-  return {sizeof...(R), bits == 8 ? wide : narrow};
+  return {sizeof...(R), bits == 8 ? wide : narrow, bits == 8};
 }
 
 }  // namespace
 
-TileKernel tiles_avx2(int64_t bits) { return kernel(bits, std::make_index_sequence<kMaxRows>()); }
+TileKernel tiles_avx2(int64_t bits, bool) { return kernel(bits, std::make_index_sequence<kMaxRows>()); }
 
 }  // namespace infrs

@@ -21,7 +21,6 @@
 namespace infrs {
 namespace {
 
-
 // Few rows take several sums each, or the additions would wait for one another.
 template <size_t R>
 constexpr size_t kSums = R == 1 ? 4 : R <= 3 ? 2 : 1;
@@ -54,8 +53,9 @@ inline void add_scaled(float* total, __m512i sum, __m512 scale) {
   _mm512_storeu_ps(total, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, _mm512_loadu_ps(total)));
 }
 
+// 8-bit weights, 16-bit inputs.
 template <size_t R>
-void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
+void tile_words(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
@@ -80,50 +80,80 @@ void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
   }
 }
 
+// A block's sums begin where its inputs' start says, so that the weights need not be taken from zero.
 template <size_t R>
-void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
+inline void begin(__m512i (&sum)[R][kSums<R>], const int32_t* starts) {
+  INFRS_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    sum[r][0] = _mm512_set1_epi32(starts[r]);
+    INFRS_UNROLL
+    for (size_t i = 1; i < kSums<R>; ++i) sum[r][i] = _mm512_setzero_si512();
+  }
+}
+
+template <size_t R>
+inline void add_block(__m512 (&total)[R], const __m512i (&sum)[R][kSums<R>], __m512 weight_scale, const float* scales) {
+  INFRS_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[r]));
+    total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(added(sum[r])), scale, total[r]);
+  }
+}
+
+template <size_t R>
+inline void multiply_bytes(__m512i (&sum)[R][kSums<R>], __m512i weight, const uint8_t* words, size_t step) {
+  INFRS_UNROLL
+  for (size_t r = 0; r < R; ++r) {
+    __m512i& into = sum[r][step % kSums<R>];
+    into = _mm512_dpbusd_epi32(into, weight, broadcast_32_bits(words + 4 * r));
+    keep_in_register(into);
+  }
+}
+
+template <size_t R, int Bits>
+void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   const __m512i nibble = _mm512_set1_epi8(15);
-  std::memset(y, 0, R * sizeof *y);
+  __m512 total[R] = {};
   for (size_t block = 0; block < input.blocks; ++block) {
     const __m512 weight_scale = scales_of(weights);
     weights += kScaleBytes;
-    __m512i sum[R][kSums<R>] = {};
+    __m512i sum[R][kSums<R>];
+    begin(sum, input.starts + block * R);
     INFRS_UNROLL
-    for (size_t step = 0; step < kBlock / 8; ++step, weights += 4 * kColumns) {
+    for (size_t step = 0; step < kBlock / 4; step += 8 / Bits, weights += 4 * kColumns) {
       prefetch(weights + ahead);
-      const __m512i both = _mm512_loadu_si512(weights);
-      const __m512i half[2] = {_mm512_and_si512(both, nibble), _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble)};
-      INFRS_UNROLL
-      for (size_t i = 0; i < 2; ++i, words += 4 * R) {
-        INFRS_UNROLL
-        for (size_t r = 0; r < R; ++r) {
-          __m512i& into = sum[r][(2 * step + i) % kSums<R>];
-          into = _mm512_dpbusd_epi32(into, half[i], broadcast_32_bits(words + 4 * r));
-          keep_in_register(into);
-        }
+      const __m512i read = _mm512_loadu_si512(weights);
+      if constexpr (Bits == 8) {
+        multiply_bytes<R>(sum, read, words, step);
+        words += 4 * R;
+      } else {
+        multiply_bytes<R>(sum, _mm512_and_si512(read, nibble), words, step);
+        multiply_bytes<R>(sum, _mm512_and_si512(_mm512_srli_epi16(read, 4), nibble), words + 4 * R, step + 1);
+        words += 8 * R;
       }
     }
-    INFRS_UNROLL
-    for (size_t r = 0; r < R; ++r) {
-      const size_t place = block * R + r;
-      const __m512i from_zero = _mm512_sub_epi32(added(sum[r]), _mm512_set1_epi32(input.offsets[place]));
-      add_scaled(y[r], from_zero, _mm512_mul_ps(weight_scale, _mm512_set1_ps(input.scales[place])));
-    }
+    add_block<R>(total, sum, weight_scale, input.scales + block * R);
   }
+  INFRS_UNROLL
+  for (size_t r = 0; r < R; ++r) _mm512_storeu_ps(y[r], total[r]);
 }
 
 template <size_t... R>
-TileKernel kernel(int64_t bits, std::index_sequence<R...>) {
-  static constexpr Tile wide[] = {tile_8_bits<R + 1>...}, narrow[] = {tile_4_bits<R + 1>...};
-  return {sizeof...(R), bits == 8 ? wide : narrow};
+TileKernel kernel(int64_t bits, bool wide, std::index_sequence<R...>) {
+  static constexpr Tile words[] = {tile_words<R + 1>...};
+  static constexpr Tile bytes[] = {tile_bytes<R + 1, 8>...}, nibbles[] = {tile_bytes<R + 1, 4>...};
+  wide = wide && bits == 8;
+  return {sizeof...(R), wide ? words : bits == 8 ? bytes : nibbles, wide};
 }
 
 }  // namespace
 
-TileKernel tiles_avx512(int64_t bits) { return kernel(bits, std::make_index_sequence<kMaxTileRows>()); }
+TileKernel tiles_avx512(int64_t bits, bool wide) {
+  return kernel(bits, wide, std::make_index_sequence<kMaxTileRows>());
+}
 
 }  // namespace infrs
 

@@ -50,6 +50,11 @@ def graph_of(
     )
 
 
+def has_avx512() -> bool:
+    """Whether this processor has the instructions of the wider kernels."""
+    return {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= set(Path("/proc/cpuinfo").read_text().split())
+
+
 def opened(model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto") -> ort.InferenceSession:
     """A session over the graph, whatever kernels it gets."""
     with TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import attention_graph
 import numpy as np
 import onnx
 import pytest
-from kernel_graphs import FLOAT, graph_of, opened
+from kernel_graphs import FLOAT, graph_of, has_avx512, opened
 
 from infrs import native
 from infrs.engine.session import create_session, kernels_of
@@ -107,10 +107,10 @@ def test_a_graph_that_nothing_can_run_is_refused_without_a_word_of_kernels(
 def test_a_graph_that_they_can_run_says_so(caplog: pytest.LogCaptureFixture) -> None:
     library = native.library()
     assert library is not None
-    flags = set(Path("/proc/cpuinfo").read_text().split())
-    widest = "avx512" if {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= flags else "avx2"
+    widest, precise = ("avx512", "avx512-precise") if has_avx512() else ("avx2", "avx2")
     with caplog.at_level(logging.WARNING):
         assert kernels_of(opened(product())) == f"{widest} {native.build_id(library)}"
+        assert kernels_of(opened(product(), kernels="precise")) == f"{precise} {native.build_id(library)}"
         assert kernels_of(opened(product(), kernels="avx2")) == f"avx2 {native.build_id(library)}"
     assert caplog.records == []
     assert kernels_of(opened(product(), kernels="onnxruntime")) == ""
@@ -126,7 +126,7 @@ def test_without_the_library_onnx_runtime_does_all(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(session.run(None, feeds)[0], expected)
 
 
-@pytest.mark.parametrize("kernels", ["auto", "avx2", "onnxruntime"])
+@pytest.mark.parametrize("kernels", ["auto", "precise", "avx2", "onnxruntime"])
 def test_the_library_is_loaded_only_when_asked_for(kernels: str, tmp_path: Path) -> None:
     onnx.save(product(), tmp_path / "model.onnx")
     code = f"""
