@@ -14,9 +14,6 @@ namespace {
 constexpr size_t kPartition = 256;   // keys whose softmax is computed at once; partitions are then folded in order
 constexpr size_t kValueBlock = 64;   // values that stay in the first-level cache while every query takes them
 constexpr size_t kTileQueries = 24;  // queries that share a pass over the keys
-constexpr size_t kTogether = 3;      // queries whose sums fit the sixteen vector registers
-constexpr size_t kScoreGroups = 4;   // vectors of eight keys that are scored at once
-constexpr size_t kScoreKeys = kScoreGroups * kLanes;
 constexpr size_t kPartWork = 1 << 15;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -49,98 +46,40 @@ __m256 cap(__m256 score, float limit) {
   return _mm256_load_ps(lanes);
 }
 
-// Scores of R queries and the keys from `start`, a multiple of 32, on: 32 of each. What a query does not see, and what
-// lies beyond `capacity`, is -infinity. scores: [R, kPartition], of which 32 columns are written.
-template <size_t R>
-void score(const AttentionShape& shape, const float* keys, size_t capacity, size_t start, const Query* queries,
-           float* scores) {
-  const float* group[kScoreGroups];
-  for (size_t g = 0; g < kScoreGroups; ++g)
-    group[g] = keys + std::min(start + g * kLanes, capacity - kLanes) * shape.head_dim;
-  __m256 dot[R][kScoreGroups] = {};
-  for (size_t d = 0; d < shape.head_dim; ++d) {
-    __m256 feature[R];
-    INFRS_UNROLL
-    for (size_t r = 0; r < R; ++r) feature[r] = _mm256_broadcast_ss(queries[r].features + d);
-    INFRS_UNROLL
-    for (size_t g = 0; g < kScoreGroups; ++g) {
-      const __m256 key = _mm256_loadu_ps(group[g] + d * kLanes);
-      INFRS_UNROLL
-      for (size_t r = 0; r < R; ++r) dot[r][g] = _mm256_fmadd_ps(feature[r], key, dot[r][g]);
-    }
-  }
+// Turns the dot products of a query with the 32 keys from `start` on into scores. What it does not see is -infinity.
+void weigh(const AttentionShape& shape, const Query& query, size_t start, float* scores) {
+  const bool sees_all = query.first <= start && start + kScoreKeys <= query.end;
+  const __m256 scale = _mm256_set1_ps(shape.scale);
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  INFRS_UNROLL
-  for (size_t r = 0; r < R; ++r) {
-    const __m256i first = _mm256_set1_epi32(static_cast<int>(queries[r].first));
-    const __m256i end = _mm256_set1_epi32(static_cast<int>(queries[r].end));
-    INFRS_UNROLL
-    for (size_t g = 0; g < kScoreGroups; ++g) {
-      __m256 score = _mm256_mul_ps(dot[r][g], _mm256_set1_ps(shape.scale));
-      if (shape.softcap > 0) score = cap(score, shape.softcap);
-      const __m256i place = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(start + g * kLanes)), lane);
+  const __m256i first = _mm256_set1_epi32(static_cast<int>(query.first));
+  const __m256i end = _mm256_set1_epi32(static_cast<int>(query.end));
+  for (size_t i = 0; i < kScoreKeys; i += kLanes) {
+    __m256 score = _mm256_mul_ps(_mm256_loadu_ps(scores + i), scale);
+    if (shape.softcap > 0) score = cap(score, shape.softcap);
+    if (!sees_all) {
+      const __m256i place = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(start + i)), lane);
       const __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(first, place), _mm256_cmpgt_epi32(end, place));
       score = _mm256_blendv_ps(_mm256_set1_ps(-kInfinity), score, _mm256_castsi256_ps(seen));
-      _mm256_storeu_ps(scores + r * kPartition + g * kLanes, score);
     }
+    _mm256_storeu_ps(scores + i, score);
   }
 }
 
-// A softmax over some of a query's keys: its weights are relative to `max` and come to `sum`.
-struct Partial {
-  float max, sum;
-};
-
-// Turns scores into weights.
-Partial softmax(float* scores, size_t count) {
-  __m256 largest = _mm256_set1_ps(-kInfinity);
-  for (size_t i = 0; i < count; i += kLanes) largest = _mm256_max_ps(largest, _mm256_loadu_ps(scores + i));
-  const float max = max_lane(largest);
-  const __m256 top = _mm256_set1_ps(max);
-  __m256 total = _mm256_setzero_ps();
-  for (size_t i = 0; i < count; i += kLanes) {
-    const __m256 weight = exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(scores + i), top));
-    _mm256_storeu_ps(scores + i, weight);
-    total = _mm256_add_ps(total, weight);
+// Scores of some queries, no more than are taken together, and the keys from `start`, a multiple of 32, on: 32 of each.
+// scores: [queries, kPartition], of which 32 columns are written. Keys beyond `capacity` are seen by no query.
+void score(const AttentionShape& shape, const float* keys, size_t capacity, size_t start, const Query* queries,
+           size_t num_queries, float* scores) {
+  const float* groups[kScoreGroups];
+  for (size_t g = 0; g < kScoreGroups; ++g)
+    groups[g] = keys + std::min(start + g * kLanes, capacity - kLanes) * shape.head_dim;
+  const float* features[kMaxTogether];
+  float* targets[kMaxTogether];
+  for (size_t r = 0; r < num_queries; ++r) {
+    features[r] = queries[r].features;
+    targets[r] = scores + r * kPartition;
   }
-  return {max, sum_lanes(total)};
-}
-
-// outputs[r] += weights[r] @ values for R queries, in the order of the keys.
-template <size_t R, size_t Vectors>
-void add_features(size_t head_dim, const float* values, const float* const* weights, size_t count,
-                  float* const* outputs, size_t feature) {
-  __m256 sum[R][Vectors];
-  INFRS_UNROLL
-  for (size_t r = 0; r < R; ++r) {
-    INFRS_UNROLL
-    for (size_t i = 0; i < Vectors; ++i) sum[r][i] = _mm256_loadu_ps(outputs[r] + feature + i * kLanes);
-  }
-  for (size_t key = 0; key < count; ++key) {
-    __m256 weight[R];
-    INFRS_UNROLL
-    for (size_t r = 0; r < R; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + key);
-    INFRS_UNROLL
-    for (size_t i = 0; i < Vectors; ++i) {
-      const __m256 value = _mm256_loadu_ps(values + key * head_dim + feature + i * kLanes);
-      INFRS_UNROLL
-      for (size_t r = 0; r < R; ++r) sum[r][i] = _mm256_fmadd_ps(weight[r], value, sum[r][i]);
-    }
-  }
-  INFRS_UNROLL
-  for (size_t r = 0; r < R; ++r) {
-    INFRS_UNROLL
-    for (size_t i = 0; i < Vectors; ++i) _mm256_storeu_ps(outputs[r] + feature + i * kLanes, sum[r][i]);
-  }
-}
-
-template <size_t R>
-void add_values(size_t head_dim, const float* values, const float* const* weights, size_t count,
-                float* const* outputs) {
-  size_t feature = 0;
-  for (; feature + 4 * kLanes <= head_dim; feature += 4 * kLanes)
-    add_features<R, 4>(head_dim, values, weights, count, outputs, feature);
-  for (; feature < head_dim; feature += kLanes) add_features<R, 1>(head_dim, values, weights, count, outputs, feature);
+  shape.loops.dots[num_queries - 1](shape.head_dim, features, groups, targets);
+  for (size_t r = 0; r < num_queries; ++r) weigh(shape, queries[r], start, targets[r]);
 }
 
 // Merges a later partition's softmax into `query`.
@@ -169,7 +108,8 @@ void attend_partition(const AttentionShape& shape, const float* keys, const floa
                       size_t partition, const Query* queries, size_t num_queries, Partial* partials,
                       float* outputs) {
   alignas(32) float scores[kTileQueries * kPartition];
-  const size_t begin = partition * kPartition;
+  const size_t together = shape.loops.together, begin = partition * kPartition;
+  const AddValues* const add_values = shape.loops.add_values;
   size_t first = begin + kPartition, end = begin;
   for (size_t q = 0; q < num_queries; ++q) {
     first = std::min(first, std::max(begin, queries[q].first));
@@ -177,13 +117,9 @@ void attend_partition(const AttentionShape& shape, const float* keys, const floa
   }
   const auto seen = [&](const Query& query, size_t from, size_t to) { return query.first < to && query.end > from; };
   for (size_t start = first / kScoreKeys * kScoreKeys; start < end; start += kScoreKeys) {
-    for (size_t q = 0; q < num_queries; q += kTogether) {
-      float* target = scores + q * kPartition + (start - begin);
-      switch (std::min(kTogether, num_queries - q)) {
-        case 3: score<3>(shape, keys, capacity, start, queries + q, target); break;
-        case 2: score<2>(shape, keys, capacity, start, queries + q, target); break;
-        case 1: score<1>(shape, keys, capacity, start, queries + q, target); break;
-      }
+    for (size_t q = 0; q < num_queries; q += together) {
+      const size_t count = std::min(together, num_queries - q);
+      score(shape, keys, capacity, start, queries + q, count, scores + q * kPartition + (start - begin));
     }
   }
   for (size_t q = 0; q < num_queries; ++q) {
@@ -192,11 +128,11 @@ void attend_partition(const AttentionShape& shape, const float* keys, const floa
     partials[q] = {-kInfinity, 0.0f};
     if (!seen(query, begin, begin + kPartition)) continue;
     const size_t from = std::max(begin, query.first) / kLanes * kLanes, to = std::min(begin + kPartition, query.end);
-    partials[q] = softmax(scores + q * kPartition + (from - begin), to - from);
+    partials[q] = shape.loops.softmax(scores + q * kPartition + (from - begin), to - from);
   }
   for (size_t block = first / kValueBlock * kValueBlock; block < end; block += kValueBlock) {
-    for (size_t q = 0; q < num_queries; q += kTogether) {
-      const size_t count = std::min(kTogether, num_queries - q);
+    for (size_t q = 0; q < num_queries; q += together) {
+      const size_t count = std::min(together, num_queries - q);
       // Keys that all of them see are taken together; the others see what is before and after.
       size_t common = block, stop = std::min(block + kValueBlock, end);
       for (size_t r = q; r < q + count; ++r) {
@@ -210,23 +146,18 @@ void attend_partition(const AttentionShape& shape, const float* keys, const floa
           if (start >= last) continue;
           const float* weights[] = {scores + r * kPartition + (start - begin)};
           float* output[] = {outputs + r * shape.head_dim};
-          add_values<1>(shape.head_dim, values + start * shape.head_dim, weights, last - start, output);
+          add_values[0](shape.head_dim, values + start * shape.head_dim, weights, last - start, output);
         }
       };
       alone(block, std::min(common, block + kValueBlock));
       if (common < stop) {
-        const float* weights[kTogether];
-        float* output[kTogether];
+        const float* weights[kMaxTogether];
+        float* output[kMaxTogether];
         for (size_t r = 0; r < count; ++r) {
           weights[r] = scores + (q + r) * kPartition + (common - begin);
           output[r] = outputs + (q + r) * shape.head_dim;
         }
-        const float* value = values + common * shape.head_dim;
-        switch (count) {
-          case 3: add_values<3>(shape.head_dim, value, weights, stop - common, output); break;
-          case 2: add_values<2>(shape.head_dim, value, weights, stop - common, output); break;
-          case 1: add_values<1>(shape.head_dim, value, weights, stop - common, output); break;
-        }
+        add_values[count - 1](shape.head_dim, values + common * shape.head_dim, weights, stop - common, output);
       }
       alone(stop, block + kValueBlock);
     }

@@ -6,19 +6,21 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention_loops.h"
 #include "parallel.h"
 
 namespace infrs {
 
 constexpr size_t kMaxHeadDim = 512;
 
-// What GroupQueryAttention's attributes say.
+// What GroupQueryAttention's attributes say, and what computes it.
 struct AttentionShape {
   size_t num_heads, num_kv_heads, head_dim;
   float scale;
   float softcap;  // 0: none
   size_t window;  // tokens that a query sees, itself included; 0: all
   bool interleaved;  // rotate neighbours, not halves
+  AttentionLoops loops;
 };
 
 // One run: S new tokens for each of B rows. All float32.

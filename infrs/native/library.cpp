@@ -62,6 +62,7 @@ class MatMulNBits {
   PackedMatrix weights_;
 };
 
+template <AttentionLoops (*Loops)()>
 class GroupQueryAttention {
  public:
   static constexpr const char* name = "GroupQueryAttention";
@@ -82,6 +83,7 @@ class GroupQueryAttention {
     shape_.softcap = node.number("softcap", 0.0f);
     shape_.window = std::max<int64_t>(0, node.integer("local_window_size", -1));
     shape_.interleaved = node.integer("rotary_interleaved", 0);
+    shape_.loops = Loops();
     require(!node.integer("smooth_softmax", 0) && !node.integer("qk_output", 0),
             "GroupQueryAttention: only the plain softmax, and no scores");
   }
@@ -210,14 +212,15 @@ OrtStatus* add_operators(OrtSessionOptions* options) {
   static const Operator<MatMulNBits<tiles_avx2, true>> matmul_avx2;
   static const Operator<MatMulNBits<tiles_avx512, false>> matmul_avx512;
   static const Operator<MatMulNBits<tiles_avx512, true>> matmul_precise;
-  static const Operator<GroupQueryAttention> attention;
+  static const Operator<GroupQueryAttention<attention_loops_avx2>> attention_avx2;
+  static const Operator<GroupQueryAttention<attention_loops_avx512>> attention_avx512;
   static const Operator<SkipSimplifiedLayerNormalization> norm;
   static const Operator<GatedQuickGelu> gated;
   return guarded([options] {
     // ONNX Runtime keeps pointers to them for as long as the sessions live: one of each for all of them.
-    static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention, &norm});
-    static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention, &norm});
-    static OrtCustomOpDomain* const precise = domain("com.microsoft", {&matmul_precise, &attention, &norm});
+    static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention_avx2, &norm});
+    static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention_avx512, &norm});
+    static OrtCustomOpDomain* const precise = domain("com.microsoft", {&matmul_precise, &attention_avx512, &norm});
     static OrtCustomOpDomain* const own = domain("infrs.native", {&gated});
     const bool narrow = !has_avx512() || has_entry(options, kAvx2), exact = has_entry(options, kPrecise);
     check(api->AddCustomOpDomain(options, narrow ? avx2 : exact ? precise : avx512));

@@ -1,22 +1,11 @@
 // Tiles on AVX512-VNNI: an instruction multiplies and adds 16-bit pairs, or quadruples of bytes, for sixteen outputs.
-// The only file with instructions beyond AVX2: its functions are compiled for them one by one, and called where the
-// processor has them.
-#include <immintrin.h>
-
 #include <cstring>
 #include <utility>
 
+#include "avx512.h"
 #include "tiles.h"
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))), apply_to = function)
-#define INFRS_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in GCC's own header
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni")
-#define INFRS_UNROLL _Pragma("GCC unroll 16")
-#endif
+INFRS_AVX512_BEGIN
 
 namespace infrs {
 namespace {
@@ -43,7 +32,7 @@ inline __m512 scales_of(const uint8_t* block) {
 template <size_t N>
 inline __m512i added(const __m512i (&sums)[N]) {
   __m512i total = sums[0];
-  INFRS_UNROLL
+  INFRS_UNROLL_ALL
   for (size_t i = 1; i < N; ++i) total = _mm512_add_epi32(total, sums[i]);
   return total;
 }
@@ -64,18 +53,18 @@ void tile_words(const TileInput& input, float (*y)[kColumns]) {
     const __m512 scale = scales_of(weights);
     weights += kScaleBytes;
     __m512i sum[R][kSums<R>] = {};
-    INFRS_UNROLL
+    INFRS_UNROLL_ALL
     for (size_t pair = 0; pair < kBlock / 2; ++pair, weights += 2 * kColumns, words += 4 * R) {
       if (pair % 2 == 0) prefetch(weights + ahead);
       const __m512i weight = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
-      INFRS_UNROLL
+      INFRS_UNROLL_ALL
       for (size_t r = 0; r < R; ++r) {
         __m512i& into = sum[r][pair % kSums<R>];
         into = _mm512_dpwssd_epi32(into, weight, broadcast_32_bits(words + 4 * r));
         keep_in_register(into);
       }
     }
-    INFRS_UNROLL
+    INFRS_UNROLL_ALL
     for (size_t r = 0; r < R; ++r) add_scaled(y[r], added(sum[r]), scale);
   }
 }
@@ -83,17 +72,17 @@ void tile_words(const TileInput& input, float (*y)[kColumns]) {
 // A block's sums begin where its inputs' start says, so that the weights need not be taken from zero.
 template <size_t R>
 inline void begin(__m512i (&sum)[R][kSums<R>], const int32_t* starts) {
-  INFRS_UNROLL
+  INFRS_UNROLL_ALL
   for (size_t r = 0; r < R; ++r) {
     sum[r][0] = _mm512_set1_epi32(starts[r]);
-    INFRS_UNROLL
+    INFRS_UNROLL_ALL
     for (size_t i = 1; i < kSums<R>; ++i) sum[r][i] = _mm512_setzero_si512();
   }
 }
 
 template <size_t R>
 inline void add_block(__m512 (&total)[R], const __m512i (&sum)[R][kSums<R>], __m512 weight_scale, const float* scales) {
-  INFRS_UNROLL
+  INFRS_UNROLL_ALL
   for (size_t r = 0; r < R; ++r) {
     const __m512 scale = _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[r]));
     total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(added(sum[r])), scale, total[r]);
@@ -102,7 +91,7 @@ inline void add_block(__m512 (&total)[R], const __m512i (&sum)[R][kSums<R>], __m
 
 template <size_t R>
 inline void multiply_bytes(__m512i (&sum)[R][kSums<R>], __m512i weight, const uint8_t* words, size_t step) {
-  INFRS_UNROLL
+  INFRS_UNROLL_ALL
   for (size_t r = 0; r < R; ++r) {
     __m512i& into = sum[r][step % kSums<R>];
     into = _mm512_dpbusd_epi32(into, weight, broadcast_32_bits(words + 4 * r));
@@ -122,7 +111,7 @@ void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
     weights += kScaleBytes;
     __m512i sum[R][kSums<R>];
     begin(sum, input.starts + block * R);
-    INFRS_UNROLL
+    INFRS_UNROLL_ALL
     for (size_t step = 0; step < kBlock / 4; step += 8 / Bits, weights += 4 * kColumns) {
       prefetch(weights + ahead);
       const __m512i read = _mm512_loadu_si512(weights);
@@ -137,7 +126,7 @@ void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
     }
     add_block<R>(total, sum, weight_scale, input.scales + block * R);
   }
-  INFRS_UNROLL
+  INFRS_UNROLL_ALL
   for (size_t r = 0; r < R; ++r) _mm512_storeu_ps(y[r], total[r]);
 }
 
@@ -157,8 +146,4 @@ TileKernel tiles_avx512(int64_t bits, bool wide) {
 
 }  // namespace infrs
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+INFRS_AVX512_END

@@ -13,6 +13,8 @@ import onnx
 import onnxruntime as ort
 from kernel_graphs import FLOAT, INT32, Floats, graph_of, opened_with_own
 
+from infrs.engine.session import Kernels
+
 POSITIONS = 1024  # of the rotary tables
 
 
@@ -68,8 +70,8 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
 
 
 @cache
-def session(form: Form, threads: int = 1) -> ort.InferenceSession:
-    return opened_with_own(model(form), threads)
+def session(form: Form, threads: int = 1, kernels: Kernels = "auto") -> ort.InferenceSession:
+    return opened_with_own(model(form), threads, kernels)
 
 
 def drawn(form: Form, tokens: int, seed: int) -> Floats:
@@ -80,8 +82,17 @@ def drawn(form: Form, tokens: int, seed: int) -> Floats:
 class Rows:
     """Rows of keys and values that a session goes on with."""
 
-    def __init__(self, form: Form, rows: int, capacity: int, *, threads: int = 1, in_place: bool = True) -> None:
-        self.form, self.session, self.in_place = form, session(form, threads), in_place
+    def __init__(
+        self,
+        form: Form,
+        rows: int,
+        capacity: int,
+        *,
+        threads: int = 1,
+        in_place: bool = True,
+        kernels: Kernels = "auto",
+    ) -> None:
+        self.form, self.session, self.in_place = form, session(form, threads, kernels), in_place
         rng = np.random.default_rng(0)
         shape = (rows, form.kv_heads, capacity, form.dim)  # what is there at first is nobody's
         self.kept = [rng.standard_normal(shape).astype(np.float32) * 1e6 for _ in range(2)]
@@ -118,10 +129,10 @@ class Rows:
         return output
 
 
-def whole(form: Form, new: Floats, *, threads: int = 1) -> Floats:
+def whole(form: Form, new: Floats, *, threads: int = 1, kernels: Kernels = "auto") -> Floats:
     """A row's tokens in one run: [tokens, heads * dim]."""
     capacity = -(-len(new) // 8) * 8
-    return Rows(form, 1, capacity, threads=threads).run(0, new[None], [0])[0]
+    return Rows(form, 1, capacity, threads=threads, kernels=kernels).run(0, new[None], [0])[0]
 
 
 def _rotated(form: Form, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

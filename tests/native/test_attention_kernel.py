@@ -44,6 +44,14 @@ def test_a_whole_row(form: Form, tokens: int) -> None:
     close(whole(form, new), reference(form, new))
 
 
+@given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]))
+@settings(max_examples=50)
+def test_wider_vectors_give_the_same_bits(form: Form, tokens: int, seed: int, size: float) -> None:
+    """Where the processor has no AVX-512, both are the same kernel."""
+    new = drawn(form, tokens, seed) * np.float32(size)
+    assert whole(form, new).tobytes() == whole(form, new, kernels="avx2").tobytes()
+
+
 def in_runs(rows: Rows, row: int, new: Floats, cuts: list[int]) -> Floats:
     """A row's tokens in runs that begin at `cuts`."""
     return np.concatenate([rows.run(row, new[None, a:b], [a])[0] for a, b in pairwise([*cuts, len(new)])])
