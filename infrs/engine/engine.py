@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
-
 from infrs.core import Delta, FinishReason, Request
 from infrs.engine.logits import Row, token_logprob
 from infrs.engine.plan import Copy, Decode, Prefill
@@ -77,13 +75,9 @@ class Engine:
     def _decode(self, decode: Decode) -> Iterator[Delta]:
         sequences = [sequence for sequence in decode.rows if sequence is not None]
         tokens = [sequence.output_ids[-1] if sequence else 0 for sequence in decode.rows]
+        scored = [place for place, sequence in enumerate(decode.rows) if sequence is not None]
         try:
-            logits = self.runner.decode(
-                decode.first,
-                np.array(tokens, dtype=np.int64),
-                np.array(decode.positions, dtype=np.int64),
-                np.array([sequence is not None for sequence in decode.rows]),
-            )
+            logits = self.runner.decode(decode.first, tokens, decode.positions, scored)
         except Exception as error:  # ONNX Runtime's exceptions have no common type
             yield from self._fail(sequences, as_failure(error))
             return
@@ -95,7 +89,7 @@ class Engine:
         """Draw a token, and one more for each token of the guess that is the one drawn."""
         [sequence], [position], guess = decode.rows, decode.positions, decode.guess
         assert sequence is not None  # noqa: S101 (a guess is a sequence's)
-        tokens = np.array([sequence.output_ids[-1], *guess], dtype=np.int64)
+        tokens = (sequence.output_ids[-1], *guess)
         try:
             logits = self.runner.prefill(decode.first, tokens, position, len(tokens))
         except Exception as error:
@@ -114,7 +108,7 @@ class Engine:
 
     def _prefill(self, prefill: Prefill) -> Iterator[Delta]:
         sequence = prefill.sequence
-        tokens = np.array(sequence.request.prompt_ids[prefill.start : prefill.end], dtype=np.int64)
+        tokens = sequence.request.prompt_ids[prefill.start : prefill.end]
         try:
             if prefill.prefix is not None:
                 self._copy(prefill.prefix)

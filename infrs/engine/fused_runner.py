@@ -16,6 +16,8 @@ from infrs.manifest import Manifest
 # rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2 without VNNI: measured).
 _TILE_ROWS = 128
 
+_UNBOUND: tuple[tuple[int, ...], npt.NDArray[Any]] = (-1,), np.empty(0)
+
 
 class FusedRunner:
     """Runs the fused graph over a slab bound in place: no key or value is ever copied by a step."""
@@ -50,38 +52,41 @@ class FusedRunner:
         self.min_rows = 1  # holds while the next line finds out
         self.min_rows = 1 if self._single_row_agrees() else 2
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, active: npt.NDArray[np.bool_]) -> Logits:
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
         """See Runner.decode."""
-        return self._run(first, tokens[:, None], positions, np.flatnonzero(active))
+        return self._run(first, (len(tokens), 1), tokens, positions, scored)
 
     def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
         """See Runner.prefill."""
         size = len(tokens)
         if self.min_rows > 1 and size % _TILE_ROWS == 1:
-            tokens = np.append(tokens, tokens[-1])  # written past the end, where the next token will overwrite it
-        scored = np.arange(size - max(num_scored, 1), size)  # a graph that scores nothing is not worth another case
-        return self._run(row, tokens[None, :], np.array([start]), scored)[:num_scored]
+            tokens = (*tokens, tokens[-1])  # written past the end, where the next token will overwrite it
+        scored = range(size - max(num_scored, 1), size)  # a graph that scores nothing is not worth another case
+        return self._run(row, (1, len(tokens)), tokens, (start + len(tokens) - 1,), scored)[:num_scored]
 
     def copy_row(self, source: int, target: int, num_tokens: int) -> None:
         """See Runner.copy_row."""
         self._slab.copy_row(source, target, num_tokens)
 
-    def _run(self, first: int, tokens: Tokens, starts: Tokens, score: Tokens) -> Logits:
-        rows, size = tokens.shape
-        num_scored = len(score)
+    def _run(self, first: int, shape: tuple[int, int], tokens: Tokens, ends: Tokens, scored: Tokens) -> Logits:
+        """Run tokens of a shape [rows, size]. `ends`: the position of each row's last token. `scored`: tokens, flat.
+
+        All of them are few in a decode step, whose cost Python's own whole numbers keep low: an operation of numpy's
+        takes 20 microseconds there, since the model's weights have driven its code out of the cache.
+        """
+        num_scored = len(scored)
         if self.min_rows > 1 and num_scored % _TILE_ROWS == 1:
-            score = np.append(score, score[-1])
-        seqlens = (starts + (size - 1)).astype(np.int32)
-        self._total[()] = seqlens.max() + 1
-        bound = self._bound_rows(first, rows)
-        bound.feed(graph.INPUT_IDS, tokens)
-        bound.feed(graph.SEQLENS_K, seqlens)
-        bound.feed(graph.LOGITS_INDICES, score.astype(np.int64, copy=False))
-        if len(score) > len(self._logits):
-            self._logits = np.empty((len(score), self._logits.shape[1]), dtype=np.float32)
+            scored = (*scored, scored[-1])
+        self._total[()] = max(ends) + 1
+        bound = self._bound_rows(first, shape[0])
+        bound.feed(graph.INPUT_IDS, np.int64, shape, tokens)
+        bound.feed(graph.SEQLENS_K, np.int32, shape[:1], ends)
+        bound.feed(graph.LOGITS_INDICES, np.int64, (len(scored),), scored)
+        if len(scored) > len(self._logits):
+            self._logits = np.empty((len(scored), self._logits.shape[1]), dtype=np.float32)
         logits = bound.logits
-        if logits is None or len(logits) != len(score) or logits.base is not self._logits:
-            bound.logits, logits = None, self._logits[: len(score)]
+        if logits is None or len(logits) != len(scored) or logits.base is not self._logits:
+            bound.logits, logits = None, self._logits[: len(scored)]
             _bind_output(bound.binding, graph.LOGITS, logits)
             bound.logits = logits
         self._session.run_with_iobinding(bound.binding)
@@ -102,9 +107,8 @@ class FusedRunner:
 
     def _single_row_agrees(self) -> bool:
         """Whether a row alone gives the same bits as beside another on this CPU."""
-        zeros = np.zeros(2, dtype=np.int64)
-        alone = self._run(0, zeros[:1, None], zeros[:1], zeros[:1]).copy()
-        beside = self._run(0, zeros[:, None], zeros, np.arange(2))[:1]
+        alone = self.decode(0, [0], [0], [0]).copy()
+        beside = self.decode(0, [0, 0], [0, 0], [0, 1])[:1]
         return bool(np.array_equal(alone, beside))
 
 
@@ -116,19 +120,18 @@ class _Bound:
 
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
-        self._inputs: dict[str, npt.NDArray[Any]] = {}
+        self._inputs: dict[str, tuple[tuple[int, ...], npt.NDArray[Any]]] = {}  # the values of a shape, flat
         self.logits: Logits | None = None  # where the scores are written
 
-    def feed(self, name: str, values: npt.NDArray[Any]) -> None:
+    def feed(self, name: str, dtype: type[np.integer[Any]], shape: tuple[int, ...], values: Tokens) -> None:
         """Set an input. Where its shape is the last one, as in one decode step after another, nothing is bound anew."""
-        array = self._inputs.get(name)
-        if array is not None and array.shape == values.shape:
-            array[...] = values
-            return
-        self._inputs.pop(name, None)
-        array = values.copy()  # in C order
-        _bind_input(self.binding, name, array)
-        self._inputs[name] = array
+        bound_shape, array = self._inputs.get(name, _UNBOUND)
+        if bound_shape != shape:
+            self._inputs.pop(name, None)
+            array = np.empty(len(values), dtype=dtype)
+            _bind_input(self.binding, name, array.reshape(shape))
+            self._inputs[name] = shape, array
+        array[:] = values
 
 
 def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:

@@ -45,10 +45,9 @@ class PlainRunner:
         self.num_rows = num_rows
         self.capacity = capacity
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, active: npt.NDArray[np.bool_]) -> Logits:
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
         """See Runner.decode."""
-        scored = np.flatnonzero(active)
-        return np.concatenate([self._run(first + int(i), tokens[i : i + 1], int(positions[i])) for i in scored])
+        return np.concatenate([self._run(first + i, tokens[i : i + 1], positions[i]) for i in scored])
 
     def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
         """See Runner.prefill."""
@@ -61,7 +60,7 @@ class PlainRunner:
     def _run(self, row: int, tokens: Tokens, start: int) -> Logits:
         size = len(tokens)
         feeds: dict[str, Any] = {
-            graph.INPUT_IDS: tokens[None, :],
+            graph.INPUT_IDS: np.array([tokens], dtype=np.int64),
             graph.ATTENTION_MASK: np.ones((1, start + size), dtype=np.int64),
         }
         if self._takes_positions:

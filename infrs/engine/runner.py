@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from infrs.engine.fused_runner import FusedRunner
 from infrs.engine.plain_runner import PlainRunner
 from infrs.engine.session import Kernels, Logits, Tokens, create_session
@@ -24,15 +21,15 @@ class Runner(Protocol):
     min_rows: int  # a product of fewer rows may round differently; the engine fills up with idle rows
     chunk_invariant: bool  # a token's bits are the same however its sequence was cut into runs
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, active: npt.NDArray[np.bool_]) -> Logits:
-        """Append one token to each row of `first .. first + B`; score the active ones.
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
+        """Append one token to each row of `first .. first + B`, and score those at the places `scored` among them.
 
-        tokens, positions: int64 [B]. Returns float32 [number of active rows, vocab_size]. A row that is not active
-        may be written at its position, where nothing is stored yet.
+        tokens, positions: B each. scored: ascending, in 0 .. B. Returns float32 [len(scored), vocab_size]. A row that
+        is not scored may be written at its position, where nothing is stored yet.
         """
 
     def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        """Append `tokens` (int64 [S]) to one row at position `start`.
+        """Append `tokens` to one row at position `start`.
 
         Returns float32 [num_scored, vocab_size], of the last positions.
         """

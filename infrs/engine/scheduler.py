@@ -95,8 +95,11 @@ class Scheduler:
         moves = [*self._admit()]
         if not self.running:
             return None
-        moves += self._compact()
-        return StepPlan(tuple(moves), self._plan_decode(), self._plan_prefills())
+        decoding = self._decoding()
+        if compaction := [*self._compact(list(decoding.items()))]:
+            moves += compaction
+            decoding = self._decoding()
+        return StepPlan(tuple(moves), self._plan_decode(decoding), self._plan_prefills())
 
     def _admit(self) -> Iterator[Copy]:
         if not self.waiting:
@@ -127,9 +130,8 @@ class Scheduler:
         rows = {slot.row: sequence for sequence, slot in self.running.items() if not sequence.is_prefilling}
         return dict(sorted(rows.items()))
 
-    def _compact(self) -> Iterator[Copy]:
+    def _compact(self, decoding: list[tuple[int, Sequence]]) -> Iterator[Copy]:
         """Move the last decoding rows into free ones between: an idle row costs as much as a busy one."""
-        decoding = list(self._decoding().items())
         while decoding and decoding[-1][0] - decoding[0][0] >= len(decoding):  # rows lie between
             source, sequence = decoding.pop()
             taken = {slot.row for slot in self.running.values()}
@@ -143,8 +145,7 @@ class Scheduler:
             self.slots[source].last_used = 0  # what it still holds is held twice now
             self.running[sequence] = target
 
-    def _plan_decode(self) -> Decode | None:
-        decoding = self._decoding()
+    def _plan_decode(self, decoding: dict[int, Sequence]) -> Decode | None:
         if not decoding:
             return None
         if self._runner.chunk_invariant and len(decoding) == 1:
@@ -152,13 +153,12 @@ class Scheduler:
             return Decode(row, (sequence,), (sequence.num_computed_tokens,), sequence.guess(self._runner.capacity))
         first, last = min(decoding), max(decoding)
         span = range(first, max(last + 1, first + self._runner.min_rows))
-        return Decode(
-            first,
-            rows=tuple(decoding.get(row) for row in span),
-            positions=tuple(
-                decoding[row].num_computed_tokens if row in decoding else self._free_from(row) for row in span
-            ),
-        )
+        rows = tuple(map(decoding.get, span))
+        positions = [
+            self._free_from(row) if sequence is None else sequence.num_computed_tokens
+            for row, sequence in zip(span, rows, strict=True)
+        ]
+        return Decode(first, rows, tuple(positions))
 
     def _free_from(self, row: int) -> int:
         """The first position of a row that does not decode behind all that it holds; the row may be one too many."""

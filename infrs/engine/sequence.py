@@ -57,7 +57,7 @@ class Sequence:
     @property
     def is_prefilling(self) -> bool:
         """Whether part of the prompt is still to be computed."""
-        return self.num_computed_tokens < self.num_prompt_tokens
+        return self.num_computed_tokens < len(self.request.prompt_ids)
 
     @property
     def scores_prompt(self) -> bool:

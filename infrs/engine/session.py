@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,7 +18,7 @@ from infrs.errors import BundleError
 logger = logging.getLogger(__name__)
 
 Kernels = Literal["auto", "precise", "avx2", "onnxruntime"]
-Tokens = npt.NDArray[np.int64]
+Tokens: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Session: TypeAlias = ort.InferenceSession
 Binding: TypeAlias = ort.IOBinding
