@@ -102,14 +102,13 @@ def measure(cache: Path, dtype: Dtype, reference: Path, threads: int) -> dict[st
 def decode_speed(runner: Runner, ids: npt.NDArray[np.int64], num_active: int) -> float:
     """Tokens a second of `num_active` rows with CONTEXT tokens each; a lone row is filled up as the engine does it."""
     rows = max(num_active, runner.min_rows)
-    active = np.arange(rows) < num_active
     for row in range(rows):
         runner.prefill(row, ids[:CONTEXT], 0, 1)
     position = CONTEXT
 
     def step() -> None:
         nonlocal position
-        runner.decode(0, ids[position : position + 1].repeat(rows), np.full(rows, position), active)
+        runner.decode(0, [ids[position]] * rows, [position] * rows, range(num_active))
         position += 1
 
     return num_active / quick_seconds(step, STEPS)

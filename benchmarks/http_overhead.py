@@ -53,7 +53,6 @@ def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> floa
     span = max(count, runner.min_rows)
     tokens = np.zeros(span, dtype=np.int64)
     positions = np.zeros(span, dtype=np.int64)
-    active = np.arange(span) < count
     for row, ids in enumerate(prompts):
         array = np.array(ids, dtype=np.int64)
         for start in range(0, len(ids), CHUNK):
@@ -61,7 +60,7 @@ def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> floa
         tokens[row] = logits[0].argmax()
         positions[row] = len(ids)
     for _ in range(num_tokens - 1):
-        tokens[:count] = runner.decode(0, tokens, positions, active).argmax(axis=1)
+        tokens[:count] = runner.decode(0, tokens, positions, range(count)).argmax(axis=1)
         positions[:count] += 1
     return count * num_tokens / (time.perf_counter() - begin)
 

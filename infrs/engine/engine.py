@@ -81,9 +81,11 @@ class Engine:
         except Exception as error:  # ONNX Runtime's exceptions have no common type
             yield from self._fail(sequences, as_failure(error))
             return
-        for sequence, row in zip(sequences, logits, strict=True):
+        # Of all rows in one call, unless each edits its scores first.
+        best = [None] * len(logits) if all(s.edits_scores for s in sequences) else logits.argmax(axis=1).tolist()
+        for sequence, row, token_id in zip(sequences, logits, best, strict=True):
             sequence.num_computed_tokens += 1
-            yield from self._commit(sequence, row)
+            yield from self._commit(sequence, row, token_id)
 
     def _check(self, decode: Decode) -> Iterator[Delta]:
         """Draw a token, and one more for each token of the guess that is the one drawn."""
@@ -141,14 +143,14 @@ class Engine:
     def _copy(self, copy: Copy) -> None:
         self.runner.copy_row(copy.source, copy.target, copy.num_tokens)
 
-    def _commit(self, sequence: Sequence, row: Row) -> Iterator[Delta]:
-        """Draw a token from a row of scores and give it to its sequence."""
+    def _commit(self, sequence: Sequence, row: Row, best: int | None = None) -> Iterator[Delta]:
+        """Draw a token from a row of scores, whose argmax is `best` where it is known, and give it to its sequence."""
         delta: Delta | None
         if sequence.request.max_tokens == 0:
             delta = sequence.finish(FinishReason.LENGTH)
         else:
             try:
-                token_id = sequence.sample(row, self._eos_ids)
+                token_id = sequence.sample(row, self._eos_ids, best)
                 delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
             except Exception as error:  # scores that are not finite, a grammar or a decoder that fails
                 yield from self._fail([sequence], as_failure(error))

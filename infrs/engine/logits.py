@@ -18,6 +18,13 @@ _BOUNDS = np.where(
 ).astype(np.float32)
 
 
+def changes(params: SamplingParams) -> bool:
+    """Whether `penalize` does anything."""
+    return bool(
+        params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty or params.logit_bias
+    )
+
+
 def penalize(row: Row, params: SamplingParams, prompt_ids: Iterable[int], counts: Mapping[int, int]) -> None:
     """Bias and penalties, as SamplingParams defines them. `counts`: how often the answer has each token."""
     if params.repetition_penalty != 1:

@@ -41,12 +41,13 @@ def new_generator(seed: int | None, index: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) -> int:
-    """One token id for float32 logits [vocab_size].
+def sample(logits: Row, params: SamplingParams, generator: np.random.Generator, best: int | None = None) -> int:
+    """One token id for float32 logits [vocab_size]. `best`: their argmax, where it is known.
 
     Raises NumericalError if the largest logit is not finite.
     """
-    best = int(logits.argmax())
+    if best is None:
+        best = int(logits.argmax())
     if not math.isfinite(logits[best]):
         raise NumericalError
     if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:

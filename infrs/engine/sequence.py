@@ -39,7 +39,9 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.prompt_logprobs: list[TokenLogprob] = []
         self.lookup = PromptLookup()
-        self._counts: Counter[int] = Counter()  # of output_ids, kept beside them: a penalty needs it at every token
+        # Of output_ids, kept beside them where a penalty needs it at every token.
+        self._counts: Counter[int] | None = Counter() if logits.changes(request.sampling) else None
+        self._text: list[int] = []  # prompt and answer, as of the last guess
         self._generator = new_generator(request.sampling.seed, index)
         self._grammar = request.grammar.start() if request.grammar else None
         self._decoder = decoder
@@ -72,25 +74,41 @@ class Sequence:
     def guess(self, capacity: int) -> tuple[int, ...]:
         """Tokens that may come next, no more than the answer and a row of `capacity` tokens have room for."""
         room = min(self.request.max_tokens - len(self.output_ids), capacity - self.num_computed_tokens) - 1
-        return self.lookup.guess((*self.request.prompt_ids, *self.output_ids), room) if room > 0 else ()
+        if room <= 0:
+            return ()
+        self._text += self.request.prompt_ids[len(self._text) :]
+        self._text += self.output_ids[len(self._text) - self.num_prompt_tokens :]
+        return self.lookup.guess(self._text, room)
 
-    def sample(self, row: logits.Row, eos_ids: frozenset[int]) -> int:
-        """Draw the next token from a row of scores, which is edited in place.
+    @property
+    def edits_scores(self) -> bool:
+        """Whether the next token is drawn from other scores than the model's own."""
+        return self._counts is not None or self._grammar is not None or len(self.output_ids) < self.request.min_tokens
+
+    def sample(self, row: logits.Row, eos_ids: frozenset[int], best: int | None = None) -> int:
+        """Draw the next token from a row of scores, which is edited in place. `best`: its argmax, where it is known.
 
         Raises NumericalError if the scores are not finite.
         """
         request = self.request
         scored = row.copy() if request.num_logprobs is not None else None
-        logits.penalize(row, request.sampling, request.prompt_ids, self._counts)
-        if len(self.output_ids) < request.min_tokens:
-            logits.forbid(row, eos_ids | request.stop_token_ids)
-        if self._grammar is not None:
-            logits.allow_only(row, self._grammar.allowed())
-        token_id = sample(row, request.sampling, self._generator)
+        if self.edits_scores:
+            best = None
+            self._edit(row, eos_ids)
+        token_id = sample(row, request.sampling, self._generator, best)
         if scored is not None:
             entry = logits.token_logprob(scored, token_id, request.num_logprobs or 0)
             self._logprobs.append((self._num_decoded, entry))
         return token_id
+
+    def _edit(self, row: logits.Row, eos_ids: frozenset[int]) -> None:
+        request = self.request
+        if self._counts is not None:
+            logits.penalize(row, request.sampling, request.prompt_ids, self._counts)
+        if len(self.output_ids) < request.min_tokens:
+            logits.forbid(row, eos_ids | request.stop_token_ids)
+        if self._grammar is not None:
+            logits.allow_only(row, self._grammar.allowed())
 
     def append(self, token_id: int, eos_ids: frozenset[int], capacity: int) -> Delta | None:
         """Take a drawn token; None if no text is complete and the answer goes on.
@@ -98,7 +116,8 @@ class Sequence:
         An end-of-sequence or stop token gives no text. A stop string ends the answer before itself.
         """
         self.output_ids.append(token_id)
-        self._counts[token_id] += 1
+        if self._counts is not None:
+            self._counts[token_id] += 1
         request = self.request
         if token_id in request.stop_token_ids or (token_id in eos_ids and not request.ignore_eos):
             return self.finish(FinishReason.STOP)

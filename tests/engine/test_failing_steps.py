@@ -49,10 +49,11 @@ def poison(engine: Engine, value: float, *, at: int) -> None:
     """Overwrite the scores of sequences whose prompt begins with MARK: of their prompt, or after `at` tokens."""
     commit, prefill = engine._commit, engine._prefill
 
-    def poisoned_commit(sequence: Any, row: Any) -> Iterator[Delta]:
+    def poisoned_commit(sequence: Any, row: Any, best: int | None = None) -> Iterator[Delta]:
         if sequence.request.prompt_ids[0] == MARK and len(sequence.output_ids) == at:
             row[:] = value
-        return commit(sequence, row)
+            best = None if best is None else int(row.argmax())
+        return commit(sequence, row, best)
 
     engine._commit = poisoned_commit  # type: ignore[method-assign]
     if at < 0:

@@ -16,7 +16,6 @@ from infrs.engine.session import Kernels
 
 CAPACITY = 600
 PROMPT = np.random.default_rng(0).integers(1, VOCAB, 530)
-ACTIVE = np.ones(1, dtype=np.bool_)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
     """The greedy continuation of a row that ends at `start`."""
     tokens = [int(np.frombuffer(scores, np.float32).argmax())]
     for position in range(start, start + count - 1):
-        logits = runner.decode(row, np.array(tokens[-1:]), np.array([position]), ACTIVE)
+        logits = runner.decode(row, tokens[-1:], [position], [0])
         tokens.append(int(logits[0].argmax()))
     return tokens
 

@@ -34,11 +34,10 @@ def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) 
     small, large = (
         FusedRunner(session, attention.manifest(), num_rows=8, capacity=capacity) for capacity in (SMALL, LARGE)
     )
-    active = np.ones(8, dtype=np.bool_)
 
     def step(runner: FusedRunner, position: int) -> float:
         begin = time.perf_counter()
-        runner.decode(0, np.arange(8), np.full(8, position), active)
+        runner.decode(0, range(8), [position] * 8, range(8))
         return time.perf_counter() - begin
 
     def sweep() -> float:
@@ -73,14 +72,11 @@ def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_grap
     prompts = [rng.integers(0, 97, length) for length in (1, 2, 5, 17, 33, 64, 90, 100)]
     for row, prompt in enumerate(prompts):
         runner.prefill(row, prompt, 0, 0)
-    tokens = np.arange(8)
-    together = runner.decode(0, tokens, np.array([len(p) for p in prompts]), np.ones(8, dtype=np.bool_)).copy()
+    together = runner.decode(0, range(8), [len(p) for p in prompts], range(8)).copy()
     for row in range(8):
         first = max(0, row + 1 - runner.min_rows)
         span = range(first, row + 1)
-        alone = runner.decode(
-            first, tokens[span], np.array([len(prompts[i]) for i in span]), np.array([i == row for i in span])
-        )
+        alone = runner.decode(first, span, [len(prompts[i]) for i in span], [row - first])
         assert np.array_equal(alone[0], together[row])
 
 
@@ -89,6 +85,5 @@ def test_a_copied_row_goes_on_like_its_source(attention_graph: Path) -> None:
     runner = FusedRunner(session, attention.manifest(), num_rows=3, capacity=SMALL)
     runner.prefill(2, np.arange(20), 0, 0)
     runner.copy_row(2, 0, 20)
-    active = np.array([True, False])
-    original = runner.decode(2, np.array([7, 0]), np.array([20, 0]), active).copy()
-    assert np.array_equal(runner.decode(0, np.array([7, 0]), np.array([20, 0]), active), original)
+    original = runner.decode(2, [7, 0], [20, 0], [0]).copy()
+    assert np.array_equal(runner.decode(0, [7, 0], [20, 0], [0]), original)

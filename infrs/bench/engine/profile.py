@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from rich.progress import Progress
 
 from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
@@ -90,7 +89,7 @@ def run(bundle: Path, options: Options, progress: Progress) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         profiled = opener.open(Path(folder) / "profile")
         begin = profiled.counter.count
-        profiled.runner.prefill(0, np.array(prompt[:_PROMPT], dtype=np.int64), 0, 1)
+        profiled.runner.prefill(0, prompt[:_PROMPT], 0, 1)
         runs = [(begin, begin + 1)]
         for rows, context in cases:
             progress.update(task, description=f"operators: {rows} rows, context {context}")
