@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from infrs.core import SamplingParams
+from infrs.engine.logits import changes, penalize
 from infrs.engine.sampler import NumericalError, candidates, new_generator, sample
 
 # Quarters are exact in float32 and make ties likely.
@@ -48,7 +51,7 @@ def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
     kept: list[tuple[int, float]] = []
     mass = 0.0
     for score, index in scores:
-        if mass >= params.top_p - 1e-6:
+        if params.top_p < 1 and mass >= params.top_p - 1e-6:
             break
         probability = math.exp(-score) / total
         kept.append((index, probability))
@@ -81,6 +84,45 @@ def test_a_sample_is_a_candidate_and_repeats_with_its_seed(logits: np.ndarray, p
 def test_greedy_takes_the_lowest_of_the_largest(logits: np.ndarray) -> None:
     token_id = sample(logits, SamplingParams(temperature=0), new_generator(0))
     assert token_id == min(i for i, x in enumerate(logits) if x == logits.max())
+
+
+# Few values, so that rows have ties, and those that are no numbers.
+steps = st.tuples(st.integers(1, 9), st.integers(1, 40)).flatmap(
+    lambda shape: arrays(np.float32, shape, elements=st.sampled_from([-np.inf, -1, 0, 0.25, 2, 2, 2, np.inf, np.nan]))
+)
+
+
+@given(steps, params, st.sampled_from([0.0, 1.0]))
+def test_a_row_whose_best_is_found_beside_others_draws_what_it_draws_alone(
+    logits: np.ndarray, params: SamplingParams, warmth: float
+) -> None:
+    params = replace(params, temperature=warmth * params.temperature)
+
+    def drawn(row: np.ndarray, *best: int) -> int | None:
+        try:
+            return sample(row, params, new_generator(params.seed), *best)
+        except NumericalError:
+            return None
+
+    best = logits.argmax(axis=1).tolist()
+    assert [drawn(row, known) for row, known in zip(logits, best, strict=True)] == [drawn(row) for row in logits]
+
+
+@given(
+    rows,
+    st.builds(
+        SamplingParams,
+        presence_penalty=st.sampled_from([0.0, 0.0, 1.5]),
+        frequency_penalty=st.sampled_from([0.0, 0.0, 0.5]),
+        repetition_penalty=st.sampled_from([1.0, 1.0, 1.3]),
+        logit_bias=st.sampled_from([(), (), ((0, 3.0),)]),
+    ),
+)
+def test_scores_change_only_where_the_request_says_so(logits: np.ndarray, params: SamplingParams) -> None:
+    logits += 20  # none is 0, which a penalty would leave
+    edited = logits.copy()
+    penalize(edited, params, (), {0: 1})
+    assert changes(params) == (not np.array_equal(edited, logits))
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.8}, {"min_p": 0.3}])

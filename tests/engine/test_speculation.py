@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence as Tokens
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -56,6 +57,24 @@ def test_a_guess_is_what_stood_behind_the_same_tokens(parts: list[list[int]], li
         if guess:
             places = [end for end in range(3, len(text)) if text[end - 3 : end] == text[-3:]]
             assert guess == tuple(text[places[-1] : places[-1] + len(guess)])
+
+
+def test_a_guess_is_made_of_the_whole_text_so_far(new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an answer that runs alone, is joined by another, and is alone again."""
+    texts: list[list[int]] = []
+    monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: texts.append([*text]) or ())
+    engine = new_engine(chunk_invariant=True)
+    engine.submit(ask("a", [3, 4], 30, ignore_eos=True))
+    for _ in range(5):
+        engine.step()
+    engine.submit(ask("b", [5, 6], 6, ignore_eos=True))
+    while not engine.scheduler.is_idle:
+        engine.step()
+    whole = [3, 4, *synthetic.greedy([3, 4], 30)]
+    assert texts == [whole[: len(text)] for text in texts]
+    lengths = [len(text) for text in texts]
+    assert (lengths[0], lengths[-1]) == (3, len(whole) - 2)  # the last token is not worth a guess
+    assert max(b - a for a, b in pairwise(lengths)) > 1
 
 
 @pytest.mark.parametrize("seed", range(60))
