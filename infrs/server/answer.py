@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from asyncio.transports import Transport
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from infrs.server.bridge import DeltaStream
 from infrs.server.failures import CLIENT_GONE, JSON, log_failure
 from infrs.server.meter import Meter
 from infrs.server.reader import Reader
+from infrs.server.silence import Silence
 from infrs.server.state import state_of
 from infrs.server.tracing import Asked
 
@@ -90,8 +90,12 @@ class _Streamed:
     async def send(self, stream: DeltaStream, meter: Meter) -> None:
         """Send the deltas as they come, those that are ready together in one write."""
         status = CLIENT_GONE
+        silence = Silence(stream, self._interval)
         try:
-            while deltas := await self._next(stream):
+            async for deltas in stream:
+                if not deltas:
+                    await self._send(self._form.ping, end=False)
+                    continue
                 meter.count(deltas)
                 frames = b"".join(self._form.frames(deltas))
                 await self._send(frames, end=self._form.finished)
@@ -105,19 +109,11 @@ class _Streamed:
                 log_failure(error)
             await self._send(self._form.failed(failure), end=True)
         finally:
+            silence.close()
             if self._reader is not None:
                 self._reader.close()
             if self._response is not None:
                 access.finished(self._request, status)
-
-    async def _next(self, stream: DeltaStream) -> list[Delta]:
-        """The next deltas, however long they take; none at the end."""
-        while True:
-            try:
-                async with asyncio.timeout(self._interval):
-                    return await anext(stream, [])
-            except TimeoutError:
-                await self._send(self._form.ping, end=False)
 
     async def _send(self, data: bytes, *, end: bool) -> None:
         """Write. A reader that takes nothing for `server.send_timeout` seconds is cut, which cancels this task."""

@@ -27,7 +27,10 @@ class DeltaStream:
         self._open = {request.request_id: request.num_choices for request in requests}  # answers still to come
         self._deltas: list[Delta] = []
         self._error: InfrsError | None = None
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
+        self._interrupted = False
+        self.waiting_since: float | None = None  # the loop's time; None while nobody waits
         self._close = close
 
     @property
@@ -39,16 +42,26 @@ class DeltaStream:
         return self
 
     async def __anext__(self) -> list[Delta]:
-        """At least one delta. Raises an answer's error where it failed."""
-        while not self._deltas:
+        """At least one delta, or none where the wait was interrupted. Raises an answer's error where it failed."""
+        self._interrupted = False
+        while not self._deltas and not self._interrupted:
             if self._error is not None:
                 raise self._error
             if not self._open:
                 raise StopAsyncIteration
             self._wake.clear()
-            await self._wake.wait()
+            self.waiting_since = self._loop.time()
+            try:
+                await self._wake.wait()
+            finally:
+                self.waiting_since = None
         deltas, self._deltas = self._deltas, []
         return deltas
+
+    def interrupt(self) -> None:
+        """Let who waits go on without a delta."""
+        self._interrupted = True
+        self._wake.set()
 
     def close(self) -> None:
         """Let go of the requests: cancel those that have not finished. Idempotent."""

@@ -92,8 +92,8 @@ def test_scores_that_are_not_finite_end_their_own_request(
     engine = new_engine(num_rows=5, chunk_invariant=exact)
     expected = told(run(new_engine(num_rows=5, chunk_invariant=exact), healthy[2])["several"])
     poison(engine, value, at=at)
-    for sampling in (GREEDY, SEEDED):
-        sick = ask("sick", (MARK, *LONG), sampling=sampling, **asked)
+    for sampling, fields in ((GREEDY, asked), (SEEDED, asked), (GREEDY, {"prompt_logprobs": at < 0})):
+        sick = ask("sick", (MARK, *LONG), sampling=sampling, **fields)
         answers = run(engine, sick, *healthy)
         last = answers["sick"][-1]
         assert last.finish_reason is FinishReason.ERROR
