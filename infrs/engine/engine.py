@@ -81,8 +81,8 @@ class Engine:
         except Exception as error:  # ONNX Runtime's exceptions have no common type
             yield from self._fail(sequences, as_failure(error))
             return
-        # Of all rows in one call, unless each edits its scores first.
-        best = [None] * len(logits) if all(s.edits_scores for s in sequences) else logits.argmax(axis=1).tolist()
+        as_they_are = [not sequence.edits_scores for sequence in sequences]
+        best = logits.argmax(axis=1).tolist() if any(as_they_are) else [None] * len(sequences)  # one call for all rows
         for sequence, row, token_id in zip(sequences, logits, best, strict=True):
             sequence.num_computed_tokens += 1
             yield from self._commit(sequence, row, token_id)

@@ -96,7 +96,7 @@ class Scheduler:
         if not self.running:
             return None
         decoding = self._decoding()
-        if compaction := [*self._compact(list(decoding.items()))]:
+        if compaction := [*self._compact([*decoding])]:
             moves += compaction
             decoding = self._decoding()
         return StepPlan(tuple(moves), self._plan_decode(decoding), self._plan_prefills())
@@ -125,10 +125,9 @@ class Scheduler:
         target.take_over(slot, self._clock)
         yield Copy(slot.row, target.row, len(slot.held))
 
-    def _decoding(self) -> dict[int, Sequence]:
-        """Sequences whose prompt is computed, by row, in row order."""
-        rows = {slot.row: sequence for sequence, slot in self.running.items() if not sequence.is_prefilling}
-        return dict(sorted(rows.items()))
+    def _decoding(self) -> list[tuple[int, Sequence]]:
+        """Rows, in order, and their sequences, whose prompts are computed."""
+        return sorted([(slot.row, sequence) for sequence, slot in self.running.items() if not sequence.is_prefilling])
 
     def _compact(self, decoding: list[tuple[int, Sequence]]) -> Iterator[Copy]:
         """Move the last decoding rows into free ones between: an idle row costs as much as a busy one."""
@@ -145,15 +144,15 @@ class Scheduler:
             self.slots[source].last_used = 0  # what it still holds is held twice now
             self.running[sequence] = target
 
-    def _plan_decode(self, decoding: dict[int, Sequence]) -> Decode | None:
+    def _plan_decode(self, decoding: list[tuple[int, Sequence]]) -> Decode | None:
         if not decoding:
             return None
         if self._runner.chunk_invariant and len(decoding) == 1:
-            [(row, sequence)] = decoding.items()
+            [(row, sequence)] = decoding
             return Decode(row, (sequence,), (sequence.num_computed_tokens,), sequence.guess(self._runner.capacity))
-        first, last = min(decoding), max(decoding)
+        first, last = decoding[0][0], decoding[-1][0]
         span = range(first, max(last + 1, first + self._runner.min_rows))
-        rows = tuple(map(decoding.get, span))
+        rows = tuple(map(dict(decoding).get, span))
         positions = [
             self._free_from(row) if sequence is None else sequence.num_computed_tokens
             for row, sequence in zip(span, rows, strict=True)

@@ -44,6 +44,8 @@ class Sequence:
         self._text: list[int] = []  # prompt and answer, as of the last guess
         self._generator = new_generator(request.sampling.seed, index)
         self._grammar = request.grammar.start() if request.grammar else None
+        # Whether a token may be drawn from other scores than the model's own.
+        self.edits_scores = bool(self._counts is not None or self._grammar is not None or request.min_tokens)
         self._decoder = decoder
         self._stop = StopMatcher(request.stop)
         self._num_reported = 0
@@ -79,11 +81,6 @@ class Sequence:
         self._text += self.request.prompt_ids[len(self._text) :]
         self._text += self.output_ids[len(self._text) - self.num_prompt_tokens :]
         return self.lookup.guess(self._text, room)
-
-    @property
-    def edits_scores(self) -> bool:
-        """Whether the next token is drawn from other scores than the model's own."""
-        return self._counts is not None or self._grammar is not None or len(self.output_ids) < self.request.min_tokens
 
     def sample(self, row: logits.Row, eos_ids: frozenset[int], best: int | None = None) -> int:
         """Draw the next token from a row of scores, which is edited in place. `best`: its argmax, where it is known.
