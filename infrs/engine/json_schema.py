@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from infrs.errors import RequestError
@@ -18,6 +19,7 @@ MAX_DEPTH = 64
 MAX_PROPERTIES = 1000
 MAX_ENUM = 5000
 MAX_BOUND = 1 << 20  # of lengths and counts
+MAX_MULTIPLE = 50_000  # of a multipleOf, and of the least common multiple of all, without the zeros at their ends
 MAX_BRANCHES = 256  # of anyOf, oneOf and allOf in all
 MAX_MERGED = 256  # combinations of the alternatives under an allOf, and schemas that $ref and allOf merge into one
 
@@ -57,6 +59,7 @@ def check_schema(schema: object, param: str) -> None:
     ):
         if count > most:
             raise _too_complex(f"it has {count} {what}, and {most} is the most", param)
+    _refuse_large_multiples(schema, param)
     _refuse_ref_cycles(schema, param)
     if _Merged(schema).too_many():
         raise _too_complex(f"its allOf, anyOf and $ref make more than {MAX_MERGED} combinations", param)
@@ -83,6 +86,30 @@ def _nodes(schema: object) -> Iterator[tuple[Mapping[str, Any], int]]:
 def _sized(node: Mapping[str, Any], name: str) -> list[Any] | dict[str, Any]:
     value = node.get(name)
     return value if isinstance(value, list | dict) else []
+
+
+def _refuse_large_multiples(schema: object, param: str) -> None:
+    """The compiler has a state for each remainder: of each `multipleOf`, and of a common multiple where some meet."""
+    common, power = 1, 0  # common * 10**power
+    for node, _ in _nodes(schema):
+        value = node.get("multipleOf")
+        number = Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else Decimal(0)
+        if not number or not number.is_finite():
+            continue  # what nothing can be a multiple of is refused by the compiler
+        _, digits, exponent = number.as_tuple()
+        units, exponent = _without_zeros(int("".join(map(str, digits))), int(exponent))
+        least = min(power, exponent)
+        together = math.lcm(common * 10 ** (power - least), units * 10 ** (exponent - least))
+        common, power = _without_zeros(together, least)
+        if max(units, common) > MAX_MULTIPLE:
+            raise _too_complex(f"its multipleOf have a common multiple of more than {MAX_MULTIPLE}", param)
+
+
+def _without_zeros(number: int, exponent: int) -> tuple[int, int]:
+    """Another pair of the same number * 10**exponent."""
+    while number % 10 == 0:
+        number, exponent = number // 10, exponent + 1
+    return number, exponent
 
 
 def _refuse_ref_cycles(schema: object, param: str) -> None:

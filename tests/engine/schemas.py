@@ -29,6 +29,7 @@ SCHEMAS: dict[str, Any] = {
     "exclusive bounds": {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10},
     "number": {"type": "number", "minimum": 0, "maximum": 1},
     "multiple": {"type": "integer", "multipleOf": 5, "minimum": 0, "maximum": 1000},
+    "multiples": {"anyOf": [{"multipleOf": 0.01}, {"type": "integer", "multipleOf": 86_400}, {"multipleOf": 1e6}]},
     "boolean": {"type": "boolean"},
     "null": {"type": "null"},
     "enum": {"enum": ["red", "green", 3, None, {"a": 1}]},
@@ -113,6 +114,10 @@ REFUSED: list[tuple[str, str, str, str]] = [
     ),
     _schema({"type": "string", "minLength": 10**9}, "schema_too_complex", "minLength"),
     _schema({"type": "array", "maxItems": 10**9}, "schema_too_complex", "maxItems"),
+    _schema({"type": "integer", "multipleOf": -1613441}, "schema_too_complex", "multipleOf"),  # else 20 s
+    _schema({"type": "number", "multipleOf": 12345.678}, "schema_too_complex", "multipleOf"),
+    _schema({"anyOf": [{"multipleOf": 9973}, {"multipleOf": 1.009}]}, "schema_too_complex", "multipleOf"),
+    _schema({"type": "integer", "multipleOf": 10**400}, "invalid_schema", "out of range"),
     _schema(_nested(65), "schema_too_complex", "64 levels"),
     _schema({"properties": {f"p{i}": {} for i in range(10_000)}}, "schema_too_complex", "10000 properties"),
     _schema({"enum": [f"v{i}" for i in range(20_000)]}, "schema_too_complex", "enum"),
