@@ -26,6 +26,7 @@ from .fusions.architectures import kv_geometry, longest_context, why_plain
 from .fusions.graph import fuse_residual_norms
 from .fusions.ops import DOMAIN
 from .lowering import Lowering
+from .publish import full_disk_explained
 from .tensor_file import TensorFile
 from .trace import OPSET, FusedOnnxConfig
 from .weights import ModelWeights
@@ -113,13 +114,13 @@ def trace_with_optimum(
 ) -> onnx.ModelProto:
     """Run Optimum's exporter; without a config, with the one that Optimum has for the architecture and `task`.
 
-    directory: where it may leave files for a moment. Raises ExportError.
+    directory: where it may leave files for a moment. Raises DiskFullError, ExportError.
     """
     name = model.config._name_or_path
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as temporary:
         model.config._name_or_path = temporary  # Optimum looks there for a tokenizer to copy; the Hub is not asked
         try:
-            with _quiet():
+            with full_disk_explained(directory), _quiet():
                 onnx_export_from_model(
                     model,
                     output=temporary,
@@ -129,6 +130,8 @@ def trace_with_optimum(
                     do_validation=False,
                     no_post_process=True,
                 )
+        except ExportError:  # of the disk: no fault of the model
+            raise
         except Exception as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ExportError(

@@ -118,10 +118,22 @@ def test_disk_full_at_any_write_publishes_nothing(
     verify_bundle(export_model(str(tiny_folder), output=tmp_path, progress=False))
 
 
+def test_disk_full_inside_the_tracer_is_no_fault_of_the_model(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "config.json"))
+
+    monkeypatch.setattr("infrs_export.convert.onnx_export_from_model", full)
+    with pytest.raises(DiskFullError, match="Free some space"):
+        export_model(str(tiny_folder), output=tmp_path, progress=False)
+    assert visible(tmp_path) == []
+
+
 @pytest.mark.slow
-@pytest.mark.nightly
+@pytest.mark.nightly("E1 kill -9 while exporting")
 def test_a_killed_export_leaves_nothing_to_serve(
-    tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str, str], None]
+    tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
     """E1: kill -9 at several moments of the writing, then an export that must succeed and clean up."""
     pauses = [random.uniform(0, 2.5) for _ in range(100)] if full else [0.0, 0.4, 1.0, 1.6]
@@ -142,7 +154,7 @@ def test_a_killed_export_leaves_nothing_to_serve(
     verify_bundle(bundle)
     assert visible(tmp_path) == [bundle]
     assert list((tmp_path / ".tmp").iterdir()) == []
-    figure("E1 kill -9 while exporting", f"{len(pauses)} kills: 0 half bundles, nothing left behind")
+    figure(f"{len(pauses)} kills: 0 half bundles, nothing left behind")
 
 
 @pytest.mark.parametrize("last", ["file", "staging", "old"])
@@ -169,9 +181,9 @@ def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
+@pytest.mark.nightly("E4 exporters at once")
 def test_exporters_at_once_export_once(
-    tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str, str], None]
+    tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
     """E4."""
     count = 8 if full else 3
@@ -185,7 +197,7 @@ def test_exporters_at_once_export_once(
     assert [process.returncode for process in processes] == [0] * count
     assert sum("peak memory" in report for report in reports) == 1
     assert len(visible(tmp_path)) == 1
-    figure("E4 exporters at once", f"{count} succeed, 1 exports")
+    figure(f"{count} succeed, 1 exports")
 
 
 @pytest.mark.parametrize("folder", ["a cache é ✓ 'quoted'", "/".join(["x" * 120] * 3)], ids=["odd", "long"])
