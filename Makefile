@@ -29,9 +29,7 @@ test: .venv/.test $(NODE)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(PYTEST_ARGS)
 
 nightly: .venv/.test
-	@mkdir -p build && rm -f build/nightly.jsonl
-	$(BIN)/python -m pytest --nightly --figures build/nightly.jsonl $(PYTEST_ARGS)
-	$(BIN)/python tests/reliability/page.py build/nightly.jsonl
+	$(BIN)/python tests/reliability/nightly.py
 
 node: $(NODE)
 

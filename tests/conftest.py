@@ -1,13 +1,12 @@
 """What every part of the suite shares: bundles of the demo model, exported once a run, and the two forms of a test.
 
-A test marked `nightly` asks the fixture `full` how much to do. `make test` runs its quick form; `make nightly` gives
-`--nightly --figures FILE`, which runs the marked tests only, each as long as the reliability matrix wants it, and
-keeps what they report through `figure` for docs/reliability.md (tests/reliability/page.py).
+A test marked `nightly` asks the fixture `full` how much to do. `make test` runs its quick form; `--nightly` runs the
+marked tests only, each as long as the reliability matrix wants it. What they report through the fixture `figure` stands
+in pytest's report (`--junit-xml`), of which tests/reliability/nightly.py makes the figures in docs/reliability.md.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -29,7 +28,6 @@ hypothesis.settings.register_profile("nightly", deadline=None, max_examples=10_0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="run the tests marked nightly, in their full form")
-    parser.addoption("--figures", type=Path, help="append what the tests measured to this file, a JSON object a line")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +42,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = marked
     for item in marked:
         item.add_marker(pytest.mark.timeout(NIGHTLY_SECONDS))
+        item.user_properties.append(("row", matrix_row(item)))
+
+
+def matrix_row(item: pytest.Item) -> str:
+    """The row of the reliability matrix that a test marked `nightly` is for, and of which parameter."""
+    marker = item.get_closest_marker("nightly")
+    assert marker is not None
+    [row] = marker.args
+    return f"{row}, {item.callspec.id}" if isinstance(item, pytest.Function) and hasattr(item, "callspec") else row
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +60,9 @@ def full(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture
-def figure(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Report what a row of the reliability matrix came to, in words with figures."""
-    path: Path | None = pytestconfig.getoption("--figures")
-
-    def report(row: str, result: str) -> None:
-        if path is not None:
-            with path.open("a") as file:
-                file.write(json.dumps({"row": row, "result": result}) + "\n")
-
-    return report
+    return lambda result: request.node.user_properties.append(("figure", result))
 
 
 @pytest.fixture(scope="session")

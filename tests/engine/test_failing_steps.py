@@ -160,14 +160,14 @@ def token_ids(deltas: list[Delta], index: int) -> list[int]:
     return [token_id for delta in deltas if delta.index == index for token_id in delta.token_ids]
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("/secret/path")], ids=repr)
+@pytest.mark.nightly("F17, F20 a step that fails")
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("/secret/path")], ids=lambda error: type(error).__name__)
 def test_whatever_call_of_a_step_fails(
     new_engine: EngineFactory,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     full: bool,
-    figure: Callable[[str, str], None],
+    figure: Callable[[str], None],
 ) -> None:
     """Each request ends, with its answer or with an error, and the next are answered: nothing false is reused."""
     monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
@@ -200,9 +200,7 @@ def test_whatever_call_of_a_step_fails(
         assert service.snapshot().num_open == 0
         number += 1 if full or number == 0 else 11
     assert failed > calls / 20
-    figure(
-        f"F17, F20 a step that fails, {type(error).__name__}", f"at each of {calls} calls: all end, the next are right"
-    )
+    figure(f"at each of {calls} calls: all end, the next are right")
 
 
 def test_a_decoder_that_fails_ends_its_own_request(new_engine: EngineFactory) -> None:

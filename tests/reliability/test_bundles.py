@@ -61,8 +61,8 @@ def refused(bundle: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.nightly
-def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("F28 damaged bundles")
+def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: Callable[[str], None]) -> None:
     cuts, flips = (100, 1000) if full else (20, 100)
     for name in (GRAPH, MANIFEST_FILE):
         path = bundle / name
@@ -77,7 +77,7 @@ def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: C
                 refused(bundle)
         path.write_bytes(data)
         verify_bundle(bundle)
-    figure("F28 damaged bundles", f"{2 * cuts} truncations and {flips} flipped bits: all refused")
+    figure(f"{2 * cuts} truncations and {flips} flipped bits: all refused")
 
 
 @pytest.mark.parametrize("name", [GRAPH, MANIFEST_FILE])

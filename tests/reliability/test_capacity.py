@@ -21,8 +21,9 @@ def ask(server: FakeServer, due: float) -> tuple[Answer, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
-def test_goodput_at_four_times_the_capacity(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L2 overload")
+@pytest.mark.serial
+def test_goodput_at_four_times_the_capacity(full: bool, figure: Callable[[str], None]) -> None:
     seconds = 120.0 if full else 4.0
     quiet = {"access_log": False}
     with fake_server(rows=ROWS, max_queue=QUEUE, interval=INTERVAL, server=quiet) as server:
@@ -44,4 +45,4 @@ def test_goodput_at_four_times_the_capacity(full: bool, figure: Callable[[str, s
     half, most = refused[len(refused) // 2], refused[len(refused) * 99 // 100]
     assert not full or most < 50
     share = f"{100 * goodput / peak:.0f} % of the peak of {peak:.0f}/s"
-    figure("L2 overload", f"4 times the capacity: {share} answered; 429 after {half:.1f} ms (p50), {most:.1f} ms (p99)")
+    figure(f"4 times the capacity: {share} answered; 429 after {half:.1f} ms (p50), {most:.1f} ms (p99)")

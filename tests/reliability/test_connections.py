@@ -29,8 +29,9 @@ def median_seconds(server: FakeServer, count: int = 15) -> float:
     return sorted(seconds)[count // 2]
 
 
-@pytest.mark.nightly
-def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L7 idle and slow connections")
+@pytest.mark.serial
+def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable[[str], None]) -> None:
     """L7."""
     num_idle, num_slow = (1000, 200) if full else (300, 100)
     wanted = num_idle + num_slow + 200
@@ -51,7 +52,7 @@ def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable
             connection.close()
         server.wait_until(lambda: server.gauge("process_open_fds") < 40)
     times = f"{1000 * alone:.1f} ms alone, {1000 * among:.1f} ms among them"
-    figure("L7 idle and slow connections", f"{num_idle} idle, {num_slow} slow heads: a request takes {times}")
+    figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {times}")
 
 
 def test_more_connections_than_files() -> None:
@@ -106,8 +107,8 @@ def test_kill_is_seen_as_a_cut() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
-def test_hostile_requests_leave_no_memory(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L5 hostile requests")
+def test_hostile_requests_leave_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """L5: a hundred of each of the worst leave one MiB at the most, after as many to warm up."""
     rounds = 5 if full else 1
     worst = [
@@ -132,7 +133,7 @@ def test_hostile_requests_leave_no_memory(full: bool, figure: Callable[[str, str
         assert growth < len(worst) * rounds
         server.process.terminate()
         assert "Traceback" not in server.output()
-    figure("L5 hostile requests", f"{100 * rounds * len(worst)} requests: {growth:+.2f} MiB")
+    figure(f"{100 * rounds * len(worst)} requests: {growth:+.2f} MiB")
 
 
 def hit(server: FakeServer, data: bytes) -> None:
@@ -141,8 +142,9 @@ def hit(server: FakeServer, data: bytes) -> None:
         connection.recv(1000)
 
 
-@pytest.mark.nightly
-def test_every_start_gets_the_port_and_every_stop_is_quick(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L10 starts and stops")
+@pytest.mark.serial
+def test_every_start_gets_the_port_and_every_stop_is_quick(full: bool, figure: Callable[[str], None]) -> None:
     """L10."""
     seconds = []
     for _ in range(50 if full else 3):
@@ -153,4 +155,4 @@ def test_every_start_gets_the_port_and_every_stop_is_quick(full: bool, figure: C
             assert server.process.wait(5) == 0
             seconds.append(time.monotonic() - started)
     assert max(seconds) < 1.5 + SLACK
-    figure("L10 starts and stops", f"{len(seconds)} of {len(seconds)}; the slowest idle exit took {max(seconds):.2f} s")
+    figure(f"{len(seconds)} of {len(seconds)}; the slowest idle exit took {max(seconds):.2f} s")

@@ -1,7 +1,7 @@
 """Damaged tokenizers, templates, schemas, grammars and manifests: refused in words, or used; never anything else.
 
 hypothesis makes them from good ones. Coverage-guided fuzzing (atheris) would see little of it: what reads them is
-native code, or Jinja, that is not instrumented.
+native code, or Jinja, that is not instrumented. So the full form makes 10,000 inputs for each and has no ten minutes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,8 +32,8 @@ from infrs.text.constraint import Constraint, ConstraintKind
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.nightly
 SECONDS = 3.0  # that one input may take; a tenth of it on a machine that does nothing else
+TAKEN: list[float] = []  # seconds of each input of the test that runs
 USER = [{"role": "user", "content": "Hello <|im_end|> é😀"}]
 
 
@@ -41,7 +41,15 @@ USER = [{"role": "user", "content": "Hello <|im_end|> é😀"}]
 def quick() -> Iterator[None]:
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < SECONDS
+    TAKEN.append(time.monotonic() - started)
+    assert TAKEN[-1] < SECONDS
+
+
+@pytest.fixture(autouse=True)
+def report(figure: Callable[[str], None]) -> Iterator[None]:
+    TAKEN.clear()
+    yield
+    figure(f"{len(TAKEN):,} inputs, used or refused in words: the slowest in {max(TAKEN, default=0):.2f} s")
 
 
 TOKENIZERS = [json.loads(make()) for make in KINDS.values()]
@@ -49,6 +57,7 @@ for _definition in TOKENIZERS:  # small, or each damage would hit the vocabulary
     _definition["added_tokens"] = _definition["added_tokens"][:12]
 
 
+@pytest.mark.nightly("fuzz: tokenizers")
 @given(definition=damaged_json(TOKENIZERS))
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_tokenizers(definition: bytes) -> None:
@@ -66,6 +75,7 @@ def test_tokenizers(definition: bytes) -> None:
                 GrammarCompiler(tokenizer.definition, tokenizer.vocab_size, (2,)).compile(Constraint("regex", "a", "x"))
 
 
+@pytest.mark.nightly("fuzz: chat templates")
 @given(source=damaged_bytes([source.encode() for source in TEMPLATES.values()]))
 def test_templates(source: bytes) -> None:
     with TemporaryDirectory() as folder, quick():
@@ -74,6 +84,7 @@ def test_templates(source: bytes) -> None:
             assert isinstance(load_chat_format(Path(folder)).render(USER), str)
 
 
+@pytest.mark.nightly("fuzz: tokenizer configurations")
 @given(config=damaged_json([{"chat_template": TEMPLATES["chatml"], "bos_token": {"content": "<s>"}}]))
 def test_tokenizer_configs(config: bytes) -> None:
     with TemporaryDirectory() as folder, quick():
@@ -90,21 +101,25 @@ GRAMMARS = [
 ]
 
 
+@pytest.mark.nightly("fuzz: schemas")
 @given(schema=damaged_json([*SCHEMAS.values()]))
 def test_schemas(schema: bytes) -> None:
     compiles("json_schema", schema.decode(errors="replace"))
 
 
+@pytest.mark.nightly("fuzz: any JSON as a schema")
 @given(schema=JSON)
 def test_any_json_as_a_schema(schema: object) -> None:
     compiles("json_schema", json.dumps(schema))
 
 
+@pytest.mark.nightly("fuzz: patterns")
 @given(pattern=damaged_bytes(PATTERNS))
 def test_patterns(pattern: bytes) -> None:
     compiles("regex", pattern.decode(errors="replace"))
 
 
+@pytest.mark.nightly("fuzz: grammars")
 @given(grammar=damaged_bytes(GRAMMARS))
 def test_grammars(grammar: bytes) -> None:
     compiles("grammar", grammar.decode(errors="replace"))
@@ -116,6 +131,7 @@ def compiles(kind: ConstraintKind, text: str) -> None:
         assert len(state.allowed()) == 128  # 32-bit words for 1,000 tokens
 
 
+@pytest.mark.nightly("fuzz: manifests")
 @given(manifest=damaged_json([json.loads(MANIFEST.model_dump_json())]))
 def test_manifests(manifest: bytes) -> None:
     with TemporaryDirectory() as folder, quick():
@@ -125,6 +141,7 @@ def test_manifests(manifest: bytes) -> None:
             verify_bundle(Path(folder))
 
 
+@pytest.mark.nightly("fuzz: bodies of requests")
 @given(body=damaged_json([{"model": "x", "messages": USER, "stop": ["a"]}]) | st.binary(max_size=100))
 def test_bodies(body: bytes) -> None:
     with quick(), contextlib.suppress(RequestError):

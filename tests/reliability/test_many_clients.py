@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_process import JSON, SLACK, Answer, FakeServer, chat_body, chat_request, fake_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+pytestmark = pytest.mark.slow
 QUIET = {"access_log": False, "log_level": "error"}  # or the pipe that nobody reads fills up
 KEYS = ("key-of-the-busy", "key-of-the-calm")
 MIB = 1 << 20
@@ -24,7 +24,9 @@ def share(samples: list[float], percent: int) -> float:
     return 1000 * sorted(samples)[min(len(samples) - 1, len(samples) * percent // 100)]
 
 
-def test_more_and_more_clients(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L1 ramp")
+@pytest.mark.serial
+def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> None:
     """L1: nothing but answers and 429, which clients heed; every answer is whole; more clients take nothing away."""
     seconds, steps = (20.0, [1, 2, 4, 8, 16, 32, 64, 128, 256]) if full else (1.0, [1, 8, 96])
     rates: dict[int, float] = {}
@@ -52,10 +54,12 @@ def test_more_and_more_clients(full: bool, figure: Callable[[str, str], None]) -
         server.wait_idle()
     if full:
         assert rates[256] > 0.9 * max(rates.values()), rates
-    figure("L1 ramp", ", ".join(f"{clients} clients {rate:.0f}/s" for clients, rate in rates.items()))
+    figure(", ".join(f"{clients} clients {rate:.0f}/s" for clients, rate in rates.items()))
 
 
-def test_health_answers_beside_all_that(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L3 health under load")
+@pytest.mark.serial
+def test_health_answers_beside_all_that(full: bool, figure: Callable[[str], None]) -> None:
     """L3: 64 streams, and prompts of 32,000 tokens one after the other."""
     seconds, num_streams = (60.0, 64) if full else (2.0, 16)
     taken: list[float] = []
@@ -88,10 +92,12 @@ def test_health_answers_beside_all_that(full: bool, figure: Callable[[str, str],
         assert share(taken, 99) < 50
         assert max(taken) < 0.25
     words = f"{share(taken, 50):.1f} ms (p50), {share(taken, 99):.1f} ms (p99), {1000 * max(taken):.1f} ms at most"
-    figure("L3 health under load", f"{num_streams} streams and long prompts: {words}")
+    figure(f"{num_streams} streams and long prompts: {words}")
 
 
-def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L8 fairness")
+@pytest.mark.serial
+def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str], None]) -> None:
     """L8. The matrix wants three times the unloaded time, which would need slots to be taken from who has one.
 
     Here a slot is kept to the end of an answer, whose keys and values it holds. What holds instead, exactly so in
@@ -137,10 +143,12 @@ def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str
             one.result()
     assert max(overtaken) <= 2 * rows  # of the 56 that waited before it
     times = f"{share(alone, 99):.0f} ms alone, {share(among, 99):.0f} ms beside 64 long ones (p99)"
-    figure("L8 fairness", f"a short request: {times}; {max(overtaken)} of the long ones ended before it at most")
+    figure(f"a short request: {times}; {max(overtaken)} of the long ones ended before it at most")
 
 
-def test_slow_readers(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L9 slow readers")
+@pytest.mark.serial
+def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
     """L9: who reads a KiB a second costs the others nothing, and little memory; who stops reading is cut."""
     # In full longer than send_timeout: who reads on is not cut, however far it falls behind.
     num_readers, seconds = (200, 90.0) if full else (30, 3.0)
@@ -192,13 +200,13 @@ def test_slow_readers(full: bool, figure: Callable[[str, str], None]) -> None:
         assert server.chat(max_tokens=1).status == 200
     times = f"{1000 * alone:.0f} ms alone, {1000 * sorted(among)[len(among) // 2]:.0f} ms among them"
     figure(
-        "L9 slow readers",
         f"{num_readers} readers of 1 KiB/s, {held / 1024:.0f} KiB each: a request takes {times}; "
         f"who stops is cut after {cut:.1f} s of {limit:g} s",
     )
 
 
-def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("L12 streams")
+def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str], None]) -> None:
     """L12: no word is lost, doubled or out of its place, there is one end, and the usage is the sum."""
     count = 10_000 if full else 200
 
@@ -228,4 +236,4 @@ def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str, str],
         seconds = time.monotonic() - started
         server.wait_idle()
     assert len(ids) == count
-    figure("L12 streams", f"{count:,} in {seconds:.0f} s: gap-free, one [DONE] each, usage equal to the sum")
+    figure(f"{count:,} in {seconds:.0f} s: gap-free, one [DONE] each, usage equal to the sum")

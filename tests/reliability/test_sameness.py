@@ -15,7 +15,7 @@ from openai import OpenAI
 
 from infrs.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.xdist_group("demo_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 MODEL = "demo/SmolLM2-135M-Instruct"
@@ -52,12 +52,13 @@ def ask(client: OpenAI, asked: dict[str, Any], *, stream: bool) -> tuple[Answer,
     return (text, tuple(scores)), reused
 
 
+@pytest.mark.nightly("D2-D4, D7 sameness")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_alone_or_among_others(
     dtype: Dtype,
     demo_cache: Callable[[Dtype], Path],
     full: bool,
-    figure: Callable[[str, str], None],
+    figure: Callable[[str], None],
 ) -> None:
     """Alone on one server, then on another, after a restart: eight at a time, staggered, in changing company."""
     num_asks, num_trials, num_tokens = (40, 200, 128) if full else (8, 16, 24)
@@ -86,7 +87,6 @@ def test_alone_or_among_others(
     assert mismatches == [], f"seed {seed}"
     assert reused > 0
     figure(
-        f"D2-D4, D7 sameness, {dtype}",
         f"{num_trials} trials of {num_tokens} tokens, half greedy, half seeded, log-probabilities to the bit: "
         f"0 differ ({reused} after a prefix hit)",
     )

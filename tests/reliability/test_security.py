@@ -108,8 +108,9 @@ def distance(one: list[float], other: list[float]) -> float:
     return most / (1.63 * ((len(one) + len(other)) / (len(one) * len(other))) ** 0.5)
 
 
-@pytest.mark.nightly
-def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("S11 time across keys")
+@pytest.mark.serial
+def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable[[str], None]) -> None:
     """S11: of what another key has asked nothing is reused, and it takes as long as what nobody has asked.
 
     The time is compared in the full form only: a machine that is shared tells other times.
@@ -152,6 +153,5 @@ def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable
     assert told < 1
     assert seen > 1, "a prefix of the same key should be quicker, or this test sees nothing"
     figure(
-        "S11 time across keys",
         f"{count} of each, of three tries at most: {told:.2f} of the distance that p = 0.01 allows",
     )

@@ -16,18 +16,19 @@ from live_server import serving
 
 from infrs.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.xdist_group("demo_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
 PROGRAM = "print('begun', flush=True); from infrs.cli import serve; serve()"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.nightly("F5 interrupted starts")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupt_at_any_moment_of_the_start(
     demo_cache: Callable[[Dtype], Path],
     tmp_path: Path,
     number: signal.Signals,
     full: bool,
-    figure: Callable[[str, str], None],
+    figure: Callable[[str], None],
 ) -> None:
     """While it imports, reads, checks the bundle and opens the session: an exit, soon, and no traceback."""
     command = [sys.executable, "-c", PROGRAM, "--demo", "--port", "0", "--cache-dir", str(demo_cache("int8"))]
@@ -60,9 +61,7 @@ def test_an_interrupt_at_any_moment_of_the_start(
         assert process.returncode in (-number, 128 + number, 0), output  # 0: it served already, and was drained
     assert slowest < 2 + SLACK
     assert list(tmp_path.iterdir()) == []
-    figure(
-        "F5 interrupted starts", f"{moments} moments of {whole:.1f} s: {number.name} ends it in {slowest:.2f} s at most"
-    )
+    figure(f"{moments} moments of {whole:.1f} s: it ends in {slowest:.2f} s at most")
 
 
 def test_two_servers_of_one_cache(demo_cache: Callable[[Dtype], Path]) -> None:

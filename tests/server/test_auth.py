@@ -155,8 +155,9 @@ def test_keys_are_compared_whole_and_as_digests_only() -> None:
     assert not any(key in repr(vars(Keys(KEYS))) for key in KEYS)
 
 
-@pytest.mark.nightly
-def test_time_tells_nothing_of_a_key(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("S2 constant time")
+@pytest.mark.serial
+def test_time_tells_nothing_of_a_key(full: bool, figure: Callable[[str], None]) -> None:
     """S2: Welch's t of wrong keys with no character right and with all but one, asked in turns."""
     key = "k" * 32
     keys, count = Keys([key]), 20_000 if full else 4_000
@@ -177,7 +178,7 @@ def test_time_tells_nothing_of_a_key(full: bool, figure: Callable[[str, str], No
     # A comparison that leaks does so every time; a busy machine does not.
     t = min(welch() for _ in range(5))
     assert t < 4.5
-    figure("S2 constant time", f"{count:,} of each, least of five: Welch's |t| = {t:.2f}, 4.5 at the most")
+    figure(f"{count:,} of each, least of five: Welch's |t| = {t:.2f}, 4.5 at the most")
 
 
 def test_tenants() -> None:

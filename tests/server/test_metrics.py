@@ -76,8 +76,8 @@ def test_cancelled_and_drained_requests_are_counted() -> None:
         assert server.process.wait(10) == 0
 
 
-@pytest.mark.nightly
-def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("S16 series")
+def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str], None]) -> None:
     """S16."""
     number = 5000 if full else 100
     with fake_server(server={"access_log": False}) as server:
@@ -91,9 +91,7 @@ def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str, str]
         assert count[0] == count[1]
         series = [line for line in server.get("/metrics").body.splitlines() if b"{" in line and b"_bucket" not in line]
         assert len(series) <= 100
-    figure(
-        "S16 series", f"{2 * number:,} model names, paths and request ids: {len(series)} label sets, none of them new"
-    )
+    figure(f"{2 * number:,} model names, paths and request ids: {len(series)} label sets, none of them new")
 
 
 def test_a_log_of_json() -> None:

@@ -1,0 +1,111 @@
+"""What `make nightly` puts into docs/reliability.md: every row, and no failed or broken run as a whole one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nightly
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOOD = """
+import os
+import pytest
+
+@pytest.mark.nightly("L2 both")
+@pytest.mark.parametrize("kind", ["one", "other"])
+def test_of_two_kinds(kind, full, figure):
+    assert full
+    assert "PYTEST_XDIST_WORKER" in os.environ
+    figure(f"{kind}: 7 ms")
+
+@pytest.mark.nightly("L10 alone")
+@pytest.mark.serial
+def test_alone(figure):
+    assert "PYTEST_XDIST_WORKER" not in os.environ
+    figure("40 of 40")
+
+def test_without_a_full_form():
+    raise AssertionError
+"""
+FAILS = """
+@pytest.mark.nightly("L1 too slow")
+def test_that_fails(figure):
+    figure("90 ms")
+    assert not "what was compared"
+
+@pytest.mark.nightly("L3 not reached")
+def test_that_fails_before_its_figure(figure):
+    raise AssertionError
+"""
+DIES = """
+@pytest.mark.nightly("E1")
+def test_that_takes_its_worker_along():
+    os._exit(1)
+"""
+BREAKS = """
+@pytest.mark.nightly("E2")
+@pytest.mark.serial
+def test_that_takes_pytest_along():
+    os._exit(3)
+"""
+Runs = Callable[[str], nightly.Run]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """Both parts, of the tests in a text."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+
+    def of(source: str) -> nightly.Run:
+        (tmp_path / "test_some.py").write_text(source)
+        options = ("-c", str(ROOT / "pyproject.toml"), "-p", "conftest", "-p", "no:cacheprovider", str(tmp_path))
+        return nightly.run(tmp_path, options)
+
+    return of
+
+
+def test_a_run_that_passes() -> None:
+    rows = [nightly.Row("L1 ramp", "8/s", passed=True), nightly.Row("L2 overload", "", passed=True)]
+    whole = nightly.Run("0abc", "two cores", "2026-01-31", 3301.0, rows, [])
+    assert whole.passed
+    assert "`make nightly`, 2026-01-31, commit 0abc, on two cores: 2 of 2 rows passed in 55 minutes.\n" in whole.text()
+    assert "| L1 ramp | 8/s |\n| L2 overload | passed |\n" in whole.text()
+    assert "**" not in whole.text()
+
+
+@pytest.mark.slow
+def test_a_run_of_which_some_fail(run: Runs) -> None:
+    """The second part runs none the less. A worker that dies leaves the name of its test."""
+    some = run(GOOD + FAILS + DIES)
+    assert not some.passed
+    text = some.text()
+    assert "3 of 6 rows passed" in text
+    names = re.search(r"\*\*3 failed\*\*, and what they promise is not shown: (.+)\.\n", text)
+    assert names
+    assert names[1] == "L1 too slow; L3 not reached; test_that_takes_its_worker_along"
+    assert "| L1 too slow | **failed**: 90 ms |" in text
+    assert "| L3 not reached | **failed**: no figure |" in text
+    table = ["| L2 both, one | one: 7 ms |", "| L2 both, other | other: 7 ms |", "| L10 alone | 40 of 40 |"]
+    assert [line for line in text.splitlines() if line.startswith("| L") and "failed" not in line] == table
+    assert "not whole" not in text
+
+
+@pytest.mark.slow
+def test_a_run_that_breaks_off(run: Runs) -> None:
+    broken = run(GOOD + BREAKS)
+    assert not broken.passed
+    assert "**The run is not whole**: its serial part broke off." in broken.text()
+    assert "| L2 both, one | one: 7 ms |" in broken.text()
+
+
+def test_every_marked_test_names_its_row() -> None:
+    """Once: two tests of one row would be one line of the page."""
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    marks = [mark for source in sources for mark in re.findall(r"mark\.nightly\b(.*)", source)]
+    rows = [re.fullmatch(r'\("([^"|]+)"\)', mark) for mark in marks]
+    assert len(rows) > 20
+    assert all(rows), marks
+    assert len({row[1] for row in rows if row}) == len(rows)
