@@ -101,6 +101,11 @@ def test_a_run_that_breaks_off(run: Runs) -> None:
     assert "| L2 both, one | one: 7 ms |" in broken.text()
 
 
+def test_the_page_has_one_place_for_figures() -> None:
+    """Found out before the run, not after it."""
+    assert len(nightly.BETWEEN.findall(nightly.PAGE.read_text())) == 1
+
+
 def test_every_marked_test_names_its_row() -> None:
     """Once: two tests of one row would be one line of the page."""
     sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]

@@ -61,7 +61,7 @@ def test_alone_or_among_others(
     figure: Callable[[str], None],
 ) -> None:
     """Alone on one server, then on another, after a restart: eight at a time, staggered, in changing company."""
-    num_asks, num_trials, num_tokens = (40, 200, 128) if full else (8, 16, 24)
+    num_asks, num_trials, num_tokens = (24, 200, 128) if full else (8, 16, 24)
     asks = [make_ask(number, num_tokens) for number in range(num_asks)]
     options = ("--demo", "--dtype", dtype, "--cache-dir", demo_cache(dtype), "--max-num-seqs", str(ROWS))
     with serving(*options) as server:
