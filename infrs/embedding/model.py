@@ -34,6 +34,10 @@ class EmbeddingModel:
             raise RequestError(f"{param}: the text has no token of this model; send another", param=param)
         return ids
 
+    def check_text(self, text: str, param: str) -> None:
+        """Raise ContextLengthError as `check_length` does, for a text that is too long beyond doubt, untokenised."""
+        self.tokenizer.check_length(self.manifest.prompt + text, self.manifest.context_length, param)
+
     def check_length(self, ids: list[int], param: str) -> None:
         """Raise ContextLengthError, which calls the text `param`, for more tokens than the model takes."""
         if len(ids) > self.manifest.context_length:

@@ -75,7 +75,7 @@ async def answer_chat(
 
 def _prepare(model: ServedModel, body: ChatCompletionRequest) -> tuple[list[int], Grammar | None, bool]:
     """The prompt's ids, what constrains the answer, and whether the prompt ends inside a reasoning block."""
-    prompt_ids = chat_prompt(model, body)
+    prompt_ids = chat_prompt(model, body, model.limits.max_model_len)
     end = model.tokenizer.decode(prompt_ids[-_LAST_TOKENS:], skip_special=False)
     opened = model.thinks and reasoning.opens_block(end)
     constraint = _constraint(model, body)
@@ -97,8 +97,8 @@ def _constraint(model: ServedModel, body: ChatCompletionRequest) -> Constraint |
     return replace(calls, or_else=form)
 
 
-def chat_prompt(model: ServedModel, body: Conversation) -> list[int]:
-    """Ids of the prompt of a conversation. Raises RequestError."""
+def chat_prompt(model: ServedModel, body: Conversation, limit: int | None = None) -> list[int]:
+    """Ids of the prompt of a conversation; `limit` as `encode_chat` has it. Raises RequestError."""
     variables = template_variables(model, body)
     try:
         return encode_chat(
@@ -109,6 +109,7 @@ def chat_prompt(model: ServedModel, body: Conversation) -> list[int]:
             continue_final_message=bool(body.continue_final_message),
             variables=variables,
             tools=body.callable_tools,
+            limit=limit,
         )
     except RequestError as error:
         raise RequestError(error.message, param=body.prompt_param, code=error.code) from error

@@ -51,11 +51,12 @@ def encode_prompts(model: ServedModel, body: CompletionRequest, answer_id: str) 
 
 
 def _encode(model: ServedModel, suffix: str | None, prompt: Prompt, request_id: str) -> EncodedPrompt:
-    tokenizer = model.tokenizer
+    tokenizer, limit = model.tokenizer, model.limits.max_model_len
     if isinstance(prompt, list):
         for token_id in prompt:
             convert.check_token_id(token_id, model.manifest.vocab_size, "prompt")
         return EncodedPrompt(request_id, prompt, tokenizer.decode(prompt, skip_special=False))
+    tokenizer.check_length(prompt, limit, "prompt")
     if suffix is None:
         ids = tokenizer.encode(prompt, special=True)
         if not ids:
@@ -66,6 +67,7 @@ def _encode(model: ServedModel, suffix: str | None, prompt: Prompt, request_id: 
         raise UnsupportedParameterError(
             f"suffix: the vocabulary of {model.model_id} has no fill-in-the-middle tokens; remove it", param="suffix"
         )
+    tokenizer.check_length(suffix, limit, "suffix")
     return EncodedPrompt(request_id, infill_prompt(tokenizer, marks, prompt, suffix), prompt)
 
 

@@ -41,6 +41,7 @@ def encode_texts(model: EmbeddingModel, body: EmbeddingRequest) -> list[list[int
     for index, text in enumerate(body.input):
         where = f"input[{index}]" if len(body.input) > 1 else "input"
         if isinstance(text, str):
+            model.check_text(text, where)
             ids = model.ids_of(text, where)
         else:
             ids = text

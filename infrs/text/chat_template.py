@@ -66,11 +66,13 @@ def encode_chat(
     continue_final_message: bool = False,
     variables: Variables | None = None,
     tools: Sequence[Tool] = (),
+    limit: int | None = None,
 ) -> list[int]:
     """Ids of the prompt of a conversation. Special tokens in messages, variables and tools are mere text to the model.
 
     continue_final_message: end where the last message's content ends, so that the answer goes on with it.
-    Raises RequestError, param "messages", if the model's template refuses the conversation.
+    limit: tokens beyond which the prompt is of no use. Raises RequestError, param "messages", if the model's template
+    refuses the conversation, and ContextLengthError if the prompt is so long that it is clear without tokenising.
     """
     quoted = [
         {name: value if name == "role" else _quoted(tokenizer, value) for name, value in message.items()}
@@ -85,6 +87,8 @@ def encode_chat(
         if continue_final_message
         else chat_format.render(quoted, add_generation_prompt=add_generation_prompt, variables=values)
     )
+    if limit is not None:
+        tokenizer.check_length(prompt, limit, "messages")
     return tokenizer.encode(prompt, special=chat_format.adds_special)
 
 

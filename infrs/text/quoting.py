@@ -30,7 +30,9 @@ class Quoter:
         self._nonce = f"{secrets.randbelow(10**20):020}"
         any_special = "|".join(re.escape(content) for content in sorted(self._ids, key=len, reverse=True)) or "(?!)"
         self._any_special = re.compile(any_special)
-        self._any_special_or_mark = re.compile(rf"{any_special}|{self._nonce}(\d{{8}})")
+        any_mark = rf"{self._nonce}(\d{{8}})"
+        self._any_mark = re.compile(any_mark)
+        self._any_special_or_mark = re.compile(f"{any_special}|{any_mark}")
         normalised = any(token.normalized for token in self._special.values())
         self._normalizer = tokenizer.normalizer if normalised else None
 
@@ -47,6 +49,10 @@ class Quoter:
     def is_quoted(self, text: str) -> bool:
         """Whether a mark is in the text, so that `encode` must be used."""
         return self._nonce in text
+
+    def unquote(self, text: str) -> str:
+        """The text as it reads, with what the marks in it stand for."""
+        return self._any_mark.sub(lambda match: self._special[int(match[1])].content, text)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Ids of a prompt with marks in it; `special` as in `Tokenizer.encode`.

@@ -8,9 +8,10 @@ from pathlib import Path
 import orjson
 from tokenizers import Tokenizer as Backend
 
-from infrs.errors import BundleError
+from infrs.errors import BundleError, ContextLengthError
 from infrs.text.panics import raises_panics
 from infrs.text.quoting import Quoter
+from infrs.text.shortest import Shortest
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -34,6 +35,7 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._quoter = Quoter(definition, self._backend)
+        self._shortest = Shortest(definition, self._backend, spelt_bytes)
         added = self._backend.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         decoder = self._backend.decoder
@@ -87,6 +89,19 @@ class Tokenizer:
             return self._quoter.encode(text, special=special)
         ids: list[int] = self._backend.encode(text, add_special_tokens=special).ids
         return ids
+
+    @raises_panics
+    def check_length(self, text: str, limit: int, param: str) -> None:
+        """Raise ContextLengthError, which calls the text `param`, if it has certainly more than `limit` tokens.
+
+        That costs next to nothing beside `encode`, which finds out about the others.
+        """
+        num_tokens = self._shortest.num_tokens(self._quoter.unquote(text))
+        if num_tokens > limit:
+            raise ContextLengthError(
+                f"{param} has {num_tokens} tokens or more, but this model takes at most {limit}; shorten {param}",
+                param=param,
+            )
 
     @raises_panics
     def quote(self, text: str) -> str:

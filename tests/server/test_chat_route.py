@@ -210,6 +210,7 @@ def test_large_bodies(server: FakeServer) -> None:
     """Answered as the small are, whatever the size does to Sanic's reading."""
     for size in (60_000, 65_536, 70_000, 1_000_000):
         assert server.chat("x" * size).error == (400, BAD, "messages", "context_length_exceeded")
+        assert "tokens or more" in server.chat("x" * size).json["error"]["message"]  # without tokenising it
     whole = chat_body("", max_tokens=1)
     fits = whole[:-1] + b" " * ((4 << 20) - len(whole)) + b"}"
     assert server.request("POST", PATH, fits).status == 200

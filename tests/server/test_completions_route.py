@@ -130,6 +130,8 @@ def test_suffix() -> None:
         assert answer["usage"]["prompt_tokens"] == len(begin + ids)
         same = real.complete(begin + ids, max_tokens=2, temperature=0).json
         assert same["choices"] == answer["choices"]
+        too_long = real.complete("a", suffix="x" * 50_000)
+        assert too_long.error == (400, BAD, "suffix", "context_length_exceeded")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,0 +1,129 @@
+"""How many tokens a text has at least, told from its bytes: a text far too long is refused without tokenising it.
+
+A byte of a text is part of one token, which is no longer than the longest token that has that byte. So each byte is
+worth one over that length, and what a text's bytes are worth together is no more than its tokens. That holds where each
+byte is in some token, as with byte-level BPE, and with SentencePiece's BPE if it has a token for each byte to fall back
+on. Of other tokenizers, which drop text or have one token for whatever they do not know, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+
+_SPACE = "\u2581"  # SentencePiece's
+_KEEPS_ALL = ("ByteLevel", "Digits", "Metaspace")  # pre-tokenizers
+_ROUNDING = 1 - 1e-9
+
+Part = Mapping[str, Any]  # of a tokenizer.json
+
+
+class Shortest:
+    """The lower bound for one tokenizer. Safe to use from several threads."""
+
+    def __init__(self, definition: str, tokenizer: Tokenizer, spelt_bytes: Callable[[str], bytes]) -> None:
+        """`definition`: the text of the `tokenizer.json` that `tokenizer` was made from. `spelt_bytes`: of a token."""
+        parts = orjson.loads(definition)
+        added = tokenizer.get_added_tokens_decoder().values()
+        self._strips = any(token.lstrip or token.rstrip for token in added)  # all the space that stands beside it
+        self._normalizer = tokenizer.normalizer
+        self._falls_back = _falls_back(parts)
+        self._worth = np.zeros(256)
+        if self._falls_back:
+            tokens = [_as_space(token).encode() for token in parts["model"]["vocab"]]
+            whole = [_as_space(token.content).encode() for token in added]
+            self._worth = _worth(tokens + whole, alone=range(256))
+        elif _is_byte_level(parts):
+            vocab = parts["model"]["vocab"]
+            tokens = [spelt_bytes(token) for token in vocab]
+            # A byte that is no token by itself may be dropped.
+            alone = [spelt_bytes(letter)[0] for letter in ByteLevel.alphabet() if letter in vocab]
+            self._worth = _worth(tokens + [token.content.encode() for token in added], alone)
+
+    def num_tokens(self, text: str) -> int:
+        """So many tokens the text has at least; 0 where nothing is known."""
+        if self._falls_back:
+            text = _as_space(text)
+        elif not self._is_normal(text):
+            return 0
+        if self._strips:
+            text = "".join(text.split())
+        counts = np.bincount(np.frombuffer(text.encode(errors="ignore"), np.uint8), minlength=256)
+        return int(np.ceil(float(counts @ self._worth) * _ROUNDING))
+
+    def _is_normal(self, text: str) -> bool:
+        """Whether NFC leaves the text, and with it each part of the text, as it is."""
+        return self._normalizer is None or text.isascii() or self._normalizer.normalize_str(text) == text
+
+
+def _worth(tokens: Collection[bytes], alone: Collection[int]) -> npt.NDArray[np.float64]:
+    """[256]: what a byte adds to the number of tokens at least; nothing if it is not among `alone`."""
+    longest = np.ones(256)
+    for token in tokens:
+        for byte in set(token):
+            longest[byte] = max(longest[byte], len(token))
+    worth = np.zeros(256)
+    worth[list(alone)] = 1 / longest[list(alone)]
+    return worth
+
+
+def _is_byte_level(parts: Part) -> bool:
+    """Whether each byte of a text, once NFC was made of it, is in a token, but for those that are in no vocabulary."""
+    normalizer, splitter = parts.get("normalizer"), parts.get("pre_tokenizer")
+    return (
+        parts["model"].get("type") == "BPE"
+        and not parts["model"].get("unk_token")
+        and (normalizer is None or normalizer["type"] == "NFC")
+        and any(step["type"] == "ByteLevel" for step in _steps(splitter, "pretokenizers"))
+        and _keeps_all(splitter, known=frozenset().union(*parts["model"]["vocab"]))
+    )
+
+
+def _falls_back(parts: Part) -> bool:
+    """Whether it is SentencePiece's BPE: spaces made visible, and a token for each byte of what it does not know."""
+    model = parts["model"]
+    steps = _steps(parts.get("normalizer"), "normalizers")
+    return bool(
+        model.get("type") == "BPE"
+        and model.get("byte_fallback")
+        and all(f"<0x{byte:02X}>" in model["vocab"] for byte in range(256))
+        and all(step["type"] == "Prepend" or _shows_spaces(step) for step in steps)
+        and _keeps_all(parts.get("pre_tokenizer"), known=frozenset())
+    )
+
+
+def _steps(part: Part | None, name: str) -> list[Part]:
+    if part is None:
+        return []
+    return list(part[name]) if part["type"] == "Sequence" else [part]
+
+
+def _shows_spaces(step: Part) -> bool:
+    return bool(step["type"] == "Replace" and step["pattern"] == {"String": " "} and step["content"] == _SPACE)
+
+
+def _keeps_all(pre_tokenizer: Part | None, known: AbstractSet[str]) -> bool:
+    """Whether it cuts a text only; it may remove letters that are not `known`, as our own of a GGUF does."""
+    return all(
+        step["type"] in _KEEPS_ALL
+        or (step["type"] == "Split" and (step["behavior"] != "Removed" or _removes_unknown(step["pattern"], known)))
+        for step in _steps(pre_tokenizer, "pretokenizers")
+    )
+
+
+def _removes_unknown(pattern: Part, known: AbstractSet[str]) -> bool:
+    regex = str(pattern.get("Regex", ""))
+    letters = regex[1:-1]
+    return regex == f"[{letters}]" and re.escape(letters) == letters and known.isdisjoint(letters)
+
+
+def _as_space(text: str) -> str:
+    return text.replace(_SPACE, " ")
