@@ -15,6 +15,7 @@ from infrs.errors import InfrsError
 from infrs.manifest import AnyManifest, Dtype, EmbeddingManifest, read_manifest
 
 from . import demo
+from .hub import MAX_MODEL_BYTES
 from .pipeline import export_model
 
 
@@ -32,6 +33,13 @@ from .pipeline import export_model
 )
 @click.option("--model-id", help="Id to serve the model under; default its Hub id, or its folder's or file's name.")
 @click.option("--context-length", type=click.IntRange(min=1), help="Longest context to serve; default the model's own.")
+@click.option(
+    "--max-model-bytes",
+    type=click.IntRange(min=1),
+    default=MAX_MODEL_BYTES,
+    show_default=True,
+    help="Files of a Hub model that come to more are not fetched.",
+)
 @click.option("--force", is_flag=True, help="Export again even if the bundle is there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 @click.version_option(__version__, prog_name="infrs-export")
@@ -43,6 +51,7 @@ def main(  # noqa: PLR0917  # click passes them by name
     output: Path,
     model_id: str | None,
     context_length: int | None,
+    max_model_bytes: int,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -59,6 +68,7 @@ def main(  # noqa: PLR0917  # click passes them by name
             force=force,
             model_id=model_id,
             context_length=context_length,
+            max_model_bytes=max_model_bytes,
             progress=not quiet,
             on_build=lambda: built.append(True),
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,19 +40,30 @@ SMALL_FILES = [
 ]
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # of which a model has one
 _SMALL_BYTES = 64 << 20
+MAX_MODEL_BYTES = 64 << 30  # unless told otherwise: 32 billion parameters in 16 bits
 WEIGHTS = ["model.safetensors", "model-*.safetensors", "*_Dense/model.safetensors"]
 
 
-def fetch(model: str, revision: str, download: Callable[[], None]) -> tuple[str, Path]:
-    """The 40-hex commit of `revision` and the folder of its files in Hugging Face's own cache.
+@dataclass(frozen=True)
+class Fetched:
+    """A model's files. commit: 40 hex digits. host: of the Hub they came from, None if they were on this machine."""
 
+    commit: str
+    directory: Path
+    host: str | None
+
+
+def fetch(model: str, revision: str, *, max_bytes: int, note: Callable[[str], None]) -> Fetched:
+    """Fetch `revision` of a model into Hugging Face's own cache.
+
+    max_bytes: what all its files may come to. note: is told what is done, before it is, and why it takes longer.
     The environment means what huggingface_hub says it means (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT,
     HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
     """
     from huggingface_hub import HfApi, configure_http_backend, constants, snapshot_download  # noqa: PLC0415  # reads the environment
 
     from .hub_errors import explained, not_in_cache  # noqa: PLC0415
-    from .hub_session import check_endpoint, session  # noqa: PLC0415
+    from .hub_session import Patience, check_endpoint, session  # noqa: PLC0415
 
     with explained(model, revision):
         if constants.HF_HUB_OFFLINE:
@@ -58,13 +71,13 @@ def fetch(model: str, revision: str, download: Callable[[], None]) -> tuple[str,
             if missing := _missing(directory):
                 raise not_in_cache(model, revision, missing)
             check_files(model, directory.name, directory, _small_files(directory))
-            return directory.name, directory
-        check_endpoint(constants.ENDPOINT)
-        configure_http_backend(session)
-        listed = _listed(model, HfApi().model_info(model, revision=revision, files_metadata=True))
+            return Fetched(directory.name, directory, None)
+        host = check_endpoint(constants.ENDPOINT)
+        configure_http_backend(partial(session, Patience(note)))
+        listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
         # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
         commit = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"])).name
-        download()
+        note(f"fetching {model}")
         directory = Path(snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES))
         check_files(model, commit, directory, _small_files(directory))
         check_config(read_json(directory / "config.json"))
@@ -72,7 +85,7 @@ def fetch(model: str, revision: str, download: Callable[[], None]) -> tuple[str,
         for name in listed:
             if not (directory / name).is_file():
                 raise SourceError(f"{name} of {model} did not arrive; run the same command again")
-        return commit, directory
+        return Fetched(commit, directory, host)
 
 
 def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> None:
@@ -97,8 +110,8 @@ def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> 
             raise SourceError(f"{path.name} of {model} {reason} as it was downloaded; run the same command again later")
 
 
-def _listed(model: str, info: ModelInfo) -> list[str]:
-    """The files to fetch. Raises SourceError for a model that is none, before anything is."""
+def _listed(model: str, max_bytes: int, info: ModelInfo) -> list[str]:
+    """The files to fetch. Raises SourceError for a model that is none or too large, before anything is."""
     sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
     if not any(name.endswith(".safetensors") for name in sizes):
         raise SourceError(
@@ -111,7 +124,13 @@ def _listed(model: str, info: ModelInfo) -> list[str]:
         limit = CONFIG_BYTES if name == "config.json" else _SMALL_BYTES
         if sizes[name] > limit:
             raise SourceError(f"{name} of {model} is larger than {limit} bytes, which no model needs")
-    return [*small, *(name for name in sizes if any(fnmatch(name, pattern) for pattern in WEIGHTS))]
+    listed = [*small, *(name for name in sizes if any(fnmatch(name, pattern) for pattern in WEIGHTS))]
+    if (total := sum(sizes[name] for name in listed)) > max_bytes:
+        raise SourceError(
+            f"{model} has {total} bytes of files, more than the {max_bytes} that are fetched; "
+            f"to fetch it all the same run infrs-export with --max-model-bytes {total}"
+        )
+    return listed
 
 
 def _small_files(directory: Path) -> list[Path]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from functools import partial
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import requests
@@ -15,30 +18,70 @@ from infrs.errors import SourceError
 
 SLOWEST = 1024  # bytes/s, over WINDOW
 WINDOW = 60.0  # s
+LONGEST_WAIT = 300.0  # s, in all, where the Hub asks for fewer requests
 _PIECE = 1 << 20
 
 
-def session() -> requests.Session:
+class Patience:
+    """How long is waited in all for a Hub that asks for it (RFC 9110, Retry-After). Shared by all threads of a run."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        """`note` is told of each wait."""
+        self._note = note
+        self._lock = threading.Lock()
+        self._spent = 0.0  # s; waits of several threads at once count once
+        self._until = 0.0
+
+    def wait(self, response: requests.Response) -> bool:
+        """Wait as long as the answer asks for; False, at once, if it does not say or that would be too long."""
+        seconds = _retry_after(response)
+        if seconds is None:
+            return False
+        with self._lock:
+            now = time.monotonic()
+            more = max(0.0, now + seconds - max(now, self._until))
+            if self._spent + more > LONGEST_WAIT:
+                return False
+            self._spent += more
+            self._until = max(self._until, now + seconds)
+        if more:
+            self._note(f"{_host(response)} asks for fewer requests; going on in {seconds:.0f} s")
+        time.sleep(seconds)
+        return True
+
+
+def session(patience: Patience) -> requests.Session:
     """A session for huggingface_hub, whose own timeouts are only for a Hub that sends nothing at all."""
     made = requests.Session()
     made.headers["Accept-Encoding"] = "identity"  # a file that is packed has another length, and may have any
     for scheme in ("http://", "https://"):
-        made.mount(scheme, _Adapter())
+        made.mount(scheme, _Adapter(patience))
     return made
 
 
-def check_endpoint(endpoint: str) -> None:
-    """Raises SourceError for a Hub elsewhere without TLS: a token would be read on the way, and weights exchanged."""
+def check_endpoint(endpoint: str) -> str:
+    """The host of a Hub, with its port if it is none of its own.
+
+    Raises SourceError for a Hub elsewhere without TLS: a token would be read on the way, and weights exchanged.
+    """
     url = urlsplit(endpoint)
     if url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise SourceError(f"HF_ENDPOINT is {endpoint}; a Hub on another machine must be reached by https")
+    return url.netloc.rpartition("@")[2]
 
 
 class _Adapter(UniqueRequestIdAdapter):
+    def __init__(self, patience: Patience) -> None:
+        super().__init__()
+        self._patience = patience
+
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
         """As the one below; the answer is read under the bounds of this module."""
         send: Callable[..., requests.Response] = super().send
         response = send(request, *args, **kwargs)
+        while response.status_code == HTTPStatus.TOO_MANY_REQUESTS and self._patience.wait(response):
+            response.close()
+            response = send(request, *args, **kwargs)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
             raise SourceError(f"{_host(response)} sends compressed what was asked for as it is; try again later")
@@ -62,6 +105,17 @@ def _pieces(
                 )
             since, received = time.monotonic(), 0
         yield piece
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds, at least one; None where the answer does not say."""
+    value = response.headers.get("Retry-After", "")
+    if value.isascii() and value.isdigit():
+        return max(1.0, float(value))
+    try:
+        return max(1.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _host(response: requests.Response) -> str:

@@ -18,6 +18,7 @@ from infrs.manifest import AnyManifest, Dtype, EmbeddingManifest, Manifest, Reci
 
 from . import recipe as recipes
 from .embedding_layout import check_dtype, is_embedding_model
+from .hub import MAX_MODEL_BYTES
 from .progress import Progress
 from .publish import Place, check_space, file_entries, full_disk_explained, publish, staging
 from .source import Model, check_source, resolve
@@ -34,6 +35,7 @@ def export_model(
     force: bool = False,
     model_id: str | None = None,
     context_length: int | None = None,
+    max_model_bytes: int = MAX_MODEL_BYTES,
     progress: bool = True,
     on_build: Callable[[], None] = lambda: None,
 ) -> Path:
@@ -41,11 +43,12 @@ def export_model(
 
     model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. model_id: the id to serve it under;
     default the Hub id, or the folder's or file's name. context_length: longest context to serve; default the model's.
+    max_model_bytes: what the files of a Hub model may come to.
     force: export even if the bundle is there, and replace it. on_build: called if this call makes the bundle.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
     with Progress(progress) as report, full_disk_explained(output):
-        found = resolve(model, revision=revision, model_id=model_id, download=lambda: report.note(f"fetching {model}"))
+        found = resolve(model, revision=revision, model_id=model_id, max_bytes=max_model_bytes, note=report.note)
         if _is_embedding_model(found):
             check_dtype(dtype)
         recipe = recipes.recipe(dtype)

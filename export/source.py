@@ -37,13 +37,21 @@ class Model:
     repository: str | None = None
 
 
-def resolve(model: str, *, revision: str, model_id: str | None, download: Callable[[], None]) -> Model:
+def resolve(
+    model: str,
+    *,
+    revision: str,
+    model_id: str | None,
+    max_bytes: int = hub.MAX_MODEL_BYTES,
+    note: Callable[[str], None],
+) -> Model:
     """The model that `model` names, downloaded if need be; its files checked as far as that goes without torch.
 
-    `download` is called before anything is fetched. Raises SourceError.
+    max_bytes: what the files of a Hub model may come to. note: is told what is fetched, and what is waited for.
+    Raises SourceError.
     """
     if model == demo.MODEL_ID:
-        return _gguf(demo.find_gguf(download), revision, model_id or model)
+        return _gguf(demo.find_gguf(lambda: note(f"fetching {model}")), revision, model_id or model)
     path = Path(model).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -53,11 +61,17 @@ def resolve(model: str, *, revision: str, model_id: str | None, download: Callab
         return _folder(path, revision, model_id or readable_id(path.resolve().name))
     if not _MODEL_ID.match(model) or ".." in model:
         raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name")
-    commit, directory = hub.fetch(model, revision, download)
-    check_folder(directory)
-    source = Source(kind="hub", model_id=_checked_id(model_id or model), revision=revision, commit=commit)
-    content = hashlib.sha256(f"{model}@{commit}".encode()).hexdigest()
-    return Model(source, directory, None, content, repository=model)
+    fetched = hub.fetch(model, revision, max_bytes=max_bytes, note=note)
+    check_folder(fetched.directory)
+    source = Source(
+        kind="hub",
+        model_id=_checked_id(model_id or model),
+        revision=revision,
+        commit=fetched.commit,
+        host=fetched.host,
+    )
+    content = hashlib.sha256(f"{model}@{fetched.commit}".encode()).hexdigest()
+    return Model(source, fetched.directory, None, content, repository=model)
 
 
 def check_source(model: Model) -> None:

@@ -35,12 +35,17 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """Where the weights came from. `commit` is the resolved 40-hex commit of a Hub model."""
+    """Where the weights came from.
+
+    commit: the resolved 40-hex commit of a Hub model. host: of the Hub that it was fetched from, with its port if need
+    be; None where that was not noted, as in bundles made before it was.
+    """
 
     kind: Literal["hub", "local", "gguf"]
     model_id: str
     revision: str
     commit: str | None = None
+    host: str | None = None
     sha256: Sha256 | None = None  # of the weight file(s), for sources without a commit
 
 

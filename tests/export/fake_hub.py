@@ -21,6 +21,7 @@ class Hub:
     """Serves `folder` as `model` at `COMMIT`.
 
     errors: answers by path prefix, as (status, headers, body). faults: by the name of a file, who answers its GETs.
+    busy: by path prefix, the Retry-After of each request that is turned away before one is answered.
     moved: by the name of a file, where every request for it is sent on to.
     """
 
@@ -28,6 +29,7 @@ class Hub:
     folder: Path
     url: str = ""
     errors: dict[str, tuple[int, dict[str, str], str]] = field(default_factory=dict)
+    busy: dict[str, list[str]] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     ranges: list[str] = field(default_factory=list)
@@ -84,6 +86,9 @@ def serve(hub: Hub) -> Iterator[Hub]:
 
 
 def _answer_to(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
+    for prefix, waits in hub.busy.items():
+        if path.startswith(prefix) and waits:
+            return 429, {"Retry-After": waits.pop(0)}, b""
     for prefix, (status, headers, text) in hub.errors.items():
         if path.startswith(prefix):
             return status, dict(headers), text.encode()

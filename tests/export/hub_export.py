@@ -13,8 +13,9 @@ MODEL = "tests/tiny-llama"
 TOKEN = "hf_of_this_test"
 MAIN = "import sys; from infrs_export.cli import main; sys.exit(main())"
 FETCH = """
+from infrs_export.hub import MAX_MODEL_BYTES
 from infrs_export.source import check_source, resolve
-check_source(resolve({model!r}, revision="main", model_id=None, download=lambda: None))
+check_source(resolve({model!r}, revision="main", model_id=None, max_bytes={max_bytes}, note=print))
 """
 
 
@@ -40,10 +41,12 @@ def run_export(
     return subprocess.run(command, capture_output=True, text=True, check=False, env=clean | variables, timeout=120)
 
 
-def fetched(url: str, folder: Path, **variables: str) -> None:
-    """Fetch and check MODEL as an export does, and no more: that takes a second."""
-    done = run_export(url, folder, main=FETCH.format(model=MODEL), **variables)
+def fetched(url: str, folder: Path, max_bytes: int | None = None, **variables: str) -> str:
+    """Fetch and check MODEL as an export does, and no more: that takes a second. What is said meanwhile."""
+    main = FETCH.format(model=MODEL, max_bytes=max_bytes or "MAX_MODEL_BYTES")
+    done = run_export(url, folder, main=main, **variables)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = SourceError.exit_code) -> None:

@@ -41,6 +41,7 @@ def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, expo
     manifest = verify_bundle(bundle)
     assert (manifest.source.kind, manifest.source.model_id, manifest.source.commit) == ("hub", MODEL, COMMIT)
     assert find_bundle(tmp_path / "cache", MODEL, COMMIT, "float32") == bundle
+    assert manifest.source.host == hub.url.removeprefix("http://")
     assert TOKEN not in (bundle / "manifest.json").read_text()
     assert hub.requested() <= {path.name for path in hub.folder.iterdir()} - {
         "pytorch_model.bin",
@@ -49,6 +50,10 @@ def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, expo
         "consolidated.safetensors",
     }
     assert {header for _, _, header in hub.log} == {f"Bearer {TOKEN}"}
+    told = json.loads((bundle / "manifest.json").read_text())
+    del told["source"]["host"]  # as in bundles made before it was noted
+    (bundle / "manifest.json").write_text(json.dumps(told))
+    assert verify_bundle(bundle).source.host is None
     hub.log.clear()
     again = export(HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr
@@ -87,7 +92,7 @@ ANSWERS = {
     "gated": (403, {"X-Error-Code": "GatedRepo"}, ("gated", "accept its licence at", "HF_TOKEN")),
     "forbidden": (403, {}, ("may not read",)),
     "token": (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, ("token", "HF_TOKEN")),
-    "busy": (429, {"Retry-After": "7"}, ("again in 7 seconds",)),
+    "busy": (429, {"Retry-After": "900"}, ("again in 900 seconds",)),
     "broken": (500, {}, ("answered 500",)),
 }
 

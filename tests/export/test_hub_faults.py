@@ -7,6 +7,7 @@ import gzip
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, fetched, refused, run_export
+from infrs_export.hub_session import check_endpoint
 
 from infrs.errors import DiskFullError
 from infrs.manifest import find_bundle, verify_bundle
@@ -158,7 +160,7 @@ ANSWERS = {
     "absent": (404, {"X-Error-Code": "RepoNotFound"}, ("no model tests/tiny-llama", "HF_TOKEN")),
     "revision": (404, {"X-Error-Code": "RevisionNotFound"}, ("no revision", "--revision")),
     "file": (404, {"X-Error-Code": "EntryNotFound"}, (CONFIG, "is not there")),
-    "busy": (429, {"Retry-After": "7"}, ("again in 7 seconds",)),
+    "busy": (429, {"Retry-After": "900"}, ("again in 900 seconds",)),
     "broken": (500, {}, ("answered 500",)),
     "no hub": (200, {}, ("HF_ENDPOINT",)),
 }
@@ -177,6 +179,51 @@ def test_what_is_too_large_is_not_fetched(hub: Hub, export: Run) -> None:
         file.truncate(2 << 30)
     refused(export(), CONFIG, "larger than")
     assert hub.requested() == set()
+
+
+def test_a_model_that_is_too_large_is_not_fetched(hub: Hub, export: Run, tmp_path: Path) -> None:
+    fetched(hub.url, tmp_path / "before")
+    total = sum((hub.folder / name).stat().st_size for name in hub.requested())
+    hub.log.clear()
+    refused(export("--max-model-bytes", str(total - 1)), f"{total} bytes", f"--max-model-bytes {total}")
+    assert hub.requested() == set()
+    fetched(hub.url, tmp_path, max_bytes=total)
+
+
+@pytest.mark.parametrize("place", ["/api/models/", f"/{MODEL}/resolve/"])
+def test_a_hub_that_asks_to_wait_is_waited_for(hub: Hub, tmp_path: Path, place: str) -> None:
+    """So many seconds or until a time, and each wait has a line that says so."""
+    hub.busy[place] = ["2", formatdate(time.time() + 4, usegmt=True)]
+    started = time.monotonic()
+    said = fetched(hub.url, tmp_path)
+    assert time.monotonic() - started >= 2
+    assert hub.busy[place] == []
+    host = hub.url.removeprefix("http://")
+    assert f"{host} asks for fewer requests; going on in 2 s\n" in said
+    assert said.count("asks for fewer requests") == 2
+
+
+@pytest.mark.parametrize("header", [{"Retry-After": "4"}, {"Retry-After": "soon"}, {}])
+def test_a_hub_that_always_asks_to_wait_is_not_waited_for_without_end(
+    hub: Hub, export: Run, header: dict[str, str]
+) -> None:
+    hub.errors["/api/models/"] = (429, header, "")
+    started = time.monotonic()
+    refused(export(before="from infrs_export import hub_session; hub_session.LONGEST_WAIT = 5.0"), "fewer requests")
+    assert time.monotonic() - started < 60
+    assert len(hub.log) == (2 if header.get("Retry-After") == "4" else 1)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        ("https://huggingface.co", "huggingface.co"),
+        ("https://user:secret@hub.example:8443/path", "hub.example:8443"),
+        ("http://127.0.0.1:80/", "127.0.0.1:80"),
+    ],
+)
+def test_the_manifest_names_the_host_of_the_hub_alone(endpoint: str, host: str) -> None:
+    assert check_endpoint(endpoint) == host
 
 
 def test_a_hub_without_tls_is_this_machine(export: Run) -> None:

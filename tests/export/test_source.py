@@ -16,7 +16,7 @@ from infrs.errors import SourceError
 
 
 def find(model: Path | str, model_id: str | None = None) -> object:
-    return resolve(str(model), revision="main", model_id=model_id, download=lambda: None)
+    return resolve(str(model), revision="main", model_id=model_id, note=lambda _: None)
 
 
 def change(folder: Path, **fields: object) -> Path:

@@ -156,6 +156,9 @@ def open_graph(bundle: Path) -> None:
         ("linked", 0, 0),
         ("secret", 0, 1 << 40),
         ("secret", 1 << 40, 0),
+        ("secret", -8, 0),
+        ("secret", -(1 << 40), 0),
+        ("secret", 0, -8),
     ],
 )
 def test_data_beyond_the_bundle(bundle: Path, location: str, offset: int, length: int) -> None:
