@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
 from infrs.config import EngineSettings
 from infrs.engine.engine import Engine
+from infrs.engine.memory import available_bytes
 from infrs.engine.runner import open_runner
 from infrs.errors import ConfigError
 from infrs.manifest import KVGeometry, Manifest
@@ -28,19 +28,28 @@ def load_engine(
 ) -> Engine:
     """Open the graph and allot its rows. `shown`: control tokens that have a text all the same.
 
-    Raises BundleError if the graph cannot be opened, ConfigError if the rows do not fit.
+    Raises BundleError if the graph cannot be opened, ConfigError if it or the rows do not fit into memory.
     """
     available = available_bytes()
     capacity = choose_capacity(manifest.kv, manifest.context_length, settings, available)
-    runner = open_runner(
-        bundle,
-        manifest,
-        num_rows=settings.max_num_seqs,
-        num_spare_rows=count_spare_rows(manifest.kv, capacity, settings, available),
-        capacity=capacity,
-        threads=settings.threads,
-        kernels=settings.kernels,
-    )
+    spare = count_spare_rows(manifest.kv, capacity, settings, available)
+    try:
+        runner = open_runner(
+            bundle,
+            manifest,
+            num_rows=settings.max_num_seqs,
+            num_spare_rows=spare,
+            capacity=capacity,
+            threads=settings.threads,
+            kernels=settings.kernels,
+        )
+    except MemoryError:
+        needed = (settings.max_num_seqs + spare) * capacity * manifest.kv.bytes_per_token >> 20
+        raise ConfigError(
+            f"this process may not take the memory that the model and {needed + 1} MiB of keys and values need; lower "
+            "engine.max_num_seqs, engine.max_model_len or engine.kv_budget_mb, or raise the limit (ulimit -v)",
+            param="engine.kv_budget_mb",
+        ) from None
     eos_ids = frozenset(manifest.special_tokens.eos)
     return Engine(runner, partial(Detokenizer, tokenizer, shown=shown), eos_ids, settings.prefill_chunk)
 
@@ -79,17 +88,3 @@ def count_spare_rows(geometry: KVGeometry, capacity: int, settings: EngineSettin
 def _budget(settings: EngineSettings, available: int) -> int:
     """Bytes of keys and values."""
     return settings.kv_budget_mb << 20 or int(available * _AUTOMATIC_SHARE)
-
-
-def available_bytes() -> int:
-    """Memory that this process may still take: the system's, or its control group's where that is less."""
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0]) << 10
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()).isdigit():
-        available = min(available, max(0, int(text) - int(used.read_text())))
-    return available

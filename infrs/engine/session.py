@@ -26,6 +26,7 @@ Binding: TypeAlias = ort.IOBinding
 # The session's own notes of what runs it: a build of `infrs.native`, and the instructions that it uses.
 _KERNELS = "infrs.kernels"
 _INSTRUCTIONS = "infrs.instructions"
+_NO_MEMORY = "std::bad_alloc"  # C++'s own exception, as ONNX Runtime passes it on
 
 
 def default_threads() -> int:
@@ -44,7 +45,7 @@ def create_session(path: Path, threads: int, *, kernels: Kernels = "auto", profi
     kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow;
     "precise" the same, with 16-bit inputs for all 8-bit weights; "avx2" the same without wider vectors, which has them.
     profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
-    Raises BundleError with ONNX Runtime's reason, in one line.
+    Raises BundleError with ONNX Runtime's reason, in one line, MemoryError where that is a lack of memory.
     """
     own, refusal = native.library() if kernels != "onnxruntime" else None, ""
     if own is not None:
@@ -52,12 +53,16 @@ def create_session(path: Path, threads: int, *, kernels: Kernels = "auto", profi
             session = _open(path, _options(threads, own, profile, kernels))
         except Exception as error:  # ONNX Runtime raises many types, none of them public
             refusal = _reason(error)
+            if _NO_MEMORY in refusal:
+                raise MemoryError(refusal) from error
         else:
             native.release_pages(path.parent)
             return session
     try:
         session = _open(path, _options(threads, None, profile, kernels))
     except Exception as error:
+        if _NO_MEMORY in _reason(error):
+            raise MemoryError(_reason(error)) from error
         raise BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again") from error
     if refusal:
         logger.warning("infrs's own kernels do not run here, ONNX Runtime's do, slower: %s", refusal)

@@ -40,8 +40,11 @@ def _whole_groups(num_tokens: int) -> int:
 
 
 def _small_pages(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Zeros, in memory that the system hands out page by page."""
-    memory = mmap.mmap(-1, prod(shape) * 4)
+    """Zeros, in memory that the system hands out page by page. Raises MemoryError."""
+    try:
+        memory = mmap.mmap(-1, prod(shape) * 4)
+    except OSError as error:
+        raise MemoryError(error.strerror) from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, dtype=np.float32).reshape(shape)

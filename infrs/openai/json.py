@@ -6,6 +6,7 @@ Duplicate keys: the last one wins, as in most parsers.
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import orjson
@@ -13,10 +14,15 @@ import orjson
 from infrs.errors import RequestError
 
 MAX_DEPTH = 64
+BYTES_PER_BYTE = 64  # that a body's objects take at most: `[],` is a list of 72
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Parse a body. Raises RequestError with code invalid_json, invalid_unicode, json_too_deep or invalid_type."""
+    """Parse a body.
+
+    Raises RequestError with code invalid_json, invalid_unicode, json_too_deep or invalid_type, MemoryError.
+    """
+    _check_room(len(body) * BYTES_PER_BYTE)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -33,6 +39,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
     return value
+
+
+def _check_room(num_bytes: int) -> None:
+    """Raise MemoryError unless so much can be had now: orjson reads a null pointer where an object cannot be made."""
+    try:
+        mmap.mmap(-1, max(num_bytes, 1)).close()
+    except OSError as error:
+        raise MemoryError(error.strerror) from error
 
 
 def _too_deep() -> RequestError:

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from infrs.errors import (
 )
 from infrs.openai import bodies, convert, errors, sse
 from infrs.openai.answer_message import AnswerMessage
-from infrs.openai.json import parse_object
+from infrs.openai.json import BYTES_PER_BYTE, parse_object
 from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
 
 LIMITS = convert.Limits(max_model_len=10, vocab_size=20)
@@ -76,6 +77,19 @@ def test_bodies_that_are_no_json_object(body: bytes, code: str) -> None:
 def test_bodies_that_are() -> None:
     deep = b'{"a":' + b"[" * 63 + b"]" * 63 + b"}"
     assert list(parse_object(deep)) == ["a"]
+
+
+@pytest.mark.parametrize("item", ["[]", "{}", '{"":0}', '{"ab":{}}', "1.5", "300", '""', '"ab"', '"\\u2603"', "[[[]]]"])
+def test_a_body_takes_no_more_memory_than_it_was_given(item: str) -> None:
+    """The room that is asked for before orjson begins, which dies where it then lacks some."""
+    body = b'{"a":[' + b",".join([item.encode()] * 100_000) + b"]}"
+    tracemalloc.start()
+    try:
+        parse_object(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body) * BYTES_PER_BYTE
     assert parse_object(b'{"a":1,"a":2}') == {"a": 2}
     wide = b'{"a":[' + b"[]," * 1000 + b"[]]}"
     assert len(parse_object(wide)["a"]) == 1001

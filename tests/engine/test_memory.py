@@ -1,0 +1,57 @@
+"""How much memory is left, and what a process says and does that has been given too little of it (F21)."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infrs.engine.memory import available_bytes, left_by_groups
+
+MIB = 1 << 20
+
+
+def test_available_memory_is_positive() -> None:
+    assert available_bytes() > MIB
+
+
+def test_a_limit_on_address_space_counts() -> None:
+    code = "from infrs.engine.memory import available_bytes; print(available_bytes())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1024 * MIB, resource.RLIM_INFINITY)),
+    )
+    assert MIB < int(done.stdout) < 1024 * MIB
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "left"),
+    [
+        (["0::/"], {"memory.max": "1000", "memory.current": "300"}, [700]),
+        (["0::/"], {"memory.max": "max", "memory.current": "300"}, []),
+        (["0::/a/b"], {"a/memory.max": "1000", "a/memory.current": "300", "a/b/memory.max": "max"}, [700]),
+        (
+            ["4:memory:/a", "0::/"],
+            {"memory/a/memory.limit_in_bytes": "50\n", "memory/a/memory.usage_in_bytes": "60\n"},
+            [-10],
+        ),
+        # A container sees its own group as the root, whatever the machine calls it.
+        (
+            ["4:memory:/docker/1"],
+            {"memory/memory.limit_in_bytes": "50", "memory/memory.usage_in_bytes": "10"},
+            [40],
+        ),
+        ([], {}, []),
+    ],
+)
+def test_the_limits_of_control_groups(tmp_path: Path, lines: list[str], files: dict[str, str], left: list[int]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert list(left_by_groups(tmp_path, lines)) == left
