@@ -1,0 +1,147 @@
+"""D4, D8 and D10 on the demo model: threads, rows that were given up, and company that fails change no bit."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infrs.config import EngineSettings
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
+from infrs.engine.load import load_engine
+from infrs.manifest import Dtype, Manifest, chat_manifest, read_manifest
+from infrs.text.tokenizer import Tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.xdist_group("demo_server")]
+
+DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
+ROWS = 4
+CHUNK = 64
+TEXT = "the sea and a small red boat that nobody had seen before sailed over quiet hills of blue glass"
+
+
+@dataclass
+class Demo:
+    """The demo model in a dtype: engines over it, and what to ask them."""
+
+    bundle: Path
+    manifest: Manifest
+    tokenizer: Tokenizer
+
+    def engine(self, threads: int = 1, rows: int = ROWS) -> Engine:
+        settings = EngineSettings(
+            max_num_seqs=rows, max_model_len=512, prefill_chunk=CHUNK, threads=threads, kv_budget_mb=400
+        )
+        return load_engine(self.bundle, self.manifest, settings, self.tokenizer)
+
+    def ask(self, name: str, number: int, max_tokens: int) -> Request:
+        """A request by its number: greedy or seeded, of up to three chunks."""
+        choose = random.Random(number)
+        text = " ".join(choose.choices(TEXT.split(), k=choose.randrange(2, 150)))
+        sampling = SamplingParams(temperature=1.0, seed=number) if number % 2 else SamplingParams(temperature=0.0)
+        ids = tuple(self.tokenizer.encode(text, special=False))
+        return Request(name, ids, max_tokens, sampling, ignore_eos=True, num_logprobs=2)
+
+
+@pytest.fixture(params=DTYPES)
+def demo(request: pytest.FixtureRequest, demo_bundle: Callable[[Dtype], Path]) -> Demo:
+    bundle = demo_bundle(request.param)
+    return Demo(bundle, chat_manifest(read_manifest(bundle)), Tokenizer.load(bundle))
+
+
+def run(engine: Engine, *requests: Request, before_step: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
+    """What each request was told, to the bit. before_step: is called with the number of each step."""
+    answers: dict[str, list[Delta]] = defaultdict(list)
+    for request in requests:
+        engine.submit(request)
+    step = 0
+    while not engine.scheduler.is_idle:
+        before_step(step)
+        for delta in engine.step():
+            answers[delta.request_id].append(delta)
+        assert violations(engine) == []
+        step += 1
+    return answers
+
+
+def told(deltas: list[Delta]) -> list[object]:
+    """All but how much was reused."""
+    return [(delta.text, delta.token_ids, delta.finish_reason, delta.logprobs) for delta in deltas]
+
+
+def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str, str], None]) -> None:
+    """D8. Alone and together: a product is cut among threads so that each sum is one thread's."""
+    num_asks, num_tokens = (50, 64) if full else (4, 12)
+    answers = []
+    for threads in (1, 2):
+        engine = demo.engine(threads)
+        asks = [demo.ask(str(number), number, num_tokens) for number in range(num_asks)]
+        alone = [told(run(engine, asked)[asked.request_id]) for asked in asks]
+        together = run(engine, *asks)
+        assert [told(together[asked.request_id]) for asked in asks] == alone
+        answers.append(alone)
+    assert answers[0] == answers[1]
+    figure("D8 threads", f"{num_asks} requests of {num_tokens} tokens with 1 thread and with 2: 0 differ")
+
+
+def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str, str], None]) -> None:
+    """D4. A prompt that is computed, reused, given up for others, and computed again."""
+    num_asks, num_tokens = (25, 32) if full else (2, 8)
+    engine = demo.engine(rows=2)
+    for number in range(num_asks):
+        asked = demo.ask("asked", number, num_tokens)
+        others = [demo.ask(f"other {i}", 1000 + 10 * number + i, 2) for i in range(6)]
+        cold, warm = run(engine, asked)["asked"], run(engine, asked)["asked"]
+        run(engine, *others)
+        evicted = run(engine, asked)["asked"]
+        assert told(warm) == told(cold)
+        assert told(evicted) == told(cold)
+        # What fits into no whole chunk is not reused where a prompt's chunks matter.
+        assert warm[-1].usage.num_reused_tokens > 0 or len(asked.prompt_ids) <= CHUNK
+        assert evicted[-1].usage.num_reused_tokens == 0
+    figure("D4 evicted", f"{num_asks} prompts cold, warm and evicted: 0 differ")
+
+
+@pytest.mark.parametrize("harm", ["cancelled", "not finite"])
+def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str, str], None]) -> None:
+    """D10. At each step another of the three beside it is taken away, or its scores are no numbers any more."""
+    num_asks, num_tokens = (20, 64) if full else (2, 16)
+    engine = demo.engine()
+    commit = engine._commit
+    sick: set[str] = set()
+
+    def poisoned(sequence: Any, row: Any) -> Iterator[Delta]:
+        if sequence.request.request_id in sick:
+            row[:] = np.nan
+        return commit(sequence, row)
+
+    engine._commit = poisoned  # type: ignore[method-assign]
+    for number in range(num_asks):
+        healthy = demo.ask("healthy", number, num_tokens)
+        expected = told(run(engine, healthy)["healthy"])
+
+        def strike(step: int, number: int = number) -> None:
+            engine.submit(demo.ask(f"victim {step}", 100 * number + step, num_tokens))
+            if harm == "cancelled":
+                engine.cancel(f"victim {step - 3}")
+            else:
+                sick.add(f"victim {step - 3}")
+            if len(engine.scheduler.find("healthy")) == 0:
+                for waiting in range(step + 1):
+                    engine.cancel(f"victim {waiting}")
+
+        answers = run(engine, healthy, before_step=strike)
+        assert told(answers["healthy"]) == expected
+        if harm == "not finite":
+            ends = [deltas[-1].finish_reason for name, deltas in answers.items() if name in sick]
+            assert FinishReason.ERROR in ends
+        sick.clear()
+    figure(f"D10 company {harm}", f"{num_asks} requests of {num_tokens} tokens, a victim each step: 0 differ")
