@@ -1,0 +1,154 @@
+"""S4 and S12: no secret leaves the server, and nobody writes into its log but the server."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_process import JSON, MODEL, Answer, FakeServer, fake_server
+
+from infrs.server.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+FAULTY = ROOT / "tests" / "server" / "faulty_server.py"
+KEY, OTHER_KEY, TOKEN = "key-0123456789-canary", "other-9876543210-canary", "hf_canary_of_this_test"
+FORMATS = ("text", "json")
+HEAD = b"\r\nHost: localhost\r\nConnection: close\r\n"
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ [\w.]+: ")
+# A line of its own, colours, an end, a letter that turns the line around, and what else ends a line somewhere.
+INJECTED = "\r\nINJECTED \x1b[31m\x00\u202e\u2028\x85\x9b"
+
+
+@contextmanager
+def logging_server(**options: Any) -> Iterator[tuple[FakeServer, Callable[[], str]]]:
+    """A server, and what ends it and gives all that it has logged, which is more than a pipe holds."""
+    lines: list[str] = []
+    with fake_server(**options) as server:
+        log = server.process.stderr
+        assert log is not None
+        reader = threading.Thread(target=lambda: lines.extend(log), daemon=True)
+        reader.start()
+
+        def end() -> str:
+            server.process.terminate()
+            server.process.wait(10)
+            reader.join(10)
+            return "".join(lines)
+
+        yield server, end
+
+
+def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each route, with a body that it answers where it takes one."""
+    messages = [{"role": "user", "content": "hi"}]
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {"messages": messages, "max_tokens": 2},
+        "/v1/responses": {"input": "hi", "max_output_tokens": 16},
+        "/v1/completions": {"prompt": "hi", "max_tokens": 2},
+        "/v1/messages": {"messages": messages, "max_tokens": 2},
+        "/v1/messages/count_tokens": {"messages": messages},
+        "/v1/embeddings": {"input": "hi"},
+        "/tokenize": {"prompt": "hi"},
+        "/detokenize": {"tokens": [104]},
+        "/apply-template": {"messages": messages},
+    }
+    paths = {route.operation.path for route in ROUTES if route.operation.method == "POST"}
+    assert paths == bodies.keys() | {"/v1/responses"}
+    for route in ROUTES:
+        path = route.operation.path.replace("<model_id:path>", MODEL).replace("<response_id>", "resp_none")
+        yield route.operation.method, path, {"model": MODEL, **bodies.get(path, {})}
+
+
+def send(server: FakeServer, method: str, path: str, body: object, headers: Mapping[str, str] | None = None) -> Answer:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return server.request(method, path, data if method == "POST" else None, {**JSON, **(headers or {})})
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+@pytest.mark.parametrize("script", ["fake", "faulty"])
+def test_no_secret_is_told(script: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all that each route answers, well and badly, in the log with all its details, in /metrics and in `ps`."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    settings = {"log_level": "debug", "log_format": log_format}
+    options: dict[str, Any] = {"script": FAULTY} if script == "faulty" else {"embedding": "beside"}
+    with logging_server(keys=f"{KEY},{OTHER_KEY}", server=settings, **options) as (server, end):
+        bearer, told, statuses = {"authorization": f"Bearer {KEY}"}, [], set()
+
+        def tell(answer: Answer) -> None:
+            told.append(repr((answer.headers, answer.body)))
+            statuses.add(answer.status)
+
+        for method, path, body in requests():
+            for headers in (bearer, {"x-api-key": KEY}, {"authorization": f"Basic {KEY}"}, {"authorization": KEY}):
+                tell(send(server, method, path, body, headers))
+            for wrong in (KEY[:-1], f"{KEY}x", f"{KEY} ", KEY.upper(), f"{KEY},{OTHER_KEY}"):
+                tell(send(server, method, path, body, {"authorization": f"Bearer {wrong}"}))
+            tell(send(server, method, f"{path}?key={KEY}&api_key={TOKEN}", body))
+            tell(send(server, "PATCH", path, body, bearer))
+            tell(send(server, method, path, body, bearer | {"content-type": "text/plain", "cookie": f"key={KEY}"}))
+            if method == "POST":
+                for bad in (
+                    b"",
+                    b"{",
+                    b"[]",
+                    b"{}",
+                    {**body, "stream": True},
+                    {**body, "foo": KEY},
+                ):
+                    tell(send(server, method, path, bad, bearer))
+        for word in ("boom", "boom-first", "unreadable", "panic", "memory", "x" * 600):
+            for stream in (False, True):
+                messages = [{"role": "user", "content": word}]
+                body = {"model": MODEL, "messages": messages, "max_tokens": 4, "stream": stream}
+                tell(send(server, "POST", "/v1/chat/completions", body, bearer))
+        server.raw(f"GET /\x1b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+        server.raw(f"GET /health HTTP/1.1\r\nHost: a b\r\nAuthorization : Bearer {KEY}\r\n\r\n".encode())
+        command = Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
+        log = end()
+    assert statuses >= {200, 400, 401, 404, 405, 415}
+    assert (statuses & {500, 503}) != set()
+    for place in (command.decode(), *told):
+        for secret in (KEY, OTHER_KEY, TOKEN):
+            assert secret not in place
+    for line in log.splitlines():
+        assert re.search("canary", line, re.IGNORECASE) is None, line
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_nobody_else_writes_into_the_log(log_format: str) -> None:
+    """S12. Whatever stands in a path, a header, a name or an id."""
+    settings = {"log_level": "debug", "log_format": log_format}
+    with logging_server(server=settings, embedding="beside") as (server, end):
+        quoted = "".join(f"%{byte:02x}" for byte in INJECTED.encode())
+        for method, path, body in requests():
+            send(server, method, f"{path}/{quoted}?{quoted}={quoted}", body)
+            if method == "POST":
+                for name in ("model", "user", "stop", "prompt", "input", "previous_response_id", INJECTED):
+                    send(server, method, path, {**body, name: INJECTED})
+                for name, value in (
+                    ("metadata", {INJECTED: INJECTED}),
+                    ("messages", [{"role": INJECTED, "content": "x", "name": INJECTED}]),
+                    ("tools", [{"type": INJECTED, "name": INJECTED, "function": {"name": INJECTED}}]),
+                    ("response_format", {"type": "json_schema", "json_schema": {"name": INJECTED, "schema": {}}}),
+                ):
+                    send(server, method, path, {**body, name: value})
+        for byte in (bytes([value]) for value in INJECTED.encode()):
+            for header in (b"x-request-id", b"user-agent", b"host", b"traceparent", b"content-type", b"authorization"):
+                server.raw(b"GET /health HTTP/1.1" + HEAD + header + b": a" + byte + b"b\r\n\r\n", wait=1)
+            server.raw(b"GET /a" + byte + b"b HTTP/1.1" + HEAD + b"\r\n", wait=1)
+            server.raw(b"G" + byte + b"T / HTTP/1.1" + HEAD + b"\r\n", wait=1)
+        log = end()
+    lines = log.splitlines()
+    assert len(lines) > 100
+    assert re.findall(r"[^\x20-\x7e\n]", log) == []
+    assert [line for line in lines if line.startswith("INJECTED")] == []
+    if log_format == "json":
+        assert all(isinstance(json.loads(line), dict) for line in lines)
+    else:
+        assert [line for line in lines if not LINE.match(line)] == []
