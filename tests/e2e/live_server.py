@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,15 +41,21 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: str | Path, environ: dict[str, str] | None = None) -> Iterator[Server]:
-    """Run `infrs-serve` until the block ends; it must then stop by itself on SIGTERM."""
+def serving(
+    *arguments: str | Path,
+    environ: dict[str, str] | None = None,
+    command: Sequence[str | Path] = (SCRIPTS / "infrs-serve",),
+    folder: Path | None = None,
+) -> Iterator[Server]:
+    """Run `infrs-serve` in a folder until the block ends; it must then stop by itself on SIGTERM."""
     server = Server(
         subprocess.Popen(
-            [SCRIPTS / "infrs-serve", "--port", "0", *arguments],
+            [*command, "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | (environ or {}),
+            cwd=folder,
         )
     )
     reader = threading.Thread(target=server.read, daemon=True)
