@@ -130,6 +130,16 @@ class Conversation(ToolUse):
     chat_template: Unsupported = None
 
     @model_validator(mode="after")
+    def _results_of_calls(self) -> Self:
+        called: set[str] = set()
+        for index, message in enumerate(self.messages):
+            called.update(call.id for call in message.tool_calls or ())
+            if message.tool_call_id is not None and message.tool_call_id not in called:
+                where = f"messages[{index}].tool_call_id"
+                refuse(where, "no call before it has this id; send the assistant's message with its tool_calls first")
+        return self
+
+    @model_validator(mode="after")
     def _ends_one_way(self) -> Self:
         if self.continue_final_message and self.add_generation_prompt:
             refuse("continue_final_message", "not with `add_generation_prompt: true`; send one of them")

@@ -22,7 +22,7 @@ from infrs.openai.fields import (
     refuse,
 )
 from infrs.openai.requests import MAX_MESSAGES, ChatCompletionRequest, Message, TextPart
-from infrs.openai.responses_items import Item, to_messages
+from infrs.openai.responses_items import FunctionCall, FunctionCallOutput, Item, to_messages
 from infrs.openai.responses_options import (
     ReasoningOptions,
     ResponsesStreamOptions,
@@ -127,7 +127,9 @@ def to_chat(asked: ResponsesRequest, earlier: Sequence[dict[str, Any]] = ()) -> 
     Raises RequestError naming the field at fault.
     """
     instructions = [] if asked.instructions is None else [_system(asked.instructions)]
-    messages = [*instructions, *to_messages([*_ITEMS.validate_python(earlier), *asked.input])]
+    before = _ITEMS.validate_python(earlier)
+    _check_outputs(before, asked.input)
+    messages = [*instructions, *to_messages([*before, *asked.input])]
     if len(messages) > MAX_MESSAGES:
         raise RequestError(
             f"input: the conversation has more than {MAX_MESSAGES} messages; begin a new one",
@@ -152,6 +154,21 @@ def to_chat(asked: ResponsesRequest, earlier: Sequence[dict[str, Any]] = ()) -> 
         "top_logprobs": asked.top_logprobs,
     }
     return parse_body(ResponsesChat, fields)
+
+
+def _check_outputs(earlier: Sequence[Item], given: Sequence[Item]) -> None:
+    """Raise RequestError for what a call gave where no call before it has its id."""
+    called = {item.call_id for item in earlier if isinstance(item, FunctionCall)}
+    for index, item in enumerate(given):
+        if isinstance(item, FunctionCall):
+            called.add(item.call_id)
+        elif isinstance(item, FunctionCallOutput) and item.call_id not in called:
+            param = f"input[{index}].call_id"
+            raise RequestError(
+                f"{param}: no call before it has this id; send the function_call first, or the previous_response_id of "
+                "the response that made it",
+                param=param,
+            )
 
 
 def _system(text: str) -> Message:

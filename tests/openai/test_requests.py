@@ -61,6 +61,12 @@ UNSUPPORTED = [
     {"best_of": 2},
 ]
 
+CALLS = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "sunny"}
+
 # (body, param, code)
 INVALID = [
     (body(model=ABSENT), "model", "missing_required_parameter"),
@@ -81,6 +87,9 @@ INVALID = [
     (message(role=1), "messages[0].role", "invalid_value"),
     (message(role="wizard"), "messages[0].role", "invalid_value"),
     (message(role="tool"), "messages[0].tool_call_id", "missing_required_parameter"),
+    (message(role="tool", tool_call_id="c1"), "messages[0].tool_call_id", "invalid_value"),
+    (body(messages=[USER, CALLS, {**RESULT, "tool_call_id": "c2"}]), "messages[2].tool_call_id", "invalid_value"),
+    (body(messages=[USER, RESULT, CALLS]), "messages[1].tool_call_id", "invalid_value"),
     (body(messages=[{"role": "user"}]), "messages[0].content", "missing_required_parameter"),
     (message(content=None), "messages[0].content", "invalid_type"),
     (message(content=5), "messages[0].content", "invalid_type"),
@@ -308,6 +317,11 @@ def test_all_that_is_honoured() -> None:
     assert parsed.max_output_tokens == 5
     assert (parsed.num_choices, parsed.num_logprobs, parsed.prompts_answer) == (128, 20, False)
     assert parsed.variables == {"enable_thinking": False, "date_string": "today", "reasoning_effort": "high"}
+
+
+def test_what_a_call_gave_comes_after_it() -> None:
+    parse_chat_request(body(messages=[USER, CALLS, RESULT, USER]))
+    parse_chat_request(body(messages=[USER, CALLS, RESULT, USER, RESULT]))
 
 
 def test_huge_keys_and_values_are_cut() -> None:

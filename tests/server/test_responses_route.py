@@ -22,6 +22,8 @@ def events(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
 
 
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": None}, "input", "invalid_type"),
     ({"input": []}, "input", "empty_array"),
@@ -39,6 +41,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0].type", "unsupported_parameter"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type", "unsupported_parameter"),
     ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id", "missing_required_parameter"),
+    ({"input": [OUTPUT]}, "input[0].call_id", "invalid_value"),
+    ({"input": [USER, OUTPUT, CALL]}, "input[1].call_id", "invalid_value"),
+    ({"input": [CALL, {**OUTPUT, "call_id": "c2"}]}, "input[1].call_id", "invalid_value"),
     (
         {"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]},
         "input[0].encrypted_content",
