@@ -68,6 +68,7 @@ def test_narrow_dtypes_are_smaller(bundles: dict[str, Path]) -> None:
 def test_same_inputs_give_the_same_bytes(
     tiny_folder: Path, tmp_path: Path, bundles: dict[str, Path], dtype: str
 ) -> None:
+    """E9."""
     again = read_manifest(export(tiny_folder, tmp_path, dtype))
     assert again.files == read_manifest(bundles[dtype]).files
 
@@ -107,6 +108,7 @@ def test_other_content_id_or_context_is_another_bundle(tiny_copy: Callable[[str]
 def test_a_graph_that_differs_is_not_published(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """E8."""
     record = parity.record
 
     def altered(model: torch.nn.Module, *arguments: object) -> list[parity.Passage]:

@@ -1,4 +1,4 @@
-"""D4, D8 and D10 on the demo model: threads, rows that were given up, and company that fails change no bit."""
+"""D4, D5, D8 and D10 on the demo model: threads, ends of chunks, rows given up and company that fails change no bit."""
 
 from __future__ import annotations
 
@@ -42,9 +42,12 @@ class Demo:
         )
         return load_engine(self.bundle, self.manifest, settings, self.tokenizer)
 
-    def ask(self, name: str, number: int, max_tokens: int) -> Request:
-        """A request by its number: greedy or seeded, of up to three chunks."""
+    def ask(self, name: str, number: int, max_tokens: int, length: int | None = None) -> Request:
+        """A request by its number: greedy or seeded, of up to three chunks, or of so many tokens."""
         choose = random.Random(number)
+        if length is not None:
+            ids = tuple(choose.choices(range(1000, 9000), k=length))
+            return Request(name, ids, max_tokens, SamplingParams(temperature=0.0), ignore_eos=True, num_logprobs=2)
         text = " ".join(choose.choices(TEXT.split(), k=choose.randrange(2, 150)))
         sampling = SamplingParams(temperature=1.0, seed=number) if number % 2 else SamplingParams(temperature=0.0)
         ids = tuple(self.tokenizer.encode(text, special=False))
@@ -90,6 +93,16 @@ def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str, str], 
         answers.append(alone)
     assert answers[0] == answers[1]
     figure("D8 threads", f"{num_asks} requests of {num_tokens} tokens with 1 thread and with 2: 0 differ")
+
+
+def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
+    """D5. One token less, just so and one more, of a chunk and of the eight positions that lie together."""
+    engine = demo.engine()
+    lengths = [end + by for end in (8, CHUNK, 2 * CHUNK) for by in (-1, 0, 1)]
+    asks = [demo.ask(str(length), length, 4, length) for length in lengths]
+    alone = {asked.request_id: told(run(engine, asked)[asked.request_id]) for asked in asks}
+    together = run(demo.engine(), *asks)
+    assert {name: told(deltas) for name, deltas in together.items()} == alone
 
 
 def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str, str], None]) -> None:

@@ -1,4 +1,4 @@
-"""S4 and S12: no secret leaves the server, and nobody writes into its log but the server."""
+"""S4, S5 and S12: no secret leaves the server, no prompt is in its log, and nobody writes there but the server."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def logging_server(**options: Any) -> Iterator[tuple[FakeServer, Callable[[], st
 
 def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Each route, with a body that it answers where it takes one."""
-    messages = [{"role": "user", "content": "hi"}]
+    messages = [{"role": "user", "content": "a canary"}]
     bodies: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": messages, "max_tokens": 2},
-        "/v1/responses": {"input": "hi", "max_output_tokens": 16},
-        "/v1/completions": {"prompt": "hi", "max_tokens": 2},
+        "/v1/responses": {"input": "a canary", "max_output_tokens": 16},
+        "/v1/completions": {"prompt": "a canary", "max_tokens": 2},
         "/v1/messages": {"messages": messages, "max_tokens": 2},
         "/v1/messages/count_tokens": {"messages": messages},
-        "/v1/embeddings": {"input": "hi"},
-        "/tokenize": {"prompt": "hi"},
+        "/v1/embeddings": {"input": "a canary"},
+        "/tokenize": {"prompt": "a canary"},
         "/detokenize": {"tokens": [104]},
         "/apply-template": {"messages": messages},
     }

@@ -73,6 +73,7 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("how", WRONG)
 def test_every_route_but_two_wants_a_key(guarded: FakeServer, blank_app: Sanic[Any, Any], how: str) -> None:
+    """S1."""
     code, headers = WRONG[how]
     for method, path in routes(blank_app):
         answer = guarded.request(method, path, b"{}" if method == "POST" else None, JSON | headers)
@@ -231,6 +232,7 @@ def test_files_that_are_refused(tmp_path: Path, text: str, expected: str) -> Non
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
 def test_beyond_this_machine_only_with_a_key(host: str) -> None:
+    """S3."""
     with pytest.raises(ConfigError, match="no API key is set"):
         load_keys(ServerSettings(host=host), {})
     assert load_keys(ServerSettings(host=host), {"INFRS_API_KEYS": KEYS[0]})
