@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Protocol
 
 from infrs.engine.fused_runner import FusedRunner
 from infrs.engine.plain_runner import PlainRunner
 from infrs.engine.session import Kernels, Logits, Tokens, create_session
+from infrs.errors import BundleError
 from infrs.manifest import Manifest
+
+_SHARED_SCALE = b"DynamicQuantizeLinear"  # ONNX's operator, whose scale is of its whole input
 
 
 class Runner(Protocol):
@@ -50,8 +54,21 @@ def open_runner(
 ) -> Runner:
     """The runner for a bundle's kind of graph, with `num_rows` rows of `capacity` tokens and some spare ones.
 
-    Raises BundleError if the graph cannot be opened or has other inputs than its manifest says.
+    Raises BundleError if the graph cannot be opened, has other inputs than its manifest says or would answer otherwise
+    in other company, MemoryError.
     """
-    session = create_session(bundle / manifest.graph_file, threads, kernels=kernels)
+    path = bundle / manifest.graph_file
+    session = create_session(path, threads, kernels=kernels)
+    if manifest.graph == "fused" and _has(path, _SHARED_SCALE):  # the plain one runs each row by itself
+        raise BundleError(
+            f"{path} rounds all rows of a batch by one scale ({_SHARED_SCALE.decode()}), so one request would change "
+            "another's answer; export the model again"
+        )
     kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
     return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+
+
+def _has(path: Path, name: bytes) -> bool:
+    """Whether a file has such bytes in it, as a graph has the name of each operator that it uses."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(name) >= 0

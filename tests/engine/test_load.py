@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 import synthetic
 
@@ -11,7 +12,7 @@ from infrs.config import EngineSettings
 from infrs.engine.load import choose_capacity, count_spare_rows
 from infrs.engine.runner import open_runner
 from infrs.errors import BundleError, ConfigError
-from infrs.manifest import KVGeometry
+from infrs.manifest import GraphKind, KVGeometry
 
 MIB = 1 << 20
 GEOMETRY = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64)  # 16 KiB a token
@@ -54,6 +55,23 @@ def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot open .*model\.onnx: [^\n]+; export the model again$"):
         open_runner(tmp_path, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
+
+
+@pytest.mark.parametrize("kind", synthetic.KINDS)
+def test_a_graph_in_which_rows_share_a_scale_is_not_run_in_batches(kind: GraphKind, tmp_path: Path) -> None:
+    """D11: as ONNX Runtime's own dynamic quantisation to 8 bits makes them."""
+    path = tmp_path / "model.onnx"
+    synthetic.build(path, kind)
+    model = onnx.load(path)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
+    outputs = ["rounded", "scale", "zero_point"]
+    model.graph.node.insert(0, onnx.helper.make_node("DynamicQuantizeLinear", [weight.name], outputs))
+    onnx.save(model, path)
+    if kind == "plain":
+        open_runner(tmp_path, synthetic.manifest(kind), num_rows=2, capacity=16, threads=1)
+        return
+    with pytest.raises(BundleError, match="one request would change another's answer; export the model again"):
+        open_runner(tmp_path, synthetic.manifest(kind), num_rows=2, capacity=16, threads=1)
 
 
 def test_a_graph_of_the_other_kind_is_refused(tmp_path: Path) -> None:
