@@ -131,10 +131,11 @@ def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Call
     commit = engine._commit
     sick: set[str] = set()
 
-    def poisoned(sequence: Any, row: Any) -> Iterator[Delta]:
+    def poisoned(sequence: Any, row: Any, best: int | None = None) -> Iterator[Delta]:
         if sequence.request.request_id in sick:
             row[:] = np.nan
-        return commit(sequence, row)
+            best = None if best is None else int(row.argmax())
+        return commit(sequence, row, best)
 
     engine._commit = poisoned  # type: ignore[method-assign]
     for number in range(num_asks):
