@@ -184,6 +184,9 @@ class Scheduler:
             source.last_used = self._clock
             copy = None if source is slot else Copy(source.row, slot.row, start)
             prefills.append(Prefill(sequence, slot.row, start, end, copy))
+            if prefills[-1].is_last:
+                for sibling in self.siblings(sequence):
+                    self.running[sibling].held = ()  # written over in this step
         return tuple(prefills)
 
     def _prefix(self, sequence: Sequence, slot: Slot) -> tuple[Slot, int]:

@@ -63,6 +63,20 @@ def test_choices_that_start_together_cost_one_prefill(new_engine: EngineFactory)
     assert engine.num_steps == 3 + 2  # three chunks, the last of which gives the first tokens
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_a_siblings_row_still_held_is_not_taken_for_it_any_more(new_engine: EngineFactory, exact: bool) -> None:
+    """In the step in which the answers take over their prompt, another request begins as what lay there before did."""
+    engine = new_engine(num_rows=4, chunk_invariant=exact)
+    shared = (7,) * 17
+    run(engine, *(Request(name, (*shared, 1), 2, GREEDY, ignore_eos=True) for name in "xy"))
+    run(engine, *(Request(name, (3, 4), 2, GREEDY, ignore_eos=True) for name in "uv"))  # the other rows
+    several = Request("a", (5, 6, 8), 9, GREEDY, ignore_eos=True, num_choices=2)
+    answers = run(engine, several, Request("b", (*shared, 2), 9, GREEDY, ignore_eos=True))
+    assert token_ids(answers["b", 0]) == synthetic.greedy([*shared, 2], 9)
+    for index in range(2):
+        assert token_ids(answers["a", index]) == synthetic.greedy([5, 6, 8], 9)
+
+
 def test_answers_begin_in_their_order(new_engine: EngineFactory) -> None:
     """The first computed the prompt, so what it reused of it is told of from the first delta on."""
     engine = new_engine(num_rows=3)

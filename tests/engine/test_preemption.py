@@ -1,0 +1,326 @@
+"""L8, L11 and D6: who loses a slot to another tenant, and that its answer does not show it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+from synthetic import KINDS, EngineFactory
+from test_choices import OddGrammar
+from test_engine import random_request
+
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.fairness import MAX_PREEMPTIONS, by_need, choose_victim
+from infrs.engine.invariants import violations
+from infrs.engine.plan import StepPlan
+from infrs.engine.sequence import Sequence
+from infrs.engine.session import Logits, Tokens
+from infrs.errors import EngineError
+from infrs.manifest import GraphKind
+
+GREEDY = SamplingParams(temperature=0)
+HOT = SamplingParams(temperature=2.0, seed=9, presence_penalty=0.5, frequency_penalty=0.3, repetition_penalty=1.2)
+PROMPT = tuple((5 * i) % 97 for i in range(21))
+FILLER = (90, 91, 92)
+
+
+def ask(
+    name: str, tenant: str = "busy", max_tokens: int = 40, prompt: tuple[int, ...] = (1, 2), **fields: Any
+) -> Request:
+    defaults: dict[str, Any] = {"sampling": GREEDY, "ignore_eos": True, "tenant": tenant}
+    return Request(name, prompt, max_tokens, **defaults | fields)
+
+
+def steps(engine: Engine, count: int) -> list[Delta]:
+    deltas: list[Delta] = []
+    for _ in range(count):
+        deltas += engine.step()
+        assert violations(engine) == []
+    return deltas
+
+
+def finish(engine: Engine) -> list[Delta]:
+    deltas: list[Delta] = []
+    while not engine.scheduler.is_idle:
+        deltas += steps(engine, 1)
+    return deltas
+
+
+def told(deltas: list[Delta], name: str = "target") -> dict[int, list[Delta]]:
+    """All that is told of a request, by answer. Of a prompt that one answer computed the others tell nothing."""
+    answers: dict[int, list[Delta]] = defaultdict(list)
+    for delta in deltas:
+        if delta.request_id == name:
+            usage = delta.usage if delta.index == 0 else replace(delta.usage, num_reused_tokens=0)
+            answers[delta.index].append(replace(delta, usage=usage))
+    return answers
+
+
+LOOPING = tuple([3, 1, 4, 1, 5] * 4)
+TARGETS = {
+    "greedy": ask("target", prompt=PROMPT),
+    "seeded, penalties, logprobs": ask("target", prompt=PROMPT, sampling=HOT, num_logprobs=3),
+    "unusual filters": ask(
+        "target", prompt=PROMPT, sampling=replace(HOT, top_k=20, top_p=0.9, min_p=0.01, typical_p=0.95), num_logprobs=0
+    ),
+    "scores of the prompt": ask("target", prompt=PROMPT, num_logprobs=2, prompt_logprobs=True),
+    "least tokens": ask("target", prompt=PROMPT, min_tokens=20, stop_token_ids=frozenset(range(0, 97, 2))),
+    "grammar": ask("target", prompt=PROMPT, sampling=HOT, grammar=OddGrammar(30), ignore_eos=False),
+    "stop string": ask(
+        "target", prompt=PROMPT, stop=(synthetic.letters(synthetic.greedy(list(PROMPT), 30)[27:]),), num_logprobs=1
+    ),
+    "stop string that never comes": ask(
+        "target", prompt=PROMPT, stop=(synthetic.letters(synthetic.greedy(list(PROMPT), 9)[6:8]) + "?",)
+    ),
+    "two answers": ask("target", prompt=PROMPT, sampling=HOT, num_logprobs=2, num_choices=2),
+    "two answers, scores of the prompt": ask(
+        "target", prompt=PROMPT, sampling=HOT, num_logprobs=2, prompt_logprobs=True, num_choices=2
+    ),
+    "one token": ask("target", prompt=PROMPT, max_tokens=1),
+    "no token": ask("target", prompt=PROMPT, max_tokens=0, prompt_logprobs=True, num_logprobs=1),
+    "a text that repeats": ask("target", prompt=LOOPING),
+    "to the end of the context": ask("target", prompt=PROMPT, max_tokens=1000),
+}
+
+
+@pytest.mark.parametrize("num_spare_rows", [0, 2])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_who_loses_its_slot_after_any_step_tells_the_same(
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
+) -> None:
+    """D6: after each of the first 32 steps, and then again and again, with what it computed kept or not."""
+    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    num_choices = TARGETS[kind].num_choices
+    engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
+
+    def begin(step: int) -> None:
+        tenant = f"busy{step}"  # another each time, or the rows would still have the answer
+        for number in range(num_choices):
+            engine.submit(ask(f"older{number}", tenant, prompt=FILLER, max_tokens=55))
+        engine.submit(replace(TARGETS[kind], tenant=tenant))
+
+    begin(0)
+    expected = told(finish(engine))
+    assert engine.scheduler.num_preemptions == 0
+    lost: set[int] = set()
+    for step in range(1, 33):
+        begin(step)
+        deltas = steps(engine, step)
+        for times in range(MAX_PREEMPTIONS + 1):
+            for number in range(num_choices):
+                engine.submit(ask(f"short{times}-{number}", "calm", max_tokens=1 + step % 5, prompt=(7, 8, 9)))
+            deltas += steps(engine, 1 + step % 7)
+            lost |= {sequence.num_preemptions for sequence in engine.scheduler.find("target")}
+        deltas += finish(engine)
+        assert told(deltas) == expected, step
+    assert lost >= set(range(1, 2 if TARGETS[kind].max_tokens < 2 else MAX_PREEMPTIONS + 1))
+
+
+def test_who_is_chosen() -> None:
+    """The youngest of the tenant that runs most, nobody a fourth time, and nobody unless it makes shares more equal."""
+
+    def running(tenants: str, *lost: int) -> list[Sequence]:
+        sequences = [Sequence(ask(f"{i}", tenant), synthetic.Letters()) for i, tenant in enumerate(tenants)]
+        for index in lost:
+            sequences[index].num_preemptions = MAX_PREEMPTIONS
+        return sequences
+
+    def chosen(tenant: str, tenants: str, *lost: int) -> str | None:
+        victim = choose_victim(running(tenants, *lost), tenant)
+        return None if victim is None else victim.request.request_id
+
+    assert chosen("c", "aaaa") == "3"
+    assert chosen("c", "aaaabb") == "3"
+    assert chosen("c", "abababa") == "6"
+    assert chosen("c", "aaaabb", 2, 3) == "1"
+    assert chosen("c", "aaaabb", 0, 1, 2, 3) == "5"
+    assert chosen("c", "aabb", 2, 3) == "1"
+    assert chosen("c", "aa", 0, 1) is None
+    assert chosen("c", "ab") is None
+    assert chosen("b", "aaab") == "2"
+    assert chosen("b", "aab") is None
+    assert chosen("a", "aaaa") is None
+
+
+def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L8: beside 64 long ones, in whatever they are, and their tenant's prompts are computed on."""
+    engine = new_engine(num_rows=8, capacity=200, prefill_chunk=8, chunk_invariant=True)
+    for number in range(64):
+        engine.submit(ask(f"long{number}", max_tokens=100, prompt=tuple((number + i) % 97 for i in range(60))))
+    computed: list[int] = []
+    prefill = engine.runner.prefill
+
+    def counted(row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
+        computed.append(len(tokens))
+        return prefill(row, tokens, start, num_scored)
+
+    monkeypatch.setattr(engine.runner, "prefill", counted)
+    shared = 0
+    for number in range(12):
+        steps(engine, 5)
+        computed.clear()
+        engine.submit(ask(f"short{number}", "calm", max_tokens=1, prompt=(number, 2, 3, 4)))
+        [last] = [delta for delta in steps(engine, 1) if delta.request_id == f"short{number}"]
+        assert list(last.token_ids) == synthetic.greedy([number, 2, 3, 4], 1)
+        assert computed[0] == 4
+        assert sum(computed[1:]) <= 4
+        shared += sum(computed[1:]) == 4
+    assert engine.scheduler.num_preemptions == 12
+    assert shared >= 4
+
+
+def test_a_chunk_is_shared_evenly_and_what_one_leaves_goes_to_the_others() -> None:
+    def queues(needs: str) -> list[list[int]]:
+        """Of sequences `tenant + digits of its prompt`, as by_need has them."""
+        asked = [ask(word, word[0], prompt=(1,) * int(word[1:])) for word in needs.split()]
+        found = by_need(Sequence(request, synthetic.Letters()) for request in asked)
+        return [[sequence.num_prompt_tokens for sequence in queue] for queue in found]
+
+    assert queues("a9 a1 b3 c4 b2") == [[4], [3, 2], [9, 1]]
+    assert queues("") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_the_cut_of_a_text_shows_nobody_loses_a_slot(new_engine: EngineFactory, kind: GraphKind) -> None:
+    engine = new_engine(num_rows=4, kind=kind)
+    for number in range(8):
+        engine.submit(ask(f"long{number}", max_tokens=20))
+    steps(engine, 5)
+    engine.submit(ask("short", "calm", max_tokens=1))
+    finish(engine)
+    assert engine.scheduler.num_preemptions == 0
+
+
+def test_without_keys_nobody_loses_a_slot(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=2, chunk_invariant=True)
+    for number in range(8):
+        engine.submit(ask(f"r{number}", tenant=""))
+        steps(engine, 3)
+    finish(engine)
+    assert engine.scheduler.num_preemptions == 0
+
+
+def watch(engine: Engine) -> None:
+    """Check after each plan that who lost a slot had to, and that nobody is left to lose one."""
+    plan = engine.scheduler.plan
+
+    def checked() -> StepPlan | None:
+        scheduler = engine.scheduler
+        before = list(scheduler.running)
+        planned = plan()
+        lost = [sequence for sequence in before if sequence not in scheduler.running]
+        assert set(lost) == {sequence for sequence in scheduler.waiting if sequence in before}
+        shares = Counter(sequence.request.tenant for sequence in scheduler.running)
+        for victim in lost:
+            tenant = victim.request.tenant
+            assert max(shares.values()) <= shares[tenant] + 1 or shares[tenant] == max(shares.values())
+            younger = before[before.index(victim) + 1 :]
+            assert all(s in lost or s.num_preemptions == MAX_PREEMPTIONS for s in younger if s.request.tenant == tenant)
+        if scheduler.waiting and len(scheduler.running) == engine.runner.num_rows:
+            assert choose_victim(scheduler.running, scheduler.waiting.next_tenant(scheduler.running)) is None
+        return planned
+
+    engine.scheduler.plan = checked  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """L11: joins, leaves and losses of slots at random: nobody loses more than three, and every answer is its own."""
+    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    rng = random.Random(seed)
+    requests = [
+        replace(
+            random_request(rng, index),
+            tenant=rng.choice("aaaaabbc"),
+            num_choices=rng.choice([1, 1, 1, 3]),
+            num_logprobs=rng.choice([None, 2]),
+            prompt_logprobs=rng.random() < 0.2,
+        )
+        for index in range(rng.randint(10, 30))
+    ]
+    alone = {}
+    for request in requests:
+        single = new_engine(num_rows=3, chunk_invariant=True)
+        single.submit(request)
+        alone[request.request_id] = plain(finish(single), request.request_id)
+    engine = new_engine(num_rows=rng.randint(2, 6), num_spare_rows=rng.choice([0, 1, 3]), chunk_invariant=True)
+    watch(engine)
+    deltas: list[Delta] = []
+    to_come, cancelled = list(requests), set()
+    while to_come or not engine.scheduler.is_idle:
+        while to_come and rng.random() < 0.3:
+            engine.submit(to_come.pop())
+        if rng.random() < 0.03:
+            left = rng.choice(requests).request_id
+            if ended := engine.cancel(left):
+                deltas += ended
+                cancelled.add(left)
+        deltas += steps(engine, 1)
+    for request in requests:
+        name = request.request_id
+        if name in cancelled:
+            ended = [delta for delta in deltas if delta.request_id == name and delta.finish_reason]
+            assert sorted(delta.index for delta in ended) == list(range(request.num_choices))
+        else:
+            assert plain(deltas, name) == alone[name]
+
+
+def plain(deltas: list[Delta], name: str) -> dict[int, list[Delta]]:
+    """All that is told of a request but for what was reused, which depends on who came before."""
+    return {
+        index: [replace(delta, usage=replace(delta.usage, num_reused_tokens=0)) for delta in answer]
+        for index, answer in told(deltas, name).items()
+    }
+
+
+def test_who_has_lost_a_slot_can_leave_and_is_ended_by_a_failure(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=2, chunk_invariant=True)
+
+    def lose() -> None:
+        engine.submit(ask("older"))
+        engine.submit(ask("target"))
+        steps(engine, 4)
+        engine.submit(ask("short", "calm"))
+        steps(engine, 1)
+        assert [s.request.request_id for s in engine.scheduler.waiting] == ["target"]
+
+    lose()
+    [delta] = engine.cancel("target")
+    assert (delta.finish_reason, delta.usage.num_output_tokens) == (FinishReason.CANCELLED, 4)
+    assert "target" not in {delta.request_id for delta in finish(engine)}
+    lose()
+    ended = engine.fail_all(EngineError("broken"))
+    assert sorted(delta.request_id for delta in ended) == ["older", "short", "target"]
+    assert engine.scheduler.is_idle
+
+
+def test_a_resumption_that_fails_ends_its_own_answer(
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = new_engine(num_rows=2, chunk_invariant=True)
+    engine.submit(ask("older"))
+    engine.submit(ask("target"))
+    steps(engine, 4)
+    engine.submit(ask("short", "calm", max_tokens=1))
+    deltas = steps(engine, 1)
+
+    def broken(*_: object) -> np.ndarray:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runner, "prefill", broken)
+        while not any(delta.request_id == "target" for delta in deltas):
+            deltas = steps(engine, 1)
+    [last] = [delta for delta in deltas if delta.request_id == "target"]
+    assert last.finish_reason is FinishReason.ERROR
+    assert {delta.request_id for delta in finish(engine)} == {"older"}
