@@ -110,11 +110,11 @@ class Engine:
 
     def _prefill(self, prefill: Prefill) -> Iterator[Delta]:
         sequence = prefill.sequence
-        tokens = sequence.request.prompt_ids[prefill.start : prefill.end]
+        tokens = sequence.token_ids[prefill.start : prefill.end]
         try:
             if prefill.prefix is not None:
                 self._copy(prefill.prefix)
-            num_scored = len(tokens) if sequence.scores_prompt else int(prefill.is_last)
+            num_scored = len(tokens) if sequence.scores_prompt else int(prefill.draws)
             logits = self.runner.prefill(prefill.row, tokens, prefill.start, num_scored)
         except Exception as error:
             yield from self._fail([sequence], as_failure(error))
@@ -129,7 +129,7 @@ class Engine:
             except NumericalError as error:
                 yield from self._fail([sequence], error)
                 return
-        if prefill.is_last:
+        if prefill.draws:
             yield from self._begin(sequence, logits[-1])
 
     def _begin(self, sequence: Sequence, row: Row) -> Iterator[Delta]:

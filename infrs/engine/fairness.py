@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from infrs.engine.sequence import Sequence
+from infrs.engine.slots import Slot
 
 MAX_PREEMPTIONS = 3  # of one sequence: each costs it a wait, and a copy of its keys and values or their computation
+_PATIENCE = 16  # steps
 
 
 def choose_victim(running: Iterable[Sequence], tenant: str) -> Sequence | None:
@@ -29,6 +31,18 @@ def choose_victim(running: Iterable[Sequence], tenant: str) -> Sequence | None:
         and sequence.num_preemptions < MAX_PREEMPTIONS
     ]
     return max(candidates, key=lambda sequence: num_running[sequence.request.tenant], default=None)
+
+
+def usable(free: Iterable[Slot], sequence: Sequence, clock: int) -> list[Slot]:
+    """The free slots that a sequence may have in step `clock`.
+
+    Who lost a slot to another tenant leaves it empty for some steps when that one's sequence has ended: who asks one
+    short question after the other would else take it away again at once, and soon find nobody who may lose one more
+    (anticipatory scheduling, Iyer and Druschel, SOSP 2001).
+    """
+    if not sequence.num_preemptions:
+        return list(free)
+    return [slot for slot in free if slot.left_by == sequence.request.tenant or clock - slot.left_at > _PATIENCE]
 
 
 def by_need(sequences: Iterable[Sequence]) -> list[list[Sequence]]:

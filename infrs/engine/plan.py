@@ -32,7 +32,10 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Prompt tokens `start .. end` of one sequence in one run, on top of a prefix copied from another row."""
+    """Known tokens `start .. end` of one sequence in one run, on top of a prefix copied from another row.
+
+    They are its prompt's, and if it was put out of a slot its answer's too.
+    """
 
     sequence: Sequence
     row: int
@@ -41,9 +44,9 @@ class Prefill:
     prefix: Copy | None = None
 
     @property
-    def is_last(self) -> bool:
-        """Whether the prompt is complete after this chunk, so that its last position is scored."""
-        return self.end == self.sequence.num_prompt_tokens
+    def draws(self) -> bool:
+        """Whether the prompt is complete after this chunk, so that its last position is scored and a token drawn."""
+        return self.end == self.sequence.num_prompt_tokens and not self.sequence.output_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from infrs.engine.fairness import by_need, choose_victim, usable
 from infrs.engine.plan import Copy, Decode, Prefill, StepPlan
 from infrs.engine.runner import Runner
 from infrs.engine.sequence import Sequence
@@ -19,7 +20,7 @@ class Scheduler:
     `running` maps the sequences that have a slot to it, in the order they got it. A step computes at most
     `prefill_chunk` prompt tokens, which bounds the wait of the rows that decode. Unless the runner is
     `chunk_invariant`, a prompt is cut at multiples of it whatever the load, so that its arithmetic never depends on its
-    companions.
+    companions, and nobody who has a slot loses it (`infrs.engine.fairness`).
     """
 
     def __init__(self, runner: Runner, prefill_chunk: int) -> None:
@@ -28,6 +29,7 @@ class Scheduler:
         self.running: dict[Sequence, Slot] = {}
         self.waiting = WaitingSequences()
         self.prefill_chunk = prefill_chunk
+        self.num_preemptions = 0
         self.grain = 1 if runner.chunk_invariant else prefill_chunk  # what a row holds is reused in multiples of it
         self._runner = runner
         self._clock = 0
@@ -47,9 +49,10 @@ class Scheduler:
         if slot is None:
             self.waiting.remove(sequence)
             return
-        slot.last_used = self._clock
+        slot.last_used = slot.left_at = self._clock
+        slot.left_by = sequence.request.tenant
         if self._runner.chunk_invariant and not sequence.is_prefilling:
-            slot.hold(sequence.request, sequence.num_computed_tokens, sequence.output_ids)
+            slot.hold(sequence, sequence.num_computed_tokens)
 
     def forget(self, sequence: Sequence) -> None:
         """Remove a sequence whose run has failed: what its slot holds is not to be trusted."""
@@ -68,26 +71,28 @@ class Scheduler:
         return sequences
 
     def siblings(self, sequence: Sequence) -> list[Sequence]:
-        """The other answers of its request that have a slot and nothing in it yet."""
+        """The other answers of its request that have a slot and nothing in it yet, and need no more than its prompt."""
         return [
             other
             for other in self.running
-            if other.request is sequence.request and other is not sequence and not other.num_computed_tokens
+            if other.request is sequence.request
+            and other is not sequence
+            and not (other.num_computed_tokens or other.output_ids or other.scores_prompt)
         ]
 
     def adopt(self, sequence: Sequence, sibling: Sequence) -> Copy:
         """Let a sibling have the prompt that a sequence has computed: the copy that does it."""
         source, target = self.running[sequence], self.running[sibling]
         count = sequence.num_prompt_tokens
-        sibling.num_computed_tokens = sibling.num_reused_tokens = count
-        target.hold(sequence.request, len(source.held))
+        sibling.reuse(count)
+        target.hold(sequence, len(source.held))
         return Copy(source.row, target.row, count)
 
     def computed(self, prefill: Prefill) -> None:
         """Take note of a chunk that has been run."""
         sequence = prefill.sequence
         sequence.num_computed_tokens = prefill.end
-        self.running[sequence].hold(sequence.request, prefill.end // self.grain * self.grain)
+        self.running[sequence].hold(sequence, prefill.end // self.grain * self.grain)
 
     def plan(self) -> StepPlan | None:
         """Give slots to those who wait and plan a step; None if there is nothing to do."""
@@ -106,22 +111,42 @@ class Scheduler:
             return
         taken = set(self.running.values())
         free = [slot for slot in self.slots if slot not in taken]
-        while self.waiting and free:
-            sequence = self.waiting.take(self.running)
-            slot = max(free, key=lambda slot: (slot.common(sequence.request, self.grain), -slot.last_used))
+        while self.waiting:
+            sequence = self.waiting.next(self.running)
+            if not free:
+                choice = free = self._preempt(sequence.request.tenant)
+            else:
+                choice = usable(free, sequence, self._clock) if self.running else free
+            if not choice:
+                return
+            self.waiting.take(self.running)
+            slot = max(choice, key=lambda slot: (slot.common(sequence, self.grain), -slot.last_used))
             free.remove(slot)
             self._prefix(sequence, slot)[0].last_used = self._clock  # not the row to give up now
-            yield from self._keep(slot, slot.common(sequence.request, self.grain))
+            yield from self._keep(slot, slot.common(sequence, self.grain))
             self.running[sequence] = slot
+
+    def _preempt(self, tenant: str) -> list[Slot]:
+        """The slot that somebody has to give up for a tenant; none if nobody has to."""
+        victim = choose_victim(self.running, tenant) if self._runner.chunk_invariant else None
+        if victim is None:
+            return []
+        slot = self.running[victim]
+        self.remove(victim)
+        victim.preempt()
+        self.waiting.put_back(victim)
+        self.num_preemptions += 1
+        return [slot]
 
     def _keep(self, slot: Slot, num_staying: int) -> Iterator[Copy]:
         """Copy what a slot holds to a spare row, before all but its first `num_staying` tokens are written over."""
-        if not self.spare or len(slot.held) - num_staying < _MIN_KEPT:
+        spare = [other for other in self.spare if other.last_used < self._clock]  # the others are for this step
+        if not spare or len(slot.held) - num_staying < _MIN_KEPT:
             return
         others = [other for other in (*self.slots, *self.spare) if other is not slot]
         if any(slot.is_within(other) for other in others):
             return
-        target = max(self.spare, key=lambda other: (other.is_within(slot), -other.last_used))
+        target = max(spare, key=lambda other: (other.is_within(slot), -other.last_used))
         target.take_over(slot, self._clock)
         yield Copy(slot.row, target.row, len(slot.held))
 
@@ -140,8 +165,9 @@ class Scheduler:
             target = min(free, key=lambda slot: slot.last_used)
             yield from self._keep(target, 0)
             yield Copy(source, target.row, sequence.num_computed_tokens)
-            target.hold(sequence.request, len(self.slots[source].held))
+            target.hold(sequence, len(self.slots[source].held))
             self.slots[source].last_used = 0  # what it still holds is held twice now
+            self.slots[source].left_by, self.slots[source].left_at = target.left_by, target.left_at
             self.running[sequence] = target
 
     def _plan_decode(self, decoding: list[tuple[int, Sequence]]) -> Decode | None:
@@ -166,33 +192,45 @@ class Scheduler:
         return max((*computed, *held), default=0)
 
     def _plan_prefills(self) -> tuple[Prefill, ...]:
-        chunk = self.prefill_chunk
-        budget = chunk
+        prefilling = [sequence for sequence in self.running if sequence.is_prefilling]
+        # Where a chunk must not be cut, it is the first one's.
+        queues = by_need(prefilling) if self._runner.chunk_invariant else [prefilling]
         prefills: list[Prefill] = []
-        for sequence, slot in self.running.items():
-            if not sequence.is_prefilling or any(sequence.request is p.sequence.request for p in prefills):
+        budget = self.prefill_chunk
+        for num_left, queue in zip(range(len(queues), 0, -1), queues, strict=True):
+            planned = self._fill(-(-budget // num_left), queue)
+            budget -= sum(prefill.end - prefill.start for prefill in planned)
+            prefills += planned
+        return tuple(prefills)
+
+    def _fill(self, budget: int, queue: list[Sequence]) -> list[Prefill]:
+        """The runs of those in a queue, in order, for which there are `budget` tokens."""
+        chunk = self.prefill_chunk
+        prefills: list[Prefill] = []
+        for sequence in queue:
+            if any(sequence.request is prefill.sequence.request for prefill in prefills):
                 continue  # an answer takes over the prompt that its sibling computes
+            slot = self.running[sequence]
             source, start = self._prefix(sequence, slot)
             border = start + budget if self._runner.chunk_invariant else (start // chunk + 1) * chunk
-            end = min(border, sequence.num_prompt_tokens)
+            end = min(border, sequence.num_prefill_tokens)
             if end == start or end - start > budget:
                 break
             budget -= end - start
-            if start > sequence.num_computed_tokens:
-                sequence.num_computed_tokens = sequence.num_reused_tokens = start
-            slot.hold(sequence.request, start)
+            sequence.reuse(start)
+            slot.hold(sequence, start)
             source.last_used = self._clock
             copy = None if source is slot else Copy(source.row, slot.row, start)
             prefills.append(Prefill(sequence, slot.row, start, end, copy))
-            if prefills[-1].is_last:
+            if prefills[-1].draws:
                 for sibling in self.siblings(sequence):
                     self.running[sibling].held = ()  # written over in this step
-        return tuple(prefills)
+        return prefills
 
     def _prefix(self, sequence: Sequence, slot: Slot) -> tuple[Slot, int]:
-        """The slot that holds most of a prompt's beginning, and how much: its own as soon as it has begun."""
+        """The slot that holds most of a sequence's beginning, and how much: its own as soon as it has begun."""
         if sequence.num_computed_tokens or sequence.scores_prompt:
             return slot, sequence.num_computed_tokens
-        request, grain = sequence.request, self.grain
-        source = max((*self.slots, *self.spare), key=lambda other: (other.common(request, grain), other is slot))
-        return source, source.common(request, grain)
+        grain = self.grain
+        source = max((*self.slots, *self.spare), key=lambda other: (other.common(sequence, grain), other is slot))
+        return source, source.common(sequence, grain)

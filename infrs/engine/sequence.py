@@ -26,8 +26,9 @@ class TextDecoder(Protocol):
 class Sequence:
     """State of one answer in the engine; every other count is derived from it.
 
-    `num_computed_tokens` of its tokens have their keys and values in its slot, the first `num_reused_tokens` of them
-    from an earlier prompt. While it decodes, that is all but the last token, which the next step feeds.
+    `num_computed_tokens` of its tokens have their keys and values in its slot. While it decodes, that is all but the
+    last token, which the next step feeds. Of its prompt, `num_reused_tokens` were there when it began, from an earlier
+    one; None while it has not begun. It was put out of a slot `num_preemptions` times, and goes on as if it never was.
     """
 
     def __init__(self, request: Request, decoder: TextDecoder, index: int = 0) -> None:
@@ -35,7 +36,8 @@ class Sequence:
         self.index = index
         self.output_ids: list[int] = []
         self.num_computed_tokens = 0
-        self.num_reused_tokens = 0
+        self.num_reused_tokens: int | None = None
+        self.num_preemptions = 0
         self.finish_reason: FinishReason | None = None
         self.prompt_logprobs: list[TokenLogprob] = []
         self.lookup = PromptLookup()
@@ -59,19 +61,41 @@ class Sequence:
         return len(self.request.prompt_ids)
 
     @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Its prompt and its answer so far."""
+        return self.request.prompt_ids + tuple(self.output_ids)
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Tokens to be computed before it decodes: its prompt, and what its answer had but for the last token."""
+        return self.num_prompt_tokens + max(0, len(self.output_ids) - 1)
+
+    @property
     def is_prefilling(self) -> bool:
-        """Whether part of the prompt is still to be computed."""
-        return self.num_computed_tokens < len(self.request.prompt_ids)
+        """Whether some of them are still to be computed."""
+        return self.num_computed_tokens < self.num_prefill_tokens
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the prompt's own tokens are to be scored, which only one of the answers does."""
-        return self.request.prompt_logprobs and self.index == 0
+        """Whether the prompt's own tokens are to be scored, which only one of the answers does, when it begins."""
+        return self.request.prompt_logprobs and self.index == 0 and not self.output_ids
 
     @property
     def usage(self) -> Usage:
         """Token counts so far."""
-        return Usage(self.num_prompt_tokens, len(self.output_ids), self.num_reused_tokens)
+        return Usage(self.num_prompt_tokens, len(self.output_ids), self.num_reused_tokens or 0)
+
+    def reuse(self, num_tokens: int) -> None:
+        """Begin, or go on, behind the first `num_tokens` tokens, which its slot has."""
+        self.num_computed_tokens = num_tokens
+        if self.num_reused_tokens is None:
+            self.num_reused_tokens = num_tokens
+
+    def preempt(self) -> None:
+        """Lose the slot: what has been told stands, what has not of the prompt's scores is computed again."""
+        self.num_preemptions += 1
+        self.num_computed_tokens = 0
+        self.prompt_logprobs.clear()
 
     def guess(self, capacity: int) -> tuple[int, ...]:
         """Tokens that may come next, no more than the answer and a row of `capacity` tokens have room for."""

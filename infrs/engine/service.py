@@ -51,6 +51,7 @@ class EngineStats:
     kernels: str = ""  # what of `infrs.native` runs the graph; empty: all are ONNX Runtime's
     num_guessed_tokens: int = 0  # since the start, and how many of the guesses were right
     num_confirmed_tokens: int = 0
+    num_preemptions: int = 0  # since the start
     num_held_tokens: int = 0  # whose keys and values those who run have in their slots
 
     @property
@@ -110,7 +111,7 @@ class EngineService(Worker):
                 self._wake.notify()
 
     def is_waiting(self, request_id: str) -> bool:
-        """Whether a request is in the queue: neither in a slot nor finished."""
+        """Whether a request has not had a slot yet, nor finished; one that was put out of its slot has."""
         waiting = self._sinks.get(request_id)
         return waiting is not None and not waiting.started
 
@@ -129,6 +130,7 @@ class EngineService(Worker):
             kernels=self._engine.runner.kernels,
             num_guessed_tokens=self._engine.num_guessed_tokens,
             num_confirmed_tokens=self._engine.num_confirmed_tokens,
+            num_preemptions=self._engine.scheduler.num_preemptions,
             num_held_tokens=sum(sequence.num_computed_tokens for sequence in running),
         )
 

@@ -8,9 +8,7 @@ differ in the last bit, and answers are computed again when they come back as pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from infrs.core import Request
+from infrs.engine.sequence import Sequence
 
 _STRIDE = 64  # tokens compared at once
 
@@ -23,21 +21,22 @@ class Slot:
         self.held: tuple[int, ...] = ()
         self.tenant = ""
         self.last_used = 0
+        self.left_by, self.left_at = "", 0  # the tenant whose sequence had it last, and the step of its end
 
-    def hold(self, request: Request, num_tokens: int, output_ids: Sequence[int] = ()) -> None:
-        """Note that the row begins with `num_tokens` of a request's prompt and answer."""
-        self.held = (*request.prompt_ids, *output_ids)[:num_tokens]
-        self.tenant = request.tenant
+    def hold(self, sequence: Sequence, num_tokens: int) -> None:
+        """Note that the row begins with `num_tokens` of a sequence's prompt and answer."""
+        self.held = sequence.token_ids[:num_tokens]
+        self.tenant = sequence.request.tenant
 
-    def common(self, request: Request, grain: int) -> int:
-        """Tokens of `held` that a request of the same tenant begins with, in whole grains, at least one left over."""
-        if self.tenant != request.tenant:
+    def common(self, sequence: Sequence, grain: int) -> int:
+        """Tokens of `held` that a sequence of the same tenant begins with, in whole grains; one is left to compute."""
+        if self.tenant != sequence.request.tenant:
             return 0
-        held, prompt = self.held, request.prompt_ids
-        limit = min(len(held), len(prompt) - 1)
+        held, known = self.held, sequence.token_ids
+        limit = min(len(held), sequence.num_prefill_tokens - 1)
         count = 0
         for size in (_STRIDE, 1):
-            while count + size <= limit and held[count : count + size] == prompt[count : count + size]:
+            while count + size <= limit and held[count : count + size] == known[count : count + size]:
                 count += size
         return count // grain * grain
 

@@ -1,7 +1,6 @@
-"""Who gets the next free slot: in turn among tenants, first come, first served within one.
+"""Who gets the next slot: in turn among tenants, first come, first served within one.
 
-Slots are not taken from who has one, so a tenant's share is of the slots that become free. Without API keys all
-requests are of one tenant, and this is a plain queue.
+Without API keys all requests are of one tenant, and this is a plain queue.
 """
 
 from __future__ import annotations
@@ -29,6 +28,10 @@ class WaitingSequences:
         """Let a sequence wait behind its tenant's others."""
         self._queues.setdefault(sequence.request.tenant, deque()).append(sequence)
 
+    def put_back(self, sequence: Sequence) -> None:
+        """Let a sequence that has lost its slot wait before its tenant's others."""
+        self._queues.setdefault(sequence.request.tenant, deque()).appendleft(sequence)
+
     def remove(self, sequence: Sequence) -> None:
         """Let a sequence wait no more. Raises KeyError or ValueError if it does not."""
         tenant = sequence.request.tenant
@@ -36,15 +39,19 @@ class WaitingSequences:
         if not self._queues[tenant]:
             del self._queues[tenant]
 
-    def take(self, running: Iterable[Sequence]) -> Sequence:
-        """The next to have a slot: of the tenant that runs least and, among those, was served longest ago.
+    def next(self, running: Iterable[Sequence]) -> Sequence:
+        """Whose turn it is: of the tenant that runs least and, among those, was served longest ago.
 
         Raises ValueError if nobody waits.
         """
         num_running = Counter(sequence.request.tenant for sequence in running)
-        tenant = min(self._queues, key=lambda name: num_running[name])
-        queue = self._queues.pop(tenant)
-        sequence = queue.popleft()
+        return self._queues[min(self._queues, key=lambda name: num_running[name])][0]
+
+    def take(self, running: Iterable[Sequence]) -> Sequence:
+        """The next, who waits no more. Raises ValueError if nobody waits."""
+        sequence = self.next(running)
+        queue = self._queues.pop(sequence.request.tenant)
+        queue.popleft()
         if queue:
-            self._queues[tenant] = queue  # behind the others
+            self._queues[sequence.request.tenant] = queue  # behind the others
         return sequence

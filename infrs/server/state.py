@@ -209,6 +209,9 @@ class ServerState:
         self.metrics.total(
             "infrs_confirmed_tokens", "Guesses that were right.", lambda: engine.snapshot().num_confirmed_tokens
         )
+        self.metrics.total(
+            "infrs_preemptions", "Sequences put out of a slot.", lambda: engine.snapshot().num_preemptions
+        )
         self.metrics.gauge("infrs_requests_running", "Sequences in a slot.", lambda: engine.snapshot().num_running)
         self.metrics.gauge("infrs_requests_waiting", "Requests in the queue.", lambda: engine.snapshot().num_waiting)
 

@@ -150,16 +150,16 @@ def test_min_tokens_puts_the_end_off(new_engine: EngineFactory) -> None:
 
 
 class OddGrammar:
-    """Odd tokens, then from the fourth on only the end."""
+    """So many odd tokens, then only the end."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, length: int = 4) -> None:
+        self.length, self.count = length, 0
 
     def start(self) -> OddGrammar:
-        return OddGrammar()
+        return OddGrammar(self.length)
 
     def allowed(self) -> bytes:
-        ids = range(1, synthetic.VOCAB, 2) if self.count < 4 else [0]
+        ids = range(1, synthetic.VOCAB, 2) if self.count < self.length else [0]
         bits = np.zeros(104, dtype=np.uint8)
         bits[list(ids)] = 1
         return np.packbits(bits, bitorder="little").tobytes()

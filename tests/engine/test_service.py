@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import synthetic
@@ -31,8 +32,8 @@ class Inbox:
         return deltas
 
 
-def ask(name: str, max_tokens: int = 5) -> Request:
-    return Request(name, (4, 5), max_tokens, SamplingParams(temperature=0), ignore_eos=True)
+def ask(name: str, max_tokens: int = 5, tenant: str = "") -> Request:
+    return Request(name, (4, 5), max_tokens, SamplingParams(temperature=0), ignore_eos=True, tenant=tenant)
 
 
 def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
@@ -151,3 +152,30 @@ def test_a_prompt_beyond_the_context_is_answered_with_an_error(service: EngineSe
     last = inbox.all()[-1]
     assert last.error is not None
     assert last.error.code == "context_length_exceeded"
+
+
+def test_who_has_lost_a_slot_does_not_count_as_one_that_never_had_any(new_engine: EngineFactory) -> None:
+    """`server.queue_timeout` is for those who wait for their first slot."""
+    engine = new_engine(num_rows=2, capacity=20_000, chunk_invariant=True)
+    service = EngineService(engine, max_queue=8)
+    service.start()
+
+    def wait_until(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    inboxes = {name: Inbox() for name in ("older", "target", "never", "short")}
+    for name in ("older", "target", "never"):
+        service.submit(ask(name, 15_000, "busy"), inboxes[name].queue.put)
+    wait_until(lambda: not service.is_waiting("target"))
+    service.submit(ask("short", 15_000, "calm"), inboxes["short"].queue.put)
+    wait_until(lambda: not service.is_waiting("short"))
+    stats = service.snapshot()
+    assert (stats.num_preemptions, stats.num_running, stats.num_waiting) == (1, 2, 2)
+    assert [name for name in inboxes if service.is_waiting(name)] == ["never"]
+    for name in inboxes:
+        service.cancel(name)
+    assert {inbox.all()[-1].finish_reason for inbox in inboxes.values()} == {FinishReason.CANCELLED}
+    service.stop(WAIT)

@@ -1,4 +1,4 @@
-"""L8 and L11: who gets the next slot, and why nobody who has one is ever put out of it."""
+"""L8 and L11: who gets the next slot, and why nobody who has one lacks memory for it."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> 
 
 
 def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
-    """L11 and D6 ask for preemption where the keys and values do not fit. Here they always do.
+    """L11 asks for preemption where the keys and values do not fit. Here they always do.
 
     A slot is a row as long as the context, its own from the start (`Slab`), and `infrs.engine.load` opens no more rows
-    than the budget for keys and values holds. So nothing is ever preempted, there is no victim to choose and no text
-    to compute again. What remains to prove: with every row filled to its last token, and as many requests waiting
+    than the budget for keys and values holds. So a lack of room takes a slot from nobody (another tenant may:
+    test_preemption.py). What remains to prove: with every row filled to its last token, and as many requests waiting
     again, each step gives a token to all who decode, all end, and nobody who has begun goes back to the queue.
     """
     rows, capacity, chunk = 4, 32, 8

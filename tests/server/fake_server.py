@@ -3,8 +3,9 @@
 The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "boom" fails after two words,
 "die" kills the engine, "emoji" splits an emoji over deltas that carry no text. The words of answer i > 0 begin with i.
 Its tokens are bytes, each with the log-probability -byte/256. With `"engine": "synthetic"` it is the real engine, over
-the graph of tests/engine/synthetic.py. With `"embedding": "beside"` it has an embedding model too, with "alone" no
-other. `"template"` is a Jinja chat template in the place of plain lines. It prints one JSON line when ready.
+the graph of tests/engine/synthetic.py, which with `"exact"` is taken for one of infrs's own kernels. With `"embedding":
+"beside"` it has an embedding model too, with "alone" no other. `"template"` is a Jinja chat template in the place of
+plain lines. It prints one JSON line when ready.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> ServedMo
     )
 
 
-def synthetic_model(rows: int, max_queue: int, capacity: int) -> ServedModel:
+def synthetic_model(rows: int, max_queue: int, capacity: int, *, exact: bool) -> ServedModel:
     """The real engine over a graph that is a formula, with tokens that are parts of characters."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
     import synthetic  # noqa: PLC0415  # needs onnx, which the other servers do without
@@ -263,6 +264,7 @@ def synthetic_model(rows: int, max_queue: int, capacity: int) -> ServedModel:
     with tempfile.TemporaryDirectory() as folder:
         synthetic.build(Path(folder) / "model.onnx", "fused")
         runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=capacity, threads=1)
+        runner.chunk_invariant = exact
     engine = EngineService(Engine(runner, lambda: Detokenizer(tokenizer), frozenset({0}), 8), max_queue)
     engine.start()
     return served(engine, tokenizer, synthetic.manifest())
@@ -271,7 +273,7 @@ def synthetic_model(rows: int, max_queue: int, capacity: int) -> ServedModel:
 def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
-    options |= {"engine": "words", "capacity": 96, "embedding": "", "keep_alive": None, "template": ""}
+    options |= {"engine": "words", "capacity": 96, "exact": False, "embedding": "", "keep_alive": None, "template": ""}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     bounds = {"max_queue": options["max_queue"]}
@@ -293,7 +295,7 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
         if make is not None:
             return make(options["rows"], options["max_queue"])
         if options["engine"] == "synthetic":
-            return synthetic_model(options["rows"], options["max_queue"], options["capacity"])
+            return synthetic_model(options["rows"], options["max_queue"], options["capacity"], exact=options["exact"])
         engine = FakeEngine(options["rows"], options["max_queue"], options["max_model_len"], options["interval"])
         engine.start()
         model = served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)

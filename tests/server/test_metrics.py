@@ -12,6 +12,7 @@ from fake_process import chat_request, fake_server, metric
 NAMES = [
     "infrs_requests_running",
     "infrs_requests_waiting",
+    "infrs_preemptions_total",
     "infrs_kv_used_ratio",
     "infrs_prompt_tokens_total",
     "infrs_prompt_tokens_reused_total",
