@@ -20,7 +20,7 @@ from infrs.engine.load import load_engine
 from infrs.manifest import Dtype, Manifest, chat_manifest, read_manifest
 from infrs.text.tokenizer import Tokenizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.xdist_group("demo_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 ROWS = 4
@@ -80,7 +80,8 @@ def told(deltas: list[Delta]) -> list[object]:
     return [(delta.text, delta.token_ids, delta.finish_reason, delta.logprobs) for delta in deltas]
 
 
-def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("D8 threads")
+def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """D8. Alone and together: a product is cut among threads so that each sum is one thread's."""
     num_asks, num_tokens = (50, 64) if full else (4, 12)
     answers = []
@@ -92,7 +93,7 @@ def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str, str], 
         assert [told(together[asked.request_id]) for asked in asks] == alone
         answers.append(alone)
     assert answers[0] == answers[1]
-    figure("D8 threads", f"{num_asks} requests of {num_tokens} tokens with 1 thread and with 2: 0 differ")
+    figure(f"{num_asks} requests of {num_tokens} tokens with 1 thread and with 2: 0 differ")
 
 
 def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
@@ -105,7 +106,8 @@ def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
     assert {name: told(deltas) for name, deltas in together.items()} == alone
 
 
-def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str, str], None]) -> None:
+@pytest.mark.nightly("D4 evicted")
+def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """D4. A prompt that is computed, reused, given up for others, and computed again."""
     num_asks, num_tokens = (25, 32) if full else (2, 8)
     engine = demo.engine(rows=2)
@@ -120,11 +122,12 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str, st
         # What fits into no whole chunk is not reused where a prompt's chunks matter.
         assert warm[-1].usage.num_reused_tokens > 0 or len(asked.prompt_ids) <= CHUNK
         assert evicted[-1].usage.num_reused_tokens == 0
-    figure("D4 evicted", f"{num_asks} prompts cold, warm and evicted: 0 differ")
+    figure(f"{num_asks} prompts cold, warm and evicted: 0 differ")
 
 
+@pytest.mark.nightly("D10 company that ends badly")
 @pytest.mark.parametrize("harm", ["cancelled", "not finite"])
-def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str, str], None]) -> None:
+def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
     """D10. At each step another of the three beside it is taken away, or its scores are no numbers any more."""
     num_asks, num_tokens = (20, 64) if full else (2, 16)
     engine = demo.engine()
@@ -158,4 +161,4 @@ def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Call
             ends = [deltas[-1].finish_reason for name, deltas in answers.items() if name in sick]
             assert FinishReason.ERROR in ends
         sick.clear()
-    figure(f"D10 company {harm}", f"{num_asks} requests of {num_tokens} tokens, a victim each step: 0 differ")
+    figure(f"{num_asks} requests of {num_tokens} tokens, a victim each step: 0 differ")
