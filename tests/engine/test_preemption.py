@@ -1,19 +1,15 @@
-"""L8, L11 and D6: who loses a slot to another tenant, and that its answer does not show it."""
+"""L8 and L11: who loses a slot to another tenant, when, and how often."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import attention
-import numpy as np
 import pytest
 import synthetic
 from synthetic import KINDS, EngineFactory
-from test_choices import OddGrammar
 from test_engine import random_request
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
@@ -21,7 +17,6 @@ from infrs.engine.engine import Engine
 from infrs.engine.fairness import MAX_PREEMPTIONS, by_need, choose_victim
 from infrs.engine.invariants import violations
 from infrs.engine.plan import StepPlan
-from infrs.engine.runner import open_runner
 from infrs.engine.sequence import Sequence
 from infrs.engine.session import Logits, Tokens
 from infrs.errors import EngineError
@@ -63,67 +58,6 @@ def told(deltas: list[Delta], name: str = "target") -> dict[int, list[Delta]]:
             usage = delta.usage if delta.index == 0 else replace(delta.usage, num_reused_tokens=0)
             answers[delta.index].append(replace(delta, usage=usage))
     return answers
-
-
-LOOPING = tuple([3, 1, 4, 1, 5] * 4)
-TARGETS = {
-    "greedy": ask("target", prompt=PROMPT),
-    "seeded, penalties, logprobs": ask("target", prompt=PROMPT, sampling=HOT, num_logprobs=3),
-    "unusual filters": ask(
-        "target", prompt=PROMPT, sampling=replace(HOT, top_k=20, top_p=0.9, min_p=0.01, typical_p=0.95), num_logprobs=0
-    ),
-    "scores of the prompt": ask("target", prompt=PROMPT, num_logprobs=2, prompt_logprobs=True),
-    "least tokens": ask("target", prompt=PROMPT, min_tokens=20, stop_token_ids=frozenset(range(0, 97, 2))),
-    "grammar": ask("target", prompt=PROMPT, sampling=HOT, grammar=OddGrammar(30), ignore_eos=False),
-    "stop string": ask(
-        "target", prompt=PROMPT, stop=(synthetic.letters(synthetic.greedy(list(PROMPT), 30)[27:]),), num_logprobs=1
-    ),
-    "stop string that never comes": ask(
-        "target", prompt=PROMPT, stop=(synthetic.letters(synthetic.greedy(list(PROMPT), 9)[6:8]) + "?",)
-    ),
-    "two answers": ask("target", prompt=PROMPT, sampling=HOT, num_logprobs=2, num_choices=2),
-    "two answers, scores of the prompt": ask(
-        "target", prompt=PROMPT, sampling=HOT, num_logprobs=2, prompt_logprobs=True, num_choices=2
-    ),
-    "one token": ask("target", prompt=PROMPT, max_tokens=1),
-    "no token": ask("target", prompt=PROMPT, max_tokens=0, prompt_logprobs=True, num_logprobs=1),
-    "a text that repeats": ask("target", prompt=LOOPING),
-    "to the end of the context": ask("target", prompt=PROMPT, max_tokens=1000),
-}
-
-
-@pytest.mark.parametrize("num_spare_rows", [0, 2])
-@pytest.mark.parametrize("kind", TARGETS)
-def test_who_loses_its_slot_after_any_step_tells_the_same(
-    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
-) -> None:
-    """D6: after each of the first 32 steps, and then again and again, with what it computed kept or not."""
-    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
-    monkeypatch.setattr("infrs.engine.fairness._PATIENCE", 0)  # or it would seldom be back in time
-    num_choices = TARGETS[kind].num_choices
-    engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
-
-    def begin(step: int) -> None:
-        tenant = f"busy{step}"  # another each time, or the rows would still have the answer
-        for number in range(num_choices):
-            engine.submit(ask(f"older{number}", tenant, prompt=FILLER, max_tokens=55))
-        engine.submit(replace(TARGETS[kind], tenant=tenant))
-
-    begin(0)
-    expected = told(finish(engine))
-    assert engine.scheduler.num_preemptions == 0
-    lost: set[int] = set()
-    for step in range(1, 33):
-        begin(step)
-        deltas = steps(engine, step)
-        for times in range(MAX_PREEMPTIONS + 1):
-            for number in range(num_choices):
-                engine.submit(ask(f"short{times}-{number}", "calm", max_tokens=1 + step % 5, prompt=(7, 8, 9)))
-            deltas += steps(engine, 1 + step % 7)
-            lost |= {sequence.num_preemptions for sequence in engine.scheduler.find("target")}
-        deltas += finish(engine)
-        assert told(deltas) == expected, step
-    assert lost >= set(range(1, 2 if TARGETS[kind].max_tokens < 2 else MAX_PREEMPTIONS + 1))
 
 
 def test_who_is_chosen() -> None:
@@ -257,43 +191,6 @@ def test_a_slot_left_between_others_is_left_empty_too(new_engine: EngineFactory)
     assert [s.request.request_id for s in engine.scheduler.running] == ["long0", "long2", "long3"]
 
 
-@pytest.mark.parametrize(("num_spare_rows", "expected"), [(1, 1), (0, 35)])
-def test_what_was_computed_is_kept_where_there_is_room(
-    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int, expected: int
-) -> None:
-    """Then all that is computed again is one token. Without room it is the prompt of 21 and 14 tokens of the answer."""
-    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
-    engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True)
-    engine.submit(ask("older", prompt=FILLER))
-    engine.submit(ask("target", prompt=PROMPT))
-    steps(engine, 15)
-    engine.submit(ask("short", "calm", max_tokens=1, prompt=(7,) * 36))
-    steps(engine, 1)
-    computed: list[int] = []
-    prefill = engine.runner.prefill
-
-    def counted(row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        computed.append(len(tokens))
-        assert not num_scored
-        return prefill(row, tokens, start, num_scored)
-
-    monkeypatch.setattr(engine.runner, "prefill", counted)
-    steps(engine, 20)
-    assert computed == [expected]
-
-
-def test_who_goes_on_takes_over_no_siblings_prompt(new_engine: EngineFactory) -> None:
-    """Only who has not begun, nor is to score it, draws its first token from another's scores."""
-    engine = new_engine(num_rows=4, chunk_invariant=True)
-    engine.submit(ask("target", prompt=PROMPT, num_choices=4, prompt_logprobs=True))
-    engine.scheduler.plan()
-    scores, first, resumed, fresh = engine.scheduler.running
-    resumed.output_ids.append(5)
-    assert engine.scheduler.siblings(first) == [fresh]
-    assert engine.scheduler.siblings(fresh) == [first]
-    assert engine.scheduler.siblings(scores) == [first, fresh]
-
-
 def test_nobody_waits_for_who_may_come_where_nobody_else_runs(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2, chunk_invariant=True)
     engine.submit(ask("older"))
@@ -309,33 +206,6 @@ def test_nobody_waits_for_who_may_come_where_nobody_else_runs(new_engine: Engine
     assert [s.request.request_id for s in engine.scheduler.running] == []
     steps(engine, 1)
     assert [s.request.request_id for s in engine.scheduler.running] == ["target"]
-
-
-@pytest.mark.parametrize("num_spare_rows", [0, 1])
-def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int
-) -> None:
-    """D6 where scores are sums of floats: log-probabilities after a loss at each of the first 32 steps."""
-    monkeypatch.setattr("infrs.engine.fairness._PATIENCE", 0)
-    attention.build(tmp_path / "model.onnx")
-    runner = open_runner(
-        tmp_path, attention.manifest(), num_rows=2, num_spare_rows=num_spare_rows, capacity=400, threads=1
-    )
-    assert runner.kernels
-    runner.chunk_invariant = True
-    engine = Engine(runner, synthetic.Letters, frozenset({0}), 64)
-    prompt = tuple(int(token) for token in np.random.default_rng(0).integers(1, 97, 290))  # beyond one partition
-    expected: dict[int, list[Delta]] = {}
-    for step in range(33):
-        engine.submit(ask("older", f"busy{step}", max_tokens=60))
-        engine.submit(ask("target", f"busy{step}", prompt=prompt, sampling=HOT, num_logprobs=3))
-        deltas = steps(engine, step)
-        if step:
-            engine.submit(ask("short", "calm", max_tokens=2, prompt=prompt[:100]))
-        answer = told([*deltas, *finish(engine)])
-        expected = expected or answer
-        assert answer == expected, step
-        assert engine.scheduler.num_preemptions == step
 
 
 def watch(engine: Engine) -> None:
@@ -433,25 +303,3 @@ def test_who_has_lost_a_slot_can_leave_and_is_ended_by_a_failure(new_engine: Eng
     ended = engine.fail_all(EngineError("broken"))
     assert sorted(delta.request_id for delta in ended) == ["older", "short", "target"]
     assert engine.scheduler.is_idle
-
-
-def test_a_resumption_that_fails_ends_its_own_answer(
-    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = new_engine(num_rows=2, chunk_invariant=True)
-    engine.submit(ask("older"))
-    engine.submit(ask("target"))
-    steps(engine, 4)
-    engine.submit(ask("short", "calm", max_tokens=1))
-    deltas = steps(engine, 1)
-
-    def broken(*_: object) -> np.ndarray:
-        raise RuntimeError("no memory")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.runner, "prefill", broken)
-        while not any(delta.request_id == "target" for delta in deltas):
-            deltas = steps(engine, 1)
-    [last] = [delta for delta in deltas if delta.request_id == "target"]
-    assert last.finish_reason is FinishReason.ERROR
-    assert {delta.request_id for delta in finish(engine)} == {"older"}

@@ -29,6 +29,7 @@ def test_its_metrics_exist() -> None:
     of_model = ("requests_running", "requests_waiting", "kv_used_ratio")  # that is loaded
     for name in (*of_model, "stored_responses", "stored_responses_bytes"):
         metrics.gauge(f"infrs_{name}", name, lambda: 0.0)
+    metrics.total("infrs_preemptions", "preemptions", lambda: 0.0)
     known = set(re.findall(r"^# TYPE (\S+)", metrics.render().decode(), re.MULTILINE))
     named = set(re.findall(r"`((?:infrs|process)_\w+)", TEXT)) - {"infrs_"}
     assert {name for name in known if name.startswith("infrs_") and not name.endswith("_created")} <= named
