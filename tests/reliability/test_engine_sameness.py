@@ -83,7 +83,7 @@ def told(deltas: list[Delta]) -> list[object]:
 @pytest.mark.nightly("D8 threads")
 def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """D8. Alone and together: a product is cut among threads so that each sum is one thread's."""
-    num_asks, num_tokens = (50, 64) if full else (4, 12)
+    num_asks, num_tokens = (20, 32) if full else (4, 12)
     answers = []
     for threads in (1, 2):
         engine = demo.engine(threads)
@@ -109,7 +109,7 @@ def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
 @pytest.mark.nightly("D4 evicted")
 def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """D4. A prompt that is computed, reused, given up for others, and computed again."""
-    num_asks, num_tokens = (25, 32) if full else (2, 8)
+    num_asks, num_tokens = (20, 32) if full else (2, 8)
     engine = demo.engine(rows=2)
     for number in range(num_asks):
         asked = demo.ask("asked", number, num_tokens)
@@ -129,7 +129,7 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], N
 @pytest.mark.parametrize("harm", ["cancelled", "not finite"])
 def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
     """D10. At each step another of the three beside it is taken away, or its scores are no numbers any more."""
-    num_asks, num_tokens = (20, 64) if full else (2, 16)
+    num_asks, num_tokens = (5, 32) if full else (2, 16)
     engine = demo.engine()
     commit = engine._commit
     sick: set[str] = set()
