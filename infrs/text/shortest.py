@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,9 @@ Part = Mapping[str, Any]  # of a tokenizer.json
 class Shortest:
     """The lower bound for one tokenizer. Safe to use from several threads."""
 
-    def __init__(self, definition: str, tokenizer: Tokenizer, spelt_bytes: Callable[[str], bytes]) -> None:
-        """`definition`: the text of the `tokenizer.json` that `tokenizer` was made from. `spelt_bytes`: of a token."""
-        parts = orjson.loads(definition)
+    def __init__(self, tokenizer: Tokenizer, spelt_bytes: Callable[[str], bytes]) -> None:
+        """`spelt_bytes`: of a token."""
+        parts = orjson.loads(tokenizer.to_str())  # as it was understood, in one form
         added = tokenizer.get_added_tokens_decoder().values()
         self._strips = any(token.lstrip or token.rstrip for token in added)  # all the space that stands beside it
         self._normalizer = tokenizer.normalizer
@@ -67,9 +68,9 @@ class Shortest:
 def _worth(tokens: Collection[bytes], alone: Collection[int]) -> npt.NDArray[np.float64]:
     """[256]: what a byte adds to the number of tokens at least; nothing if it is not among `alone`."""
     longest = np.ones(256)
-    for token in tokens:
-        for byte in set(token):
-            longest[byte] = max(longest[byte], len(token))
+    by_length = sorted(filter(None, tokens), key=len)
+    for length, alike in groupby(by_length, key=len):
+        longest[np.frombuffer(b"".join(alike), np.uint8)] = length
     worth = np.zeros(256)
     worth[list(alone)] = 1 / longest[list(alone)]
     return worth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import orjson
@@ -35,7 +36,6 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._quoter = Quoter(definition, self._backend)
-        self._shortest = Shortest(definition, self._backend, spelt_bytes)
         added = self._backend.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         decoder = self._backend.decoder
@@ -96,12 +96,18 @@ class Tokenizer:
 
         That costs next to nothing beside `encode`, which finds out about the others.
         """
+        if len(text.encode(errors="ignore")) <= limit:
+            return  # a token has a byte or more
         num_tokens = self._shortest.num_tokens(self._quoter.unquote(text))
         if num_tokens > limit:
             raise ContextLengthError(
                 f"{param} has {num_tokens} tokens or more, but this model takes at most {limit}; shorten {param}",
                 param=param,
             )
+
+    @cached_property
+    def _shortest(self) -> Shortest:  # made when the first long text comes: it takes a tenth of a second
+        return Shortest(self._backend, spelt_bytes)
 
     @raises_panics
     def quote(self, text: str) -> str:

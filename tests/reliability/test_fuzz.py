@@ -23,7 +23,7 @@ from text_templates import TEMPLATES
 from text_tokenizers import KINDS
 
 from infrs.engine.grammar import GrammarCompiler
-from infrs.errors import BundleError, RequestError
+from infrs.errors import BundleError, ContextLengthError, RequestError
 from infrs.manifest import MANIFEST_FILE, verify_bundle
 from infrs.openai.json import parse_object
 from infrs.openai.requests import parse_chat_request
@@ -66,6 +66,8 @@ def test_tokenizers(definition: bytes) -> None:
         (Path(folder) / "tokenizer.json").write_bytes(definition)
         with contextlib.suppress(BundleError):
             tokenizer = Tokenizer.load(Path(folder))
+            with contextlib.suppress(ContextLengthError):
+                tokenizer.check_length("words, and words again " * 10, 8, "prompt")
             with contextlib.suppress(Exception):
                 token_bytes = TokenBytes(tokenizer)
                 ids = tokenizer.encode(tokenizer.quote(USER[0]["content"]), special=True)
