@@ -36,7 +36,7 @@ class Row:
 
     def __str__(self) -> str:
         """A line of the table."""
-        result = self.figure or ("passed" if self.passed else "no figure")
+        result = (self.figure or ("passed" if self.passed else "no figure")).replace("|", r"\|")
         return f"| {self.name} | {result if self.passed else f'**failed**: {result}'} |"
 
 

@@ -113,7 +113,8 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], N
     engine = demo.engine(rows=2)
     for number in range(num_asks):
         asked = demo.ask("asked", number, num_tokens)
-        others = [demo.ask(f"other {i}", 1000 + 10 * number + i, 2) for i in range(6)]
+        # Each long enough to be kept in a spare row, and with another beginning.
+        others = [demo.ask(f"other {i}", 1000 + 10 * number + i, 2, 2 * CHUNK) for i in range(6)]
         cold, warm = run(engine, asked)["asked"], run(engine, asked)["asked"]
         run(engine, *others)
         evicted = run(engine, asked)["asked"]
