@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,8 @@ Runs = Callable[[str], nightly.Run]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     """Both parts, of the tests in a text."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:  # of a run that this one is in
+        monkeypatch.delenv(name)
 
     def of(source: str) -> nightly.Run:
         (tmp_path / "test_some.py").write_text(source)

@@ -15,14 +15,15 @@ FIRST_SEED = 1000
 
 
 def poisoned_model(rows: int, max_queue: int) -> ServedModel:
-    model = synthetic_model(rows, max_queue, 96)
+    model = synthetic_model(rows, max_queue, 96, exact=False)
     engine: Any = model.engine
     commit = engine._engine._commit
 
-    def poisoned_commit(sequence: Any, row: Any) -> Iterator[Delta]:
+    def poisoned_commit(sequence: Any, row: Any, best: int | None = None) -> Iterator[Delta]:
         if sequence.request.sampling.seed == FIRST_SEED + len(sequence.output_ids):
             row[:] = np.nan
-        return commit(sequence, row)  # type: ignore[no-any-return]
+            best = None if best is None else int(row.argmax())
+        return commit(sequence, row, best)  # type: ignore[no-any-return]
 
     engine._engine._commit = poisoned_commit
     return model
