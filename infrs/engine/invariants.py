@@ -23,8 +23,8 @@ def _of_slots(scheduler: Scheduler) -> Iterator[str]:
     rows = [slot.row for slot in scheduler.running.values()]
     if len(set(rows)) != len(rows):
         yield f"two sequences share a row: {rows}"
-    for slot in scheduler.slots:
-        if len(slot.held) % scheduler.grain:
+    for slot in scheduler.slots.serving:
+        if len(slot.held) % scheduler.slots.grain:
             yield f"row {slot.row} holds part of a chunk"
     for sequence, slot in scheduler.running.items():
         name, held = sequence.request.request_id, len(slot.held)

@@ -8,10 +8,8 @@ from infrs.engine.fairness import by_need, choose_victim, usable
 from infrs.engine.plan import Copy, Decode, Prefill, StepPlan
 from infrs.engine.runner import Runner
 from infrs.engine.sequence import Sequence
-from infrs.engine.slots import Slot
+from infrs.engine.slots import Slot, Slots
 from infrs.engine.waiting import WaitingSequences
-
-_MIN_KEPT = 64  # tokens; fewer are computed again as fast as they are copied
 
 
 class Scheduler:
@@ -24,15 +22,12 @@ class Scheduler:
     """
 
     def __init__(self, runner: Runner, prefill_chunk: int) -> None:
-        self.slots = [Slot(row) for row in range(runner.num_rows)]
-        self.spare = [Slot(row) for row in runner.spare_rows]  # for what the others have to give up
+        self.slots = Slots(runner, grain=1 if runner.chunk_invariant else prefill_chunk)
         self.running: dict[Sequence, Slot] = {}
         self.waiting = WaitingSequences()
         self.prefill_chunk = prefill_chunk
         self.num_preemptions = 0
-        self.grain = 1 if runner.chunk_invariant else prefill_chunk  # what a row holds is reused in multiples of it
         self._runner = runner
-        self._clock = 0
 
     @property
     def is_idle(self) -> bool:
@@ -49,7 +44,7 @@ class Scheduler:
         if slot is None:
             self.waiting.remove(sequence)
             return
-        slot.last_used = slot.left_at = self._clock
+        slot.last_used = slot.left_at = self.slots.clock
         slot.left_by = sequence.request.tenant
         if self._runner.chunk_invariant and not sequence.is_prefilling:
             slot.hold(sequence, sequence.num_computed_tokens)
@@ -66,8 +61,7 @@ class Scheduler:
         sequences = list(dict.fromkeys((*self.running, *self.waiting)))
         self.running.clear()
         self.waiting = WaitingSequences()
-        for slot in (*self.slots, *self.spare):
-            slot.held = ()
+        self.slots.forget()
         return sequences
 
     def siblings(self, sequence: Sequence) -> list[Sequence]:
@@ -92,11 +86,11 @@ class Scheduler:
         """Take note of a chunk that has been run."""
         sequence = prefill.sequence
         sequence.num_computed_tokens = prefill.end
-        self.running[sequence].hold(sequence, prefill.end // self.grain * self.grain)
+        self.running[sequence].hold(sequence, prefill.end // self.slots.grain * self.slots.grain)
 
     def plan(self) -> StepPlan | None:
         """Give slots to those who wait and plan a step; None if there is nothing to do."""
-        self._clock += 1
+        self.slots.clock += 1
         moves = [*self._admit()]
         if not self.running:
             return None
@@ -109,21 +103,19 @@ class Scheduler:
     def _admit(self) -> Iterator[Copy]:
         if not self.waiting:
             return
-        taken = set(self.running.values())
-        free = [slot for slot in self.slots if slot not in taken]
+        free = self.slots.free(set(self.running.values()))
         while self.waiting:
             sequence = self.waiting.next(self.running)
             if not free:
                 choice = free = self._preempt(sequence.request.tenant)
             else:
-                choice = usable(free, sequence, self._clock) if self.running else free
+                choice = usable(free, sequence, self.slots.clock) if self.running else free
             if not choice:
                 return
-            self.waiting.take(self.running)
-            slot = max(choice, key=lambda slot: (slot.common(sequence, self.grain), -slot.last_used))
+            self.waiting.take(sequence)
+            slot, kept = self.slots.give(sequence, choice)
+            yield from kept
             free.remove(slot)
-            self._prefix(sequence, slot)[0].last_used = self._clock  # not the row to give up now
-            yield from self._keep(slot, slot.common(sequence, self.grain))
             self.running[sequence] = slot
 
     def _preempt(self, tenant: str) -> list[Slot]:
@@ -138,18 +130,6 @@ class Scheduler:
         self.num_preemptions += 1
         return [slot]
 
-    def _keep(self, slot: Slot, num_staying: int) -> Iterator[Copy]:
-        """Copy what a slot holds to a spare row, before all but its first `num_staying` tokens are written over."""
-        spare = [other for other in self.spare if other.last_used < self._clock]  # the others are for this step
-        if not spare or len(slot.held) - num_staying < _MIN_KEPT:
-            return
-        others = [other for other in (*self.slots, *self.spare) if other is not slot]
-        if any(slot.is_within(other) for other in others):
-            return
-        target = max(spare, key=lambda other: (other.is_within(slot), -other.last_used))
-        target.take_over(slot, self._clock)
-        yield Copy(slot.row, target.row, len(slot.held))
-
     def _decoding(self) -> list[tuple[int, Sequence]]:
         """Rows, in order, and their sequences, whose prompts are computed."""
         return sorted([(slot.row, sequence) for sequence, slot in self.running.items() if not sequence.is_prefilling])
@@ -158,16 +138,17 @@ class Scheduler:
         """Move the last decoding rows into free ones between: an idle row costs as much as a busy one."""
         while decoding and decoding[-1][0] - decoding[0][0] >= len(decoding):  # rows lie between
             source, sequence = decoding.pop()
-            taken = {slot.row for slot in self.running.values()}
-            free = [slot for slot in self.slots[decoding[0][0] : source] if slot.row not in taken]
-            if not free:
+            left = self.running[sequence]
+            free = self.slots.free(set(self.running.values()))
+            between = [slot for slot in free if decoding[0][0] < slot.row < source]
+            if not between:
                 break
-            target = min(free, key=lambda slot: slot.last_used)
-            yield from self._keep(target, 0)
+            target = min(between, key=lambda slot: slot.last_used)
+            yield from self.slots.keep(target, 0)
             yield Copy(source, target.row, sequence.num_computed_tokens)
-            target.hold(sequence, len(self.slots[source].held))
-            self.slots[source].last_used = 0  # what it still holds is held twice now
-            self.slots[source].left_by, self.slots[source].left_at = target.left_by, target.left_at
+            target.hold(sequence, len(left.held))
+            left.last_used = 0  # what it still holds is held twice now
+            left.left_by, left.left_at = target.left_by, target.left_at
             self.running[sequence] = target
 
     def _plan_decode(self, decoding: list[tuple[int, Sequence]]) -> Decode | None:
@@ -188,7 +169,7 @@ class Scheduler:
     def _free_from(self, row: int) -> int:
         """The first position of a row that does not decode behind all that it holds; the row may be one too many."""
         computed = [sequence.num_computed_tokens for sequence, slot in self.running.items() if slot.row == row]
-        held = [len(slot.held) for slot in self.slots[row : row + 1]]
+        held = [len(slot.held) for slot in self.slots.serving[row : row + 1]]
         return max((*computed, *held), default=0)
 
     def _plan_prefills(self) -> tuple[Prefill, ...]:
@@ -211,7 +192,7 @@ class Scheduler:
             if any(sequence.request is prefill.sequence.request for prefill in prefills):
                 continue  # an answer takes over the prompt that its sibling computes
             slot = self.running[sequence]
-            source, start = self._prefix(sequence, slot)
+            source, start = self.slots.prefix(sequence, slot)
             border = start + budget if self._runner.chunk_invariant else (start // chunk + 1) * chunk
             end = min(border, sequence.num_prefill_tokens)
             if end == start or end - start > budget:
@@ -219,18 +200,10 @@ class Scheduler:
             budget -= end - start
             sequence.reuse(start)
             slot.hold(sequence, start)
-            source.last_used = self._clock
+            source.last_used = self.slots.clock
             copy = None if source is slot else Copy(source.row, slot.row, start)
             prefills.append(Prefill(sequence, slot.row, start, end, copy))
             if prefills[-1].draws:
                 for sibling in self.siblings(sequence):
                     self.running[sibling].held = ()  # written over in this step
         return prefills
-
-    def _prefix(self, sequence: Sequence, slot: Slot) -> tuple[Slot, int]:
-        """The slot that holds most of a sequence's beginning, and how much: its own as soon as it has begun."""
-        if sequence.num_computed_tokens or sequence.scores_prompt:
-            return slot, sequence.num_computed_tokens
-        grain = self.grain
-        source = max((*self.slots, *self.spare), key=lambda other: (other.common(sequence, grain), other is slot))
-        return source, source.common(sequence, grain)

@@ -8,9 +8,14 @@ differ in the last bit, and answers are computed again when they come back as pa
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+
+from infrs.engine.plan import Copy
+from infrs.engine.runner import Runner
 from infrs.engine.sequence import Sequence
 
 _STRIDE = 64  # tokens compared at once
+_MIN_KEPT = 64  # tokens; fewer are computed again as fast as they are copied
 
 
 class Slot:
@@ -47,3 +52,53 @@ class Slot:
     def take_over(self, other: Slot, clock: int) -> None:
         """Note that the row is now a copy of another."""
         self.held, self.tenant, self.last_used = other.held, other.tenant, clock
+
+
+class Slots:
+    """All rows of the slab: those `serving` sequences, and `spare` ones for what the others have to give up.
+
+    What a row holds is reused in multiples of `grain` tokens. `clock` counts the steps.
+    """
+
+    def __init__(self, runner: Runner, grain: int) -> None:
+        self.serving = [Slot(row) for row in range(runner.num_rows)]
+        self.spare = [Slot(row) for row in runner.spare_rows]
+        self.grain = grain
+        self.clock = 0
+
+    def __iter__(self) -> Iterator[Slot]:
+        yield from self.serving
+        yield from self.spare
+
+    def free(self, taken: Container[Slot]) -> list[Slot]:
+        """The slots that a sequence may have, in the order of their rows."""
+        return [slot for slot in self.serving if slot not in taken]
+
+    def forget(self) -> None:
+        """Trust no row any more."""
+        for slot in self:
+            slot.held = ()
+
+    def prefix(self, sequence: Sequence, slot: Slot) -> tuple[Slot, int]:
+        """The slot that holds most of a sequence's beginning, and how much: its own as soon as it has begun."""
+        if sequence.num_computed_tokens or sequence.scores_prompt:
+            return slot, sequence.num_computed_tokens
+        source = max(self, key=lambda other: (other.common(sequence, self.grain), other is slot))
+        return source, source.common(sequence, self.grain)
+
+    def give(self, sequence: Sequence, choice: list[Slot]) -> tuple[Slot, Iterator[Copy]]:
+        """The slot of a choice that suits a sequence best, and the copy that keeps what it loses."""
+        slot = max(choice, key=lambda slot: (slot.common(sequence, self.grain), -slot.last_used))
+        self.prefix(sequence, slot)[0].last_used = self.clock  # not the row to give up now
+        return slot, self.keep(slot, slot.common(sequence, self.grain))
+
+    def keep(self, slot: Slot, num_staying: int) -> Iterator[Copy]:
+        """Copy what a slot holds to a spare row, before all but its first `num_staying` tokens are written over."""
+        spare = [other for other in self.spare if other.last_used < self.clock]  # the others are for this step
+        if not spare or len(slot.held) - num_staying < _MIN_KEPT:
+            return
+        if any(slot.is_within(other) for other in self if other is not slot):
+            return
+        target = max(spare, key=lambda other: (other.is_within(slot), -other.last_used))
+        target.take_over(slot, self.clock)
+        yield Copy(slot.row, target.row, len(slot.held))

@@ -47,11 +47,9 @@ class WaitingSequences:
         num_running = Counter(sequence.request.tenant for sequence in running)
         return self._queues[min(self._queues, key=lambda name: num_running[name])][0]
 
-    def take(self, running: Iterable[Sequence]) -> Sequence:
-        """The next, who waits no more. Raises ValueError if nobody waits."""
-        sequence = self.next(running)
-        queue = self._queues.pop(sequence.request.tenant)
-        queue.popleft()
-        if queue:
-            self._queues[sequence.request.tenant] = queue  # behind the others
-        return sequence
+    def take(self, sequence: Sequence) -> None:
+        """Let a sequence that has got a slot wait no more; its tenant has its next turn after the others."""
+        tenant = sequence.request.tenant
+        self.remove(sequence)
+        if queue := self._queues.pop(tenant, None):
+            self._queues[tenant] = queue

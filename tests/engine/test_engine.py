@@ -78,7 +78,7 @@ def test_alone_equals_batched_equals_staggered(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: GraphKind, seed: int
 ) -> None:
     """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
-    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
     alone = {}
@@ -251,7 +251,7 @@ def test_what_a_row_gives_up_is_kept_in_a_spare_row(new_engine: EngineFactory, k
     assert reused(run(engine, ask("e", prompts["d"], 5, tenant="y"))["e"]) == 0
     assert reused(run(engine, ask("f", [*prompts["d"], *[9] * 30], 5, tenant="x"))["f"]) == 80
     run(engine, ask("g", prompts["c"], 5, tenant="x"))
-    assert sorted(len(slot.held) for slot in engine.scheduler.spare) == [80, 104]
+    assert sorted(len(slot.held) for slot in engine.scheduler.slots.spare) == [80, 104]
 
 
 def test_nothing_is_reused_across_tenants(new_engine: EngineFactory) -> None:

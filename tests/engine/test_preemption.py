@@ -237,7 +237,7 @@ def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
 ) -> None:
     """L11: joins, leaves and losses of slots at random: nobody loses more than three, and every answer is its own."""
     rng = random.Random(seed)
-    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.fairness._PATIENCE", rng.choice([0, 3, 16]))
     requests = [
         replace(

@@ -52,7 +52,7 @@ def test_who_loses_its_slot_after_any_step_tells_the_same(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
 ) -> None:
     """D6: after each of the first 32 steps, and then again and again, with what it computed kept or not."""
-    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.fairness._PATIENCE", 0)  # or it would seldom be back in time
     num_choices = TARGETS[kind].num_choices
     engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
@@ -85,7 +85,7 @@ def test_what_was_computed_is_kept_where_there_is_room(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int, expected: int
 ) -> None:
     """Then all that is computed again is one token. Without room it is the prompt of 21 and 14 tokens of the answer."""
-    monkeypatch.setattr("infrs.engine.scheduler._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
     engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True)
     engine.submit(ask("older", prompt=FILLER))
     engine.submit(ask("target", prompt=PROMPT))

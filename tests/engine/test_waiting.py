@@ -100,7 +100,8 @@ def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> 
                 expected[tenant].append(sequence)
             case "take" if waiting:
                 counts = {t: sum(s.request.tenant == t for s in running) for t, q in expected.items() if q}
-                taken = waiting.take(running)
+                taken = waiting.next(running)
+                waiting.take(taken)
                 assert taken is expected[taken.request.tenant].pop(0)
                 assert counts[taken.request.tenant] == min(counts.values())
                 running.append(taken)
