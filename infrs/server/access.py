@@ -33,6 +33,7 @@ def install(app: Sanic[Any, Any], state: ServerState) -> None:
         response.headers["x-request-id"] = request_id(request)
         if request.path in anthropic_errors.PATHS:
             response.headers["request-id"] = request_id(request)
+        request.body = b""  # a request is part of a cycle, which the collector may leave alone for hundreds of others
         if state.draining and isinstance(request.stream, Http):
             request.stream.keep_alive = False
         if response.content_type != sse.CONTENT_TYPE:  # a stream says itself how it ended

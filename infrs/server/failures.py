@@ -30,7 +30,7 @@ _WORDS = {
     404: ("not_found", "no such path; see /v1/models and /v1/chat/completions"),
     405: ("method_not_allowed", "this path does not take this method"),
     408: ("request_timeout", "the request did not arrive in time"),
-    413: ("request_too_large", "the request body is larger than this server takes"),
+    413: ("request_too_large", "the request body is larger, or in smaller pieces, than this server takes"),
     415: ("unsupported_media_type", "send the body as application/json in UTF-8, without a content encoding"),
     417: ("expectation_failed", "only `Expect: 100-continue` is understood"),
     431: ("headers_too_large", "the request's head is larger than this server takes"),

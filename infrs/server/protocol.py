@@ -33,7 +33,10 @@ LINGER_SECONDS = 1.0
 # RFC 9112 §7.1, after the line end of what came before. Python's int() would also take 0x2, 1_0 and blanks.
 _CHUNK_LINE = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _LONGEST_CHUNK_LINE = 128
-_MAX_CHUNKS = 1 << 16
+# A chunk costs the event loop about what 64 bytes of a body do, and a list of one-byte pieces eight times its bytes: so
+# many may be of any size, then their average must be as large, and `server.max_body_bytes` bounds how many there are.
+_FREE_CHUNKS = 1024
+_LEAST_MEAN_CHUNK = 64  # bytes
 _CHUNKS_A_TURN = 64
 
 _TOO_MANY = error_body("too many connections are open; try again in a moment", status=503, code="too_many_connections")
@@ -96,7 +99,7 @@ class BoundedHttp(Http):
     async def read(self) -> bytes | None:
         """Some bytes of the body, None at its end.
 
-        Raises BadRequest for chunks that are not framed as they must be, PayloadTooLarge for too many of them,
+        Raises BadRequest for chunks that are not framed as they must be, PayloadTooLarge for too many small ones,
         RequestTimeout if the body is not whole `server.body_timeout` seconds after the head.
         """
         try:
@@ -123,10 +126,10 @@ class BoundedHttp(Http):
         if self.expecting_continue:
             self.expecting_continue = False
             await self._send(HTTP_CONTINUE)
-        self._num_chunks += 1
-        if self._num_chunks > _MAX_CHUNKS:
+        if self._num_chunks > _FREE_CHUNKS and (self.request_bytes or 0) < _LEAST_MEAN_CHUNK * self._num_chunks:
             self.keep_alive = False
             raise PayloadTooLarge
+        self._num_chunks += 1
         if self._num_chunks % _CHUNKS_A_TURN == 0:
             await asyncio.sleep(0)  # what is buffered is read without waiting: let others have their turn
         buffer = self.recv_buffer

@@ -219,18 +219,36 @@ def test_what_is_unusual_but_right(server: FakeServer) -> None:
     assert statuses(server.raw(continued + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")) == [100, 400]
 
 
-def test_many_small_chunks(server: FakeServer) -> None:
-    """Row 44: as many as there may be, the last of which ends the body, and one more. The others are blanks."""
+SMALL_CHUNKS = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    pieces = (body[start : start + size] for start in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 1024), (64, 2000)])
+def test_many_small_chunks(server: FakeServer, size: int, count: int) -> None:
+    """Row 44: of any size until there are 1,024, then of 64 bytes on average. An empty one ends the body."""
     body = chat_body(max_tokens=1)
-    body += b" " * (65_535 - len(body))
-    head = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-    chunks = b"".join(b"1\r\n%b\r\n" % bytes([byte]) for byte in body)
-    assert statuses(server.raw(head + chunks + b"0\r\n\r\n", wait=20)) == [200]
-    assert statuses(server.raw(head + chunks + b"1\r\n \r\n0\r\n\r\n", wait=20)) == [413]
+    body += b" " * (count * size - len(body))
+    assert statuses(server.raw(SMALL_CHUNKS + in_chunks(body, size) + b"0\r\n\r\n")) == [200]
+
+
+def test_more_chunks_than_bytes_allow(server: FakeServer) -> None:
+    """Row 44: one too many, and one byte too little; what is wrong is told."""
+    few = in_chunks(chat_body(max_tokens=1).ljust(1025), 1)
+    many = in_chunks(b" " * 64 * 1999, 64) + in_chunks(b" " * 63, 63)
+    for chunks in (few, many):
+        received = server.raw(SMALL_CHUNKS + chunks + b"1\r\n \r\n0\r\n\r\n")
+        assert statuses(received) == [413]
+        assert code(received) == "request_too_large"
+        assert b"smaller pieces" in received
 
 
 def test_many_small_chunks_do_not_hold_the_others_up(server: FakeServer) -> None:
-    chunks = CHUNKED + b"1\r\n[\r\n" * 60_000
+    """Row 44: as many chunks as `server.max_body_bytes` (4 MiB) allows, which end in nothing."""
+    chunks = CHUNKED + in_chunks(b"[" * (4 << 20), 64)
     connections = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(4)]
     threads = [threading.Thread(target=connection.sendall, args=(chunks,), daemon=True) for connection in connections]
     for thread in threads:
