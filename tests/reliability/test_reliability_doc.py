@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
+from fake_process import fake_server
+
 from infrs.config import SECTIONS
-from infrs.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text()
@@ -24,13 +25,9 @@ def test_its_settings_exist() -> None:
     assert named <= keys
 
 
-def test_its_metrics_exist() -> None:
-    metrics = Metrics()
-    of_model = ("requests_running", "requests_waiting", "kv_used_ratio")  # that is loaded
-    for name in (*of_model, "stored_responses", "stored_responses_bytes"):
-        metrics.gauge(f"infrs_{name}", name, lambda: 0.0)
-    metrics.total("infrs_preemptions", "preemptions", lambda: 0.0)
-    known = set(re.findall(r"^# TYPE (\S+)", metrics.render().decode(), re.MULTILINE))
-    named = set(re.findall(r"`((?:infrs|process)_\w+)", TEXT)) - {"infrs_"}
-    assert {name for name in known if name.startswith("infrs_") and not name.endswith("_created")} <= named
-    assert named <= known
+def test_its_table_has_every_metric_and_no_other() -> None:
+    with fake_server(engine="synthetic", embedding="beside") as server:
+        told = set(re.findall(r"^# TYPE (\S+)", server.get("/metrics").body.decode(), re.MULTILINE))
+    told = {name for name in told if not name.endswith("_created")}
+    rows = [line.split("|")[1] for line in TEXT.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)", row)} == told
