@@ -46,8 +46,9 @@ def serving(
     environ: dict[str, str] | None = None,
     command: Sequence[str | Path] = (SCRIPTS / "infrs-serve",),
     folder: Path | None = None,
+    status: int = 0,
 ) -> Iterator[Server]:
-    """Run `infrs-serve` in a folder until the block ends; it must then stop by itself on SIGTERM."""
+    """Run `infrs-serve` in a folder until the block ends; it must then stop by itself on SIGTERM, with that status."""
     server = Server(
         subprocess.Popen(
             [*command, "--port", "0", *arguments],
@@ -65,7 +66,7 @@ def serving(
         assert server.url, server.lines
         yield server
         server.process.terminate()
-        assert server.process.wait(timeout=40) == 0, server.lines
+        assert server.process.wait(timeout=40) == status, server.lines
     finally:
         server.process.kill()
         server.process.wait()

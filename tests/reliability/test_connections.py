@@ -20,39 +20,48 @@ def connect(server: FakeServer, data: bytes = b"") -> socket.socket:
     return connection
 
 
-def median_seconds(server: FakeServer, count: int = 15) -> float:
+def request_seconds(server: FakeServer, count: int) -> tuple[float, float]:
+    """The median and the 99th percentile of as many requests, one after the other."""
     seconds = []
     for _ in range(count):
         started = time.monotonic()
         assert server.chat(max_tokens=3).status == 200
         seconds.append(time.monotonic() - started)
-    return sorted(seconds)[count // 2]
+    seconds.sort()
+    return seconds[count // 2], seconds[count * 99 // 100]
 
 
 @pytest.mark.nightly("L7 idle and slow connections")
 @pytest.mark.serial
 def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable[[str], None]) -> None:
-    """L7."""
-    num_idle, num_slow = (1000, 200) if full else (300, 100)
+    """L7. Rounds without and with them take turns, and the best counts: what the server costs, it costs in each."""
+    num_idle, num_slow, num_asked, num_rounds = (1000, 200, 200, 3) if full else (300, 100, 15, 1)
     wanted = num_idle + num_slow + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server inherits it
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
+    rounds = []
     with fake_server(server={"header_timeout": 3.0, "max_connections": wanted}) as server:
-        alone = median_seconds(server)
-        idle = [connect(server) for _ in range(num_idle)]
-        slow = [connect(server, b"GET /health HTTP/1.1\r\nx: ") for _ in range(num_slow)]
-        started = time.monotonic()
-        among = median_seconds(server)
-        assert among < 2 * alone + 0.25
-        for connection in slow:
-            connection.settimeout(6)
-            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - started < 3 + 2 + SLACK
-        for connection in idle + slow:
-            connection.close()
-        server.wait_until(lambda: server.gauge("process_open_fds") < 40)
-    times = f"{1000 * alone:.1f} ms alone, {1000 * among:.1f} ms among them"
-    figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {times}")
+        for _ in range(num_rounds):
+            alone = request_seconds(server, num_asked)
+            idle = [connect(server) for _ in range(num_idle)]
+            slow = [connect(server, b"GET /health HTTP/1.1\r\nx: ") for _ in range(num_slow)]
+            started = time.monotonic()
+            among = request_seconds(server, num_asked)
+            measured = time.monotonic() - started
+            assert among[0] < 2 * alone[0] + 0.25
+            rounds.append((alone, among))
+            for connection in slow:
+                connection.settimeout(6)
+                assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+            assert time.monotonic() - started < max(3 + 2, measured) + SLACK
+            for connection in idle + slow:
+                connection.close()
+            server.wait_until(lambda: server.gauge("process_open_fds") < 40)
+    grown = [min(among[kind] / alone[kind] for alone, among in rounds) for kind in (0, 1)]
+    if full:
+        assert max(grown) < 1.2, rounds
+    text = f"{grown[0]:.2f} (p50) and {grown[1]:.2f} (p99) times what it takes alone"
+    figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {text}, of {num_rounds} rounds the best")
 
 
 def test_more_connections_than_files() -> None:

@@ -1,8 +1,9 @@
-"""D2, D3, D4 and D7: the same request gives the same bytes, whatever else is in the batch, in every dtype."""
+"""D2, D3, D4, D7 and D9: the same request gives the same bytes, whatever else is in the batch, in every dtype."""
 
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -90,3 +91,26 @@ def test_alone_or_among_others(
         f"{num_trials} trials of {num_tokens} tokens, half greedy, half seeded, log-probabilities to the bit: "
         f"0 differ ({reused} after a prefix hit)",
     )
+
+
+@pytest.mark.nightly("D9 killed")
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_server_that_is_killed_changes_nothing(
+    dtype: Dtype, demo_cache: Callable[[Dtype], Path], full: bool, figure: Callable[[str], None]
+) -> None:
+    """D9: `kill -9` while others stream, and the next server gives the same bytes, asked in another order."""
+    num_asks, num_tokens = (24, 64) if full else (4, 8)
+    asks = [make_ask(number, num_tokens) for number in range(num_asks)]
+    options = ("--demo", "--dtype", dtype, "--cache-dir", demo_cache(dtype), "--max-num-seqs", "2")
+    with serving(*options, status=-signal.SIGKILL) as server:
+        before = [ask(server.client(), asked, stream=False)[0] for asked in asks]
+        for asked in asks[:2]:
+            stream = server.client().chat.completions.create(**asked | {"max_tokens": 200}, stream=True)
+            next(iter(stream))
+        server.process.kill()
+    order = random.Random(0).sample(range(num_asks), num_asks)
+    with serving(*options) as server:
+        after = {number: ask(server.client(), asks[number], stream=False)[0] for number in order}
+    assert [after[number] for number in range(num_asks)] == before
+    assert len(set(before)) > num_asks // 2
+    figure(f"{num_asks} requests of {num_tokens} tokens before and after `kill -9`, in another order: 0 differ")
