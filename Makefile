@@ -2,6 +2,7 @@
 # make test    install what the tests need and run all of them
 # make nightly run the tests of reliability in their full form and put the figures into docs/reliability.md
 # make node    install the JavaScript clients that tests use
+# make audit   ask a public database for known holes in what constraints.txt pins
 # make lint    formatting, lint and types only
 # make clean   remove .venv and caches; exported models stay
 #
@@ -20,7 +21,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --prefer-
 
 NODE := tests/node/node_modules/.done
 
-.PHONY: serve test nightly node lint clean
+.PHONY: serve test nightly node lint audit clean
 
 serve: .venv/.serve
 	$(BIN)/infrs-serve --demo $(ARGS)
@@ -37,6 +38,10 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit:
+	$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules

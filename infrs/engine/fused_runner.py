@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from infrs import graph
 from infrs.engine.session import Binding, Logits, Session, Tokens, check_inputs, kernels_of
 from infrs.engine.slab import Slab
 from infrs.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 # MLAS cuts a product into tiles of this many rows, and on some CPUs a tile of a single row takes a kernel whose
 # rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2 without VNNI: measured).
@@ -51,6 +54,8 @@ class FusedRunner:
         self.chunk_invariant = bool(self.kernels) and manifest.recipe.name == "blocks"
         self.min_rows = 1  # holds while the next line finds out
         self.min_rows = 1 if self._single_row_agrees() else 2
+        found = "the bits that it has" if self.min_rows == 1 else "other bits than beside another, so it runs"
+        logger.info("a row that runs alone has %s beside another", found)
 
     def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
         """See Runner.decode."""

@@ -1,0 +1,35 @@
+"""D1: a runner finds out when it starts whether a lone row is rounded differently here, acts on it and says so."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import attention
+import numpy as np
+import pytest
+
+from infrs.engine.fused_runner import FusedRunner
+from infrs.engine.session import Logits, Tokens, create_session
+
+
+class RoundsLoneRows(FusedRunner):
+    """On a processor with a kernel of its own for one row."""
+
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
+        logits = super().decode(first, tokens, positions, scored)
+        return np.nextafter(logits, np.float32(np.inf)) if len(tokens) == 1 else logits
+
+
+@pytest.mark.parametrize(
+    ("kind", "min_rows", "found"), [(FusedRunner, 1, "the bits"), (RoundsLoneRows, 2, "other bits")]
+)
+def test_what_a_lone_row_comes_to_is_found_out_and_logged(
+    kind: type[FusedRunner], min_rows: int, found: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    attention.build(tmp_path / "model.onnx")
+    session = create_session(tmp_path / "model.onnx", threads=1)
+    with caplog.at_level(logging.INFO, "infrs"):
+        runner = kind(session, attention.manifest(), num_rows=2, capacity=16)
+    assert runner.min_rows == min_rows
+    assert f"a row that runs alone has {found}" in caplog.text
