@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from infrs.errors import ConfigError
 from infrs.manifest import Dtype
+from infrs.spelling import nearest
 
 CONFIG_FILE = "config.json"
 ENV_PREFIX = "INFRS_"
@@ -277,7 +278,9 @@ def _parse(layer: _Layer) -> dict[str, Any]:
     if not key:
         raise ConfigError(f"{origin}: {first['msg']}")
     if first["type"] == "extra_forbidden":
-        raise ConfigError(f"{key} ({origin}): unknown key; allowed: {_known(key)}", param=key)
+        meant = _meant(key)
+        hint = f" (did you mean {meant}?)" if meant else ""
+        raise ConfigError(f"{key} ({origin}): unknown key{hint}; allowed: {_known(key)}", param=key)
     if first["type"] == "missing":
         raise ConfigError(f"{key} ({origin}): is required; allowed: {_allowed(key)}", param=key)
     if key in SECTIONS:
@@ -292,6 +295,18 @@ def _models_as_json(text: str) -> str:
     if text.lstrip().startswith("["):
         return f'{{"models": {text}}}'
     return json.dumps({"models": [part.strip() for part in text.split(",") if part.strip()]})
+
+
+def _meant(key: str) -> str | None:
+    """The key that an unknown one is most like, as a whole or, where its section is wrong or missing, by its name."""
+    place, _, name = key.rpartition(".")
+    if key.startswith("models."):
+        field = nearest(name, ModelEntry.model_fields)
+        return field and f"{place}.{field}"
+    dotted = {f"{section}.{field}": field for section, kind in SECTIONS.items() for field in kind.model_fields}
+    field = nearest(name, dotted.values())
+    by_name = next((whole for whole, last in dotted.items() if last == field), None)
+    return nearest(key, [*Settings.model_fields, *dotted]) or by_name
 
 
 def _known(key: str) -> str:

@@ -178,14 +178,26 @@ PORT = "a whole number from 0 to 65535"
             {"flags": {"server.access_log": "perhaps"}},
             "server.access_log (--access-log): 'perhaps' is not allowed; allowed: true, false",
         ),
-        ({"environ": {"INFRS_PORT": "1"}}, "port (INFRS_PORT): unknown key; allowed: server, model, models, engine"),
+        (
+            {"environ": {"INFRS_PORT": "1"}},
+            "port (INFRS_PORT): unknown key (did you mean server.port?); allowed: server, model, models, engine",
+        ),
+        (
+            {"environ": {"INFRS_SERVER_PORT": "1"}},
+            "server_port (INFRS_SERVER_PORT): unknown key (did you mean server.port?); "
+            "allowed: server, model, models, engine",
+        ),
+        (
+            {"environ": {"INFRS_LICENCE": "x"}},
+            "licence (INFRS_LICENCE): unknown key; allowed: server, model, models, engine",
+        ),
         (
             {"environ": {"INFRS_SEVER__PORT": "1"}},
-            "sever (INFRS_SEVER__PORT): unknown key; allowed: server, model, models, engine",
+            "sever (INFRS_SEVER__PORT): unknown key (did you mean server?); allowed: server, model, models, engine",
         ),
         (
             {"environ": {"INFRS_MODEL__MODEL": "x"}},
-            "model.model (INFRS_MODEL__MODEL): unknown key; allowed: "
+            "model.model (INFRS_MODEL__MODEL): unknown key (did you mean model.model_id?); allowed: "
             "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format",
         ),
         (
@@ -207,7 +219,7 @@ def test_errors_of_text_layers(layers: dict[str, dict[str, str]], message: str) 
         ('{"server": {"port": true}}', f"server.port (c.json): True is not allowed; allowed: {PORT}"),
         ('{"server": {"port": 3000.0}}', f"server.port (c.json): 3000.0 is not allowed; allowed: {PORT}"),
         ('{"server": {"port": null}}', f"server.port (c.json): None is not allowed; allowed: {PORT}"),
-        ('{"serve": {}}', "serve (c.json): unknown key; allowed: server, model, models, engine"),
+        ('{"serve": {}}', "serve (c.json): unknown key (did you mean server?); allowed: server, model, models, engine"),
         ("[]", "c.json: Input should be an object"),
     ],
 )

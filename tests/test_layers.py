@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the ground up. A name stands for the module or the whole package; the longest name that fits counts.
 FLOORS = [
-    {"infrs", "infrs.errors"},
+    {"infrs", "infrs.errors", "infrs.spelling"},
     # infrs.bench is a client: HTTP only
     {"infrs.core", "infrs.graph", "infrs.metrics", "infrs.native", "infrs.command", "infrs.worker", "infrs.bench"},
     {"infrs.manifest", "infrs.text"},

@@ -79,11 +79,23 @@ def parse_body(kind: type[T], payload: dict[str, Any]) -> T:
     try:
         return kind.model_validate(payload)
     except ValidationError as error:
-        raise request_error(error, payload) from None
+        raise request_error(error, payload, _honoured(kind)) from None
+
+
+def _honoured(kind: type[Body]) -> list[str]:
+    return [
+        field.alias or name
+        for name, field in kind.model_fields.items()
+        if not any(isinstance(part, Neutral) for part in field.metadata)
+    ]
 
 
 def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise PydanticCustomError("string_or_array_type", "expected a string or an array of strings")
+    return value
 
 
 def _token_keys(biases: dict[str, float]) -> dict[str, float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from infrs.errors import RequestError, UnsupportedParameterError
+from infrs.spelling import nearest
 
 _LONGEST_MESSAGE = 500
 _LONGEST_VALUE = 64
@@ -39,8 +42,8 @@ _BOUNDS = {
 }
 
 
-def request_error(error: ValidationError, payload: object) -> RequestError:
-    """The first fault of a body as a RequestError."""
+def request_error(error: ValidationError, payload: object, known: Iterable[str] = ()) -> RequestError:
+    """The first fault of a body as a RequestError. known: the body's own fields, which a misspelt one may mean."""
     details = error.errors(include_url=False)[0]
     where_at_fault = _path(details["loc"], payload, missing=details["type"] == "missing") if details["loc"] else None
     param = details.get("ctx", {}).get("param", where_at_fault)
@@ -52,7 +55,10 @@ def request_error(error: ValidationError, payload: object) -> RequestError:
         case "missing":
             message = f"{where} is required"
         case "extra_forbidden":
-            message = f"{where} is not a parameter of this endpoint; remove it"
+            meant = nearest(where, known) if len(details["loc"]) == 1 else None
+            message = (
+                f"{where} is not a parameter of this endpoint; {f'did you mean {meant}?' if meant else 'remove it'}"
+            )
         case "unsupported_parameter":
             message = f"{where}: {_shown(value)} is {details['msg']}; remove it"
             return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=param)
@@ -64,8 +70,10 @@ def request_error(error: ValidationError, payload: object) -> RequestError:
             tag, known = details["ctx"]["tag"], details["ctx"]["expected_tags"]
             message = f"{where}.type: {_shown(tag)} is not supported; expected one of {known}"
             return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=f"{where}.type")
-        case "inconsistent" | "part" | "too_long" | "too_short":
+        case "inconsistent" | "part":
             message = f"{where}: {details['msg']}"
+        case "too_short" | "too_long":
+            message = f"{where}: {_length(details)}"
         case _:
             message = f"{where}: {_shown(value)} is not allowed: {_words(details)}"
     return RequestError(message[:_LONGEST_MESSAGE], param=param, code=_code(details))
@@ -110,6 +118,12 @@ def _shown(value: object) -> str:
     text = {None: "null", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else None
     text = text or ascii(value)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _length(details: ErrorDetails) -> str:
+    context = details["ctx"]
+    bound = f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
+    return f"expected {bound}, not {context['actual_length']}"
 
 
 def _words(details: ErrorDetails) -> str:

@@ -31,6 +31,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
             raise RequestError("the body holds a lone surrogate; send valid Unicode", code="invalid_unicode") from None
         if "depth limit" in reason:
             raise _too_deep() from None
+        if "not valid UTF-8" in reason:
+            raise RequestError(
+                f"the body is not UTF-8: byte {_first_alien(body)} (from 0) begins no character", code="invalid_json"
+            ) from None
         raise RequestError(
             f"the body is not valid JSON: {reason} (line {error.lineno}, column {error.colno})", code="invalid_json"
         ) from None
@@ -39,6 +43,15 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
     return value
+
+
+def _first_alien(body: bytes) -> int:
+    """The place, from 0, of the first byte that is not UTF-8."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _check_room(num_bytes: int) -> None:

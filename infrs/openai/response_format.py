@@ -35,7 +35,9 @@ class ResponseFormat(Body):
 
     @model_validator(mode="after")
     def _schema_where_it_belongs(self) -> Self:
-        if (self.json_schema is not None) != (self.type == "json_schema"):
+        if self.type == "json_schema" and self.json_schema is None:
+            refuse("response_format.json_schema", "required with type json_schema", "missing_required_parameter")
+        if self.type != "json_schema" and self.json_schema is not None:
             refuse("response_format.json_schema", "goes with type json_schema, and with no other")
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from infrs.errors import RequestError
 from infrs.openai.fields import (
@@ -47,7 +48,11 @@ Includable = Literal[
 
 
 def _as_items(value: object) -> object:
-    return [{"type": "message", "role": "user", "content": value}] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [{"type": "message", "role": "user", "content": value}]
+    if not isinstance(value, list):
+        raise PydanticCustomError("string_or_array_type", "expected a string or an array of items")
+    return value
 
 
 class ResponsesRequest(Body):

@@ -15,6 +15,7 @@ from infrs.errors import DrainingError, InfrsError, OutOfMemoryError
 from infrs.openai import anthropic_errors
 from infrs.openai.errors import RETRY_AFTER_SECONDS, error_body, message_of, status_of
 from infrs.server.state import state_of
+from infrs.spelling import nearest
 
 logger = logging.getLogger("infrs.server")
 
@@ -27,11 +28,17 @@ _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")  # of all routes
 _WORDS = {
     400: ("bad_request", "the request is not valid HTTP"),
     403: ("forbidden", "the request is not allowed here"),
-    404: ("not_found", "no such path; see /v1/models and /v1/chat/completions"),
+    404: ("not_found", "no such path"),
     405: ("method_not_allowed", "this path does not take this method"),
     408: ("request_timeout", "the request did not arrive in time"),
-    413: ("request_too_large", "the request body is larger, or in smaller pieces, than this server takes"),
-    415: ("unsupported_media_type", "send the body as application/json in UTF-8, without a content encoding"),
+    413: (
+        "request_too_large",
+        "the request body is larger than server.max_body_bytes allows, or in smaller pieces; shorten it or raise that",
+    ),
+    415: (
+        "unsupported_media_type",
+        "send the body with the header `content-type: application/json`, in UTF-8 and without a content encoding",
+    ),
     417: ("expectation_failed", "only `Expect: 100-continue` is understood"),
     431: ("headers_too_large", "the request's head is larger than this server takes"),
     503: ("request_timeout", "the request took longer than this server allows"),
@@ -58,12 +65,23 @@ class WireErrorHandler(ErrorHandler):
                 status = 431
             if status in _WORDS:
                 code, message = _WORDS[status]
-                allow = {"allow": _allowed_methods(request)} if status == 405 else {}
-                return _response(request, status, message, code, headers=allow)
+                headers = {}
+                if status == 404:
+                    message = f"{message}; {_path_hint(request)}"
+                elif status == 405:
+                    headers["allow"] = _allowed_methods(request)
+                    message = f"{message}; send {headers['allow']}"
+                return _response(request, status, message, code, headers=headers)
         log_failure(exception)
         if isinstance(exception, MemoryError):
             return _failure(request, OutOfMemoryError("the server is short of memory; try again in a moment"))
         return _response(request, 500, "the server failed; see its log", "internal_error")
+
+
+def _path_hint(request: Request) -> str:
+    """What to ask for instead of a path that is not there."""
+    meant = nearest(request.path, [f"/{route.path}" for route in request.app.router.routes if not route.params])
+    return f"did you mean {meant}?" if meant else "see /v1/models and /v1/chat/completions"
 
 
 def _allowed_methods(request: Request) -> str:

@@ -113,12 +113,12 @@ def check_body(request: Request, state: ServerState) -> None:
     if int(headers.get("content-length", 0)) > state.settings.server.max_body_bytes:
         raise PayloadTooLarge
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise _unsupported()
+        raise _unsupported(request)
     if request.method == "POST":
         media, _, parameters = headers.get("content-type", "application/json").lower().partition(";")
         charset = parameters.replace(" ", "").replace('"', "")
         if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
-            raise _unsupported()
+            raise _unsupported(request)
         if request.path in GENERATION_PATHS:
             state.refuse_if_full()
         elif request.path == EMBEDDINGS_PATH:
@@ -133,5 +133,10 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _unsupported() -> SanicException:
+def _unsupported(request: Request) -> SanicException:
+    """415; but of a path that is not there the client should hear that instead."""
+    try:
+        request.app.router.get(request.path, request.method, request.headers.getone("host", None))
+    except SanicException as error:
+        return error
     return SanicException(status_code=415)

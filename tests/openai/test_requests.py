@@ -265,6 +265,30 @@ def test_invalid_values(payload: dict[str, object], param: str, code: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (body(max_token=5), "max_token is not a parameter of this endpoint; did you mean max_tokens?"),
+        (body(n_predict=5), "n_predict is not a parameter of this endpoint; remove it"),  # like `prediction`, refused
+        (message(nam="x"), "messages[0].nam is not a parameter of this endpoint; remove it"),
+        (body(messages=[]), "messages: expected at least 1, not 0"),
+        (body(stop=["a"] * 5), "stop: expected at most 4, not 5"),
+        (body(stop=5), "stop: 5 is not allowed: expected a string or an array of strings"),
+        (
+            body(response_format={"type": "json_schema"}),
+            "response_format.json_schema: required with type json_schema",
+        ),
+        (
+            body(response_format={"type": "text", "json_schema": {"name": "a", "schema": {}}}),
+            "response_format.json_schema: goes with type json_schema, and with no other",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_sentence_says_what_to_do(payload: dict[str, object], message: str) -> None:
+    assert refusal(payload).message == message
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "value"), [(name, kind, value) for name, kind in FIELDS.items() for value in TYPES[kind]]
 )
 def test_no_type_is_coerced(name: str, kind: str, value: object) -> None:

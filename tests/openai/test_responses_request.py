@@ -128,6 +128,20 @@ def test_null_is_absent(name: str) -> None:
     assert parse_responses_request(body(**{name: None})) == parse_responses_request(body())
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_tokens": 5}, "max_tokens is not a parameter of this endpoint; did you mean max_output_tokens?"),
+        ({"input": 5}, "input: 5 is not allowed: expected a string or an array of items"),
+        ({"input": []}, "input: expected at least 1, not 0"),
+    ],
+)
+def test_the_sentence_says_what_to_do(fields: dict[str, object], message: str) -> None:
+    error = fault(body() | fields)
+    assert error is not None
+    assert error.message == message
+
+
 ITEMS = st.fixed_dictionaries(
     {},
     optional={

@@ -74,6 +74,16 @@ def test_bodies_that_are_no_json_object(body: bytes, code: str) -> None:
     assert len(caught.value.message) < 200
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [(b'{"a":"caf\xe9"}', 9), (b"\xff\xfe{\x00}\x00", 0), ('{"ä":"'.encode() + b'\xed\xa0\x80"}', 7)],
+)
+def test_what_is_not_utf8_is_told_with_its_place(body: bytes, place: int) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_object(body)
+    assert caught.value.message == f"the body is not UTF-8: byte {place} (from 0) begins no character"
+
+
 def test_bodies_that_are() -> None:
     deep = b'{"a":' + b"[" * 63 + b"]" * 63 + b"}"
     assert list(parse_object(deep)) == ["a"]

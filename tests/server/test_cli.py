@@ -57,7 +57,11 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
             {"INFRS_SERVER__PORT": "70000"},
             "server.port (INFRS_SERVER__PORT): '70000' is not allowed; allowed: a whole number from 0 to 65535",
         ),
-        ([], {"INFRS_PORT": "1"}, "port (INFRS_PORT): unknown key; allowed: server, model, models, engine"),
+        (
+            [],
+            {"INFRS_PORT": "1"},
+            "port (INFRS_PORT): unknown key (did you mean server.port?); allowed: server, model, models, engine",
+        ),
         (["--config", "no.json"], {}, "no.json cannot be read: No such file or directory"),
         (["--prot", "1"], {}, "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
         (["--demo", "--model", "a/b"], {}, "--demo names a model itself; leave out --demo or --model"),
@@ -72,7 +76,9 @@ def test_a_wrong_config_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"server": {"prt": 1}}')
     code, output = serve(tmp_path)
     assert code == 2
-    assert output.startswith("infrs-serve: server.prt (config.json): unknown key; allowed: server.host, server.port,")
+    assert output.startswith(
+        "infrs-serve: server.prt (config.json): unknown key (did you mean server.port?); allowed: "
+    )
     assert output.count("\n") == 1
 
 

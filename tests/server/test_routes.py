@@ -70,6 +70,43 @@ def test_unknown_paths(server: FakeServer, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("GET", "/models", "/v1/models"),
+        ("POST", "/chat/completions", "/v1/chat/completions"),
+        ("POST", "/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("POST", "/v1/chat/completions/", "/v1/chat/completions"),
+        ("POST", "/completion", "/v1/completions"),
+        ("POST", "/v1/tokenize", "/tokenize"),
+        ("GET", "/healthz", "/health"),
+    ],
+)
+def test_a_path_that_is_nearly_right(server: FakeServer, method: str, path: str, meant: str) -> None:
+    answer = server.request(method, path)
+    assert answer.json["error"]["message"] == f"no such path; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/api/chat", "/" + "v1/models" * 400])
+def test_a_path_that_is_like_none(server: FakeServer, path: str) -> None:
+    assert server.get(path).json["error"]["message"] == "no such path; see /v1/models and /v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/api/chat", (404, "invalid_request_error", None, "not_found")),
+        ("/v1/models", (405, "invalid_request_error", None, "method_not_allowed")),
+        ("/v1/chat/completions", (415, "invalid_request_error", None, "unsupported_media_type")),
+    ],
+)
+def test_a_wrong_path_is_told_before_a_wrong_type(
+    server: FakeServer, path: str, error: tuple[int, str, str | None, str]
+) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert server.request("POST", path, b"{}", headers=form).error == error
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
         ("GET", "/v1/chat/completions", "POST"),
@@ -87,6 +124,7 @@ def test_unknown_paths(server: FakeServer, path: str) -> None:
 def test_methods(server: FakeServer, method: str, path: str, allow: str) -> None:
     answer = server.request(method, path)
     assert answer.error == (405, "invalid_request_error", None, "method_not_allowed")
+    assert answer.json["error"]["message"] == f"this path does not take this method; send {answer.headers['allow']}"
     assert ", ".join(sorted(answer.headers["allow"].replace(" ", "").split(","))) == allow
 
 
