@@ -55,7 +55,10 @@ def export_model(
         place = Place(output, found.source.model_id, dtype, export_key(found, recipe, context_length))
         if not force and _is_published(place):
             return place.final
-        output.mkdir(parents=True, exist_ok=True)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError) as error:  # a link to nowhere, or a place that holds no folders
+            raise ExportError(f"{output} cannot be made ({error.strerror}); choose another --output") from error
         with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
             if not force and _is_published(place):
                 return place.final

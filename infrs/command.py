@@ -14,6 +14,9 @@ def run(command: click.Command, name: str) -> None:
     """Run a command with the process's arguments, as the program of that name. Exit code 130: interrupted."""
     try:
         command.main(prog_name=name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(name, error.format_message(), error.exit_code)
     except InfrsError as error:

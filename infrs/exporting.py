@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shlex
 import signal
@@ -12,19 +13,23 @@ from pathlib import Path
 from types import FrameType
 
 from infrs.config import ModelSettings
-from infrs.errors import BundleNotFoundError
+from infrs.errors import BundleNotFoundError, ConfigError
 from infrs.manifest import find_bundle
 
 _REQUIRED = ("infrs_export", "torch", "transformers", "optimum", "onnx")
-_RUN_EXPORT = "import sys; from infrs_export.cli import main; sys.exit(main())"
+_RUN_EXPORT = "import sys; from infrs_export.cli import main; sys.exit(main(prog_name='infrs-export'))"
+
+logger = logging.getLogger("infrs.exporting")
 
 
 def find_or_export(model: ModelSettings) -> Path:
     """The newest bundle of a model.
 
-    Raises BundleNotFoundError, which says what to run, if there is none and the export extra is not installed.
-    Exits with the exporter's code if the export fails.
+    Raises BundleNotFoundError, which says what to run, if there is none and the export extra is not installed,
+    ConfigError if `model.cache_dir` is no directory. Exits with the exporter's code if the export fails.
     """
+    if model.cache_dir.exists() and not model.cache_dir.is_dir():
+        raise ConfigError(f"model.cache_dir: {model.cache_dir} is not a directory", param="model.cache_dir")
     try:
         return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
     except BundleNotFoundError as error:
@@ -32,6 +37,7 @@ def find_or_export(model: ModelSettings) -> Path:
         if not all(map(importlib.util.find_spec, _REQUIRED)):
             command = shlex.join(["infrs-export", *arguments])
             raise BundleNotFoundError(f"{error}; run: pip install 'infrs[export]' && {command}") from None
+        logger.info("%s; exporting it", error)
     code = _run([sys.executable, "-c", _RUN_EXPORT, *arguments])
     if code:
         sys.exit(code)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from infrs.errors import BundleError, BundleNotFoundError
+from infrs.spelling import nearest
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION: Literal[1] = 1
@@ -163,6 +164,11 @@ def read_manifest(bundle: Path) -> AnyManifest:
         if path.stat().st_size > MANIFEST_MAX_BYTES:
             raise BundleError(f"{path} is larger than {MANIFEST_MAX_BYTES} bytes; export the model again")
         data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"{bundle} is no bundle: there is no {MANIFEST_FILE} in it; name a folder like "
+            "models_cache/org--name/int8-0123456789ab, or export the model again"
+        ) from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); export the model again") from error
     try:
@@ -231,5 +237,22 @@ def find_bundle(cache: Path, model_id: str, revision: str, dtype: Dtype) -> Path
         if matches and manifest.dtype == dtype and (newest is None or manifest.created >= newest[0]):
             newest = (manifest.created, path)
     if newest is None:
-        raise BundleNotFoundError(f"no {dtype} bundle of {model_id} at revision {revision} in {cache}")
+        raise BundleNotFoundError(
+            f"no {dtype} bundle of {model_id} at revision {revision} in {cache}{_instead(cache, model_id)}"
+        )
     return newest[1]
+
+
+def _instead(cache: Path, model_id: str) -> str:
+    """What a cache holds of a model, or of the one whose id is most like it."""
+    held: dict[str, set[str]] = {}
+    for path in cache.glob(f"[!.]*/*/{MANIFEST_FILE}"):
+        try:
+            manifest = read_manifest(path.parent)
+        except BundleError:
+            continue
+        source = manifest.source
+        kept = manifest.dtype if source.revision == "main" else f"{manifest.dtype} at revision {source.revision}"
+        held.setdefault(source.model_id, set()).add(kept)
+    meant = nearest(model_id, held)
+    return f" (there is {meant} in {', '.join(sorted(held[meant]))})" if meant else ""

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from pydantic.fields import FieldInfo
 
 from infrs import __version__
 from infrs.command import run as run_command
@@ -45,8 +46,14 @@ def _settings_flags(command: Callable[..., None]) -> Callable[..., None]:
             flags = [flag_name(key), *(["--model"] if name == "model_id" else [])]
             default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
             help_text = f"{field.description} [{key}; default: {default}]"
-            command = click.option(*flags, key.replace(".", "__"), metavar="VALUE", help=help_text)(command)
+            command = click.option(*flags, key.replace(".", "__"), metavar=_metavar(field), help=help_text)(command)
     return command
+
+
+def _metavar(field: FieldInfo) -> str:
+    """What stands for a flag's value in the help: its words where only these are allowed."""
+    words = ("true", "false") if field.annotation is bool else get_args(field.annotation)
+    return f"[{'|'.join(words)}]" if words else "VALUE"
 
 
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

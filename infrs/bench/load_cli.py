@@ -114,7 +114,13 @@ def _fields(context: click.Context, parameter: click.Parameter, value: str) -> d
 @click.option("--name", "names", multiple=True, help="A server's name in the report; once for each URL.")
 @click.option("--model", "models", multiple=True, help="Model id; once, or once for each URL. [default: first listed]")
 @click.option("--api-key", envvar="OPENAI_API_KEY", help="Sent as a bearer token. [env: OPENAI_API_KEY]")
-@click.option("--concurrency", default="1,2,4,8", callback=_numbers(int), help="Closed loop: users at once, a sweep.")
+@click.option(
+    "--concurrency",
+    default="1,2,4,8",
+    show_default=True,
+    callback=_numbers(int),
+    help="Closed loop: users at once, a sweep.",
+)
 @click.option("--rate", callback=_numbers(float), help="Open loop instead: requests a second (Poisson), a sweep.")
 @click.option("--conversations", default=0, help="For each level, server and round. [default: 4 for each user]")
 @click.option("--rounds", default=3, show_default=True, help="Rounds; the servers take turns.")

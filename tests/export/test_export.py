@@ -15,7 +15,7 @@ from infrs_export.cli import main
 from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
 
-from infrs.errors import BundleNotFoundError, DiskFullError, ParityError, SourceError
+from infrs.errors import BundleNotFoundError, DiskFullError, ExportError, ParityError, SourceError
 from infrs.manifest import find_bundle, read_manifest, verify_bundle
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
@@ -103,6 +103,12 @@ def test_other_content_id_or_context_is_another_bundle(tiny_copy: Callable[[str]
     paths.add(export(folder, cache))
     assert len(paths) == 4
     assert read_manifest(find_bundle(cache, "a/b", "main", "float32")).context_length == 128
+
+
+def test_an_output_that_cannot_be_made(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to("nowhere/at/all")
+    with pytest.raises(ExportError, match=r"cache cannot be made \(File exists\); choose another --output"):
+        export(tiny_folder, tmp_path / "cache")
 
 
 def test_a_graph_that_differs_is_not_published(

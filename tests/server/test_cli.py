@@ -34,6 +34,13 @@ def serve(tmp_path: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def test_help_lists_the_words_that_a_setting_takes(tmp_path: Path) -> None:
+    output = " ".join(serve(tmp_path, "--help")[1].split())
+    assert "--dtype [float32|float16|bfloat16|int8|int4] How" in output
+    assert "--access-log [true|false] Log" in output
+    assert "--port VALUE TCP port" in output
+
+
 def test_help_names_every_setting(tmp_path: Path) -> None:
     code, output = serve(tmp_path, "--help")
     assert code == 0
@@ -95,7 +102,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("manifest", "expected"),
-    [(None, "manifest.json cannot be read (No such file or directory)"), ("{}", "Field required")],
+    [(None, "bundle is no bundle: there is no manifest.json in it; name a folder like "), ("{}", "Field required")],
 )
 def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: str) -> None:
     (tmp_path / "bundle").mkdir()
@@ -105,6 +112,12 @@ def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: s
     assert code == 3
     assert expected in output
     assert output.count("\n") == 1
+
+
+def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    code, output = serve(tmp_path, "--port", "0", "--cache-dir", "f")
+    assert (code, output) == (2, "infrs-serve: model.cache_dir: f is not a directory\n")
 
 
 def test_without_the_export_extra_the_two_commands_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

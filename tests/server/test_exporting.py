@@ -55,17 +55,33 @@ def settings(tmp_path: Path) -> ModelSettings:
 
 
 def test_a_missing_bundle_is_exported_and_found(
-    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    settings: ModelSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(exporting, "_REQUIRED", ())
     monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT)
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "old name")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    bundle = exporting.find_or_export(settings)
+    with caplog.at_level("INFO"):
+        bundle = exporting.find_or_export(settings)
+    assert caplog.messages == [f"no int4 bundle of org/name at revision v1 in {settings.cache_dir}; exporting it"]
     assert capfd.readouterr().err == ""
     assert bundle == settings.cache_dir / "org--name" / "int4-abc"
     monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(9)")
     assert exporting.find_or_export(settings) == bundle
+
+
+def test_what_the_cache_has_of_the_model_is_told(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(settings.cache_dir, "org/name")  # in int4, of revision v1
+    publish(settings.cache_dir / ".tmp", "org/nam")
+    monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
+    for update in ({"dtype": "int8"}, {"revision": "main"}, {"model_id": "org/nam"}):
+        with pytest.raises(BundleNotFoundError, match=r" \(there is org/name in int4 at revision v1\); run: "):
+            exporting.find_or_export(settings.model_copy(update=update))
+    with pytest.raises(BundleNotFoundError, match=r"^no int4 bundle of a/b at revision v1 in [^(]*; run: "):
+        exporting.find_or_export(settings.model_copy(update={"model_id": "a/b"}))
 
 
 def test_a_failed_export_gives_its_exit_code(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
