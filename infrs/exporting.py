@@ -17,7 +17,7 @@ from infrs.errors import BundleNotFoundError, ConfigError
 from infrs.manifest import find_bundle
 
 _REQUIRED = ("infrs_export", "torch", "transformers", "optimum", "onnx")
-_RUN_EXPORT = "import sys; from infrs_export.cli import main; sys.exit(main(prog_name='infrs-export'))"
+_RUN_EXPORT = "from infrs_export.entry import main; main()"
 
 logger = logging.getLogger("infrs.exporting")
 
@@ -36,7 +36,8 @@ def find_or_export(model: ModelSettings) -> Path:
         arguments = _arguments(model)
         if not all(map(importlib.util.find_spec, _REQUIRED)):
             command = shlex.join(["infrs-export", *arguments])
-            raise BundleNotFoundError(f"{error}; run: pip install 'infrs[export]' && {command}") from None
+            extras = "export,demo" if model.model_id.startswith("demo/") else "export"  # the demo is a GGUF file
+            raise BundleNotFoundError(f"{error}; run: pip install 'infrs[{extras}]' && {command}") from None
         logger.info("%s; exporting it", error)
     code = _run([sys.executable, "-c", _RUN_EXPORT, *arguments])
     if code:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from fake_server import MANIFEST
 from infrs.config import SECTIONS, ModelSettings, flag_name
 from infrs.errors import BundleNotFoundError
 from infrs.exporting import find_or_export
-from infrs.serving import _announce
+from infrs.serving import DEMO_MODEL, _announce
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("INFRS_")}
 
@@ -130,6 +131,10 @@ def test_without_the_export_extra_the_two_commands_are_named(tmp_path: Path, mon
     assert message.endswith(
         f"pip install 'infrs[export]' && infrs-export 'org/it'\"'\"'s' --revision main --dtype int4 --output {tmp_path}"
     )
+    with pytest.raises(
+        BundleNotFoundError, match=re.escape("; run: pip install 'infrs[export,demo]' && infrs-export demo/")
+    ):
+        find_or_export(settings.model_copy(update={"model_id": DEMO_MODEL}))
 
 
 def test_serving_imports_nothing_that_exports() -> None:
