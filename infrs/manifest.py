@@ -166,8 +166,8 @@ def read_manifest(bundle: Path) -> AnyManifest:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
-            f"{bundle} is no bundle: there is no {MANIFEST_FILE} in it; name a folder like "
-            "models_cache/org--name/int8-0123456789ab, or export the model again"
+            f"there is no {path}, which every bundle has; name a folder like models_cache/org--name/int8-0123456789ab, "
+            "or export the model again"
         ) from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); export the model again") from error

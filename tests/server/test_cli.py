@@ -103,7 +103,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("manifest", "expected"),
-    [(None, "bundle is no bundle: there is no manifest.json in it; name a folder like "), ("{}", "Field required")],
+    [(None, "there is no bundle/manifest.json, which every bundle has; name a folder like "), ("{}", "Field required")],
 )
 def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: str) -> None:
     (tmp_path / "bundle").mkdir()
