@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import llamacpp_native as llamacpp_built
 from infrs_export.demo import MODEL_ID, find_gguf
 from requantize import requantize
 
@@ -90,6 +91,15 @@ def llamacpp(name: str, path: Path, *flags: str) -> Iterator[Server]:
     """llama.cpp's server with eight slots."""
     command = [sys.executable, Path(__file__).parent / "llamacpp_server.py", path, *flags]
     with _process(name, command, r"ready at (http://\S+)", path.stat().st_size) as server:
+        yield server
+
+
+@contextmanager
+def llamacpp_native(name: str, path: Path, slots: int, context: int) -> Iterator[Server]:
+    """llama.cpp's server compiled for this processor. context: of all slots together."""
+    program = llamacpp_built.server(cache())
+    command = [program, "--model", path, "--parallel", slots, "--ctx-size", context, "--port", 0]
+    with _process(name, command, r"listening on (http://\S+)", path.stat().st_size) as server:
         yield server
 
 

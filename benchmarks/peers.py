@@ -1,6 +1,7 @@
 """infrs against its peers on the same weights, on this machine, in interleaved rounds; writes docs/benchmarks.md.
 
     python benchmarks/peers.py [--rounds 3] [--pairs int4:Q4_0,int8:Q8_0] [--only 'stream|prompt'] [--libraries '']
+    python benchmarks/peers.py --native      # beside llama.cpp of the wheel, one that is compiled for this processor
     python benchmarks/peers.py --scaling     # longer contexts and more rows, into a table of their own
 
 All servers run at once, idle but for the one that is measured, and take turns workload by workload in each round. They
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import llamacpp_native
 import page
 import peer_servers
 import quality
@@ -114,7 +116,7 @@ def draw_gaps(path: Path, servers: list[Server]) -> None:
 
 
 def start_pairs(
-    stack: ExitStack, pairs: str, models_cache: Path, *, slots: int = 8, context: int = 16384
+    stack: ExitStack, pairs: str, models_cache: Path, *, native_too: bool, slots: int = 8, context: int = 16384
 ) -> list[Server]:
     """Both sides of each pair. slots: sequences at once. context: of all slots together."""
     ours = () if slots == 8 else ("--max-num-seqs", str(slots), "--max-model-len", str(context // slots))
@@ -124,6 +126,9 @@ def start_pairs(
         servers.append(stack.enter_context(peer_servers.infrs(f"infrs {dtype}", bundle, *ours)))
         theirs = ("--slots", str(slots), "--context", str(context))
         servers.append(stack.enter_context(peer_servers.llamacpp(f"llama.cpp {kind}", gguf, *theirs)))
+        if native_too:
+            name = f"llama.cpp {kind} native"
+            servers.append(stack.enter_context(peer_servers.llamacpp_native(name, gguf, slots, context)))
     return servers
 
 
@@ -138,12 +143,16 @@ def start_pairs(
 )
 @click.option("--only", default="", help="Regular expression: workloads whose title it matches.")
 @click.option("--scaling", is_flag=True, help="Longer contexts and more rows instead.")
+@click.option("--native", "native_too", is_flag=True, help="llama.cpp compiled for this processor too.")
 @click.option("--cache", default=page.ROOT / "models_cache", type=click.Path(path_type=Path), help="Where bundles lie.")
-def main(pairs: str, rounds: int, only: str, libraries: str, cache: Path, *, scaling: bool) -> None:
+def main(pairs: str, rounds: int, only: str, libraries: str, cache: Path, *, scaling: bool, native_too: bool) -> None:
     """Measure infrs against llama.cpp's server, and libraries."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then too
     compared = [(f"infrs {dtype}", f"llama.cpp {kind}") for dtype, kind in page.parse_pairs(pairs)]
     versions = {name: version(name) for name in _VERSIONS}
+    if native_too:
+        compared = [(ours, each) for ours, theirs in compared for each in (theirs, f"{theirs} native")]
+        versions |= {"llama-cpp-python's source": llamacpp_native.VERSION}
     workloads = [workload for workload in (SCALING if scaling else WORKLOADS) if re.search(only, workload.title)]
     quality.measure(pairs, cache)
     if scaling:
@@ -153,16 +162,20 @@ def main(pairs: str, rounds: int, only: str, libraries: str, cache: Path, *, sca
         for group, slots, context in ((contexts, 1, 4352), (rows, 32, 16384)):
             with ExitStack() as stack:
                 if group:
-                    run.measure(start_pairs(stack, pairs, cache, slots=slots, context=context), group, rounds)
+                    run.measure(
+                        start_pairs(stack, pairs, cache, native_too=native_too, slots=slots, context=context),
+                        group,
+                        rounds,
+                    )
     else:
         with ExitStack() as stack:
-            servers = start_pairs(stack, pairs, cache)
+            servers = start_pairs(stack, pairs, cache, native_too=native_too)
             batching = list(servers)
             for library in filter(None, libraries.split(",")):
                 servers.append(
                     stack.enter_context(peer_servers.LIBRARIES[library](page.parse_pairs(pairs)[-1][1], cache))
                 )
-                compared.append((batching[-2].target.name, servers[-1].target.name))
+                compared.append((f"infrs {page.parse_pairs(pairs)[-1][0]}", servers[-1].target.name))
                 versions |= peer_servers.versions(library)
             run = Run("speed", compared, versions)
             run.measure(servers, workloads, rounds)

@@ -24,6 +24,11 @@ class EmbeddingModel:
     encoder: Encoder
     created: int
 
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of a text."""
+        return self.manifest.context_length
+
     def ids_of(self, text: str, param: str) -> list[int]:
         """Token ids of a text, with the model's special tokens and the prompt that its texts begin with.
 

@@ -43,15 +43,12 @@ def completion(
     return orjson.dumps({**head, "choices": choices, "usage": usage})
 
 
-def _model(model_id: str, created: int) -> dict[str, object]:
-    return {"id": model_id, "object": "model", "created": created, "owned_by": "infrs"}
+def model(model_id: str, created: int, max_model_len: int) -> dict[str, object]:
+    """One model. created: Unix time in seconds. max_model_len: tokens of prompt and answer together, as in vLLM."""
+    head = {"id": model_id, "object": "model", "created": created, "owned_by": "infrs"}
+    return head | {"max_model_len": max_model_len}
 
 
-def model(model_id: str, created: int) -> bytes:
-    """One model. created: Unix time in seconds."""
-    return orjson.dumps(_model(model_id, created))
-
-
-def model_list(models: Sequence[tuple[str, int]]) -> bytes:
-    """The list of models, each an id and the Unix time in seconds since which it is served."""
-    return orjson.dumps({"object": "list", "data": [_model(model_id, created) for model_id, created in models]})
+def model_list(models: Sequence[Mapping[str, object]]) -> bytes:
+    """The list of models."""
+    return orjson.dumps({"object": "list", "data": models})

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -72,12 +73,27 @@ def finished(request: Request, status: int) -> None:
     if state.settings.server.access_log:
         path = ascii(request.path[:_LONGEST_PATH])[1:-1]
         method = ascii(request.method[:16])[1:-1]
+        asked = getattr(request.ctx, "asked", None)
+        figures: dict[str, float] = asked.meter.figures if asked else {}
         fields = {
             "request_id": request_id(request),
             "method": method,
             "path": path,
             "status": status,
             "seconds": round(seconds, 6),
+            **figures,
         }
-        line = (method, path, status, 1000 * seconds, fields["request_id"])
-        logger.info("%s %s %d %.1f ms %s", *line, extra={"fields": fields})
+        line = (method, path, status, 1000 * seconds, fields["request_id"], _in_words(figures))
+        logger.info("%s %s %d %.1f ms %s%s", *line, extra={"fields": fields})
+
+
+def _in_words(figures: Mapping[str, float]) -> str:
+    if not figures:
+        return ""
+    words = f", {figures['prompt_tokens']} tokens in ({figures['cached_tokens']} cached)"
+    words += f", {figures['completion_tokens']} out"
+    if "first_token_seconds" in figures:
+        words += f", the first after {1000 * figures['first_token_seconds']:.1f} ms"
+    if "tokens_per_second" in figures:
+        words += f", then {figures['tokens_per_second']:.1f} a second"
+    return words

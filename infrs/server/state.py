@@ -60,9 +60,14 @@ class ServedModel:
     beside: frozenset[str] = frozenset()
 
     @property
+    def max_model_len(self) -> int:
+        """Most tokens of a prompt and its answer together."""
+        return self.engine.snapshot().max_model_len
+
+    @property
     def limits(self) -> Limits:
         """What a request may ask of it."""
-        return Limits(self.engine.snapshot().max_model_len, self.manifest.vocab_size)
+        return Limits(self.max_model_len, self.manifest.vocab_size)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ _LIBRARIES = ("onnxruntime", "sanic", "tokenizers", "numpy")
 async def list_models(request: Request) -> HTTPResponse:
     """The models that are served, the chat model first."""
     models = state_of(request).require_loaded().models
-    return HTTPResponse(bodies.model_list([(model.model_id, model.created) for model in models]), content_type=JSON)
+    return HTTPResponse(bodies.model_list([_entry(model) for model in models]), content_type=JSON)
 
 
 async def get_model(request: Request, model_id: str) -> HTTPResponse:
@@ -34,7 +34,11 @@ async def get_model(request: Request, model_id: str) -> HTTPResponse:
     model = models.get(unquote(model_id))
     if model is None:
         raise not_served(unquote(model_id), ", ".join(models))
-    return HTTPResponse(bodies.model(model.model_id, model.created), content_type=JSON)
+    return HTTPResponse(orjson.dumps(_entry(model)), content_type=JSON)
+
+
+def _entry(model: ServedModel | EmbeddingModel) -> dict[str, object]:
+    return bodies.model(model.model_id, model.created, model.max_model_len)
 
 
 async def health(request: Request) -> HTTPResponse:

@@ -198,9 +198,9 @@ def test_completion() -> None:
 
 
 def test_models() -> None:
-    one = {"id": "a/b", "object": "model", "created": 7, "owned_by": "infrs"}
-    assert json.loads(bodies.model("a/b", 7)) == one
-    assert json.loads(bodies.model_list([("a/b", 7)])) == {"object": "list", "data": [one]}
+    one = {"id": "a/b", "object": "model", "created": 7, "owned_by": "infrs", "max_model_len": 9}
+    assert bodies.model("a/b", 7, 9) == one
+    assert json.loads(bodies.model_list([one])) == {"object": "list", "data": [one]}
 
 
 def test_developer_is_system() -> None:

@@ -115,6 +115,28 @@ def test_a_log_of_json() -> None:
     assert "Traceback" in failed["traceback"]
 
 
+def test_the_log_tells_of_each_request_how_many_tokens_it_had_and_how_fast_they_came() -> None:
+    with fake_server(server={"log_format": "json"}, interval=0.02) as server:
+        for stream in (False, True):
+            server.chat("one two three four five six", stream=stream, max_tokens=6)
+        server.chat("one", max_tokens=1)
+        server.process.terminate()
+        lines = [json.loads(line) for line in server.output().splitlines()]
+    *several, one = [line for line in lines if line["logger"] == "infrs.access"]
+    for line in several:
+        assert line["completion_tokens"] == 6
+        assert line["prompt_tokens"] > 0
+        assert line["cached_tokens"] == 0
+        assert 0 < line["first_token_seconds"] < line["seconds"]
+        after_the_first = line["seconds"] - line["first_token_seconds"]
+        assert line["tokens_per_second"] >= 5 / after_the_first
+        assert re.search(
+            r"\d+ tokens in \(0 cached\), 6 out, the first after [\d.]+ ms, then [\d.]+ a second$", line["message"]
+        )
+    assert "tokens_per_second" not in one
+    assert re.search(r" 1 out, the first after [\d.]+ ms$", one["message"])
+
+
 def test_the_level_of_the_log() -> None:
     with fake_server(server={"log_level": "warning"}) as server:
         server.get("/health")
