@@ -11,10 +11,10 @@ from onnx import numpy_helper
 
 from .fusions.functions import functions
 from .fusions.ops import DOMAIN
-from .lowering import Lowered, Lowering, Weight
+from .lowering import MICROSOFT, NATIVE, Lowered, Lowering, Weight
 from .tensor_file import TensorFile
 
-OPSETS = {"": 18, "com.microsoft": 1}
+OPSETS = {"": 18, MICROSOFT: 1, NATIVE: 1}
 IR_VERSION = 10
 
 

@@ -14,6 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+MICROSOFT = "com.microsoft"
+NATIVE = "infrs.native"  # operators of infrs's kernels, each of which the graph defines as a function as well
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -23,12 +26,14 @@ class Weight:
     source: the parameter(s) it is made of; a tied embedding and lm_head have the same source and array.
     array: float32 [N, K], output features first (embedding: [vocab, hidden]). Never written to.
     bias: float32 [N] or None.
+    importance: float32 [K], how much an error at each input matters; None where that was not measured.
     """
 
     name: str
     source: str
     array: NDArray[np.float32]
     bias: NDArray[np.float32] | None = None
+    importance: NDArray[np.float32] | None = None
 
     @property
     def role(self) -> str:
@@ -84,7 +89,7 @@ class Float32Lowering:
             [x, weight.source],
             [product],
             name=f"{weight.name}/MatMul",
-            domain="com.microsoft",
+            domain=MICROSOFT,
             transB=1,
         )
         tensors = [Tensor(weight.source, weight.array)]

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,10 @@ def _build_chat(
 
     from . import parity  # noqa: PLC0415
     from .bundle_runner import open_runner  # noqa: PLC0415
+    from .calibration import measure_importance  # noqa: PLC0415
     from .companions import check_vocabulary, special_tokens, write_companions  # noqa: PLC0415
     from .convert import convert  # noqa: PLC0415
-    from .fusions.architectures import longest_context  # noqa: PLC0415
+    from .fusions.architectures import longest_context, why_plain  # noqa: PLC0415
     from .load import load_model, round_weights  # noqa: PLC0415
 
     report.note(f"loading {found.source.model_id}")
@@ -126,8 +128,17 @@ def _build_chat(
     report.note("asking the source model for its answers")
     longest = min(context_length or longest_context(model.config) or parity.MAX_TOKENS, parity.MAX_TOKENS)
     passages = parity.record(model, lambda text: tokenizer.encode(text).ids, longest)
+    importance = None
+    if dtype in recipes.CALIBRATED_DTYPES and not why_plain(model):
+        measured = partial(report.stage, "calibration")
+        importance = measure_importance(model, lambda text: tokenizer.encode(text).ids, longest, measured)
     conversion = convert(
-        model, directory, recipes.lowering(dtype), context_length=context_length, progress=report.stage
+        model,
+        directory,
+        recipes.lowering(dtype),
+        context_length=context_length,
+        importance=importance,
+        progress=report.stage,
     )
     if conversion.reason:
         report.note(f"plain graph, slower: {conversion.reason}")

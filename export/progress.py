@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-_STAGES = {"trace": "tracing the graph", "weights": "writing the weights"}
+_STAGES = {"calibration": "weighing the inputs", "trace": "tracing the graph", "weights": "writing the weights"}
 
 
 class Progress:

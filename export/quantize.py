@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 _CHUNK = 1 << 18  # weights worked on at a time, so that the temporaries stay in the cache: twice as fast as 2**20
 
-# Candidate scales, as fractions of the coarsest: half a percent in squared error from what 15 of them reach.
-_STEPS = np.array([1.0, 0.85, 0.9, 0.95, 1.05, 1.1], np.float32)
+# Candidate scales: the coarsest one that has a level for the largest weight, over each of these.
+_STEPS = np.array([1.0, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15], np.float32)
+
+_HALF = np.finfo(np.float16)
 
 
 @dataclass(frozen=True)
@@ -20,40 +22,50 @@ class Quantized:
     """`weight ≈ scales[:, block] * (values - 2**(bits - 1))`, blocks of `block_size` along the inputs.
 
     values: uint8 [N, ceil(K / block_size), block_size * bits / 8]; at 4 bits the even input is the low nibble.
-    scales: float32 [N, ceil(K / block_size)]. Inputs beyond K are zeros.
+    scales: [N, ceil(K / block_size)], float16, or float32 where those would lose precision. Inputs beyond K are zeros.
     """
 
     values: NDArray[np.uint8]
-    scales: NDArray[np.float32]
+    scales: NDArray[np.float16] | NDArray[np.float32]
     bits: int
     block_size: int
 
 
-def quantize(weight: NDArray[np.float32], bits: int, block_size: int) -> Quantized:
+def quantize(
+    weight: NDArray[np.float32], bits: int, block_size: int, importance: NDArray[np.float32] | None = None
+) -> Quantized:
     """Round `weight` [N, K] to `bits` (4 or 8) with one scale a block. Deterministic; never writes to `weight`.
 
     Of a few candidate scales about (largest magnitude) / 2**(bits - 1), each refitted by least squares, a block
-    keeps the one of least squared error. Eight bits need no search: the first candidate is within a percent of it.
+    keeps the one of least squared error, weighed by each input's `importance` [K], above zero. Eight bits need no
+    search: the first candidate is within a percent of it.
     """
     outputs, inputs = weight.shape
     blocks = -(-inputs // block_size)
     values = np.empty((outputs, blocks, block_size * bits // 8), np.uint8)
     scales = np.empty((outputs, blocks), np.float32)
-    step = max(1, _CHUNK // max(1, blocks * block_size))
+    weighing = to_blocks(np.ones((1, inputs), np.float32) if importance is None else importance[None], block_size)
+    rows = max(1, _CHUNK // max(1, blocks * block_size))
+    parts = [slice(start, start + rows) for start in range(0, outputs, rows)]
 
-    def part(start: int) -> None:
-        rows = np.asarray(weight[start : start + step], np.float32)
-        padded = np.zeros((len(rows), blocks * block_size), np.float32)
-        padded[:, :inputs] = rows
-        stop = start + len(rows)
-        levels, scales[start:stop] = _round(padded.reshape(len(rows), blocks, block_size), bits)
-        codes = (levels + (1 << (bits - 1))).astype(np.uint8)
-        values[start:stop] = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
+    def search(part: slice) -> None:
+        scales[part] = _scales(to_blocks(weight[part], block_size), weighing, bits)
+
+    def pick(part: slice) -> None:
+        values[part] = pack(nearest(to_blocks(weight[part], block_size), stored[part], bits), bits)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the GIL
-        for _ in pool.map(part, range(0, outputs, step)):
-            pass
-    return Quantized(values, scales, bits, block_size)
+        list(pool.map(search, parts))
+        stored = narrow(scales)  # before the levels are picked, which then are the best for what is stored
+        list(pool.map(pick, parts))
+    return Quantized(values, stored, bits, block_size)
+
+
+def narrow(scales: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[np.float32]:
+    """`scales` in 16 bits, rounded, if all of them are zero or within the range of their full precision there."""
+    sizes = np.abs(scales)
+    fit = (sizes == 0) | ((sizes >= _HALF.tiny) & (sizes <= _HALF.max))
+    return scales.astype(np.float16) if fit.all() else scales
 
 
 def dequantize(quantized: Quantized, inputs: int) -> NDArray[np.float32]:
@@ -62,46 +74,50 @@ def dequantize(quantized: Quantized, inputs: int) -> NDArray[np.float32]:
     if quantized.bits == 4:
         values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], -1)
     levels = values.astype(np.float32) - float(1 << (quantized.bits - 1))
-    weight: NDArray[np.float32] = levels * quantized.scales[..., None]
+    weight: NDArray[np.float32] = levels * quantized.scales[..., None].astype(np.float32)
     return weight.reshape(len(weight), -1)[:, :inputs]
 
 
-def _round(blocks: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Signed levels [N, B, block] and scales [N, B] of float32 blocks [N, B, block]."""
+def to_blocks(rows: NDArray[np.float32], block_size: int) -> NDArray[np.float32]:
+    """[N, K] as [N, ceil(K / block_size), block_size], filled up with zeros."""
+    outputs, inputs = rows.shape
+    blocks = -(-inputs // block_size)
+    padded = np.zeros((outputs, blocks * block_size), np.float32)
+    padded[:, :inputs] = rows
+    return padded.reshape(outputs, blocks, block_size)
+
+
+def nearest(
+    blocks: NDArray[np.float32], scales: NDArray[np.float16] | NDArray[np.float32], bits: int
+) -> NDArray[np.float32]:
+    """The signed levels [N, B, block] that come closest to float32 blocks [N, B, block] with scales [N, B]."""
+    half = float(1 << (bits - 1))
+    scale = scales[..., None].astype(np.float32)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=np.abs(scale) > np.finfo(np.float32).tiny)
+    levels: NDArray[np.float32] = np.clip(np.rint(blocks * inverse), -half, half - 1)
+    return levels
+
+
+def pack(levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
+    """Signed levels [N, B, block] as `Quantized.values`."""
+    codes = (levels + (1 << (bits - 1))).astype(np.uint8)
+    return codes if bits == 8 else np.bitwise_or(codes[..., 0::2], np.left_shift(codes[..., 1::2], 4), dtype=np.uint8)
+
+
+def _scales(blocks: NDArray[np.float32], weighing: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """Scales [N, B] of float32 blocks [N, B, block]; weighing: of the squared errors [1, B, block]."""
     half = float(1 << (bits - 1))
     place = np.abs(blocks).argmax(-1, keepdims=True)
     # The level -half has no positive counterpart: the weight of largest magnitude takes it; the scale may be negative.
-    extreme = np.take_along_axis(blocks, place, -1)
-    candidates = (half,) if bits == 8 else tuple(half * _STEPS)
-    levels, scale = _fit(blocks, extreme, -candidates[0], half, refit=bits != 8)
-    if len(candidates) == 1:
-        return levels, scale[..., 0]
-    error = _squared_error(blocks, levels, scale)
-    for divisor in candidates[1:]:
-        other_levels, other_scale = _fit(blocks, extreme, -divisor, half, refit=True)
-        other_error = _squared_error(blocks, other_levels, other_scale)
-        better = other_error < error
-        levels = np.where(better, other_levels, levels)
-        scale = np.where(better, other_scale, scale)
-        error = np.minimum(error, other_error)
-    return levels, scale[..., 0]
-
-
-def _fit(
-    blocks: NDArray[np.float32], extreme: NDArray[np.float32], divisor: float, half: float, *, refit: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Levels for the scale `extreme / divisor`, and that scale or the best one for those levels."""
-    scale = extreme / np.float32(divisor)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=np.abs(scale) > np.finfo(np.float32).tiny)
-    levels = np.clip(np.rint(blocks * inverse), -half, half - 1)
-    if refit:
-        norm = np.square(levels).sum(-1, keepdims=True)
-        scale = np.divide((blocks * levels).sum(-1, keepdims=True), norm, out=np.zeros_like(scale), where=norm > 0)
-    return levels, scale
-
-
-def _squared_error(
-    blocks: NDArray[np.float32], levels: NDArray[np.float32], scale: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    error: NDArray[np.float32] = np.square(blocks - levels * scale).sum(-1, keepdims=True)
-    return error
+    coarsest = np.take_along_axis(blocks, place, -1)[..., 0] / np.float32(-half)
+    if bits == 8:
+        return coarsest
+    best, least = coarsest, np.full(coarsest.shape, np.inf, np.float32)
+    for step in _STEPS:
+        levels = nearest(blocks, coarsest / step, bits)
+        weighed = levels * weighing
+        norm = (weighed * levels).sum(-1)
+        scale = np.divide((weighed * blocks).sum(-1), norm, out=np.zeros_like(norm), where=norm > 0)
+        error = (np.square(blocks - levels * scale[..., None]) * weighing).sum(-1)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    return best

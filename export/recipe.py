@@ -16,10 +16,8 @@ import infrs
 from infrs.errors import ExportError
 from infrs.manifest import Dtype, Recipe
 
-from .lowering import Float32Lowering, Lowered, Lowering, Tensor, Weight, add_bias
+from .lowering import MICROSOFT, NATIVE, Float32Lowering, Lowered, Lowering, Tensor, Weight, add_bias
 from .quantize import Quantized, quantize
-
-MICROSOFT = "com.microsoft"
 
 
 class HalfLowering:
@@ -58,7 +56,7 @@ class HalfLowering:
 
 @dataclass(frozen=True)
 class QuantizedLowering:
-    """Weights in blocks of `block_size` with one float32 scale each, computed as 8-bit integers (accuracy level 4).
+    """Weights in blocks of `block_size` with one float16 scale each, computed as 8-bit integers (accuracy level 4).
 
     bits: of every product but those of the roles in `finer`, which have 8. A tied lm_head and embedding share bytes,
     so an embedding has the bits of lm_head.
@@ -69,37 +67,41 @@ class QuantizedLowering:
     finer: frozenset[str] = field(default_factory=frozenset)
 
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """One `MatMulNBits`."""
+        """One `MatMulNBits`, infrs's own where it reads scales of 16 bits."""
         bits = 8 if weight.role in self.finer else self.bits
-        quantized = quantize(weight.array, bits, self.block_size)
+        quantized = quantize(weight.array, bits, self.block_size, weight.importance)
         tensors = _tensors(weight, quantized, quantized.values)
-        product = y if weight.bias is None else f"{weight.name}/product"
+        names = [x, *(tensor.name for tensor in tensors)]
+        if weight.bias is not None:
+            tensors.append(Tensor(f"{weight.name}.bias", weight.bias))
+            names += ["", "", tensors[-1].name]
         outputs, inputs = weight.array.shape
         node = helper.make_node(
             "MatMulNBits",
-            [x, *(tensor.name for tensor in tensors)],
-            [product],
+            names,
+            [y],
             name=f"{weight.name}/MatMulNBits",
-            domain=MICROSOFT,
+            domain=NATIVE if quantized.scales.dtype == np.float16 else MICROSOFT,
             K=inputs,
             N=outputs,
             bits=bits,
             block_size=self.block_size,
             accuracy_level=4,  # without it the kernel turns all weights to float32 at every call
         )
-        return _with_bias(weight, Lowered([node], tensors), product, y)
+        return Lowered([node], tensors)
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """One `GatherBlockQuantized`; a plain float32 `Gather` where rows are not whole blocks."""
+        """One `GatherBlockQuantized`, its scales widened; a plain `Gather` where rows are not whole blocks."""
         outputs, inputs = weight.array.shape
         if inputs % self.block_size:
             return Float32Lowering().embedding(weight, ids, y)
         bits = 8 if "lm_head" in self.finer else self.bits
         quantized = quantize(weight.array, bits, self.block_size)
         tensors = _tensors(weight, quantized, quantized.values.reshape(outputs, -1), kind="rows")
+        scales = f"{weight.name}/scales"
         node = helper.make_node(
             "GatherBlockQuantized",
-            [tensors[0].name, ids, tensors[1].name],
+            [tensors[0].name, ids, scales],
             [y],
             name=f"{weight.name}/GatherBlockQuantized",
             domain=MICROSOFT,
@@ -108,7 +110,7 @@ class QuantizedLowering:
             gather_axis=0,
             quantize_axis=1,
         )
-        return Lowered([node], tensors)
+        return Lowered([_cast(tensors[1].name, scales, f"{weight.name}/Cast"), node], tensors)
 
 
 def round_to(array: NDArray[np.float32], dtype: np.dtype[np.generic], name: str) -> NDArray[np.generic]:
@@ -126,8 +128,9 @@ HALF_DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
-    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head", "qkv_proj"})),
+    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
 }
+CALIBRATED_DTYPES = frozenset({"int4"})  # which search for scales by the importance of inputs
 
 
 def lowering(dtype: Dtype) -> Lowering:
@@ -144,7 +147,12 @@ def recipe(dtype: Dtype) -> Recipe:
     options: dict[str, str | int | float | bool] = {}
     if dtype in _QUANTIZED:
         chosen = _QUANTIZED[dtype]
-        options = asdict(chosen) | {"finer": " ".join(sorted(chosen.finer)), "finer_bits": 8, "accuracy_level": 4}
+        options = asdict(chosen) | {
+            "finer": " ".join(sorted(chosen.finer)),
+            "finer_bits": 8,
+            "scale_bits": 16,
+            "accuracy_level": 4,
+        }
     name = {"float32": "dense", "int8": "blocks", "int4": "blocks"}.get(dtype, "half")
     text = json.dumps([name, dtype, options, infrs.__version__], sort_keys=True)
     return Recipe(name=name, options=options, hash=hashlib.sha256(text.encode()).hexdigest())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,7 +17,8 @@ from .lowering import Weight
 class ModelWeights:
     """Reads weights of `model` as `Weight`s. A single matrix is a view of the parameter, a stacked one a copy."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, importance: Mapping[str, NDArray[np.float32]]) -> None:
+        self._importance = importance
         self._modules = dict(model.named_modules())
         # A shared parameter is listed once, under its first name: tied weights get the same source.
         self._sources = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -26,11 +29,13 @@ class ModelWeights:
         arrays = [_matrix(part) for part in parts]
         biases = [_bias(part, len(array)) for part, array in zip(parts, arrays, strict=True)]
         has_bias = any(getattr(part, "bias", None) is not None for part in parts)
+        sources = [self._sources[id(part.weight)] for part in parts]
         return Weight(
             name=name,
-            source="+".join(self._sources[id(part.weight)] for part in parts),
+            source="+".join(sources),
             array=arrays[0] if len(arrays) == 1 else np.concatenate(arrays),
             bias=np.concatenate(biases) if has_bias else None,
+            importance=self._importance.get(sources[0]),  # of the inputs, which stacked products share
         )
 
 

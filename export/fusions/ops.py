@@ -16,9 +16,9 @@ from torch._C import Value
 from torch.autograd import Function
 from torch.onnx.symbolic_helper import _optional_input_placeholder_tensor
 
+from ..lowering import MICROSOFT, NATIVE
+
 DOMAIN = "infrs"
-MICROSOFT = "com.microsoft"
-NATIVE = "infrs.native"  # operators of infrs's kernels, each of which the graph defines as a function as well
 
 
 class _Graph(Protocol):

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <type_traits>
 
 #include "activation.h"
 #include "attention.h"
@@ -17,12 +18,14 @@ namespace {
 
 // Wide: 8-bit weights meet inputs of 16 bits wherever they are. Else only in the output layer: what is rounded there
 // goes straight into the scores.
-template <TileKernel (*Tiles)(int64_t bits, bool wide), bool Wide>
+// Scale: float, or uint16_t for scales in 16 bits, an operator of infrs's own.
+template <TileKernel (*Tiles)(int64_t bits, bool wide), bool Wide, typename Scale>
 class MatMulNBits {
  public:
   static constexpr const char* name = "MatMulNBits";
   // Input, weights, scales, zero points, order of the inputs, bias.
-  static constexpr int inputs[] = {kFloat, kUInt8, kFloat, -kUInt8, -kInt32, -kFloat};
+  static constexpr int kScale = std::is_same_v<Scale, float> ? kFloat : kFloat16;
+  static constexpr int inputs[] = {kFloat, kUInt8, kScale, -kUInt8, -kInt32, -kFloat};
   static constexpr int outputs[] = {kFloat};
 
   explicit MatMulNBits(const NodeInfo& node)
@@ -46,7 +49,7 @@ class MatMulNBits {
     require(0 < k && k <= kMaxInputs && 0 < n && n <= kMaxOutputs, "MatMulNBits: a K or N of impossible size");
     require(!node.has_input(3) && !node.has_input(4), "MatMulNBits: no zero points and no order of the inputs");
     const auto values = node.constant<uint8_t>(1);
-    const auto scales = node.constant<float>(2);
+    const auto scales = node.constant<Scale>(2);
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
             "MatMulNBits: weights or scales of another size than N and K say");
     return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits),
@@ -209,9 +212,12 @@ bool has_entry(const OrtSessionOptions* options, const char* entry) {
 }
 
 OrtStatus* add_operators(OrtSessionOptions* options) {
-  static const Operator<MatMulNBits<tiles_avx2, true>> matmul_avx2;
-  static const Operator<MatMulNBits<tiles_avx512, false>> matmul_avx512;
-  static const Operator<MatMulNBits<tiles_avx512, true>> matmul_precise;
+  static const Operator<MatMulNBits<tiles_avx2, true, float>> matmul_avx2;
+  static const Operator<MatMulNBits<tiles_avx512, false, float>> matmul_avx512;
+  static const Operator<MatMulNBits<tiles_avx512, true, float>> matmul_precise;
+  static const Operator<MatMulNBits<tiles_avx2, true, uint16_t>> narrow_matmul_avx2;
+  static const Operator<MatMulNBits<tiles_avx512, false, uint16_t>> narrow_matmul_avx512;
+  static const Operator<MatMulNBits<tiles_avx512, true, uint16_t>> narrow_matmul_precise;
   static const Operator<GroupQueryAttention<attention_loops_avx2>> attention_avx2;
   static const Operator<GroupQueryAttention<attention_loops_avx512>> attention_avx512;
   static const Operator<SkipSimplifiedLayerNormalization> norm;
@@ -221,10 +227,12 @@ OrtStatus* add_operators(OrtSessionOptions* options) {
     static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention_avx2, &norm});
     static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention_avx512, &norm});
     static OrtCustomOpDomain* const precise = domain("com.microsoft", {&matmul_precise, &attention_avx512, &norm});
-    static OrtCustomOpDomain* const own = domain("infrs.native", {&gated});
+    static OrtCustomOpDomain* const own_avx2 = domain("infrs.native", {&narrow_matmul_avx2, &gated});
+    static OrtCustomOpDomain* const own_avx512 = domain("infrs.native", {&narrow_matmul_avx512, &gated});
+    static OrtCustomOpDomain* const own_precise = domain("infrs.native", {&narrow_matmul_precise, &gated});
     const bool narrow = !has_avx512() || has_entry(options, kAvx2), exact = has_entry(options, kPrecise);
     check(api->AddCustomOpDomain(options, narrow ? avx2 : exact ? precise : avx512));
-    check(api->AddCustomOpDomain(options, own));
+    check(api->AddCustomOpDomain(options, narrow ? own_avx2 : exact ? own_precise : own_avx512));
     check(api->AddSessionConfigEntry(options, kInstructions, narrow ? "avx2" : exact ? "avx512-precise" : "avx512"));
   });
 }

@@ -110,6 +110,12 @@ float unit_of(const float* scales, size_t count) {
   return std::ldexp(1.0f, std::max(exponent, -100) - 15);
 }
 
+std::vector<float> to_floats(const uint16_t* halves, size_t count) {
+  std::vector<float> floats(count);
+  for (size_t i = 0; i < count; ++i) floats[i] = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(halves[i])));
+  return floats;
+}
+
 uint16_t to_half(float value) {
   return static_cast<uint16_t>(_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT)));
 }
@@ -117,6 +123,10 @@ uint16_t to_half(float value) {
 }  // namespace
 
 void PackedMatrix::Free::operator()(uint8_t* data) const { std::free(data); }
+
+PackedMatrix::PackedMatrix(const uint8_t* values, const uint16_t* scales, size_t outputs, size_t inputs, int bits,
+                           const TileKernel& kernel)
+    : PackedMatrix(values, to_floats(scales, outputs * inputs / kBlock).data(), outputs, inputs, bits, kernel) {}
 
 PackedMatrix::PackedMatrix(const uint8_t* values, const float* scales, size_t outputs, size_t inputs, int bits,
                            const TileKernel& kernel)

@@ -196,6 +196,7 @@ struct Operator : OrtCustomOp {
 };
 
 constexpr int kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+constexpr int kFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
 constexpr int kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 constexpr int kUInt8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from infrs_export.assemble import IR_VERSION, OPSETS
+from infrs_export.fusions.functions import functions
 from infrs_export.lowering import Lowered, Weight
 from infrs_export.quantize import dequantize, quantize
 from infrs_export.recipe import QuantizedLowering, lowering
@@ -34,8 +36,10 @@ def session(lowered: Lowered, x: str, kind: int, shape: list[Any]) -> ort.Infere
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     tensors = {tensor.name: numpy_helper.from_array(tensor.array, tensor.name) for tensor in lowered.tensors}
     graph = helper.make_graph(lowered.nodes, "main", inputs, outputs, list(tensors.values()))
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+    model: onnx.ModelProto = helper.make_model(
+        graph, opset_imports=opsets, functions=functions(lowered.nodes, OPSETS), ir_version=IR_VERSION
+    )
     options = ort.SessionOptions()
     options.intra_op_num_threads = 2
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -77,6 +81,48 @@ def test_zeros_partial_blocks_and_the_input_survive(bits: int) -> None:
     assert np.isfinite(quantized.scales).all()
     np.testing.assert_allclose(dequantize(quantized, 40), weight, rtol=1e-6)
     assert np.array_equal(weight, before)
+
+
+@BITS
+def test_scales_take_16_bits_where_those_hold_them(bits: int) -> None:
+    array = random_weight(8, 64).array
+    assert quantize(array, bits, 32).scales.dtype == np.float16
+    for factor in (1e-5, 1e8):  # below what 16 bits hold at full precision, and above what they hold at all
+        scaled = array.copy()
+        scaled[3, 32:] *= np.float32(factor)
+        quantized = quantize(scaled, bits, 32)
+        assert quantized.scales.dtype == np.float32
+        step = np.abs(scaled).reshape(8, 2, 32).max(-1) / (1 << (bits - 1))
+        error = np.abs(dequantize(quantized, 64) - scaled).reshape(8, 2, 32).max(-1)
+        assert (error <= 1.2 * step).all()
+
+
+def test_importance_lowers_the_error_of_the_product() -> None:
+    rng = np.random.default_rng(3)
+    weight = random_weight(64, 256).array
+    sizes = np.exp(rng.standard_normal(256)).astype(np.float32)  # of the inputs, as unequal as a model's are
+    x = rng.standard_normal((512, 256)).astype(np.float32) * sizes
+    errors = [
+        float(np.square(x @ (dequantize(quantize(weight, 4, 32, importance), 256) - weight).T).sum())
+        for importance in (None, np.square(x).mean(0))
+    ]
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_equal_importance_is_none() -> None:
+    weight = random_weight(16, 96).array
+    plain, weighed = (quantize(weight, 4, 32, importance) for importance in (None, np.full(96, 4, np.float32)))
+    assert np.array_equal(plain.values, weighed.values)
+    assert np.array_equal(plain.scales, weighed.scales)
+
+
+@BITS
+def test_levels_are_the_nearest_for_the_scales_that_are_stored(bits: int) -> None:
+    weight = random_weight(64, 256).array
+    quantized = quantize(weight, bits, 32)
+    scale = np.abs(quantized.scales.astype(np.float32)).repeat(32, -1)
+    inside = np.abs(weight) < scale * ((1 << (bits - 1)) - 1)
+    assert (np.abs(dequantize(quantized, 256) - weight)[inside] <= 0.5001 * scale[inside]).all()
 
 
 @BITS

@@ -196,3 +196,23 @@ def test_no_rows_and_another_width() -> None:
     with pytest.raises(Exception, match="the input's last dimension is not K"):
         multiply(case, np.ones((1, 32), np.float32))
     assert np.isfinite(multiply(case, np.ones((1, 64), np.float32))).all()
+
+
+@every_form
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_scales_of_16_bits_give_the_bits_of_the_same_scales_in_32(
+    form: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    bits, input_bits = form
+    values, drawn = quantised(bits, shape)
+    scales = np.clip(drawn, -60000, 60000).astype(np.float16)
+    answers = []
+    for kept in (scales, scales.astype(np.float32)):
+        inputs: dict[str, Any] = {"x": (FLOAT, ["rows", shape[1]]), "values": values, "scales": kept}
+        model = graph_of("MatMulNBits", inputs, {"y": ["rows", shape[0]]}, attributes_of(bits, input_bits, shape))
+        if kept.dtype == np.float16:
+            model.graph.node[0].domain = model.opset_import[1].domain = "infrs.native"
+        x = np.random.default_rng(0).standard_normal((7, shape[1])).astype(np.float32)
+        answers.append(opened_with_own(model).run(None, {"x": x})[0])
+    assert np.isfinite(answers[0]).all()
+    assert answers[0].tobytes() == answers[1].tobytes()
