@@ -152,6 +152,7 @@ def recipe(dtype: Dtype) -> Recipe:
             "finer_bits": 8,
             "scale_bits": 16,
             "accuracy_level": 4,
+            "calibrated": dtype in CALIBRATED_DTYPES,
         }
     name = {"float32": "dense", "int8": "blocks", "int4": "blocks"}.get(dtype, "half")
     text = json.dumps([name, dtype, options, infrs.__version__], sort_keys=True)

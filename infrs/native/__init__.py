@@ -1,9 +1,9 @@
 """infrs's own kernels: a library of ONNX Runtime operators, built with the package where there is a C++ compiler.
 
 It holds `MatMulNBits`, `GroupQueryAttention` and `SkipSimplifiedLayerNormalization` under ONNX Runtime's own names and
-attributes, and a gate that a graph also defines as a function, so one graph runs with it or without. All are for AVX2,
-the products for AVX512-VNNI too. With it, a token's bits depend neither on the rows beside it nor on how its prompt was
-cut into runs.
+attributes, and a gate and a product with scales in 16 bits that a graph also defines as functions, so one graph runs
+with it or without. All are for AVX2, the products for AVX512-VNNI too. With it, a token's bits depend neither on the
+rows beside it nor on how its prompt was cut into runs.
 """
 
 from __future__ import annotations

@@ -1,0 +1,73 @@
+"""What int4 could keep at 8 bits, and what weighing inputs buys: the second table of docs/dtypes.md.
+
+    python benchmarks/int4_recipes.py
+
+The demo model in PyTorch, its weights rounded as the exporter rounds them, on the held text; activations stay float32,
+so the figures are a little lower than those of a bundle.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+from infrs_export.calibration import Importance, measure_importance
+from infrs_export.demo import MODEL_ID
+from infrs_export.load import load_model
+from infrs_export.quantize import dequantize, quantize
+from infrs_export.source import resolve
+from peer_servers import bundle
+from quality import Logits, divergence, held_tokens, page, pieces_of
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import PreTrainedModel
+
+HEAD = "lm_head"
+RECIPES = {  # what has 8 bits, by the end of a module's name
+    "nothing": "$^",
+    "output layer and embedding": HEAD,
+    "+ attention's value": f"{HEAD}|v_proj",
+    "+ query, key, value": f"{HEAD}|[qkv]_proj",
+    "+ down projection": f"{HEAD}|[qkv]_proj|down_proj",
+}
+
+
+def main() -> None:
+    model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print), progress=False)
+    folder = bundle(page.ROOT / "models_cache", "float32")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pieces = pieces_of(held_tokens(folder))
+    importance = measure_importance(model, lambda text: list(tokenizer.encode(text).ids), 8192)
+    original = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    reference = np.concatenate(answers(model, pieces))
+    print("| 8 bits for | KL, inputs weighed | same top token | KL, not weighed | same top token | weights, MB |")
+    for title, finer in RECIPES.items():
+        figures = []
+        for weighed in (importance, {}):
+            model.load_state_dict(original)
+            size = round_model(model, finer, weighed)
+            figures += [f"{kl:.3f} | {top1:.1%}" for kl, top1 in [divergence(reference, answers(model, pieces))]]
+        print(f"| {title} | {' | '.join(figures)} | {size / 1e6:.0f} |", flush=True)
+
+
+def round_model(model: PreTrainedModel, finer: str, importance: Importance) -> int:
+    """Round every product's weights in place; the bytes that they take."""
+    size = 0
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            bits = 8 if re.search(finer, name) else 4
+            weight = module.weight.detach()
+            quantized = quantize(weight.numpy(), bits, 32, importance.get(f"{name}.weight"))
+            weight.copy_(torch.from_numpy(dequantize(quantized, weight.shape[1])))
+            size += quantized.values.nbytes + quantized.scales.nbytes
+    return size
+
+
+def answers(model: PreTrainedModel, pieces: list[np.ndarray]) -> list[Logits]:
+    with torch.inference_mode():
+        return [model(torch.from_numpy(piece)[None]).logits[0].numpy() for piece in pieces]
+
+
+if __name__ == "__main__":
+    main()
