@@ -28,7 +28,7 @@ RECIPES = {  # what has 8 bits, by the end of a module's name
     "nothing": "$^",
     "output layer and embedding": HEAD,
     "+ attention's value": f"{HEAD}|v_proj",
-    "+ query, key, value": f"{HEAD}|[qkv]_proj",
+    "+ query and key": f"{HEAD}|[qkv]_proj",
     "+ down projection": f"{HEAD}|[qkv]_proj|down_proj",
 }
 
