@@ -46,7 +46,7 @@ class Limits:
 
 
 # Measured on the demo, whose second rounding to 4 bits is harsher than the first of another model: int8 KL 0.0051, sure
-# top-1 99.7 %; int4 KL 0.20, sure top-1 87 %. A lower limit than this would refuse models for the text they are read on.
+# top-1 99.7 %; int4 KL 0.20, sure top-1 87 %. A lower limit would refuse models for the text they are read on.
 LIMITS: dict[str, Limits] = {"int8": Limits(kl=0.05, top1=0.95), "int4": Limits(kl=0.4, top1=0.75)}
 
 Encode = Callable[[str], list[int]]
