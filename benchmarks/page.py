@@ -30,10 +30,11 @@ where they are shown, take one request at a time behind a thin server. Figures a
 medians, with the smallest and the largest ratio of a round in brackets."""
 QUALITY = """## Quality beside speed
 
-Against the float32 bundle run by ONNX Runtime's kernels, on a held text ({tokens} tokens in pieces of 512): mean KL
-divergence, and how often the most likely token is the same. infrs through the runner and the kernels that its server
-takes, llama.cpp through the library inside the wheel that its server comes from, so each one's rounding of activations
-counts. `python benchmarks/quality.py` measures this table alone; all dtypes stand in [dtypes](dtypes.md)."""
+Against the float32 bundle run by ONNX Runtime's kernels, on a held text ({tokens} tokens in pieces of 512) and on
+Python's reference manual ({manual} tokens): mean KL divergence, and how often the most likely token is the same. infrs
+through the runner and the kernels that its server takes, llama.cpp through the library inside the wheel that its server
+comes from, so each one's rounding of activations counts. `python benchmarks/quality.py` measures this table alone; all
+dtypes stand in [dtypes](dtypes.md)."""
 SCALED = """## Longer contexts, more rows
 
 Written by `python benchmarks/peers.py --scaling`. Contexts: one slot on either side, 64 tokens decoded behind a prompt
@@ -132,12 +133,14 @@ def servers(run: Mapping[str, Any]) -> str:
 
 def quality_section(quality: Mapping[str, Any]) -> str:
     """Quality and size of each side."""
-    rows = [["weights", "KL, nats", "same top token", "bytes of weights"], ["---", "--:", "--:", "--:"]]
+    head = ["weights", "KL, nats", "same top token", "KL, manual", "same top token, manual", "bytes of weights"]
+    rows = [head, ["---", *["--:"] * 5]]
     for name, figures in quality.items():
-        size = f"{figures['weight_bytes'] / 1e6:.1f} MB"
-        rows.append([name, f"{figures['kl']:.4f}", f"{figures['top1']:.1%}", size])
-    tokens = next(iter(quality.values()))["tokens"]
-    return f"{QUALITY.format(tokens=f'{tokens:,}')}\n\n{markdown(rows)}"
+        both = [f"{part['kl']:.4f} | {part['top1']:.1%}" for part in (figures, figures["manual"])]
+        rows.append([name, *both, f"{figures['weight_bytes'] / 1e6:.1f} MB"])
+    first = next(iter(quality.values()))
+    counts = {"tokens": f"{first['tokens']:,}", "manual": f"{first['manual']['tokens']:,}"}
+    return f"{QUALITY.format(**counts)}\n\n{markdown(rows)}"
 
 
 def markdown(rows: list[list[str]]) -> str:

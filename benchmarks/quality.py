@@ -3,8 +3,9 @@
     python benchmarks/quality.py [--pairs int4:Q4_0,int8:Q8_0] [--again]
 
 Writes the quality table of docs/benchmarks.md. Each scores the same tokens of a held text (about 2,000, in pieces of
-512): infrs through the engine's runner with the kernels that the server takes, llama.cpp through its own library out of
-the xllamacpp wheel, so that what either rounds on the way counts. The truth is the float32 bundle run by ONNX Runtime's
+512), and of Python's reference manual as this interpreter brings it (about 6,000), on which nothing was chosen: infrs
+through the engine's runner with the kernels that the server takes, llama.cpp through its own library out of the
+xllamacpp wheel, so that what either rounds on the way counts. The truth is the float32 bundle run by ONNX Runtime's
 kernels. Busy or quiet, the figures are the same; they are kept in benchmarks/results/quality.json, and measured again
 when weights, kernels or versions change.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
+import onnx
 import page
 import peer_servers
 from gguf import GGUFReader
@@ -31,18 +33,31 @@ from infrs.engine.session import Kernels
 from infrs.manifest import chat_manifest, read_manifest
 
 TEXT = page.ROOT / "benchmarks" / "data" / "held_text.txt"
+MANUAL_CHARACTERS = 24_000
 PIECE = 512
 
 Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
-Figures = dict[str, Any]  # kl: mean in nats. top1: share. weight_bytes. key: of what was measured
+# kl: mean in nats. top1: share. tokens. manual: the same three of the manual. weight_bytes. key: of what was measured
+Figures = dict[str, Any]
 
 
 def held_tokens(bundle: Path) -> Tokens:
     """The held text as the bundle's tokenizer reads it, int64."""
+    return tokens_of(bundle, TEXT.read_text())
+
+
+def manual_tokens(bundle: Path) -> Tokens:
+    """The first topics of Python's reference manual, alike."""
+    from pydoc_data.topics import topics  # noqa: PLC0415
+
+    return tokens_of(bundle, "\n\n".join(topics[name] for name in sorted(topics))[:MANUAL_CHARACTERS])
+
+
+def tokens_of(bundle: Path, text: str) -> Tokens:
     from tokenizers import Tokenizer  # noqa: PLC0415  # not in a process that only starts others
 
-    return np.array(Tokenizer.from_file(str(bundle / "tokenizer.json")).encode(TEXT.read_text()).ids, np.int64)
+    return np.array(Tokenizer.from_file(str(bundle / "tokenizer.json")).encode(text).ids, np.int64)
 
 
 def pieces_of(tokens: Tokens) -> list[Tokens]:
@@ -80,42 +95,59 @@ def runner_of(bundle: Path, kernels: Kernels = "auto") -> Runner:
     return open_runner(bundle, manifest, num_rows=1, capacity=PIECE, threads=0, kernels=kernels)
 
 
-def score_bundle(bundle: Path, kernels: Kernels = "auto") -> Iterator[Logits]:
-    """Logits of the held text, by the kernels that the server takes or by ONNX Runtime's."""
-    return score(runner_of(bundle, kernels), held_tokens(bundle))
+def score_bundle(bundle: Path, tokens: Tokens) -> Iterator[Logits]:
+    """Logits of all positions, by the kernels that the server takes."""
+    return score(runner_of(bundle), tokens)
 
 
-def reference_logits(models_cache: Path) -> Logits:
+def reference_logits(models_cache: Path, tokens_in: Callable[[Path], Tokens] = held_tokens) -> Logits:
     """Logits of the float32 bundle, float32 [tokens, vocab_size], from ONNX Runtime's own kernels."""
     bundle = peer_servers.bundle(models_cache, "float32")
-    return np.concatenate(list(score_bundle(bundle, "onnxruntime")))
+    return np.concatenate(list(score(runner_of(bundle, "onnxruntime"), tokens_in(bundle))))
 
 
 def measure(pairs: str, models_cache: Path, *, again: bool = False) -> dict[str, Figures]:
     """Figures of both sides of each pair, by server name; those that are kept and still hold are not measured again."""
     kept: dict[str, Figures] = {} if again else page.load("quality")
-    truth = cache(partial(reference_logits, models_cache))
+    truth = cache(partial(reference_logits, models_cache))  # by text
     for dtype, kind in page.parse_pairs(pairs):
         bundle, gguf = peer_servers.bundle(models_cache, dtype), peer_servers.gguf(kind)
-        tokens = held_tokens(bundle)
-        wanted: list[tuple[str, Figures, Callable[[], Iterator[Logits]]]] = [
+        wanted: list[tuple[str, Figures, Callable[[Tokens], Iterator[Logits]]]] = [
             (f"infrs {dtype}", facts_of_bundle(bundle), partial(score_bundle, bundle)),
-            (f"llama.cpp {kind}", facts_of_gguf(gguf), partial(logits_of, gguf, pieces_of(tokens))),
+            (f"llama.cpp {kind}", facts_of_gguf(gguf), lambda tokens, gguf=gguf: logits_of(gguf, pieces_of(tokens))),
         ]
         for name, facts, logits in wanted:
             if kept.get(name, {}).get("key") != facts["key"]:
-                click.echo(f"Scoring the held text: {name}", err=True)
-                kl, top1 = divergence(truth(), logits())
-                kept[name] = facts | {"kl": kl, "top1": top1, "tokens": len(tokens)}
+                click.echo(f"Scoring two texts: {name}", err=True)
+                held, manual = (
+                    figures_of(truth(tokens_in), logits(tokens_in(bundle)))
+                    for tokens_in in (held_tokens, manual_tokens)
+                )
+                kept[name] = facts | held | {"manual": manual}
                 page.save("quality", kept)
     return kept
+
+
+def figures_of(reference: Logits, logits: Iterable[Logits]) -> Figures:
+    kl, top1 = divergence(reference, logits)
+    return {"kl": kl, "top1": top1, "tokens": len(reference)}
 
 
 def facts_of_bundle(bundle: Path) -> Figures:
     library = native.library()
     kernels = native.build_id(library) if library else version("onnxruntime")
     data = read_manifest(bundle).files["model.onnx.data"]
-    return {"key": f"{data.sha256[:16]} {kernels}", "weight_bytes": data.size}
+    return {"key": f"{data.sha256[:16]} {kernels}", "weight_bytes": weight_bytes(bundle)}
+
+
+def weight_bytes(bundle: Path) -> int:
+    """Bytes of the tensors that come from the model, tied ones once: no tables of positions, no padding."""
+    stored: dict[object, int] = {}
+    for tensor in onnx.load(bundle / "model.onnx", load_external_data=False).graph.initializer:
+        if not tensor.name.startswith("model.rotary_emb."):
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            stored[place.get("offset", tensor.name)] = int(place.get("length", len(tensor.raw_data)))
+    return sum(stored.values())
 
 
 def facts_of_gguf(path: Path) -> Figures:

@@ -15,7 +15,8 @@ namespace infrs {
 // sixteen. Scales have 16 bits, relative to a unit of the whole matrix: a twentieth to a tenth less to read.
 class PackedMatrix {
  public:
-  // values: [N, K / 32, 32 * bits / 8] unsigned with zero at 2**(bits - 1); scales: [N, K / 32], of 32 or 16 bits. As MatMulNBits.
+  // values: [N, K / 32, 32 * bits / 8] unsigned with zero at 2**(bits - 1); scales: [N, K / 32], of 32 or 16 bits. As
+  // MatMulNBits.
   PackedMatrix(const uint8_t* values, const float* scales, size_t outputs, size_t inputs, int bits,
                const TileKernel& kernel);
   PackedMatrix(const uint8_t* values, const uint16_t* scales, size_t outputs, size_t inputs, int bits,

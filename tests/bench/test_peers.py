@@ -92,12 +92,13 @@ def test_quality_stands_beside_speed_and_notes_are_kept(benchmark: Any) -> None:
 
     page, _ = run_of(benchmark, run, rounds=1)
     page.PAGE.write_text(page.PAGE.read_text() + "By hand.\n")
-    figures = {"kl": 0.125, "top1": 0.75, "weight_bytes": 2_000_000, "tokens": 1968, "key": "k"}
+    manual = {"kl": 0.25, "top1": 0.5, "tokens": 6000}
+    figures = {"kl": 0.125, "top1": 0.75, "weight_bytes": 2_000_000, "tokens": 1968, "manual": manual, "key": "k"}
     page.save("quality", dict.fromkeys(SPEEDS, figures))
     page.write(page.PAGE)
     text = page.PAGE.read_text()
     assert "| KL divergence from float32 | nats | 0.1250 | 0.1250 |  | no worse |" in text
-    assert "| infrs int4 | 0.1250 | 75.0% | 2.0 MB |" in text
+    assert "| infrs int4 | 0.1250 | 75.0% | 0.2500 | 50.0% | 2.0 MB |" in text
     assert "1,968 tokens" in text
     assert text.count("By hand.") == 1
 
