@@ -16,7 +16,7 @@ TYPES = {
     "Q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
 # The writer adds these itself.
-_WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
+WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
 
 
 def requantize(source: Path, target: Path, kind: str) -> None:
@@ -27,7 +27,7 @@ def requantize(source: Path, target: Path, kind: str) -> None:
     temporary = target.with_suffix(".partial")
     writer = GGUFWriter(temporary, architecture)
     for name, field in reader.fields.items():
-        if name in _WRITERS_OWN or name.startswith("GGUF."):
+        if name in WRITERS_OWN or name.startswith("GGUF."):
             continue
         value_type, *rest = field.types
         sub_type = rest[-1] if value_type is GGUFValueType.ARRAY else None
