@@ -13,8 +13,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 import peer_servers
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
-from requantize import WRITERS_OWN, requantize
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
+from requantize import copy_fields, requantize
 
 LAYERS, HIDDEN, INNER, HEADS, KV_HEADS, HEAD_SIZE = 16, 2048, 8192, 32, 8, 64
 SHAPE = {
@@ -45,13 +45,8 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     reader = GGUFReader(peer_servers.gguf("Q8_0"))
     writer = GGUFWriter(folder / "big.Q8_0.gguf", "llama")
-    for name, field in reader.fields.items():
-        if name not in WRITERS_OWN and not name.startswith("GGUF."):
-            kind, *rest = field.types
-            sub_type = rest[-1] if kind is GGUFValueType.ARRAY else None
-            writer.add_key_value(name, SHAPE.get(name, field.contents()), kind, sub_type=sub_type)
+    copy_fields(reader, writer, SHAPE)
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
-    writer.add_quantization_version(2)
     rng = np.random.default_rng(0)
     add(writer, "token_embd", reader.fields["llama.vocab_size"].contents(), HIDDEN, rng)
     for layer in range(LAYERS):

@@ -6,6 +6,7 @@ output here, keeps more bits: Q6_K where rows are whole super-blocks of 256, els
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,17 @@ TYPES = {
     "Q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
 # The writer adds these itself.
-WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
+_WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
+
+
+def copy_fields(reader: GGUFReader, writer: GGUFWriter, changes: Mapping[str, object]) -> None:
+    """Write what a file says of its model, but for its weights' types, with some of it changed."""
+    for name, field in reader.fields.items():
+        if name not in _WRITERS_OWN and not name.startswith("GGUF."):
+            kind, *rest = field.types
+            sub_type = rest[-1] if kind is GGUFValueType.ARRAY else None
+            writer.add_key_value(name, changes.get(name, field.contents()), kind, sub_type=sub_type)
+    writer.add_quantization_version(2)
 
 
 def requantize(source: Path, target: Path, kind: str) -> None:
@@ -26,14 +37,8 @@ def requantize(source: Path, target: Path, kind: str) -> None:
     architecture = reader.fields["general.architecture"].contents()
     temporary = target.with_suffix(".partial")
     writer = GGUFWriter(temporary, architecture)
-    for name, field in reader.fields.items():
-        if name in WRITERS_OWN or name.startswith("GGUF."):
-            continue
-        value_type, *rest = field.types
-        sub_type = rest[-1] if value_type is GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), value_type, sub_type=sub_type)
+    copy_fields(reader, writer, {})
     writer.add_file_type(file_type)
-    writer.add_quantization_version(2)
     for tensor in reader.tensors:
         weights = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         if weights.ndim < 2:
