@@ -233,7 +233,7 @@ def test_parse_helper(client: OpenAI) -> None:
     [
         ({"response_format": {"type": "json"}}, "response_format.type", "invalid_value"),
         ({"response_format": {}}, "response_format.type", "missing_required_parameter"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
             "response_format.json_schema.schema",
