@@ -12,6 +12,7 @@ when weights, kernels or versions change.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib.metadata import version
@@ -52,6 +53,9 @@ def manual_tokens(bundle: Path) -> Tokens:
     from pydoc_data.topics import topics  # noqa: PLC0415
 
     return tokens_of(bundle, "\n\n".join(topics[name] for name in sorted(topics))[:MANUAL_CHARACTERS])
+
+
+TEXTS = (held_tokens, manual_tokens)
 
 
 def tokens_of(bundle: Path, text: str) -> Tokens:
@@ -116,12 +120,14 @@ def measure(pairs: str, models_cache: Path, *, again: bool = False) -> dict[str,
             (f"infrs {dtype}", facts_of_bundle(bundle), partial(score_bundle, bundle)),
             (f"llama.cpp {kind}", facts_of_gguf(gguf), lambda tokens, gguf=gguf: logits_of(gguf, pieces_of(tokens))),
         ]
+        texts = [tokens_in(bundle) for tokens_in in TEXTS]
+        read = f"{zlib.crc32(np.concatenate(texts)):08x}"
         for name, facts, logits in wanted:
+            facts["key"] += f" {read}"
             if kept.get(name, {}).get("key") != facts["key"]:
                 click.echo(f"Scoring two texts: {name}", err=True)
                 held, manual = (
-                    figures_of(truth(tokens_in), logits(tokens_in(bundle)))
-                    for tokens_in in (held_tokens, manual_tokens)
+                    figures_of(truth(tokens_in), logits(text)) for tokens_in, text in zip(TEXTS, texts, strict=True)
                 )
                 kept[name] = facts | held | {"manual": manual}
                 page.save("quality", kept)
