@@ -25,9 +25,10 @@ Values = dict[str, list[float]]  # by server name, round by round; NaN where the
 HEAD = """# Benchmarks
 
 Written by `python benchmarks/peers.py`: the demo model (SmolLM2-135M-Instruct), server against server through HTTP,
-the same prompts, interleaved rounds. infrs with its default settings; llama.cpp's server with eight slots; libraries,
-where they are shown, take one request at a time behind a thin server. Figures are medians; a ratio is that of the
-medians, with the smallest and the largest ratio of a round in brackets."""
+the same prompts, interleaved rounds. infrs with its default settings; llama.cpp's server with eight slots, out of the
+xllamacpp wheel, which is compiled for AVX2, and as "native" compiled for this processor; libraries, where they are
+shown, take one request at a time behind a thin server. Figures are medians; a ratio is that of the medians, with the
+smallest and the largest ratio of a round in brackets."""
 QUALITY = """## Quality beside speed
 
 Against the float32 bundle run by ONNX Runtime's kernels, on a held text ({tokens} tokens in pieces of 512) and on
@@ -94,32 +95,41 @@ def conditions(run: Mapping[str, Any]) -> str:
 
 
 def table(run: Mapping[str, Any], workloads: tuple[Workload, ...], quality: Mapping[str, Any]) -> str:
-    """Workloads by servers, then by pairs; below them, what each server's weights keep of float32."""
+    """Workloads by servers, with what each server's weights keep of float32; then workloads by pairs."""
     names, pairs = list(run["servers"]), [tuple(pair) for pair in run["pairs"]]
-    ratios = [f"{ours} is better than {theirs} by" for ours, theirs in pairs]
-    rows = [["workload", "unit", *names, *ratios, "goal against llama.cpp"]]
-    rows.append(["---"] * len(rows[0]))
-    for workload in workloads:
-        if values := run["values"].get(workload.title):
-            rows.append(row(workload, values, names, pairs))
+    measured = [workload for workload in workloads if workload.title in run["values"]]
+    medians = [["workload", "unit", *names], ["---"] * (2 + len(names))]
+    ratios = [["better by", *(f"{ours} : {theirs}" for ours, theirs in pairs), "goal against llama.cpp"]]
+    ratios.append(["---"] * len(ratios[0]))
+    for workload in measured:
+        values: Values = run["values"][workload.title]
+        cells = [number(statistics.median(values[name])) if name in values else "" for name in names]
+        medians.append([workload.title, workload.unit, *cells])
+        ratios.append([workload.title, *(ratio_of(workload, values, pair) for pair in pairs), goal_of(workload)])
     for title, unit, form, key in (
-        ("KL divergence from float32", "nats", "{:.4f}", "kl"),
-        ("same top token as float32", "", "{:.1%}", "top1"),
+        ("KL divergence from float32, both texts below", "nats", "{:.4f}", "kl"),
+        ("same top token as float32, both texts below", "", "{:.1%}", "top1"),
     ):
-        cells = [form.format(quality[name][key]) if name in quality else "" for name in names]
-        rows += [[title, unit, *cells, *("" for _ in ratios), "no worse"]] if any(cells) else []
-    return markdown(rows)
+        cells = [form.format(overall(quality[name], key)) if name in quality else "" for name in names]
+        medians += [[title, unit, *cells]] if any(cells) else []
+    return f"{markdown(medians)}\n\n{markdown(ratios)}"
 
 
-def row(workload: Workload, values: Values, names: list[str], pairs: list[tuple[str, ...]]) -> list[str]:
-    """Medians of each server, then the ratio of each pair; empty where a server was not measured."""
-    cells = [workload.title, workload.unit]
-    cells += [number(statistics.median(values[name])) if name in values else "" for name in names]
-    for ours, theirs in pairs:
-        measured = ours in values and theirs in values
-        found = ratio(values[ours], values[theirs], more_is_better=workload.more_is_better) if measured else None
-        cells.append(shown_ratio(found) if measured else "")
-    return [*cells, f"≥ {workload.goal:g}x" if workload.goal else ""]
+def ratio_of(workload: Workload, values: Values, pair: tuple[str, ...]) -> str:
+    """How many times better one of a pair is; empty where one was not measured."""
+    if not all(name in values for name in pair):
+        return ""
+    return shown_ratio(ratio(*(values[name] for name in pair), more_is_better=workload.more_is_better))
+
+
+def goal_of(workload: Workload) -> str:
+    return f"≥ {workload.goal:g}x" if workload.goal else ""
+
+
+def overall(figures: Mapping[str, Any], key: str) -> float:
+    """A figure of both texts, each token counting alike."""
+    texts = (figures, figures["manual"])
+    return sum(text[key] * text["tokens"] for text in texts) / sum(text["tokens"] for text in texts)
 
 
 def servers(run: Mapping[str, Any]) -> str:

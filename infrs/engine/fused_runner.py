@@ -54,8 +54,9 @@ class FusedRunner:
         self.chunk_invariant = bool(self.kernels) and manifest.recipe.name == "blocks"
         self.min_rows = 1  # holds while the next line finds out
         self.min_rows = 1 if self._single_row_agrees() else 2
-        found = "the bits that it has" if self.min_rows == 1 else "other bits than beside another, so it runs"
-        logger.info("a row that runs alone has %s beside another", found)
+        alone = "a row alone has the bits that it has beside others"
+        filled = "a row alone would have other bits, so an idle one runs beside it"
+        logger.info("batch-invariant: %s", alone if self.min_rows == 1 else filled)
 
     def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
         """See Runner.decode."""

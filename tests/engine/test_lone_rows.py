@@ -22,7 +22,7 @@ class RoundsLoneRows(FusedRunner):
 
 
 @pytest.mark.parametrize(
-    ("kind", "min_rows", "found"), [(FusedRunner, 1, "the bits"), (RoundsLoneRows, 2, "other bits")]
+    ("kind", "min_rows", "found"), [(FusedRunner, 1, "has the bits"), (RoundsLoneRows, 2, "would have other bits")]
 )
 def test_what_a_lone_row_comes_to_is_found_out_and_logged(
     kind: type[FusedRunner], min_rows: int, found: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -32,4 +32,4 @@ def test_what_a_lone_row_comes_to_is_found_out_and_logged(
     with caplog.at_level(logging.INFO, "infrs"):
         runner = kind(session, attention.manifest(), num_rows=2, capacity=16)
     assert runner.min_rows == min_rows
-    assert f"a row that runs alone has {found}" in caplog.text
+    assert f"batch-invariant: a row alone {found}" in caplog.text
