@@ -290,6 +290,8 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
 
     def load_chat() -> ServedModel:
         time.sleep(options["load_seconds"])
+        if options["fail"] == "unexpectedly":
+            raise RuntimeError("nobody thought of this")
         if options["fail"]:
             raise EngineError(options["fail"])
         if make is not None:

@@ -40,6 +40,14 @@ def test_a_model_that_cannot_be_loaded() -> None:
         assert "Traceback" not in log
 
 
+def test_a_model_whose_loading_fails_as_nobody_expected() -> None:
+    with fake_server(wait_ready=False, load_seconds=0.3, fail="unexpectedly") as server:
+        assert finish(server) == 1
+        log = server.output()
+        assert "the model could not be loaded" in log
+        assert "RuntimeError: nobody thought of this" in log
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_idle_server_stops(number: signal.Signals) -> None:
     with fake_server() as server:

@@ -261,6 +261,8 @@ def test_parse_helper(client: OpenAI) -> None:
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools", "invalid_value"),
         ({"tools": [{"type": "code"}]}, "tools[0].type", "invalid_value"),
         ({"tools": TOOLS, "functions": [WEATHER]}, "functions", "invalid_value"),
+        ({"tools": TOOLS, "function_call": "auto"}, "function_call", "invalid_value"),
+        ({"functions": [WEATHER], "tool_choice": "auto"}, "tool_choice", "invalid_value"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {"not": {}}}}]},
             "tools",
