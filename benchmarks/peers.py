@@ -171,11 +171,10 @@ def main(pairs: str, rounds: int, only: str, libraries: str, cache: Path, *, sca
         with ExitStack() as stack:
             servers = start_pairs(stack, pairs, cache, native_too=native_too)
             batching = list(servers)
+            dtype, kind = page.parse_pairs(pairs)[-1]
             for library in filter(None, libraries.split(",")):
-                servers.append(
-                    stack.enter_context(peer_servers.LIBRARIES[library](page.parse_pairs(pairs)[-1][1], cache))
-                )
-                compared.append((f"infrs {page.parse_pairs(pairs)[-1][0]}", servers[-1].target.name))
+                servers.append(stack.enter_context(peer_servers.LIBRARIES[library](kind, cache)))
+                compared.append((f"infrs {dtype}", servers[-1].target.name))
                 versions |= peer_servers.versions(library)
             run = Run("speed", compared, versions)
             run.measure(servers, workloads, rounds)

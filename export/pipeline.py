@@ -127,11 +127,15 @@ def _build_chat(
         round_weights(model, recipes.HALF_DTYPES[dtype])
     report.note("asking the source model for its answers")
     longest = min(context_length or longest_context(model.config) or parity.MAX_TOKENS, parity.MAX_TOKENS)
-    passages = parity.record(model, lambda text: tokenizer.encode(text).ids, longest)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text).ids)
+
+    passages = parity.record(model, encode, longest)
     importance = None
     if dtype in recipes.CALIBRATED_DTYPES and not why_plain(model):
         measured = partial(report.stage, "calibration")
-        importance = measure_importance(model, lambda text: tokenizer.encode(text).ids, longest, measured)
+        importance = measure_importance(model, encode, longest, measured)
     conversion = convert(
         model,
         directory,
