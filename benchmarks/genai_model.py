@@ -4,6 +4,7 @@ The builder needs a checkpoint of transformers', which this writes first, and a 
 which lies in the folder LIBRARY with onnxruntime-genai.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,13 +12,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM
+import onnx
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def build(gguf: Path, tokenizer: Path, library: Path, target: Path) -> None:
     """Make the folder `target`, in one rename."""
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 (seconds, and only to build)
+
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         checkpoint, built = Path(temporary) / "checkpoint", Path(temporary) / "built"
         AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(checkpoint)
@@ -28,6 +31,20 @@ def build(gguf: Path, tokenizer: Path, library: Path, target: Path) -> None:
         subprocess.run(command, check=True, env=environ, stdout=sys.stderr, timeout=1800)
         copy_tokenizer(tokenizer, built)  # the newer transformers wrote a class that the library does not know
         built.rename(target)
+
+
+def tell_head_size(model: Path, target: Path) -> None:
+    """`model` again, with the size of a head written at the keys and values of its graph, which onnx-genai asks for."""
+    size = json.loads((model / "genai_config.json").read_text())["model"]["decoder"]["head_size"]
+    graph = onnx.load(model / "model.onnx", load_external_data=False)
+    for value in (*graph.graph.input, *graph.graph.output):
+        if value.name.startswith(("past_key_values.", "present.")):
+            value.type.tensor_type.shape.dim[3].dim_value = size
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        sized = Path(temporary) / "sized"
+        shutil.copytree(model, sized)
+        onnx.save(graph, sized / "model.onnx")
+        sized.rename(target)
 
 
 def copy_tokenizer(tokenizer: Path, target: Path) -> None:

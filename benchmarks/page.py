@@ -26,9 +26,9 @@ HEAD = """# Benchmarks
 
 Written by `python benchmarks/peers.py`: the demo model (SmolLM2-135M-Instruct), server against server through HTTP,
 the same prompts, interleaved rounds. infrs with its default settings; llama.cpp's server with eight slots, out of the
-xllamacpp wheel, which is compiled for AVX2, and as "native" compiled for this processor; libraries, where they are
-shown, take one request at a time behind a thin server. Figures are medians; a ratio is that of the medians, with the
-smallest and the largest ratio of a round in brackets."""
+xllamacpp wheel, which is compiled for AVX2, and where a column says "native" compiled for this processor; libraries
+(OpenVINO, onnxruntime-genai, transformers) take one request at a time behind a thin server. Figures are medians; a
+ratio is that of the medians, with the smallest and the largest ratio of a round in brackets."""
 QUALITY = """## Quality beside speed
 
 Against the float32 bundle run by ONNX Runtime's kernels, on a held text ({tokens} tokens in pieces of 512) and on
@@ -38,7 +38,7 @@ comes from, so each one's rounding of activations counts. `python benchmarks/qua
 dtypes stand in [dtypes](dtypes.md)."""
 SCALED = """## Longer contexts, more rows
 
-Written by `python benchmarks/peers.py --scaling`. Contexts: one slot on either side, 64 tokens decoded behind a prompt
+In runs of their own (`--tables scaling`). Contexts: one slot on either side, 64 tokens decoded behind a prompt
 of that length. Rows: 32 slots on either side, 100-token prompts, 96 tokens out, all in."""
 
 

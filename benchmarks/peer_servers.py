@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import genai_model
 import llamacpp_native as llamacpp_built
 from infrs_export.demo import MODEL_ID, find_gguf
 from requantize import requantize
@@ -28,6 +29,7 @@ _START_SECONDS = 300
 _STOP_SECONDS = 20
 OPENVINO = "2026.4.1.0"
 GENAI = "0.18.0"
+GENAI_SERVER = "0.1.0.dev6"
 _SCRIPTS = Path(sys.executable).parent
 
 
@@ -132,39 +134,72 @@ def transformers(dtype: str, models_cache: Path) -> Iterator[Server]:
 @contextmanager
 def genai(_: str, models_cache: Path) -> Iterator[Server]:
     """onnxruntime-genai's library on a 4-bit model that its own builder makes of the demo, behind a thin server."""
-    library, model = cache() / f"onnxruntime-genai-{GENAI}", cache() / f"demo-genai-{GENAI}-int4"
-    if not (library / "ready").exists():
-        print("Installing onnxruntime-genai and what its builder needs (once; 400 MB)", file=sys.stderr)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--target", str(library)]
-        wanted = [f"onnxruntime-genai=={GENAI}", "onnx-ir", "transformers>=5"]
-        subprocess.run([*pip, *wanted], check=True, timeout=1800, stdout=sys.stderr)
-        (library / "ready").touch()
-    if not model.exists():
-        source, tokenizer = _demo(), bundle(models_cache, "float32")
-        script = Path(__file__).parent / "genai_model.py"
-        subprocess.run([sys.executable, script, source, tokenizer, library, model], check=True, timeout=2400)
+    library, model = _genai_library(), _genai_model(models_cache)
     command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "genai_server.py", model]
     size = sum(file.stat().st_size for file in model.glob("model.onnx*"))
     with _process("onnxruntime-genai int4", command, r"ready at (http://\S+)", size) as server:
         yield replace(server, one_at_a_time=True)
 
 
-# By the name that peers.py takes: a library beside the last pair, given llama.cpp's type in it and where bundles lie.
-LIBRARIES: dict[str, Callable[[str, Path], AbstractContextManager[Server]]] = {
-    "openvino": openvino,
-    "onnxruntime-genai": genai,
-    "transformers-float32": lambda _, models_cache: transformers("float32", models_cache),
-    "transformers-bfloat16": lambda _, models_cache: transformers("bfloat16", models_cache),
+@contextmanager
+def genai_server(_: str, models_cache: Path) -> Iterator[Server]:
+    """`onnx-genai serve`, eight sequences at once, on the model of onnxruntime-genai's builder."""
+    wanted = ("--pre", "--no-deps", f"onnx-genai-server=={GENAI_SERVER}")
+    library = _installed("onnx-genai-server", GENAI_SERVER, "20 MB", *wanted)
+    model, built = cache() / f"demo-genai-{GENAI}-int4-sized", _genai_model(models_cache)
+    if not model.exists():
+        genai_model.tell_head_size(built, model)
+    command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "onnx_genai_serve.py", model]
+    size = sum(file.stat().st_size for file in model.glob("model.onnx*"))
+    with _process("onnx-genai-server int4", command, r"ready at (http://\S+)", size) as server:
+        yield server
+
+
+def _genai_library() -> Path:
+    wanted = (f"onnxruntime-genai=={GENAI}", "onnx-ir", "transformers>=5")
+    return _installed("onnxruntime-genai", GENAI, "400 MB with what its builder needs", *wanted)
+
+
+def _genai_model(models_cache: Path) -> Path:
+    model, library = cache() / f"demo-genai-{GENAI}-int4", _genai_library()
+    if not model.exists():
+        script = Path(__file__).parent / "genai_model.py"
+        command = [sys.executable, script, _demo(), bundle(models_cache, "float32"), library, model]
+        subprocess.run(command, check=True, timeout=2400)
+    return model
+
+
+def _installed(name: str, number: str, size: str, *wanted: str) -> Path:
+    """A folder of packages beside this environment's, made once."""
+    library = cache() / f"{name}-{number}"
+    if not (library / "ready").exists():
+        print(f"Installing {name} (once; {size})", file=sys.stderr)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--target", str(library)]
+        subprocess.run([*pip, *wanted], check=True, timeout=1800, stdout=sys.stderr)
+        (library / "ready").touch()
+    return library
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer beside the pairs. start: given llama.cpp's type in its pair, and where bundles lie.
+
+    dtype: of the pair that it is compared in. versions: what it runs on.
+    """
+
+    start: Callable[[str, Path], AbstractContextManager[Server]]
+    dtype: Dtype
+    versions: dict[str, str]
+
+
+_PYTORCH = {name: version(name) for name in ("transformers", "torch")}
+PEERS: dict[str, Peer] = {
+    "openvino": Peer(openvino, "int8", {"openvino-genai": OPENVINO}),
+    "onnxruntime-genai": Peer(genai, "int4", {"onnxruntime-genai": GENAI}),
+    "onnx-genai-server": Peer(genai_server, "int4", {"onnx-genai-server": GENAI_SERVER}),
+    "transformers-float32": Peer(lambda _, models_cache: transformers("float32", models_cache), "int8", _PYTORCH),
+    "transformers-bfloat16": Peer(lambda _, models_cache: transformers("bfloat16", models_cache), "int8", _PYTORCH),
 }
-
-
-def versions(library: str) -> dict[str, str]:
-    """What a library of LIBRARIES runs on."""
-    if library == "openvino":
-        return {"openvino-genai": OPENVINO}
-    if library == "onnxruntime-genai":
-        return {library: GENAI}
-    return {name: version(name) for name in ("transformers", "torch")}
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """infrs against its peers on the same weights, on this machine, in interleaved rounds; writes docs/benchmarks.md.
 
-    python benchmarks/peers.py [--rounds 3] [--pairs int4:Q4_0,int8:Q8_0] [--only 'stream|prompt'] [--libraries '']
-    python benchmarks/peers.py --native      # beside llama.cpp of the wheel, one that is compiled for this processor
-    python benchmarks/peers.py --scaling     # longer contexts and more rows, into a table of their own
+    python benchmarks/peers.py                                              # the whole page; about an hour on two cores
+    python benchmarks/peers.py --tables speed --peers '' --no-native --only 'stream|prompt' --rounds 5   # a part of it
 
-All servers run at once, idle but for the one that is measured, and take turns workload by workload in each round. They
-get the same prompts, which none of them has seen before. Every round is kept as soon as it ends (benchmarks/results)
-and the page written, so a run that is broken off loses one round. The quality that stands beside the speed is measured
-first where weights or kernels have changed (quality.py). Measure on a quiet machine: the page says how busy it was.
+Peers are installed and their models made on the first run (1.5 GB). All servers run at once, idle but for the one that
+is measured, and take turns workload by workload in each round. They get the same prompts, which none of them has seen
+before. Every round is kept as soon as it ends (benchmarks/results) and the page written, so a run that is broken off
+loses one round. The quality that stands beside the speed is measured first where weights or kernels have changed
+(quality.py). Measure on a quiet machine: the page says how busy it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import math
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from infrs import native
 from infrs.bench import plots
 from infrs.bench.report import machine, number
+from infrs.manifest import Dtype
 
 _WORKLOAD_SECONDS = 600
 _WARM_UP = 2  # workloads that run once, uncounted, before the first round
@@ -115,71 +118,95 @@ def draw_gaps(path: Path, servers: list[Server]) -> None:
     plots.draw_gaps(path, streams, "A stream while a fresh 1,200-token prompt arrives after 0.5 s")
 
 
-def start_pairs(
-    stack: ExitStack, pairs: str, models_cache: Path, *, native_too: bool, slots: int = 8, context: int = 16384
-) -> list[Server]:
-    """Both sides of each pair. slots: sequences at once. context: of all slots together."""
-    ours = () if slots == 8 else ("--max-num-seqs", str(slots), "--max-model-len", str(context // slots))
-    servers = []
-    for dtype, kind in page.parse_pairs(pairs):
-        bundle, gguf = peer_servers.bundle(models_cache, dtype), peer_servers.gguf(kind)
-        servers.append(stack.enter_context(peer_servers.infrs(f"infrs {dtype}", bundle, *ours)))
-        theirs = ("--slots", str(slots), "--context", str(context))
-        servers.append(stack.enter_context(peer_servers.llamacpp(f"llama.cpp {kind}", gguf, *theirs)))
-        if native_too:
-            name = f"llama.cpp {kind} native"
-            servers.append(stack.enter_context(peer_servers.llamacpp_native(name, gguf, slots, context)))
-    return servers
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared. pairs: infrs's dtypes beside llama.cpp's types. only: a pattern of workloads' titles."""
 
+    pairs: Sequence[tuple[Dtype, str]]
+    rounds: int
+    only: str
+    native_too: bool
+    models_cache: Path
 
-@click.command()
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--pairs", default=page.PAIRS, show_default=True, help="dtype:type, separated by commas.")
-@click.option(
-    "--libraries",
-    default="openvino",
-    show_default=True,
-    help=f"Beside the last pair, on the workloads of one request; of {', '.join(peer_servers.LIBRARIES)}.",
-)
-@click.option("--only", default="", help="Regular expression: workloads whose title it matches.")
-@click.option("--scaling", is_flag=True, help="Longer contexts and more rows instead.")
-@click.option("--native", "native_too", is_flag=True, help="llama.cpp compiled for this processor too.")
-@click.option("--cache", default=page.ROOT / "models_cache", type=click.Path(path_type=Path), help="Where bundles lie.")
-def main(pairs: str, rounds: int, only: str, libraries: str, cache: Path, *, scaling: bool, native_too: bool) -> None:
-    """Measure infrs against llama.cpp's server, and libraries."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then too
-    compared = [(f"infrs {dtype}", f"llama.cpp {kind}") for dtype, kind in page.parse_pairs(pairs)]
-    versions = {name: version(name) for name in _VERSIONS}
-    if native_too:
-        compared = [(ours, each) for ours, theirs in compared for each in (theirs, f"{theirs} native")]
-        versions |= {"llama-cpp-python's source": llamacpp_native.VERSION}
-    workloads = [workload for workload in (SCALING if scaling else WORKLOADS) if re.search(only, workload.title)]
-    quality.measure(pairs, cache)
-    if scaling:
-        run = Run("scaling", compared, versions)
+    def speed(self, others: Sequence[str]) -> None:
+        """The workloads of the first table, against llama.cpp and other peers."""
+        with ExitStack() as stack:
+            servers = self._start(stack)
+            compared, versions = self._compared()
+            for name in others:
+                peer = peer_servers.PEERS[name]
+                dtype, kind = next((pair for pair in self.pairs if pair[0] == peer.dtype), self.pairs[-1])
+                servers.append(stack.enter_context(peer.start(kind, self.models_cache)))
+                compared.append((f"infrs {dtype}", servers[-1].target.name))
+                versions |= peer.versions
+            run = Run("speed", compared, versions)
+            run.measure(servers, self._matching(WORKLOADS), self.rounds)
+            if run.content["values"].get(GAPS):
+                batching = [server for server in servers if not server.one_at_a_time]
+                draw_gaps(page.PAGE.parent / "gaps.png", batching)
+
+    def scaling(self) -> None:
+        """The workloads of the second table, each group with as many slots and as much context as it needs."""
+        run = Run("scaling", *self._compared())
+        workloads = self._matching(SCALING)
         contexts = [workload for workload in workloads if workload.one_at_a_time]
         rows = [workload for workload in workloads if not workload.one_at_a_time]
         for group, slots, context in ((contexts, 1, 4352), (rows, 32, 16384)):
             with ExitStack() as stack:
                 if group:
-                    run.measure(
-                        start_pairs(stack, pairs, cache, native_too=native_too, slots=slots, context=context),
-                        group,
-                        rounds,
-                    )
-    else:
-        with ExitStack() as stack:
-            servers = start_pairs(stack, pairs, cache, native_too=native_too)
-            batching = list(servers)
-            dtype, kind = page.parse_pairs(pairs)[-1]
-            for library in filter(None, libraries.split(",")):
-                servers.append(stack.enter_context(peer_servers.LIBRARIES[library](kind, cache)))
-                compared.append((f"infrs {dtype}", servers[-1].target.name))
-                versions |= peer_servers.versions(library)
-            run = Run("speed", compared, versions)
-            run.measure(servers, workloads, rounds)
-            if run.content["values"].get(GAPS):
-                draw_gaps(page.PAGE.parent / "gaps.png", batching)
+                    run.measure(self._start(stack, slots=slots, context=context), group, self.rounds)
+
+    def _start(self, stack: ExitStack, *, slots: int = 8, context: int = 16384) -> list[Server]:
+        """Both sides of each pair. slots: sequences at once. context: of all slots together."""
+        ours = () if slots == 8 else ("--max-num-seqs", str(slots), "--max-model-len", str(context // slots))
+        servers = []
+        for dtype, kind in self.pairs:
+            bundle, gguf = peer_servers.bundle(self.models_cache, dtype), peer_servers.gguf(kind)
+            servers.append(stack.enter_context(peer_servers.infrs(f"infrs {dtype}", bundle, *ours)))
+            theirs = ("--slots", str(slots), "--context", str(context))
+            servers.append(stack.enter_context(peer_servers.llamacpp(f"llama.cpp {kind}", gguf, *theirs)))
+            if self.native_too:
+                native_server = peer_servers.llamacpp_native(f"llama.cpp {kind} native", gguf, slots, context)
+                servers.append(stack.enter_context(native_server))
+        return servers
+
+    def _compared(self) -> tuple[list[tuple[str, str]], dict[str, str]]:
+        """Which servers are compared, and what they run on."""
+        compared = [(f"infrs {dtype}", f"llama.cpp {kind}") for dtype, kind in self.pairs]
+        versions = {name: version(name) for name in _VERSIONS}
+        if self.native_too:
+            compared = [(ours, each) for ours, theirs in compared for each in (theirs, f"{theirs} native")]
+            versions |= {"llama-cpp-python's source": llamacpp_native.VERSION}
+        return compared, versions
+
+    def _matching(self, workloads: Sequence[Workload]) -> list[Workload]:
+        return [workload for workload in workloads if re.search(self.only, workload.title)]
+
+
+def _peers(_: click.Context, __: click.Parameter, value: str) -> list[str]:
+    names = [name for name in value.split(",") if name]
+    if unknown := [name for name in names if name not in peer_servers.PEERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: known are {', '.join(peer_servers.PEERS)}")
+    return names
+
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--pairs", default=page.PAIRS, show_default=True, help="dtype:type, separated by commas.")
+@click.option("--peers", default=",".join(peer_servers.PEERS), show_default=True, callback=_peers, help="Others.")
+@click.option("--native/--no-native", "native_too", default=True, help="llama.cpp compiled for this processor too.")
+@click.option("--tables", default="speed,scaling", show_default=True, help="Which tables of the page.")
+@click.option("--only", default="", help="Regular expression: workloads whose title it matches.")
+@click.option("--cache", default=page.ROOT / "models_cache", type=click.Path(path_type=Path), help="Where bundles lie.")
+def main(pairs: str, peers: list[str], tables: str, cache: Path, *, rounds: int, only: str, native_too: bool) -> None:
+    """Measure infrs against llama.cpp's server and other peers, and write the whole page."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then too
+    quality.measure(pairs, cache)
+    comparison = Comparison(page.parse_pairs(pairs), rounds, only, native_too, cache)
+    if "speed" in tables:
+        comparison.speed(peers)
+    if "scaling" in tables:
+        comparison.scaling()
     click.echo(page.write())
 
 

@@ -35,7 +35,10 @@ class Asking:
 
 @dataclass(slots=True)
 class Sample:
-    """What one request came to. Times are seconds since the load began; token counts are the server's own."""
+    """What one request came to. Times are seconds since the load began; token counts are the server's own.
+
+    counted: the server told no counts, so each piece of text is taken for a token, and the input for none.
+    """
 
     due: float
     began: float
@@ -43,6 +46,7 @@ class Sample:
     arrivals: list[float]  # of each piece of the answer's text
     num_input: int = 0
     num_output: int = 0
+    counted: bool = False
     text: str = ""
     error: str | None = None
 
@@ -131,7 +135,9 @@ async def _stream(target: Target, body: bytes, sample: Sample, origin: float) ->
     if not done:
         raise ServerError("the stream ended without [DONE]")
     if not sample.num_output:
-        raise ServerError("the stream told no token counts (stream_options.include_usage)")
+        if not pieces:
+            raise ServerError("the stream held neither text nor token counts (stream_options.include_usage)")
+        sample.num_output, sample.counted = len(pieces), True
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -70,6 +70,13 @@ def test_what_a_model_thinks_aloud_counts_as_text() -> None:
     assert (sample.text, len(sample.arrivals)) == ("Hm.4", 2)
 
 
+def test_where_a_server_tells_no_counts_pieces_of_text_are_counted() -> None:
+    sample, _ = asked(lambda body: [piece("a"), piece("b"), event({"kind": "other"}), event("[DONE]")])
+    assert (sample.error, sample.num_input, sample.num_output, sample.counted) == (None, 0, 2, True)
+    sample, _ = asked(lambda body: answer("a", "b", num_output=5))
+    assert (sample.num_output, sample.counted) == (5, False)
+
+
 @pytest.mark.parametrize(
     ("script", "fields", "said"),
     [
@@ -80,7 +87,7 @@ def test_what_a_model_thinks_aloud_counts_as_text() -> None:
         ),
         (lambda body: [piece("a"), event({"error": {"message": "boom"}})], {}, "broke off"),
         (lambda body: [piece("a"), usage(1, 1)], {}, r"without \[DONE\]"),
-        (lambda body: [piece("a"), event("[DONE]")], {}, "no token counts"),
+        (lambda body: [event("[DONE]")], {}, "neither text nor token counts"),
         (lambda body: [piece("a")], {"broken": True}, "ended early"),
         (lambda body: [event("{nonsense")], {}, "not JSON"),
         (lambda body: [10.0], {}, "no complete answer within 0.2 s"),

@@ -13,7 +13,7 @@ import click
 import orjson
 import pytest
 from click.testing import CliRunner
-from sse_server import FakeServer, Script, answer, serving
+from sse_server import FakeServer, Script, answer, event, piece, serving
 
 from infrs.bench import cli, plots
 from infrs.bench.http import ServerError
@@ -45,6 +45,19 @@ def running(script: Script) -> Iterator[FakeServer]:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+
+
+def test_a_server_without_counts_is_told_in_the_table() -> None:
+    with (
+        running(lambda body: answer("a", "b")) as counts,
+        running(lambda body: [piece("a"), event("[DONE]")]) as silent,
+    ):
+        urls = [f"http://127.0.0.1:{fake.port}" for fake in (counts, silent)]
+        options = ["--concurrency", "1", "--rounds", "1", "--conversations", "1"]
+        done = CliRunner().invoke(load, [*urls, *options], catch_exceptions=False)
+        alone = CliRunner().invoke(load, [urls[0], *options], catch_exceptions=False)
+    assert re.search(r"output tokens by +usage +pieces", done.stdout)
+    assert "output tokens by" not in alone.stdout
 
 
 def test_two_servers_compared(tmp_path: Path) -> None:
