@@ -66,16 +66,15 @@ class FileEntry(_Frozen):
 
 
 class KVGeometry(_Frozen):
-    """Shape of the key/value cache; a layer's slab is float32 [rows, num_kv_heads, capacity, head_dim]."""
+    """Shape of the key/value cache; a layer's slab is [rows, num_kv_heads, capacity, head_dim]."""
 
     num_layers: int = Field(ge=1, le=1024)
     num_kv_heads: int = Field(ge=1, le=1024)
     head_dim: int = Field(ge=1, le=4096)
 
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes of float32 keys and values that one token of one sequence occupies."""
-        return self.num_layers * self.num_kv_heads * self.head_dim * 2 * 4
+    def bytes_per_token(self, stored_bytes: int) -> int:
+        """Bytes of keys and values that one token of one sequence occupies, if a number takes `stored_bytes`."""
+        return self.num_layers * self.num_kv_heads * self.head_dim * 2 * stored_bytes
 
 
 class SpecialTokens(_Frozen):

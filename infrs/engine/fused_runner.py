@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs import graph
-from infrs.engine.session import Binding, Logits, Session, Tokens, check_inputs, kernels_of
+from infrs.engine.session import Binding, Logits, Session, Tokens, check_inputs, kernels_of, stored_bytes
 from infrs.engine.slab import Slab
 from infrs.manifest import Manifest
 
@@ -43,7 +43,7 @@ class FusedRunner:
         self._kv_names = list(zip(past, graph.present_names(manifest.kv.num_layers), strict=True))
         # One row and one position more than asked for: room for the filling of products of a single row.
         self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
-        self._slab = Slab(manifest.kv, self.spare_rows.stop, capacity + 1)
+        self._slab = Slab(manifest.kv, self.spare_rows.stop, capacity + 1, stored_bytes(session))
         self._bindings: dict[tuple[int, int], _Bound] = {}
         self._total = np.zeros((), dtype=np.int32)
         self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)

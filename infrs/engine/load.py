@@ -8,9 +8,9 @@ from pathlib import Path
 from infrs.config import EngineSettings
 from infrs.engine.engine import Engine
 from infrs.engine.memory import available_bytes
-from infrs.engine.runner import open_runner
+from infrs.engine.runner import kv_bytes_per_token, new_runner, open_session
 from infrs.errors import ConfigError
-from infrs.manifest import KVGeometry, Manifest
+from infrs.manifest import Manifest
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
@@ -31,33 +31,37 @@ def load_engine(
     Raises BundleError if the graph cannot be opened, ConfigError if it or the rows do not fit into memory.
     """
     available = available_bytes()
-    capacity = choose_capacity(manifest.kv, manifest.context_length, settings, available)
-    spare = count_spare_rows(manifest.kv, capacity, settings, available)
     try:
-        runner = open_runner(
-            bundle,
-            manifest,
-            num_rows=settings.max_num_seqs,
-            num_spare_rows=spare,
-            capacity=capacity,
-            threads=settings.threads,
-            kernels=settings.kernels,
-        )
+        session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernels)
     except MemoryError:
-        needed = (settings.max_num_seqs + spare) * capacity * manifest.kv.bytes_per_token >> 20
-        raise ConfigError(
-            f"this process may not take the memory that the model and {needed + 1} MiB of keys and values need; lower "
-            "engine.max_num_seqs, engine.max_model_len or engine.kv_budget_mb, or raise the limit (ulimit -v)",
-            param="engine.kv_budget_mb",
-        ) from None
+        raise _too_large(0) from None
+    token_bytes = kv_bytes_per_token(session, manifest)
+    capacity = choose_capacity(token_bytes, manifest.context_length, settings, available)
+    spare = count_spare_rows(token_bytes, capacity, settings, available)
+    rows = settings.max_num_seqs
+    try:
+        runner = new_runner(session, manifest, num_rows=rows, num_spare_rows=spare, capacity=capacity)
+    except MemoryError:
+        raise _too_large((rows + spare) * capacity * token_bytes) from None
     eos_ids = frozenset(manifest.special_tokens.eos)
     return Engine(runner, partial(Detokenizer, tokenizer, shown=shown), eos_ids, settings.prefill_chunk)
 
 
-def choose_capacity(geometry: KVGeometry, context_length: int, settings: EngineSettings, available: int) -> int:
+def _too_large(kv_bytes: int) -> ConfigError:
+    """What to do where the model, or it and its keys and values, do not fit."""
+    beside = f" and {(kv_bytes >> 20) + 1} MiB of keys and values need" if kv_bytes else " needs"
+    return ConfigError(
+        f"this process may not take the memory that the model{beside}; lower engine.max_num_seqs, engine.max_model_len "
+        "or engine.kv_budget_mb, or raise the limit (ulimit -v)",
+        param="engine.kv_budget_mb",
+    )
+
+
+def choose_capacity(token_bytes: int, context_length: int, settings: EngineSettings, available: int) -> int:
     """Tokens a row may hold: what is asked for, or the model's context as far as the KV budget allows.
 
-    `available` is in bytes. Raises ConfigError if the model or the budget cannot give what is asked for.
+    token_bytes: of a token's keys and values. `available` is in bytes.
+    Raises ConfigError if the model or the budget cannot give what is asked for.
     """
     asked = settings.max_model_len
     if asked > context_length:
@@ -66,10 +70,10 @@ def choose_capacity(geometry: KVGeometry, context_length: int, settings: EngineS
             param="engine.max_model_len",
         )
     budget = _budget(settings, available)
-    affordable = budget // (settings.max_num_seqs * geometry.bytes_per_token)
+    affordable = budget // (settings.max_num_seqs * token_bytes)
     wanted = asked or max(min(context_length, affordable), _MIN_CAPACITY)
     if wanted > affordable:
-        needed = wanted * settings.max_num_seqs * geometry.bytes_per_token >> 20
+        needed = wanted * settings.max_num_seqs * token_bytes >> 20
         raise ConfigError(
             f"{settings.max_num_seqs} sequences of {wanted} tokens need {needed + 1} MiB of keys and values, but the "
             f"budget is {budget >> 20} MiB; lower engine.max_num_seqs or engine.max_model_len, or "
@@ -79,9 +83,9 @@ def choose_capacity(geometry: KVGeometry, context_length: int, settings: EngineS
     return wanted
 
 
-def count_spare_rows(geometry: KVGeometry, capacity: int, settings: EngineSettings, available: int) -> int:
+def count_spare_rows(token_bytes: int, capacity: int, settings: EngineSettings, available: int) -> int:
     """Rows for what earlier requests have left: what the budget still pays for, no more than there are sequences."""
-    affordable = _budget(settings, available) // (capacity * geometry.bytes_per_token)
+    affordable = _budget(settings, available) // (capacity * token_bytes)
     return max(0, min(affordable - settings.max_num_seqs, settings.max_num_seqs))
 
 

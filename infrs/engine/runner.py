@@ -8,7 +8,7 @@ from typing import Protocol
 
 from infrs.engine.fused_runner import FusedRunner
 from infrs.engine.plain_runner import PlainRunner
-from infrs.engine.session import Kernels, Logits, Tokens, create_session
+from infrs.engine.session import Kernels, Logits, Session, Tokens, create_session, stored_bytes
 from infrs.errors import BundleError
 from infrs.manifest import Manifest
 
@@ -42,6 +42,41 @@ class Runner(Protocol):
         """Copy the first `num_tokens` positions of one row to another."""
 
 
+def open_session(
+    bundle: Path, manifest: Manifest, *, threads: int, kernels: Kernels = "auto", profile: Path | None = None
+) -> Session:
+    """A session over a bundle's graph; see `create_session`.
+
+    Keys and values are stored in 16 bits beside weights of 8 or 4, whose rounding is far coarser.
+    Raises BundleError if the graph cannot be opened or would answer otherwise in other company, MemoryError.
+    """
+    path = bundle / manifest.graph_file
+    halves = manifest.graph == "fused" and manifest.recipe.name == "blocks"
+    session = create_session(path, threads, kernels=kernels, halves=halves, profile=profile)
+    if manifest.graph == "fused" and _has(path, _SHARED_SCALE):  # the plain one runs each row by itself
+        raise BundleError(
+            f"{path} rounds all rows of a batch by one scale ({_SHARED_SCALE.decode()}), so one request would change "
+            "another's answer; export the model again"
+        )
+    return session
+
+
+def kv_bytes_per_token(session: Session, manifest: Manifest) -> int:
+    """Bytes of keys and values that one token of one sequence takes in a session."""
+    return manifest.kv.bytes_per_token(stored_bytes(session))
+
+
+def new_runner(
+    session: Session, manifest: Manifest, *, num_rows: int, num_spare_rows: int = 0, capacity: int
+) -> Runner:
+    """The runner for a bundle's kind of graph, with `num_rows` rows of `capacity` tokens and some spare ones.
+
+    Raises BundleError if the graph has other inputs than its manifest says, MemoryError.
+    """
+    kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
+    return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+
+
 def open_runner(
     bundle: Path,
     manifest: Manifest,
@@ -52,20 +87,9 @@ def open_runner(
     threads: int,
     kernels: Kernels = "auto",
 ) -> Runner:
-    """The runner for a bundle's kind of graph, with `num_rows` rows of `capacity` tokens and some spare ones.
-
-    Raises BundleError if the graph cannot be opened, has other inputs than its manifest says or would answer otherwise
-    in other company, MemoryError.
-    """
-    path = bundle / manifest.graph_file
-    session = create_session(path, threads, kernels=kernels)
-    if manifest.graph == "fused" and _has(path, _SHARED_SCALE):  # the plain one runs each row by itself
-        raise BundleError(
-            f"{path} rounds all rows of a batch by one scale ({_SHARED_SCALE.decode()}), so one request would change "
-            "another's answer; export the model again"
-        )
-    kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
-    return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+    """`new_runner` of `open_session`, where how many rows there is room for does not depend on the session."""
+    session = open_session(bundle, manifest, threads=threads, kernels=kernels)
+    return new_runner(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
 
 
 def _has(path: Path, name: bytes) -> bool:

@@ -26,6 +26,7 @@ Binding: TypeAlias = ort.IOBinding
 # The session's own notes of what runs it: a build of `infrs.native`, and the instructions that it uses.
 _KERNELS = "infrs.kernels"
 _INSTRUCTIONS = "infrs.instructions"
+_HALVES = "infrs.halves"  # keys and values are stored in 16 bits
 _NO_MEMORY = "std::bad_alloc"  # C++'s own exception, as ONNX Runtime passes it on
 
 
@@ -39,18 +40,21 @@ def default_threads() -> int:
     return len(siblings)
 
 
-def create_session(path: Path, threads: int, *, kernels: Kernels = "auto", profile: Path | None = None) -> Session:
+def create_session(
+    path: Path, threads: int, *, kernels: Kernels = "auto", halves: bool = False, profile: Path | None = None
+) -> Session:
     """Open a graph on the CPU provider. `threads` 0 takes `default_threads()`.
 
     kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow;
     "precise" the same, with 16-bit inputs for all 8-bit weights; "avx2" the same without wider vectors, which has them.
+    halves: infrs's kernels are to store keys and values in 16 bits, unless they are "precise"; see `stored_bytes`.
     profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason, in one line, MemoryError where that is a lack of memory.
     """
     own, refusal = native.library() if kernels != "onnxruntime" else None, ""
     if own is not None:
         try:
-            session = _open(path, _options(threads, own, profile, kernels))
+            session = _open(path, _options(threads, own, profile, kernels, halves=halves))
         except Exception as error:  # ONNX Runtime raises many types, none of them public
             refusal = _reason(error)
             if _NO_MEMORY in refusal:
@@ -82,6 +86,11 @@ def kernels_of(session: Session) -> str:
     return f"{_note(session, _INSTRUCTIONS)} {build}" if build else ""
 
 
+def stored_bytes(session: Session) -> int:
+    """Bytes that a number takes among the keys and values that a session reads and writes: 2 (IEEE half) or 4."""
+    return 2 if _note(session, _HALVES) else 4
+
+
 def _note(session: Session, entry: str) -> str:
     try:
         return str(session.get_session_options().get_session_config_entry(entry))
@@ -89,7 +98,9 @@ def _note(session: Session, entry: str) -> str:
         return ""
 
 
-def _options(threads: int, library: Path | None, profile: Path | None, kernels: Kernels) -> ort.SessionOptions:
+def _options(
+    threads: int, library: Path | None, profile: Path | None, kernels: Kernels, *, halves: bool = False
+) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
@@ -105,6 +116,8 @@ def _options(threads: int, library: Path | None, profile: Path | None, kernels: 
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     if library is not None:
         options.add_session_config_entry(f"infrs.{kernels}", "1")
+        if halves and kernels != "precise":
+            options.add_session_config_entry(_HALVES, "1")
         options.register_custom_ops_library(str(library))
         options.add_session_config_entry(_KERNELS, native.build_id(library))
     return options

@@ -14,23 +14,27 @@ _GROUP = 8
 
 
 class Slab:
-    """One float32 array [rows, num_kv_heads, capacity, head_dim] per layer and part (key, value).
+    """One array [rows, num_kv_heads, capacity, head_dim] per layer and part (key, value).
 
-    `arrays` is ordered as `infrs.graph.past_names`. The capacity is rounded up to whole groups of eight positions: how
-    `infrs.native` lays out the keys of such a group is its own affair. The pages are zero-filled by the system when
-    first touched, so capacity that no sequence reaches costs address space only. They are small pages on purpose: numpy
-    asks for huge ones, of which the first token of each row and head would take a whole one (2 MB).
+    `arrays` is ordered as `infrs.graph.past_names`. To a graph they are float32; where its kernels store a number in 2
+    bytes, a position of an array holds two of a sequence. The capacity is rounded up to whole groups of eight
+    positions: how `infrs.native` lays out the keys of such a group is its own affair. The pages are zero-filled by the
+    system when first touched, so capacity that no sequence reaches costs address space only. They are small pages on
+    purpose: numpy asks for huge ones, of which the first token of each row and head would take a whole one (2 MB).
     """
 
-    def __init__(self, geometry: KVGeometry, rows: int, capacity: int) -> None:
+    def __init__(self, geometry: KVGeometry, rows: int, capacity: int, stored_bytes: int = 4) -> None:
         self.rows = rows
         self.capacity = _whole_groups(capacity)
-        shape = (rows, geometry.num_kv_heads, self.capacity, geometry.head_dim)
+        self._together = 4 // stored_bytes
+        shape = (rows, geometry.num_kv_heads, self.capacity // self._together, geometry.head_dim)
         self.arrays = [_small_pages(shape) for _ in range(2 * geometry.num_layers)]
 
     def copy_row(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of row `source` to row `target`."""
-        end = _whole_groups(num_tokens)  # what lies behind the last token is written before it is read
+        end = (
+            _whole_groups(num_tokens) // self._together
+        )  # what lies behind the last token is written before it is read
         for array in self.arrays:
             array[target, :, :end] = array[source, :, :end]
 

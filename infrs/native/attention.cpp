@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "simd.h"
@@ -13,7 +14,7 @@ namespace {
 
 constexpr size_t kPartition = 256;   // keys whose softmax is computed at once; partitions are then folded in order
 constexpr size_t kValueBlock = 64;   // values that stay in the first-level cache while every query takes them
-constexpr size_t kTileQueries = 24;  // queries that share a pass over the keys
+constexpr size_t kTileQueries = 48;  // queries that share a pass over the keys
 constexpr size_t kPartWork = 1 << 15;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -25,7 +26,9 @@ struct Query {
   float* output;
 };
 
-void rotate(const AttentionShape& shape, const AttentionRun& run, size_t position, const float* x, float* y) {
+template <typename Stored>
+void rotate(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, size_t position, const float* x,
+            float* y) {
   std::memcpy(y, x, shape.head_dim * sizeof(float));
   if (!run.cos) return;
   const size_t width = run.rotary_width;
@@ -47,7 +50,8 @@ __m256 cap(__m256 score, float limit) {
 }
 
 // Turns the dot products of a query with the 32 keys from `start` on into scores. What it does not see is -infinity.
-void weigh(const AttentionShape& shape, const Query& query, size_t start, float* scores) {
+template <typename Stored>
+void weigh(const AttentionShape<Stored>& shape, const Query& query, size_t start, float* scores) {
   const bool sees_all = query.first <= start && start + kScoreKeys <= query.end;
   const __m256 scale = _mm256_set1_ps(shape.scale);
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -65,21 +69,62 @@ void weigh(const AttentionShape& shape, const Query& query, size_t start, float*
   }
 }
 
-// Scores of some queries, no more than are taken together, and the keys from `start`, a multiple of 32, on: 32 of each.
-// scores: [queries, kPartition], of which 32 columns are written. Keys beyond `capacity` are seen by no query.
-void score(const AttentionShape& shape, const float* keys, size_t capacity, size_t start, const Query* queries,
-           size_t num_queries, float* scores) {
-  const float* groups[kScoreGroups];
-  for (size_t g = 0; g < kScoreGroups; ++g)
-    groups[g] = keys + std::min(start + g * kLanes, capacity - kLanes) * shape.head_dim;
-  const float* features[kMaxTogether];
-  float* targets[kMaxTogether];
-  for (size_t r = 0; r < num_queries; ++r) {
-    features[r] = queries[r].features;
-    targets[r] = scores + r * kPartition;
+// Scores of 32 keys, in groups of eight, from `start` on. scores: [queries, kPartition], of which 32 columns are
+// written.
+template <typename Shape, typename Loaded>
+void score(const Shape& shape, const AttentionLoops<Loaded>& loops, const Loaded* const* groups, size_t start,
+           const Query* queries, size_t num_queries, float* scores) {
+  for (size_t q = 0; q < num_queries; q += loops.together) {
+    const size_t count = std::min(loops.together, num_queries - q);
+    const float* features[kMaxTogether];
+    float* targets[kMaxTogether];
+    for (size_t r = 0; r < count; ++r) {
+      features[r] = queries[q + r].features;
+      targets[r] = scores + (q + r) * kPartition;
+    }
+    loops.dots[count - 1](shape.head_dim, features, groups, targets);
+    for (size_t r = 0; r < count; ++r) weigh(shape, queries[q + r], start, targets[r]);
   }
-  shape.loops.dots[num_queries - 1](shape.head_dim, features, groups, targets);
-  for (size_t r = 0; r < num_queries; ++r) weigh(shape, queries[r], start, targets[r]);
+}
+
+// Adds the values from `block` to `end`, each query those that it sees. values: from `block` on. weights: [queries,
+// kPartition], likewise.
+template <typename Loaded>
+void add(size_t dim, const AttentionLoops<Loaded>& loops, const Loaded* values, size_t block, size_t end,
+         const Query* queries, size_t num_queries, const float* weights, float* outputs) {
+  for (size_t q = 0; q < num_queries; q += loops.together) {
+    const size_t last = std::min(q + loops.together, num_queries);
+    // Keys that all of them see are taken together; the others see what is before and after.
+    size_t common = block, stop = end;
+    for (size_t r = q; r < last; ++r) {
+      common = std::max(common, queries[r].first);
+      stop = std::min(stop, queries[r].end);
+    }
+    stop = std::max(stop, common);
+    const auto take = [&](size_t first_query, size_t count, size_t from, size_t to) {
+      const float* taken[kMaxTogether];
+      float* output[kMaxTogether];
+      for (size_t r = 0; r < count; ++r) {
+        taken[r] = weights + (first_query + r) * kPartition + (from - block);
+        output[r] = outputs + (first_query + r) * dim;
+      }
+      loops.add_values[count - 1](dim, values + (from - block) * dim, taken, to - from, output);
+    };
+    const auto alone = [&](size_t from, size_t to) {
+      for (size_t r = q; r < last; ++r) {
+        const size_t begin = std::max(from, queries[r].first), until = std::min(to, queries[r].end);
+        if (begin < until) take(r, 1, begin, until);
+      }
+    };
+    alone(block, std::min(common, end));
+    if (common < stop) take(q, last - q, common, stop);
+    alone(stop, end);
+  }
+}
+
+void widen(const Half* x, size_t count, float* y) {
+  for (size_t i = 0; i < count; i += kLanes)
+    _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
 }
 
 // Merges a later partition's softmax into `query`.
@@ -104,75 +149,91 @@ void finish(size_t head_dim, Query& query) {
 
 // The softmax of one partition for some queries of one head of keys. `outputs`: [queries, head_dim]; a query that
 // sees nothing of the partition gets a sum of zero.
-void attend_partition(const AttentionShape& shape, const float* keys, const float* values, size_t capacity,
+template <typename Stored>
+void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, const Stored* values, size_t capacity,
                       size_t partition, const Query* queries, size_t num_queries, Partial* partials,
                       float* outputs) {
   alignas(32) float scores[kTileQueries * kPartition];
-  const size_t together = shape.loops.together, begin = partition * kPartition;
-  const AddValues* const add_values = shape.loops.add_values;
+  const size_t dim = shape.head_dim, begin = partition * kPartition;
+  // What more queries take than share a loop is widened once for all of them.
+  constexpr bool kNarrow = !std::is_same_v<Stored, float>;
+  alignas(32) float wide[kNarrow ? kValueBlock * kMaxHeadDim : 1];
+  const bool widens = kNarrow && num_queries > shape.loops.together;
   size_t first = begin + kPartition, end = begin;
   for (size_t q = 0; q < num_queries; ++q) {
     first = std::min(first, std::max(begin, queries[q].first));
     end = std::max(end, std::min(begin + kPartition, queries[q].end));
   }
-  const auto seen = [&](const Query& query, size_t from, size_t to) { return query.first < to && query.end > from; };
   for (size_t start = first / kScoreKeys * kScoreKeys; start < end; start += kScoreKeys) {
-    for (size_t q = 0; q < num_queries; q += together) {
-      const size_t count = std::min(together, num_queries - q);
-      score(shape, keys, capacity, start, queries + q, count, scores + q * kPartition + (start - begin));
+    const Stored* groups[kScoreGroups];
+    for (size_t g = 0; g < kScoreGroups; ++g)  // keys beyond the capacity are seen by no query
+      groups[g] = keys + std::min(start + g * kLanes, capacity - kLanes) * dim;
+    float* const targets = scores + (start - begin);
+    if constexpr (kNarrow) {
+      if (widens) {
+        const float* wide_groups[kScoreGroups];
+        for (size_t g = 0; g < kScoreGroups; ++g) {
+          widen(groups[g], kLanes * dim, wide + g * kLanes * dim);
+          wide_groups[g] = wide + g * kLanes * dim;
+        }
+        score(shape, shape.wide_loops, wide_groups, start, queries, num_queries, targets);
+        continue;
+      }
     }
+    score(shape, shape.loops, groups, start, queries, num_queries, targets);
   }
   for (size_t q = 0; q < num_queries; ++q) {
     const Query& query = queries[q];
-    std::memset(outputs + q * shape.head_dim, 0, shape.head_dim * sizeof(float));
+    std::memset(outputs + q * dim, 0, dim * sizeof(float));
     partials[q] = {-kInfinity, 0.0f};
-    if (!seen(query, begin, begin + kPartition)) continue;
+    if (query.first >= begin + kPartition || query.end <= begin) continue;
     const size_t from = std::max(begin, query.first) / kLanes * kLanes, to = std::min(begin + kPartition, query.end);
     partials[q] = shape.loops.softmax(scores + q * kPartition + (from - begin), to - from);
   }
   for (size_t block = first / kValueBlock * kValueBlock; block < end; block += kValueBlock) {
-    for (size_t q = 0; q < num_queries; q += together) {
-      const size_t count = std::min(together, num_queries - q);
-      // Keys that all of them see are taken together; the others see what is before and after.
-      size_t common = block, stop = std::min(block + kValueBlock, end);
-      for (size_t r = q; r < q + count; ++r) {
-        common = std::max(common, queries[r].first);
-        stop = std::min(stop, queries[r].end);
+    const size_t until = std::min(block + kValueBlock, end);
+    const Stored* const from = values + block * dim;
+    const float* const weights = scores + (block - begin);
+    if constexpr (kNarrow) {
+      if (widens) {
+        widen(from, (until - block) * dim, wide);
+        add(dim, shape.wide_loops, wide, block, until, queries, num_queries, weights, outputs);
+        continue;
       }
-      stop = std::max(stop, common);
-      const auto alone = [&](size_t from, size_t to) {
-        for (size_t r = q; r < q + count; ++r) {
-          const size_t start = std::max(from, queries[r].first), last = std::min(to, queries[r].end);
-          if (start >= last) continue;
-          const float* weights[] = {scores + r * kPartition + (start - begin)};
-          float* output[] = {outputs + r * shape.head_dim};
-          add_values[0](shape.head_dim, values + start * shape.head_dim, weights, last - start, output);
-        }
-      };
-      alone(block, std::min(common, block + kValueBlock));
-      if (common < stop) {
-        const float* weights[kMaxTogether];
-        float* output[kMaxTogether];
-        for (size_t r = 0; r < count; ++r) {
-          weights[r] = scores + (q + r) * kPartition + (common - begin);
-          output[r] = outputs + (q + r) * shape.head_dim;
-        }
-        add_values[count - 1](shape.head_dim, values + common * shape.head_dim, weights, stop - common, output);
-      }
-      alone(stop, block + kValueBlock);
     }
+    add(dim, shape.loops, from, block, until, queries, num_queries, weights, outputs);
   }
 }
 
 // A token's place in its row.
-size_t position(const AttentionRun& run, size_t row, size_t token) {
+template <typename Stored>
+size_t position(const AttentionRun<Stored>& run, size_t row, size_t token) {
   return static_cast<size_t>(run.lengths[row]) + 1 - run.tokens + token;
 }
 
+void store(const float* x, size_t count, float* y) { std::memcpy(y, x, count * sizeof(float)); }
+
+// To the nearest, ties to even. What is too large for 16 bits becomes the largest number that is not; infinities stay,
+// so that whoever looks for scores that are not finite finds them.
+void store(const float* x, size_t count, Half* y) {
+  const __m256 largest = _mm256_set1_ps(65504.0f), sign = _mm256_set1_ps(-0.0f);
+  const __m256 infinity = _mm256_set1_ps(kInfinity);
+  for (size_t i = 0; i < count; i += kLanes) {
+    const __m256 value = _mm256_loadu_ps(x + i);
+    const __m256 bounded = _mm256_max_ps(_mm256_xor_ps(largest, sign), _mm256_min_ps(largest, value));
+    const __m256 is_finite = _mm256_cmp_ps(_mm256_andnot_ps(sign, value), infinity, _CMP_LT_OQ);
+    const __m128i halves = _mm256_cvtps_ph(_mm256_blendv_ps(value, bounded, is_finite), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i), halves);
+  }
+}
+
 // Rotates the queries and stores the keys and values of the tokens [first, last), counted over all rows.
-void take_in(const AttentionShape& shape, const AttentionRun& run, size_t first, size_t last, float* rotated) {
+template <typename Stored>
+void take_in(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, size_t first, size_t last,
+             float* rotated) {
   const size_t dim = shape.head_dim, width = shape.num_heads * dim;
   float key[kMaxHeadDim];
+  Stored stored[kMaxHeadDim];
   for (size_t i = first; i < last; ++i) {
     const size_t row = i / run.tokens, place = position(run, row, i % run.tokens);
     for (size_t head = 0; head < shape.num_heads; ++head)
@@ -180,24 +241,27 @@ void take_in(const AttentionShape& shape, const AttentionRun& run, size_t first,
     for (size_t head = 0; head < shape.num_kv_heads; ++head) {
       const size_t base = (row * shape.num_kv_heads + head) * run.capacity * dim;
       rotate(shape, run, place, run.key + i * run.key_stride + head * dim, key);
-      float* target = run.keys + base + place / kLanes * kLanes * dim + place % kLanes;
-      for (size_t d = 0; d < dim; ++d) target[d * kLanes] = key[d];
-      std::memcpy(run.values + base + place * dim, run.value + i * run.key_stride + head * dim, dim * sizeof(float));
+      store(key, dim, stored);
+      Stored* target = run.keys + base + place / kLanes * kLanes * dim + place % kLanes;
+      for (size_t d = 0; d < dim; ++d) target[d * kLanes] = stored[d];
+      store(run.value + i * run.key_stride + head * dim, dim, run.values + base + place * dim);
     }
   }
 }
 
 // Some tokens of a row, with query heads that share one head of keys.
+template <typename Stored>
 struct Tile {
-  const float *keys, *values;
+  const Stored *keys, *values;
   Query queries[kTileQueries];
   size_t num_queries = 0;
 };
 
 // A run's queries cut into tiles, that heads which share keys read them once.
+template <typename Stored>
 class Tiles {
  public:
-  Tiles(const AttentionShape& shape, const AttentionRun& run)
+  Tiles(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run)
       : shape_(shape), run_(run), heads_(shape.num_heads / shape.num_kv_heads),
         tile_heads_(std::min(heads_, kTileQueries)), tile_tokens_(std::min(run.tokens, kTileQueries / tile_heads_)),
         head_tiles_((heads_ + tile_heads_ - 1) / tile_heads_),
@@ -207,13 +271,13 @@ class Tiles {
   size_t queries() const { return tile_heads_ * tile_tokens_; }  // of a tile, at most
 
   // queries: the rotated ones, [rows, tokens, heads, head_dim].
-  Tile make(size_t index, const float* queries) const {
+  Tile<Stored> make(size_t index, const float* queries) const {
     const size_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
     const size_t token_tile = index % token_tiles_, head_tile = index / token_tiles_ % head_tiles_;
     const size_t kv_head = index / token_tiles_ / head_tiles_ % kv_heads;
     const size_t row = index / token_tiles_ / head_tiles_ / kv_heads;
     const size_t base = (row * kv_heads + kv_head) * run_.capacity * dim;
-    Tile tile;
+    Tile<Stored> tile;
     tile.keys = run_.keys + base;
     tile.values = run_.values + base;
     for (size_t t = token_tile * tile_tokens_; t < std::min(run_.tokens, (token_tile + 1) * tile_tokens_); ++t) {
@@ -228,13 +292,14 @@ class Tiles {
   }
 
  private:
-  const AttentionShape& shape_;
-  const AttentionRun& run_;
+  const AttentionShape<Stored>& shape_;
+  const AttentionRun<Stored>& run_;
   size_t heads_, tile_heads_, tile_tokens_, head_tiles_, token_tiles_;
 };
 
 // Whole softmaxes of a tile, one partition after the other.
-void attend_tile(const AttentionShape& shape, size_t capacity, Tile& tile) {
+template <typename Stored>
+void attend_tile(const AttentionShape<Stored>& shape, size_t capacity, Tile<Stored>& tile) {
   const size_t dim = shape.head_dim;
   alignas(32) float outputs[kTileQueries * kMaxHeadDim];
   Partial partials[kTileQueries];
@@ -253,7 +318,8 @@ void attend_tile(const AttentionShape& shape, size_t capacity, Tile& tile) {
 
 }  // namespace
 
-void attend(const AttentionShape& shape, const AttentionRun& run, const Parallel& parallel) {
+template <typename Stored>
+void attend(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, const Parallel& parallel) {
   const size_t num_tokens = run.rows * run.tokens;
   if (!num_tokens) return;
   const size_t dim = shape.head_dim, width = shape.num_heads * dim;
@@ -264,7 +330,7 @@ void attend(const AttentionShape& shape, const AttentionRun& run, const Parallel
   static thread_local std::vector<float> scratch;  // the workers see the caller's, by its address
   static thread_local std::vector<Partial> partial_scratch;
   constexpr size_t kEnoughTiles = 16;  // to keep the threads evenly busy without cutting along the keys
-  const Tiles tiles(shape, run);
+  const Tiles<Stored> tiles(shape, run);
   const bool whole = tiles.count() >= kEnoughTiles || partitions == 1;
   const size_t num_partials = whole ? 0 : tiles.count() * partitions * tiles.queries();
   scratch.resize(num_tokens * width + num_partials * dim);
@@ -281,7 +347,7 @@ void attend(const AttentionShape& shape, const AttentionRun& run, const Parallel
   if (whole) {
     parallel(tiles.count(), grain, [&](size_t first, size_t last) {
       for (size_t index = first; index < last; ++index) {
-        Tile tile = tiles.make(index, rotated);
+        Tile<Stored> tile = tiles.make(index, rotated);
         attend_tile(shape, run.capacity, tile);
       }
     });
@@ -289,14 +355,14 @@ void attend(const AttentionShape& shape, const AttentionRun& run, const Parallel
   }
   parallel(tiles.count() * partitions, grain, [&](size_t first, size_t last) {
     for (size_t i = first; i < last; ++i) {
-      const Tile tile = tiles.make(i / partitions, rotated);
+      const Tile<Stored> tile = tiles.make(i / partitions, rotated);
       const size_t place = i * tiles.queries();
       attend_partition(shape, tile.keys, tile.values, run.capacity, i % partitions, tile.queries, tile.num_queries,
                        partials + place, outputs + place * dim);
     }
   });
   for (size_t index = 0; index < tiles.count(); ++index) {
-    Tile tile = tiles.make(index, rotated);
+    Tile<Stored> tile = tiles.make(index, rotated);
     for (size_t q = 0; q < tile.num_queries; ++q) {
       std::memset(tile.queries[q].output, 0, dim * sizeof(float));
       for (size_t p = 0; p < partitions; ++p) {
@@ -307,5 +373,8 @@ void attend(const AttentionShape& shape, const AttentionRun& run, const Parallel
     }
   }
 }
+
+template void attend(const AttentionShape<float>&, const AttentionRun<float>&, const Parallel&);
+template void attend(const AttentionShape<Half>&, const AttentionRun<Half>&, const Parallel&);
 
 }  // namespace infrs

@@ -10,8 +10,11 @@ namespace {
 
 constexpr size_t kTogether = 3;  // queries whose sums fit the sixteen vector registers
 
-template <size_t R>
-void dots(size_t head_dim, const float* const* queries, const float* const* groups, float* const* scores) {
+inline __m256 load(const float* x) { return _mm256_loadu_ps(x); }
+inline __m256 load(const Half* x) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }
+
+template <size_t R, typename Stored>
+void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
   __m256 dot[R][kScoreGroups] = {};
   for (size_t d = 0; d < head_dim; ++d) {
     __m256 feature[R];
@@ -19,7 +22,7 @@ void dots(size_t head_dim, const float* const* queries, const float* const* grou
     for (size_t r = 0; r < R; ++r) feature[r] = _mm256_broadcast_ss(queries[r] + d);
     INFRS_UNROLL
     for (size_t g = 0; g < kScoreGroups; ++g) {
-      const __m256 key = _mm256_loadu_ps(groups[g] + d * kLanes);
+      const __m256 key = load(groups[g] + d * kLanes);
       INFRS_UNROLL
       for (size_t r = 0; r < R; ++r) dot[r][g] = _mm256_fmadd_ps(feature[r], key, dot[r][g]);
     }
@@ -31,8 +34,8 @@ void dots(size_t head_dim, const float* const* queries, const float* const* grou
   }
 }
 
-template <size_t R, size_t Vectors>
-void add_features(size_t head_dim, const float* values, const float* const* weights, size_t count,
+template <size_t R, size_t Vectors, typename Stored>
+void add_features(size_t head_dim, const Stored* values, const float* const* weights, size_t count,
                   float* const* outputs, size_t feature) {
   __m256 sum[R][Vectors];
   INFRS_UNROLL
@@ -46,7 +49,7 @@ void add_features(size_t head_dim, const float* values, const float* const* weig
     for (size_t r = 0; r < R; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + key);
     INFRS_UNROLL
     for (size_t i = 0; i < Vectors; ++i) {
-      const __m256 value = _mm256_loadu_ps(values + key * head_dim + feature + i * kLanes);
+      const __m256 value = load(values + key * head_dim + feature + i * kLanes);
       INFRS_UNROLL
       for (size_t r = 0; r < R; ++r) sum[r][i] = _mm256_fmadd_ps(weight[r], value, sum[r][i]);
     }
@@ -58,8 +61,8 @@ void add_features(size_t head_dim, const float* values, const float* const* weig
   }
 }
 
-template <size_t R>
-void add_values(size_t head_dim, const float* values, const float* const* weights, size_t count,
+template <size_t R, typename Stored>
+void add_values(size_t head_dim, const Stored* values, const float* const* weights, size_t count,
                 float* const* outputs) {
   size_t feature = 0;
   for (; feature + 4 * kLanes <= head_dim; feature += 4 * kLanes)
@@ -81,15 +84,21 @@ Partial softmax(float* scores, size_t count) {
   return {max, sum_lanes(total)};
 }
 
-template <size_t... R>
-AttentionLoops loops(std::index_sequence<R...>) {
-  static constexpr Dots all_dots[] = {dots<R + 1>...};
-  static constexpr AddValues all_add_values[] = {add_values<R + 1>...};
+template <typename Stored, size_t... R>
+AttentionLoops<Stored> loops(std::index_sequence<R...>) {
+  static constexpr Dots<Stored> all_dots[] = {dots<R + 1, Stored>...};
+  static constexpr AddValues<Stored> all_add_values[] = {add_values<R + 1, Stored>...};
   return {sizeof...(R), all_dots, all_add_values, softmax};
 }
 
 }  // namespace
 
-AttentionLoops attention_loops_avx2() { return loops(std::make_index_sequence<kTogether>()); }
+template <typename Stored>
+AttentionLoops<Stored> attention_loops_avx2() {
+  return loops<Stored>(std::make_index_sequence<kTogether>());
+}
+
+template AttentionLoops<float> attention_loops_avx2();
+template AttentionLoops<Half> attention_loops_avx2();
 
 }  // namespace infrs

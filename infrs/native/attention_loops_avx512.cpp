@@ -17,8 +17,17 @@ inline __m512 two_groups(const float* left, const float* right) {
                                              _mm256_castps_pd(_mm256_loadu_ps(right)), 1));
 }
 
-template <size_t R>
-void dots(size_t head_dim, const float* const* queries, const float* const* groups, float* const* scores) {
+inline __m512 two_groups(const Half* left, const Half* right) {
+  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(left));
+  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(right));
+  return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+}
+
+inline __m512 load(__mmask16 lanes, const float* x) { return _mm512_maskz_loadu_ps(lanes, x); }
+inline __m512 load(__mmask16 lanes, const Half* x) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, x)); }
+
+template <size_t R, typename Stored>
+void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
   constexpr size_t kVectors = kScoreKeys / kVectorLanes;
   __m512 dot[R][kVectors] = {};
   for (size_t d = 0; d < head_dim; ++d) {
@@ -41,8 +50,8 @@ void dots(size_t head_dim, const float* const* queries, const float* const* grou
 }
 
 // lanes: of the last vector, those whose features there are.
-template <size_t R, size_t Vectors>
-void add_features(size_t head_dim, const float* values, const float* const* weights, size_t count,
+template <size_t R, size_t Vectors, typename Stored>
+void add_features(size_t head_dim, const Stored* values, const float* const* weights, size_t count,
                   float* const* outputs, size_t feature, __mmask16 lanes) {
   const auto mask = [&](size_t i) { return i + 1 < Vectors ? __mmask16{0xffff} : lanes; };
   __m512 sum[R][Vectors];
@@ -56,7 +65,7 @@ void add_features(size_t head_dim, const float* values, const float* const* weig
     __m512 value[Vectors];
     INFRS_UNROLL_ALL
     for (size_t i = 0; i < Vectors; ++i)
-      value[i] = _mm512_maskz_loadu_ps(mask(i), values + key * head_dim + feature + i * kVectorLanes);
+      value[i] = load(mask(i), values + key * head_dim + feature + i * kVectorLanes);
     INFRS_UNROLL_ALL
     for (size_t r = 0; r < R; ++r) {
       const __m512 weight = _mm512_set1_ps(weights[r][key]);
@@ -72,8 +81,8 @@ void add_features(size_t head_dim, const float* values, const float* const* weig
   }
 }
 
-template <size_t R>
-void add_values(size_t head_dim, const float* values, const float* const* weights, size_t count,
+template <size_t R, typename Stored>
+void add_values(size_t head_dim, const Stored* values, const float* const* weights, size_t count,
                 float* const* outputs) {
   size_t feature = 0;
   for (; feature + 2 * kVectorLanes <= head_dim; feature += 2 * kVectorLanes)
@@ -131,16 +140,22 @@ Partial softmax(float* scores, size_t count) {
   return {max, sum_lanes(total)};
 }
 
-template <size_t... R>
-AttentionLoops loops(std::index_sequence<R...>) {
-  static constexpr Dots all_dots[] = {dots<R + 1>...};
-  static constexpr AddValues all_add_values[] = {add_values<R + 1>...};
+template <typename Stored, size_t... R>
+AttentionLoops<Stored> loops(std::index_sequence<R...>) {
+  static constexpr Dots<Stored> all_dots[] = {dots<R + 1, Stored>...};
+  static constexpr AddValues<Stored> all_add_values[] = {add_values<R + 1, Stored>...};
   return {sizeof...(R), all_dots, all_add_values, softmax};
 }
 
 }  // namespace
 
-AttentionLoops attention_loops_avx512() { return loops(std::make_index_sequence<kMaxTogether>()); }
+template <typename Stored>
+AttentionLoops<Stored> attention_loops_avx512() {
+  return loops<Stored>(std::make_index_sequence<kMaxTogether>());
+}
+
+template AttentionLoops<float> attention_loops_avx512();
+template AttentionLoops<Half> attention_loops_avx512();
 
 }  // namespace infrs
 

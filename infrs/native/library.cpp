@@ -65,7 +65,9 @@ class MatMulNBits {
   PackedMatrix weights_;
 };
 
-template <AttentionLoops (*Loops)()>
+// Stored: how the keys and values lie in the memory of past and present, which the graph calls float32 of a capacity:
+// Half fits twice as many positions into it.
+template <typename Stored, bool Avx512>
 class GroupQueryAttention {
  public:
   static constexpr const char* name = "GroupQueryAttention";
@@ -86,7 +88,8 @@ class GroupQueryAttention {
     shape_.softcap = node.number("softcap", 0.0f);
     shape_.window = std::max<int64_t>(0, node.integer("local_window_size", -1));
     shape_.interleaved = node.integer("rotary_interleaved", 0);
-    shape_.loops = Loops();
+    shape_.loops = Avx512 ? attention_loops_avx512<Stored>() : attention_loops_avx2<Stored>();
+    shape_.wide_loops = Avx512 ? attention_loops_avx512<float>() : attention_loops_avx2<float>();
     require(!node.integer("smooth_softmax", 0) && !node.integer("qk_output", 0),
             "GroupQueryAttention: only the plain softmax, and no scores");
   }
@@ -100,9 +103,10 @@ class GroupQueryAttention {
 
     using Shape = std::vector<int64_t>;
     const int64_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
-    const int64_t rows = query.shape[0], tokens = query.shape[1], capacity = past_key.shape[2];
+    const int64_t rows = query.shape[0], tokens = query.shape[1], slots = past_key.shape[2];
+    const int64_t capacity = slots * int64_t{sizeof(float) / sizeof(Stored)};
     const int64_t width = shape_.num_heads * dim, key_width = kv_heads * dim;
-    const Shape past_shape{rows, kv_heads, capacity, dim}, key_shape{rows, tokens, key_width};
+    const Shape past_shape{rows, kv_heads, slots, dim}, key_shape{rows, tokens, key_width};
     require(past_key.shape == past_shape && past_value.shape == past_shape && elements(lengths.shape) == rows &&
                 query.shape[2] == (key.data ? width : width + 2 * key_width) &&
                 (!key.data || (key.shape == key_shape && value.shape == key_shape)),
@@ -117,7 +121,7 @@ class GroupQueryAttention {
       require(length <= places, "GroupQueryAttention: a row beyond its capacity");
     }
 
-    AttentionRun args{};
+    AttentionRun<Stored> args{};
     args.rows = rows;
     args.tokens = tokens;
     args.capacity = capacity;
@@ -138,13 +142,13 @@ class GroupQueryAttention {
 
  private:
   // The present tensor with the past in it: nothing to do where both are bound to the same memory.
-  static float* in_place(const Run& run, size_t output, const Tensor<const float>& past) {
+  static Stored* in_place(const Run& run, size_t output, const Tensor<const float>& past) {
     float* present = run.output<float>(output, past.shape);
     if (present != past.data) std::copy_n(past.data, elements(past.shape), present);
-    return present;
+    return reinterpret_cast<Stored*>(present);
   }
 
-  AttentionShape shape_{};
+  AttentionShape<Stored> shape_{};
   bool rotates_;
 };
 
@@ -201,9 +205,10 @@ OrtCustomOpDomain* domain(const char* name, std::initializer_list<const OrtCusto
   return made;
 }
 
-// Entries of a session: to go no further than AVX2, to give 8-bit weights inputs of 16 bits everywhere, and the note of
-// what is used.
-constexpr const char *kAvx2 = "infrs.avx2", *kPrecise = "infrs.precise", *kInstructions = "infrs.instructions";
+// Entries of a session: to go no further than AVX2, to give 8-bit weights inputs of 16 bits everywhere, to store keys
+// and values in 16 bits, and the note of what is used.
+constexpr const char *kAvx2 = "infrs.avx2", *kPrecise = "infrs.precise", *kHalves = "infrs.halves",
+                     *kInstructions = "infrs.instructions";
 
 bool has_entry(const OrtSessionOptions* options, const char* entry) {
   int is_there = 0;
@@ -218,22 +223,34 @@ OrtStatus* add_operators(OrtSessionOptions* options) {
   static const Operator<MatMulNBits<tiles_avx2, true, uint16_t>> narrow_matmul_avx2;
   static const Operator<MatMulNBits<tiles_avx512, false, uint16_t>> narrow_matmul_avx512;
   static const Operator<MatMulNBits<tiles_avx512, true, uint16_t>> narrow_matmul_precise;
-  static const Operator<GroupQueryAttention<attention_loops_avx2>> attention_avx2;
-  static const Operator<GroupQueryAttention<attention_loops_avx512>> attention_avx512;
+  static const Operator<GroupQueryAttention<float, false>> attention_avx2;
+  static const Operator<GroupQueryAttention<Half, false>> half_attention_avx2;
+  static const Operator<GroupQueryAttention<float, true>> attention_avx512;
+  static const Operator<GroupQueryAttention<Half, true>> half_attention_avx512;
   static const Operator<SkipSimplifiedLayerNormalization> norm;
   static const Operator<GatedQuickGelu> gated;
   return guarded([options] {
     // ONNX Runtime keeps pointers to them for as long as the sessions live: one of each for all of them.
-    static OrtCustomOpDomain* const avx2 = domain("com.microsoft", {&matmul_avx2, &attention_avx2, &norm});
-    static OrtCustomOpDomain* const avx512 = domain("com.microsoft", {&matmul_avx512, &attention_avx512, &norm});
-    static OrtCustomOpDomain* const precise = domain("com.microsoft", {&matmul_precise, &attention_avx512, &norm});
-    static OrtCustomOpDomain* const own_avx2 = domain("infrs.native", {&narrow_matmul_avx2, &gated});
-    static OrtCustomOpDomain* const own_avx512 = domain("infrs.native", {&narrow_matmul_avx512, &gated});
-    static OrtCustomOpDomain* const own_precise = domain("infrs.native", {&narrow_matmul_precise, &gated});
-    const bool narrow = !has_avx512() || has_entry(options, kAvx2), exact = has_entry(options, kPrecise);
-    check(api->AddCustomOpDomain(options, narrow ? avx2 : exact ? precise : avx512));
-    check(api->AddCustomOpDomain(options, narrow ? own_avx2 : exact ? own_precise : own_avx512));
-    check(api->AddSessionConfigEntry(options, kInstructions, narrow ? "avx2" : exact ? "avx512-precise" : "avx512"));
+    enum { kOnlyAvx2, kAvx512, kAvx512Precise };
+    static OrtCustomOpDomain* const replaced[][2] = {
+        {domain("com.microsoft", {&matmul_avx2, &attention_avx2, &norm}),
+         domain("com.microsoft", {&matmul_avx2, &half_attention_avx2, &norm})},
+        {domain("com.microsoft", {&matmul_avx512, &attention_avx512, &norm}),
+         domain("com.microsoft", {&matmul_avx512, &half_attention_avx512, &norm})},
+        {domain("com.microsoft", {&matmul_precise, &attention_avx512, &norm}),
+         domain("com.microsoft", {&matmul_precise, &half_attention_avx512, &norm})},
+    };
+    static OrtCustomOpDomain* const own[] = {
+        domain("infrs.native", {&narrow_matmul_avx2, &gated}),
+        domain("infrs.native", {&narrow_matmul_avx512, &gated}),
+        domain("infrs.native", {&narrow_matmul_precise, &gated}),
+    };
+    static const char* const names[] = {"avx2", "avx512", "avx512-precise"};
+    const bool narrow = !has_avx512() || has_entry(options, kAvx2);
+    const auto kind = narrow ? kOnlyAvx2 : has_entry(options, kPrecise) ? kAvx512Precise : kAvx512;
+    check(api->AddCustomOpDomain(options, replaced[kind][has_entry(options, kHalves)]));
+    check(api->AddCustomOpDomain(options, own[kind]));
+    check(api->AddSessionConfigEntry(options, kInstructions, names[kind]));
   });
 }
 

@@ -123,8 +123,8 @@ def test_multiply_adds_and_times_of_a_profile(tmp_path: Path) -> None:
 def test_the_bound_of_a_step() -> None:
     manifest = synthetic.manifest()
     assert weight_bytes(manifest) == 1
-    found = bound(Machine(100.0, 50.0), manifest, num_tokens=124, multiply_adds=200.0)
-    assert (found.reading, found.computing, found.seconds) == ((1 + 124 * 8) / 100, 4.0, 993 / 100)
+    found = bound(Machine(100.0, 50.0), manifest, kv_bytes=992, multiply_adds=200.0)
+    assert (found.reading, found.computing, found.seconds) == ((1 + 992) / 100, 4.0, 993 / 100)
 
 
 def test_the_machine_reads_and_computes() -> None:

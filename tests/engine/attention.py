@@ -73,6 +73,7 @@ def build(path: Path) -> None:
     onnx.save(model, path)
 
 
-def manifest() -> Manifest:
-    """The synthetic manifest with this graph's geometry."""
-    return synthetic.manifest().model_copy(update={"kv": GEOMETRY})
+def manifest(*, blocks: bool = False) -> Manifest:
+    """The synthetic manifest with this graph's geometry; `blocks`: as if its weights were in blocks of 8 or 4 bits."""
+    made = synthetic.manifest().model_copy(update={"kv": GEOMETRY})
+    return made.model_copy(update={"recipe": made.recipe.model_copy(update={"name": "blocks"})}) if blocks else made

@@ -15,7 +15,7 @@ from infrs.errors import BundleError, ConfigError
 from infrs.manifest import GraphKind, KVGeometry
 
 MIB = 1 << 20
-GEOMETRY = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64)  # 16 KiB a token
+TOKEN_BYTES = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64).bytes_per_token(4)  # 16 KiB
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ GEOMETRY = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64)  # 16 KiB a tok
     ],
 )
 def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -> None:
-    assert choose_capacity(GEOMETRY, 2048, settings, available_mib * MIB) == capacity
+    assert choose_capacity(TOKEN_BYTES, 2048, settings, available_mib * MIB) == capacity
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -
 )
 def test_what_cannot_be_had_is_refused(settings: EngineSettings, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        choose_capacity(GEOMETRY, 2048, settings, 1 << 40)
+        choose_capacity(TOKEN_BYTES, 2048, settings, 1 << 40)
 
 
 @pytest.mark.parametrize(("budget_rows", "spare"), [(4, 0), (5, 1), (7, 3), (8, 4), (100, 4)])
 def test_spare_rows_take_what_the_budget_leaves(budget_rows: int, spare: int) -> None:
     settings = EngineSettings(max_num_seqs=4, kv_budget_mb=64)
-    capacity = (64 << 20) // (budget_rows * GEOMETRY.bytes_per_token)
-    assert count_spare_rows(GEOMETRY, capacity, settings, 1 << 40) == spare
+    capacity = (64 << 20) // (budget_rows * TOKEN_BYTES)
+    assert count_spare_rows(TOKEN_BYTES, capacity, settings, 1 << 40) == spare
 
 
 def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:

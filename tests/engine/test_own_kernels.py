@@ -9,9 +9,10 @@ import attention
 import numpy as np
 import numpy.typing as npt
 import pytest
+import synthetic
 from synthetic import VOCAB
 
-from infrs.engine.runner import Runner, open_runner
+from infrs.engine.runner import Runner, kv_bytes_per_token, open_runner, open_session
 from infrs.engine.session import Kernels
 
 CAPACITY = 600
@@ -25,8 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(folder: Path, kernels: Kernels = "auto", threads: int = 1) -> Runner:
-    runner = open_runner(folder, attention.manifest(), num_rows=3, capacity=CAPACITY, threads=threads, kernels=kernels)
+def opened(folder: Path, kernels: Kernels = "auto", threads: int = 1, *, blocks: bool = False) -> Runner:
+    manifest = attention.manifest(blocks=blocks)
+    runner = open_runner(folder, manifest, num_rows=3, capacity=CAPACITY, threads=threads, kernels=kernels)
     assert bool(runner.kernels) == (kernels == "auto")
     return runner
 
@@ -46,10 +48,27 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
     return tokens
 
 
-def test_the_same_tokens_as_over_onnx_runtime(folder: Path) -> None:
+@pytest.mark.parametrize(("kernels", "size"), [("auto", 2), ("avx2", 2), ("precise", 4), ("onnxruntime", 4)])
+def test_beside_narrow_weights_keys_and_values_take_16_bits(folder: Path, kernels: Kernels, size: int) -> None:
+    for blocks in (False, True):
+        manifest = attention.manifest(blocks=blocks)
+        session = open_session(folder, manifest, threads=1, kernels=kernels)
+        numbers = manifest.kv.num_layers * manifest.kv.num_kv_heads * manifest.kv.head_dim * 2
+        assert kv_bytes_per_token(session, manifest) == numbers * (size if blocks else 4)
+
+
+def test_the_plain_graph_keeps_its_own_in_32_bits(tmp_path: Path) -> None:
+    synthetic.build(tmp_path / "model.onnx", "plain")
+    manifest = synthetic.manifest("plain")
+    manifest = manifest.model_copy(update={"recipe": manifest.recipe.model_copy(update={"name": "blocks"})})
+    assert kv_bytes_per_token(open_session(tmp_path, manifest, threads=1), manifest) == 8
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_the_same_tokens_as_over_onnx_runtime(folder: Path, blocks: bool) -> None:
     answers = []
     for kernels in ("auto", "onnxruntime"):
-        runner = opened(folder, kernels)
+        runner = opened(folder, kernels, blocks=blocks)
         answers.append(decode(runner, 1, prefill(runner, 1, PROMPT, [0]), len(PROMPT), 40))
     assert answers[0] == answers[1]
     assert len(set(answers[0])) > 1
@@ -57,18 +76,22 @@ def test_the_same_tokens_as_over_onnx_runtime(folder: Path) -> None:
 
 @pytest.mark.parametrize("cuts", [[0, 1], [0, 255, 256, 257], [0, 37, 300, 529], [*range(530)]], ids=len)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_same_bits_however_a_prompt_is_cut(folder: Path, cuts: list[int], threads: int) -> None:
-    whole = prefill(opened(folder), 0, PROMPT, [0])
-    assert prefill(opened(folder, threads=threads), 2, PROMPT, cuts) == whole
+@pytest.mark.parametrize("blocks", [False, True])
+def test_the_same_bits_however_a_prompt_is_cut(folder: Path, cuts: list[int], threads: int, blocks: bool) -> None:
+    whole = prefill(opened(folder, blocks=blocks), 0, PROMPT, [0])
+    assert prefill(opened(folder, threads=threads, blocks=blocks), 2, PROMPT, cuts) == whole
 
 
 @pytest.mark.parametrize("shared", [1, 7, 8, 9, 300])
-def test_a_copied_row_goes_on_as_its_own_and_leaves_the_other_alone(folder: Path, shared: int) -> None:
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_copied_row_goes_on_as_its_own_and_leaves_the_other_alone(folder: Path, shared: int, blocks: bool) -> None:
     """Keys lie in groups of eight: a copy that ends within one brings some of what follows along."""
-    runner = opened(folder)
+    runner = opened(folder, blocks=blocks)
     prefill(runner, 0, PROMPT, [0])
     runner.copy_row(0, 2, shared)
     other = np.concatenate([PROMPT[:shared], PROMPT[::-1][:100]])
-    assert runner.prefill(2, other[shared:], shared, 1).tobytes() == prefill(opened(folder), 0, other, [0])
+    alone = prefill(opened(folder, blocks=blocks), 0, other, [0])
+    assert runner.prefill(2, other[shared:], shared, 1).tobytes() == alone
     more = np.append(PROMPT, 5)
-    assert runner.prefill(0, more[-1:], len(PROMPT), 1).tobytes() == prefill(opened(folder), 0, more, [0])
+    alone = prefill(opened(folder, blocks=blocks), 0, more, [0])
+    assert runner.prefill(0, more[-1:], len(PROMPT), 1).tobytes() == alone

@@ -70,8 +70,8 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
 
 
 @cache
-def session(form: Form, threads: int = 1, kernels: Kernels = "auto") -> ort.InferenceSession:
-    return opened_with_own(model(form), threads, kernels)
+def session(form: Form, threads: int = 1, kernels: Kernels = "auto", *, halves: bool = False) -> ort.InferenceSession:
+    return opened_with_own(model(form), threads, kernels, halves=halves)
 
 
 def drawn(form: Form, tokens: int, seed: int) -> Floats:
@@ -80,7 +80,7 @@ def drawn(form: Form, tokens: int, seed: int) -> Floats:
 
 
 class Rows:
-    """Rows of keys and values that a session goes on with."""
+    """Rows of keys and values that a session goes on with, in 32 bits or 16 (`halves`)."""
 
     def __init__(
         self,
@@ -91,10 +91,11 @@ class Rows:
         threads: int = 1,
         in_place: bool = True,
         kernels: Kernels = "auto",
+        halves: bool = False,
     ) -> None:
-        self.form, self.session, self.in_place = form, session(form, threads, kernels), in_place
+        self.form, self.session, self.in_place = form, session(form, threads, kernels, halves=halves), in_place
         rng = np.random.default_rng(0)
-        shape = (rows, form.kv_heads, capacity, form.dim)  # what is there at first is nobody's
+        shape = (rows, form.kv_heads, capacity // (2 if halves else 1), form.dim)  # what is there at first is nobody's
         self.kept = [rng.standard_normal(shape).astype(np.float32) * 1e6 for _ in range(2)]
         for array in self.kept:
             array[:, :, ::3] = np.nan
@@ -129,10 +130,10 @@ class Rows:
         return output
 
 
-def whole(form: Form, new: Floats, *, threads: int = 1, kernels: Kernels = "auto") -> Floats:
+def whole(form: Form, new: Floats, *, threads: int = 1, kernels: Kernels = "auto", halves: bool = False) -> Floats:
     """A row's tokens in one run: [tokens, heads * dim]."""
     capacity = -(-len(new) // 8) * 8
-    return Rows(form, 1, capacity, threads=threads, kernels=kernels).run(0, new[None], [0])[0]
+    return Rows(form, 1, capacity, threads=threads, kernels=kernels, halves=halves).run(0, new[None], [0])[0]
 
 
 def _rotated(form: Form, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -55,16 +55,20 @@ def has_avx512() -> bool:
     return {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= set(Path("/proc/cpuinfo").read_text().split())
 
 
-def opened(model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto") -> ort.InferenceSession:
+def opened(
+    model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto", *, halves: bool = False
+) -> ort.InferenceSession:
     """A session over the graph, whatever kernels it gets."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        return create_session(path, threads, kernels=kernels)
+        return create_session(path, threads, kernels=kernels, halves=halves)
 
 
-def opened_with_own(model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto") -> ort.InferenceSession:
+def opened_with_own(
+    model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto", *, halves: bool = False
+) -> ort.InferenceSession:
     """A session over the graph with infrs's kernels."""
-    session = opened(model, threads, kernels)
+    session = opened(model, threads, kernels, halves=halves)
     assert kernels_of(session), "infrs's kernels are not in use: were they built? See CONTRIBUTING.md"
     return session

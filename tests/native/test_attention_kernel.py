@@ -16,7 +16,7 @@ FORMS = {
     "one head": Form(heads=1, rotary=4),
     "three heads a key": Form(heads=3, dim=64, rotary=32),
     "eight heads a key": Form(heads=16, kv_heads=2, dim=80, rotary=40, scale=0.2),
-    "more heads a key than a tile": Form(heads=32, dim=8, rotary=4),
+    "more heads a key than a tile": Form(heads=64, dim=8, rotary=4),
     "as many keys as heads": Form(heads=4, kv_heads=4, dim=128, rotary=64),
     "wide": Form(heads=2, dim=256, rotary=128),
     "odd dim": Form(heads=3, dim=40),
@@ -44,12 +44,50 @@ def test_a_whole_row(form: Form, tokens: int) -> None:
     close(whole(form, new), reference(form, new))
 
 
-@given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]))
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("tokens", [1, 9, 600])
+def test_keys_and_values_in_16_bits_are_close(form: Form, tokens: int) -> None:
+    """A half has 11 bits: a value is off by 2^-12 of its size at most, and so is a score."""
+    new = drawn(form, tokens, seed=tokens)
+    close(whole(form, new, halves=True), reference(form, new), 2e-3)
+
+
+@given(
+    st.sampled_from([form for form in FORMS.values() if not form.rotary]),
+    st.sampled_from([1, 8, 257, 300, 600]),
+    st.integers(0, 99),
+    st.sampled_from([1e-6, 1, 30]),
+)
+@settings(max_examples=40)
+def test_what_16_bits_hold_is_stored_as_it_is(form: Form, tokens: int, seed: int, size: float) -> None:
+    new = (drawn(form, tokens, seed) * np.float32(size)).astype(np.float16).astype(np.float32)
+    assert whole(form, new, halves=True).tobytes() == whole(form, new).tobytes()
+
+
+@pytest.mark.parametrize(("value", "stored"), [(1e6, 65504.0), (-1e6, -65504.0), (65519.0, 65504.0), (1 + 2**-11, 1.0)])
+def test_what_16_bits_do_not_hold_is_rounded_to_what_they_do(value: float, stored: float) -> None:
+    form = FORMS["window of one"]
+    new = drawn(form, 1, seed=1)
+    new[0, -form.dim :] = value
+    np.testing.assert_array_equal(whole(form, new, halves=True), np.float32(stored))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_stays_so_in_16_bits(value: float) -> None:
+    form = FORMS["window of one"]
+    new = drawn(form, 9, seed=1)
+    new[4, -form.dim :] = value
+    result = whole(form, new, halves=True)
+    assert [bool(np.isfinite(token).all()) for token in result] == [place != 4 for place in range(9)]
+
+
+@given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]), st.booleans())
 @settings(max_examples=50)
-def test_wider_vectors_give_the_same_bits(form: Form, tokens: int, seed: int, size: float) -> None:
+def test_wider_vectors_give_the_same_bits(form: Form, tokens: int, seed: int, size: float, halves: bool) -> None:
     """Where the processor has no AVX-512, both are the same kernel."""
     new = drawn(form, tokens, seed) * np.float32(size)
-    assert whole(form, new).tobytes() == whole(form, new, kernels="avx2").tobytes()
+    narrow = whole(form, new, kernels="avx2", halves=halves)
+    assert whole(form, new, halves=halves).tobytes() == narrow.tobytes()
 
 
 def in_runs(rows: Rows, row: int, new: Floats, cuts: list[int]) -> Floats:
@@ -67,26 +105,27 @@ def cut(draw: st.DrawFn, tokens: int) -> list[int]:
 
 
 @given(forms, st.sampled_from([1, 7, 64, 257, 300, 513, 640]), st.integers(0, 99), threads_used, st.data())
-@settings(max_examples=50)
+@settings(max_examples=60)
 def test_a_token_has_the_same_bits_however_its_row_is_cut(
     form: Form, tokens: int, seed: int, threads: int, data: st.DataObject
 ) -> None:
     new = drawn(form, tokens, seed)
     capacity = -(-tokens // 8) * 8 + data.draw(st.sampled_from([0, 8, 96]))
-    rows = Rows(form, 2, capacity, threads=threads, in_place=data.draw(st.booleans()))
+    halves = data.draw(st.booleans())
+    rows = Rows(form, 2, capacity, threads=threads, in_place=data.draw(st.booleans()), halves=halves)
     result = in_runs(rows, 1, new, data.draw(cut(tokens)))
-    assert result.tobytes() == whole(form, new).tobytes()
+    assert result.tobytes() == whole(form, new, halves=halves).tobytes()
 
 
-@given(forms, st.lists(st.integers(1, 560), min_size=1, max_size=5), threads_used, st.booleans())
-@settings(max_examples=30)
+@given(forms, st.lists(st.integers(1, 560), min_size=1, max_size=5), threads_used, st.booleans(), st.booleans())
+@settings(max_examples=40)
 def test_rows_that_decode_together_go_on_as_if_alone(
-    form: Form, lengths: list[int], threads: int, in_place: bool
+    form: Form, lengths: list[int], threads: int, in_place: bool, halves: bool
 ) -> None:
     """Rows of different lengths, each given 20 more tokens beside the others."""
     more = 20
     row_tokens = [drawn(form, length + more, seed) for seed, length in enumerate(lengths)]
-    rows = Rows(form, len(lengths) + 1, 584, threads=threads, in_place=in_place)
+    rows = Rows(form, len(lengths) + 1, 584, threads=threads, in_place=in_place, halves=halves)
     for row, (new, length) in enumerate(zip(row_tokens, lengths, strict=True), start=1):
         rows.run(row, new[None, :length], [0])
     steps = []
@@ -99,7 +138,7 @@ def test_rows_that_decode_together_go_on_as_if_alone(
         )
     together = np.concatenate(steps, axis=1)
     for new, length, result in zip(row_tokens, lengths, together, strict=True):
-        assert result.tobytes() == whole(form, new)[length:].tobytes()
+        assert result.tobytes() == whole(form, new, halves=halves)[length:].tobytes()
 
 
 def test_rows_of_several_tokens_together() -> None:
@@ -131,9 +170,10 @@ def test_large_scores_do_not_overflow() -> None:
     close(whole(form, new), reference(form, new), 2e-3)  # a score of 2000 in float32 is right to 1e-4
 
 
-def test_capacity_may_be_filled_to_the_last_place_and_no_further() -> None:
+@pytest.mark.parametrize("halves", [False, True])
+def test_capacity_may_be_filled_to_the_last_place_and_no_further(halves: bool) -> None:
     form = FORMS["three heads a key"]
-    rows = Rows(form, 1, 16)
+    rows = Rows(form, 1, 16, halves=halves)
     new = drawn(form, 17, seed=3)
     result = rows.run(0, new[None, :16], [0])
     for tokens, start in [(1, 16), (2, 15), (17, 0), (1, 2**31 - 2)]:

@@ -55,9 +55,9 @@ def weight_bytes(manifest: Manifest) -> int:
     return sum(entry.size for name, entry in manifest.files.items() if name.startswith(manifest.graph_file))
 
 
-def bound(machine: Machine, manifest: Manifest, *, num_tokens: int, multiply_adds: float) -> Bound:
-    """The bound of a decode step whose rows hold `num_tokens` together and whose products do `multiply_adds`."""
-    num_bytes = weight_bytes(manifest) + num_tokens * manifest.kv.bytes_per_token
+def bound(machine: Machine, manifest: Manifest, *, kv_bytes: int, multiply_adds: float) -> Bound:
+    """The bound of a decode step whose rows hold `kv_bytes` together and whose products do `multiply_adds`."""
+    num_bytes = weight_bytes(manifest) + kv_bytes
     return Bound(reading=num_bytes / machine.bandwidth, computing=multiply_adds / machine.multiply_adds)
 
 

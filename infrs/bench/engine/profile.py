@@ -13,9 +13,7 @@ from rich.progress import Progress
 from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.operators import OperatorTime, Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter, StepTimes
-from infrs.engine.fused_runner import FusedRunner
-from infrs.engine.plain_runner import PlainRunner
-from infrs.engine.session import create_session
+from infrs.engine.runner import kv_bytes_per_token, new_runner, open_session
 from infrs.manifest import Manifest, chat_manifest, read_manifest
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
@@ -100,13 +98,16 @@ def run(bundle: Path, options: Options, progress: Progress) -> Result:
     peak = max((kind.multiply_adds / kind.seconds for kind in prefill if kind.multiply_adds), default=0.0)
     best = replace(machine, multiply_adds=max(machine.multiply_adds, peak))
     pairs = zip(times, operators, strict=True)
-    return Result(manifest, machine, peak, prefill, [_case(best, manifest, *pair) for pair in pairs])
+    token_bytes = kv_bytes_per_token(profiled.session, manifest)
+    return Result(manifest, machine, peak, prefill, [_case(best, manifest, token_bytes, *pair) for pair in pairs])
 
 
-def _case(machine: Machine, manifest: Manifest, times: StepTimes, operators: Sequence[OperatorTime]) -> Case:
+def _case(
+    machine: Machine, manifest: Manifest, token_bytes: int, times: StepTimes, operators: Sequence[OperatorTime]
+) -> Case:
     multiply_adds = sum(operator.multiply_adds for operator in operators)
-    num_tokens = times.rows * times.context
-    return Case(times, operators, bound(machine, manifest, num_tokens=num_tokens, multiply_adds=multiply_adds))
+    kv_bytes = times.rows * times.context * token_bytes
+    return Case(times, operators, bound(machine, manifest, kv_bytes=kv_bytes, multiply_adds=multiply_adds))
 
 
 class _Opener:
@@ -126,8 +127,7 @@ class _Opener:
 
     def open(self, profile: Path | None = None) -> Bench:
         """A runner with a fresh session."""
-        session = create_session(self._bundle / self._manifest.graph_file, self._options.threads, profile=profile)
+        session = open_session(self._bundle, self._manifest, threads=self._options.threads, profile=profile)
         counter = RunCounter(session)
-        kind: type[FusedRunner | PlainRunner] = FusedRunner if self._manifest.graph == "fused" else PlainRunner
-        runner = kind(session, self._manifest, num_rows=max(self._options.rows), capacity=self._capacity)
+        runner = new_runner(session, self._manifest, num_rows=max(self._options.rows), capacity=self._capacity)
         return Bench(runner, session, counter, partial(Detokenizer, self._tokenizer))

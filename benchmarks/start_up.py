@@ -1,0 +1,63 @@
+"""Where the time until a server is ready goes, and what saving prepacked weights could spare.
+
+python benchmarks/start_up.py BUNDLE [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import onnxruntime
+
+from infrs.engine.session import create_session
+from infrs.manifest import read_manifest, verify_bundle
+from infrs.text.tokenizer import Tokenizer
+
+
+def imports() -> None:
+    """What `infrs-serve` imports, in a process of its own."""
+    subprocess.run([sys.executable, "-c", "import infrs.server.app, infrs.server.load, infrs.serving"], check=True)
+
+
+def not_prepacked(path: Path) -> None:
+    """A session over the mapped weights as they are, with ONNX Runtime's kernels: the least that opening can take."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--rounds", default=5, show_default=True)
+def main(bundle: Path, rounds: int) -> None:
+    """Print milliseconds of each part."""
+    manifest = read_manifest(bundle)
+    path = bundle / manifest.graph_file
+    parts: dict[str, Callable[[], object]] = {
+        "imports": imports,
+        "digests of the bundle's files": lambda: verify_bundle(bundle),
+        "tokenizer": lambda: Tokenizer.load(bundle),
+        "session, infrs's kernels, weights packed": lambda: create_session(path, 0),
+        "session, ONNX Runtime's kernels, weights packed": lambda: create_session(path, 0, kernels="onnxruntime"),
+        "session, ONNX Runtime's kernels, nothing packed": lambda: not_prepacked(path),
+    }
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds + 1):
+        for name, run in parts.items():
+            begin = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - begin))
+    for name, values in times.items():
+        counted = values[1:]
+        click.echo(f"{name}: {statistics.median(counted):.0f} ms ({min(counted):.0f}-{max(counted):.0f})")
+
+
+if __name__ == "__main__":
+    main()
