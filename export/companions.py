@@ -1,17 +1,19 @@
-"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and the special tokens they name."""
+"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and what they say of generating."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 
 from infrs.errors import SourceError
-from infrs.manifest import SpecialTokens
+from infrs.manifest import Sampling, SpecialTokens
 
 from .config_check import read_json
 from .source import Model
@@ -79,6 +81,24 @@ def special_tokens(directory: Path) -> SpecialTokens:
     ends |= {tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template}
     known = sorted(item for item in ends if item is not None)
     return SpecialTokens(bos=first("bos"), eos=tuple(known), pad=first("pad"))
+
+
+def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
+    """What generation_config.json in `directory` says; a value that no request may have is left out, and `note` told.
+
+    `do_sample` is not looked at, nor does vLLM: false is transformers' default, so it is seldom meant, and who asks an
+    API twice expects two answers.
+    """
+    generation = _optional(directory / "generation_config.json")
+    said = {name: generation[name] for name in Sampling.model_fields if generation.get(name) is not None}
+    try:
+        return Sampling.model_validate(said)
+    except ValidationError as error:
+        for fault in error.errors():
+            [name] = fault["loc"]
+            value = said.pop(str(name))
+            note(f"generation_config.json: {name} {value!r:.40} is left out: {fault['msg']}")
+        return Sampling.model_validate(said)
 
 
 def _convert_tokenizer(source: Path, directory: Path) -> None:

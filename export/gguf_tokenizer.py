@@ -1,4 +1,4 @@
-"""A GGUF file's tokenizer as the files that Hugging Face models carry.
+"""A GGUF file's tokenizer, and how it is to be sampled, as the files that Hugging Face models carry.
 
 transformers converts weights from GGUF faithfully, but not tokenizers: it ignores `tokenizer.ggml.pre` (so digits are
 not split as the model learnt them), the token types, `add_bos_token` and the end-of-turn token. This follows llama.cpp
@@ -54,12 +54,21 @@ _PRE = {
 # What a model writes to end its turn, where the file names only the end of a document (as llama.cpp looks for it).
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>")
 
+_SAMPLING = {  # as transformers calls them
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
+
 
 def write_tokenizer(gguf_path: Path, directory: Path) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and, where the file has one, `chat_template.jinja`.
 
-    `eos_token` is the token that ends a turn of the chat template. Raises SourceError if the file cannot be read, or
-    its tokenizer is of a kind that is not known to come out right.
+    What the file says of sampling becomes `generation_config.json`. `eos_token` is the token that ends a turn of the
+    chat template. Raises SourceError if the file cannot be read, or its tokenizer is of a kind that is not known to
+    come out right.
     """
     meta = _metadata(gguf_path)
     tokenizer = _build(meta, gguf_path)
@@ -68,6 +77,8 @@ def write_tokenizer(gguf_path: Path, directory: Path) -> None:
     (directory / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
     if (template := meta.get(Keys.Tokenizer.CHAT_TEMPLATE)) is not None:
         (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if sampling := {name: _decimal(meta[key]) for key, name in _SAMPLING.items() if key in meta}:
+        (directory / "generation_config.json").write_text(json.dumps(sampling, indent=2) + "\n")
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -82,6 +93,11 @@ def _metadata(path: Path) -> dict[str, Any]:
         if key not in meta:
             raise SourceError(f"{path} has no {key}; convert the model to GGUF again with its tokenizer")
     return meta
+
+
+def _decimal(value: object) -> object:
+    """A float32 as it was written: 0.6, not 0.6000000238418579."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _build(meta: dict[str, Any], path: Path) -> Tokenizer:

@@ -111,7 +111,7 @@ def _build_chat(
     from . import parity  # noqa: PLC0415
     from .bundle_runner import open_runner  # noqa: PLC0415
     from .calibration import measure_importance  # noqa: PLC0415
-    from .companions import check_vocabulary, special_tokens, write_companions  # noqa: PLC0415
+    from .companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
     from .convert import convert  # noqa: PLC0415
     from .fusions.architectures import longest_context, why_plain  # noqa: PLC0415
     from .load import load_model, round_weights  # noqa: PLC0415
@@ -159,6 +159,7 @@ def _build_chat(
         "vocab_size": conversion.vocab_size,
         "context_length": conversion.context_length,
         "special_tokens": special_tokens(directory),
+        "sampling": sampling(directory, report.note),
         "parity": parity.check(dtype, runner, passages),
     }
 

@@ -27,6 +27,7 @@ KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no se
 
 ChatFormat = Literal["auto", "simple"]
 ToolFormatName = Literal["auto", "mistral", "hermes", "granite", "phi", "llama3", "gemma", "generic"]
+GenerationConfig = Literal["auto", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -105,6 +106,11 @@ class ModelSettings(_Section):
     )
     tool_format: ToolFormatName = Field(
         default="auto", description="How the model writes tool calls; auto: as its chat template tells."
+    )
+    generation_config: GenerationConfig = Field(
+        default="auto",
+        description="Sampling where a request does not say; auto: as the model's generation_config.json has it; "
+        "none: as OpenAI has it.",
     )
 
 

@@ -85,6 +85,22 @@ class SpecialTokens(_Frozen):
     pad: int | None = None
 
 
+class Sampling(_Frozen):
+    """How the model's author has it sampled, of a model that says so; what is None is not said.
+
+    Fields and bounds are those of a request, as `SamplingParams` explains them.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, lt=1 << 31)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    typical_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+
+
 class _Bundle(_Frozen):
     """What the manifest of any bundle says."""
 
@@ -110,6 +126,7 @@ class Manifest(_Bundle):
     graph_reason: str = ""  # why the graph is plain; empty if it is fused
     kv: KVGeometry
     special_tokens: SpecialTokens
+    sampling: Sampling = Sampling()  # bundles that were made before it was noted say nothing
 
 
 class EmbeddingManifest(_Bundle):

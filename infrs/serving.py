@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 from infrs import __version__
 from infrs.command import run as run_command
 from infrs.config import CONFIG_FILE, ENV_PREFIX, SECTIONS, Settings, flag_name, load_settings
+from infrs.core import SamplingParams
 from infrs.errors import ConfigError
 from infrs.exporting import find_or_export
 from infrs.manifest import read_manifest
@@ -112,6 +114,7 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
         kernels = f"infrs's {stats.kernels.split()[0]}" if stats.kernels else "ONNX Runtime's"
         told.append(
             f"{chat.manifest.graph} graph, {kernels} kernels, {stats.num_rows} slots, context {stats.max_model_len}"
+            f"{_defaults(chat.sampling)}"
         )
         messages = [{"role": "user", "content": "What is 2+2?"}]
         body = {"model": chat.model_id, "messages": messages, "temperature": 0}
@@ -126,6 +129,13 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
         f"Ready in {time.monotonic() - started:.1f} s\n"
         f"Try: curl {url}/v1/{path}{key} -H 'content-type: application/json' -d {shlex.quote(json.dumps(body))}"
     )
+
+
+def _defaults(sampling: SamplingParams) -> str:
+    """How the model's own sampling differs from OpenAI's, in words."""
+    neutral = asdict(SamplingParams())
+    own = [f"{name} {value:g}" for name, value in asdict(sampling).items() if value != neutral[name]]
+    return f", by default {', '.join(own)}" if own else ""
 
 
 def serve() -> None:

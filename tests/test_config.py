@@ -41,6 +41,7 @@ OTHER = {
     "model.cache_dir": "elsewhere",
     "model.chat_format": "simple",
     "model.tool_format": "hermes",
+    "model.generation_config": "none",
     "engine.kernels": "onnxruntime",
     "engine.threads": 3,
     "engine.max_num_seqs": 2,
@@ -198,12 +199,14 @@ PORT = "a whole number from 0 to 65535"
         (
             {"environ": {"INFRS_MODEL__MODEL": "x"}},
             "model.model (INFRS_MODEL__MODEL): unknown key (did you mean model.model_id?); allowed: "
-            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format",
+            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format, "
+            "model.generation_config",
         ),
         (
             {"environ": {"INFRS_MODEL": "x"}},
             "model (INFRS_MODEL): a section, not a value; allowed: "
-            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format",
+            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format, "
+            "model.generation_config",
         ),
     ],
 )

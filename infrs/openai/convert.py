@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from infrs.core import FinishReason, Grammar, Request, SamplingParams, Usage
 from infrs.errors import ContextLengthError, RequestError
 from infrs.openai.fields import Generation
 from infrs.openai.requests import Conversation
+
+T = TypeVar("T")
 
 
 def new_id(kind: str) -> str:
@@ -59,6 +61,7 @@ def to_request(
     request_id: str,
     prompt_ids: Sequence[int],
     limits: Limits,
+    defaults: SamplingParams,
     num_logprobs: int | None = None,
     format_stop: tuple[str, ...] = (),
     prompt_param: str = "messages",
@@ -68,9 +71,10 @@ def to_request(
 ) -> Request:
     """What the engine is asked. Without any bound, an answer may go on to the end of the context.
 
-    format_stop: the strings at which the chat format, not the client, ends an answer. prompt_param: the field that
-    the prompt came in. Raises ContextLengthError where the prompt, or the prompt and the answer, exceed the context;
-    RequestError for token ids that the model does not have and for more tokens at least than at most.
+    defaults: see `to_sampling`. format_stop: the strings at which the chat format, not the client, ends an answer.
+    prompt_param: the field that the prompt came in. Raises ContextLengthError where the prompt, or the prompt and the
+    answer, exceed the context; RequestError for token ids that the model does not have and for more tokens at least
+    than at most.
     """
     _check_token_ids(body, limits.vocab_size)
     room = limits.max_model_len - len(prompt_ids)
@@ -97,7 +101,7 @@ def to_request(
         request_id=request_id,
         prompt_ids=tuple(prompt_ids),
         max_tokens=max_tokens,
-        sampling=to_sampling(body),
+        sampling=to_sampling(body, defaults),
         stop=tuple(body.stop or ()) + format_stop,
         stop_token_ids=frozenset(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
@@ -109,20 +113,24 @@ def to_request(
     )
 
 
-def to_sampling(body: Generation) -> SamplingParams:
-    """OpenAI's defaults where a field is absent. A negative seed is taken modulo 2^64."""
+def to_sampling(body: Generation, defaults: SamplingParams) -> SamplingParams:
+    """`defaults`, the model's, where a field is absent. A negative seed is taken modulo 2^64."""
     return SamplingParams(
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        top_k=max(body.top_k or 0, 0),
-        min_p=body.min_p or 0.0,
-        typical_p=1.0 if body.typical_p is None else body.typical_p,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        temperature=_given(body.temperature, defaults.temperature),
+        top_p=_given(body.top_p, defaults.top_p),
+        top_k=max(_given(body.top_k, defaults.top_k), 0),
+        min_p=_given(body.min_p, defaults.min_p),
+        typical_p=_given(body.typical_p, defaults.typical_p),
+        presence_penalty=_given(body.presence_penalty, defaults.presence_penalty),
+        frequency_penalty=_given(body.frequency_penalty, defaults.frequency_penalty),
+        repetition_penalty=_given(body.repetition_penalty, defaults.repetition_penalty),
         logit_bias=tuple((int(token_id), bias) for token_id, bias in (body.logit_bias or {}).items()),
         seed=None if body.seed is None else body.seed % (1 << 64),
     )
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value
 
 
 def _check_token_ids(body: Generation, vocab_size: int) -> None:

@@ -25,12 +25,17 @@ def response(
     created: int,
     stored: bool,
     status: str,
+    temperature: float,
+    top_p: float,
     output: Sequence[Mapping[str, Any]] = (),
     usage: Mapping[str, Any] | None = None,
     completed: int | None = None,
     error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The object. created, completed: Unix time in seconds. stored: whether it can be had again by its id."""
+    """The object. created, completed: Unix time in seconds. stored: whether it can be had again by its id.
+
+    temperature, top_p: what was sampled with, asked for or not.
+    """
     text_format, choice = asked.text and asked.text.format, asked.tool_choice or "auto"
     return {
         "id": response_id,
@@ -54,12 +59,12 @@ def response(
         "safety_identifier": asked.safety_identifier,
         "service_tier": "default",
         "store": stored,
-        "temperature": 1.0 if asked.temperature is None else asked.temperature,
+        "temperature": temperature,
         "text": {"format": _dump(text_format) if text_format else {"type": "text"}, "verbosity": "medium"},
         "tool_choice": _dump(choice) if isinstance(choice, ToolChoice) else choice,
         "tools": [_NO_TOOL | _dump(tool) for tool in asked.tools or ()],
         "top_logprobs": asked.top_logprobs or 0,
-        "top_p": 1.0 if asked.top_p is None else asked.top_p,
+        "top_p": top_p,
         "truncation": "disabled",
         "usage": usage,
         "user": asked.user,

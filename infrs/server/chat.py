@@ -60,6 +60,7 @@ async def answer_chat(
             request_id=answer_id,
             prompt_ids=prompt_ids,
             limits=model.limits,
+            defaults=model.sampling,
             num_logprobs=body.num_logprobs,
             format_stop=model.chat_format.stop,
             prompt_param=body.prompt_param,

@@ -80,6 +80,7 @@ def _to_request(
         request_id=prompt.request_id,
         prompt_ids=prompt.ids,
         limits=model.limits,
+        defaults=model.sampling,
         num_logprobs=0 if ranks and body.logprobs is None else body.logprobs,
         prompt_param="prompt",
         tenant=tenant,

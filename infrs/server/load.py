@@ -10,12 +10,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 from infrs.config import EngineSettings, ModelSettings, Settings
+from infrs.core import SamplingParams
 from infrs.embedding.model import EmbeddingModel, load_embedding_model
 from infrs.engine.grammar import GrammarCompiler
 from infrs.engine.load import load_engine
 from infrs.engine.service import EngineService
 from infrs.errors import ConfigError
-from infrs.manifest import AnyManifest, EmbeddingManifest, Manifest, chat_manifest, read_manifest, verify_bundle
+from infrs.manifest import (
+    AnyManifest,
+    EmbeddingManifest,
+    Manifest,
+    Sampling,
+    chat_manifest,
+    read_manifest,
+    verify_bundle,
+)
 from infrs.server.state import Served, ServedModel
 from infrs.text import reasoning
 from infrs.text.chat_template import load_chat_format
@@ -56,7 +65,8 @@ def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest
             param="models",
         )
     for model, manifest in zip(models, manifests, strict=True):
-        odd = [name for name in ("chat_format", "tool_format") if getattr(model, name) != "auto"]
+        names = ("chat_format", "tool_format", "generation_config")
+        odd = [name for name in names if getattr(model, name) != "auto"]
         if odd and isinstance(manifest, EmbeddingManifest):
             raise ConfigError(
                 f"{manifest.source.model_id} is an embedding model, which has no {odd[0]}; remove it", param="models"
@@ -74,6 +84,7 @@ def load_model(bundle: Path, model: ModelSettings, engine_settings: EngineSettin
     tool_format = choose_format(chat_format.source, model.tool_format)
     shown = shown_ids(tokenizer, tool_format)
     loaded = load_engine(bundle, manifest, engine_settings, tokenizer, shown)
+    sampling = default_sampling(manifest, model)
     engine = EngineService(loaded, engine_settings.max_queue)
     engine.start()
     return ServedModel(
@@ -85,13 +96,20 @@ def load_model(bundle: Path, model: ModelSettings, engine_settings: EngineSettin
         chat_format=chat_format,
         token_bytes=TokenBytes(tokenizer),
         fingerprint=fingerprint(
-            manifest, {name: version(name) for name in _RUNTIME} | {"kernels": loaded.runner.kernels}
+            manifest, {name: version(name) for name in _RUNTIME} | {"kernels": loaded.runner.kernels}, sampling
         ),
         created=int(time.time()),
         grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
         tool_format=tool_format,
         thinks=reasoning.thinks(chat_format.source),
+        sampling=sampling,
     )
+
+
+def default_sampling(manifest: Manifest, model: ModelSettings) -> SamplingParams:
+    """How tokens are chosen where a request does not say; OpenAI's way is that of `SamplingParams`."""
+    said = manifest.sampling if model.generation_config == "auto" else Sampling()
+    return SamplingParams(**said.model_dump(exclude_none=True))
 
 
 def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat) -> frozenset[int]:
@@ -101,11 +119,12 @@ def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat) -> frozenset[int]:
     return frozenset(token_id for token_id in ids if token_id is not None and token_id in tokenizer.special_ids)
 
 
-def fingerprint(manifest: AnyManifest, versions: Mapping[str, str]) -> str:
-    """OpenAI's `system_fingerprint`: a hash of the bundle's files, of its recipe and of what runs it."""
+def fingerprint(manifest: AnyManifest, versions: Mapping[str, str], sampling: SamplingParams) -> str:
+    """OpenAI's `system_fingerprint`: a hash of the bundle's files and recipe, of what runs it and of its defaults."""
     parts = [
         *(f"{name} {entry.sha256}" for name, entry in sorted(manifest.files.items())),
         manifest.recipe.hash,
         *(f"{name} {number}" for name, number in sorted(versions.items())),
+        *([] if sampling == SamplingParams() else [repr(sampling)]),
     ]
     return "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -9,7 +9,7 @@ import orjson
 from sanic import HTTPResponse, Request
 
 from infrs.errors import RequestError, UnsupportedParameterError
-from infrs.openai import responses_body
+from infrs.openai import convert, responses_body
 from infrs.openai.errors import ResponseNotFoundError
 from infrs.openai.json import parse_object
 from infrs.openai.requests import ChatCompletionRequest
@@ -38,7 +38,7 @@ async def create_response(request: Request) -> HTTPResponse | None:
         body: ChatCompletionRequest, model: ServedModel, answer_id: str, readers: Sequence[ChoiceReader]
     ) -> Form:
         [reader] = readers
-        return ResponsesAnswer(asked, answer_id, reader, keep)
+        return ResponsesAnswer(asked, answer_id, reader, convert.to_sampling(body, model.sampling), keep)
 
     return await answer_chat(request, to_chat(asked, earlier), response_id, make_form)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from infrs.core import Delta, FinishReason
+from infrs.core import Delta, FinishReason, SamplingParams
 from infrs.errors import InfrsError
 from infrs.openai import convert, sse
 from infrs.openai.errors import message_of, status_of
@@ -31,11 +31,13 @@ class ResponsesAnswer:
         asked: ResponsesRequest,
         answer_id: str,
         reader: ChoiceReader,
+        sampling: SamplingParams,
         keep: Keep | None,
     ) -> None:
-        """`keep`: stores the body of a response that has come to its end."""
+        """`sampling`: how its tokens are chosen. `keep`: stores the body of a response that has come to its end."""
         self._asked = asked
         self._answer_id = answer_id
+        self._sampling = sampling
         self._keep = keep
         self._created = int(time.time())
         self._reader = reader
@@ -107,6 +109,8 @@ class ResponsesAnswer:
             created=self._created,
             stored=self._keep is not None,
             status=status,
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
             output=self._output.whole(),
             **fields,
         )

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sanic import Request
 
 from infrs.config import Settings
+from infrs.core import SamplingParams
 from infrs.embedding.model import EmbeddingModel
 from infrs.embedding.service import EmbeddingService
 from infrs.engine.grammar import GrammarCompiler
@@ -42,7 +43,7 @@ class ServedModel:
 
     grammars: what compiles constraints on answers. tool_format: how it writes tool calls. thinks: whether it writes
     reasoning blocks. fingerprint: changes whenever the same request may be answered otherwise: weights, recipe or
-    runtime. beside: ids of the embedding models of the same server.
+    runtime. sampling: of a request that does not say. beside: ids of the embedding models of the same server.
     """
 
     model_id: str
@@ -57,6 +58,7 @@ class ServedModel:
     grammars: GrammarCompiler
     tool_format: ToolFormat
     thinks: bool
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     beside: frozenset[str] = frozenset()
 
     @property

@@ -13,6 +13,7 @@ from sanic import HTTPResponse, Request
 from infrs import __version__
 from infrs.embedding.model import EmbeddingModel
 from infrs.errors import EngineError
+from infrs.manifest import Sampling
 from infrs.metrics import CONTENT_TYPE
 from infrs.openai import bodies
 from infrs.openai.errors import EngineStalledError
@@ -91,6 +92,7 @@ def _of_chat(model: ServedModel) -> dict[str, Any]:
     return {
         **_of_any(model),
         "graph": {"kind": manifest.graph, "reason": manifest.graph_reason},
+        "default_sampling_params": {name: getattr(model.sampling, name) for name in Sampling.model_fields},
         "engine": asdict(model.engine.snapshot()),
     }
 

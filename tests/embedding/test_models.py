@@ -142,6 +142,8 @@ def test_which_models_go_together(bundle: Path) -> None:
         check_kinds(named, [chat("a/a"), chat("b/b"), embedding])
     with pytest.raises(ConfigError, match="tiny is an embedding model, which has no tool_format"):
         check_kinds([ModelSettings(model_id="tiny", tool_format="hermes")], [embedding])
+    with pytest.raises(ConfigError, match="tiny is an embedding model, which has no generation_config"):
+        check_kinds([ModelSettings(model_id="tiny", generation_config="none")], [embedding])
     with pytest.raises(BundleError, match="tiny is an embedding model"):
         chat_manifest(embedding)
 

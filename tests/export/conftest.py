@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder)
+    says = {"do_sample": True, "temperature": 0.6, "top_k": 20, "max_new_tokens": 9}
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1} | says))
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
 
 from infrs.errors import BundleNotFoundError, DiskFullError, ExportError, ParityError, SourceError
-from infrs.manifest import find_bundle, read_manifest, verify_bundle
+from infrs.manifest import Sampling, find_bundle, read_manifest, verify_bundle
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
 MODEL_FILES = {"model.onnx", "model.onnx.data"}
@@ -51,6 +52,11 @@ def test_generation_ends_at_the_end_of_a_turn_too(bundles: dict[str, Path]) -> N
     special = read_manifest(bundles["float32"]).special_tokens
     assert special.eos == (1, 2)  # </s> of the configuration, <|im_end|> of the chat template
     assert special.bos == 0
+
+
+def test_the_models_own_sampling_is_noted(bundles: dict[str, Path]) -> None:
+    for bundle in bundles.values():
+        assert read_manifest(bundle).sampling == Sampling(temperature=0.6, top_k=20)
 
 
 def test_figures_say_how_near_the_bundle_is(bundles: dict[str, Path]) -> None:
@@ -171,6 +177,56 @@ def test_special_tokens_are_collected_from_every_file(tiny_copy: Callable[[str],
     special = companions.special_tokens(folder)
     assert special.eos == (1, 2, 5, 7)
     assert special.pad == 9
+
+
+ODD = [
+    ({"temperature": -0.1}, "temperature -0.1"),
+    ({"temperature": 2.5}, "temperature 2.5"),
+    ({"temperature": "0.7"}, "temperature '0.7'"),
+    ({"temperature": True}, "temperature True"),
+    ({"temperature": math.nan}, "temperature nan"),
+    ({"temperature": 10**400}, f"temperature {'1' + 39 * '0'} "),
+    ({"top_p": 0}, "top_p 0"),
+    ({"top_p": math.inf}, "top_p inf"),
+    ({"top_k": 20.5}, "top_k 20.5"),
+    ({"top_k": -1}, "top_k -1"),
+    ({"top_k": 1 << 31}, "top_k 2147483648"),
+    ({"min_p": [0.1]}, "min_p [0.1]"),
+    ({"typical_p": {}}, "typical_p {}"),
+    ({"repetition_penalty": 0}, "repetition_penalty 0"),
+]
+
+
+@pytest.mark.parametrize(("odd", "told"), ODD, ids=[told for _, told in ODD])
+def test_odd_sampling_is_left_out_and_told(odd: dict[str, object], told: str, tmp_path: Path) -> None:
+    sound = {"do_sample": False, "temperature": None, "top_p": 0.9, "top_k": 5, "typical_p": 1, "num_beams": 4}
+    notes: list[str] = []
+    (tmp_path / "generation_config.json").write_text(json.dumps(sound | odd))
+    kept = {"top_p": 0.9, "top_k": 5, "typical_p": 1.0}
+    for name in odd:
+        kept.pop(name, None)
+    assert companions.sampling(tmp_path, notes.append) == Sampling.model_validate(kept)
+    [note] = notes
+    assert note.startswith(f"generation_config.json: {told}")
+    assert " is left out: Input should be " in note
+    assert len(note) < 200
+
+
+def test_a_model_that_says_nothing_of_sampling(tmp_path: Path) -> None:
+    notes: list[str] = []
+    assert companions.sampling(tmp_path, notes.append) == Sampling()
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "temperature": None}))
+    assert companions.sampling(tmp_path, notes.append) == Sampling()
+    assert notes == []
+
+
+def test_odd_sampling_stops_no_export(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_copy("odd")
+    odd: dict[str, object] = {}
+    for value, _ in reversed(ODD):
+        odd |= value
+    (folder / "generation_config.json").write_text(json.dumps(odd | {"top_p": 0.5}))
+    assert read_manifest(export(folder, tmp_path / "cache")).sampling == Sampling(top_p=0.5)
 
 
 def test_command_reports_and_fails_with_the_errors_code(tiny_folder: Path, bundles: dict[str, Path]) -> None:

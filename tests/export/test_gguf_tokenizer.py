@@ -94,8 +94,9 @@ def write_gguf(path: Path, metadata: dict[str, Any], vocab_size: int | None = No
     writer.add_head_count(1)
     writer.add_layer_norm_rms_eps(1e-5)
     adders = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32, list: writer.add_array}
+    adders[float] = writer.add_float32
     for key, value in metadata.items():
-        adders[type(value)](f"tokenizer.{key}", value)
+        adders[type(value)](key if key.startswith("general.") else f"tokenizer.{key}", value)
     square = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
     shapes = {f"blk.0.{name}.weight": (32, 32) for name in square}
     shapes |= {f"blk.0.{name}.weight": (32,) for name in ("attn_norm", "ffn_norm")} | {"output_norm.weight": (32,)}
@@ -208,11 +209,27 @@ def test_demo_config(tmp_path: Path) -> None:
         "model_max_length": 8192,
     }
     assert "<|im_start|>assistant" in (tmp_path / "chat_template.jinja").read_text()
+    assert not (tmp_path / "generation_config.json").exists()  # it says nothing of sampling
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert tokenizer.get_vocab_size() == 49152
     ids = tokenizer.encode("<|im_start|>café 😀 12<|im_end|>").ids
     assert tokenizer.decode(ids) == "café 😀 12"
     assert tokenizer.decode(ids, skip_special_tokens=False) == "<|im_start|>café 😀 12<|im_end|>"
+
+
+def test_how_to_sample(tmp_path: Path) -> None:
+    said = {"temp": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.01, "penalty_repeat": 1.1, "mirostat": 2}
+    said |= {"penalty_last_n": 64, "sequence": "penalties;temperature"}
+    sampling = {f"general.sampling.{name}": value for name, value in said.items()}
+    write_gguf(tmp_path / "model.gguf", byte_level_metadata("smollm") | sampling)
+    write_tokenizer(tmp_path / "model.gguf", tmp_path)
+    assert json.loads((tmp_path / "generation_config.json").read_text()) == {
+        "temperature": 0.6,
+        "top_k": 20,
+        "top_p": 0.95,
+        "min_p": 0.01,
+        "repetition_penalty": 1.1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from infrs.openai.answer_message import AnswerMessage
 from infrs.openai.json import BYTES_PER_BYTE, parse_object
 from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
 
-LIMITS = convert.Limits(max_model_len=10, vocab_size=20)
+OF_MODEL: Any = {"limits": convert.Limits(max_model_len=10, vocab_size=20), "defaults": SamplingParams()}
 BODY = {"model": "m", "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]}
 
 
@@ -222,12 +223,36 @@ def test_developer_is_system() -> None:
     ],
 )
 def test_sampling(fields: dict[str, object], expected: SamplingParams) -> None:
-    assert convert.to_sampling(parsed(**fields)) == expected
+    assert convert.to_sampling(parsed(**fields), SamplingParams()) == expected
+
+
+OWN = SamplingParams(temperature=0.6, top_p=0.95, top_k=20, min_p=0.05, typical_p=0.9, repetition_penalty=1.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "differs"),
+    [
+        ({}, {}),
+        ({"temperature": None, "top_k": None}, {}),
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"temperature": 1}, {"temperature": 1.0}),
+        ({"top_p": 1}, {"top_p": 1.0}),
+        ({"top_k": 0}, {"top_k": 0}),
+        ({"top_k": -1}, {"top_k": 0}),
+        ({"min_p": 0}, {"min_p": 0.0}),
+        ({"typical_p": 1}, {"typical_p": 1.0}),
+        ({"repetition_penalty": 1}, {"repetition_penalty": 1.0}),
+        ({"seed": 3, "presence_penalty": 1}, {"seed": 3, "presence_penalty": 1.0}),
+    ],
+)
+def test_what_a_request_leaves_out_is_the_models(fields: dict[str, object], differs: dict[str, Any]) -> None:
+    """One that switches something off has said so."""
+    assert convert.to_sampling(parsed(**fields), OWN) == replace(OWN, **differs)
 
 
 def test_the_context_bounds_prompt_and_answer() -> None:
     def ask(num_prompt: int, **fields: object) -> int:
-        request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(num_prompt), limits=LIMITS)
+        request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(num_prompt), **OF_MODEL)
         assert len(request.prompt_ids) == num_prompt
         return request.max_tokens
 
@@ -247,7 +272,7 @@ def test_stops_of_the_client_and_of_the_format() -> None:
         parsed(stop=["a", "b"], ignore_eos=True),
         request_id="r",
         prompt_ids=[1],
-        limits=LIMITS,
+        **OF_MODEL,
         format_stop=("\nuser:",),
     )
     assert (request.stop, request.ignore_eos) == (("a", "b", "\nuser:"), True)
@@ -279,12 +304,12 @@ def test_ids_differ() -> None:
 )
 def test_what_the_model_cannot_take(fields: dict[str, object], param: str) -> None:
     with pytest.raises(RequestError) as caught:
-        convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), limits=LIMITS)
+        convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), **OF_MODEL)
     assert (caught.value.param, caught.value.code) == (param, "invalid_value")
 
 
 def test_what_the_model_can() -> None:
     fields = {"logit_bias": {"19": 1}, "stop_token_ids": [19], "min_tokens": 6, "n": 3}
-    request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), limits=LIMITS, num_logprobs=2)
+    request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), **OF_MODEL, num_logprobs=2)
     assert request.stop_token_ids == {19}
     assert (request.min_tokens, request.num_choices, request.num_logprobs) == (6, 3, 2)

@@ -4,8 +4,8 @@ The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "b
 "die" kills the engine, "emoji" splits an emoji over deltas that carry no text. The words of answer i > 0 begin with i.
 Its tokens are bytes, each with the log-probability -byte/256. With `"engine": "synthetic"` it is the real engine, over
 the graph of tests/engine/synthetic.py, which with `"exact"` is taken for one of infrs's own kernels. With `"embedding":
-"beside"` it has an embedding model too, with "alone" no other. `"template"` is a Jinja chat template in the place of
-plain lines. It prints one JSON line when ready.
+"beside"` it has an embedding model too, with "alone" no other. `"sampling"` is what the bundle says of sampling,
+`"template"` a Jinja chat template in the place of plain lines. It prints one JSON line when ready.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
 from infrs.config import Settings
-from infrs.core import Delta, FinishReason, Request, TokenLogprob, Usage
+from infrs.core import Delta, FinishReason, Request, SamplingParams, TokenLogprob, Usage
 from infrs.engine.engine import Engine
 from infrs.engine.grammar import GrammarCompiler
 from infrs.engine.runner import open_runner
 from infrs.engine.service import EngineService, EngineStats
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
-from infrs.manifest import KVGeometry, Manifest, Recipe, Source, SpecialTokens
+from infrs.manifest import KVGeometry, Manifest, Recipe, Sampling, Source, SpecialTokens
 from infrs.server.app import create_app, listen, run
 from infrs.server.auth import load_keys
-from infrs.server.load import fingerprint
+from infrs.server.load import default_sampling, fingerprint
 from infrs.server.logs import to_stderr
 from infrs.server.state import Served, ServedModel
 from infrs.text.chat_template import ChatTemplate, Messages, Variables
@@ -242,7 +242,7 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> ServedMo
         tokenizer=tokenizer,
         chat_format=LineFormat(),
         token_bytes=TokenBytes(tokenizer),
-        fingerprint=fingerprint(manifest, {}),
+        fingerprint=fingerprint(manifest, {}, SamplingParams()),
         created=1_700_000_000,
         grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
         tool_format=choose_format(""),
@@ -274,10 +274,14 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
     options |= {"engine": "words", "capacity": 96, "exact": False, "embedding": "", "keep_alive": None, "template": ""}
+    options |= {"sampling": {}}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     bounds = {"max_queue": options["max_queue"]}
-    settings = Settings.model_validate({"server": {"port": 0} | given.get("server", {}), "engine": bounds})
+    model_settings = given.get("model", {})
+    settings = Settings.model_validate(
+        {"server": {"port": 0} | given.get("server", {}), "model": model_settings, "engine": bounds}
+    )
     to_stderr(settings.server)
     listener = listen(settings.server)
 
@@ -286,6 +290,9 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
         embedding = [embedding_model(tokenizer, options["interval"])] if options["embedding"] else []
         beside = {model.model_id: model for model in embedding}
         chat = None if options["embedding"] == "alone" else replace(load_chat(), beside=frozenset(beside))
+        if chat is not None and options["sampling"]:
+            manifest = chat.manifest.model_copy(update={"sampling": Sampling(**options["sampling"])})
+            chat = replace(chat, manifest=manifest, sampling=default_sampling(manifest, settings.model))
         return Served(chat, beside)
 
     def load_chat() -> ServedModel:

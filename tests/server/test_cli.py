@@ -15,6 +15,7 @@ import pytest
 from fake_server import MANIFEST
 
 from infrs.config import SECTIONS, ModelSettings, flag_name
+from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError
 from infrs.exporting import find_or_export
 from infrs.serving import DEMO_MODEL, _announce
@@ -143,14 +144,29 @@ def test_serving_imports_nothing_that_exports() -> None:
     assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("with_key", [False, True])
-def test_the_line_to_try_asks_for_the_key_that_it_takes(with_key: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, with_key: bool) -> list[str]:
+    """The lines that a server of one chat model prints when it is ready."""
     engine = SimpleNamespace(snapshot=lambda: SimpleNamespace(num_rows=1, max_model_len=8, kernels=""))
-    model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST)
+    model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
     served: Any = SimpleNamespace(chat=model, models=[model], embedding={})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         _announce(served, listener, 0.0, with_key=with_key)
-    line = capsys.readouterr().out.splitlines()[-1]
-    words = shlex.split(line.removeprefix("Try: "))
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+def test_the_line_to_try_asks_for_the_key_that_it_takes(with_key: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(announced(capsys, SamplingParams(), with_key=with_key)[-1].removeprefix("Try: "))
     assert ("authorization: Bearer YOUR_API_KEY" in words) == with_key
     assert json.loads(words[-1])["model"] == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [({}, ""), ({"temperature": 0.6, "top_p": 1.0, "top_k": 20}, ", by default temperature 0.6, top_k 20")],
+)
+def test_the_line_of_a_model_tells_its_own_sampling(
+    own: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = announced(capsys, SamplingParams(**own), with_key=False)[0]
+    assert line.endswith(f": float32, fused graph, ONNX Runtime's kernels, 1 slots, context 8{told}")
