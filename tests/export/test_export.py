@@ -16,8 +16,11 @@ from infrs_export.cli import main
 from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
 
+from infrs.config import EngineSettings, ModelSettings
+from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError, DiskFullError, ExportError, ParityError, SourceError
 from infrs.manifest import Sampling, find_bundle, read_manifest, verify_bundle
+from infrs.server.load import load_model
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
 MODEL_FILES = {"model.onnx", "model.onnx.data"}
@@ -57,6 +60,16 @@ def test_generation_ends_at_the_end_of_a_turn_too(bundles: dict[str, Path]) -> N
 def test_the_models_own_sampling_is_noted(bundles: dict[str, Path]) -> None:
     for bundle in bundles.values():
         assert read_manifest(bundle).sampling == Sampling(temperature=0.6, top_k=20)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("auto", SamplingParams(temperature=0.6, top_k=20)), ("none", SamplingParams())]
+)
+def test_a_server_samples_as_the_bundle_says(bundles: dict[str, Path], mode: str, expected: SamplingParams) -> None:
+    settings = ModelSettings(model_id="tiny-llama", generation_config=mode)
+    model = load_model(bundles["float32"], settings, EngineSettings(threads=1, max_num_seqs=1))
+    model.engine.stop(10)
+    assert model.sampling == expected
 
 
 def test_figures_say_how_near_the_bundle_is(bundles: dict[str, Path]) -> None:

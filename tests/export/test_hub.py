@@ -14,7 +14,7 @@ from embedding_models import make_embedding_model, write
 from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, refused, run_export
 
-from infrs.manifest import find_bundle, read_manifest, verify_bundle
+from infrs.manifest import Sampling, find_bundle, read_manifest, verify_bundle
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, expo
     manifest = verify_bundle(bundle)
     assert (manifest.source.kind, manifest.source.model_id, manifest.source.commit) == ("hub", MODEL, COMMIT)
     assert find_bundle(tmp_path / "cache", MODEL, COMMIT, "float32") == bundle
+    assert manifest.sampling == Sampling(temperature=0.6, top_k=20)
     assert manifest.source.host == hub.url.removeprefix("http://")
     assert TOKEN not in (bundle / "manifest.json").read_text()
     assert hub.requested() <= {path.name for path in hub.folder.iterdir()} - {
@@ -51,9 +52,9 @@ def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, expo
     }
     assert {header for _, _, header in hub.log} == {f"Bearer {TOKEN}"}
     told = json.loads((bundle / "manifest.json").read_text())
-    del told["source"]["host"]  # as in bundles made before it was noted
+    del told["source"]["host"], told["sampling"]  # as in bundles made before they were noted
     (bundle / "manifest.json").write_text(json.dumps(told))
-    assert verify_bundle(bundle).source.host is None
+    assert (verify_bundle(bundle).source.host, verify_bundle(bundle).sampling) == (None, Sampling())
     hub.log.clear()
     again = export(HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr
