@@ -7,7 +7,9 @@ declared `Unsupported`, with the values that ask for nothing and so are accepted
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, NoReturn, Self, TypeVar
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,12 +19,14 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    Tag,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from infrs.openai.invalid import request_error
+from infrs.openai.invalid import Place, request_error
 
 MAX_CHOICES = 128
 MAX_LOGIT_BIAS = 1024
@@ -79,15 +83,41 @@ def parse_body(kind: type[T], payload: dict[str, Any]) -> T:
     try:
         return kind.model_validate(payload)
     except ValidationError as error:
-        raise request_error(error, payload, _honoured(kind)) from None
+        raise request_error(error, payload, partial(_honoured, kind)) from None
 
 
-def _honoured(kind: type[Body]) -> list[str]:
+def _honoured(kind: type[Body], place: Place) -> list[str]:
+    """The honoured fields of the object at a place in a body; none where it cannot be told which object that is."""
+    kinds = {"": kind}
+    for part in place:
+        if isinstance(part, int):
+            continue
+        if part in kinds:
+            kinds = {part: kinds[part]}
+        else:
+            fields = (_by_name(inner).get(part) for inner in kinds.values())
+            kinds = dict(found for field in fields if field for found in _bodies(field.annotation))
     return [
-        field.alias or name
-        for name, field in kind.model_fields.items()
+        name
+        for inner in kinds.values()
+        for name, field in _by_name(inner).items()
         if not any(isinstance(part, Neutral) for part in field.metadata)
     ]
+
+
+def _by_name(kind: type[Body]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
+
+
+def _bodies(annotation: object) -> Iterator[tuple[str, type[Body]]]:
+    """The bodies that a field may hold, each as pydantic calls it: by its tag in a union, or else by its name."""
+    if isinstance(annotation, type) and issubclass(annotation, Body):
+        yield annotation.__name__, annotation
+    parts = get_args(annotation)
+    tag = next((str(part.tag) for part in parts if isinstance(part, Tag)), None)
+    for part in parts:
+        for name, kind in _bodies(part):
+            yield tag or name, kind
 
 
 def _as_list(value: object) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -10,8 +11,11 @@ from pydantic_core import ErrorDetails
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.spelling import nearest
 
+Place = Sequence[int | str]  # where in a body, as pydantic tells it: `("messages", 0, "role")`
+
 _LONGEST_MESSAGE = 500
 _LONGEST_VALUE = 64
+_MOST_COMPARED = 16  # unknown fields; comparing takes its time, and a body may have any number
 _MEDIA = ("image_url", "input_audio", "file", "refusal", "video_url", "audio_url", "input_image", "input_file")
 
 # pydantic's error type -> OpenAI's code; what is not listed and ends in _type or _parsing is invalid_type.
@@ -42,9 +46,9 @@ _BOUNDS = {
 }
 
 
-def request_error(error: ValidationError, payload: object, known: Iterable[str] = ()) -> RequestError:
-    """The first fault of a body as a RequestError. known: the body's own fields, which a misspelt one may mean."""
-    details = error.errors(include_url=False)[0]
+def request_error(error: ValidationError, payload: object, known: Callable[[Place], list[str]]) -> RequestError:
+    """What is to be told of a body as a RequestError. known: the fields that the object at a place may have."""
+    details = _to_tell(error.errors(include_url=False), known)
     where_at_fault = _path(details["loc"], payload, missing=details["type"] == "missing") if details["loc"] else None
     param = details.get("ctx", {}).get("param", where_at_fault)
     if details["type"] == "part":
@@ -55,7 +59,7 @@ def request_error(error: ValidationError, payload: object, known: Iterable[str] 
         case "missing":
             message = f"{where} is required"
         case "extra_forbidden":
-            meant = nearest(where, known) if len(details["loc"]) == 1 else None
+            meant = _meant(details, known)
             message = (
                 f"{where} is not a parameter of this endpoint; {f'did you mean {meant}?' if meant else 'remove it'}"
             )
@@ -67,8 +71,8 @@ def request_error(error: ValidationError, payload: object, known: Iterable[str] 
         case "union_tag_not_found":
             return RequestError(f"{where}: expected an object", param=param, code="invalid_type")
         case "union_tag_invalid":
-            tag, known = details["ctx"]["tag"], details["ctx"]["expected_tags"]
-            message = f"{where}.type: {_shown(tag)} is not supported; expected one of {known}"
+            tag, expected = details["ctx"]["tag"], details["ctx"]["expected_tags"]
+            message = f"{where}.type: {_shown(tag)} is not supported; expected one of {expected}"
             return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=f"{where}.type")
         case "inconsistent" | "part":
             message = f"{where}: {details['msg']}"
@@ -77,6 +81,21 @@ def request_error(error: ValidationError, payload: object, known: Iterable[str] 
         case _:
             message = f"{where}: {_shown(value)} is not allowed: {_words(details)}"
     return RequestError(message[:_LONGEST_MESSAGE], param=param, code=_code(details))
+
+
+def _to_tell(faults: list[ErrorDetails], known: Callable[[Place], list[str]]) -> ErrorDetails:
+    """The first fault; of a field that is missing because it is misspelt, the misspelling."""
+    first = faults[0]
+    if first["type"] != "missing":
+        return first
+    *place, missing = first["loc"]
+    beside = (fault for fault in faults if fault["type"] == "extra_forbidden" and [*fault["loc"][:-1]] == place)
+    return next((fault for fault in islice(beside, _MOST_COMPARED) if _meant(fault, known) == missing), first)
+
+
+def _meant(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str | None:
+    *place, name = unknown["loc"]
+    return nearest(str(name), known(place))
 
 
 def _code(details: ErrorDetails) -> str:
@@ -92,7 +111,7 @@ def _code(details: ErrorDetails) -> str:
     return _CODES.get(kind, default)
 
 
-def _path(loc: tuple[int | str, ...], payload: object, *, missing: bool) -> str:
+def _path(loc: Place, payload: object, *, missing: bool) -> str:
     """`("messages", 0, "role")` as `messages[0].role`, as far as the payload itself has such a place.
 
     What it has not is the tag of a union, and passed over, but for the last part of what is `missing`.

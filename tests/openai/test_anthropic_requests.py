@@ -242,6 +242,20 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
     assert str(refused.value).startswith(param)
 
 
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"messages": [user([CALL | {"inputs": {}}])]}, "messages[0].content[0].inputs {}; did you mean input?"),
+        ({"messages": [user([text("a") | {"inputs": {}}])]}, "messages[0].content[0].inputs {}; remove it"),
+        ({"output_config": {"formt": None}}, "output_config.formt {}; did you mean format?"),
+    ],
+)
+def test_a_misspelt_field_is_told_what_it_may_mean(fields: dict[str, Any], what: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        chat(**fields)
+    assert str(refused.value) == what.format("is not a parameter of this endpoint")
+
+
 def test_counting_takes_what_makes_a_prompt_only() -> None:
     body = {"model": "m", "messages": [user("a")], "tools": [TOOL], "system": "s"}
     counted = to_chat(parse_body(CountTokensRequest, body), variables=frozenset(), thinks=False)

@@ -134,6 +134,15 @@ def test_null_is_absent(name: str) -> None:
         ({"max_tokens": 5}, "max_tokens is not a parameter of this endpoint; did you mean max_output_tokens?"),
         ({"input": 5}, "input: 5 is not allowed: expected a string or an array of items"),
         ({"input": []}, "input: expected at least 1, not 0"),
+        (
+            {"input": [CALL | {"argumentz": "{}"}]},
+            "input[0].argumentz is not a parameter of this endpoint; did you mean arguments?",
+        ),
+        ({"input": [USER | {"argumentz": "{}"}]}, "input[0].argumentz is not a parameter of this endpoint; remove it"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text", "txt": "a"}]}]},
+            "input[0].content[0].txt is not a parameter of this endpoint; did you mean text?",
+        ),
     ],
 )
 def test_the_sentence_says_what_to_do(fields: dict[str, object], message: str) -> None:
