@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from infrs.errors import RequestError, UnsupportedParameterError
+from infrs.openai.other_words import advice
 from infrs.spelling import nearest
 
 Place = Sequence[int | str]  # where in a body, as pydantic tells it: `("messages", 0, "role")`
@@ -59,10 +60,7 @@ def request_error(error: ValidationError, payload: object, known: Callable[[Plac
         case "missing":
             message = f"{where} is required"
         case "extra_forbidden":
-            meant = _meant(details, known)
-            message = (
-                f"{where} is not a parameter of this endpoint; {f'did you mean {meant}?' if meant else 'remove it'}"
-            )
+            message = f"{where} is not a parameter of this endpoint; {_to_do(details, known)}"
         case "unsupported_parameter":
             message = f"{where}: {_shown(value)} is {details['msg']}; remove it"
             return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=param)
@@ -91,6 +89,15 @@ def _to_tell(faults: list[ErrorDetails], known: Callable[[Place], list[str]]) ->
     *place, missing = first["loc"]
     beside = (fault for fault in faults if fault["type"] == "extra_forbidden" and [*fault["loc"][:-1]] == place)
     return next((fault for fault in islice(beside, _MOST_COMPARED) if _meant(fault, known) == missing), first)
+
+
+def _to_do(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str:
+    """What somebody who sent an unknown field is to do."""
+    *place, name = unknown["loc"]
+    if not place and (told := advice(str(name), known(place))):
+        return told
+    meant = _meant(unknown, known)
+    return f"did you mean {meant}?" if meant else "remove it"
 
 
 def _meant(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str | None:

@@ -268,7 +268,7 @@ def test_invalid_values(payload: dict[str, object], param: str, code: str) -> No
     ("payload", "message"),
     [
         (body(max_token=5), "max_token is not a parameter of this endpoint; did you mean max_tokens?"),
-        (body(n_predict=5), "n_predict is not a parameter of this endpoint; remove it"),  # like `prediction`, refused
+        (body(predictions=5), "predictions is not a parameter of this endpoint; remove it"),  # nor is `prediction`
         (message(foo="x"), "messages[0].foo is not a parameter of this endpoint; remove it"),
         (message(contant="x"), "messages[0].contant is not a parameter of this endpoint; did you mean content?"),
         (message(refusl="x"), "messages[0].refusl is not a parameter of this endpoint; remove it"),  # nor is `refusal`

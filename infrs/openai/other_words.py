@@ -1,0 +1,35 @@
+"""What llama.cpp's server, Ollama and transformers call what a request may ask, and what there is for it here."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+_LENGTH = ("max_tokens", "max_output_tokens")
+
+# The first that the endpoint has is the one to use.
+_INSTEAD: dict[str, tuple[str, ...]] = {
+    "n_predict": _LENGTH,
+    "num_predict": _LENGTH,
+    "max_new_tokens": _LENGTH,
+    "n_probs": ("top_logprobs", "logprobs"),
+    "stop_sequences": ("stop",),
+    "format": ("response_format", "text", "output_config"),
+    "think": ("chat_template_kwargs", "reasoning", "thinking"),
+}
+_NEEDLESS = {
+    "cache_prompt": "the beginning of a prompt is always reused",
+    "id_slot": "the server takes the slot that holds most of the prompt",
+    "keep_alive": "the model stays loaded",
+    "num_ctx": "the context is as long as engine.max_model_len says",
+    "n_ctx": "the context is as long as engine.max_model_len says",
+    "options": "what is in it goes beside `model`, each as a field of its own",
+}
+
+
+def advice(word: str, known: Container[str]) -> str | None:
+    """What to do about an unknown field that another server knows; known: the fields of the endpoint."""
+    instead = next((name for name in _INSTEAD.get(word, ()) if name in known), None)
+    if instead is not None:
+        return f"use {instead}"
+    generates = "temperature" in known  # what the reasons are about
+    return f"remove it: {_NEEDLESS[word]}" if word in _NEEDLESS and generates else None

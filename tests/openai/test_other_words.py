@@ -1,0 +1,62 @@
+"""The words of other servers: refused, with what there is for them here."""
+
+from __future__ import annotations
+
+import pytest
+
+from infrs.errors import RequestError
+from infrs.openai.anthropic_requests import MessagesRequest
+from infrs.openai.completion_request import CompletionRequest
+from infrs.openai.embeddings import EmbeddingRequest
+from infrs.openai.fields import Body, parse_body
+from infrs.openai.other_words import _INSTEAD, _NEEDLESS
+from infrs.openai.requests import ChatCompletionRequest
+from infrs.openai.responses_request import ResponsesRequest
+
+REQUIRED: dict[type[Body], dict[str, object]] = {
+    ChatCompletionRequest: {"messages": [{"role": "user", "content": "a"}]},
+    CompletionRequest: {"prompt": "a"},
+    ResponsesRequest: {"input": "a"},
+    MessagesRequest: {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5},
+    EmbeddingRequest: {"input": "a"},
+}
+
+
+def refusal(kind: type[Body], word: str) -> str:
+    with pytest.raises(RequestError) as caught:
+        parse_body(kind, {"model": "m", **REQUIRED[kind], word: 1})
+    assert (caught.value.param, caught.value.code) == (word, "unknown_parameter")
+    return caught.value.message.removeprefix(f"{word} is not a parameter of this endpoint; ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "to_do"),
+    [
+        (ChatCompletionRequest, "n_predict", "use max_tokens"),
+        (CompletionRequest, "num_predict", "use max_tokens"),
+        (ResponsesRequest, "max_new_tokens", "use max_output_tokens"),
+        (EmbeddingRequest, "n_predict", "remove it"),
+        (ChatCompletionRequest, "n_probs", "use top_logprobs"),
+        (CompletionRequest, "n_probs", "use logprobs"),
+        (ChatCompletionRequest, "think", "use chat_template_kwargs"),
+        (MessagesRequest, "think", "use thinking"),
+        (ResponsesRequest, "format", "use text"),
+        (ChatCompletionRequest, "cache_prompt", "remove it: the beginning of a prompt is always reused"),
+        (EmbeddingRequest, "cache_prompt", "remove it"),
+    ],
+)
+def test_what_to_do(kind: type[Body], word: str, to_do: str) -> None:
+    assert refusal(kind, word) == to_do
+
+
+@pytest.mark.parametrize("word", [*_INSTEAD, *_NEEDLESS])
+def test_every_word_gets_advice_and_none_is_honoured(word: str) -> None:
+    assert refusal(ChatCompletionRequest, word).startswith(("use ", "remove it: "))
+
+
+def test_only_the_body_itself_is_spoken_of() -> None:
+    with pytest.raises(RequestError, match=r"^stream_options\.n_predict is not .*; remove it$"):
+        parse_body(
+            ChatCompletionRequest,
+            {"model": "m", **REQUIRED[ChatCompletionRequest], "stream_options": {"n_predict": 1}},
+        )
