@@ -39,6 +39,11 @@ def install(
         app.ctx.model_task.cancel()
         await asyncio.wait([app.ctx.model_task])
 
+    @app.after_server_stop
+    async def _stopped(app: Sanic[Any, Any]) -> None:
+        if state.served is not None:
+            logger.info("stopped")
+
 
 async def _run_model(
     app: Sanic[Any, Any],
@@ -93,7 +98,11 @@ async def drain(state: ServerState) -> None:
     state.draining = True
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    if not await _idle(state, state.settings.server.drain_timeout):
+    patience = state.settings.server.drain_timeout
+    if count := state.num_in_flight.total():
+        awaited = "1 request" if count == 1 else f"{count} requests"
+        logger.info("stopping; waiting up to %g s for %s; a second signal ends it at once", patience, awaited)
+    if not await _idle(state, patience):
         state.fail_all(DrainingError("the server shut down before the answer was complete"))
         await _idle(state, _LAST_WORDS_SECONDS)
     for service in state.services:

@@ -59,6 +59,21 @@ def test_an_idle_server_stops(number: signal.Signals) -> None:
         log = server.output()
         assert "Traceback" not in log
         assert "destroyed" not in log
+        assert log.endswith(" INFO infrs.server: stopped\n")
+        assert "waiting" not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("count", "awaited"), [(1, "1 request"), (2, "2 requests")])
+def test_a_stopping_server_says_what_it_waits_for(number: signal.Signals, count: int, awaited: str) -> None:
+    with fake_server(interval=0.02, server={"drain_timeout": 12.5}) as server, ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(server.chat, max_tokens=20) for _ in range(count)]
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == count)
+        server.process.send_signal(number)
+        assert [answer.result().status for answer in running] == [200] * count
+        told = [line.partition(" INFO infrs.server: ")[2] for line in server.output().splitlines()]
+    waits = f"stopping; waiting up to 12.5 s for {awaited}; a second signal ends it at once"
+    assert [line for line in told if line.startswith("stop")] == [waits, "stopped"]
 
 
 def test_drain_finishes_what_runs_and_refuses_what_comes() -> None:
