@@ -69,7 +69,7 @@ def run_all(cache: Path, threads: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as temporary:
         np.save(Path(temporary) / "reference.npy", reference_logits(cache))
         for dtype in DTYPES:
-            export = [sys.executable, "-c", "from infrs_export.cli import main; main()", "--demo", "--dtype", dtype]
+            export = [sys.executable, "-c", "from infrs_export.entry import main; main()", "--demo", "--dtype", dtype]
             subprocess.run([*export, "--output", str(cache)], check=True, stdout=sys.stderr)
             command = [sys.executable, __file__, "--cache", str(cache), "--threads", str(threads)]
             command += ["--measure", dtype, str(Path(temporary) / "reference.npy")]

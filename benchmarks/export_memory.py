@@ -33,7 +33,7 @@ def main() -> None:
         folder = Path(temporary) / "tinyllama-shape"
         weight_bytes = write_model(folder, arguments.layers)
         started = time.perf_counter()
-        command = [sys.executable, "-c", "import sys; from infrs_export.cli import main; sys.exit(main())"]
+        command = [sys.executable, "-c", "from infrs_export.entry import main; main()"]
         command += [str(folder), "--dtype", arguments.dtype, "--output", str(Path(temporary) / "cache"), "--quiet"]
         subprocess.run(command, check=True)
         seconds = time.perf_counter() - started

@@ -11,7 +11,6 @@ from typing import cast, get_args
 import click
 
 from infrs import __version__
-from infrs.errors import InfrsError
 from infrs.manifest import AnyManifest, Dtype, EmbeddingManifest, read_manifest
 
 from . import demo
@@ -59,23 +58,19 @@ def main(  # noqa: PLR0917  # click passes them by name
     if (model is None) == (not use_demo):
         raise click.UsageError("name one MODEL, or give --demo")
     started, built = time.perf_counter(), []
-    try:
-        bundle = export_model(
-            model or demo.MODEL_ID,
-            revision=revision,
-            dtype=cast("Dtype", dtype),
-            output=output,
-            force=force,
-            model_id=model_id,
-            context_length=context_length,
-            max_model_bytes=max_model_bytes,
-            progress=not quiet,
-            on_build=lambda: built.append(True),
-        )
-        manifest = read_manifest(bundle)
-    except InfrsError as error:
-        click.echo(f"infrs-export: {error.message}", err=True)
-        sys.exit(error.exit_code)
+    bundle = export_model(
+        model or demo.MODEL_ID,
+        revision=revision,
+        dtype=cast("Dtype", dtype),
+        output=output,
+        force=force,
+        model_id=model_id,
+        context_length=context_length,
+        max_model_bytes=max_model_bytes,
+        progress=not quiet,
+        on_build=lambda: built.append(True),
+    )
+    manifest = read_manifest(bundle)
     click.echo(_summary(bundle, manifest, time.perf_counter() - started, fresh=bool(built)))
     click.echo(f"Serve it:\n  infrs-serve {_serve_options(manifest, output, use_demo=use_demo)}")
 

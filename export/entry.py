@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from infrs.command import run
 from infrs.errors import ExportError
 
 
 def main() -> None:
     """Run `infrs-export`. Exit code 4 where the `export` extra, whole or in part, is not installed."""
     try:
-        from .cli import main as run  # noqa: PLC0415
+        from .cli import main as command  # noqa: PLC0415
 
-        run(prog_name="infrs-export")
+        run(command, "infrs-export")
     except ModuleNotFoundError as error:
         print(
             f"infrs-export: {error.name} is not installed, which exporting needs; run: pip install 'infrs[export]'",

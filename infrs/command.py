@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -10,10 +11,10 @@ import click
 from infrs.errors import InfrsError
 
 
-def run(command: click.Command, name: str) -> None:
-    """Run a command with the process's arguments, as the program of that name. Exit code 130: interrupted."""
+def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a command as the program of that name. Exit code 130: interrupted. arguments: None is the process's own."""
     try:
-        command.main(prog_name=name, standalone_mode=False)
+        command.main(arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -26,5 +27,7 @@ def run(command: click.Command, name: str) -> None:
 
 
 def _fail(name: str, message: str, exit_code: int) -> NoReturn:
-    click.echo(f"{name}: {' '.join(message.split())}", err=True)
+    line = " ".join(message.split())
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)  # files tell it too
+    click.echo(f"{name}: {shown}", err=True)
     sys.exit(exit_code)

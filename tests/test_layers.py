@@ -38,7 +38,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "llguidance": "infrs.engine.grammar",
 }
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
-SHARED_WITH_EXPORT = {"infrs", "infrs.errors", "infrs.manifest", "infrs.graph"}
+SHARED_WITH_EXPORT = {"infrs", "infrs.command", "infrs.errors", "infrs.manifest", "infrs.graph"}
 
 Imports = Mapping[str, set[str]]
 

@@ -82,10 +82,15 @@ def listen(server: ServerSettings) -> socket.socket:
 
 
 def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
-    """Serve until a signal or a failure ends it; the process's exit code. One process, one engine."""
+    """Serve until a signal or a failure ends it; the process's exit code. One process, one engine.
+
+    Raises what `load` raised, if that was an InfrsError.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it, there is nothing to finish
     app.run(
         sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False
     )
     state: ServerState = app.ctx.state
+    if state.start_error is not None:
+        raise state.start_error
     return state.exit_code

@@ -55,7 +55,7 @@ async def _run_model(
         with _signals_end_the_process(app):
             served = await asyncio.to_thread(load)
     except InfrsError as error:
-        logger.error("%s", error)
+        state.start_error = error
         _give_up(app, state, error.exit_code)
         return
     except Exception:

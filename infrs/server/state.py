@@ -100,6 +100,7 @@ class ServerState:
     num_in_flight: Counter[str] = field(default_factory=Counter)
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
     exit_code: int = 0
+    start_error: InfrsError | None = None  # why there is no model
     responses: ResponseStore = field(init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_TEXT_THREADS, "infrs-text"))
 

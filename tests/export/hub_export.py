@@ -11,7 +11,7 @@ from infrs.errors import SourceError
 
 MODEL = "tests/tiny-llama"
 TOKEN = "hf_of_this_test"
-MAIN = "import sys; from infrs_export.cli import main; sys.exit(main())"
+MAIN = "from infrs_export.entry import main; main()"
 FETCH = """
 from infrs_export.hub import MAX_MODEL_BYTES
 from infrs_export.source import check_source, resolve

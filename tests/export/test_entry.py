@@ -5,13 +5,31 @@ import sys
 
 import pytest
 
+EXPORT = "from infrs_export.entry import main; main()"
+
 
 @pytest.mark.parametrize("missing", ["safetensors", "torch"])  # which the command imports at once, and at last
 def test_what_is_missing_is_told_with_how_to_get_it(missing: str, tmp_path: object) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from infrs_export.entry import main; main()"
+    code = f"import sys; sys.modules[{missing!r}] = None; {EXPORT}"
     command = [sys.executable, "-c", code, "--demo", "--output", f"{tmp_path}/cache", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
         f"infrs-export: {missing} is not installed, which exporting needs; run: pip install 'infrs[export]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        ([], 2, "name one MODEL, or give --demo"),
+        (["--demo", "--dtyp", "int8"], 2, "No such option '--dtyp'. Did you mean '--dtype'?"),
+        (["./none"], 4, "'./none' is neither a folder, a .gguf file nor a Hub id like org/name"),
+    ],
+)
+def test_errors_have_the_form_that_the_server_gives_them(arguments: list[str], code: int, expected: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EXPORT, *arguments, "--quiet"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"infrs-export: {expected}\n"

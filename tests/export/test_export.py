@@ -16,6 +16,7 @@ from infrs_export.cli import main
 from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
 
+from infrs.command import run
 from infrs.config import EngineSettings, ModelSettings
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError, DiskFullError, ExportError, ParityError, SourceError
@@ -244,9 +245,7 @@ def test_odd_sampling_stops_no_export(tiny_copy: Callable[[str], Path], tmp_path
 
 def test_command_reports_and_fails_with_the_errors_code(tiny_folder: Path, bundles: dict[str, Path]) -> None:
     cache = str(bundles["int8"].parent.parent)
+    run(main, "infrs-export", [str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"])
     with pytest.raises(SystemExit) as stop:
-        main([str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"])
-    assert stop.value.code == 0
-    with pytest.raises(SystemExit) as stop:
-        main(["no/such folder", "--output", cache])
+        run(main, "infrs-export", ["no/such folder", "--output", cache])
     assert stop.value.code == SourceError.exit_code

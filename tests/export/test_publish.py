@@ -31,7 +31,7 @@ def unexpected() -> None:
 
 
 def command(folder: Path, cache: Path, *options: str) -> list[str]:
-    code = "import sys; from infrs_export.cli import main; sys.exit(main())"
+    code = "from infrs_export.entry import main; main()"
     return [sys.executable, "-c", code, str(folder), "--output", str(cache), *options]
 
 

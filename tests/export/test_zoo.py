@@ -23,6 +23,7 @@ from infrs.text.chat_template import load_chat_format
 KEEPER = """
 import contextlib, io, json, os, pathlib, re, sys
 import infrs_export.load, infrs_export.companions, infrs_export.convert, infrs_export.parity, infrs_export.bundle_runner
+from infrs.command import run
 from infrs_export.cli import main
 cache, zoo, seen = *sys.argv[1:], []
 FORBIDDEN = ("socket.connect", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class")
@@ -40,10 +41,10 @@ pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is what is use
 before = peak()
 for folder in sorted(os.listdir(zoo)):
     os.chdir(os.path.join(zoo, folder))
-    errors, seen[:] = io.StringIO(), []
+    errors, status, seen[:] = io.StringIO(), 0, []
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
         try:
-            main([os.getcwd(), "--output", cache, "--quiet"])
+            run(main, "infrs-export", [os.getcwd(), "--output", cache, "--quiet"])
         except SystemExit as stop:
             status = stop.code
     grown = peak() - before

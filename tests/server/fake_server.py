@@ -317,7 +317,10 @@ def main(make: Callable[[int, int], ServedModel] | None = None) -> None:
     if options["keep_alive"] is not None:
         app.config.KEEP_ALIVE_TIMEOUT = options["keep_alive"]
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-    sys.exit(run(app, listener))
+    try:
+        sys.exit(run(app, listener))
+    except InfrsError as error:
+        sys.exit(f"fake: {error}")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
             "port (INFRS_PORT): unknown key (did you mean server.port?); allowed: server, model, models, engine",
         ),
         (["--config", "no.json"], {}, "no.json cannot be read: No such file or directory"),
+        (["--config", "\x1b[2J.json"], {}, "\\x1b[2J.json cannot be read: No such file or directory"),
         (["--prot", "1"], {}, "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
         (["--demo", "--model", "a/b"], {}, "--demo names a model itself; leave out --demo or --model"),
     ],
@@ -114,6 +115,15 @@ def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: s
     assert code == 3
     assert expected in output
     assert output.count("\n") == 1
+
+
+def test_a_bundle_that_cannot_be_loaded_ends_it_in_the_same_form(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(MANIFEST.model_dump_json())
+    code, output = serve(tmp_path, "--port", "0", "--bundle", ".")
+    assert (code, output) == (
+        3,
+        "infrs-serve: .: model.onnx is not listed in its manifest; export the model again\n",
+    )
 
 
 def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
