@@ -34,7 +34,7 @@ RECIPES = {  # what has 8 bits, by the end of a module's name
 
 
 def main() -> None:
-    model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print), progress=False)
+    model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print))
     folder = bundle(page.ROOT / "models_cache", "float32")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     pieces = pieces_of(held_tokens(folder))

@@ -36,7 +36,7 @@ def build_embedding(
     """
     layout = read_layout(found.directory)
     report.note(f"loading {found.source.model_id}")
-    encoder = load_sentence_encoder(found, layout, progress=report.shown)
+    encoder = load_sentence_encoder(found, layout)
     max_tokens = _max_tokens(encoder.max_tokens, context_length)
     if context_length is None and max_tokens < encoder.max_tokens:
         report.note(

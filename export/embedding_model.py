@@ -70,11 +70,9 @@ def longest_text(transformer: PreTrainedModel) -> int:
     return longest
 
 
-def load_sentence_encoder(model: Model, layout: Layout, *, progress: bool) -> SentenceEncoder:
+def load_sentence_encoder(model: Model, layout: Layout) -> SentenceEncoder:
     """Raises SourceError."""
-    encoder = SentenceEncoder(
-        load_encoder(model, progress=progress), layout, [_linear(dense) for dense in layout.dense]
-    )
+    encoder = SentenceEncoder(load_encoder(model), layout, [_linear(dense) for dense in layout.dense])
     return encoder.train(False)
 
 

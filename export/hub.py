@@ -53,18 +53,29 @@ class Fetched:
     host: str | None
 
 
-def fetch(model: str, revision: str, *, max_bytes: int, note: Callable[[str], None]) -> Fetched:
+def fetch(
+    model: str,
+    revision: str,
+    *,
+    max_bytes: int,
+    note: Callable[[str], None],
+    stage: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Fetched:
     """Fetch `revision` of a model into Hugging Face's own cache.
 
     max_bytes: what all its files may come to. note: is told what is done, before it is, and why it takes longer.
+    stage: is told of the megabytes that have arrived, as `fetch`, and of how many it will be.
     The environment means what huggingface_hub says it means (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT,
     HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
     """
     from huggingface_hub import HfApi, configure_http_backend, constants, snapshot_download  # noqa: PLC0415  # reads the environment
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     from .hub_errors import explained, not_in_cache  # noqa: PLC0415
+    from .hub_progress import arrivals  # noqa: PLC0415
     from .hub_session import Patience, check_endpoint, session  # noqa: PLC0415
 
+    disable_progress_bars()
     with explained(model, revision):
         if constants.HF_HUB_OFFLINE:
             directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
@@ -76,12 +87,15 @@ def fetch(model: str, revision: str, *, max_bytes: int, note: Callable[[str], No
         configure_http_backend(partial(session, Patience(note)))
         listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
         # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
-        commit = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"])).name
+        directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
+        commit = directory.name
         note(f"fetching {model}")
-        directory = Path(snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES))
-        check_files(model, commit, directory, _small_files(directory))
-        check_config(read_json(directory / "config.json"))
-        snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS])
+        absent = sum(size for name, size in listed.items() if not (directory / name).is_file())
+        with arrivals(absent, partial(stage, "fetch")):
+            snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES)
+            check_files(model, commit, directory, _small_files(directory))
+            check_config(read_json(directory / "config.json"))
+            snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS])
         for name in listed:
             if not (directory / name).is_file():
                 raise SourceError(f"{name} of {model} did not arrive; run the same command again")
@@ -110,8 +124,11 @@ def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> 
             raise SourceError(f"{path.name} of {model} {reason} as it was downloaded; run the same command again later")
 
 
-def _listed(model: str, max_bytes: int, info: ModelInfo) -> list[str]:
-    """The files to fetch. Raises SourceError for a model that is none or too large, before anything is."""
+def _listed(model: str, max_bytes: int, info: ModelInfo) -> dict[str, int]:
+    """The files to fetch, each with its size in bytes.
+
+    Raises SourceError for a model that is none or too large, before anything is fetched.
+    """
     sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
     if not any(name.endswith(".safetensors") for name in sizes):
         raise SourceError(
@@ -124,8 +141,9 @@ def _listed(model: str, max_bytes: int, info: ModelInfo) -> list[str]:
         limit = CONFIG_BYTES if name == "config.json" else _SMALL_BYTES
         if sizes[name] > limit:
             raise SourceError(f"{name} of {model} is larger than {limit} bytes, which no model needs")
-    listed = [*small, *(name for name in sizes if any(fnmatch(name, pattern) for pattern in WEIGHTS))]
-    if (total := sum(sizes[name] for name in listed)) > max_bytes:
+    weights = [name for name in sizes if any(fnmatch(name, pattern) for pattern in WEIGHTS)]
+    listed = {name: sizes[name] for name in (*small, *weights)}
+    if (total := sum(listed.values())) > max_bytes:
         raise SourceError(
             f"{model} has {total} bytes of files, more than the {max_bytes} that are fetched; "
             f"to fetch it all the same run infrs-export with --max-model-bytes {total}"

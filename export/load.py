@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -27,13 +27,14 @@ from .config_check import check_sizes, read_json
 from .recipe import round_to
 from .source import Model
 
+Progress = Callable[[int, int], None]
 _LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
 _SAFELY: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
 
 
-def load_model(model: Model, *, progress: bool) -> PreTrainedModel:
-    """The causal language model. Raises SourceError."""
-    _quiet(progress)
+def load_model(model: Model, progress: Progress = lambda done, total: None) -> PreTrainedModel:
+    """The causal language model. progress: of a GGUF's tensors. Raises SourceError."""
+    _quiet()
     if model.gguf is not None:
         options: dict[str, Any] = {"gguf_file": model.gguf.name}
     else:
@@ -47,9 +48,9 @@ def load_model(model: Model, *, progress: bool) -> PreTrainedModel:
     return loaded
 
 
-def load_encoder(model: Model, *, progress: bool) -> PreTrainedModel:
+def load_encoder(model: Model) -> PreTrainedModel:
     """The transformer of an embedding model, without a head. Raises SourceError."""
-    _quiet(progress)
+    _quiet()
     with _explained(model):
         _check_sizes(model)
         loaded, told = AutoModel.from_pretrained(model.directory, **_LOADING, **_SAFELY, output_loading_info=True)
@@ -99,24 +100,30 @@ def _check_model_type(config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _gguf_once(progress: bool) -> Iterator[None]:
-    """transformers parses a GGUF file twice and builds its table of names hundreds of times; once saves 12 s."""
+def _gguf_once(progress: Progress) -> Iterator[None]:
+    """transformers parses a GGUF file twice and builds its table of names hundreds of times; once saves 12 s.
+
+    It shows a bar meanwhile, whatever it is told; `progress` takes its place.
+    """
     import gguf  # noqa: PLC0415  # of the extra `demo`
 
-    bar = functools.partial(vars(modeling_gguf_pytorch_utils)["tqdm"], disable=not progress)
+    def counted(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:  # noqa: ANN401  # as tqdm
+        for done, tensor in enumerate(tensors, 1):
+            yield tensor
+            progress(done, len(tensors))
+
     with (
         patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
         patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        patch.object(modeling_gguf_pytorch_utils, "tqdm", bar),
+        patch.object(modeling_gguf_pytorch_utils, "tqdm", counted),
     ):
         yield
 
 
-def _quiet(progress: bool) -> None:
+def _quiet() -> None:
     """The command speaks for itself; its libraries keep to errors."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    if not progress:
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for name in ("transformers", "optimum", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(transformers|optimum|torch)\b")

@@ -49,7 +49,14 @@ def export_model(
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
     with Progress(progress) as report, full_disk_explained(output):
-        found = resolve(model, revision=revision, model_id=model_id, max_bytes=max_model_bytes, note=report.note)
+        found = resolve(
+            model,
+            revision=revision,
+            model_id=model_id,
+            max_bytes=max_model_bytes,
+            note=report.note,
+            stage=report.stage,
+        )
         if _is_embedding_model(found):
             check_dtype(dtype)
         recipe = recipes.recipe(dtype)
@@ -117,7 +124,7 @@ def _build_chat(
     from .load import load_model, round_weights  # noqa: PLC0415
 
     report.note(f"loading {found.source.model_id}")
-    model = load_model(found, progress=report.shown)
+    model = load_model(found, partial(report.stage, "gguf"))
     architecture = str(model.config.model_type)
     check_space(directory, recipes.stored_bytes(dtype, model.num_parameters()))
     write_companions(found, model, directory)

@@ -9,7 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-_STAGES = {"calibration": "weighing the inputs", "trace": "tracing the graph", "weights": "writing the weights"}
+_STAGES = {
+    "fetch": "fetching (MB)",
+    "gguf": "reading the weights",
+    "calibration": "weighing the inputs",
+    "trace": "tracing the graph",
+    "weights": "writing the weights",
+}
 
 
 class Progress:
@@ -22,13 +28,13 @@ class Progress:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._tasks:
+            self._bars.stop()
 
     def note(self, text: str) -> None:
         """A line above the bars."""
@@ -36,6 +42,8 @@ class Progress:
 
     def stage(self, name: str, done: int, total: int) -> None:
         """`done` of `total` parts of the stage `name` are ready."""
+        if not self._tasks:
+            self._bars.start()  # no sooner: without a bar it leaves an empty line
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(_STAGES.get(name, name), total=total)
         self._bars.update(self._tasks[name], completed=done, total=total)

@@ -44,10 +44,12 @@ def resolve(
     model_id: str | None,
     max_bytes: int = hub.MAX_MODEL_BYTES,
     note: Callable[[str], None],
+    stage: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Model:
     """The model that `model` names, downloaded if need be; its files checked as far as that goes without torch.
 
     max_bytes: what the files of a Hub model may come to. note: is told what is fetched, and what is waited for.
+    stage: is told how much of it has arrived, as `hub.fetch` has it.
     Raises SourceError.
     """
     if model == demo.MODEL_ID:
@@ -61,7 +63,7 @@ def resolve(
         return _folder(path, revision, model_id or readable_id(path.resolve().name))
     if not _MODEL_ID.match(model) or ".." in model:
         raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name")
-    fetched = hub.fetch(model, revision, max_bytes=max_bytes, note=note)
+    fetched = hub.fetch(model, revision, max_bytes=max_bytes, note=note, stage=stage)
     check_folder(fetched.directory)
     source = Source(
         kind="hub",

@@ -15,7 +15,7 @@ MAIN = "from infrs_export.entry import main; main()"
 FETCH = """
 from infrs_export.hub import MAX_MODEL_BYTES
 from infrs_export.source import check_source, resolve
-check_source(resolve({model!r}, revision="main", model_id=None, max_bytes={max_bytes}, note=print))
+check_source(resolve({model!r}, revision="main", model_id=None, max_bytes={max_bytes}, note=print, stage=print))
 """
 
 
@@ -45,7 +45,7 @@ def fetched(url: str, folder: Path, max_bytes: int | None = None, **variables: s
     """Fetch and check MODEL as an export does, and no more: that takes a second. What is said meanwhile."""
     main = FETCH.format(model=MODEL, max_bytes=max_bytes or "MAX_MODEL_BYTES")
     done = run_export(url, folder, main=main, **variables)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from embedding_models import make_embedding_model, write
 from fake_hub import COMMIT, Hub, serve
-from hub_export import MODEL, TOKEN, refused, run_export
+from hub_export import MODEL, TOKEN, fetched, refused, run_export
 
 from infrs.manifest import Sampling, find_bundle, read_manifest, verify_bundle
 
@@ -73,6 +73,13 @@ def test_an_embedding_model_comes_with_the_files_of_its_modules(hub: Hub, export
     assert (manifest.kind, manifest.dimensions) == ("embedding", 24)
     assert {"modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"} <= hub.requested()
     assert not {"onnx/config.json", "2_Dense/pytorch_model.bin"} & hub.requested()
+
+
+def test_how_much_has_arrived_is_told_and_the_second_time_nothing_does(hub: Hub, tmp_path: Path) -> None:
+    said = fetched(hub.url, tmp_path).splitlines()
+    assert said[0] == f"fetching {MODEL}"
+    assert (said[1], said[-1]) == ("fetch 0 1", "fetch 1 1")  # megabytes
+    assert fetched(hub.url, tmp_path) == f"fetching {MODEL}\n"
 
 
 def test_offline_without_the_files(hub: Hub, export: Run) -> None:

@@ -44,7 +44,7 @@ def test_configurations_that_are_refused(
 def test_unknown_model_types_name_the_known(tiny_copy: Callable[[str], Path], model_type: str) -> None:
     model = find(change(tiny_copy("unknown"), model_type=model_type))
     with pytest.raises(SourceError, match=rf"'{model_type}'.*llama"):
-        load_model(model, progress=False)
+        load_model(model)
 
 
 def test_damaged_weights_are_refused(tiny_copy: Callable[[str], Path]) -> None:
@@ -52,7 +52,7 @@ def test_damaged_weights_are_refused(tiny_copy: Callable[[str], Path]) -> None:
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(1000)
     with pytest.raises(SourceError, match="cannot load"):
-        load_model(find(folder), progress=False)
+        load_model(find(folder))
 
 
 @pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "pickle.bin", 7])

@@ -1,0 +1,59 @@
+"""Whoever waits sees this program's own progress and nobody else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import file_download
+from infrs_export import demo
+from infrs_export.hub_progress import arrivals
+from infrs_export.load import load_model
+from infrs_export.progress import Progress
+from infrs_export.source import resolve
+from transformers import AutoModelForCausalLM, logging
+
+
+def test_notes_and_bars_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(shown=True) as report:
+        report.note("one")
+    assert capsys.readouterr().err == "one\n"
+    with Progress(shown=True) as report:
+        report.note("two")
+        for done in range(4):
+            report.stage("weights", done, 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "two"
+    assert [line.split()[:3] for line in lines if "3/3" in line] == [["writing", "the", "weights"]]
+    assert len(list(filter(None, lines))) == 2
+
+
+def test_what_arrives_is_told_in_megabytes() -> None:
+    told: list[tuple[int, int]] = []
+    with arrivals(5_500_000, lambda done, total: told.append((done, total))):
+        with file_download._get_progress_bar_context(desc="a", log_level=0, initial=1_000_000) as bar:
+            bar.update(2_200_000)
+            with file_download._get_progress_bar_context(desc="a", log_level=0, initial=3_200_000, _tqdm_bar=bar):
+                pass
+        with file_download._get_progress_bar_context(desc="b", log_level=0) as bar:
+            bar.update(9_000_000)  # more than was announced
+    assert told == [(1, 6), (4, 6), (4, 6), (6, 6)]
+
+
+def test_shards_are_read_without_a_bar(tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    AutoModelForCausalLM.from_pretrained(tiny_folder).save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    capfd.readouterr()
+    load_model(resolve(str(tmp_path), revision="main", model_id="a", note=print))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_gguf_is_read_under_our_own(capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, int]] = []
+    model = resolve(demo.MODEL_ID, revision="main", model_id=None, note=print)
+    capfd.readouterr()
+    load_model(model, lambda done, total: told.append((done, total)))
+    assert told == [(done, 272) for done in range(1, 273)]
+    assert capfd.readouterr().err == ""
