@@ -41,6 +41,9 @@ from .pipeline import export_model
 )
 @click.option("--force", is_flag=True, help="Export again even if the bundle is there.")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option(
+    "--for-server", is_flag=True, hidden=True, help="infrs-serve is about to serve it, so nobody need be told."
+)
 @click.version_option(__version__, prog_name="infrs-export")
 def main(  # noqa: PLR0917  # click passes them by name
     model: str | None,
@@ -53,6 +56,7 @@ def main(  # noqa: PLR0917  # click passes them by name
     max_model_bytes: int,
     force: bool,
     quiet: bool,
+    for_server: bool,
 ) -> None:
     """Export MODEL (a Hub id, a Hugging Face folder or a .gguf file) to ONNX for infrs-serve."""
     if (model is None) == (not use_demo):
@@ -72,7 +76,8 @@ def main(  # noqa: PLR0917  # click passes them by name
     )
     manifest = read_manifest(bundle)
     click.echo(_summary(bundle, manifest, time.perf_counter() - started, fresh=bool(built)))
-    click.echo(f"Serve it:\n  infrs-serve {_serve_options(manifest, output, use_demo=use_demo)}")
+    if not for_server:
+        click.echo(f"Serve it:\n  infrs-serve {_serve_options(manifest, output, use_demo=use_demo)}")
 
 
 def _summary(bundle: Path, manifest: AnyManifest, seconds: float, *, fresh: bool) -> str:

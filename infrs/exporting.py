@@ -39,7 +39,7 @@ def find_or_export(model: ModelSettings) -> Path:
             extras = "export,demo" if model.model_id.startswith("demo/") else "export"  # the demo is a GGUF file
             raise BundleNotFoundError(f"{error}; run: pip install 'infrs[{extras}]' && {command}") from None
         logger.info("%s; exporting it", error)
-    code = _run([sys.executable, "-c", _RUN_EXPORT, *arguments])
+    code = _run([sys.executable, "-c", _RUN_EXPORT, "--for-server", *arguments])
     if code:
         sys.exit(code)
     return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)

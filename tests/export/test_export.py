@@ -243,9 +243,18 @@ def test_odd_sampling_stops_no_export(tiny_copy: Callable[[str], Path], tmp_path
     assert read_manifest(export(folder, tmp_path / "cache")).sampling == Sampling(top_p=0.5)
 
 
-def test_command_reports_and_fails_with_the_errors_code(tiny_folder: Path, bundles: dict[str, Path]) -> None:
+def test_command_reports_and_fails_with_the_errors_code(
+    tiny_folder: Path, bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     cache = str(bundles["int8"].parent.parent)
-    run(main, "infrs-export", [str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"])
+    arguments = [str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"]
+    run(main, "infrs-export", arguments)
+    told = capsys.readouterr().out
+    serve = f"Serve it:\n  infrs-serve --model-id tiny-llama --dtype int8 --cache-dir {cache}\n"
+    assert told.startswith("Already exported: ")
+    assert told.endswith(serve)
+    run(main, "infrs-export", [*arguments, "--for-server"])
+    assert capsys.readouterr().out == told.removesuffix(serve)
     with pytest.raises(SystemExit) as stop:
         run(main, "infrs-export", ["no/such folder", "--output", cache])
     assert stop.value.code == SourceError.exit_code

@@ -41,7 +41,8 @@ EXPORT = f"""
 import os, pathlib, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_exporting import publish
-model, *rest = sys.argv[1:]
+for_server, model, *rest = sys.argv[1:]
+assert for_server == "--for-server", for_server
 options = dict(zip(rest[::2], rest[1::2]))
 assert options == {{"--revision": "v1", "--dtype": "int4", "--output": options["--output"]}}, options
 assert os.environ.get("HF_TOKEN") == "old name", os.environ.get("HF_TOKEN")
