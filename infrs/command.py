@@ -1,4 +1,7 @@
-"""What the commands share: every error that was foreseen ends them with one line and an exit code."""
+"""What the commands share: every error that was foreseen ends them with one line, and an exit code.
+
+Only where there is a choice of commands to run instead does each have a line of its own below.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from infrs.errors import InfrsError
+from infrs.errors import InfrsError, ModelNotNamedError
 
 
 def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
@@ -21,13 +24,19 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
     except click.ClickException as error:
         _fail(name, error.format_message(), error.exit_code)
     except InfrsError as error:
-        _fail(name, str(error), error.exit_code)
+        _fail(name, str(error), error.exit_code, error.commands if isinstance(error, ModelNotNamedError) else ())
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
 
 
-def _fail(name: str, message: str, exit_code: int) -> NoReturn:
-    line = " ".join(message.split())
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)  # files tell it too
-    click.echo(f"{name}: {shown}", err=True)
+def _fail(name: str, message: str, exit_code: int, commands: Sequence[str] = ()) -> NoReturn:
+    click.echo(_on_a_line(f"{name}: {message}"), err=True)
+    for command in commands:
+        click.echo(f"  {_on_a_line(command)}", err=True)
     sys.exit(exit_code)
+
+
+def _on_a_line(text: str) -> str:
+    """Without control characters, which the files of a model may have put into it."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

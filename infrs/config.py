@@ -170,6 +170,11 @@ class Settings(_Section):
         return (*([] if self.models and not self._names_model else [self.model]), *entries)
 
     @property
+    def names_models(self) -> bool:
+        """Whether any layer says which models are to be served."""
+        return self._names_model or bool(self.models)
+
+    @property
     def _names_model(self) -> bool:
         return "model_id" in self.model.model_fields_set
 

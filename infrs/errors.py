@@ -29,6 +29,14 @@ class ConfigError(InfrsError):
     exit_code = 2
 
 
+class ModelNotNamedError(ConfigError):
+    """No setting names a model, and which is meant cannot be told. `commands` are the command lines to choose from."""
+
+    def __init__(self, message: str, *, commands: tuple[str, ...]) -> None:
+        super().__init__(message, param="model.model_id")
+        self.commands = commands
+
+
 class BundleError(InfrsError):
     """A bundle is absent, incomplete, altered or of another version than this server reads."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -259,14 +260,22 @@ def find_bundle(cache: Path, model_id: str, revision: str, dtype: Dtype) -> Path
     return newest[1]
 
 
+def manifests(cache: Path) -> Iterator[AnyManifest]:
+    """Those of all bundles in a cache that `find_bundle` could find."""
+    for path in cache.glob(f"[!.]*/*/{MANIFEST_FILE}"):
+        bundle = path.parent
+        try:
+            manifest = read_manifest(bundle)
+        except BundleError:
+            continue
+        if bundle.parent.name == slug(manifest.source.model_id) and bundle.name.startswith(f"{manifest.dtype}-"):
+            yield manifest
+
+
 def _instead(cache: Path, model_id: str) -> str:
     """What a cache holds of a model, or of the one whose id is most like it."""
     held: dict[str, set[str]] = {}
-    for path in cache.glob(f"[!.]*/*/{MANIFEST_FILE}"):
-        try:
-            manifest = read_manifest(path.parent)
-        except BundleError:
-            continue
+    for manifest in manifests(cache):
         source = manifest.source
         kept = manifest.dtype if source.revision == "main" else f"{manifest.dtype} at revision {source.revision}"
         held.setdefault(source.model_id, set()).add(kept)

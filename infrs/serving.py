@@ -16,6 +16,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from infrs import __version__
+from infrs.choosing import of_bundle, of_the_cache
 from infrs.command import run as run_command
 from infrs.config import CONFIG_FILE, ENV_PREFIX, SECTIONS, Settings, flag_name, load_settings
 from infrs.core import SamplingParams
@@ -79,8 +80,10 @@ def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str
     keys = load_keys(settings.server)
     listener = listen(settings.server)
     if bundle is not None:
-        settings = _of_bundle(settings, bundle)
+        settings = of_bundle(settings, read_manifest(bundle))
         settings.check_models()
+    else:
+        settings = of_the_cache(settings)
     chosen = [
         (model, bundle if bundle is not None and model is settings.model else find_or_export(model))
         for model in settings.all_models
@@ -92,14 +95,6 @@ def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str
         lambda served: _announce(served, listener, started, with_key=bool(keys)),
     )
     sys.exit(run(app, listener))
-
-
-def _of_bundle(settings: Settings, bundle: Path) -> Settings:
-    """The settings as a bundle that was named outright makes them."""
-    manifest = read_manifest(bundle)
-    source = manifest.source
-    named: dict[str, Any] = {"model_id": source.model_id, "revision": source.revision, "dtype": manifest.dtype}
-    return settings.model_copy(update={"model": settings.model.model_copy(update=named)})
 
 
 def _announce(served: Served, listener: socket.socket, started: float, *, with_key: bool) -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     {"infrs.engine.invariants"},
     {"infrs.engine.service", "infrs.engine.load", "infrs.embedding"},
     {"infrs.openai"},
-    {"infrs.server", "infrs.exporting", "infrs.bench.engine"},
+    {"infrs.server", "infrs.choosing", "infrs.exporting", "infrs.bench.engine"},
     {"infrs.serving", "infrs.bench.cli"},
     {"infrs.cli"},
     {"infrs.__main__"},

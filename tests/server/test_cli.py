@@ -126,6 +126,15 @@ def test_a_bundle_that_cannot_be_loaded_ends_it_in_the_same_form(tmp_path: Path)
     )
 
 
+def test_without_a_model_the_commands_to_choose_from_have_lines_of_their_own(tmp_path: Path) -> None:
+    code, output = serve(tmp_path, "--port", "0")
+    first, *commands = output.splitlines()
+    assert code == 2
+    assert first == "infrs-serve: no model is named, and models_cache holds none; run one of these:"
+    assert commands[0] == "  infrs-serve --demo --dtype int8"
+    assert len(commands) == 2
+
+
 def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     code, output = serve(tmp_path, "--port", "0", "--cache-dir", "f")
