@@ -89,6 +89,8 @@ class Message(Body):
             refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
         if self.tool_call_id is None and self.role == "tool":
             refuse_part("tool_call_id", "required in a message of role tool", "missing_required_parameter")
+        if self.name is None and self.role == "function":
+            refuse_part("name", "required in a message of role function", "missing_required_parameter")
         if self.name is not None and self.role not in ("tool", "function"):
             refuse_part("name", "only the name of a tool is supported; remove it", "unsupported_parameter")
         return self
@@ -131,12 +133,17 @@ class Conversation(ToolUse):
 
     @model_validator(mode="after")
     def _results_of_calls(self) -> Self:
-        called: set[str] = set()
+        ids: set[str] = set()
+        names: set[str] = set()
         for index, message in enumerate(self.messages):
-            called.update(call.id for call in message.tool_calls or ())
-            if message.tool_call_id is not None and message.tool_call_id not in called:
+            ids.update(call.id for call in message.tool_calls or ())
+            names.update([message.function_call.name] if message.function_call else [])
+            if message.tool_call_id is not None and message.tool_call_id not in ids:
                 where = f"messages[{index}].tool_call_id"
                 refuse(where, "no call before it has this id; send the assistant's message with its tool_calls first")
+            if message.role == "function" and message.name not in names:
+                where = f"messages[{index}].name"
+                refuse(where, "no call before it has this name; send the message with its function_call first")
         return self
 
     @model_validator(mode="after")

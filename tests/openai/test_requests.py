@@ -66,6 +66,8 @@ CALLS = {
     "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
 }
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "sunny"}
+FUNCTION_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+FUNCTION_RESULT = {"role": "function", "name": "f", "content": "sunny"}
 
 # (body, param, code)
 INVALID = [
@@ -90,6 +92,10 @@ INVALID = [
     (message(role="tool", tool_call_id="c1"), "messages[0].tool_call_id", "invalid_value"),
     (body(messages=[USER, CALLS, {**RESULT, "tool_call_id": "c2"}]), "messages[2].tool_call_id", "invalid_value"),
     (body(messages=[USER, RESULT, CALLS]), "messages[1].tool_call_id", "invalid_value"),
+    (message(role="function"), "messages[0].name", "missing_required_parameter"),
+    (body(messages=[USER, FUNCTION_CALL, {**FUNCTION_RESULT, "name": "g"}]), "messages[2].name", "invalid_value"),
+    (body(messages=[USER, FUNCTION_RESULT, FUNCTION_CALL]), "messages[1].name", "invalid_value"),
+    (body(messages=[USER, CALLS, FUNCTION_RESULT]), "messages[2].name", "invalid_value"),
     (body(messages=[{"role": "user"}]), "messages[0].content", "missing_required_parameter"),
     (message(content=None), "messages[0].content", "invalid_type"),
     (message(content=5), "messages[0].content", "invalid_type"),
@@ -379,6 +385,7 @@ def test_all_that_is_honoured() -> None:
 def test_what_a_call_gave_comes_after_it() -> None:
     parse_chat_request(body(messages=[USER, CALLS, RESULT, USER]))
     parse_chat_request(body(messages=[USER, CALLS, RESULT, USER, RESULT]))
+    parse_chat_request(body(messages=[USER, FUNCTION_CALL, FUNCTION_RESULT, USER, FUNCTION_RESULT]))
 
 
 def test_huge_keys_and_values_are_cut() -> None:
