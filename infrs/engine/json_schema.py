@@ -114,10 +114,11 @@ def _without_zeros(number: int, exponent: int) -> tuple[int, int]:
 
 def _refuse_ref_cycles(schema: object, param: str) -> None:
     """`{"$ref": A}` whose target is again only a reference, and so on round: it means nothing."""
+    ending: set[str] = set()  # references that have been followed to their end: each is followed once
     for node, _ in _nodes(schema):
         seen: set[str] = set()
         target: object = node
-        while isinstance(target, dict) and isinstance(target.get("$ref"), str):
+        while isinstance(target, dict) and isinstance(target.get("$ref"), str) and target["$ref"] not in ending:
             reference = target["$ref"]
             if reference in seen:
                 raise RequestError(
@@ -127,6 +128,7 @@ def _refuse_ref_cycles(schema: object, param: str) -> None:
                 )
             seen.add(reference)
             target = _resolve(schema, reference)
+        ending |= seen
 
 
 class _Merged:

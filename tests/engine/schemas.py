@@ -80,6 +80,7 @@ def _nested(depth: int) -> dict[str, Any]:
 
 
 _DOUBLING = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i - 1}"}] * 2} for i in range(1, 60)}
+_CHAIN = {str(i): {"$ref": f"#/$defs/{i + 1}"} for i in range(7000)}
 _PATTERNS = {"anyOf": [{"type": "string", "pattern": f"a{i}"} for i in range(12)]}
 
 # kind, text, code, words of the message
@@ -126,6 +127,7 @@ REFUSED: list[tuple[str, str, str, str]] = [
     _schema({"allOf": [_PATTERNS] * 4}, "schema_too_complex", "combinations"),
     _schema({"allOf": [{"properties": {"a": _PATTERNS}}] * 4}, "schema_too_complex", "combinations"),
     _schema({"$ref": "#/$defs/a59", "$defs": {"a0": {}, **_DOUBLING}}, "schema_too_complex", "combinations"),
+    _schema({"$ref": "#/$defs/0", "$defs": _CHAIN}, "schema_too_complex", "combinations"),  # else a minute
     ("regex", "", "invalid_grammar", "nothing"),
     ("regex", "(?<=x)", "invalid_grammar", "regex"),
     ("regex", "(" * 60_000, "invalid_grammar", "cannot be used"),

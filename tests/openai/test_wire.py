@@ -106,6 +106,12 @@ def test_a_body_takes_no_more_memory_than_it_was_given(item: str) -> None:
     assert len(parse_object(wide)["a"]) == 1001
 
 
+def test_a_body_for_which_there_is_no_room_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrs.openai.json.BYTES_PER_BYTE", 1 << 60)
+    with pytest.raises(MemoryError, match="memory"):
+        parse_object(b"{}")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "kind", "code"),
     [
@@ -202,6 +208,23 @@ def test_models() -> None:
     one = {"id": "a/b", "object": "model", "created": 7, "owned_by": "infrs", "max_model_len": 9}
     assert bodies.model("a/b", 7, 9) == one
     assert json.loads(bodies.model_list([one])) == {"object": "list", "data": [one]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("", {}),
+        ('{"a": ', '{"a": '),
+        ("[1]", "[1]"),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+    ids=lambda value: str(value)[:9],
+)
+def test_arguments_that_are_no_object_stay_as_they_were_written(arguments: str, told: object) -> None:
+    call = {"role": "assistant", "function_call": {"name": "f", "arguments": arguments}}
+    [*_, message] = convert.to_messages(parsed(messages=[*BODY["messages"], call]))
+    assert message["tool_calls"] == [{"id": "call_f", "type": "function", "function": {"name": "f", "arguments": told}}]
 
 
 def test_developer_is_system() -> None:

@@ -228,6 +228,9 @@ def test_files_that_are_refused(tmp_path: Path, text: str, expected: str) -> Non
     assert "bad key" not in str(caught.value)
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_keys(ServerSettings(api_keys_file=str(tmp_path / "none")), {})
+    (tmp_path / "keys").write_bytes(b"caf\xe9-caf\xe9")
+    with pytest.raises(ConfigError, match="is not text"):
+        load_keys(ServerSettings(api_keys_file=str(tmp_path / "keys")), {})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -328,6 +329,19 @@ def test_a_refusal_reaches_a_client_that_still_sends(server: FakeServer) -> None
         assert statuses(connection.recv(4096)) == [413]
         sender.join(PATIENCE)
         assert not sender.is_alive()
+
+
+def test_a_client_that_stays_after_a_refusal_is_cut(server: FakeServer) -> None:
+    """What it goes on sending is read over for a second, not for ever."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(get(b"/health", b"Content-Length: x"))
+        assert statuses(connection.recv(4096)) == [400]
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - started < 1 + SLACK:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert 0.9 < time.monotonic() - started < 1 + SLACK
 
 
 def test_no_control_byte_and_no_traceback_reaches_the_log() -> None:
