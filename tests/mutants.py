@@ -2,9 +2,9 @@
 
     python tests/mutants.py infrs/engine/scheduler.py infrs/engine/slots.py --tests tests/engine --sample 90
 
-Each fault is made in a copy of the checkout. One case of every test runs first, those in front that noticed faults
-before; all cases run only where these pass. Of the faults that nobody notices, some change nothing that matters, the
-others want a test.
+Each fault is made in a copy of the checkout. First one case of every test runs for each, those in front that noticed
+faults before, then all cases for the faults that are left. Of those that nobody notices, some change nothing that
+matters, the others want a test.
 
 Left out is what no test could notice or every test would: strings; annotations, but for the calls in them, which are
 the bounds of fields; decorators, which are flags of data classes; `zip(strict=...)`, an assertion; lines that log.
@@ -25,6 +25,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import NamedTuple
@@ -133,10 +134,10 @@ class Tests:
         self.all = [line for line in self._pytest(folder, "--collect-only", *paths)[1].splitlines() if "::" in line]
         self.one_of_each = list({case.partition("[")[0]: case for case in self.all[::-1]}.values())[::-1]
 
-    def who_notices(self, folder: Path) -> str:
+    def who_notices(self, folder: Path, *, all_cases: bool) -> str:
         """The test that fails, or the file that cannot be imported; empty if nobody notices."""
-        first = sorted({**self.noticed, **dict.fromkeys(self.one_of_each)}, key=lambda case: -self.noticed[case])
-        who = self._first_failure(folder, first) or self._first_failure(folder, self.paths)
+        first = sorted({*self.one_of_each, *self.noticed}, key=lambda case: (-self.noticed[case], case))
+        who = self._first_failure(folder, self.paths if all_cases else first)
         if who in self.all:
             self.noticed[who] += 1
         return who
@@ -181,20 +182,23 @@ def main(files: tuple[str, ...], paths: tuple[str, ...], *, sample: int, seed: i
         for number in range(workers):
             folders.put(folder := Path(shutil.copytree(ROOT, Path(place) / str(number), ignore=NOT_COPIED)))
         tests = Tests(folder, paths, seconds)
-        if who := tests.who_notices(folder):
+        if who := tests.who_notices(folder, all_cases=True):
             raise click.ClickException(f"without any fault, {who} fails")
 
-        def try_out(fault: Fault) -> str:
+        def try_out(fault: Fault, *, all_cases: bool) -> str:
             what, source = fault.make()
             folder = folders.get()
             (folder / fault.file).write_text(source)
-            who = tests.who_notices(folder)
+            who = tests.who_notices(folder, all_cases=all_cases)
             shutil.copy(ROOT / fault.file, folder / fault.file)
             folders.put(folder)
-            click.echo(f"{what}\n    {who or 'NOBODY'}")
+            click.echo(f"{what}\n    {who or ('NOBODY' if all_cases else 'nobody so far')}")
             return who
 
-        counted = [who for who in pool.map(try_out, chosen) if not who.endswith(".py")]
+        found = dict(zip(chosen, pool.map(partial(try_out, all_cases=False), chosen), strict=True))
+        left = [fault for fault, who in found.items() if not who]
+        found |= zip(left, pool.map(partial(try_out, all_cases=True), left), strict=True)
+    counted = [who for who in found.values() if not who.endswith(".py")]
     share = sum(map(bool, counted)) / len(counted)
     click.echo(f"{share:.1%} of {len(counted)} noticed; {len(every)} faults in all, {len(chosen)} tried")
 

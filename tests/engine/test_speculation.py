@@ -126,3 +126,23 @@ def test_a_check_that_fails_confirms_nothing(new_engine: EngineFactory, monkeypa
     [delta] = engine.step()
     assert (delta.finish_reason, delta.error and delta.error.code) == (FinishReason.ERROR, "numerical_error")
     assert (engine.num_guessed_tokens, engine.num_confirmed_tokens) == (2, 0)
+
+
+def test_a_run_of_guesses_that_fails_ends_its_answer_and_leaves_nothing(
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = new_engine(chunk_invariant=True)
+    engine.submit(ask("a", [3, 4], 33, ignore_eos=True))
+    engine.step()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(PromptLookup, "guess", lambda self, text, limit: (1, 2))
+        broken.setattr(engine.runner, "prefill", fail)
+        [delta] = engine.step()
+    assert (delta.finish_reason, delta.error and delta.error.code) == (FinishReason.ERROR, "engine_error")
+    assert engine.num_guessed_tokens == 0
+    assert all(slot.held == () for slot in engine.scheduler.slots)
+    assert token_ids(run(engine, ask("b", [3, 4], 9, ignore_eos=True))["b"]) == synthetic.greedy([3, 4], 9)

@@ -21,8 +21,10 @@ from infrs.errors import (
 )
 from infrs.openai import bodies, convert, errors, sse
 from infrs.openai.answer_message import AnswerMessage
+from infrs.openai.anthropic_message import MessageBlocks
 from infrs.openai.json import BYTES_PER_BYTE, parse_object
 from infrs.openai.requests import ChatCompletionRequest, parse_chat_request
+from infrs.text.tools.events import Arguments, CallStart
 
 OF_MODEL: Any = {"limits": convert.Limits(max_model_len=10, vocab_size=20), "defaults": SamplingParams()}
 BODY = {"model": "m", "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]}
@@ -169,6 +171,24 @@ def test_text_chunks() -> None:
     (chunk,) = decode(chunks.text(3, "t", logprobs={"tokens": []}, reason="stop", usage={"total_tokens": 1}))
     choice = {"index": 3, "text": "t", "logprobs": {"tokens": []}, "finish_reason": "stop"}
     assert chunk == HEAD | {"choices": [choice], "usage": {"total_tokens": 1}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("", {}),
+        ('{"a": 1, "b": [2', {"a": 1, "b": [2]}),
+        ("nope", {"INVALID_JSON": "nope"}),
+        ("[1]", {"INVALID_JSON": "[1]"}),
+    ],
+)
+def test_the_input_of_a_call_as_anthropics_clients_read_it(arguments: str, told: object) -> None:
+    blocks = MessageBlocks()
+    frames = [*blocks.add(CallStart("f")), *blocks.add(Arguments(arguments)), *blocks.close()]
+    assert len(frames) == 3
+    [block] = blocks.whole()
+    assert (block["type"], block["name"], block["input"]) == ("tool_use", "f", told)
 
 
 def test_error_event() -> None:
