@@ -11,7 +11,6 @@ import synthetic
 from infrs.config import EngineSettings
 from infrs.engine.load import choose_capacity, count_spare_rows
 from infrs.engine.runner import open_runner
-from infrs.engine.slab import Slab
 from infrs.errors import BundleError, ConfigError
 from infrs.manifest import GraphKind, KVGeometry
 
@@ -50,11 +49,6 @@ def test_spare_rows_take_what_the_budget_leaves(budget_rows: int, spare: int) ->
     settings = EngineSettings(max_num_seqs=4, kv_budget_mb=64)
     capacity = (64 << 20) // (budget_rows * TOKEN_BYTES)
     assert count_spare_rows(TOKEN_BYTES, capacity, settings, 1 << 40) == spare
-
-
-def test_rows_that_cannot_be_had() -> None:
-    with pytest.raises(MemoryError, match="memory"):
-        Slab(GEOMETRY, rows=1, capacity=1 << 40)
 
 
 def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""The memory of keys and values: its shape, what a copy of a row touches, and what cannot be had."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from infrs.engine.slab import Slab
+from infrs.manifest import KVGeometry
+
+GEOMETRY = KVGeometry(num_layers=3, num_kv_heads=2, head_dim=4)
+
+
+@pytest.mark.parametrize(("asked", "capacity"), [(1, 8), (8, 8), (9, 16), (100, 104)])
+def test_capacity_comes_in_groups_of_eight(asked: int, capacity: int) -> None:
+    slab = Slab(GEOMETRY, rows=5, capacity=asked)
+    assert (slab.rows, slab.capacity) == (5, capacity)
+    assert [array.shape for array in slab.arrays] == [(5, 2, capacity, 4)] * 6
+    assert not any(array.any() for array in slab.arrays)
+
+
+@pytest.mark.parametrize(("num_tokens", "end"), [(1, 8), (8, 8), (9, 16)])
+def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, end: int) -> None:
+    slab = Slab(GEOMETRY, rows=3, capacity=24)
+    for number, array in enumerate(slab.arrays):
+        array[:] = number + np.arange(array.size).reshape(array.shape)
+    before = [array.copy() for array in slab.arrays]
+    slab.copy_row(2, 0, num_tokens)
+    for array, was in zip(slab.arrays, before, strict=True):
+        was[0, :, :end] = was[2, :, :end]
+        np.testing.assert_array_equal(array, was)
+
+
+def test_rows_that_cannot_be_had() -> None:
+    with pytest.raises(MemoryError, match="memory"):
+        Slab(GEOMETRY, rows=1, capacity=1 << 44)
