@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,3 +37,17 @@ def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, e
 def test_rows_that_cannot_be_had() -> None:
     with pytest.raises(MemoryError, match="memory"):
         Slab(GEOMETRY, rows=1, capacity=1 << 44)
+
+
+def test_its_pages_are_never_huge() -> None:
+    """Of which the first token of each row and head would take one; the flag is `nh` in proc(5)."""
+    slab = Slab(GEOMETRY, rows=2, capacity=4096)
+    address = slab.arrays[0].ctypes.data
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= address < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            assert "nh" in line.split()
+            return
+    pytest.fail("the slab is in no mapping")
