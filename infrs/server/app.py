@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -86,6 +87,7 @@ def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
 
     Raises what `load` raised, if that was an InfrsError.
     """
+    os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"  # which it gives at a terminal, of options that are its own
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it, there is nothing to finish
     app.run(
         sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False

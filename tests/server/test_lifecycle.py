@@ -1,12 +1,17 @@
 """Loading, stopping, failing: what clients and the parent process see."""
 
 import http.client
+import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fake_process import JSON, SLACK, FakeServer, chat_body, fake_server
+from fake_process import JSON, SCRIPT, SLACK, FakeServer, chat_body, fake_server
 
 
 def finish(server: FakeServer) -> int:
@@ -59,6 +64,21 @@ def test_an_idle_server_stops(number: signal.Signals) -> None:
         assert "destroyed" not in log
         assert log.endswith(" INFO infrs.server: stopped\n")
         assert "waiting" not in log
+
+
+def test_at_a_terminal_nothing_more_is_logged() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, str(SCRIPT), json.dumps({})]
+    with (
+        subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process,
+        os.fdopen(ours) as told,
+    ):
+        os.close(theirs)
+        while "ready" not in told.readline():
+            assert process.poll() is None
+        process.terminate()
+        _, log = process.communicate(timeout=10)
+    assert [line.partition(" INFO ")[2] for line in log.splitlines()] == ["infrs.server: stopped"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
