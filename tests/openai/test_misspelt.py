@@ -1,0 +1,50 @@
+"""A misspelt field, at any depth: refused, and told with the one that it may mean."""
+
+from __future__ import annotations
+
+import pytest
+from test_requests import ABSENT, USER, body, message, refusal
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (body(max_token=5), "max_token is not a parameter of this endpoint; did you mean max_tokens?"),
+        (message(contant="x"), "messages[0].contant is not a parameter of this endpoint; did you mean content?"),
+        (message(refusl="x"), "messages[0].refusl is not a parameter of this endpoint; remove it"),  # nor is `refusal`
+        (
+            message(content=[{"type": "text", "texts": "a"}]),
+            "messages[0].content[0].texts is not a parameter of this endpoint; did you mean text?",
+        ),
+        (
+            body(stream=True, stream_options={"include_usge": True}),
+            "stream_options.include_usge is not a parameter of this endpoint; did you mean include_usage?",
+        ),
+        (
+            body(tools=[{"type": "function", "function": {"name": "f", "paramters": {}}}]),
+            "tools[0].function.paramters is not a parameter of this endpoint; did you mean parameters?",
+        ),
+        (
+            body(tool_choice={"type": "function", "function": {"nam": "f"}}),
+            "tool_choice.function.nam is not a parameter of this endpoint; did you mean name?",
+        ),
+        (
+            body(response_format={"type": "json_schema", "json_schema": {"nam": "a", "schema": {}}}),
+            "response_format.json_schema.nam is not a parameter of this endpoint; did you mean name?",
+        ),
+        (
+            body(response_format={"type": "json_schema", "json_schema": {"name": "a", "shema": {}}}),
+            "response_format.json_schema.shema is not a parameter of this endpoint; did you mean schema?",
+        ),
+        (
+            body(messages=ABSENT, mesages=[USER]),
+            "mesages is not a parameter of this endpoint; did you mean messages?",
+        ),
+        (body(messages=ABSENT, temprature=1), "messages is required"),
+        (body(messages=[{"content": "x", "rôle\n": "user"}]), "messages[0].role is required"),
+        (body(messages=[{"rol": "user"}]), "messages[0].rol is not a parameter of this endpoint; did you mean role?"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_was_meant(payload: dict[str, object], message: str) -> None:
+    assert refusal(payload).message == message
