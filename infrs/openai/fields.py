@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from infrs.openai.invalid import Place, request_error
 
 MAX_CHOICES = 128
+MAX_FIELDS = 256  # of an object, unknown ones included
 MAX_LOGIT_BIAS = 1024
 _TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
 # OpenAI's opaque ids (user and the like) never change an answer; here they must only be short and printable.
@@ -39,6 +40,16 @@ class Body(BaseModel):
     """A JSON object of a request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_all_unknown(cls, value: object) -> object:
+        """pydantic makes an error of each unknown field: of a body full of them, for a second."""
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            known = _by_name(cls)
+            unknown = next(name for name in value if name not in known)
+            refuse_part(unknown, f"not a parameter, as most of {len(value)} here; remove it", "unknown_parameter")
+        return value
 
 
 class Neutral:

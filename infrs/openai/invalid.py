@@ -53,7 +53,7 @@ def request_error(error: ValidationError, payload: object, known: Callable[[Plac
     where_at_fault = _path(details["loc"], payload, missing=details["type"] == "missing") if details["loc"] else None
     param = details.get("ctx", {}).get("param", where_at_fault)
     if details["type"] == "part":
-        param = f"{param}.{details['ctx']['field']}"
+        param = ".".join(filter(None, (param, details["ctx"]["field"])))
     where = param or "the body"
     value = details["input"]
     match details["type"]:

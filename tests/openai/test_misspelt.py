@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from test_requests import ABSENT, USER, body, message, refusal
 
@@ -48,3 +50,17 @@ from test_requests import ABSENT, USER, body, message, refusal
 )
 def test_what_was_meant(payload: dict[str, object], message: str) -> None:
     assert refusal(payload).message == message
+
+
+@pytest.mark.parametrize(
+    ("payload", "param"),
+    [
+        (body() | dict.fromkeys(map(str, range(50_000)), 1), "0"),
+        (message(**dict.fromkeys(map(str, range(50_000)), 1)), "messages[0].0"),
+    ],
+)
+def test_a_body_full_of_unknown_fields_is_refused_for_the_first_of_them(payload: dict[str, object], param: str) -> None:
+    """pydantic would make an error of each, 3 microseconds apiece, on the event loop."""
+    error = refusal(payload)
+    assert (error.param, error.code) == (param, "unknown_parameter")
+    assert re.fullmatch(rf"{re.escape(param)}: not a parameter, as most of \d+ here; remove it", str(error))

@@ -117,7 +117,10 @@ def test_the_response_says_what_was_asked(fields: dict[str, Any]) -> None:
     asked = parse_responses_request(body(**fields))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = response(asked, response_id="resp_1", created=1, stored=True, status="completed")
+        told = response(
+            asked, response_id="resp_1", created=1, stored=True, status="completed", temperature=0.5, top_p=0.25
+        )
+    assert (told["temperature"], told["top_p"]) == (0.5, 0.25)
     assert told["tool_choice"] == fields.get("tool_choice", "auto")
     assert told["text"]["format"] == fields.get("text", {"format": {"type": "text"}})["format"]
     assert [tool["name"] for tool in told["tools"]] == [tool["name"] for tool in fields.get("tools", [])]
