@@ -46,9 +46,9 @@ class Sample:
     arrivals: list[float]  # of each piece of the answer's text
     num_input: int = 0
     num_output: int = 0
-    counted: bool = False
     text: str = ""
     error: str | None = None
+    counted: bool = False
 
     @property
     def first(self) -> float:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 MODEL = "demo/SmolLM2-135M-Instruct"
 DTYPES: tuple[Dtype, ...] = ("float32", "int8", "int4")
 QUESTIONS = (
-    "What is 2+2?",
+    "How many days are in a week?",
     "Name three colours.",
     "Write a haiku about rain.",
     "Why is the sky blue?",
@@ -60,8 +60,9 @@ def _get(server: Server, path: str) -> str:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_two_and_two(demo_server: DemoServer, dtype: Dtype) -> None:
-    assert "4" in ask(demo_server(dtype).client(), "What is 2+2?")
+def test_what_the_model_knows_for_certain(demo_server: DemoServer, dtype: Dtype) -> None:
+    """No token of this answer is a close call in any dtype, as those of sums are for 135 million parameters."""
+    assert "7 days" in ask(demo_server(dtype).client(), "How many days are in a week?")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -125,7 +126,7 @@ def test_stop_strings_usage_and_limits(demo_server: DemoServer) -> None:
 
 def test_curl(demo_server: DemoServer) -> None:
     server = demo_server("int8")
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "What is 2+2?"}], "temperature": 0}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "How many days are in a week?"}], "temperature": 0}
     done = subprocess.run(
         ["curl", "-s", f"{server.url}/v1/chat/completions", "-H", "content-type: application/json", "-d", "@-"],
         input=json.dumps(body),
@@ -134,7 +135,7 @@ def test_curl(demo_server: DemoServer) -> None:
         check=True,
     )
     answer = json.loads(done.stdout)
-    assert "4" in answer["choices"][0]["message"]["content"]
+    assert "7" in answer["choices"][0]["message"]["content"]
     assert [model["id"] for model in json.loads(_get(server, "/v1/models"))["data"]] == [MODEL]
     assert json.loads(_get(server, f"/v1/models/{MODEL}"))["id"] == MODEL
     assert json.loads(_get(server, "/props"))["graph"]["kind"] == "fused"
