@@ -33,18 +33,25 @@ def build(gguf: Path, tokenizer: Path, library: Path, target: Path) -> None:
         built.rename(target)
 
 
-def tell_head_size(model: Path, target: Path) -> None:
-    """`model` again, with the size of a head written at the keys and values of its graph, which onnx-genai asks for."""
-    size = json.loads((model / "genai_config.json").read_text())["model"]["decoder"]["head_size"]
+def for_server(model: Path, target: Path) -> None:
+    """`model` again as onnx-genai-server can be measured with it.
+
+    The size of a head stands at the keys and values of the graph, which it asks for, and the token that ends an answer
+    is one that the model never writes, because it does not know `ignore_eos`.
+    """
+    config = json.loads((model / "genai_config.json").read_text())
+    decoder = config["model"]
     graph = onnx.load(model / "model.onnx", load_external_data=False)
     for value in (*graph.graph.input, *graph.graph.output):
         if value.name.startswith(("past_key_values.", "present.")):
-            value.type.tensor_type.shape.dim[3].dim_value = size
+            value.type.tensor_type.shape.dim[3].dim_value = decoder["decoder"]["head_size"]
+    decoder["eos_token_id"] = decoder["vocab_size"] - 1
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        sized = Path(temporary) / "sized"
-        shutil.copytree(model, sized)
-        onnx.save(graph, sized / "model.onnx")
-        sized.rename(target)
+        changed = Path(temporary) / "changed"
+        shutil.copytree(model, changed)
+        onnx.save(graph, changed / "model.onnx")
+        (changed / "genai_config.json").write_text(json.dumps(config, indent=1))
+        changed.rename(target)
 
 
 def copy_tokenizer(tokenizer: Path, target: Path) -> None:

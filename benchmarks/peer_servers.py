@@ -146,9 +146,9 @@ def genai_server(_: str, models_cache: Path) -> Iterator[Server]:
     """`onnx-genai serve`, eight sequences at once, on the model of onnxruntime-genai's builder."""
     wanted = ("--pre", "--no-deps", f"onnx-genai-server=={GENAI_SERVER}")
     library = _installed("onnx-genai-server", GENAI_SERVER, "20 MB", *wanted)
-    model, built = cache() / f"demo-genai-{GENAI}-int4-sized", _genai_model(models_cache)
+    model, built = cache() / f"demo-genai-{GENAI}-int4-served", _genai_model(models_cache)
     if not model.exists():
-        genai_model.tell_head_size(built, model)
+        genai_model.for_server(built, model)
     command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "onnx_genai_serve.py", model]
     size = sum(file.stat().st_size for file in model.glob("model.onnx*"))
     with _process("onnx-genai-server int4", command, r"ready at (http://\S+)", size) as server:

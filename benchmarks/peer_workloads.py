@@ -111,7 +111,7 @@ async def stream_beside_a_prompt(target: Target, seed: str) -> tuple[Sample, Sam
     """A running stream, and a fresh long prompt that comes half a second later."""
     origin = time.perf_counter()
     first = [{"role": "user", "content": words(12, f"{seed} stream")}]
-    stream = asyncio.create_task(ask(target, first, Asking(400), origin=origin))
+    stream = asyncio.create_task(ask(target, first, Asking(1000), origin=origin))
     await asyncio.sleep(0.5)
     prompt = [{"role": "user", "content": words(LONG, f"{seed} prompt")}]
     late = await ask(target, prompt, Asking(4), origin=origin)

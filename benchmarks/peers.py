@@ -113,7 +113,11 @@ def draw_gaps(path: Path, servers: list[Server]) -> None:
     """Plot the running streams beside a fresh long prompt, once a server."""
     streams = {}
     for server in servers:
-        running, _ = asyncio.run(stream_beside_a_prompt(server.target, "plot"))
+        try:
+            running, _ = asyncio.run(stream_beside_a_prompt(server.target, "plot"))
+        except RuntimeError as error:
+            print(f"{server.target.name} is not in {path.name}: {error}", file=sys.stderr)
+            continue
         streams[server.target.name] = running
     plots.draw_gaps(path, streams, "A stream while a fresh 1,200-token prompt arrives after 0.5 s")
 
