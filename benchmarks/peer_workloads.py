@@ -99,6 +99,8 @@ async def shared_prefix(target: Target, seed: str) -> float:
 async def worst_gap(target: Target, seed: str) -> float:
     """The longest gap of a running stream from when a fresh long prompt leaves until it has its first token."""
     running, late = await stream_beside_a_prompt(target, seed)
+    if running.arrivals[0] > late.began:
+        raise RuntimeError("the stream had told nothing when the prompt came")
     until = late.arrivals[0]
     pairs = zip(running.arrivals, running.arrivals[1:], strict=False)
     gaps = [after - before for before, after in pairs if after > late.began and before < until]
