@@ -73,7 +73,7 @@ def faults(node: ast.AST) -> Iterator[ast.AST]:
                 yield ast.If(ast.Constant(test), node.body, node.orelse)
         case ast.IfExp():
             yield from (node.body, node.orelse)
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             yield ast.Return(ast.Constant(None))
         case ast.Expr(value=ast.Call() | ast.YieldFrom()) | ast.AugAssign():
             yield ast.Pass()

@@ -191,5 +191,5 @@ def _tools(asked: ResponsesRequest) -> tuple[list[FunctionTool], NamedChoice | s
     allowed = {tool.name for tool in choice.tools}
     unknown = sorted(allowed - {tool.function.name for tool in tools})
     if unknown:
-        raise RequestError(f"tool_choice: {unknown[0]} is not among the tools", param="tool_choice.tools")
+        raise RequestError(f"tool_choice.tools: {unknown[0]} is not among the tools", param="tool_choice.tools")
     return [tool for tool in tools if tool.function.name in allowed], choice.mode

@@ -13,7 +13,7 @@ from test_completion_request import JSON
 from infrs.errors import RequestError
 from infrs.openai import convert
 from infrs.openai.responses_body import response
-from infrs.openai.responses_request import ResponsesRequest, parse_responses_request, to_chat
+from infrs.openai.responses_request import LOGPROBS, ResponsesRequest, parse_responses_request, to_chat
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x": 1}'}
@@ -152,6 +152,75 @@ def test_the_sentence_says_what_to_do(fields: dict[str, object], message: str) -
     error = fault(body() | fields)
     assert error is not None
     assert error.message == message
+
+
+TOOL = {"type": "function", "name": "f"}
+ALLOWED = {"type": "allowed_tools", "mode": "required", "tools": [TOOL]}
+FORM = {"type": "json_schema", "name": "s", "schema": {}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"stream_options": {}}, "stream_options", "invalid_value"),
+        ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role", "invalid_value"),
+        ({"input": [{"type": "web_search_call"}]}, "input[0].type", "unsupported_parameter"),
+        ({"input": ["a"]}, "input[0]", "invalid_type"),
+        ({"input": [RESULT]}, "input[0].call_id", "invalid_value"),
+        ({"input": [RESULT, CALL]}, "input[0].call_id", "invalid_value"),
+        ({"input": [OTHER, RESULT]}, "input[1].call_id", "invalid_value"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
+        ({"tools": [{"name": "f"}]}, "tools[0].type", "missing_required_parameter"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice.name", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": ALLOWED | {"name": "f"}}, "tool_choice.name", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": ALLOWED | {"mode": None}}, "tool_choice.mode", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": TOOL | {"mode": "auto"}}, "tool_choice.mode", "invalid_value"),
+        ({"tools": [TOOL | {"name": "g"}], "tool_choice": ALLOWED}, "tool_choice.tools", "invalid_value"),
+        ({"text": {"format": {**FORM, "name": None}}}, "text.format.name", "missing_required_parameter"),
+        ({"text": {"format": {**FORM, "schema": None}}}, "text.format.schema", "missing_required_parameter"),
+        ({"text": {"format": {"type": "text", "strict": False}}}, "text.format.strict", "invalid_value"),
+        ({"text": {"format": {"type": "json_object", "name": "s"}}}, "text.format.name", "invalid_value"),
+        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary", "unsupported_parameter"),
+        ({"background": True}, "background", "unsupported_parameter"),
+    ],
+    ids=str,
+)
+def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
+    error = fault(body(**fields))
+    assert error is not None
+    assert (error.param, error.code) == (param, code)
+    assert error.message.startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("choice", "must_call", "names"),
+    [
+        (None, False, ["f", "g"]),
+        ("none", False, []),
+        ("required", True, ["f", "g"]),
+        ({"type": "function", "name": "g"}, True, ["g"]),
+        (ALLOWED, True, ["f"]),
+        (ALLOWED | {"mode": "auto"}, False, ["f"]),
+    ],
+    ids=str,
+)
+def test_which_tools_may_be_called(choice: Any, must_call: bool, names: list[str]) -> None:
+    asked = to_chat(parse_responses_request(body(tools=[TOOL, TOOL | {"name": "g"}], tool_choice=choice)))
+    assert asked.must_call == must_call
+    assert [tool.name for tool in asked.callable_tools] == names
+
+
+def test_a_result_of_a_call_that_is_kept() -> None:
+    asked = to_chat(parse_responses_request(body(input=[RESULT])), [CALL])
+    assert [message.role for message in asked.messages] == ["assistant", "tool"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_logprobs"),
+    [({}, None), ({"top_logprobs": 0}, None), ({"top_logprobs": 3}, 3), ({"include": [LOGPROBS]}, 0)],
+)
+def test_log_probabilities(fields: dict[str, Any], num_logprobs: int | None) -> None:
+    assert to_chat(parse_responses_request(body(**fields))).num_logprobs == num_logprobs
 
 
 ITEMS = st.fixed_dictionaries(
