@@ -118,6 +118,12 @@ def test_tool_choice(choice: Any, must_call: bool, max_calls: int | None, names:
     assert asked.declared_tools[0].parameters == TOOL["input_schema"]
 
 
+@pytest.mark.parametrize("kind", ["auto", "none"])
+def test_no_tools_and_no_call_asked_for(kind: str) -> None:
+    asked = chat(tool_choice={"type": kind})
+    assert (asked.must_call, asked.callable_tools) == (False, [])
+
+
 def test_sampling() -> None:
     fields = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "stop_sequences": ["x"] * 64, "stream": True}
     asked = chat(**fields, metadata={"user_id": "u"}, service_tier="auto")

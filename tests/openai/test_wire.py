@@ -224,6 +224,17 @@ def test_completion() -> None:
     }
 
 
+def test_usage_of_a_response() -> None:
+    assert convert.to_response_usage(Usage(3, 4, 2), 1) == {
+        "input_tokens": 3,
+        "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
+        "output_tokens": 4,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 7,
+    }
+    assert convert.to_usage(Usage(3, 4), 1)["completion_tokens_details"] == {"reasoning_tokens": 1}
+
+
 def test_models() -> None:
     one = {"id": "a/b", "object": "model", "created": 7, "owned_by": "infrs", "max_model_len": 9}
     assert bodies.model("a/b", 7, 9) == one
