@@ -130,7 +130,7 @@ def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "aut
         template_path = bundle / TEMPLATE_FILE
         source = template_path.read_text(encoding="utf-8") if template_path.exists() else _template_of(config)
         return SimpleFormat() if source is None else ChatTemplate(source, _special_tokens(config))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, TemplateSyntaxError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError, TemplateSyntaxError) as error:
         raise BundleError(f"{bundle}: the chat template cannot be read ({error}); use chat_format simple") from error
 
 

@@ -85,7 +85,17 @@ def test_where_the_template_is(config: Any, file: str | None, expected: str | No
 
 
 @pytest.mark.parametrize(
-    "config", ['{"chat_template": "{% for %}"}', "not json", '{"chat_template": [1]}', "[]", "\xff"]
+    "config",
+    [
+        '{"chat_template": "{% for %}"}',
+        "not json",
+        '{"chat_template": [1]}',
+        "[]",
+        "\xff",
+        json.dumps({"chat_template": 3000 * "{"}),  # jinja2's parser goes down into each
+        100_000 * "[",
+    ],
+    ids=range(7),
 )
 def test_what_cannot_be_read_is_a_bundle_error(config: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_bytes(config.encode("latin-1"))
