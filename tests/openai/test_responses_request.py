@@ -14,6 +14,7 @@ from infrs.errors import RequestError
 from infrs.openai import convert
 from infrs.openai.responses_body import response
 from infrs.openai.responses_request import LOGPROBS, ResponsesRequest, parse_responses_request, to_chat
+from infrs.text.constraint import JSON_OBJECT
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x": 1}'}
@@ -208,6 +209,21 @@ def test_which_tools_may_be_called(choice: Any, must_call: bool, names: list[str
     asked = to_chat(parse_responses_request(body(tools=[TOOL, TOOL | {"name": "g"}], tool_choice=choice)))
     assert asked.must_call == must_call
     assert [tool.name for tool in asked.callable_tools] == names
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, JSON_OBJECT),
+        (FORM | {"schema": {"type": "null"}}, '{"type": "null"}'),
+    ],
+    ids=str,
+)
+def test_the_form_of_the_text(form: dict[str, Any], expected: str | None) -> None:
+    asked = to_chat(parse_responses_request(body(text={"format": form})))
+    assert (asked.form and asked.form.text) == expected
+    assert asked.constrained_by == (None if expected is None else "text.format")
 
 
 def test_a_result_of_a_call_that_is_kept() -> None:

@@ -1,0 +1,83 @@
+"""A step's plan, where the answers alone do not show it."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import EngineFactory
+from test_engine import ask
+
+from infrs.engine.engine import Engine
+from infrs.engine.plan import StepPlan
+
+
+def planned(engine: Engine) -> StepPlan:
+    plan = engine.scheduler.plan()
+    assert plan is not None
+    return plan
+
+
+def chunks(plan: StepPlan) -> list[tuple[str, int, int]]:
+    return [(prefill.sequence.request.request_id, prefill.start, prefill.end) for prefill in plan.prefills]
+
+
+@pytest.mark.parametrize(("num_rows", "held", "position"), [(1, 0, 0), (3, 0, 0), (3, 16, 16)])
+def test_a_lone_row_that_needs_company_has_the_next(
+    new_engine: EngineFactory, num_rows: int, held: int, position: int
+) -> None:
+    """Which is written behind what it holds itself, whatever the one after it holds, or is one too many."""
+    engine = new_engine(num_rows=num_rows, min_rows=2)
+    for slot in engine.scheduler.slots.serving[1:]:
+        slot.held = (7,) * held * slot.row
+    engine.submit(ask("a", [1, 2, 3], ignore_eos=True))
+    engine.step()
+    [sequence] = engine.scheduler.running
+    decode = planned(engine).decode
+    assert decode is not None
+    assert (decode.first, decode.rows, decode.positions) == (0, (sequence, None), (3, position))
+
+
+def test_a_row_between_that_prefills_is_written_behind_what_it_has_computed(new_engine: EngineFactory) -> None:
+    engine = new_engine(num_rows=3, prefill_chunk=8)
+    for name, max_tokens in (("a", 20), ("short", 2), ("c", 20)):
+        engine.submit(ask(name, [len(name)], max_tokens, ignore_eos=True))
+    while len(engine.scheduler.running) != 2 or engine.scheduler.waiting:
+        engine.step()
+    engine.submit(ask("long", [5] * 30))
+    engine.step()
+    decode = planned(engine).decode
+    assert decode is not None
+    assert [sequence and sequence.request.request_id for sequence in decode.rows] == ["a", None, "c"]
+    assert decode.positions[1] == 8
+
+
+@pytest.mark.parametrize(
+    ("exact", "expected"),
+    [
+        (False, [[("a", 0, 3)], [("b", 0, 8)], [("b", 8, 12)]]),
+        (True, [[("a", 0, 3), ("b", 0, 5)], [("b", 5, 12)]]),
+    ],
+)
+def test_a_chunk_is_cut_only_where_that_changes_no_bit(
+    new_engine: EngineFactory, exact: bool, expected: list[list[tuple[str, int, int]]]
+) -> None:
+    engine = new_engine(prefill_chunk=8, chunk_invariant=exact)
+    for name, prompt in (("a", [1, 2, 3]), ("b", [4] * 12)):
+        engine.submit(ask(name, prompt, 1))
+    for told in expected:
+        plan = planned(engine)
+        assert chunks(plan) == told
+        for prefill in plan.prefills:
+            engine.scheduler.computed(prefill)
+            if prefill.draws:
+                engine.scheduler.remove(prefill.sequence)
+    assert engine.scheduler.is_idle
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_answers_of_a_request_wait_for_the_one_that_computes_their_prompt(
+    new_engine: EngineFactory, exact: bool
+) -> None:
+    engine = new_engine(prefill_chunk=8, chunk_invariant=exact)
+    engine.submit(ask("a", [1, 2], num_choices=3))
+    assert chunks(planned(engine)) == [("a", 0, 2)]
+    assert len(engine.scheduler.running) == 3
