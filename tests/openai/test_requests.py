@@ -349,6 +349,20 @@ def test_all_that_is_honoured() -> None:
     assert parsed.variables == {"enable_thinking": False, "date_string": "today", "reasoning_effort": "high"}
 
 
+@pytest.mark.parametrize(
+    ("options", "includes_usage", "counts_every_chunk"),
+    [
+        (None, False, False),
+        ({}, False, False),
+        ({"include_usage": True}, True, False),
+        ({"include_usage": True, "continuous_usage_stats": True}, True, True),
+    ],
+)
+def test_when_a_stream_counts(options: object, includes_usage: bool, counts_every_chunk: bool) -> None:
+    asked = parse_chat_request(body(stream=True, stream_options=options))
+    assert (asked.includes_usage, asked.counts_every_chunk) == (includes_usage, counts_every_chunk)
+
+
 def test_what_a_call_gave_comes_after_it() -> None:
     parse_chat_request(body(messages=[USER, CALLS, RESULT, USER]))
     parse_chat_request(body(messages=[USER, CALLS, RESULT, USER, RESULT]))

@@ -16,7 +16,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type":
 @pytest.mark.parametrize(
     ("payload", "param", "code"),
     [
-        (body(tools=TOOLS, functions=[F]), "functions", "invalid_value"),
+        (body(tools=TOOLS, functions=[{**F, "name": "h"}]), "functions", "invalid_value"),
         (body(tools=TOOLS, function_call="auto"), "function_call", "invalid_value"),
         (body(functions=[F], tool_choice="auto"), "tool_choice", "invalid_value"),
         (body(tools=[*TOOLS, *TOOLS]), "tools", "invalid_value"),
