@@ -149,8 +149,13 @@ class Tests:
                 break
         if code == 0:
             return ""
-        found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, flags=re.MULTILINE)
-        return found[1] if found else "conftest.py" if code == pytest.ExitCode.USAGE_ERROR else f"exit code {code}"
+        if found := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, flags=re.MULTILINE):
+            return found[1]
+        if code == pytest.ExitCode.USAGE_ERROR:
+            return "conftest.py"
+        if code is None or code < 0:
+            return "it never ends" if code is None else f"signal {-code}"
+        raise click.ClickException(f"pytest itself fails with exit code {code}: {output[-500:]}")
 
     def _pytest(self, folder: Path, *arguments: str) -> tuple[int | None, str]:
         """Its exit code, None if it took too long, and what it printed."""
@@ -199,8 +204,11 @@ def main(files: tuple[str, ...], paths: tuple[str, ...], *, sample: int, seed: i
         left = [fault for fault, who in found.items() if not who]
         found |= zip(left, pool.map(partial(try_out, all_cases=True), left), strict=True)
     counted = [who for who in found.values() if not who.endswith(".py")]
-    share = sum(map(bool, counted)) / len(counted)
-    click.echo(f"{share:.1%} of {len(counted)} noticed; {len(every)} faults in all, {len(chosen)} tried")
+    noticed = sum(map(bool, counted))
+    click.echo(
+        f"{noticed} of {len(counted)} noticed, {noticed / len(counted):.1%}; "
+        f"{len(every)} faults in all, {len(chosen) - len(counted)} of {len(chosen)} tried could not be imported"
+    )
 
 
 if __name__ == "__main__":
