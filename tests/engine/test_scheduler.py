@@ -81,3 +81,13 @@ def test_answers_of_a_request_wait_for_the_one_that_computes_their_prompt(
     engine.submit(ask("a", [1, 2], num_choices=3))
     assert chunks(planned(engine)) == [("a", 0, 2)]
     assert len(engine.scheduler.running) == 3
+
+
+@pytest.mark.parametrize(("exact", "expected"), [(False, [("a", 0, 8)]), (True, [("b", 0, 3), ("a", 0, 5)])])
+def test_tenants_share_a_step_only_where_a_chunk_may_be_cut(
+    new_engine: EngineFactory, exact: bool, expected: list[tuple[str, int, int]]
+) -> None:
+    engine = new_engine(prefill_chunk=8, chunk_invariant=exact)
+    engine.submit(ask("a", [1] * 30, tenant="long"))
+    engine.submit(ask("b", [2] * 3, tenant="short"))
+    assert chunks(planned(engine)) == expected

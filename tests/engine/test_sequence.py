@@ -11,6 +11,7 @@ import synthetic
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.logits import Row
 from infrs.engine.sequence import Sequence
+from infrs.engine.speculation import PromptLookup
 from infrs.errors import EngineError
 
 NONE: frozenset[int] = frozenset()
@@ -113,3 +114,19 @@ def test_scores_of_tokens_whose_text_is_not_shown() -> None:
     assert len(last.logprobs) == 2
     deltas = told(begun(num_logprobs=0, stop_token_ids=frozenset({3})), [1, 3])
     assert [len(delta.logprobs) for delta in deltas] == [1, 0]
+
+
+def test_no_scores_are_told_that_nobody_asked_for() -> None:
+    assert [delta.logprobs for delta in told(begun(), [1, 2])] == [(), ()]
+
+
+@pytest.mark.parametrize(("max_tokens", "capacity", "room"), [(50, 9, 4), (6, 90, 3), (3, 90, 0), (50, 5, 0)])
+def test_a_guess_has_room_in_the_answer_and_in_the_row(
+    monkeypatch: pytest.MonkeyPatch, max_tokens: int, capacity: int, room: int
+) -> None:
+    """One less than either: the run draws one more token than it was given."""
+    monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: (text[-1],) * limit)
+    sequence = begun(prompt=(7, 8, 9), max_tokens=max_tokens)
+    told(sequence, [1, 2])
+    sequence.num_computed_tokens = 4
+    assert sequence.guess(capacity) == (2,) * room

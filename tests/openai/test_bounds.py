@@ -176,6 +176,14 @@ RESPONSE: list[Case] = [
         1,
         1024,
     ),
+    (
+        "input[0].content[0].logprobs",
+        lambda length: {
+            "input": [USER | {"content": [{"type": "output_text", "text": "a", "logprobs": [0] * length}]}]
+        },
+        None,
+        1 << 20,
+    ),
     ("tools", lambda length: {"tools": [without(function("f"), "function")] * length}, None, 128),
     (
         "tool_choice.tools",

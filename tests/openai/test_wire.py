@@ -90,6 +90,7 @@ def test_what_is_not_utf8_is_told_with_its_place(body: bytes, place: int) -> Non
 def test_bodies_that_are() -> None:
     deep = b'{"a":' + b"[" * 63 + b"]" * 63 + b"}"
     assert list(parse_object(deep)) == ["a"]
+    assert list(parse_object(deep[:-1] + b',"b":[]}')) == ["a", "b"]
 
 
 @pytest.mark.parametrize("item", ["[]", "{}", '{"":0}', '{"ab":{}}', "1.5", "300", '""', '"ab"', '"\\u2603"', "[[[]]]"])
