@@ -40,12 +40,12 @@ def for_server(model: Path, target: Path) -> None:
     is one that the model never writes, because it does not know `ignore_eos`.
     """
     config = json.loads((model / "genai_config.json").read_text())
-    decoder = config["model"]
+    described = config["model"]
     graph = onnx.load(model / "model.onnx", load_external_data=False)
     for value in (*graph.graph.input, *graph.graph.output):
         if value.name.startswith(("past_key_values.", "present.")):
-            value.type.tensor_type.shape.dim[3].dim_value = decoder["decoder"]["head_size"]
-    decoder["eos_token_id"] = decoder["vocab_size"] - 1
+            value.type.tensor_type.shape.dim[3].dim_value = described["decoder"]["head_size"]
+    described["eos_token_id"] = described["vocab_size"] - 1
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         changed = Path(temporary) / "changed"
         shutil.copytree(model, changed)

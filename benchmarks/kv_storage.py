@@ -6,20 +6,20 @@ python benchmarks/kv_storage.py BUNDLE [--rounds 5] [--contexts 64,1024,4000] [-
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
+import turns
 
-from infrs.bench.report import shown_ratio
-from infrs.bench.stats import ratio
 from infrs.engine.runner import Runner, new_runner
 from infrs.engine.session import create_session
 from infrs.manifest import chat_manifest, read_manifest
 
-_PROMPT, _CHUNK, _STEPS = 1200, 128, 16
+STEPS = 16
+_PROMPT, _CHUNK = 1200, 128
 
 
 def fill(runner: Runner, row: int, num_tokens: int) -> None:
@@ -29,19 +29,10 @@ def fill(runner: Runner, row: int, num_tokens: int) -> None:
         runner.prefill(row, tokens[start : start + _CHUNK], start, 0)
 
 
-def step(runner: Runner, rows: int, context: int) -> float:
-    """Seconds of a decode step."""
-    begin = time.perf_counter()
-    for position in range(context, context + _STEPS):
+def decode(runner: Runner, rows: int, context: int) -> None:
+    """STEPS steps of `rows` rows behind a context."""
+    for position in range(context, context + STEPS):
         runner.decode(0, [7] * rows, [position] * rows, range(rows))
-    return (time.perf_counter() - begin) / _STEPS
-
-
-def prompt(runner: Runner) -> float:
-    """Seconds of a prompt."""
-    begin = time.perf_counter()
-    fill(runner, 0, _PROMPT)
-    return time.perf_counter() - begin
 
 
 @click.command()
@@ -53,26 +44,24 @@ def main(bundle: Path, rounds: int, contexts: str, rows: str) -> None:
     """Print milliseconds in 32 bits and in 16, and how many times faster 16 are."""
     manifest = chat_manifest(read_manifest(bundle))
     lengths, counts = ([int(part) for part in text.split(",")] for text in (contexts, rows))
-    runners = []
-    for halves in (False, True):
+    runners = {}
+    for name, halves in (("32 bits", False), ("16 bits", True)):
         session = create_session(bundle / manifest.graph_file, 0, halves=halves)
-        runners.append(new_runner(session, manifest, num_rows=max(counts), capacity=max(lengths) + _STEPS))
+        runners[name] = new_runner(session, manifest, num_rows=max(counts), capacity=max(lengths) + STEPS)
 
-    def compare(what: str, measure: Callable[[Runner], float]) -> None:
-        times = [[measure(runner) for runner in runners] for _ in range(rounds + 1)][1:]
-        wide, narrow = ([pair[place] for pair in times] for place in (0, 1))
-        better = shown_ratio(ratio(narrow, wide, more_is_better=False))
-        click.echo(
-            f"{what}: {1e3 * statistics.median(wide):.2f} and {1e3 * statistics.median(narrow):.2f} ms, {better}"
-        )
+    def compare(what: str, run: Callable[[Runner], None], parts: int = 1) -> None:
+        times = turns.timed({name: partial(run, runner) for name, runner in runners.items()}, rounds)
+        wide, narrow = (1e3 * statistics.median(values) / parts for values in times.values())
+        better = turns.how_much_faster(times["16 bits"], times["32 bits"])
+        click.echo(f"{what}: {wide:.2f} and {narrow:.2f} ms, {better}")
 
-    compare(f"a prompt of {_PROMPT} tokens", prompt)
+    compare(f"a prompt of {_PROMPT} tokens", partial(fill, row=0, num_tokens=_PROMPT))
     for context in lengths:
-        for runner in runners:
+        for runner in runners.values():
             for row in range(max(counts)):
                 fill(runner, row, context)
         for count in counts:
-            compare(f"a step of {count} behind {context}", lambda runner: step(runner, count, context))  # noqa: B023 (called at once)
+            compare(f"a step of {count} behind {context}", partial(decode, rows=count, context=context), STEPS)
 
 
 if __name__ == "__main__":

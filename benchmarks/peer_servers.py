@@ -58,6 +58,11 @@ def _demo() -> Path:
     return find_gguf(lambda: print("Fetching the demo model", file=sys.stderr))
 
 
+def _graph_bytes(folder: Path) -> int:
+    """Bytes of a graph and its weights."""
+    return sum(file.stat().st_size for file in folder.glob("model.onnx*"))
+
+
 def gguf(kind: str) -> Path:
     """The demo's weights in a type of llama.cpp's, made once."""
     source = _demo()
@@ -82,9 +87,8 @@ def bundle(models_cache: Path, dtype: Dtype) -> Path:
 @contextmanager
 def infrs(name: str, path: Path, *flags: str) -> Iterator[Server]:
     """`infrs-serve` with its default settings."""
-    size = sum(file.stat().st_size for file in path.glob("model.onnx*"))
     command = [_SCRIPTS / "infrs-serve", "--bundle", path, "--port", "0", *flags]
-    with _process(name, command, r"serves \S+ at (http://\S+?):? ", size) as server:
+    with _process(name, command, r"serves \S+ at (http://\S+?):? ", _graph_bytes(path)) as server:
         yield server
 
 
@@ -136,8 +140,7 @@ def genai(_: str, models_cache: Path) -> Iterator[Server]:
     """onnxruntime-genai's library on a 4-bit model that its own builder makes of the demo, behind a thin server."""
     library, model = _genai_library(), _genai_model(models_cache)
     command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "genai_server.py", model]
-    size = sum(file.stat().st_size for file in model.glob("model.onnx*"))
-    with _process("onnxruntime-genai int4", command, r"ready at (http://\S+)", size) as server:
+    with _process("onnxruntime-genai int4", command, r"ready at (http://\S+)", _graph_bytes(model)) as server:
         yield replace(server, one_at_a_time=True)
 
 
@@ -150,8 +153,7 @@ def genai_server(_: str, models_cache: Path) -> Iterator[Server]:
     if not model.exists():
         genai_model.for_server(built, model)
     command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "onnx_genai_serve.py", model]
-    size = sum(file.stat().st_size for file in model.glob("model.onnx*"))
-    with _process("onnx-genai-server int4", command, r"ready at (http://\S+)", size) as server:
+    with _process("onnx-genai-server int4", command, r"ready at (http://\S+)", _graph_bytes(model)) as server:
         yield server
 
 

@@ -17,7 +17,7 @@ import math
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,6 +40,7 @@ from infrs.bench.report import machine, number
 from infrs.manifest import Dtype
 
 _WORKLOAD_SECONDS = 600
+_TABLES = ("speed", "scaling")
 _WARM_UP = 2  # workloads that run once, uncounted, before the first round
 _VERSIONS = ("infrs", "onnxruntime", "xllamacpp")
 
@@ -187,22 +188,29 @@ class Comparison:
         return [workload for workload in workloads if re.search(self.only, workload.title)]
 
 
-def _peers(_: click.Context, __: click.Parameter, value: str) -> list[str]:
-    names = [name for name in value.split(",") if name]
-    if unknown := [name for name in names if name not in peer_servers.PEERS]:
-        raise click.BadParameter(f"{', '.join(unknown)}: known are {', '.join(peer_servers.PEERS)}")
-    return names
+def _among(known: Collection[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Reads names that are separated by commas."""
+
+    def read(_: click.Context, __: click.Parameter, value: str) -> list[str]:
+        names = [name for name in value.split(",") if name]
+        if unknown := [name for name in names if name not in known]:
+            raise click.BadParameter(f"{', '.join(unknown)}: known are {', '.join(known)}")
+        return names
+
+    return read
 
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--pairs", default=page.PAIRS, show_default=True, help="dtype:type, separated by commas.")
-@click.option("--peers", default=",".join(peer_servers.PEERS), show_default=True, callback=_peers, help="Others.")
+@click.option("--peers", default=",".join(peer_servers.PEERS), callback=_among(peer_servers.PEERS), help="Others.")
 @click.option("--native/--no-native", "native_too", default=True, help="llama.cpp compiled for this processor too.")
-@click.option("--tables", default="speed,scaling", show_default=True, help="Which tables of the page.")
+@click.option("--tables", default=",".join(_TABLES), callback=_among(_TABLES), help="Which tables of the page.")
 @click.option("--only", default="", help="Regular expression: workloads whose title it matches.")
 @click.option("--cache", default=page.ROOT / "models_cache", type=click.Path(path_type=Path), help="Where bundles lie.")
-def main(pairs: str, peers: list[str], tables: str, cache: Path, *, rounds: int, only: str, native_too: bool) -> None:
+def main(
+    pairs: str, peers: list[str], tables: list[str], cache: Path, *, rounds: int, only: str, native_too: bool
+) -> None:
     """Measure infrs against llama.cpp's server and other peers, and write the whole page."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then too
     quality.measure(pairs, cache)

@@ -6,14 +6,13 @@ python benchmarks/prefix_on_disk.py BUNDLE [--tokens 1200] [--rounds 5]
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
+import turns
 from kv_storage import fill
 
 from infrs.engine.fused_runner import FusedRunner
@@ -52,16 +51,10 @@ def main(bundle: Path, tokens: int, rounds: int) -> None:
             "read, in the system's cache": lambda: read(cold=False),
             "read, not in the system's cache": lambda: read(cold=True),
         }
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds + 1):
-            for name, run in ways.items():
-                begin = time.perf_counter()
-                run()
-                times[name].append(1e3 * (time.perf_counter() - begin))
+        times = turns.timed(ways, rounds)
         click.echo(f"{tokens} tokens, {path.stat().st_size / 1e6:.0f} MB")
-    for name, values in times.items():
-        counted = values[1:]
-        click.echo(f"{name}: {statistics.median(counted):.0f} ms ({min(counted):.0f}-{max(counted):.0f})")
+    for line in turns.in_milliseconds(times):
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ python benchmarks/start_up.py BUNDLE [--rounds 5]
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import onnxruntime
+import turns
 
 from infrs.engine.session import create_session
 from infrs.manifest import read_manifest, verify_bundle
@@ -48,15 +47,8 @@ def main(bundle: Path, rounds: int) -> None:
         "session, ONNX Runtime's kernels, weights packed": lambda: create_session(path, 0, kernels="onnxruntime"),
         "session, ONNX Runtime's kernels, nothing packed": lambda: not_prepacked(path),
     }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(rounds + 1):
-        for name, run in parts.items():
-            begin = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - begin))
-    for name, values in times.items():
-        counted = values[1:]
-        click.echo(f"{name}: {statistics.median(counted):.0f} ms ({min(counted):.0f}-{max(counted):.0f})")
+    for line in turns.in_milliseconds(turns.timed(parts, rounds)):
+        click.echo(line)
 
 
 if __name__ == "__main__":

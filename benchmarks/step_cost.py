@@ -18,8 +18,7 @@ import click
 from infrs.bench.engine.timing import Stopwatch
 from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
-from infrs.engine.fused_runner import FusedRunner
-from infrs.engine.session import create_session
+from infrs.engine.runner import new_runner, open_session
 from infrs.manifest import chat_manifest, read_manifest
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
@@ -37,8 +36,8 @@ def main(bundle: Path, rows: int, temperature: float, rounds: int, steps: int) -
     """Measure and print one line."""
     manifest = chat_manifest(read_manifest(bundle))
     tokenizer = Tokenizer.load(bundle)
-    session = create_session(bundle / manifest.graph_file, 0)
-    runner = FusedRunner(session, manifest, num_rows=rows, capacity=PROMPT + (rounds + 1) * steps + rows)
+    session = open_session(bundle, manifest, threads=0)
+    runner = new_runner(session, manifest, num_rows=rows, capacity=PROMPT + (rounds + 1) * steps + rows)
     engine = Engine(runner, partial(Detokenizer, tokenizer), frozenset(), 256)
     for row in range(rows):
         text = f"The sea was calm, and nobody spoke of number {row}. " * 8

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import onnx
 import onnxruntime
+import turns
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.bench.report import shown_ratio
-from infrs.bench.stats import ratio
 from infrs.engine.session import create_session
 
 _BLOCK, _REPEATS = 32, 30
@@ -103,11 +102,9 @@ def fused(hidden: int, inner: int) -> onnx.ModelProto:
     return model(nodes, constants, hidden)
 
 
-def seconds(session: onnxruntime.InferenceSession, x: np.ndarray) -> float:
-    begin = time.perf_counter()
+def repeat(session: onnxruntime.InferenceSession, x: np.ndarray) -> None:
     for _ in range(_REPEATS):
         session.run(None, {"x": x})
-    return (time.perf_counter() - begin) / _REPEATS
 
 
 @click.command()
@@ -128,11 +125,11 @@ def main(hidden: int, inner: int, rounds: int) -> None:
         }
     for rows in (1, 8, 128):
         x = np.random.default_rng(1).standard_normal((rows, hidden)).astype(np.float32)
-        times = {name: [seconds(session, x) for _ in range(rounds + 1)][1:] for name, session in sessions.items()}
-        first = times["QMoE"]
+        times = turns.timed({name: partial(repeat, session, x) for name, session in sessions.items()}, rounds)
         for name, values in times.items():
-            better = shown_ratio(ratio(values, first, more_is_better=False))
-            click.echo(f"{rows} rows, {name}: {1e6 * statistics.median(values):.0f} us, {better} of QMoE's speed")
+            better = turns.how_much_faster(values, times["QMoE"])
+            micros = 1e6 * statistics.median(values) / _REPEATS
+            click.echo(f"{rows} rows, {name}: {micros:.0f} us, {better} of QMoE's speed")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from infrs.errors import InfrsError, ModelNotNamedError
+from infrs.errors import InfrsError
 
 
 def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
     except click.ClickException as error:
         _fail(name, error.format_message(), error.exit_code)
     except InfrsError as error:
-        _fail(name, str(error), error.exit_code, error.commands if isinstance(error, ModelNotNamedError) else ())
+        _fail(name, str(error), error.exit_code, error.commands)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
 

@@ -11,10 +11,14 @@ from typing import ClassVar
 
 
 class InfrsError(Exception):
-    """Base of the tree. `str(error)` is the sentence for the user, one line."""
+    """Base of the tree. `str(error)` is the sentence for the user, one line.
+
+    commands: command lines to choose from instead, of an error that knows some.
+    """
 
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1
+    commands: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +34,7 @@ class ConfigError(InfrsError):
 
 
 class ModelNotNamedError(ConfigError):
-    """No setting names a model, and which is meant cannot be told. `commands` are the command lines to choose from."""
+    """No setting names a model, and which is meant cannot be told."""
 
     def __init__(self, message: str, *, commands: tuple[str, ...]) -> None:
         super().__init__(message, param="model.model_id")

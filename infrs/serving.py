@@ -31,6 +31,7 @@ from infrs.server.state import Served
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 DEMO_DTYPE = "int8"
+_QUESTION = "How many days are in a week?"  # whose answer is no close call for the demo, in any dtype
 
 _EPILOG = f"""
 Every setting has a flag, an environment variable ({ENV_PREFIX}SERVER__PORT=8081) and a place in the configuration
@@ -103,7 +104,7 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
         host = "127.0.0.1"
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     told, chat, path = [], served.chat, "embeddings"
-    body: dict[str, Any] = {"model": served.models[0].model_id, "input": "How many days are in a week?"}
+    body: dict[str, Any] = {"model": served.models[0].model_id, "input": _QUESTION}
     if chat is not None:
         stats, path = chat.engine.snapshot(), "chat/completions"
         kernels = f"infrs's {stats.kernels.split()[0]}" if stats.kernels else "ONNX Runtime's"
@@ -111,7 +112,7 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
             f"{chat.manifest.graph} graph, {kernels} kernels, {stats.num_rows} slots, context {stats.max_model_len}"
             f"{_defaults(chat.sampling)}"
         )
-        messages = [{"role": "user", "content": "How many days are in a week?"}]
+        messages = [{"role": "user", "content": _QUESTION}]
         body = {"model": chat.model_id, "messages": messages, "temperature": 0}
     told += [
         f"embeddings of {model.manifest.dimensions} numbers, texts of up to {model.manifest.context_length} tokens"

@@ -32,9 +32,8 @@ class Slab:
 
     def copy_row(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of row `source` to row `target`."""
-        end = (
-            _whole_groups(num_tokens) // self._together
-        )  # what lies behind the last token is written before it is read
+        # What lies behind the last token is written before it is read.
+        end = _whole_groups(num_tokens) // self._together
         for array in self.arrays:
             array[target, :, :end] = array[source, :, :end]
 

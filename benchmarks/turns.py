@@ -1,0 +1,34 @@
+"""Ways to do something, timed in turns, and what is said of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from infrs.bench.report import shown_ratio
+from infrs.bench.stats import ratio
+
+
+def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way in each round, after a round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, run in ways.items():
+            begin = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - begin)
+    return {name: values[1:] for name, values in times.items()}
+
+
+def in_milliseconds(times: Mapping[str, Sequence[float]]) -> list[str]:
+    """A line for each way: its median, and the least and the most of a round."""
+    return [
+        f"{name}: {1e3 * statistics.median(values):.0f} ms ({1e3 * min(values):.0f}-{1e3 * max(values):.0f})"
+        for name, values in times.items()
+    ]
+
+
+def how_much_faster(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """How many times less time ours takes, with the spread of rounds."""
+    return shown_ratio(ratio(ours, theirs, more_is_better=False))
