@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from jinja2 import TemplateSyntaxError
 from jinja2.meta import find_undeclared_variables
 
 from infrs.errors import BundleError, RequestError
@@ -130,7 +129,7 @@ def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "aut
         template_path = bundle / TEMPLATE_FILE
         source = template_path.read_text(encoding="utf-8") if template_path.exists() else _template_of(config)
         return SimpleFormat() if source is None else ChatTemplate(source, _special_tokens(config))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError, TemplateSyntaxError) as error:
+    except Exception as error:  # Jinja's, and those of Python's compiler for what Jinja makes of it
         raise BundleError(f"{bundle}: the chat template cannot be read ({error}); use chat_format simple") from error
 
 
@@ -157,7 +156,10 @@ class ChatTemplate:
     adds_special = False
 
     def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
-        """`special_tokens`: what the template knows as `bos_token` and so on. Raises TemplateSyntaxError."""
+        """`special_tokens`: what the template knows as `bos_token` and so on.
+
+        Raises what Jinja raises, or Python's compiler.
+        """
         environment = template_environment()
         self.source = source
         self._budget = environment.budget

@@ -94,8 +94,18 @@ def test_where_the_template_is(config: Any, file: str | None, expected: str | No
         "\xff",
         json.dumps({"chat_template": 3000 * "{"}),  # jinja2's parser goes down into each
         100_000 * "[",
+        *(
+            json.dumps({"chat_template": template})
+            for template in (  # what Jinja takes and Python's compiler then refuses
+                "{% break %}",
+                "{{ f(a=1, a=2) }}",
+                "{{ 1" + "+1" * 300 + " }}",
+                "{% for a in messages %}" * 21 + "{% endfor %}" * 21,
+                "{% if x %}" + "{% elif x %}" * 20_000 + "{% endif %}",
+            )
+        ),
     ],
-    ids=range(7),
+    ids=range(12),
 )
 def test_what_cannot_be_read_is_a_bundle_error(config: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_bytes(config.encode("latin-1"))
