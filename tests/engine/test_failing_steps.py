@@ -115,7 +115,7 @@ def raise_at(engine: Engine, number: int, error: Exception) -> list[int]:
         if "/infrs/engine/" in frame.f_code.co_filename:
             counted[0] += 1
             if counted[0] == number:
-                raise error
+                raise type(error)(*error.args)  # one that is raised again keeps each engine alive
 
     def traced() -> list[Delta]:
         sys.settrace(trace)
