@@ -1,5 +1,6 @@
 // The loops where attention's time goes, once for each kind of processor. Both give the same bits: a score adds the
-// features in order, an output the keys, each in a lane of its own, and a sum of weights every eighth of them.
+// features in order, an output the keys, each in a lane of its own, and a sum of weights every eighth of them. While they
+// compute with some keys or values they fetch those behind: a processor itself stops at the end of each page.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,7 @@ constexpr size_t kKeyLanes = 8;     // keys that are stored side by side
 constexpr size_t kScoreGroups = 4;  // groups of so many keys that are scored at once
 constexpr size_t kScoreKeys = kScoreGroups * kKeyLanes;
 constexpr size_t kMaxTogether = 8;
+constexpr size_t kAhead = 32;  // values that are fetched ahead; of keys as many as are scored at once
 
 // Dot products of some queries, [head_dim] each, with four groups of keys, [head_dim, 8] each. scores[r]: [32].
 template <typename Stored>

@@ -16,7 +16,9 @@ inline __m256 load(const Half* x) { return _mm256_cvtph_ps(_mm_loadu_si128(reint
 template <size_t R, typename Stored>
 void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
   __m256 dot[R][kScoreGroups] = {};
+  const char* const next = reinterpret_cast<const char*>(groups[0] + kScoreKeys * head_dim);
   for (size_t d = 0; d < head_dim; ++d) {
+    _mm_prefetch(next + d * kScoreKeys * sizeof(Stored), _MM_HINT_T0);
     __m256 feature[R];
     INFRS_UNROLL
     for (size_t r = 0; r < R; ++r) feature[r] = _mm256_broadcast_ss(queries[r] + d);
@@ -44,6 +46,7 @@ void add_features(size_t head_dim, const Stored* values, const float* const* wei
     for (size_t i = 0; i < Vectors; ++i) sum[r][i] = _mm256_loadu_ps(outputs[r] + feature + i * kLanes);
   }
   for (size_t key = 0; key < count; ++key) {
+    _mm_prefetch(reinterpret_cast<const char*>(values + (key + kAhead) * head_dim + feature), _MM_HINT_T0);
     __m256 weight[R];
     INFRS_UNROLL
     for (size_t r = 0; r < R; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + key);

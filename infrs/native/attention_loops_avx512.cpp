@@ -30,7 +30,9 @@ template <size_t R, typename Stored>
 void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
   constexpr size_t kVectors = kScoreKeys / kVectorLanes;
   __m512 dot[R][kVectors] = {};
+  const char* const next = reinterpret_cast<const char*>(groups[0] + kScoreKeys * head_dim);
   for (size_t d = 0; d < head_dim; ++d) {
+    _mm_prefetch(next + d * kScoreKeys * sizeof(Stored), _MM_HINT_T0);
     __m512 key[kVectors];
     INFRS_UNROLL_ALL
     for (size_t i = 0; i < kVectors; ++i)
@@ -62,6 +64,7 @@ void add_features(size_t head_dim, const Stored* values, const float* const* wei
       sum[r][i] = _mm512_maskz_loadu_ps(mask(i), outputs[r] + feature + i * kVectorLanes);
   }
   for (size_t key = 0; key < count; ++key) {
+    _mm_prefetch(reinterpret_cast<const char*>(values + (key + kAhead) * head_dim + feature), _MM_HINT_T0);
     __m512 value[Vectors];
     INFRS_UNROLL_ALL
     for (size_t i = 0; i < Vectors; ++i)
