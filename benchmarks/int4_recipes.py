@@ -1,4 +1,4 @@
-"""What int4 could keep at 8 bits, and what weighing inputs buys: the second table of docs/dtypes.md.
+"""What int4 could keep at 8 bits, and what measuring inputs buys: the second table of docs/dtypes.md.
 
     python benchmarks/int4_recipes.py
 
@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 import torch
-from infrs_export.calibration import Importance, measure_importance
+from infrs_export.calibration import Moments, measure_moments
 from infrs_export.demo import MODEL_ID
 from infrs_export.load import load_model
 from infrs_export.quantize import dequantize, quantize
@@ -38,27 +38,27 @@ def main() -> None:
     folder = bundle(page.ROOT / "models_cache", "float32")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     pieces = pieces_of(held_tokens(folder))
-    importance = measure_importance(model, lambda text: list(tokenizer.encode(text).ids), 8192)
+    moments = measure_moments(model, lambda text: list(tokenizer.encode(text).ids), 8192)
     original = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     reference = np.concatenate(answers(model, pieces))
-    print("| 8 bits for | KL, inputs weighed | same top token | KL, not weighed | same top token | weights, MB |")
+    print("| 8 bits for | KL, inputs measured | same top token | KL, not measured | same top token | weights, MB |")
     for title, finer in RECIPES.items():
         figures = []
-        for weighed in (importance, {}):
+        for measured in (moments, {}):
             model.load_state_dict(original)
-            size = round_model(model, finer, weighed)
+            size = round_model(model, finer, measured)
             figures += [f"{kl:.3f} | {top1:.1%}" for kl, top1 in [divergence(reference, answers(model, pieces))]]
         print(f"| {title} | {' | '.join(figures)} | {size / 1e6:.0f} |", flush=True)
 
 
-def round_model(model: PreTrainedModel, finer: str, importance: Importance) -> int:
+def round_model(model: PreTrainedModel, finer: str, measured: Moments) -> int:
     """Round every product's weights in place; the bytes that they take."""
     size = 0
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             bits = 8 if re.search(finer, name) else 4
             weight = module.weight.detach()
-            quantized = quantize(weight.numpy(), bits, 32, importance.get(f"{name}.weight"))
+            quantized = quantize(weight.numpy(), bits, 32, measured.get(f"{name}.weight"))
             weight.copy_(torch.from_numpy(dequantize(quantized, weight.shape[1])))
             size += quantized.values.nbytes + quantized.scales.nbytes
     return size

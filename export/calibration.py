@@ -1,7 +1,8 @@
-"""How much each input of a product matters: the mean square of what comes in, measured on a text.
+"""What goes into each product while the model reads a text: the mean products of pairs of its inputs.
 
 A rounded weight is off by e, its product by e * x: the expected square of that is e**2 times the input's mean square,
-which a search for scales then minimises instead of e**2 alone (as llama.cpp's importance matrix does).
+which a search for scales then minimises instead of e**2 alone (as llama.cpp's importance matrix does). The products of
+two different inputs tell how far the error of one can be made up for by the other (`feedback`).
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from transformers.pytorch_utils import Conv1D
 
 from .calibration_text import TEXT
 
-Importance = dict[str, NDArray[np.float32]]  # by the name of a weight's parameter: [K], above zero
+# By the name of a weight's parameter: [S, size, size], of inputs in S segments; the squares of single ones above zero.
+Moments = dict[str, NDArray[np.float32]]
 
 _PIECE = 512  # tokens in one run: bounds the memory
 _MOST_WORK = 4e12  # multiplications: a model of 7 billion weights reads 571 tokens, of 2 billion all 1,900 or so
 _FEWEST_TOKENS = 32  # that a product must have seen: an expert of a mixture may see none
-_FLOOR = 1e-4  # of the mean: an input that the text left silent still counts
+_FLOOR = 1e-4  # of the mean square: an input that the text left silent still counts
+_SEGMENT = 1024  # inputs at most: what is kept is then a small part of the model, whatever its width
+_GRAIN = 32  # a segment is whole blocks of weights
 
 
-def measure_importance(
+def measure_moments(
     model: PreTrainedModel,
     encode: Callable[[str], list[int]],
     context_length: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Importance:
+) -> Moments:
     """What the linear layers of `model` (float32, CPU) below its head take in, while it reads a fixed text.
 
     Deterministic. A product is missing where the text did not reach it often enough, or its inputs were not finite.
     """
     ids = np.array(encode(TEXT), np.int64)[: max(_PIECE, int(_MOST_WORK / model.num_parameters()))]
     size = min(_PIECE, context_length)
-    squares: dict[str, Tensor] = {}
-    counts: dict[str, int] = defaultdict(int)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     layers = [module for module in model.base_model.modules() if isinstance(module, nn.Linear | Conv1D)]
-    hooks = [
-        layer.register_forward_pre_hook(partial(_add, names[id(layer.weight)], squares, counts)) for layer in layers
-    ]
+    seen = _Seen()
+    hooks = [layer.register_forward_pre_hook(partial(seen.add, names[id(layer.weight)])) for layer in layers]
     try:
         with torch.inference_mode():
             for start in range(0, len(ids), size):
@@ -56,17 +57,46 @@ def measure_importance(
         for hook in hooks:
             hook.remove()
     progress(len(ids), len(ids))
-    means = {name: (total / counts[name]).numpy() for name, total in squares.items() if counts[name] >= _FEWEST_TOKENS}
-    return {
-        name: np.maximum(mean, _FLOOR * mean.mean()).astype(np.float32)
-        for name, mean in means.items()
-        if np.isfinite(mean).all() and mean.mean() > 0
-    }
+    return seen.means()
 
 
-def _add(
-    name: str, squares: dict[str, Tensor], counts: dict[str, int], _module: nn.Module, inputs: tuple[Any, ...]
-) -> None:
-    rows = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
-    squares[name] = squares.get(name, 0) + rows.square().sum(0)
-    counts[name] += len(rows)
+class _Seen:
+    """Sums over what has been taken in. Products that take in one tensor, one after the other, share its sum."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}  # of those that share a tensor, by each of their names
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = defaultdict(int)
+        self._last: tuple[str, Tensor] | None = None
+
+    def add(self, name: str, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tensor: Tensor = inputs[0]
+        shared = self._last[0] if self._last is not None and self._last[1] is tensor else name
+        if self._first.setdefault(name, shared) != name:
+            return
+        self._last = name, tensor
+        rows = _in_segments(tensor.reshape(-1, tensor.shape[-1]))
+        self._sums[name] = self._sums.get(name, 0) + rows.transpose(1, 2) @ rows
+        self._counts[name] += rows.shape[1]
+
+    def means(self) -> Moments:
+        """Those of products that have seen enough, of finite inputs."""
+        means = {name: self._mean(name) for name, count in self._counts.items() if count >= _FEWEST_TOKENS}
+        known = {name: mean for name, mean in means.items() if np.isfinite(mean).all() and mean.any()}
+        return {name: known[first] for name, first in self._first.items() if first in known}
+
+    def _mean(self, name: str) -> NDArray[np.float32]:
+        mean: NDArray[np.float32] = (self._sums[name] / self._counts[name]).numpy()
+        place = np.arange(mean.shape[1])
+        squares = mean[:, place, place]
+        mean[:, place, place] = np.maximum(squares, _FLOOR * squares.mean())
+        return mean
+
+
+def _in_segments(rows: Tensor) -> Tensor:
+    """[T, K] as [S, T, size]: as few segments as may be, of one size, filled up with zeros."""
+    inputs = rows.shape[1]
+    count = -(-inputs // _SEGMENT)
+    size = -(-inputs // (count * _GRAIN)) * _GRAIN
+    padded = nn.functional.pad(rows, (0, count * size - inputs))
+    return padded.reshape(len(rows), count, size).transpose(0, 1)

@@ -59,13 +59,13 @@ def convert(
     lowering: Lowering,
     *,
     context_length: int | None = None,
-    importance: Mapping[str, NDArray[np.float32]] | None = None,
+    moments: Mapping[str, NDArray[np.float32]] | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Write `model` (float32, CPU) as `model.onnx` and `model.onnx.data` into `directory`, which exists.
 
     context_length: longest sequence that the graph must serve; default the model's own.
-    importance: of the inputs of products, by the names of the weights' parameters.
+    moments: of the inputs of products, by the names of the weights' parameters (`calibration`).
     The model's weights are not changed. Raises ExportError.
     """
     if getattr(model.config, "quantization_config", None):
@@ -85,7 +85,7 @@ def convert(
             plain.lower_plain(traced.graph, assembler, partial(progress, "weights"))
         else:
             fuse_residual_norms(traced.graph)
-            _lower_fused(traced.graph, assembler, ModelWeights(model, importance or {}), partial(progress, "weights"))
+            _lower_fused(traced.graph, assembler, ModelWeights(model, moments or {}), partial(progress, "weights"))
         num_nodes = assembler.finish(traced, directory / GRAPH_FILE)
     return Conversion(
         graph="fused" if config else "plain",

@@ -26,14 +26,14 @@ class Weight:
     source: the parameter(s) it is made of; a tied embedding and lm_head have the same source and array.
     array: float32 [N, K], output features first (embedding: [vocab, hidden]). Never written to.
     bias: float32 [N] or None.
-    importance: float32 [K], how much an error at each input matters; None where that was not measured.
+    moments: mean products of pairs of its inputs, as `calibration` tells them; None where they were not measured.
     """
 
     name: str
     source: str
     array: NDArray[np.float32]
     bias: NDArray[np.float32] | None = None
-    importance: NDArray[np.float32] | None = None
+    moments: NDArray[np.float32] | None = None
 
     @property
     def role(self) -> str:

@@ -117,7 +117,7 @@ def _build_chat(
 
     from . import parity  # noqa: PLC0415
     from .bundle_runner import open_runner  # noqa: PLC0415
-    from .calibration import measure_importance  # noqa: PLC0415
+    from .calibration import measure_moments  # noqa: PLC0415
     from .companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
     from .convert import convert  # noqa: PLC0415
     from .fusions.architectures import longest_context, why_plain  # noqa: PLC0415
@@ -139,16 +139,16 @@ def _build_chat(
         return list(tokenizer.encode(text).ids)
 
     passages = parity.record(model, encode, longest)
-    importance = None
+    moments = None
     if dtype in recipes.CALIBRATED_DTYPES and not why_plain(model):
         measured = partial(report.stage, "calibration")
-        importance = measure_importance(model, encode, longest, measured)
+        moments = measure_moments(model, encode, longest, measured)
     conversion = convert(
         model,
         directory,
         recipes.lowering(dtype),
         context_length=context_length,
-        importance=importance,
+        moments=moments,
         progress=report.stage,
     )
     if conversion.reason:

@@ -16,6 +16,7 @@ import infrs
 from infrs.errors import ExportError
 from infrs.manifest import Dtype, Recipe
 
+from .feedback import BELIEVED
 from .lowering import MICROSOFT, NATIVE, Float32Lowering, Lowered, Lowering, Tensor, Weight, add_bias
 from .quantize import Quantized, quantize
 
@@ -69,7 +70,7 @@ class QuantizedLowering:
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
         """One `MatMulNBits`, infrs's own where it reads scales of 16 bits."""
         bits = 8 if weight.role in self.finer else self.bits
-        quantized = quantize(weight.array, bits, self.block_size, weight.importance)
+        quantized = quantize(weight.array, bits, self.block_size, weight.moments)
         tensors = _tensors(weight, quantized, quantized.values)
         names = [x, *(tensor.name for tensor in tensors)]
         if weight.bias is not None:
@@ -130,7 +131,7 @@ _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
     "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
 }
-CALIBRATED_DTYPES = frozenset({"int4"})  # which search for scales by the importance of inputs
+CALIBRATED_DTYPES = frozenset({"int4"})  # which are rounded by what the inputs are like
 
 
 def lowering(dtype: Dtype) -> Lowering:
@@ -154,6 +155,8 @@ def recipe(dtype: Dtype) -> Recipe:
             "accuracy_level": 4,
             "calibrated": dtype in CALIBRATED_DTYPES,
         }
+    if dtype in CALIBRATED_DTYPES:
+        options["feedback"] = BELIEVED
     name = {"float32": "dense", "int8": "blocks", "int4": "blocks"}.get(dtype, "half")
     text = json.dumps([name, dtype, options, infrs.__version__], sort_keys=True)
     return Recipe(name=name, options=options, hash=hashlib.sha256(text.encode()).hexdigest())

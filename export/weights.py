@@ -17,8 +17,8 @@ from .lowering import Weight
 class ModelWeights:
     """Reads weights of `model` as `Weight`s. A single matrix is a view of the parameter, a stacked one a copy."""
 
-    def __init__(self, model: PreTrainedModel, importance: Mapping[str, NDArray[np.float32]]) -> None:
-        self._importance = importance
+    def __init__(self, model: PreTrainedModel, moments: Mapping[str, NDArray[np.float32]]) -> None:
+        self._moments = moments
         self._modules = dict(model.named_modules())
         # A shared parameter is listed once, under its first name: tied weights get the same source.
         self._sources = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -35,7 +35,7 @@ class ModelWeights:
             source="+".join(sources),
             array=arrays[0] if len(arrays) == 1 else np.concatenate(arrays),
             bias=np.concatenate(biases) if has_bias else None,
-            importance=self._importance.get(sources[0]),  # of the inputs, which stacked products share
+            moments=self._moments.get(sources[0]),  # of the inputs, which stacked products share
         )
 
 

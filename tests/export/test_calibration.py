@@ -1,4 +1,4 @@
-"""The importance of inputs: what is measured, and what is left out."""
+"""What the inputs of products are like: what is measured, and what is left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from arch_models import FUSED, make_model
 from infrs_export import calibration
-from infrs_export.calibration import measure_importance
+from infrs_export.calibration import measure_moments
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -22,22 +22,44 @@ def encode(text: str) -> list[int]:
     return [ord(character) % 50 for character in text[:200]]
 
 
-def test_it_is_the_mean_square_of_what_a_layer_takes_in(model: PreTrainedModel) -> None:
+@pytest.mark.parametrize("segment", [1024, 64])
+def test_they_are_the_mean_products_of_what_a_layer_takes_in(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, segment: int
+) -> None:
+    monkeypatch.setattr(calibration, "_SEGMENT", segment)
     name, layer = next(
         (name, module) for name, module in model.named_modules() if name.endswith("layers.0.mlp.down_proj")
     )
     seen: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
     with torch.inference_mode():
         for start in range(0, 200, 64):
             model(torch.tensor([encode(calibration.TEXT)[start : start + 64]]))
     handle.remove()
-    measured = measure_importance(model, encode, 64)
-    expected = torch.cat([part[0] for part in seen]).square().mean(0).numpy()
-    np.testing.assert_allclose(measured[f"{name}.weight"], expected, rtol=1e-4, atol=float(expected.mean()) * 1.01e-4)
+    measured = measure_moments(model, encode, 64)
+    taken = torch.cat(seen).numpy()  # 96 inputs: one segment, or two of 64 of which the second is half empty
+    expected = np.zeros((1, 96, 96) if segment == 1024 else (2, 64, 64))
+    for place, moments in enumerate(expected):
+        part = taken[:, place * segment : (place + 1) * segment]
+        moments[: part.shape[1], : part.shape[1]] = part.T @ part / len(part)
+    squares = np.diagonal(measured[f"{name}.weight"], axis1=1, axis2=2)
+    assert (squares >= 0.9e-4 * squares.mean()).all()
+    np.testing.assert_allclose(
+        measured[f"{name}.weight"], expected, rtol=1e-3, atol=float(np.square(taken).mean()) * 1.01e-4
+    )
     assert not any("lm_head" in measured_name for measured_name in measured)
-    again = measure_importance(model, encode, 64)
+    again = measure_moments(model, encode, 64)
     assert all(np.array_equal(measured[key], again[key]) for key in measured)
+
+
+def test_products_that_take_in_one_tensor_share_what_is_known_of_it(model: PreTrainedModel) -> None:
+    measured = measure_moments(model, encode, 64)
+    layer = "model.layers.1"
+    query, key, value = (measured[f"{layer}.self_attn.{part}_proj.weight"] for part in "qkv")
+    assert query is key is value
+    assert measured[f"{layer}.mlp.gate_proj.weight"] is measured[f"{layer}.mlp.up_proj.weight"]
+    assert measured[f"{layer}.self_attn.o_proj.weight"] is not value
+    assert len(measured) == 14
 
 
 def test_layers_that_see_nothing_or_no_numbers_are_left_out(model: PreTrainedModel) -> None:
@@ -45,8 +67,9 @@ def test_layers_that_see_nothing_or_no_numbers_are_left_out(model: PreTrainedMod
     model.base_model.add_module("never_called", nn.Linear(8, 8))
     broken_name, broken = linears[-1]
     broken.register_forward_pre_hook(lambda _, inputs: (inputs[0] * float("nan"),))
-    measured = measure_importance(model, encode, 64)
-    assert all(np.isfinite(mean).all() and (mean > 0).all() for mean in measured.values())
+    measured = measure_moments(model, encode, 64)
+    assert all(np.isfinite(mean).all() for mean in measured.values())
+    assert all((np.diagonal(mean, axis1=1, axis2=2) > 0).all() for mean in measured.values())
     assert not any("never_called" in name or broken_name in name for name in measured)
     assert len(measured) == len(linears) - 1
 
@@ -54,5 +77,5 @@ def test_layers_that_see_nothing_or_no_numbers_are_left_out(model: PreTrainedMod
 def test_hooks_are_gone_when_the_model_fails(model: PreTrainedModel) -> None:
     before = [len(module._forward_pre_hooks) for module in model.modules()]
     with pytest.raises(IndexError):
-        measure_importance(model, lambda text: [10**6] * 40, 64)
+        measure_moments(model, lambda text: [10**6] * 40, 64)
     assert [len(module._forward_pre_hooks) for module in model.modules()] == before

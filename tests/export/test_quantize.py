@@ -97,23 +97,52 @@ def test_scales_take_16_bits_where_those_hold_them(bits: int) -> None:
         assert (error <= 1.2 * step).all()
 
 
-def test_importance_lowers_the_error_of_the_product() -> None:
+def moments_of(x: np.ndarray, size: int) -> np.ndarray:
+    """Of the inputs [T, K], in segments of `size`."""
+    segments = x.reshape(len(x), -1, size).transpose(1, 0, 2)
+    moments: np.ndarray = segments.transpose(0, 2, 1) @ segments / np.float32(len(x))
+    return moments
+
+
+@pytest.mark.parametrize(("alike", "least"), [(0.0, 0.9), (1.0, 0.6)])
+def test_moments_lower_the_error_of_the_product(alike: float, least: float) -> None:
+    """Of inputs as unequal as a model's are, and more so if they are alike; measured on others of the kind."""
     rng = np.random.default_rng(3)
     weight = random_weight(64, 256).array
-    sizes = np.exp(rng.standard_normal(256)).astype(np.float32)  # of the inputs, as unequal as a model's are
-    x = rng.standard_normal((512, 256)).astype(np.float32) * sizes
+    mixing = np.eye(256) + alike * rng.standard_normal((256, 16)) @ rng.standard_normal((16, 256)) / 8
+    mixing *= np.exp(rng.standard_normal(256))
+    measured, x = ((rng.standard_normal((2048, 256)) @ mixing).astype(np.float32) for _ in range(2))
     errors = [
-        float(np.square(x @ (dequantize(quantize(weight, 4, 32, importance), 256) - weight).T).sum())
-        for importance in (None, np.square(x).mean(0))
+        float(np.square(x @ (dequantize(quantize(weight, 4, 32, moments), 256) - weight).T).sum())
+        for moments in (None, moments_of(measured, 128))
     ]
-    assert errors[1] < 0.9 * errors[0]
+    assert errors[1] < least * errors[0]
 
 
-def test_equal_importance_is_none() -> None:
-    weight = random_weight(16, 96).array
-    plain, weighed = (quantize(weight, 4, 32, importance) for importance in (None, np.full(96, 4, np.float32)))
-    assert np.array_equal(plain.values, weighed.values)
-    assert np.array_equal(plain.scales, weighed.scales)
+@BITS
+@pytest.mark.parametrize("inputs", [96, 40])
+def test_inputs_that_do_not_resemble_each_other_change_nothing(bits: int, inputs: int) -> None:
+    weight = random_weight(16, inputs).array
+    alike = np.stack([4 * np.eye(64, dtype=np.float32)] * -(-inputs // 64))
+    plain, with_moments = (quantize(weight, bits, 32, moments) for moments in (None, alike))
+    assert np.array_equal(plain.values, with_moments.values)
+    assert np.array_equal(plain.scales, with_moments.scales)
+
+
+@BITS
+def test_inputs_that_are_one_and_the_same_are_no_trouble(bits: int) -> None:
+    weight = random_weight(16, 64).array
+    for size in (1e-12, 1.0, 1e12):
+        quantized = quantize(weight, bits, 32, np.full((1, 64, 64), size, np.float32))
+        assert np.abs(dequantize(quantized, 64) - weight).max() < 0.3 * np.abs(weight).max()
+
+
+def test_scales_beyond_16_bits_stay_in_32_with_moments_too() -> None:
+    array = random_weight(8, 64).array
+    array[3, 32:] *= np.float32(1e8)
+    quantized = quantize(array, 4, 32, np.eye(64, dtype=np.float32)[None])
+    assert quantized.scales.dtype == np.float32
+    assert np.abs(dequantize(quantized, 64) - array).max() <= np.abs(array).max() / 8
 
 
 @BITS
