@@ -8,7 +8,6 @@ a short one measures chance too, so half of the likeness is believed, and only t
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .blocks import find_scales, narrow_each, nearest, to_blocks
@@ -21,6 +20,8 @@ def followers(moments: NDArray[np.float32], believed: float = BELIEVED) -> NDArr
 
     moments: mean products of pairs of inputs, [S, size, size], the squares of single ones above zero.
     """
+    import torch  # noqa: PLC0415
+
     sizes = np.sqrt(np.diagonal(moments, axis1=1, axis2=2))
     alike = torch.from_numpy(believed * moments / (sizes[:, :, None] * sizes[:, None]))
     alike.diagonal(dim1=1, dim2=2).fill_(1)  # so each eigenvalue is well above zero, whatever rounding did to others
@@ -43,6 +44,8 @@ def round_with_feedback(
 
     moments, follow: as of `followers`; their segments are whole blocks and cover all inputs.
     """
+    import torch  # noqa: PLC0415
+
     segments, size, _ = moments.shape
     importance = np.diagonal(moments, axis1=1, axis2=2)[None]
     left = np.ascontiguousarray(to_blocks(weight, size).transpose(1, 2, 0))  # [S, size, N]
