@@ -1,6 +1,6 @@
 // The loops where attention's time goes, once for each kind of processor. Both give the same bits: a score adds the
-// features in order, an output the keys, each in a lane of its own, and a sum of weights every eighth of them. While they
-// compute with some keys or values they fetch those behind: a processor itself stops at the end of each page.
+// features in order, an output the keys, each in a lane of its own, and a sum of weights every eighth of them. While
+// they compute with some keys or values they fetch those behind: a processor itself stops at the end of each page.
 #pragma once
 
 #include <cstddef>
