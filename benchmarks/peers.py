@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import company
 import llamacpp_native
 import page
 import peer_servers
@@ -67,11 +68,13 @@ class Run:
                 "resident_bytes": server.resident_bytes,
                 "weight_bytes": server.weight_bytes,
             }
+        earlier: float = self.content.get("others", 0.0)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("warming up", total=len(workloads) * rounds)
             for workload in workloads[:_WARM_UP]:
                 take_turns(servers, workload, 0, progress)
+            begin = company.now()
             for number_ in range(1, rounds + 1):
                 for workload in workloads:
                     progress.update(task, description=f"round {number_} of {rounds}: {workload.title}")
@@ -82,7 +85,8 @@ class Run:
                     for name, value in values.items():
                         kept.setdefault(name, []).append(value)
                     progress.advance(task)
-                self.content |= {"machine": machine(), "rounds": number_}
+                others = max(company.now().others_since(begin), earlier)
+                self.content |= {"machine": machine(), "rounds": number_, "others": round(others, 2)}
                 page.save(self.kind, self.content)
                 page.write()
 
