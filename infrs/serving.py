@@ -31,7 +31,7 @@ from infrs.server.state import Served
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 DEMO_DTYPE = "int8"
-_QUESTION = "How many days are in a week?"  # whose answer is no close call for the demo, in any dtype
+_QUESTION = "How many days are in a week?"  # whose answer by the demo names 7 days in every dtype (tests/e2e)
 
 _EPILOG = f"""
 Every setting has a flag, an environment variable ({ENV_PREFIX}SERVER__PORT=8081) and a place in the configuration
