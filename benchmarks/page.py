@@ -84,15 +84,16 @@ def conditions(run: Mapping[str, Any]) -> str:
     """Machine, versions, rounds and load of a run."""
     facts = run["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-    others = run.get("others")  # cores; older runs tell the load average instead
+    load, others = float(facts["load_average"]), run.get("others")  # cores; older runs tell the load average alone
+    busy = load > facts["cores"] + 0.5 if others is None else others > QUIET
     return (
         f"- {facts['date']}, {facts['processor']}, {facts['cores']} cores ({', '.join(facts['instructions'])}), "
         f"{facts['memory_gib']} GiB, {facts['system']}\n"
         f"- {versions}\n"
         f"- infrs ran {run['kernels']}\n"
         f"- rounds: {run['rounds']}, after a warm-up; "
-        + (f"load average {facts['load_average']} at the end" if others is None else f"other work took {others} cores")
-        + (": **the machine was busy with it, do not trust these figures**" if others and others > QUIET else "")
+        + (f"load average {load} at the end" if others is None else f"other work took {others} cores")
+        + (": **the machine was busy with other work, do not trust these figures**" if busy else "")
     )
 
 
