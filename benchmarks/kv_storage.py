@@ -19,7 +19,7 @@ from infrs.engine.session import create_session
 from infrs.manifest import chat_manifest, read_manifest
 
 STEPS = 16
-_PROMPT, _CHUNK = 1200, 128
+PROMPT, _CHUNK = 1200, 128
 
 
 def fill(runner: Runner, row: int, num_tokens: int) -> None:
@@ -55,7 +55,7 @@ def main(bundle: Path, rounds: int, contexts: str, rows: str) -> None:
         better = turns.how_much_faster(times["16 bits"], times["32 bits"])
         click.echo(f"{what}: {wide:.2f} and {narrow:.2f} ms, {better}")
 
-    compare(f"a prompt of {_PROMPT} tokens", partial(fill, row=0, num_tokens=_PROMPT))
+    compare(f"a prompt of {PROMPT} tokens", partial(fill, row=0, num_tokens=PROMPT))
     for context in lengths:
         for runner in runners.values():
             for row in range(max(counts)):

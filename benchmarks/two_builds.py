@@ -1,0 +1,69 @@
+"""Two builds of the kernels in one process, in turns: a decode step behind contexts, and a prompt.
+
+python benchmarks/two_builds.py BUNDLE BEFORE.so [AFTER.so] [--rounds 5]
+
+AFTER is the installed build unless told. A change that is to be faster has to give the same bits, which is checked.
+Keep the library before a change: `cp "$(python -c 'from infrs import native; print(native.library())')" before.so`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import turns
+from kv_storage import PROMPT, STEPS, decode, fill
+
+from infrs import native
+from infrs.engine.runner import Runner, new_runner, open_session
+from infrs.manifest import Manifest, chat_manifest, read_manifest
+
+_CONTEXTS = (64, 2060, 4000)
+_ROWS = (1, 8)
+
+
+def runner_of(library: Path | None, bundle: Path, manifest: Manifest) -> Runner:
+    """A runner over the kernels of a library."""
+    if library is None or not library.exists():
+        raise click.UsageError(f"{library or 'the installed package'} holds no kernels")
+    native.library = lambda: library
+    session = open_session(bundle, manifest, threads=0)
+    return new_runner(session, manifest, num_rows=max(_ROWS), capacity=max(_CONTEXTS) + STEPS)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.argument("before", type=click.Path(path_type=Path, exists=True))
+@click.argument("after", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--rounds", default=5, show_default=True)
+def main(bundle: Path, before: Path, after: Path | None, rounds: int) -> None:
+    """Print milliseconds before and after, and how many times faster it is after."""
+    manifest = chat_manifest(read_manifest(bundle))
+    builds = {"before": before, "after": after or native.library()}
+    runners = {name: runner_of(library, bundle, manifest) for name, library in builds.items()}
+
+    def compare(what: str, run: Callable[[Runner], object], parts: int = 1) -> None:
+        times = turns.timed({name: partial(run, runner) for name, runner in runners.items()}, rounds)
+        one, other = (1e3 * statistics.median(values) / parts for values in times.values())
+        click.echo(f"{what}: {one:.2f} and {other:.2f} ms, {turns.how_much_faster(times['after'], times['before'])}")
+
+    compare(f"a prompt of {PROMPT} tokens", partial(fill, row=0, num_tokens=PROMPT))
+    most = max(_ROWS)
+    for context in _CONTEXTS:
+        scores = []
+        for runner in runners.values():
+            for row in range(most):
+                fill(runner, row, context)
+            scores.append(runner.decode(0, [7] * most, [context] * most, range(most)).copy())
+        if not np.array_equal(*scores):
+            click.echo(f"behind {context} tokens the two builds differ: by {np.abs(np.subtract(*scores)).max():g}")
+        for count in _ROWS:
+            compare(f"a step of {count} behind {context}", partial(decode, rows=count, context=context), STEPS)
+
+
+if __name__ == "__main__":
+    main()
