@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from infrs_export.blocks import find_scales, narrow_each, nearest, to_blocks
+from infrs_export.calibration import lift_silent
 from infrs_export.calibration_text import TEXT
 from infrs_export.demo import MODEL_ID
 from infrs_export.feedback import followers, round_with_feedback
@@ -110,10 +111,7 @@ def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, believed: float) 
     """What the exporter does: GPTQ within segments of inputs, of whose likeness a share is believed (`feedback`)."""
     size = min(segment, weight.shape[1])
     segments = to_blocks(inputs, size).transpose(1, 0, 2)
-    moments = segments.transpose(0, 2, 1) @ segments / np.float32(len(inputs))
-    place = np.arange(size)
-    squares = moments[:, place, place]
-    moments[:, place, place] = np.maximum(squares, 1e-4 * squares.mean())
+    moments = lift_silent(segments.transpose(0, 2, 1) @ segments / np.float32(len(inputs)))
     levels, scales = round_with_feedback(weight, moments, followers(moments, believed), 4, 32)
     return from_blocks(levels * scales[..., None], weight), 4.5
 

@@ -81,16 +81,20 @@ class _Seen:
 
     def means(self) -> Moments:
         """Those of products that have seen enough, of finite inputs."""
-        means = {name: self._mean(name) for name, count in self._counts.items() if count >= _FEWEST_TOKENS}
-        known = {name: mean for name, mean in means.items() if np.isfinite(mean).all() and mean.any()}
+        known: Moments = {}
+        for name, count in self._counts.items():
+            mean = (self._sums.pop(name) / count).numpy()  # the sum goes, so that both are held of one name only
+            if count >= _FEWEST_TOKENS and np.isfinite(mean).all() and mean.any():
+                known[name] = lift_silent(mean)
         return {name: known[first] for name, first in self._first.items() if first in known}
 
-    def _mean(self, name: str) -> NDArray[np.float32]:
-        mean: NDArray[np.float32] = (self._sums[name] / self._counts[name]).numpy()
-        place = np.arange(mean.shape[1])
-        squares = mean[:, place, place]
-        mean[:, place, place] = np.maximum(squares, _FLOOR * squares.mean())
-        return mean
+
+def lift_silent(moments: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Moments [S, size, size] as they are, but for squares of single inputs below a share of the mean, in place."""
+    place = np.arange(moments.shape[1])
+    squares = moments[:, place, place]
+    moments[:, place, place] = np.maximum(squares, _FLOOR * squares.mean())
+    return moments
 
 
 def _in_segments(rows: Tensor) -> Tensor:
