@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from jinja2.meta import find_undeclared_variables
-
 from infrs.errors import BundleError, RequestError
 from infrs.text.sandbox import template_environment
 from infrs.text.tokenizer import Tokenizer
@@ -164,7 +162,7 @@ class ChatTemplate:
         self.source = source
         self._budget = environment.budget
         self._template = environment.from_string(source, globals={**special_tokens})
-        self.variables = frozenset(find_undeclared_variables(environment.parse(source)))
+        self.variables = environment.variables(source)
 
     def render(
         self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension
+from jinja2.meta import TrackingCodeGenerator
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -23,7 +24,9 @@ from infrs.text.bounds import Budget, check_product, estimate, length
 
 def template_environment() -> Sandbox:
     """A new environment: trimmed blocks, `break` and `continue`, `tojson`, `raise_exception`, `strftime_now`."""
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
+    extensions = [_Generation, "jinja2.ext.loopcontrols"]
+    # Jinja's optimizer computes while it reads, with no clock, and takes time by the cube of an expression's depth.
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=extensions, optimized=False)
     environment.filters["tojson"] = environment.bounded("tojson", _tojson)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
@@ -40,6 +43,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.budget = Budget()
         self.filters = {name: self.bounded(name, function) for name, function in self.filters.items()}
         del self.globals["lipsum"]  # random Latin, as much as is asked for
+
+    def variables(self, source: str) -> frozenset[str]:
+        """The names that a template looks up outside itself: `find_undeclared_variables`, without the optimizer."""
+        generator = TrackingCodeGenerator(self)
+        generator.optimizer = None
+        generator.visit(self.parse(source))
+        return frozenset(generator.undeclared_identifiers)
 
     def tick(self) -> bool:
         """Called in each turn of a loop and at each start of a macro."""
