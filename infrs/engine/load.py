@@ -28,8 +28,9 @@ def load_engine(
 ) -> Engine:
     """Open the graph and allot its rows. `shown`: control tokens that have a text all the same.
 
-    Raises BundleError if the graph cannot be opened, ConfigError if it or the rows do not fit into memory.
+    Raises BundleError if the graph cannot be opened, ConfigError if more is asked for than the model or memory holds.
     """
+    _check_context(settings.max_model_len, manifest.context_length)
     available = available_bytes()
     try:
         session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernels)
@@ -47,6 +48,15 @@ def load_engine(
     return Engine(runner, partial(Detokenizer, tokenizer, shown=shown), eos_ids, settings.prefill_chunk)
 
 
+def _check_context(asked: int, context_length: int) -> None:
+    """Before the graph is opened, which takes a large model minutes."""
+    if asked > context_length:
+        raise ConfigError(
+            f"engine.max_model_len is {asked}, but the model's context ends at {context_length}; lower it",
+            param="engine.max_model_len",
+        )
+
+
 def _too_large(kv_bytes: int) -> ConfigError:
     """What to do where the model, or it and its keys and values, do not fit."""
     beside = f" and {(kv_bytes >> 20) + 1} MiB of keys and values need" if kv_bytes else " needs"
@@ -61,17 +71,11 @@ def choose_capacity(token_bytes: int, context_length: int, settings: EngineSetti
     """Tokens a row may hold: what is asked for, or the model's context as far as the KV budget allows.
 
     token_bytes: of a token's keys and values. `available` is in bytes.
-    Raises ConfigError if the model or the budget cannot give what is asked for.
+    Raises ConfigError if the budget cannot give what is asked for.
     """
-    asked = settings.max_model_len
-    if asked > context_length:
-        raise ConfigError(
-            f"engine.max_model_len is {asked}, but the model's context ends at {context_length}; lower it",
-            param="engine.max_model_len",
-        )
     budget = _budget(settings, available)
     affordable = budget // (settings.max_num_seqs * token_bytes)
-    wanted = asked or max(min(context_length, affordable), _MIN_CAPACITY)
+    wanted = settings.max_model_len or max(min(context_length, affordable), _MIN_CAPACITY)
     if wanted > affordable:
         needed = wanted * settings.max_num_seqs * token_bytes >> 20
         raise ConfigError(

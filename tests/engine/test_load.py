@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import onnx
 import pytest
 import synthetic
 
 from infrs.config import EngineSettings
-from infrs.engine.load import choose_capacity, count_spare_rows
+from infrs.engine.load import choose_capacity, count_spare_rows, load_engine
 from infrs.engine.runner import open_runner
 from infrs.errors import BundleError, ConfigError
 from infrs.manifest import GraphKind, KVGeometry
+from infrs.text.tokenizer import Tokenizer
 
 MIB = 1 << 20
 TOKEN_BYTES = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64).bytes_per_token(4)  # 16 KiB
@@ -34,7 +36,6 @@ def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (EngineSettings(max_model_len=4096), "ends at 2048"),
         (EngineSettings(max_num_seqs=8, max_model_len=2048, kv_budget_mb=1), "budget is 1 MiB"),
         (EngineSettings(max_num_seqs=128, kv_budget_mb=1), "lower engine.max_num_seqs"),
     ],
@@ -42,6 +43,13 @@ def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -
 def test_what_cannot_be_had_is_refused(settings: EngineSettings, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         choose_capacity(TOKEN_BYTES, 2048, settings, 1 << 40)
+
+
+def test_a_longer_row_than_the_models_context_is_refused_before_its_graph_is_opened(tmp_path: Path) -> None:
+    manifest = synthetic.manifest()
+    settings = EngineSettings(max_model_len=manifest.context_length + 1)
+    with pytest.raises(ConfigError, match="max_model_len is 513, but the model's context ends at 512; lower it"):
+        load_engine(tmp_path, manifest, settings, cast(Tokenizer, None))
 
 
 @pytest.mark.parametrize(("budget_rows", "spare"), [(4, 0), (5, 1), (7, 3), (8, 4), (100, 4)])
