@@ -21,9 +21,10 @@ from infrs.manifest import Dtype, find_bundle
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 SCRIPTS = Path(sys.executable).parent
 NIGHTLY_SECONDS = 1800  # that one test may take in its full form; on a machine of its own none takes a third of it
+FULL_EXAMPLES = 10_000  # of each property in its full form
 
 hypothesis.settings.register_profile("quick", deadline=None)
-hypothesis.settings.register_profile("nightly", deadline=None, max_examples=10_000)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=FULL_EXAMPLES)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in marked:
         item.add_marker(pytest.mark.timeout(NIGHTLY_SECONDS))
         item.user_properties.append(("row", matrix_row(item)))
+        if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):  # one that has more to tell tells it later
+            item.user_properties.append(("figure", f"{FULL_EXAMPLES:,} inputs at most, none that fails"))
 
 
 def matrix_row(item: pytest.Item) -> str:

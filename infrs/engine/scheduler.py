@@ -51,10 +51,9 @@ class Scheduler:
 
     def forget(self, sequence: Sequence) -> None:
         """Remove a sequence whose run has failed: what its slot holds is not to be trusted."""
-        slot = self.running.get(sequence)
+        slot = self.running[sequence]
         self.remove(sequence)
-        if slot is not None:
-            slot.held = ()
+        slot.held = ()
 
     def forget_all(self) -> list[Sequence]:
         """Remove every sequence, and trust no row: a plan may have been left half-way. Those who were removed."""

@@ -61,6 +61,7 @@ def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
     return {i: p / total for i, p in kept}
 
 
+@pytest.mark.nightly("4.5 sampler, candidates")
 @given(rows, params)
 def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: SamplingParams) -> None:
     ids, weights = candidates(logits, params)
@@ -73,6 +74,7 @@ def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: Sampl
         assert np.allclose(probabilities, [expected[i] for i in ids.tolist()], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.nightly("4.5 sampler, seeds")
 @given(rows, params)
 def test_a_sample_is_a_candidate_and_repeats_with_its_seed(logits: np.ndarray, params: SamplingParams) -> None:
     first, again = (sample(logits, params, new_generator(params.seed)) for _ in range(2))
@@ -92,6 +94,7 @@ steps = st.tuples(st.integers(1, 9), st.integers(1, 40)).flatmap(
 )
 
 
+@pytest.mark.nightly("4.5 sampler, rows beside others")
 @given(steps, params, st.sampled_from([0.0, 1.0]))
 def test_a_row_whose_best_is_found_beside_others_draws_what_it_draws_alone(
     logits: np.ndarray, params: SamplingParams, warmth: float

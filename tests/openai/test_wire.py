@@ -148,7 +148,8 @@ def decode(frames: bytes) -> list[Any]:
 HEAD = {"id": "id", "object": "chat.completion.chunk", "created": 7, "model": 'a"b'}
 
 
-@pytest.mark.parametrize("include_usage", [False, True])
+@pytest.mark.nightly("4.5 events of a stream")
+@pytest.mark.parametrize("include_usage", [False, True], ids=["without usage", "with usage"])
 @given(text=st.text())
 def test_chunks(include_usage: bool, text: str) -> None:
     chunks = sse.ChatChunks(HEAD, include_usage=include_usage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,18 +22,22 @@ def streamed(tokenizer: Tokenizer, ids: list[int], *, skip_special: bool) -> str
     return "".join([detokenizer.feed(token_id) for token_id in ids]) + detokenizer.flush()
 
 
-def test_streamed_is_decoded_at_once(tokenizer: Tokenizer) -> None:
+@pytest.mark.nightly("4.5 detokenizer")
+def test_streamed_is_decoded_at_once(tokenizer: Tokenizer, full: bool, figure: Callable[[str], None]) -> None:
     size = tokenizer.vocab_size
     spellings = {token_id: tokenizer.token(token_id) or "" for token_id in range(min(size, 600))}
     lone_bytes = [i for i, token in spellings.items() if len(token) == 1 or token.startswith("<0x")]
     anything = st.one_of(st.integers(0, size + 3), st.sampled_from(lone_bytes), st.integers(0, 9))
 
-    @settings(max_examples=400, deadline=None)
+    examples = 10_000 if full else 400
+
+    @settings(max_examples=examples)
     @given(st.lists(anything, max_size=25), st.booleans())
     def check(ids: list[int], skip_special: bool) -> None:
         assert streamed(tokenizer, ids, skip_special=skip_special) == tokenizer.decode(ids, skip_special=skip_special)
 
     check()
+    figure(f"{examples:,} sequences of tokens: streamed is decoded at once")
 
 
 @pytest.mark.parametrize("text", TEXTS)

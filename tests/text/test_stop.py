@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
     return [text[left:right] for left, right in pairwise(edges)]
 
 
+@pytest.mark.nightly("4.5 stop strings, found")
 @given(TEXT, STOPS, st.lists(st.integers(0, 30), max_size=10))
 @example("aabab", ("abab",), [3])
 @example("abcab", ("abcd", "bc"), [])
@@ -40,6 +42,7 @@ def test_streamed_is_searched(text: str, stops: tuple[str, ...], cuts: list[int]
     assert stopped == (matcher.found is not None)
 
 
+@pytest.mark.nightly("4.5 stop strings, held back")
 @given(TEXT, STOPS)
 def test_only_a_possible_beginning_is_held_back(text: str, stops: tuple[str, ...]) -> None:
     matcher, shown = StopMatcher(stops), ""

@@ -1,0 +1,180 @@
+"""Scheduler and slots as a state machine: requests come, leave, fail and are put out in any order.
+
+After each step no row has two owners, no sequence is lost or told twice of its end, what a slot says it holds is what
+its row holds, and every answer is, to the token, the one that the request gets when it is alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import pytest
+import synthetic
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from shadow import EOS, ShadowRunner, answer, computed
+
+from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.invariants import violations
+from infrs.errors import EngineError
+
+CAPACITY = 160
+FAMILIES = [[1 + (step * i + i // 7) % 8 for i in range(110)] for step in (1, 3, 5)]  # prompts begin like one of them
+MANY = 3_000  # steps, more than all that can wait takes
+FIELDS = st.fixed_dictionaries(
+    {
+        "max_tokens": st.integers(0, 40),
+        "tenant": st.sampled_from("aab"),
+        "num_choices": st.sampled_from([1, 1, 1, 3]),
+        "prompt_logprobs": st.sampled_from([False, False, False, True]),
+    }
+)
+WHOLE = {FinishReason.STOP, FinishReason.LENGTH}
+QUICKLY = settings(phases=set(Phase) - {Phase.shrink, Phase.explain})  # to make a failure smaller takes minutes
+Answer = tuple[str, int]  # of which request, and which of its answers
+
+
+class Machine(RuleBasedStateMachine):
+    """An engine over a runner that knows what each cell was computed from, and what every client was told."""
+
+    def __init__(self, *, chunk_invariant: bool) -> None:
+        super().__init__()
+        self.chunk_invariant = chunk_invariant
+        self.requests: dict[str, Request] = {}
+        self.told: dict[Answer, list[int]] = defaultdict(list)
+        self.ended: dict[Answer, FinishReason] = {}
+        self.texts: list[tuple[int, ...]] = []  # prompts and answers that a next turn may go on from
+
+    @initialize(
+        num_rows=st.integers(1, 4),
+        num_spare_rows=st.integers(0, 2),
+        min_rows=st.integers(1, 2),
+        prefill_chunk=st.sampled_from([4, 16, 64]),
+    )
+    def start(self, num_rows: int, num_spare_rows: int, min_rows: int, prefill_chunk: int) -> None:
+        self.runner = ShadowRunner(
+            num_rows, num_spare_rows, CAPACITY, 1 if self.chunk_invariant else min_rows, self.chunk_invariant
+        )
+        self.engine = Engine(self.runner, synthetic.Letters, frozenset({EOS}), prefill_chunk)
+        self.scheduler = self.engine.scheduler
+        self.runner.tenant_of = self.tenant_of
+        self.computed = lru_cache(64)(partial(computed, runner=self.runner, chunk=prefill_chunk))
+
+    def tenant_of(self, row: int) -> str:
+        [tenant] = [sequence.request.tenant for sequence, slot in self.scheduler.running.items() if slot.row == row]
+        return tenant
+
+    @rule(family=st.sampled_from(FAMILIES), length=st.integers(1, 110), tail=st.integers(1, 8), fields=FIELDS)
+    def submit(self, family: list[int], length: int, tail: int, fields: dict[str, Any]) -> None:
+        self.ask((*family[:length], tail), fields)
+
+    @precondition(lambda self: self.texts)
+    @rule(which=st.integers(0, 99), tail=st.integers(1, 8), fields=FIELDS)
+    def submit_next_turn(self, which: int, tail: int, fields: dict[str, Any]) -> None:
+        self.ask((*self.texts[which % len(self.texts)][: CAPACITY - 20], tail), fields)
+
+    def ask(self, prompt: tuple[int, ...], fields: dict[str, Any]) -> None:
+        name = f"r{len(self.requests)}"
+        self.requests[name] = Request(name, prompt, sampling=SamplingParams(temperature=0), **fields)
+        self.engine.submit(self.requests[name])
+
+    @rule(count=st.sampled_from([1, 1, 2, 5, 20]))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                self.hear(self.engine.step())
+            except MemoryError:  # as the service does it
+                self.hear(self.engine.fail_all(EngineError("a step has failed")))
+                for lost in self.open - self.ended.keys():
+                    self.ended[lost] = FinishReason.ERROR
+
+    @precondition(lambda self: self.requests)
+    @rule(which=st.integers(0, 99))
+    def cancel(self, which: int) -> None:
+        """Of one that has ended already nothing comes of it."""
+        name = [*self.requests][-1 - which % len(self.requests)]
+        left = {(request_id, index) for request_id, index in self.open if request_id == name}
+        deltas = self.engine.cancel(name)
+        assert {(delta.request_id, delta.index) for delta in deltas} == left
+        self.hear(deltas)
+
+    @rule(calls=st.integers(0, 5))
+    def let_a_run_fail(self, calls: int) -> None:
+        self.runner.fails_in = calls
+
+    @rule()
+    def finish(self) -> None:
+        for _ in range(MANY):
+            if self.scheduler.is_idle:
+                return
+            self.step(1)
+        raise AssertionError(f"still open after {MANY} steps: {self.open}")
+
+    def hear(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            key = delta.request_id, delta.index
+            assert key not in self.ended, f"{key} is told of what comes after its end"
+            self.told[key] += delta.token_ids
+            if delta.finish_reason is not None:
+                self.ended[key] = delta.finish_reason
+                self.check(key)
+
+    def check(self, key: Answer) -> None:
+        request, tokens = self.requests[key[0]], self.told[key]
+        alone = answer(request, self.runner, self.scheduler.prefill_chunk)
+        assert tokens == (alone if self.ended[key] in WHOLE else alone[: len(tokens)])
+        self.texts.append((*request.prompt_ids, *(token for token in tokens if token != EOS)))
+
+    @property
+    def open(self) -> set[Answer]:
+        """The answers that somebody waits for."""
+        asked = {(name, index) for name, request in self.requests.items() for index in range(request.num_choices)}
+        return asked - self.ended.keys()
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        here = [*self.scheduler.running, *self.scheduler.waiting]
+        assert len(here) == len(self.open)
+        assert {(sequence.request.request_id, sequence.index) for sequence in here} == self.open
+
+    @invariant()
+    def every_row_is_free_or_taken(self) -> None:
+        taken = list(self.scheduler.running.values())
+        free = self.scheduler.slots.free(set(taken))
+        assert sorted(slot.row for slot in (*taken, *free)) == [*range(self.runner.num_rows)]
+
+    @invariant()
+    def rules_hold(self) -> None:
+        assert violations(self.engine) == []
+        assert self.runner.broken == []
+
+    @invariant()
+    def what_is_said_to_be_held_is_held(self) -> None:
+        for slot in self.scheduler.slots:
+            if slot.held:
+                assert self.runner.cells[slot.row][: len(slot.held)] == self.computed(slot.held, slot.tenant), slot.row
+
+    def teardown(self) -> None:
+        if self.requests:
+            self.finish()
+
+
+@pytest.mark.nightly("4.5 scheduler and slots")
+@pytest.mark.parametrize("chunk_invariant", [True, False], ids=["own kernels", "others"])
+def test_any_order_of_events(full: bool, figure: Callable[[str], None], *, chunk_invariant: bool) -> None:
+    examples, steps = (10_000, 50) if full else (60, 40)
+    machine = partial(Machine, chunk_invariant=chunk_invariant)
+    run_state_machine_as_test(machine, settings=settings(QUICKLY, max_examples=examples, stateful_step_count=steps))
+    figure(f"{examples:,} runs of {steps} events at most: nothing lost, every answer as if alone")
