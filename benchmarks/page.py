@@ -81,18 +81,16 @@ def write(path: Path | None = None) -> str:
 
 
 def conditions(run: Mapping[str, Any]) -> str:
-    """Machine, versions, rounds and load of a run."""
+    """Machine, versions, rounds of a run, and what else the machine did."""
     facts = run["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-    load, others = float(facts["load_average"]), run.get("others")  # cores; older runs tell the load average alone
-    busy = load > facts["cores"] + 0.5 if others is None else others > QUIET
+    busy = run["others"] > QUIET
     return (
         f"- {facts['date']}, {facts['processor']}, {facts['cores']} cores ({', '.join(facts['instructions'])}), "
         f"{facts['memory_gib']} GiB, {facts['system']}\n"
         f"- {versions}\n"
         f"- infrs ran {run['kernels']}\n"
-        f"- rounds: {run['rounds']}, after a warm-up; "
-        + (f"load average {load} at the end" if others is None else f"other work took {others} cores")
+        f"- rounds: {run['rounds']}, after a warm-up; other work took {run['others']} cores"
         + (": **the machine was busy with other work, do not trust these figures**" if busy else "")
     )
 
