@@ -198,7 +198,8 @@ class Scheduler:
                 break
             budget -= end - start
             sequence.reuse(start)
-            slot.hold(sequence, start)
+            # A copy is yet to be made, and may fail: nobody in this step is to go on from it.
+            slot.hold(sequence, start if source is slot else 0)
             source.last_used = self.slots.clock
             copy = None if source is slot else Copy(source.row, slot.row, start)
             prefills.append(Prefill(sequence, slot.row, start, end, copy))

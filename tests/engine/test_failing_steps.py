@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import sys
 from collections import defaultdict
@@ -165,12 +166,15 @@ def token_ids(deltas: list[Delta], index: int) -> list[int]:
 def test_whatever_call_of_a_step_fails(
     new_engine: EngineFactory,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     error: Exception,
+    *,
     full: bool,
     figure: Callable[[str], None],
 ) -> None:
     """Each request ends, with its answer or with an error, and the next are answered: nothing false is reused."""
     monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
+    caplog.set_level(logging.CRITICAL, "infrs.engine.service")  # what pytest keeps of an error keeps its engine alive
     number = failed = 0
     calls = 1
     while number < calls:
@@ -201,6 +205,26 @@ def test_whatever_call_of_a_step_fails(
         number += 1 if full or number == 0 else 11
     assert failed > calls / 20
     figure(f"at each of {calls} calls: all end, the next are right")
+
+
+def test_nobody_takes_over_a_prefix_from_a_row_whose_own_copy_failed(new_engine: EngineFactory) -> None:
+    """Two with the same beginning come in one step: the row of the first is to hold it, and then does not."""
+    engine = new_engine(num_rows=3, chunk_invariant=True)
+    first, second = ask("first", (*LONG, 1)), ask("second", (*LONG, 2))
+    for request in (ask("a", (3, 4), 1), ask("b", (4, 3), 1), ask("holder", (*LONG, 3), 30)):  # in the last row
+        engine.submit(request)
+    while not all(sequence.output_ids for sequence in engine.scheduler.running) or engine.scheduler.waiting:
+        engine.step()
+    copy_row = engine.runner.copy_row
+
+    def fail_once(source: int, target: int, num_tokens: int) -> None:
+        engine.runner.copy_row = copy_row  # type: ignore[method-assign]
+        raise MemoryError
+
+    engine.runner.copy_row = fail_once  # type: ignore[method-assign]
+    answers = run(engine, first, second)
+    assert answers["first"][-1].finish_reason is FinishReason.ERROR
+    assert token_ids(answers["second"], 0) == synthetic.greedy([*LONG, 2], 8)
 
 
 def test_a_decoder_that_fails_ends_its_own_request(new_engine: EngineFactory) -> None:
