@@ -69,10 +69,10 @@ def ask(server: FakeServer, number: int) -> None:
 def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """L4: in the full form, 0.1 MiB in a thousand requests at the most; the quick one sees only what is coarse.
 
-    As fast as they are answered, for ten minutes after two to get warm, and not for the matrix's 30: that is ten times
-    the 20,000 requests that it wants, and its bound on the time of all rows together is kept.
+    As fast as they are answered, for five minutes after one to get warm, and not for the matrix's 30: that is five
+    times the 20,000 requests that it wants, and its bound on the time of all rows together is kept.
     """
-    warm, seconds, size = (120.0, 600.0, 1000) if full else (1.0, 1.5, 100)
+    warm, seconds, size = (60.0, 300.0, 1000) if full else (1.0, 1.5, 100)
     with soaked() as server, ThreadPoolExecutor(CLIENTS) as pool:
         numbers = iter(range(10**9))
 
