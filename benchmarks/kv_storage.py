@@ -5,7 +5,6 @@ python benchmarks/kv_storage.py BUNDLE [--rounds 5] [--contexts 64,1024,4000] [-
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,13 +46,11 @@ def main(bundle: Path, rounds: int, contexts: str, rows: str) -> None:
     runners = {}
     for name, halves in (("32 bits", False), ("16 bits", True)):
         session = create_session(bundle / manifest.graph_file, 0, halves=halves)
-        runners[name] = new_runner(session, manifest, num_rows=max(counts), capacity=max(lengths) + STEPS)
+        runners[name] = new_runner(session, manifest, num_rows=max(counts), capacity=max(PROMPT, *lengths) + STEPS)
 
     def compare(what: str, run: Callable[[Runner], None], parts: int = 1) -> None:
-        times = turns.timed({name: partial(run, runner) for name, runner in runners.items()}, rounds)
-        wide, narrow = (1e3 * statistics.median(values) / parts for values in times.values())
-        better = turns.how_much_faster(times["16 bits"], times["32 bits"])
-        click.echo(f"{what}: {wide:.2f} and {narrow:.2f} ms, {better}")
+        ways = {name: partial(run, runner) for name, runner in runners.items()}
+        click.echo(turns.compare(what, ways, rounds, parts))
 
     compare(f"a prompt of {PROMPT} tokens", partial(fill, row=0, num_tokens=PROMPT))
     for context in lengths:

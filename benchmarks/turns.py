@@ -21,6 +21,13 @@ def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, li
     return {name: values[1:] for name, values in times.items()}
 
 
+def compare(what: str, ways: Mapping[str, Callable[[], object]], rounds: int, parts: int = 1) -> str:
+    """Milliseconds of two ways, of each of their equal parts, and how many times faster the second is."""
+    first, second = timed(ways, rounds).values()
+    one, other = (1e3 * statistics.median(values) / parts for values in (first, second))
+    return f"{what}: {one:.2f} and {other:.2f} ms, {how_much_faster(second, first)}"
+
+
 def in_milliseconds(times: Mapping[str, Sequence[float]]) -> list[str]:
     """A line for each way: its median, and the least and the most of a round."""
     return [

@@ -8,7 +8,6 @@ Keep the library before a change: `cp "$(python -c 'from infrs import native; pr
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,9 +46,8 @@ def main(bundle: Path, before: Path, after: Path | None, rounds: int) -> None:
     runners = {name: runner_of(library, bundle, manifest) for name, library in builds.items()}
 
     def compare(what: str, run: Callable[[Runner], object], parts: int = 1) -> None:
-        times = turns.timed({name: partial(run, runner) for name, runner in runners.items()}, rounds)
-        one, other = (1e3 * statistics.median(values) / parts for values in times.values())
-        click.echo(f"{what}: {one:.2f} and {other:.2f} ms, {turns.how_much_faster(times['after'], times['before'])}")
+        ways = {name: partial(run, runner) for name, runner in runners.items()}
+        click.echo(turns.compare(what, ways, rounds, parts))
 
     compare(f"a prompt of {PROMPT} tokens", partial(fill, row=0, num_tokens=PROMPT))
     most = max(_ROWS)
