@@ -80,10 +80,11 @@ def test_a_run_that_passes() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_which_some_fail(run: Runs) -> None:
-    """The second part runs none the less. A worker that dies leaves the name of its test."""
+def test_a_run_of_which_some_fail(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    """The second part runs none the less. A worker that dies leaves its test's name. Why one failed is told at once."""
     some = run(GOOD + FAILS + DIES)
     assert not some.passed
+    assert 'assert not "what was compared"' in capfd.readouterr().out.partition("= FAILURES =")[0]
     text = some.text()
     assert "3 of 6 rows passed" in text
     names = re.search(r"\*\*3 failed\*\*, and what they promise is not shown: (.+)\.\n", text)

@@ -50,7 +50,7 @@ def test_the_server_does_as_it_says(tmp_path: Path, full: bool, figure: Callable
         options += ["--no-color", *([] if full else ["--seed", "1"])]
         command = [Path(sys.executable).parent / "schemathesis", "run", *options, description]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+        assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
         cases = re.search(r"(\d+) generated", done.stdout)
         assert cases
         assert int(cases[1]) > 500
