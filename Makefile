@@ -10,11 +10,13 @@
 # TORCH_INDEX=<index>     PyTorch's CPU wheel index, as its install page names it; without it Linux gets CUDA libraries
 # ARGS='--threads 2'      more flags for infrs-serve; INFRS_ variables work as well
 # PYTEST_ARGS='-k stop'   more flags for pytest
+# PARTS=serial            the parts of make nightly to run again (parallel, serial); without it both run
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
 PYTEST_ARGS ?=
+PARTS ?=
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
@@ -30,7 +32,7 @@ test: .venv/.test $(NODE)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(PYTEST_ARGS)
 
 nightly: .venv/.test
-	$(BIN)/python tests/reliability/nightly.py
+	$(BIN)/python tests/reliability/nightly.py $(PARTS)
 
 node: $(NODE)
 

@@ -7,12 +7,13 @@ import platform
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
+
+import click
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -41,29 +42,48 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of all parts. `broken` names those that ended before all their tests had run."""
+class Part:
+    """What a part of the run came to, and at which commit. `whole`: all of its tests have run."""
 
+    name: str
     commit: str
-    machine: str
-    date: str
     seconds: float
     rows: Sequence[Row]
-    broken: Sequence[str]
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """All parts, on one machine; those that were not run again are as they were."""
+
+    machine: str
+    date: str
+    parts: Sequence[Part]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those of all parts, sorted by their names, in which numbers count as numbers."""
+        rows = [row for part in self.parts for row in part.rows]
+        return sorted(rows, key=lambda row: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", row.name)])
 
     @property
     def passed(self) -> bool:
-        return not self.broken and all(row.passed for row in self.rows)
+        return all(part.whole for part in self.parts) and all(row.passed for row in self.rows)
 
     def text(self) -> str:
         """What stands between the marks of the page."""
         failed = [row.name for row in self.rows if not row.passed]
-        count = f"{len(self.rows) - len(failed)} of {len(self.rows)} rows passed in {self.seconds / 60:.0f} minutes"
-        lines = ["", f"`make nightly`, {self.date}, commit {self.commit}, on {self.machine}: {count}."]
+        broken = [part.name for part in self.parts if not part.whole]
+        at = f"commit {self.parts[0].commit}"
+        if len({part.commit for part in self.parts}) > 1:
+            at = ", ".join(f"its {part.name} part at commit {part.commit}" for part in self.parts)
+        minutes = sum(part.seconds for part in self.parts) / 60
+        count = f"{len(self.rows) - len(failed)} of {len(self.rows)} rows passed in {minutes:.0f} minutes"
+        lines = ["", f"`make nightly`, {self.date}, {at}, on {self.machine}: {count}."]
         if failed:
             lines += ["", f"**{len(failed)} failed**, and what they promise is not shown: {'; '.join(failed)}."]
-        if self.broken:
-            lines += ["", f"**The run is not whole**: its {' and '.join(self.broken)} part broke off."]
+        if broken:
+            lines += ["", f"**The run is not whole**: its {' and '.join(broken)} part broke off."]
         return "\n".join([*lines, "", "| row | it came to |", "| --- | --- |", *map(str, self.rows), "", ""])
 
 
@@ -81,38 +101,48 @@ def commit() -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def read_rows(report: Path) -> list[Row]:
-    """The rows of a report of pytest's (JUnit XML); a test whose teardown failed too is in it twice."""
+def read_part(name: str, report: Path) -> Part:
+    """A part by pytest's report of it (JUnit XML); a test whose teardown failed too is in it twice."""
+    if not report.exists():
+        return Part(name, commit(), 0.0, [], whole=False)
+    suite = ElementTree.parse(report).find("testsuite")  # noqa: S314 (our own file)
+    assert suite is not None
     rows: dict[str, Row] = {}
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 (our own file)
+    for case in suite.iter("testcase"):
         told = {entry.get("name"): entry.get("value", "") for entry in case.iter("property")}
-        name = told.get("row") or case.get("name", "")  # a worker that died tells no row
+        row = told.get("row") or case.get("name", "")  # a worker that died tells no row
         failed = case.find("failure") is not None or case.find("error") is not None
-        known = rows.get(name, Row(name, "", passed=True))
-        rows[name] = Row(name, told.get("figure", known.figure), known.passed and not failed)
-    return list(rows.values())
+        known = rows.get(row, Row(row, "", passed=True))
+        rows[row] = Row(row, told.get("figure", known.figure), known.passed and not failed)
+    return Part(name, suite.get("name", ""), float(suite.get("time", 0)), list(rows.values()))
 
 
-def run(build: Path, options: Sequence[str] = ()) -> Run:
-    """Run the parts one after the other, all of them whatever comes of the first."""
-    at, started = commit(), time.monotonic()
-    rows: list[Row] = []
-    broken = []
-    for part, chosen in PARTS.items():
-        report = build / f"nightly-{part}.xml"
-        report.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "pytest", "--nightly", "--verbose", f"--junit-xml={report}"]
-        status = subprocess.run([*command, *chosen, *options], cwd=ROOT, check=False).returncode
-        broken += [part] if status not in ENDED else []
-        rows += read_rows(report) if report.exists() else []
-    rows.sort(key=lambda row: [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", row.name)])
-    return Run(at, machine(), datetime.now(UTC).date().isoformat(), time.monotonic() - started, rows, broken)
+def run_part(name: str, report: Path, options: Sequence[str]) -> Part:
+    """Run a part. Its report is kept for a run of the others, unless it broke off."""
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "--nightly", "--verbose", f"--junit-xml={report}"]
+    command += ["-o", f"junit_suite_name={commit()}", *PARTS[name], *options]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    part = read_part(name, report)
+    if status in ENDED:
+        return part
+    report.unlink(missing_ok=True)
+    return replace(part, whole=False)
 
 
-def main() -> None:
-    """Run all and rewrite the page."""
+def run(build: Path, parts: Iterable[str] = PARTS, options: Sequence[str] = ()) -> Run:
+    """Run parts one after the other, whatever comes of the first, and read what the others came to when they ran."""
+    reports = {name: build / f"nightly-{name}.xml" for name in PARTS}
+    told = [run_part(name, at, options) if name in parts else read_part(name, at) for name, at in reports.items()]
+    return Run(machine(), datetime.now(UTC).date().isoformat(), told)
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
+def main(parts: Sequence[str]) -> None:
+    """Run all PARTS, or some of them again, and rewrite the page."""
     BUILD.mkdir(exist_ok=True)
-    whole = run(BUILD)
+    whole = run(BUILD, parts or PARTS)
     filled, count = BETWEEN.subn(lambda _: whole.text(), PAGE.read_text())
     assert count == 1, f"{PAGE} has lost its marks"
     PAGE.write_text(filled)

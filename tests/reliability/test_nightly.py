@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nightly
@@ -52,27 +52,27 @@ BREAKS = """
 def test_that_takes_pytest_along():
     os._exit(3)
 """
-Runs = Callable[[str], nightly.Run]
+Runs = Callable[..., nightly.Run]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """Both parts, of the tests in a text."""
+    """Both parts or some, of the tests in a text."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:  # of a run that this one is in
         monkeypatch.delenv(name)
 
-    def of(source: str) -> nightly.Run:
+    def of(source: str, parts: Iterable[str] = nightly.PARTS) -> nightly.Run:
         (tmp_path / "test_some.py").write_text(source)
         options = ("-c", str(ROOT / "pyproject.toml"), "-p", "conftest", "-p", "no:cacheprovider", str(tmp_path))
-        return nightly.run(tmp_path, options)
+        return nightly.run(tmp_path, parts, options)
 
     return of
 
 
 def test_a_run_that_passes() -> None:
     rows = [nightly.Row("L1 ramp", "8/s", passed=True), nightly.Row("L2 overload", "", passed=True)]
-    whole = nightly.Run("0abc", "two cores", "2026-01-31", 3301.0, rows, [])
+    whole = nightly.Run("two cores", "2026-01-31", [nightly.Part("parallel", "0abc", 3301.0, rows)])
     assert whole.passed
     assert "`make nightly`, 2026-01-31, commit 0abc, on two cores: 2 of 2 rows passed in 55 minutes.\n" in whole.text()
     assert "| L1 ramp | 8/s |\n| L2 overload | passed |\n" in whole.text()
@@ -103,6 +103,21 @@ def test_a_run_that_breaks_off(run: Runs) -> None:
     assert not broken.passed
     assert "**The run is not whole**: its serial part broke off." in broken.text()
     assert "| L2 both, one | one: 7 ms |" in broken.text()
+
+
+@pytest.mark.slow
+def test_a_part_that_is_run_again(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is what it came to at its own commit; one that broke off is not whole for having left a report."""
+    monkeypatch.setattr(nightly, "commit", lambda: "0abc")
+    assert not run(GOOD.replace("40 of 40", "39 of 40") + FAILS.replace("@", "@pytest.mark.serial\n@")).passed
+    monkeypatch.setattr(nightly, "commit", lambda: "1def")
+    mended = run(GOOD, ["serial"])
+    assert mended.passed
+    assert ", its parallel part at commit 0abc, its serial part at commit 1def, on " in mended.text()
+    assert "3 of 3 rows passed" in mended.text()
+    assert "| L10 alone | 40 of 40 |" in mended.text()
+    assert not run(GOOD + BREAKS, ["serial"]).passed
+    assert "its serial part broke off" in run(GOOD, ["parallel"]).text()
 
 
 def test_the_page_has_one_place_for_figures() -> None:
