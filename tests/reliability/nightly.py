@@ -43,10 +43,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of the run came to, and at which commit. `whole`: all of its tests have run."""
+    """What a part of the run came to, at which commit and on which day. `whole`: all of its tests have run."""
 
     name: str
     commit: str
+    date: str
     seconds: float
     rows: Sequence[Row]
     whole: bool = True
@@ -57,7 +58,6 @@ class Run:
     """All parts, on one machine; those that were not run again are as they were."""
 
     machine: str
-    date: str
     parts: Sequence[Part]
 
     @property
@@ -79,7 +79,8 @@ class Run:
             at = ", ".join(f"its {part.name} part at commit {part.commit}" for part in self.parts)
         minutes = sum(part.seconds for part in self.parts) / 60
         count = f"{len(self.rows) - len(failed)} of {len(self.rows)} rows passed in {minutes:.0f} minutes"
-        lines = ["", f"`make nightly`, {self.date}, {at}, on {self.machine}: {count}."]
+        day = min(part.date for part in self.parts)  # nothing here is older
+        lines = ["", f"`make nightly`, {day}, {at}, on {self.machine}: {count}."]
         if failed:
             lines += ["", f"**{len(failed)} failed**, and what they promise is not shown: {'; '.join(failed)}."]
         if broken:
@@ -101,10 +102,15 @@ def commit() -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def today() -> str:
+    """The day in UTC, as pytest's reports have it."""
+    return datetime.now(UTC).date().isoformat()
+
+
 def read_part(name: str, report: Path) -> Part:
     """A part by pytest's report of it (JUnit XML); a test whose teardown failed too is in it twice."""
     if not report.exists():
-        return Part(name, commit(), 0.0, [], whole=False)
+        return Part(name, commit(), today(), 0.0, [], whole=False)
     suite = ElementTree.parse(report).find("testsuite")  # noqa: S314 (our own file)
     assert suite is not None
     rows: dict[str, Row] = {}
@@ -114,7 +120,8 @@ def read_part(name: str, report: Path) -> Part:
         failed = case.find("failure") is not None or case.find("error") is not None
         known = rows.get(row, Row(row, "", passed=True))
         rows[row] = Row(row, told.get("figure", known.figure), known.passed and not failed)
-    return Part(name, suite.get("name", ""), float(suite.get("time", 0)), list(rows.values()))
+    day = suite.attrib["timestamp"].partition("T")[0]
+    return Part(name, suite.attrib["name"], day, float(suite.attrib["time"]), list(rows.values()))
 
 
 def run_part(name: str, report: Path, options: Sequence[str]) -> Part:
@@ -134,7 +141,7 @@ def run(build: Path, parts: Iterable[str] = PARTS, options: Sequence[str] = ()) 
     """Run parts one after the other, whatever comes of the first, and read what the others came to when they ran."""
     reports = {name: build / f"nightly-{name}.xml" for name in PARTS}
     told = [run_part(name, at, options) if name in parts else read_part(name, at) for name, at in reports.items()]
-    return Run(machine(), datetime.now(UTC).date().isoformat(), told)
+    return Run(machine(), told)
 
 
 @click.command()

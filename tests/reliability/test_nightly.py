@@ -72,7 +72,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 def test_a_run_that_passes() -> None:
     rows = [nightly.Row("L1 ramp", "8/s", passed=True), nightly.Row("L2 overload", "", passed=True)]
-    whole = nightly.Run("two cores", "2026-01-31", [nightly.Part("parallel", "0abc", 3301.0, rows)])
+    whole = nightly.Run("two cores", [nightly.Part("parallel", "0abc", "2026-01-31", 3301.0, rows)])
     assert whole.passed
     assert "`make nightly`, 2026-01-31, commit 0abc, on two cores: 2 of 2 rows passed in 55 minutes.\n" in whole.text()
     assert "| L1 ramp | 8/s |\n| L2 overload | passed |\n" in whole.text()
@@ -106,13 +106,16 @@ def test_a_run_that_breaks_off(run: Runs) -> None:
 
 
 @pytest.mark.slow
-def test_a_part_that_is_run_again(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other is what it came to at its own commit; one that broke off is not whole for having left a report."""
+def test_a_part_that_is_run_again(run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is what it came to, at its commit and on its day. A report does not make one whole that broke off."""
     monkeypatch.setattr(nightly, "commit", lambda: "0abc")
     assert not run(GOOD.replace("40 of 40", "39 of 40") + FAILS.replace("@", "@pytest.mark.serial\n@")).passed
     monkeypatch.setattr(nightly, "commit", lambda: "1def")
+    parallel = tmp_path / "nightly-parallel.xml"
+    parallel.write_text(re.sub(r'(timestamp=")[\d-]+', r"\g<1>2026-01-31", parallel.read_text()))
     mended = run(GOOD, ["serial"])
     assert mended.passed
+    assert "`make nightly`, 2026-01-31, " in mended.text()
     assert ", its parallel part at commit 0abc, its serial part at commit 1def, on " in mended.text()
     assert "3 of 3 rows passed" in mended.text()
     assert "| L10 alone | 40 of 40 |" in mended.text()
