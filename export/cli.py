@@ -11,18 +11,26 @@ from typing import cast, get_args
 import click
 
 from infrs import __version__
-from infrs.manifest import AnyManifest, Dtype, EmbeddingManifest, read_manifest
+from infrs.manifest import AUTO_DTYPES, AnyManifest, DtypeChoice, EmbeddingManifest, read_manifest
 
 from . import demo
 from .hub import MAX_MODEL_BYTES
 from .pipeline import export_model
+
+_AUTO = {kind: dtypes[0] for kind, dtypes in AUTO_DTYPES.items()}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", required=False)
 @click.option("--demo", "use_demo", is_flag=True, help=f"Export {demo.MODEL_ID}, which needs no Hub access.")
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of a Hub model.")
-@click.option("--dtype", type=click.Choice(get_args(Dtype)), default="float32", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(get_args(DtypeChoice)),
+    default="auto",
+    show_default=True,
+    help=f"How the weights are stored. auto: {_AUTO['chat']}; {_AUTO['embedding']} for embedding models.",
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -65,7 +73,7 @@ def main(  # noqa: PLR0917  # click passes them by name
     bundle = export_model(
         model or demo.MODEL_ID,
         revision=revision,
-        dtype=cast("Dtype", dtype),
+        dtype=cast("DtypeChoice", dtype),
         output=output,
         force=force,
         model_id=model_id,

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from infrs.errors import BundleError, ExportError
-from infrs.manifest import AnyManifest, Dtype, EmbeddingManifest, Manifest, Recipe, read_manifest
+from infrs.local_models import local_path, read_local, remember
+from infrs.manifest import (
+    AUTO_DTYPES,
+    AnyManifest,
+    Dtype,
+    DtypeChoice,
+    EmbeddingManifest,
+    Manifest,
+    Recipe,
+    read_manifest,
+)
 
 from . import recipe as recipes
 from .embedding_layout import check_dtype, is_embedding_model
@@ -31,7 +41,7 @@ def export_model(
     model: str,
     *,
     revision: str = "main",
-    dtype: Dtype = "float32",
+    dtype: DtypeChoice = "auto",
     output: Path,
     force: bool = False,
     model_id: str | None = None,
@@ -42,13 +52,16 @@ def export_model(
 ) -> Path:
     """Export `model` into the cache `output` and return its bundle; one that is already there is returned as it is.
 
-    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. model_id: the id to serve it under;
+    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. dtype: `auto` is the first one that
+    AUTO_DTYPES has for the kind of model. model_id: the id to serve it under;
     default the Hub id, or the folder's or file's name. context_length: longest context to serve; default the model's.
     max_model_bytes: what the files of a Hub model may come to.
     force: export even if the bundle is there, and replace it. on_build: called if this call makes the bundle.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
     with Progress(progress) as report, full_disk_explained(output):
+        path = local_path(model)
+        local = None if path is None else read_local(path)  # before its files are read, so that a later change shows
         found = resolve(
             model,
             revision=revision,
@@ -57,22 +70,34 @@ def export_model(
             note=report.note,
             stage=report.stage,
         )
-        if _is_embedding_model(found):
-            check_dtype(dtype)
-        recipe = recipes.recipe(dtype)
-        place = Place(output, found.source.model_id, dtype, export_key(found, recipe, context_length))
-        if not force and _is_published(place):
-            return place.final
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, FileNotFoundError) as error:  # a link to nowhere, or a place that holds no folders
-            raise ExportError(f"{output} cannot be made ({error.strerror}); choose another --output") from error
-        with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
-            if not force and _is_published(place):
-                return place.final
+        kind = "embedding" if _is_embedding_model(found) else "chat"
+        stored: Dtype = AUTO_DTYPES[kind][0] if dtype == "auto" else dtype
+        if kind == "embedding":
+            check_dtype(stored)
+        recipe = recipes.recipe(stored)
+        place = Place(output, found.source.model_id, stored, export_key(found, recipe, context_length))
+
+        def build(directory: Path) -> AnyManifest:
             on_build()
             check_source(found)
-            return publish(place, _build(found, dtype, recipe, directory, context_length=context_length, report=report))
+            return _build(found, stored, recipe, directory, context_length=context_length, report=report)
+
+        if force or not _is_published(place):
+            _publish(place, build, force=force, report=report)
+        if local is not None:
+            remember(output, local, place.final)
+        return place.final
+
+
+def _publish(place: Place, build: Callable[[Path], AnyManifest], *, force: bool, report: Progress) -> None:
+    """Publish what `build` makes, unless another process has published the bundle in the meantime."""
+    try:
+        place.cache.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError) as error:  # a link to nowhere, or a place that holds no folders
+        raise ExportError(f"{place.cache} cannot be made ({error.strerror}); choose another --output") from error
+    with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
+        if force or not _is_published(place):
+            publish(place, build(directory))
 
 
 def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:

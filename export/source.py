@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrs.errors import SourceError
+from infrs.local_models import local_path
 from infrs.manifest import Source, sha256_file
 
 from . import demo, hub
@@ -52,15 +53,15 @@ def resolve(
     stage: is told how much of it has arrived, as `hub.fetch` has it.
     Raises SourceError.
     """
-    if model == demo.MODEL_ID:
-        return _gguf(demo.find_gguf(lambda: note(f"fetching {model}")), revision, model_id or model)
-    path = Path(model).expanduser()
-    if path.suffix == ".gguf":
+    path = local_path(model)
+    if path is not None and path.is_dir():
+        return _folder(path, revision, model_id or readable_id(path.resolve().name))
+    if path is not None and path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise SourceError(f"{path} does not exist; give the path of a .gguf file")
         return _gguf(path, revision, model_id or readable_id(path.stem))
-    if path.is_dir():
-        return _folder(path, revision, model_id or readable_id(path.resolve().name))
+    if model == demo.MODEL_ID:
+        return _gguf(demo.find_gguf(lambda: note(f"fetching {model}")), revision, model_id or model)
     if not _MODEL_ID.match(model) or ".." in model:
         raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name")
     fetched = hub.fetch(model, revision, max_bytes=max_bytes, note=note, stage=stage)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,14 @@ SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_MAX_BYTES = 1 << 20
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
+DtypeChoice = Literal["auto", Dtype]
 EMBEDDING_DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8")
+# What `auto` means for each kind of model: the first is exported, the others are served if they are cached.
+# Faithful dtypes come first. Embeddings are stored and compared for years, so for them float32 beats int8's speed.
+AUTO_DTYPES: dict[str, tuple[Dtype, ...]] = {
+    "chat": ("int8", "float32", "float16", "bfloat16", "int4"),
+    "embedding": (*EMBEDDING_DTYPES, "int4"),
+}
 GraphKind = Literal["fused", "plain"]
 Pooling = Literal["mean", "cls", "max", "lasttoken"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -238,26 +245,34 @@ def _verify_files(bundle: Path, manifest: AnyManifest) -> None:
             raise BundleError(f"{bundle / name} does not match its SHA-256; export the model again")
 
 
-def find_bundle(cache: Path, model_id: str, revision: str, dtype: Dtype) -> Path:
-    """The newest published bundle of a model. `revision` may be the requested name or the commit.
+def find_bundle(cache: Path, model_id: str, revision: str, dtype: DtypeChoice) -> Path:
+    """Return the newest published bundle of a model; for `auto`, of the first dtype of AUTO_DTYPES that is cached.
 
+    `revision` may be the requested name or the commit.
     Raises BundleNotFoundError. Directories without a readable manifest are not bundles and are passed over.
     """
-    newest: tuple[str, Path] | None = None
-    for path in sorted((cache / slug(model_id)).glob(f"{dtype}-*")):
+    found = []
+    for path in (cache / slug(model_id)).glob("*-*" if dtype == "auto" else f"{dtype}-*"):
         try:
             manifest = read_manifest(path)
         except BundleError:
             continue
         source = manifest.source
         matches = source.model_id == model_id and revision in (source.revision, source.commit)
-        if matches and manifest.dtype == dtype and (newest is None or manifest.created >= newest[0]):
-            newest = (manifest.created, path)
-    if newest is None:
+        if matches and path.name.startswith(f"{manifest.dtype}-"):
+            found.append((manifest, path))
+    if not found:
+        kind = "bundle" if dtype == "auto" else f"{dtype} bundle"
         raise BundleNotFoundError(
-            f"no {dtype} bundle of {model_id} at revision {revision} in {cache}{_instead(cache, model_id)}"
+            f"no {kind} of {model_id} at revision {revision} in {cache}{_instead(cache, model_id)}"
         )
-    return newest[1]
+    return preferred(found)
+
+
+def preferred(bundles: Iterable[tuple[AnyManifest, Path]]) -> Path:
+    """Return the bundle whose dtype comes first in AUTO_DTYPES, the newest if there are several."""
+    newest_first = sorted(bundles, key=lambda bundle: (bundle[0].created, bundle[1]), reverse=True)
+    return min(newest_first, key=lambda bundle: AUTO_DTYPES[bundle[0].kind].index(bundle[0].dtype))[1]
 
 
 def manifests(cache: Path) -> Iterator[AnyManifest]:

@@ -16,7 +16,7 @@ FLOORS = [
     # infrs.bench is a client: HTTP only
     {"infrs.core", "infrs.graph", "infrs.metrics", "infrs.native", "infrs.command", "infrs.worker", "infrs.bench"},
     {"infrs.manifest", "infrs.text"},
-    {"infrs.config"},
+    {"infrs.config", "infrs.local_models"},
     {"infrs.engine"},
     {"infrs.engine.engine"},
     {"infrs.engine.invariants"},
@@ -38,7 +38,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "llguidance": "infrs.engine.grammar",
 }
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
-SHARED_WITH_EXPORT = {"infrs", "infrs.command", "infrs.errors", "infrs.manifest", "infrs.graph"}
+SHARED_WITH_EXPORT = {"infrs", "infrs.command", "infrs.errors", "infrs.manifest", "infrs.graph", "infrs.local_models"}
 
 Imports = Mapping[str, set[str]]
 

@@ -32,7 +32,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def export(folder: Path, dtype: str = "float32", **options: object) -> tuple[Path, EmbeddingManifest]:
+def export(folder: Path, dtype: str = "auto", **options: object) -> tuple[Path, EmbeddingManifest]:
     bundle = export_model(str(folder), dtype=dtype, output=folder.parent / "cache", progress=False, **options)
     manifest = verify_bundle(bundle)
     assert isinstance(manifest, EmbeddingManifest)

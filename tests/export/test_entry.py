@@ -24,7 +24,8 @@ def test_what_is_missing_is_told_with_how_to_get_it(missing: str, tmp_path: obje
     [
         ([], 2, "name one MODEL, or give --demo"),
         (["--demo", "--dtyp", "int8"], 2, "No such option '--dtyp'. Did you mean '--dtype'?"),
-        (["./none"], 4, "'./none' is neither a folder, a .gguf file nor a Hub id like org/name"),
+        (["/none"], 4, "/none is neither a model folder nor a .gguf file; check the path"),
+        (["no one"], 4, "'no one' is neither a folder, a .gguf file nor a Hub id like org/name"),
     ],
 )
 def test_errors_have_the_form_that_the_server_gives_them(arguments: list[str], code: int, expected: str) -> None:

@@ -20,6 +20,7 @@ from infrs.command import run
 from infrs.config import EngineSettings, ModelSettings
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError, DiskFullError, ExportError, ParityError, SourceError
+from infrs.local_models import find_exported, read_local
 from infrs.manifest import Sampling, find_bundle, read_manifest, verify_bundle
 from infrs.server.load import load_model
 
@@ -97,11 +98,26 @@ def test_an_export_that_is_there_is_returned_without_torch(tiny_folder: Path, bu
     cache = bundles["float32"].parent.parent
     code = (
         "import sys; from pathlib import Path; from infrs_export.pipeline import export_model\n"
-        f"print(export_model({str(tiny_folder)!r}, output=Path({str(cache)!r}), progress=False))\n"
+        f"print(export_model({str(tiny_folder)!r}, dtype='int4', output=Path({str(cache)!r}), progress=False))\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert Path(done.stdout.strip()) == bundles["float32"]
+    assert Path(done.stdout.strip()) == bundles["int4"]
+
+
+def test_auto_is_int8(tiny_folder: Path, bundles: dict[str, Path]) -> None:
+    assert export(tiny_folder, bundles["int8"].parent.parent, "auto") == bundles["int8"]
+
+
+def test_a_bundle_is_found_by_the_path_of_its_source(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+    """Every export of the path counts, also one that finds its bundle in the cache."""
+    folder, cache = tiny_copy("tiny"), tmp_path / "cache"
+    bundle = export(folder, cache)
+    assert find_exported(cache, read_local(folder), "auto") == bundle
+    (folder / "config.json").touch()
+    assert find_exported(cache, read_local(folder), "auto") is None
+    assert export(folder, cache) == bundle
+    assert find_exported(cache, read_local(folder), "float32") == bundle
 
 
 def test_force_replaces_the_bundle(tiny_folder: Path, tmp_path: Path) -> None:

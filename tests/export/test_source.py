@@ -89,7 +89,7 @@ def test_configurations_that_are_not_objects(tiny_copy: Callable[[str], Path], t
         find(folder)
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "../up", "no such folder", "absent.gguf", "", "-dash"])
+@pytest.mark.parametrize("name", ["a/b/c", "../up", "no such folder", "absent.gguf", "", "-dash", "~nobody-here/x"])
 def test_names_that_are_nothing(name: str) -> None:
     with pytest.raises(SourceError):
         find(name)
@@ -104,6 +104,17 @@ def test_ids_that_cannot_be_served(tiny_folder: Path, model_id: str) -> None:
 def test_ids_from_folder_names() -> None:
     assert readable_id("My model (v2)") == "My-model-v2"
     assert readable_id("…") == "model"
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "MODEL.GGUF"])
+def test_a_gguf_file_is_known_by_its_suffix(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    assert find(tmp_path / name).source.model_id == name[:5]
+
+
+def test_a_folder_in_the_home_directory(tiny_copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_copy("tiny").parent))
+    assert find("~/tiny/").source.model_id == "tiny"
 
 
 def test_an_installed_demo_is_used_as_it_is() -> None:

@@ -7,46 +7,22 @@ import time
 from pathlib import Path
 
 import pytest
+from hollow_bundles import publish
 
 from infrs import exporting
 from infrs.config import ModelSettings
 from infrs.errors import BundleNotFoundError
-from infrs.manifest import KVGeometry, Manifest, Recipe, Source, SpecialTokens
-
-
-def publish(output: Path, model_id: str) -> None:
-    """What the stand-in for the exporter does."""
-    bundle = output / model_id.replace("/", "--") / "int4-abc"
-    bundle.mkdir(parents=True)
-    manifest = Manifest(
-        source=Source(kind="hub", model_id=model_id, revision="v1"),
-        dtype="int4",
-        recipe=Recipe(name="r", options={}, hash="0" * 64),
-        architecture="llama",
-        graph="fused",
-        graph_file="model.onnx",
-        kv=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1),
-        vocab_size=1,
-        context_length=1,
-        special_tokens=SpecialTokens(bos=None, eos=()),
-        files={},
-        tool_versions={},
-        parity={},
-        created="2026-01-01T00:00:00Z",
-    )
-    (bundle / "manifest.json").write_text(manifest.model_dump_json())
-
 
 EXPORT = f"""
 import os, pathlib, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_exporting import publish
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from hollow_bundles import publish
 for_server, model, *rest = sys.argv[1:]
 assert for_server == "--for-server", for_server
 options = dict(zip(rest[::2], rest[1::2]))
 assert options == {{"--revision": "v1", "--dtype": "int4", "--output": options["--output"]}}, options
 assert os.environ.get("HF_TOKEN") == "old name", os.environ.get("HF_TOKEN")
-publish(pathlib.Path(options["--output"]), model)
+publish(pathlib.Path(options["--output"]), model, "int4", revision="v1")
 """
 
 
@@ -75,8 +51,8 @@ def test_a_missing_bundle_is_exported_and_found(
 
 
 def test_what_the_cache_has_of_the_model_is_told(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(settings.cache_dir, "org/name")  # in int4, of revision v1
-    publish(settings.cache_dir / ".tmp", "org/nam")
+    publish(settings.cache_dir, "org/name", "int4", revision="v1")
+    publish(settings.cache_dir / ".tmp", "org/nam", "int4", revision="v1")
     monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
     for update in ({"dtype": "int8"}, {"revision": "main"}, {"model_id": "org/nam"}):
         with pytest.raises(BundleNotFoundError, match=r" \(there is org/name in int4 at revision v1\); run: "):
