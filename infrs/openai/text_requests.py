@@ -44,6 +44,11 @@ class TokenizeRequest(Body):
         return self.prompt if self.prompt is not None else self.content or ""
 
     @property
+    def text_param(self) -> str:
+        """The name that the text came under."""
+        return "content" if self.prompt is None else "prompt"
+
+    @property
     def special(self) -> bool:
         """Whether BOS and the like are added."""
         given = self.add_special_tokens if self.add_special is None else self.add_special

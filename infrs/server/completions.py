@@ -55,7 +55,8 @@ def _encode(model: ServedModel, suffix: str | None, prompt: Prompt, request_id: 
     if isinstance(prompt, list):
         for token_id in prompt:
             convert.check_token_id(token_id, model.manifest.vocab_size, "prompt")
-        return EncodedPrompt(request_id, prompt, tokenizer.decode(prompt, skip_special=False))
+        shown = prompt if len(prompt) <= limit else []  # a longer one is refused by its length
+        return EncodedPrompt(request_id, prompt, tokenizer.decode(shown, skip_special=False))
     tokenizer.check_length(prompt, limit, "prompt")
     if suffix is None:
         ids = tokenizer.encode(prompt, special=True)

@@ -15,7 +15,7 @@ from infrs.openai.json import parse_object
 from infrs.server.chat import answer_chat, chat_prompt, check_model
 from infrs.server.messages_answer import MessagesAnswer
 from infrs.server.state import ServedModel, state_of
-from infrs.server.text_routes import answer_text
+from infrs.server.text_routes import answer_text, text_limit
 
 VERSIONS = (
     "2023-06-01",
@@ -38,7 +38,7 @@ async def count_tokens(request: Request) -> HTTPResponse:
     body = parse_body(CountTokensRequest, parse_object(request.body))
 
     def work(model: ServedModel) -> dict[str, Any]:
-        return {"input_tokens": len(chat_prompt(model, _to_chat(body, model)))}
+        return {"input_tokens": len(chat_prompt(model, _to_chat(body, model), text_limit(model)))}
 
     return await answer_text(request, body.model, work)
 

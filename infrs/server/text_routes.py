@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sanic import HTTPResponse, Request
 
+from infrs.errors import ContextLengthError
 from infrs.openai import convert
 from infrs.openai.fields import parse_body
 from infrs.openai.json import parse_object
@@ -21,6 +22,14 @@ from infrs.server.chat import chat_prompt, check_model
 from infrs.server.failures import JSON
 from infrs.server.state import ServedModel, state_of
 
+_SHORTEST_LIMIT = 1 << 16  # tokens; documents are counted and cut for models of any context
+_CONTEXTS = 4  # a client counts a prompt to see how far it is too long
+
+
+def text_limit(model: ServedModel) -> int:
+    """Most tokens of a text that is tokenised or detokenised only to be shown or counted."""
+    return max(_SHORTEST_LIMIT, _CONTEXTS * model.max_model_len)
+
 
 async def tokenize(request: Request) -> HTTPResponse:
     """Ids of a text, or of a conversation's prompt."""
@@ -28,9 +37,10 @@ async def tokenize(request: Request) -> HTTPResponse:
 
     def work(model: ServedModel) -> dict[str, Any]:
         if isinstance(body, TokenizeRequest):
+            model.tokenizer.check_length(body.text, text_limit(model), body.text_param)
             ids = model.tokenizer.encode(body.text, special=body.special)
         else:
-            ids = chat_prompt(model, body)
+            ids = chat_prompt(model, body, text_limit(model))
         answer = {"tokens": ids, "count": len(ids), "max_model_len": model.limits.max_model_len}
         return {**answer, "token_strs": [*map(model.token_bytes.spelling, ids)]} if body.return_token_strs else answer
 
@@ -42,6 +52,11 @@ async def detokenize(request: Request) -> HTTPResponse:
     body = parse_body(DetokenizeRequest, parse_object(request.body))
 
     def work(model: ServedModel) -> dict[str, Any]:
+        if len(body.tokens) > text_limit(model):
+            raise ContextLengthError(
+                f"tokens has {len(body.tokens)} elements, but at most {text_limit(model)} are allowed; shorten tokens",
+                param="tokens",
+            )
         for token_id in body.tokens:
             convert.check_token_id(token_id, model.manifest.vocab_size, "tokens")
         text = model.tokenizer.decode(body.tokens, skip_special=bool(body.skip_special_tokens))
@@ -55,7 +70,8 @@ async def apply_template(request: Request) -> HTTPResponse:
     body = parse_body(ApplyTemplateRequest, parse_object(request.body))
 
     def work(model: ServedModel) -> dict[str, Any]:
-        return {"prompt": model.tokenizer.decode(chat_prompt(model, body), skip_special=False)}
+        ids = chat_prompt(model, body, text_limit(model))
+        return {"prompt": model.tokenizer.decode(ids, skip_special=False)}
 
     return await answer_text(request, body.model, work)
 

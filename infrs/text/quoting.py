@@ -16,6 +16,7 @@ from functools import cached_property
 from tokenizers import AddedToken, Tokenizer
 
 from infrs.errors import RequestError
+from infrs.text.unlocked import encode_unlocked
 
 
 class Quoter:
@@ -64,7 +65,7 @@ class Quoter:
         def swap(match: re.Match[str]) -> str:
             return self._special[int(match[1])].content if match[1] else self._mark(match[0])
 
-        encoding = plain.encode(self._any_special_or_mark.sub(swap, text), add_special_tokens=False)
+        encoding = encode_unlocked(plain, self._any_special_or_mark.sub(swap, text), special=False)
         if not self._special.keys().isdisjoint(encoding.ids):
             raise _unwritable()
         ids = plain.post_process(encoding, None, special).ids

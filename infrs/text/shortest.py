@@ -9,7 +9,7 @@ on. Of other tokenizers, which drop text or have one token for whatever they do 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Any
@@ -22,6 +22,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 _SPACE = "\u2581"  # SentencePiece's
 _KEEPS_ALL = ("ByteLevel", "Digits", "Metaspace")  # pre-tokenizers
+_PIECE = 1 << 16  # characters; normalising a piece holds the GIL for some 10 ms
+# Never composes with the character before it (UAX #15): of letters, only Hangul vowels and finals do.
+_BORDER = re.compile(r"(?![\u1160-\u11ff])[\x00-\x7f\w]")
 _ROUNDING = 1 - 1e-9
 
 Part = Mapping[str, Any]  # of a tokenizer.json
@@ -51,18 +54,32 @@ class Shortest:
 
     def num_tokens(self, text: str) -> int:
         """So many tokens the text has at least; 0 where nothing is known."""
-        if self._falls_back:
-            text = _as_space(text)
-        elif not self._is_normal(text):
-            return 0
-        if self._strips:
-            text = "".join(text.split())
-        counts = np.bincount(np.frombuffer(text.encode(errors="ignore"), np.uint8), minlength=256)
+        counts = sum(map(self._count_bytes, _pieces(text)), start=np.zeros(256, np.int64))
         return int(np.ceil(float(counts @ self._worth) * _ROUNDING))
+
+    def _count_bytes(self, piece: str) -> npt.NDArray[np.int64]:
+        """[256]: how often each byte is in a piece and in its tokens; zeros if NFC may change the piece."""
+        if self._falls_back:
+            piece = _as_space(piece)
+        elif not self._is_normal(piece):
+            return np.zeros(256, np.int64)
+        if self._strips:
+            piece = "".join(piece.split())
+        return np.bincount(np.frombuffer(piece.encode(errors="ignore"), np.uint8), minlength=256)
 
     def _is_normal(self, text: str) -> bool:
         """Whether NFC leaves the text, and with it each part of the text, as it is."""
         return self._normalizer is None or text.isascii() or self._normalizer.normalize_str(text) == text
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text where NFC of the parts is NFC of the whole."""
+    start = 0
+    while start < len(text):
+        border = _BORDER.search(text, start + _PIECE)
+        end = border.start() if border else len(text)
+        yield text[start:end]
+        start = end
 
 
 def _worth(tokens: Collection[bytes], alone: Collection[int]) -> npt.NDArray[np.float64]:

@@ -153,6 +153,46 @@ def test_refusals(server: FakeServer, path: str, fields: dict[str, Any], expecte
     assert server.post(path, **fields).error == (status, BAD, *expected)
 
 
+LONG = "a" * 200_000  # the fake server's tokens are bytes and its context is 512
+LONG_USER = {"role": "user", "content": LONG}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/tokenize", {"prompt": LONG}, "prompt"),
+        ("/tokenize", {"content": LONG}, "content"),
+        ("/tokenize", {"messages": [LONG_USER]}, "messages"),
+        ("/apply-template", {"messages": [LONG_USER]}, "messages"),
+        ("/detokenize", {"tokens": [97] * 200_000}, "tokens"),
+        ("/v1/completions", {"model": MODEL, "prompt": LONG}, "prompt"),
+        ("/v1/completions", {"model": MODEL, "prompt": [97] * 200_000}, "prompt"),
+        ("/v1/chat/completions", {"model": MODEL, "messages": [LONG_USER]}, "messages"),
+    ],
+)
+def test_what_is_far_too_long(server: FakeServer, path: str, fields: dict[str, Any], param: str) -> None:
+    answer = server.post(path, **fields)
+    assert answer.error == (400, BAD, param, "context_length_exceeded")
+    assert ("512" if path.startswith("/v1") else "65536") in answer.json["error"]["message"]
+
+
+def test_count_tokens_of_what_is_far_too_long(server: FakeServer) -> None:
+    error = server.post("/v1/messages/count_tokens", model=MODEL, messages=[LONG_USER]).json["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "messages" in error["message"]
+    assert "65536" in error["message"]
+
+
+def test_a_prompt_beyond_the_context_is_counted(server: FakeServer) -> None:
+    text = "a" * 512 * 4
+    user = {"role": "user", "content": text}
+    assert server.post("/tokenize", prompt=text).json["count"] == len(text)
+    assert server.post("/tokenize", messages=[user]).json["count"] == len(f"user: {text}")
+    assert server.post("/v1/messages/count_tokens", model=MODEL, messages=[user]).json["input_tokens"] > len(text)
+    assert server.post("/detokenize", tokens=[97] * len(text)).json["prompt"] == text
+    assert server.post("/apply-template", messages=[user]).json["prompt"] == f"user: {text}"
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/apply-template"])
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":NaN}'])
 def test_bodies_that_are_no_request(server: FakeServer, path: str, body: bytes) -> None:

@@ -99,7 +99,7 @@ def test_a_text_that_fits_is_not_refused(kind: str, tokenizer: Tokenizer, text: 
 
 def test_the_refusal_tells_what_to_do() -> None:
     tokenizer = Tokenizer(byte_level())
-    sentence = r"^input\[3\] has \d+ tokens or more, but this model takes at most 10; shorten input\[3\]$"
+    sentence = r"^input\[3\] has \d+ tokens or more, but at most 10 are allowed; shorten input\[3\]$"
     with pytest.raises(ContextLengthError, match=sentence) as raised:
         tokenizer.check_length("abcd" * 5000, 10, "input[3]")
     assert raised.value.param == "input[3]"
@@ -121,6 +121,17 @@ def test_what_the_tokenizer_composes_is_not_counted_apart() -> None:
     text = "e\u0301" * 1000
     assert not refused(tokenizer, text, len(tokenizer.encode(text, special=False)))
     assert refused(tokenizer, "\xe9" * 1000, 200)
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u0323", "\u11a8", "\u1161", "\u09be"])
+def test_a_long_text_is_cut_where_nothing_composes(mark: str) -> None:
+    """The text is looked at in pieces; each offset puts another character at the cut."""
+    tokenizer = Tokenizer(byte_level())
+    for offset in range(3):
+        for base in "e\u1100\uac00\u09c7":
+            text = "x" * ((2 << 16) - offset) + (base + mark) * 10
+            assert not refused(tokenizer, text, len(tokenizer.encode(text, special=False)))
+            assert refused(tokenizer, text, 2000)
 
 
 def test_on_the_demo(demo_text: Path) -> None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_shortest import TEXTS
 from text_tokenizers import KINDS, SPECIAL
 from tokenizers import Tokenizer as Backend
 
@@ -15,12 +22,62 @@ from infrs.text.panics import raises_panics
 from infrs.text.tokenizer import Tokenizer
 
 
+@cache
+def of_definition(definition: str) -> tuple[Tokenizer, Backend]:
+    return Tokenizer(definition), Backend.from_str(definition)
+
+
+@cache
+def known(kind: str) -> tuple[Tokenizer, Backend]:
+    return of_definition(KINDS[kind]())
+
+
 def test_special_adds_what_the_model_expects() -> None:
     tokenizer = Tokenizer(KINDS["sentencepiece"]())
     bare = tokenizer.encode("hello", special=False)
     assert tokenizer.encode("hello", special=True) == [1, *bare]
     assert tokenizer.decode([1, *bare]) == "hello"
     assert tokenizer.decode([1, *bare], skip_special=False) == "<s> hello"
+
+
+@given(text=TEXTS, special=st.booleans())
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_those_of_encode(kind: str, text: str, special: bool) -> None:
+    tokenizer, backend = known(kind)
+    ids = tokenizer.encode(text, special=special)
+    assert ids == backend.encode(text, add_special_tokens=special).ids
+    for skip in (False, True):
+        assert tokenizer.decode(ids, skip_special=skip) == backend.decode(ids, skip_special_tokens=skip)
+
+
+@given(text=TEXTS, special=st.booleans())
+def test_ids_of_the_demo_are_those_of_encode(demo_text: Path, text: str, special: bool) -> None:
+    definition = (demo_text / "tokenizer.json").read_text()
+    tokenizer, backend = of_definition(definition)
+    assert tokenizer.encode(text, special=special) == backend.encode(text, add_special_tokens=special).ids
+
+
+def test_other_threads_run_while_a_text_is_long() -> None:
+    """Each call takes over 0.1 s here, in which a thread that held the GIL would let no other run."""
+    tokenizer, _ = known("byte-level")
+    text = "0123456789" * 30_000
+    ids = tokenizer.encode(text, special=False)
+    quoted = tokenizer.quote(SPECIAL[3]) + text
+    calls: list[Callable[[], object]] = [
+        lambda: tokenizer.encode(text, special=False),
+        lambda: tokenizer.encode(quoted, special=False),
+        lambda: tokenizer.decode(ids * 8),
+        lambda: tokenizer.check_length("\xe9" * 4_000_000, 7_999_999, "prompt"),
+    ]
+    for call in calls:
+        call()  # what is made once is made now
+        worker = threading.Thread(target=call)
+        began, longest, last = time.monotonic(), 0.0, time.monotonic()
+        worker.start()
+        while worker.is_alive():
+            time.sleep(0.001)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        assert longest < (last - began) / 2
 
 
 def test_facts(demo_text: Path) -> None:
