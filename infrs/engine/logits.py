@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams, TokenLogprob
-from infrs.engine.sampler import NumericalError, largest
+from infrs.engine.filters import largest
+from infrs.engine.sampler import NumericalError
 
 Row = npt.NDArray[np.float32]
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
+import full_sort
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from infrs.core import SamplingParams
+from infrs.engine.filters import largest
 from infrs.engine.logits import changes, penalize
 from infrs.engine.sampler import NumericalError, candidates, new_generator, sample
 
@@ -61,10 +63,21 @@ def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
     return {i: p / total for i, p in kept}
 
 
+def ids_of(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The ids of candidates: of equal logits the lowest ids pass, and come first."""
+    seen: dict[float, int] = {}
+    ids = []
+    for value in values.tolist():
+        ids.append(np.flatnonzero(logits == value)[seen.get(value, 0)])
+        seen[value] = seen.get(value, 0) + 1
+    return np.array(ids, np.intp)
+
+
 @pytest.mark.nightly("4.5 sampler, candidates")
 @given(rows, params)
 def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: SamplingParams) -> None:
-    ids, weights = candidates(logits, params)
+    values, weights = candidates(logits, params)
+    ids = ids_of(logits, values)
     expected = reference(logits, params)
     # A cumulative probability that meets top_p to the last bits may fall to either side of it.
     assert set(ids[:-1].tolist()) <= set(expected)
@@ -79,7 +92,71 @@ def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: Sampl
 def test_a_sample_is_a_candidate_and_repeats_with_its_seed(logits: np.ndarray, params: SamplingParams) -> None:
     first, again = (sample(logits, params, new_generator(params.seed)) for _ in range(2))
     assert first == again
-    assert first in candidates(logits, params)[0]
+    assert logits[first] in candidates(logits, params)[0]
+
+
+KINDS = ["peaked", "normal", "flat", "ties", "two values", "masked", "almost all masked", "zipf", "close"]
+
+
+def drawn_row(kind: str, size: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    normal = rng.standard_normal(size)
+    row = {
+        "peaked": 12 * normal,
+        "normal": normal,
+        "flat": np.full(size, 2.0),
+        "ties": np.round(4 * normal) / 4,
+        "two values": np.where(rng.random(size) < 0.3, 1.0, -1.0),
+        "masked": np.where(rng.random(size) < 0.1, normal, -np.inf),
+        "almost all masked": np.where(rng.random(size) < 3 / size, normal, -np.inf),
+        "zipf": rng.permutation(-1.2 * np.log(np.arange(1, size + 1))),
+        "close": 1e-7 * normal,  # exp of neighbours is not always in their order
+    }[kind].astype(np.float32)
+    row[rng.integers(size)] = row.max() if np.isfinite(row.max()) else 0
+    return row
+
+
+@pytest.mark.nightly("4.5 sampler, full sort")
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from([1, 2, 200, 257, 3_000, 9_000]),
+    st.integers(0, 2**32),
+    st.builds(
+        SamplingParams,
+        temperature=st.sampled_from([1e-5, 0.1, 0.7, 1.0, 2.0, 1e4]),
+        top_k=st.sampled_from([0, 0, 2, 40, 256, 2_000, 10_000]),
+        typical_p=st.sampled_from([1.0, 1.0, 0.05, 0.5, 0.95, 1 - 1e-12]),
+        top_p=st.sampled_from([1.0, 1.0, 0.0, 1e-9, 0.25, 0.5, 0.9, 0.999, 1 - 1e-15]),
+        min_p=st.sampled_from([0.0, 1e-6, 0.05, 1.0]),
+    ),
+)
+@example("flat", 9_000, 0, SamplingParams(typical_p=0.5, top_p=0.5))  # the sum meets the border to the last bit
+@example("ties", 9_000, 0, SamplingParams(typical_p=0.5))
+@example("two values", 9_000, 0, SamplingParams(typical_p=0.9, top_k=2_000))
+@example("close", 9_000, 0, SamplingParams(typical_p=0.5))
+def test_it_draws_what_a_full_sort_draws(kind: str, size: int, seed: int, params: SamplingParams) -> None:
+    row = drawn_row(kind, size, seed)
+    ids, weights = full_sort.candidates(row, params)
+    values, found = candidates(row, params)
+    assert found.tobytes() == weights.tobytes()
+    assert values.tolist() == row[ids].tolist()
+    if params != SamplingParams(temperature=params.temperature):  # some filter is set
+        for draw_seed in range(3):
+            expected = full_sort.sample(row, params, new_generator(draw_seed))
+            assert sample(row, params, new_generator(draw_seed)) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_largest_are_those_of_a_full_sort(kind: str) -> None:
+    row = drawn_row(kind, 9_000, 1)
+    for count in (1, 5, 20, 560, 9_000, 10_000):
+        assert largest(row, count).tolist() == full_sort.largest(row, count).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_top_p_of_zero_keeps_the_most_likely(kind: str) -> None:
+    row = drawn_row(kind, 9_000, 1)
+    assert sample(row, SamplingParams(top_p=0), new_generator(0)) == row.argmax()
 
 
 @given(rows)
@@ -143,8 +220,8 @@ def test_frequencies_match_the_probabilities(filters: dict[str, float]) -> None:
 
 def test_a_nucleus_wider_than_the_guess_is_complete() -> None:
     logits = np.zeros(5_000, np.float32)
-    ids, _ = candidates(logits, SamplingParams(top_p=0.5))
-    assert ids.tolist() == list(range(2_500))
+    values, _ = candidates(logits, SamplingParams(top_p=0.5))
+    assert ids_of(logits, values).tolist() == list(range(2_500))
 
 
 class Uniform:
