@@ -1,18 +1,24 @@
-"""The program's way in, which imports only what every installation has."""
+"""The entry point of `infrs-export`, which imports only what every installation has."""
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from infrs.command import run
-from infrs.errors import ExportError
+from infrs.process_1 import leave_process_1
 
 
 def main() -> None:
-    """Run `infrs-export`. Exit code 4 where the `export` extra, whole or in part, is not installed."""
+    """Run `infrs-export`. Exit code 4 if the `export` extra, or a part of it, is not installed."""
+    leave_process_1()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt during an import shows no traceback
+    from infrs.command import run  # noqa: PLC0415
+    from infrs.errors import ExportError  # noqa: PLC0415
+
     try:
         from .cli import main as command  # noqa: PLC0415
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         run(command, "infrs-export")
     except ModuleNotFoundError as error:
         print(

@@ -51,18 +51,28 @@ def _arguments(model: ModelSettings) -> list[str]:
 
 
 def _run(command: list[str]) -> int:
-    """Run to the end and return the exit code; a SIGTERM to this process goes on to the child."""
+    """Run to the end and return the exit code; SIGINT and SIGTERM end the child, then this process."""
     environment = dict(os.environ)
     if "HUGGING_FACE_HUB_TOKEN" in environment:
         environment.setdefault("HF_TOKEN", environment["HUGGING_FACE_HUB_TOKEN"])
-    with subprocess.Popen(command, env=environment) as process:
+    running: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
 
-        def forward(number: int, frame: FrameType | None) -> None:
-            process.send_signal(number)
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for process in running:
+            process.terminate()
 
-        previous = signal.signal(signal.SIGTERM, forward)
-        try:
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with subprocess.Popen(command, env=environment) as process:
+            running.append(process)
+            if received:  # while it was being started
+                process.terminate()
             code = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        return 128 + received[0]
     return code if code >= 0 else 128 - code

@@ -58,7 +58,7 @@ def create_app(
         state.traces = open_traces(state.metrics)
     gate.install(app, state, keys)
     access.install(app, state)
-    lifecycle.install(app, state, load, on_ready)
+    lifecycle.install(app, state, keys, load, on_ready)
     for route in ROUTES:
         app.add_route(route.handler, route.operation.path, methods=route.methods)
     cors.install(app, settings.server)

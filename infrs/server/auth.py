@@ -30,6 +30,10 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
+    def replace(self, keys: Keys) -> None:
+        """Take the keys of another set in place of these."""
+        self._digests = keys._digests
+
     def tenant(self, authorization: list[str]) -> str:
         """The tenant that the `Authorization` headers of a request stand for; "" where no key is needed.
 
@@ -71,6 +75,19 @@ def load_keys(settings: ServerSettings, environ: Mapping[str, str] | None = None
             param="server.host",
         )
     return Keys(key for key, _ in keys)
+
+
+def reread_keys(keys: Keys, settings: ServerSettings) -> None:
+    """Replace `keys` by those that `server.api_keys_file` holds now. An invalid file changes nothing and is logged."""
+    if not settings.api_keys_file:
+        logger.warning("SIGHUP: server.api_keys_file is not set, so there are no API keys to reread")
+        return
+    try:
+        keys.replace(load_keys(settings))
+    except ConfigError as error:
+        logger.error("SIGHUP: the API keys stay as they are: %s", error)
+    else:
+        logger.info("SIGHUP: reread the API keys of %s", settings.api_keys_file)
 
 
 def is_loopback(host: str) -> bool:

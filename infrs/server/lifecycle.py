@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sanic import Sanic
 
 from infrs.errors import DrainingError, EngineError, InfrsError
+from infrs.server import signals
+from infrs.server.auth import Keys, reread_keys
 from infrs.server.state import Served, ServerState
 from infrs.server.watch import until_failure
 
@@ -24,6 +26,7 @@ _ENGINE_STOP_SECONDS = 5.0
 def install(
     app: Sanic[Any, Any],
     state: ServerState,
+    keys: Keys,
     load: Callable[[], Served],
     on_ready: Callable[[Served], None],
 ) -> None:
@@ -31,6 +34,7 @@ def install(
 
     @app.after_server_start
     async def _start(app: Sanic[Any, Any]) -> None:
+        signals.on_hangup(partial(reread_keys, keys, state.settings.server))
         app.ctx.model_task = asyncio.create_task(_run_model(app, state, load, on_ready))
 
     @app.before_server_stop
@@ -52,7 +56,7 @@ async def _run_model(
     on_ready: Callable[[Served], None],
 ) -> None:
     try:
-        with _signals_end_the_process(app):
+        with signals.stop_by_default_action(partial(app.stop, False)):
             served = await asyncio.to_thread(load)
     except InfrsError as error:
         state.start_error = error
@@ -76,28 +80,14 @@ def _give_up(app: Sanic[Any, Any], state: ServerState, exit_code: int) -> None:
     asyncio.get_running_loop().call_soon(app.stop, False)
 
 
-@contextlib.contextmanager
-def _signals_end_the_process(app: Sanic[Any, Any]) -> Iterator[None]:
-    """While the model loads there is nothing to finish, and ONNX Runtime holds the GIL: a signal must not wait."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, app.stop, False)
-
-
 async def drain(state: ServerState) -> None:
     """Let the requests in flight finish, for `server.drain_timeout` seconds at most, then stop the services.
 
-    A second signal ends the process at once.
+    A second signal ends the process immediately.
     """
     state.draining = True
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    signals.stop_for_good()
+    signals.ignore_hangup()
     patience = state.settings.server.drain_timeout
     if count := state.num_in_flight.total():
         awaited = "1 request" if count == 1 else f"{count} requests"

@@ -10,6 +10,7 @@ import math
 import os
 import random
 import re
+import signal
 import statistics
 import string
 import subprocess
@@ -243,6 +244,51 @@ def test_files_that_are_refused(tmp_path: Path, text: str, expected: str) -> Non
     (tmp_path / "keys").write_bytes(b"caf\xe9-caf\xe9")
     with pytest.raises(ConfigError, match="is not text"):
         load_keys(ServerSettings(api_keys_file=str(tmp_path / "keys")), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "held"),
+    [
+        (f"{KEYS[1]}\n", "reread the API keys", KEYS[1]),
+        ("", "holds no key", KEYS[0]),
+        ("short\n", "line 1: a key is not allowed", KEYS[0]),
+        (None, "cannot be read", KEYS[0]),
+    ],
+)
+def test_keys_are_reread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None, told: str, held: str
+) -> None:
+    """An invalid file leaves the keys as they are, and the log says why."""
+    settings = write(tmp_path / "keys", f"{KEYS[0]}\n")
+    keys = load_keys(settings, {})
+    if text is None:
+        (tmp_path / "keys").unlink()
+    else:
+        write(tmp_path / "keys", text)
+    with caplog.at_level("INFO"):
+        auth.reread_keys(keys, settings)
+    (record,) = caplog.records
+    assert told in record.message
+    for key in KEYS:
+        if key == held:
+            assert keys.tenant([f"Bearer {key}"])
+        else:
+            with pytest.raises(AuthenticationError):
+                keys.tenant([f"Bearer {key}"])
+
+
+def test_a_server_rereads_its_keys_on_sighup(tmp_path: Path) -> None:
+    settings = write(tmp_path / "keys", f"{KEYS[0]}\n")
+    with fake_server(server={"api_keys_file": settings.api_keys_file}) as server:
+
+        def accepts(key: str) -> bool:
+            return server.request("GET", "/v1/models", None, bearer(key)).status == 200
+
+        assert [accepts(key) for key in KEYS] == [True, False]
+        write(tmp_path / "keys", f"{KEYS[1]}\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_until(lambda: accepts(KEYS[1]))
+        assert not accepts(KEYS[0])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104

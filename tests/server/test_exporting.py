@@ -1,5 +1,6 @@
 """A missing bundle is exported in a process of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -76,20 +77,23 @@ def test_an_export_of_something_else_is_not_served(settings: ModelSettings, monk
         exporting.find_or_export(settings)
 
 
-def test_sigterm_reaches_the_export(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_export_too(number: signal.Signals, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
 from infrs import exporting
 from infrs.config import ModelSettings
 exporting._REQUIRED = ()
-exporting._RUN_EXPORT = "import time; print('exporting', flush=True); time.sleep(60)"
+exporting._RUN_EXPORT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 exporting.find_or_export(ModelSettings(cache_dir=Path({str(tmp_path)!r})))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "exporting\n"
+        export = int(process.stdout.readline())
         started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
         assert time.monotonic() - started < 5
+        with pytest.raises(ProcessLookupError):
+            os.kill(export, 0)

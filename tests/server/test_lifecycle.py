@@ -37,6 +37,51 @@ def test_a_signal_while_loading_ends_it_at_once(number: signal.Signals) -> None:
         assert "Traceback" not in server.output()
 
 
+def test_a_hangup_ends_nothing() -> None:
+    """Not while it loads, not while it serves, not while it drains."""
+    with fake_server(wait_ready=False, load_seconds=1.0, interval=0.02) as server, ThreadPoolExecutor(1) as pool:
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_until(lambda: server.get("/ready").status == 200)
+        server.process.send_signal(signal.SIGHUP)
+        running = pool.submit(server.chat, max_tokens=50)
+        server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
+        server.process.terminate()
+        server.wait_until(lambda: server.get("/ready").status == 503)
+        server.process.send_signal(signal.SIGHUP)
+        assert running.result().json["usage"]["completion_tokens"] == 50
+        assert finish(server) == 0
+        assert server.output().count("server.api_keys_file is not set") == 2
+
+
+def test_a_hangup_before_the_server_listens_stays_pending() -> None:
+    code = """
+import os, signal, sys, types
+sys.modules["infrs.serving"] = serving = types.ModuleType("infrs.serving")
+serving.serve = lambda: (os.kill(os.getpid(), signal.SIGHUP), print(signal.sigpending()))
+from infrs.cli import serve
+serve()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{<Signals.SIGHUP: 1>}\n"
+
+
+def test_a_pending_hangup_is_handled_once_the_loop_runs() -> None:
+    code = """
+import asyncio, os, signal
+from infrs.server.signals import on_hangup
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+os.kill(os.getpid(), signal.SIGHUP)
+
+async def main():
+    reread = asyncio.Event()
+    on_hangup(reread.set)
+    await asyncio.wait_for(reread.wait(), 10)
+
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_a_model_that_cannot_be_loaded() -> None:
     with fake_server(wait_ready=False, load_seconds=0.3, fail="no such weights") as server:
         assert finish(server) == 1
