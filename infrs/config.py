@@ -123,7 +123,9 @@ class ModelEntry(ModelSettings):
 class EngineSettings(_Section):
     """The generation loop."""
 
-    threads: int = Field(default=0, ge=0, le=1024, description="Compute threads; 0: one for each physical core.")
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="Compute threads; 0: one for each physical core, within the CPU quota."
+    )
     kernels: Literal["auto", "precise", "avx2", "onnxruntime"] = Field(
         default="auto",
         description="`auto`: infrs's own kernels where they run; `precise`: they, rounding less where that costs time; "

@@ -109,13 +109,14 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
         stats, path = chat.engine.snapshot(), "chat/completions"
         kernels = f"infrs's {stats.kernels.split()[0]}" if stats.kernels else "ONNX Runtime's"
         told.append(
-            f"{chat.manifest.graph} graph, {kernels} kernels, {stats.num_rows} slots, context {stats.max_model_len}"
-            f"{_defaults(chat.sampling)}"
+            f"{chat.manifest.graph} graph, {kernels} kernels, {_threads(stats.threads)}, {stats.num_rows} slots, "
+            f"context {stats.max_model_len}{_defaults(chat.sampling)}"
         )
         messages = [{"role": "user", "content": _QUESTION}]
         body = {"model": chat.model_id, "messages": messages, "temperature": 0}
     told += [
-        f"embeddings of {model.manifest.dimensions} numbers, texts of up to {model.manifest.context_length} tokens"
+        f"embeddings of {model.manifest.dimensions} numbers, texts of up to {model.manifest.context_length} tokens, "
+        f"{_threads(model.encoder.threads)}"
         for model in served.embedding.values()
     ]
     for model, facts in zip(served.models, told, strict=True):
@@ -125,6 +126,10 @@ def _announce(served: Served, listener: socket.socket, started: float, *, with_k
         f"Ready in {time.monotonic() - started:.1f} s\n"
         f"Try: curl {url}/v1/{path}{key} -H 'content-type: application/json' -d {shlex.quote(json.dumps(body))}"
     )
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _defaults(sampling: SamplingParams) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs import graph
-from infrs.engine.session import Kernels, Session, create_session
+from infrs.engine.session import Kernels, Session, create_session, threads_of
 from infrs.errors import BundleError, EngineError
 from infrs.manifest import EmbeddingManifest
 
@@ -19,6 +19,8 @@ Vector = npt.NDArray[np.float32]
 
 class Encoder(Protocol):
     """What makes vectors. Called by one thread at a time."""
+
+    threads: int  # that compute
 
     def encode(self, ids: Sequence[int]) -> Vector:
         """The vector of a text, float32 [dimensions], of at least one token id."""
@@ -35,6 +37,7 @@ class OnnxEncoder:
 
     def __init__(self, session: Session, dimensions: int) -> None:
         self._session = session
+        self.threads = threads_of(session)
         self._dimensions = dimensions
 
     def encode(self, ids: Sequence[int]) -> Vector:

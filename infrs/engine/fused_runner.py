@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs import graph
-from infrs.engine.session import Binding, Logits, Session, Tokens, check_inputs, kernels_of, stored_bytes
+from infrs.engine.session import Binding, Logits, Session, Tokens, check_inputs, kernels_of, stored_bytes, threads_of
 from infrs.engine.slab import Slab
 from infrs.manifest import Manifest
 
@@ -50,6 +50,7 @@ class FusedRunner:
         self.num_rows = num_rows
         self.capacity = capacity
         self.kernels = kernels_of(session)
+        self.threads = threads_of(session)
         # All products in blocks and attention are then infrs's own, which compute a token by itself.
         self.chunk_invariant = bool(self.kernels) and manifest.recipe.name == "blocks"
         self.min_rows = 1  # holds while the next line finds out

@@ -7,19 +7,18 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-_PROC = Path("/proc")
-_GROUPS = Path("/sys/fs/cgroup")
-# Limit and use of a control group, where its hierarchy is mounted, and the controllers its line in `cgroup` names.
-_VERSIONS = (
-    ("memory.max", "memory.current", "", ""),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory", "memory"),
-)
+from infrs.engine import cgroups
+
+_ROOT = Path("/")
+_PROC = _ROOT / "proc"
+# Limit and use of a control group, of version 2 and of version 1.
+_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def available_bytes() -> int:
     """The least of what the system, the control groups and the limit on address space leave."""
-    lines = (_PROC / "self/cgroup").read_text().splitlines() if (_PROC / "self/cgroup").exists() else []
-    return max(0, min(_of_system(), *left_by_groups(_GROUPS, lines), *_of_address_space()))
+    groups = left_by_groups(_ROOT / cgroups.MOUNTED, cgroups.own_groups(_ROOT))
+    return max(0, min(_of_system(), *groups, *_of_address_space()))
 
 
 def _of_system() -> int:
@@ -32,15 +31,12 @@ def _of_system() -> int:
 
 def left_by_groups(mounted: Path, lines: list[str]) -> Iterator[int]:
     """What each control group above this process leaves. `lines`: of /proc/self/cgroup, `number:controllers:path`."""
-    own = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
-    for limit, used, folder, controllers in _VERSIONS:
-        root = mounted / folder
-        group = root / own.get(controllers, "/").lstrip("/")
-        for place in (group, *group.parents):
-            if place.is_relative_to(root) and (place / limit).exists() and (place / used).exists():
-                text = (place / limit).read_text().strip()
+    for folder in cgroups.folders(mounted, lines, "memory"):
+        for limit, used in _FILES:
+            if (folder / limit).exists() and (folder / used).exists():
+                text = (folder / limit).read_text().strip()
                 if text.isdigit():  # not "max"
-                    yield int(text) - int((place / used).read_text())
+                    yield int(text) - int((folder / used).read_text())
 
 
 def _of_address_space() -> Iterator[int]:

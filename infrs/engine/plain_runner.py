@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs import graph
-from infrs.engine.session import Logits, Session, Tokens, check_inputs, kernels_of
+from infrs.engine.session import Logits, Session, Tokens, check_inputs, kernels_of, threads_of
 from infrs.manifest import Manifest
 
 
@@ -35,6 +35,7 @@ class PlainRunner:
         self._outputs = [graph.LOGITS, *graph.present_names(geometry.num_layers)]
         check_inputs(session, {graph.INPUT_IDS, graph.ATTENTION_MASK, *self._past_names}, {graph.POSITION_IDS})
         self.kernels = kernels_of(session)
+        self.threads = threads_of(session)
         self._takes_positions = graph.POSITION_IDS in {node.name for node in session.get_inputs()}
         self._session = session
         empty = np.zeros((1, geometry.num_kv_heads, 0, geometry.head_dim), dtype=np.float32)

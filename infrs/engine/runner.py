@@ -22,6 +22,7 @@ class Runner(Protocol):
     spare_rows: range  # rows that only `copy_row` reaches
     capacity: int
     kernels: str  # see `kernels_of`
+    threads: int  # that compute
     min_rows: int  # a product of fewer rows may round differently; the engine fills up with idle rows
     chunk_invariant: bool  # a token's bits are the same however its sequence was cut into runs
 

@@ -48,6 +48,7 @@ class EngineStats:
     max_model_len: int
     num_steps: int
     last_progress: float
+    threads: int = 1  # that compute
     kernels: str = ""  # what of `infrs.native` runs the graph; empty: all are ONNX Runtime's
     num_guessed_tokens: int = 0  # since the start, and how many of the guesses were right
     num_confirmed_tokens: int = 0
@@ -127,6 +128,7 @@ class EngineService(Worker):
             max_model_len=self._engine.runner.capacity,
             num_steps=self._engine.num_steps,
             last_progress=self._last_progress,
+            threads=self._engine.runner.threads,
             kernels=self._engine.runner.kernels,
             num_guessed_tokens=self._engine.num_guessed_tokens,
             num_confirmed_tokens=self._engine.num_confirmed_tokens,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from infrs import native
+from infrs.engine.cpus import default_threads
 from infrs.errors import BundleError
 
 logger = logging.getLogger(__name__)
@@ -28,16 +28,6 @@ _KERNELS = "infrs.kernels"
 _INSTRUCTIONS = "infrs.instructions"
 _HALVES = "infrs.halves"  # keys and values are stored in 16 bits
 _NO_MEMORY = "std::bad_alloc"  # C++'s own exception, as ONNX Runtime passes it on
-
-
-def default_threads() -> int:
-    """Physical cores that this process may run on: two threads of one core share its multipliers."""
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    siblings = set()
-    for cpu in cpus:
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        siblings.add(path.read_text().strip() if path.exists() else str(cpu))
-    return len(siblings)
 
 
 def create_session(
@@ -84,6 +74,11 @@ def kernels_of(session: Session) -> str:
     """
     build = _note(session, _KERNELS)
     return f"{_note(session, _INSTRUCTIONS)} {build}" if build else ""
+
+
+def threads_of(session: Session) -> int:
+    """How many threads compute a session's runs."""
+    return int(session.get_session_options().intra_op_num_threads)
 
 
 def stored_bytes(session: Session) -> int:

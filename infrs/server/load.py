@@ -12,6 +12,7 @@ from pathlib import Path
 from infrs.config import EngineSettings, ModelSettings, Settings
 from infrs.core import SamplingParams
 from infrs.embedding.model import EmbeddingModel, load_embedding_model
+from infrs.engine.cpus import warn_above_limit
 from infrs.engine.grammar import GrammarCompiler
 from infrs.engine.load import load_engine
 from infrs.engine.service import EngineService
@@ -41,6 +42,7 @@ def load_served(chosen: Sequence[tuple[ModelSettings, Path]], settings: Settings
 
     Raises BundleError if a bundle is not as its manifest says, ConfigError if the settings do not fit the models.
     """
+    warn_above_limit(settings.engine.threads)
     manifests = [read_manifest(bundle) for _, bundle in chosen]
     check_kinds([model for model, _ in chosen], manifests)
     chat: ServedModel | None = None

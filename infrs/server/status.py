@@ -105,6 +105,7 @@ def _of_embedding(model: EmbeddingModel) -> dict[str, Any]:
         "pooling": manifest.pooling,
         "normalized": manifest.normalized,
         "prompt": manifest.prompt,
+        "threads": model.encoder.threads,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -71,6 +72,9 @@ def test_what_is_no_vector_is_an_error(vector: list[float]) -> None:
     class Session:
         def run(self, *_: object) -> list[list[np.ndarray]]:
             return [[np.array(vector, np.float32)]]
+
+        def get_session_options(self) -> SimpleNamespace:
+            return SimpleNamespace(intra_op_num_threads=1)
 
     with pytest.raises(EngineError):
         OnnxEncoder(Session(), 2).encode([1])

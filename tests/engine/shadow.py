@@ -30,6 +30,7 @@ class ShadowRunner:
     chunk_invariant: bool
     tenant_of: Callable[[int], str] = lambda row: ""  # whose row it is now
     kernels: str = ""
+    threads: int = 1
     fails_in: int | None = None
     broken: list[str] = field(default_factory=list)  # what should never have been asked
 

@@ -165,7 +165,7 @@ def test_serving_imports_nothing_that_exports() -> None:
 
 def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, with_key: bool) -> list[str]:
     """The lines that a server of one chat model prints when it is ready."""
-    engine = SimpleNamespace(snapshot=lambda: SimpleNamespace(num_rows=1, max_model_len=8, kernels=""))
+    engine = SimpleNamespace(snapshot=lambda: SimpleNamespace(num_rows=1, max_model_len=8, kernels="", threads=2))
     model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
     served: Any = SimpleNamespace(chat=model, models=[model], embedding={})
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -188,4 +188,4 @@ def test_the_line_of_a_model_tells_its_own_sampling(
     own: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]
-    assert line.endswith(f": float32, fused graph, ONNX Runtime's kernels, 1 slots, context 8{told}")
+    assert line.endswith(f": float32, fused graph, ONNX Runtime's kernels, 2 threads, 1 slots, context 8{told}")

@@ -55,6 +55,7 @@ def test_props(server: FakeServer) -> None:
     assert props["engine"]["num_rows"] == 4
     assert props["engine"]["max_model_len"] == 512
     assert props["engine"]["kernels"] == ""  # the fake's
+    assert props["engine"]["threads"] == 1
     assert props["settings"]["engine"]["prefill_chunk"] == 128
     assert props["versions"]["infrs"]
     assert "cache_dir" not in json.dumps(props)
