@@ -1,28 +1,15 @@
-"""Settings: defaults < configuration file < INFRS_* environment variables < command-line flags.
-
-Each layer is validated by itself before the layers are merged, so that an error can name the key, the
-place it came from and what is allowed there. A file is read strictly ("3000" is not a port); the
-environment and flags are text, which pydantic parses by each field's type.
-"""
+"""Every setting: its type, default, bounds and description. `infrs/config_layers.py` reads their values."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infrs.errors import ConfigError
-from infrs.manifest import Dtype
-from infrs.spelling import nearest
+from infrs.manifest import AUTO_DTYPES, DtypeChoice
 
-CONFIG_FILE = "config.json"
-ENV_PREFIX = "INFRS_"
-ENV_SEPARATOR = "__"
 KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
 
 ChatFormat = Literal["auto", "simple"]
@@ -31,116 +18,151 @@ GenerationConfig = Literal["auto", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
+_MODEL_ID = "Hub id, or path of a model folder or .gguf file."
+_first, *_others = AUTO_DTYPES["chat"]
 
-class _Section(BaseModel):
+
+class Section(BaseModel):
+    """Settings that belong together."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """The HTTP side. Durations are in seconds."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(default=3000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
-    max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 30, description="Largest request body.")
+    port: int = Field(default=3000, ge=0, le=65535, description="TCP port. 0: any free port.")
+    max_body_bytes: int = Field(
+        default=4 << 20, ge=1024, le=1 << 30, description="Maximum size of a request body, in bytes."
+    )
     request_timeout: float = Field(
-        default=600.0, gt=0, le=86400, description="Longest a request may take, queue included."
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="Maximum duration of a request, in seconds, including its time in the queue.",
     )
     send_timeout: float = Field(
-        default=60.0, gt=0, le=86400, description="A reader that takes nothing for this long is cut."
+        default=60.0, gt=0, le=86400, description="Close a connection whose client reads nothing for this many seconds."
     )
     ping_interval: float = Field(
-        default=10.0, gt=0, le=86400, description="A stream that is silent for this long gets a comment."
+        default=10.0,
+        gt=0,
+        le=86400,
+        description="Send a comment on a stream that has been silent for this many seconds.",
     )
     drain_timeout: float = Field(
-        default=30.0, ge=0, le=86400, description="How long a stopping server lets requests finish."
+        default=30.0,
+        ge=0,
+        le=86400,
+        description="Time that a stopping server gives running requests to finish, in seconds.",
     )
     header_timeout: float = Field(
-        default=10.0, gt=0, le=86400, description="A request's head must arrive within this time of its first byte."
+        default=10.0,
+        gt=0,
+        le=86400,
+        description="Maximum time for a request's headers to arrive, in seconds from their first byte.",
     )
     body_timeout: float = Field(
-        default=60.0, gt=0, le=86400, description="A request's body must arrive within this time of its head."
+        default=60.0,
+        gt=0,
+        le=86400,
+        description="Maximum time for a request's body to arrive, in seconds from the end of its headers.",
     )
-    queue_timeout: float = Field(default=120.0, gt=0, le=86400, description="Longest a request may wait for a slot.")
+    queue_timeout: float = Field(
+        default=120.0, gt=0, le=86400, description="Maximum time that a request waits for a slot, in seconds."
+    )
     stall_timeout: float = Field(
-        default=120.0, gt=0, le=86400, description="An engine that makes no step for this long ends the process."
+        default=120.0, gt=0, le=86400, description="Exit if the engine makes no step for this many seconds."
     )
     max_stored_responses: int = Field(
-        default=1024, ge=0, le=1 << 20, description="Responses of /v1/responses that are kept; 0: none."
+        default=1024, ge=0, le=1 << 20, description="Maximum number of responses that /v1/responses stores. 0: none."
     )
     stored_responses_mb: int = Field(
-        default=64, ge=0, le=1 << 20, description="Memory that they may take, in MiB; 0: none are kept."
+        default=64, ge=0, le=1 << 20, description="Maximum memory of the stored responses, in MiB. 0: none are stored."
     )
-    max_connections: int = Field(default=1024, ge=1, le=1 << 20, description="Connections that may be open at once.")
+    max_connections: int = Field(default=1024, ge=1, le=1 << 20, description="Maximum number of open connections.")
     api_keys_file: str = Field(
-        default="", max_length=4096, description="File of API keys, one a line; empty: those of INFRS_API_KEYS, if any."
+        default="",
+        max_length=4096,
+        description="File with one API key per line. Empty: keys from INFRS_API_KEYS, if it is set.",
     )
     allow_unauthenticated: bool = Field(
-        default=False, description="Listen beyond this machine although no API key is set."
+        default=False, description="Listen on an address that other machines can reach without any API key."
     )
     allowed_hosts: str = Field(
         default="",
         max_length=4096,
-        description="Names that clients may call the server by, comma-separated; "
-        "addresses and, on a loopback address, localhost always may.",
+        description="Host names that clients may use, comma-separated. IP addresses are always allowed, "
+        "and so is localhost on a loopback address.",
     )
     cors_origins: str = Field(
-        default="", max_length=4096, description="Origins of web pages that may call it, comma-separated."
+        default="", max_length=4096, description="Origins of web pages that may call the API, comma-separated."
     )
-    access_log: bool = Field(default=True, description="Log one line a request.")
-    traces: bool = Field(default=False, description="Send OpenTelemetry traces, as the OTEL_ variables say.")
-    log_level: LogLevel = Field(default="info", description="Least severity that is logged.")
-    log_format: LogFormat = Field(default="text", description="Lines for people, or one JSON object a line.")
+    access_log: bool = Field(default=True, description="Log one line per request.")
+    traces: bool = Field(default=False, description="Send OpenTelemetry traces, as the OTEL_ variables configure them.")
+    log_level: LogLevel = Field(default="info", description="Minimum severity of log messages.")
+    log_format: LogFormat = Field(default="text", description="text: lines for people; json: one JSON object per line.")
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Which bundle is served."""
 
     model_id: str = Field(
-        default="TinyLlama/TinyLlama-1.1B-Chat-v1.0", min_length=1, max_length=256, description="Hub id of the model."
+        default="TinyLlama/TinyLlama-1.1B-Chat-v1.0", min_length=1, max_length=4096, description=_MODEL_ID
     )
-    revision: str = Field(default="main", min_length=1, max_length=256, description="Branch, tag or commit.")
-    dtype: Dtype = Field(default="float32", description="How the weights are stored.")
-    cache_dir: Path = Field(default=Path("models_cache"), description="Where exported bundles lie.")
+    revision: str = Field(
+        default="main", min_length=1, max_length=256, description="Branch, tag or commit of a Hub model."
+    )
+    dtype: DtypeChoice = Field(
+        default="auto",
+        description=f"How the weights are stored. auto: as in the cached bundle ({_first}, else {', '.join(_others)}); "
+        f"without one, export {_first}. For embedding models {AUTO_DTYPES['embedding'][0]} comes first.",
+    )
+    cache_dir: Path = Field(default=Path("models_cache"), description="Directory of the exported bundles.")
     chat_format: ChatFormat = Field(
-        default="auto", description="auto: the model's chat template; simple: `role: content`."
+        default="auto", description="auto: the model's chat template; simple: `role: content` lines."
     )
     tool_format: ToolFormatName = Field(
-        default="auto", description="How the model writes tool calls; auto: as its chat template tells."
+        default="auto", description="How the model writes tool calls. auto: as its chat template shows."
     )
     generation_config: GenerationConfig = Field(
         default="auto",
-        description="Sampling where a request does not say; auto: as the model's generation_config.json has it; "
-        "none: as OpenAI has it.",
+        description="Default sampling parameters. auto: those of the model's generation_config.json; "
+        "none: those of OpenAI's API.",
     )
 
 
 class ModelEntry(ModelSettings):
     """One of several models. Where it says nothing of the cache, `model.cache_dir` is meant."""
 
-    model_id: str = Field(min_length=1, max_length=256, description="Hub id of the model.")
+    model_id: str = Field(min_length=1, max_length=4096, description=_MODEL_ID)
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """The generation loop."""
 
     threads: int = Field(
-        default=0, ge=0, le=1024, description="Compute threads; 0: one for each physical core, within the CPU quota."
+        default=0, ge=0, le=1024, description="Compute threads. 0: one per physical core, within the CPU quota."
     )
     kernels: Literal["auto", "precise", "avx2", "onnxruntime"] = Field(
         default="auto",
-        description="`auto`: infrs's own kernels where they run; `precise`: they, rounding less where that costs time; "
-        "`avx2`: they, without AVX-512; `onnxruntime`: never.",
+        description="auto: infrs's own kernels where the processor supports them; precise: the same, with less "
+        "rounding where that costs time; avx2: the same, without AVX-512; onnxruntime: ONNX Runtime's kernels.",
     )
-    max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Sequences that run at once.")
+    max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run at once.")
     max_model_len: int = Field(
-        default=0, ge=0, le=1 << 24, description="Longest prompt and answer in tokens; 0: automatic."
+        default=0,
+        ge=0,
+        le=1 << 24,
+        description="Maximum length of prompt and answer together, in tokens. 0: automatic.",
     )
     prefill_chunk: int = Field(
         default=128, ge=1, le=65536, description="Prompt tokens computed between two decode steps."
     )
-    max_queue: int = Field(default=64, ge=0, le=1 << 20, description="Requests that may wait for a slot.")
+    max_queue: int = Field(default=64, ge=0, le=1 << 20, description="Maximum number of requests that wait for a slot.")
     kv_budget_mb: int = Field(
-        default=0, ge=0, le=1 << 24, description="Memory for keys and values in MiB; 0: automatic."
+        default=0, ge=0, le=1 << 24, description="Memory for keys and values (the KV cache), in MiB. 0: automatic."
     )
 
 
@@ -149,7 +171,7 @@ def _entry(value: object) -> object:
     return {"model_id": value} if isinstance(value, str) else value
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings of a server."""
 
     server: ServerSettings = ServerSettings()
@@ -157,8 +179,8 @@ class Settings(_Section):
     models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(
         default=(),
         max_length=64,
-        description="Models beside `model`, or instead of it if `model.model_id` is not set: ids, or objects with its "
-        "keys. At most one of all is a chat model.",
+        description="Models to serve beside `model`, or instead of it if `model.model_id` is not set: ids, paths, or "
+        "objects with the keys of `model`. At most one of all can be a chat model.",
     )
     engine: EngineSettings = EngineSettings()
 
@@ -195,163 +217,4 @@ class Settings(_Section):
             )
 
 
-SECTIONS: dict[str, type[_Section]] = {"server": ServerSettings, "model": ModelSettings, "engine": EngineSettings}
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One source of settings: its values and how a dotted key is called there."""
-
-    values: Mapping[str, Any] | bytes  # nested text values, or JSON
-    origin: Callable[[str], str]
-
-
-def load_settings(
-    *,
-    config: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    flags: Mapping[str, str] | None = None,
-    defaults: Mapping[str, str] | None = None,
-) -> Settings:
-    """Merge the layers.
-
-    config: the file to read; None reads ./config.json if it is there. environ: None is os.environ.
-    flags and defaults: text by dotted key (`server.port`); defaults lie below the file.
-    Raises ConfigError, one line, for a file that cannot be read, an unknown key or a bad value.
-    """
-    layers = [_Layer(_nest(defaults or {}, "."), lambda key: f"the default of {key}")]
-    if config is not None or Path(CONFIG_FILE).exists():
-        path = config or Path(CONFIG_FILE)
-        layers.append(_Layer(_read(path), lambda key: str(path)))
-    layers.append(_environment(os.environ if environ is None else environ))
-    layers.append(_Layer(_nest(flags or {}, "."), flag_name))
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for section, values in _parse(layer).items():
-            merged[section] = merged.get(section, {}) | values if isinstance(values, dict) else values
-    settings = Settings.model_validate(merged)
-    settings.check_models()
-    return settings
-
-
-def flag_name(key: str) -> str:
-    """The command-line flag of a dotted key: `engine.max_queue` is `--max-queue`."""
-    return "--" + key.rpartition(".")[2].replace("_", "-")
-
-
-def _environment(environ: Mapping[str, str]) -> _Layer:
-    names = sorted(name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() != KEYS_VARIABLE)
-
-    def origin(key: str) -> str:
-        stem = ENV_PREFIX + key.replace(".", ENV_SEPARATOR).upper()
-        return next(name for name in names if name.upper().startswith(stem))
-
-    return _Layer(_nest({name[len(ENV_PREFIX) :].lower(): environ[name] for name in names}, ENV_SEPARATOR), origin)
-
-
-def _nest(values: Mapping[str, str], separator: str) -> dict[str, Any]:
-    """`{"server.port": "1"}` as `{"server": {"port": "1"}}`; a bare key stays at the top, to be refused there."""
-    nested: dict[str, Any] = {}
-    for key, value in sorted(values.items()):
-        section, found, field = key.partition(separator)
-        if found and isinstance(nested.get(section, {}), dict):
-            nested.setdefault(section, {})[field] = value
-        else:
-            nested[section] = value
-    return nested
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _parse(layer: _Layer) -> dict[str, Any]:
-    """The values of a layer that it sets."""
-    values, models = layer.values, None
-    if not isinstance(values, bytes) and isinstance(values.get("models"), str):
-        models = _models_as_json(values["models"])
-        values = {key: value for key, value in values.items() if key != "models"}
-    try:
-        parsed = (
-            Settings.model_validate_json(values)
-            if isinstance(values, bytes)
-            else Settings.model_validate_strings(values)
-        ).model_dump(exclude_unset=True)
-        if models is not None:
-            parsed |= Settings.model_validate_json(models).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-    else:
-        return parsed
-    key = ".".join(str(part) for part in first["loc"]) or ("models" if first["input"] == models else "")
-    origin = layer.origin("models" if key.startswith("models.") else key)  # text gives the list as one value
-    if not key:
-        raise ConfigError(f"{origin}: {first['msg']}")
-    if first["type"] == "extra_forbidden":
-        meant = _meant(key)
-        hint = f" (did you mean {meant}?)" if meant else ""
-        raise ConfigError(f"{key} ({origin}): unknown key{hint}; allowed: {_known(key)}", param=key)
-    if first["type"] == "missing":
-        raise ConfigError(f"{key} ({origin}): is required; allowed: {_allowed(key)}", param=key)
-    if key in SECTIONS:
-        raise ConfigError(f"{key} ({origin}): a section, not a value; allowed: {_known(key + '.')}", param=key)
-    value = repr(first["input"])
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    raise ConfigError(f"{key} ({origin}): {shown} is not allowed; allowed: {_allowed(key)}", param=key)
-
-
-def _models_as_json(text: str) -> str:
-    """`models` as the environment and flags write it: ids with commas between them, or JSON as the file has it."""
-    if text.lstrip().startswith("["):
-        return f'{{"models": {text}}}'
-    return json.dumps({"models": [part.strip() for part in text.split(",") if part.strip()]})
-
-
-def _meant(key: str) -> str | None:
-    """The key that an unknown one is most like, as a whole or, where its section is wrong or missing, by its name."""
-    place, _, name = key.rpartition(".")
-    if key.startswith("models."):
-        field = nearest(name, ModelEntry.model_fields)
-        return field and f"{place}.{field}"
-    dotted = {f"{section}.{field}": field for section, kind in SECTIONS.items() for field in kind.model_fields}
-    field = nearest(name, dotted.values())
-    by_name = next((whole for whole, last in dotted.items() if last == field), None)
-    return nearest(key, [*Settings.model_fields, *dotted]) or by_name
-
-
-def _known(key: str) -> str:
-    if key.startswith("models."):
-        return ", ".join(ModelEntry.model_fields)
-    section = SECTIONS.get(key.partition(".")[0]) if "." in key else None
-    if section is None:
-        return ", ".join(Settings.model_fields)
-    return ", ".join(f"{key.partition('.')[0]}.{name}" for name in section.model_fields)
-
-
-def _allowed(key: str) -> str:
-    """What a key takes, in words."""
-    section, _, name = key.partition(".")
-    kind: type[_Section] = SECTIONS.get(section, ModelEntry)
-    schema = kind.model_json_schema()["properties"].get(name.rpartition(".")[2])
-    return "at most 64 model ids, or objects with the keys of `model`" if schema is None else _in_words(schema)
-
-
-def _in_words(schema: dict[str, Any]) -> str:
-    """The values that a JSON schema allows."""
-    if "enum" in schema:
-        return ", ".join(schema["enum"])
-    match schema["type"]:
-        case "integer":
-            return f"a whole number from {schema['minimum']} to {schema['maximum']}"
-        case "number":
-            lowest = f"from {schema['minimum']:g}" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g}"
-            return f"a number {lowest} to {schema['maximum']:g}"
-        case "boolean":
-            return "true, false"
-        case _:
-            if "maxLength" in schema:
-                return f"text of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
-            return "non-empty text"
+SECTIONS: dict[str, type[Section]] = {"server": ServerSettings, "model": ModelSettings, "engine": EngineSettings}

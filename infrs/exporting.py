@@ -14,7 +14,8 @@ from types import FrameType
 
 from infrs.config import ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError
-from infrs.manifest import find_bundle
+from infrs.local_models import find_exported, local_path, read_local
+from infrs.manifest import MANIFEST_FILE, find_bundle
 
 _REQUIRED = ("infrs_export", "torch", "transformers", "optimum", "onnx")
 _RUN_EXPORT = "from infrs_export.entry import main; main()"
@@ -23,26 +24,46 @@ logger = logging.getLogger("infrs.exporting")
 
 
 def find_or_export(model: ModelSettings) -> Path:
-    """The newest bundle of a model.
+    """Return the cached bundle of a model, or export the model first if there is none.
 
     Raises BundleNotFoundError, which says what to run, if there is none and the export extra is not installed,
-    ConfigError if `model.cache_dir` is no directory. Exits with the exporter's code if the export fails.
+    SourceError if the model is a path without a model, ConfigError if `model.cache_dir` is not a directory or the
+    path is that of a bundle. Exits with the exporter's code if the export fails.
     """
     if model.cache_dir.exists() and not model.cache_dir.is_dir():
         raise ConfigError(f"model.cache_dir: {model.cache_dir} is not a directory", param="model.cache_dir")
+    path = local_path(model.model_id)
+    if path is not None and (path / MANIFEST_FILE).is_file():
+        raise ConfigError(f"{path} is an exported bundle; serve it with --bundle", param="model.model_id")
     try:
-        return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+        return _find(model, path)
     except BundleNotFoundError as error:
         arguments = _arguments(model)
         if not all(map(importlib.util.find_spec, _REQUIRED)):
             command = shlex.join(["infrs-export", *arguments])
-            extras = "export,demo" if model.model_id.startswith("demo/") else "export"  # the demo is a GGUF file
+            extras = "export,demo" if model.model_id.startswith("demo/") or _is_gguf(path) else "export"
             raise BundleNotFoundError(f"{error}; run: pip install 'infrs[{extras}]' && {command}") from None
         logger.info("%s; exporting it", error)
     code = _run([sys.executable, "-c", _RUN_EXPORT, "--for-server", *arguments])
     if code:
         sys.exit(code)
-    return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+    return _find(model, path)
+
+
+def _find(model: ModelSettings, path: Path | None) -> Path:
+    """Return the cached bundle of a model; path: None if it is a Hub model. Raises BundleNotFoundError, SourceError."""
+    if path is None:
+        return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+    bundle = find_exported(model.cache_dir, read_local(path), model.dtype)
+    if bundle is None:
+        kind = "bundle" if model.dtype == "auto" else f"{model.dtype} bundle"
+        raise BundleNotFoundError(f"no {kind} of {path}, as it is now, in {model.cache_dir}")
+    return bundle
+
+
+def _is_gguf(path: Path | None) -> bool:
+    """The packages that read GGUF files come with the `demo` extra, because the demo model is one."""
+    return path is not None and path.suffix.lower() == ".gguf"
 
 
 def _arguments(model: ModelSettings) -> list[str]:

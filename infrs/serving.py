@@ -7,21 +7,20 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
-from pydantic.fields import FieldInfo
 
 from infrs import __version__
-from infrs.choosing import of_bundle, of_the_cache
+from infrs.choosing import as_served, of_bundle, of_the_cache
 from infrs.command import run as run_command
-from infrs.config import CONFIG_FILE, ENV_PREFIX, SECTIONS, Settings, flag_name, load_settings
+from infrs.config_layers import CONFIG_FILE, ENV_PREFIX, flag_name, load_settings
 from infrs.core import SamplingParams
 from infrs.errors import ConfigError
 from infrs.exporting import find_or_export
+from infrs.flags import SettingsCommand, settings_flags, text_values
 from infrs.manifest import read_manifest
 from infrs.server import logs
 from infrs.server.app import create_app, listen, run
@@ -30,53 +29,42 @@ from infrs.server.load import load_served
 from infrs.server.state import Served
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
-DEMO_DTYPE = "int8"
 _QUESTION = "How many days are in a week?"  # whose answer by the demo names 7 days in every dtype (tests/e2e)
 
 _EPILOG = f"""
 Every setting has a flag, an environment variable ({ENV_PREFIX}SERVER__PORT=8081) and a place in the configuration
-file ({{"server": {{"port": 8081}}}}). Flags win over the environment, the environment over the file, the file over the
-defaults.
+file ({{"server": {{"port": 8081}}}}). Flags override the environment, the environment overrides the file, and the file
+overrides the defaults.
 """
 
 
-def _settings_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """One flag for each setting. Their values are text, which `load_settings` checks as it checks the rest."""
-    models = f"{Settings.model_fields['models'].description} As ids with commas between them, or JSON. [models]"
-    command = click.option("--models", metavar="VALUE", help=models)(command)
-    for section, model in reversed(SECTIONS.items()):
-        for name, field in reversed(model.model_fields.items()):
-            key = f"{section}.{name}"
-            flags = [flag_name(key), *(["--model"] if name == "model_id" else [])]
-            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-            help_text = f"{field.description} [{key}; default: {default}]"
-            command = click.option(*flags, key.replace(".", "__"), metavar=_metavar(field), help=help_text)(command)
-    return command
-
-
-def _metavar(field: FieldInfo) -> str:
-    """What stands for a flag's value in the help: its words where only these are allowed."""
-    words = ("true", "false") if field.annotation is bool else get_args(field.annotation)
-    return f"[{'|'.join(words)}]" if words else "VALUE"
-
-
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "--config", type=click.Path(path_type=Path), help=f"Configuration file. [default: ./{CONFIG_FILE} if present]"
+@click.command(
+    cls=SettingsCommand,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--demo", is_flag=True, help=f"Serve {DEMO_MODEL}, in {DEMO_DTYPE} unless another dtype is set.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Serve this bundle's directory; look for no other.")
-@_settings_flags
+@click.argument("model", required=False)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help=f"Configuration file. [default: ./{CONFIG_FILE}, if present]"
+)
+@click.option("--demo", is_flag=True, help=f"Serve {DEMO_MODEL}.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Serve the exported bundle in this directory.")
+@settings_flags
 @click.version_option(__version__, prog_name="infrs-serve")
-def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str | None) -> None:
-    """Serve an exported model with an OpenAI-compatible API; export it first if that has not been done yet."""
+def _command(
+    model: str | None, config: Path | None, demo: bool, bundle: Path | None, **values: str | bool | None
+) -> None:
+    """Serve MODEL with an OpenAI-compatible API.
+
+    MODEL is a Hub id, a model folder or a .gguf file. It is exported first if the cache does not hold its bundle.
+    Without MODEL, the server uses the model that the settings name, or the only one in the cache.
+    """
     started = time.monotonic()
-    flags = {key.replace("__", "."): value for key, value in values.items() if value is not None}
-    if demo and "model.model_id" in flags:
-        raise ConfigError("--demo names a model itself; leave out --demo or --model", param="model.model_id")
-    if demo:
-        flags["model.model_id"] = DEMO_MODEL
-    settings = load_settings(config=config, flags=flags, defaults={"model.dtype": DEMO_DTYPE} if demo else None)
+    flags = text_values(values)
+    _check_one_model(model, flags, demo=demo, bundle=bundle)
+    if demo or model is not None:
+        flags["model.model_id"] = DEMO_MODEL if model is None else model
+    settings = load_settings(config=config, flags=flags)
     logs.to_stderr(settings.server)
     keys = load_keys(settings.server)
     listener = listen(settings.server)
@@ -86,9 +74,10 @@ def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str
     else:
         settings = of_the_cache(settings)
     chosen = [
-        (model, bundle if bundle is not None and model is settings.model else find_or_export(model))
-        for model in settings.all_models
+        (each, bundle if bundle is not None and each is settings.model else find_or_export(each))
+        for each in settings.all_models
     ]
+    settings = as_served(settings, [read_manifest(path) for _, path in chosen])
     app = create_app(
         settings,
         keys,
@@ -96,6 +85,19 @@ def _command(config: Path | None, demo: bool, bundle: Path | None, **values: str
         lambda served: _announce(served, listener, started, with_key=bool(keys)),
     )
     sys.exit(run(app, listener))
+
+
+def _check_one_model(model: str | None, flags: dict[str, str], *, demo: bool, bundle: Path | None) -> None:
+    """Raise ConfigError if two arguments name a model, or if one contradicts the bundle."""
+    given = {"MODEL": model is not None, "--model": "model.model_id" in flags, "--demo": demo, "--bundle": bool(bundle)}
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise ConfigError(f"{' and '.join(names)} each name a model; give only one of them", param="model.model_id")
+    key = next((key for key in ("model.dtype", "model.revision") if bundle and key in flags), None)
+    if key:
+        raise ConfigError(
+            f"--bundle and {flag_name(key)} exclude each other: a bundle has its own; remove one", param=key
+        )
 
 
 def _announce(served: Served, listener: socket.socket, started: float, *, with_key: bool) -> None:

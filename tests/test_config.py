@@ -1,12 +1,16 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrs.config import SECTIONS, Settings, flag_name, load_settings
+from infrs.config import SECTIONS, Settings
+from infrs.config_layers import flag_name, load_settings
 from infrs.errors import ConfigError
+from infrs.manifest import Dtype
+from infrs.other_names import OTHER_DTYPES
 
 KEYS = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
 EXAMPLE = Path(__file__).parent.parent / "config.example.json"
@@ -84,14 +88,38 @@ def refused(**layers: object) -> ConfigError:
     return caught.value
 
 
-def test_the_example_is_the_defaults() -> None:
-    assert json.loads(EXAMPLE.read_text()) == Settings().model_dump(mode="json")
-    assert load_settings(config=EXAMPLE, environ={}) == Settings()
+def test_the_example_sets_five_keys_and_only_the_dtype_differs_from_the_defaults() -> None:
+    assert json.loads(EXAMPLE.read_text()) == {
+        "server": {"host": "127.0.0.1", "port": 3000},
+        "model": {"model_id": "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "revision": "main", "dtype": "float32"},
+    }
+    example = load_settings(config=EXAMPLE, environ={})
+    assert example == load_settings(environ={}, flags={"model.dtype": "float32"})
+    assert Settings().model.dtype == "auto"
+
+
+@pytest.mark.parametrize(
+    ("content", "is_read"), [('{"model_type": "llama", "vocab_size": 3}', False), ('{"vocab_size": 3}', True)]
+)
+def test_config_json_of_a_model_is_no_settings_file(tmp_path: Path, content: str, is_read: bool) -> None:
+    """A server can start in a model's folder; `--config` reads the file whatever it holds."""
+    (tmp_path / "config.json").write_text(content)
+    if is_read:
+        assert "vocab_size (config.json): unknown key" in str(refused())
+    else:
+        assert load_settings(environ={}) == Settings()
+    assert "unknown key" in str(refused(config=Path("config.json")))
 
 
 def test_every_setting_is_tested_here() -> None:
     assert sorted(OTHER) == sorted(KEYS)
     assert all(value_of(Settings(), key) != value for key, value in OTHER.items())
+
+
+def test_other_names_of_dtypes_lead_to_ours() -> None:
+    ours = set(get_args(Dtype))
+    assert set(OTHER_DTYPES.values()) == ours
+    assert not ours & OTHER_DTYPES.keys()
 
 
 def test_flags_are_unambiguous() -> None:
@@ -108,7 +136,7 @@ def test_any_setting_from_any_layer(key: str, tmp_path: Path) -> None:
     assert from_file == from_environment == from_flag
 
 
-@given(ports=st.dictionaries(st.sampled_from(["default", "file", "env", "flag"]), st.integers(0, 65535)))
+@given(ports=st.dictionaries(st.sampled_from(["file", "env", "flag"]), st.integers(0, 65535)))
 def test_later_layers_win(ports: dict[str, int]) -> None:
     path = Path("order.json")
     write(path, "server.port", ports["file"]) if "file" in ports else path.write_text("{}")
@@ -116,9 +144,8 @@ def test_later_layers_win(ports: dict[str, int]) -> None:
         config=path,
         environ={"INFRS_SERVER__PORT": str(ports["env"])} if "env" in ports else {},
         flags={"server.port": str(ports["flag"])} if "flag" in ports else {},
-        defaults={"server.port": str(ports["default"])} if "default" in ports else {},
     )
-    last = [ports[layer] for layer in ("default", "file", "env", "flag") if layer in ports]
+    last = [ports[layer] for layer in ("file", "env", "flag") if layer in ports]
     assert settings.server.port == (last[-1] if last else 3000)
 
 
@@ -165,7 +192,13 @@ PORT = "a whole number from 0 to 65535"
         ({"flags": {"server.port": "-1"}}, f"server.port (--port): '-1' is not allowed; allowed: {PORT}"),
         (
             {"flags": {"model.dtype": "fp32"}},
-            "model.dtype (--dtype): 'fp32' is not allowed; allowed: float32, float16, bfloat16, int8, int4",
+            "model.dtype (--dtype): 'fp32' is not allowed (did you mean float32?); "
+            "allowed: auto, float32, float16, bfloat16, int8, int4",
+        ),
+        (
+            {"environ": {"INFRS_MODEL__DTYPE": "Q4_K_M"}},
+            "model.dtype (INFRS_MODEL__DTYPE): 'Q4_K_M' is not allowed (did you mean int4?); "
+            "allowed: auto, float32, float16, bfloat16, int8, int4",
         ),
         (
             {"environ": {"INFRS_SERVER__HOST": ""}},
@@ -181,11 +214,16 @@ PORT = "a whole number from 0 to 65535"
         ),
         (
             {"environ": {"INFRS_PORT": "1"}},
-            "port (INFRS_PORT): unknown key (did you mean server.port?); allowed: server, model, models, engine",
+            "port (INFRS_PORT): unknown key (did you mean INFRS_SERVER__PORT?); allowed: server, model, models, engine",
+        ),
+        (
+            {"environ": {"INFRS_CTX_SIZE": "1"}},
+            "ctx_size (INFRS_CTX_SIZE): unknown key (did you mean INFRS_ENGINE__MAX_MODEL_LEN?); "
+            "allowed: server, model, models, engine",
         ),
         (
             {"environ": {"INFRS_SERVER_PORT": "1"}},
-            "server_port (INFRS_SERVER_PORT): unknown key (did you mean server.port?); "
+            "server_port (INFRS_SERVER_PORT): unknown key (did you mean INFRS_SERVER__PORT?); "
             "allowed: server, model, models, engine",
         ),
         (
@@ -198,15 +236,15 @@ PORT = "a whole number from 0 to 65535"
         ),
         (
             {"environ": {"INFRS_MODEL__MODEL": "x"}},
-            "model.model (INFRS_MODEL__MODEL): unknown key (did you mean model.model_id?); allowed: "
+            "model.model (INFRS_MODEL__MODEL): unknown key (did you mean INFRS_MODEL__MODEL_ID?); allowed: "
             "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format, "
             "model.generation_config",
         ),
         (
             {"environ": {"INFRS_MODEL": "x"}},
-            "model (INFRS_MODEL): a section, not a value; allowed: "
-            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format, "
-            "model.generation_config",
+            "model (INFRS_MODEL) is a section, not a value; set one of INFRS_MODEL__MODEL_ID, INFRS_MODEL__REVISION, "
+            "INFRS_MODEL__DTYPE, INFRS_MODEL__CACHE_DIR, INFRS_MODEL__CHAT_FORMAT, INFRS_MODEL__TOOL_FORMAT, "
+            "INFRS_MODEL__GENERATION_CONFIG",
         ),
     ],
 )

@@ -13,7 +13,8 @@ from infrs_export import cli as export_cli
 from sanic import Sanic
 
 from infrs import serving as serve_cli
-from infrs.config import SECTIONS, Settings, flag_name
+from infrs.config import SECTIONS, Settings
+from infrs.config_layers import flag_name
 from infrs.manifest import Manifest, Source
 from infrs.server.app import create_app
 from infrs.server.auth import Keys
@@ -28,7 +29,7 @@ def between(marker: str) -> str:
 
 
 def settings_table() -> str:
-    rows = ["| key | default | what it is |", "| --- | --- | --- |"]
+    rows = ["| key | default | description |", "| --- | --- | --- |"]
     rows.append(f"| `models` | | {Settings.model_fields['models'].description} |")
     for section, model in SECTIONS.items():
         for name, field in model.model_fields.items():

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infrs.config import ModelSettings, Settings, load_settings
+from infrs.config import ModelSettings, Settings
+from infrs.config_layers import load_settings
 from infrs.errors import ConfigError
 
 DEFAULT = ModelSettings().model_id
@@ -57,7 +58,7 @@ def test_an_entry_has_settings_of_its_own() -> None:
     settings = of_file({"models": [entry, "c/d"]}, flags={"model.cache_dir": "elsewhere"})
     first, second = settings.all_models
     assert (first.dtype, first.revision, first.cache_dir) == ("int8", "v2", Path("there"))
-    assert (second.dtype, second.revision, second.cache_dir) == ("float32", "main", Path("elsewhere"))
+    assert (second.dtype, second.revision, second.cache_dir) == ("auto", "main", Path("elsewhere"))
 
 
 LIST = "at most 64 model ids, or objects with the keys of `model`"
@@ -74,11 +75,11 @@ LIST = "at most 64 model ids, or objects with the keys of `model`"
         ),
         ({"models": "a/b"}, f"models (c.json): 'a/b' is not allowed; allowed: {LIST}"),
         ({"models": [3]}, f"models.0 (c.json): 3 is not allowed; allowed: {LIST}"),
-        ({"models": [""]}, "models.0.model_id (c.json): '' is not allowed; allowed: text of 1 to 256 characters"),
-        ({"models": [{}]}, "models.0.model_id (c.json): is required; allowed: text of 1 to 256 characters"),
+        ({"models": [""]}, "models.0.model_id (c.json): '' is not allowed; allowed: text of 1 to 4096 characters"),
+        ({"models": [{}]}, "models.0.model_id (c.json): is required; allowed: text of 1 to 4096 characters"),
         (
             {"models": ["a/b", {"model_id": "c/d", "dtype": "int5"}]},
-            "models.1.dtype (c.json): 'int5' is not allowed; allowed: float32, float16, bfloat16, int8, int4",
+            "models.1.dtype (c.json): 'int5' is not allowed; allowed: auto, float32, float16, bfloat16, int8, int4",
         ),
         (
             {"models": [{"model_id": "a/b", "dtyp": "int8"}]},

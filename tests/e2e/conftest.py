@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from live_server import Server, serving
 
 from infrs.manifest import Dtype
+
+sys.path.append(str(Path(__file__).parents[1] / "export"))  # arch_models.py, embedding_models.py, tiny_tokenizer.py
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import pytest
 from fake_encoder import MANIFEST as EMBEDDING
 from fake_server import MANIFEST
 
-from infrs.choosing import of_the_cache
-from infrs.config import ModelSettings, Settings, load_settings
-from infrs.errors import ModelNotNamedError
+from infrs.choosing import as_served, of_the_cache
+from infrs.config import ModelSettings, Settings
+from infrs.config_layers import load_settings
+from infrs.errors import ConfigError, ModelNotNamedError
 from infrs.manifest import AnyManifest, Dtype, Source, find_bundle, slug
 
 DEFAULT = ModelSettings().model_id
@@ -52,13 +53,15 @@ def refusal(**flags: str) -> tuple[str, tuple[str, ...]]:
 
 @pytest.mark.parametrize("like", [MANIFEST, EMBEDDING], ids=["chat", "embedding"])
 def test_the_only_one_is_served_and_that_is_told(like: AnyManifest, caplog: pytest.LogCaptureFixture) -> None:
+    """In any dtypes: `auto` chooses one later."""
+    put("org/name", "int4", revision="v1", like=like)
     put("org/name", "int8", revision="v1", like=like)
     bundle = put("org/name", "int8", revision="v1", key="1", like=like)  # the same, exported again
     with caplog.at_level("INFO"):
         model = chosen(chat_format="simple").model
-    assert (model.model_id, model.revision, model.dtype, model.chat_format) == ("org/name", "v1", "int8", "simple")
+    assert (model.model_id, model.revision, model.dtype, model.chat_format) == ("org/name", "v1", "auto", "simple")
     assert find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype) == bundle
-    assert caplog.messages == ["no model is named; serving the one that models_cache holds: org/name in int8"]
+    assert caplog.messages == ["no model is named; serving org/name, the only one in models_cache"]
 
 
 def test_a_file_that_names_no_model_is_none(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,12 +80,12 @@ def test_a_model_that_is_named_is_the_one(layer: str, caplog: pytest.LogCaptureF
     environ = {"environment": {"INFRS_MODEL__MODEL_ID": DEFAULT}, "models": {"INFRS_MODELS": DEFAULT}}.get(layer)
     with caplog.at_level("INFO"):
         (model,) = chosen(environ, **({"model_id": DEFAULT} if layer == "flag" else {})).all_models
-    assert (model.model_id, model.dtype) == (DEFAULT, "float32")
+    assert (model.model_id, model.dtype) == (DEFAULT, "auto")
     assert caplog.messages == []
 
 
 def test_the_default_is_served_where_it_is() -> None:
-    put(DEFAULT, "float32")
+    put(DEFAULT, "bfloat16")
     put("org/name", "int8")
     assert chosen() == Settings()
 
@@ -96,7 +99,7 @@ def test_a_dtype_and_a_revision_that_are_set_choose() -> None:
     message, commands = refusal(dtype="float32", revision="v1")
     assert message == "no model is named, and models_cache holds none in float32 at revision v1; run one of these:"
     assert len(commands) == 3
-    assert refusal(revision="c" * 40)[0].startswith("no model is named, and models_cache holds 3 at revision ccc")
+    assert refusal(revision="c" * 40)[0].startswith("no model is named, and models_cache holds 2 at revision ccc")
 
 
 def test_of_several_none_is_served() -> None:
@@ -108,8 +111,8 @@ def test_of_several_none_is_served() -> None:
     assert refusal(cache_dir="a cache") == (
         "no model is named, and a cache holds 2; run one of these:",
         (
-            "infrs-serve --model-id org/name --dtype int8 --cache-dir 'a cache'",
-            "infrs-serve --model-id org/name --dtype int4 --revision v1 --cache-dir 'a cache'",
+            "infrs-serve org/name --dtype int8 --cache-dir 'a cache'",
+            "infrs-serve org/name --dtype int4 --revision v1 --cache-dir 'a cache'",
         ),
     )
 
@@ -117,9 +120,53 @@ def test_of_several_none_is_served() -> None:
 def test_where_there_is_none_the_beginning_is_told() -> None:
     assert refusal() == (
         "no model is named, and models_cache holds none; run one of these:",
-        ("infrs-serve --demo --dtype int8", f"infrs-export {DEFAULT} --dtype int8"),
+        ("infrs-serve --demo", f"infrs-serve {DEFAULT}"),
     )
     assert refusal(cache_dir="c", dtype="int4")[1] == (
         "infrs-serve --demo --dtype int4 --cache-dir c",
-        f"infrs-export {DEFAULT} --dtype int4 --output c",
+        f"infrs-serve {DEFAULT} --dtype int4 --cache-dir c",
     )
+
+
+@pytest.mark.parametrize(
+    ("cached", "like", "expected"),
+    [
+        (["float32", "int4", "int8"], MANIFEST, "int8"),
+        (["int4", "bfloat16", "float32"], MANIFEST, "float32"),
+        (["int4", "bfloat16", "float16"], MANIFEST, "float16"),
+        (["int4", "bfloat16"], MANIFEST, "bfloat16"),
+        (["int4"], MANIFEST, "int4"),
+        (["int8", "float32"], EMBEDDING, "float32"),
+        (["int8"], EMBEDDING, "int8"),
+    ],
+)
+def test_auto_is_the_first_dtype_that_is_cached(cached: list[Dtype], like: AnyManifest, expected: str) -> None:
+    for dtype in cached:
+        put("org/name", dtype, key="1", like=like)
+    older = like.model_copy(update={"created": "2000-01-01T00:00:00Z"})
+    put("org/name", cached[0], key="2", like=older)
+    model = chosen(model_id="org/name").model
+    bundle = find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+    assert bundle.name == f"{expected}-1"
+
+
+def test_settings_have_the_ids_and_dtypes_of_the_bundles() -> None:
+    settings = load_settings(environ={}, flags={"model.model_id": "./folder", "models": "./x.gguf,org/name"})
+    manifests = [exported(name) for name in ("folder", "x", "org/name")]
+    served = as_served(settings, manifests)
+    assert [(model.model_id, model.dtype) for model in served.all_models] == [
+        ("folder", "int8"), ("x", "int8"), ("org/name", "int8")
+    ]  # fmt: skip
+    alone = load_settings(environ={}, flags={"models": "./x.gguf"})
+    assert [model.model_id for model in as_served(alone, [exported("x")]).all_models] == ["x"]
+
+
+def test_two_models_of_one_id_are_refused() -> None:
+    settings = load_settings(environ={}, flags={"models": "a/folder,b/folder"})
+    with pytest.raises(ConfigError, match="two models are served as folder; export one of them with infrs-export --m"):
+        as_served(settings, [exported("folder"), exported("folder")])
+
+
+def exported(model_id: str) -> AnyManifest:
+    source = Source(kind="local", model_id=model_id, revision="main")
+    return MANIFEST.model_copy(update={"source": source, "dtype": "int8"})

@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 from fake_server import MANIFEST
+from infrs_export.cli import main as export_command
 
-from infrs.config import SECTIONS, ModelSettings, flag_name
+from infrs.command import run
+from infrs.config import SECTIONS, ModelSettings
+from infrs.config_layers import flag_name
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError
 from infrs.exporting import find_or_export
-from infrs.serving import DEMO_MODEL, _announce
+from infrs.flags import text_values
+from infrs.other_names import OTHER_FLAGS
+from infrs.serving import DEMO_MODEL, _announce, _command
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("INFRS_")}
 
@@ -38,8 +43,8 @@ def serve(tmp_path: Path, *arguments: str, **environ: str) -> tuple[int, str]:
 
 def test_help_lists_the_words_that_a_setting_takes(tmp_path: Path) -> None:
     output = " ".join(serve(tmp_path, "--help")[1].split())
-    assert "--dtype [float32|float16|bfloat16|int8|int4] How" in output
-    assert "--access-log [true|false] Log" in output
+    assert "--dtype [auto|float32|float16|bfloat16|int8|int4] How" in output
+    assert "--access-log / --no-access-log Log" in output
     assert "--port VALUE TCP port" in output
 
 
@@ -54,32 +59,76 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "expected"),
+    ("arguments", "expected"),
     [
         (
             ["--port", "70000"],
-            {},
             "server.port (--port): '70000' is not allowed; allowed: a whole number from 0 to 65535",
         ),
+        (["--config", "no.json"], "no.json cannot be read: No such file or directory"),
+        (["--config", "\x1b[2J.json"], "\\x1b[2J.json cannot be read: No such file or directory"),
+        (["--prot", "1"], "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
+        (["--demo", "--model", "a/b"], "--model and --demo each name a model; give only one of them"),
+        (["a/b", "--demo"], "MODEL and --demo each name a model; give only one of them"),
+        (["a/b", "--model-id", "a/b"], "MODEL and --model each name a model; give only one of them"),
+        (["a/b", "--bundle", "c"], "MODEL and --bundle each name a model; give only one of them"),
         (
-            [],
-            {"INFRS_SERVER__PORT": "70000"},
-            "server.port (INFRS_SERVER__PORT): '70000' is not allowed; allowed: a whole number from 0 to 65535",
+            ["--bundle", "c", "--dtype", "int4"],
+            "--bundle and --dtype exclude each other: a bundle has its own; remove one",
         ),
-        (
-            [],
-            {"INFRS_PORT": "1"},
-            "port (INFRS_PORT): unknown key (did you mean server.port?); allowed: server, model, models, engine",
-        ),
-        (["--config", "no.json"], {}, "no.json cannot be read: No such file or directory"),
-        (["--config", "\x1b[2J.json"], {}, "\\x1b[2J.json cannot be read: No such file or directory"),
-        (["--prot", "1"], {}, "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
-        (["--demo", "--model", "a/b"], {}, "--demo names a model itself; leave out --demo or --model"),
+        (["a/b", "c/d"], "Got unexpected extra argument (c/d)"),
+        (["--access-log=false"], "--access-log takes no value; write --no-access-log"),
+        (["--access-log", "false", "a/b"], "--access-log takes no value; write --no-access-log"),
+        (["--traces", "true"], "--traces takes no value; write --traces"),
+        (["--traces=1"], "--traces takes no value; write --traces"),
+        (["-m", "a.gguf", "--port", "0"], "No such option '-m'; use --model"),
+        (["a.gguf", "-np", "4"], "No such option '-np'; use --max-num-seqs"),
+        (["a/b", "--served-model-name=c"], "No such option '--served-model-name'; use infrs-export --model-id"),
     ],
 )
-def test_usage_errors(tmp_path: Path, arguments: list[str], environ: dict[str, str], expected: str) -> None:
-    code, output = serve(tmp_path, *arguments, **environ)
+def test_usage_errors(
+    tmp_path: Path,
+    arguments: list[str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run(_command, "infrs-serve", arguments)
+    assert (caught.value.code, capsys.readouterr().err) == (2, f"infrs-serve: {expected}\n")
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
+    code, output = serve(tmp_path, INFRS_SERVER__PORT="70000")
+    expected = "server.port (INFRS_SERVER__PORT): '70000' is not allowed; allowed: a whole number from 0 to 65535"
     assert (code, output) == (2, f"infrs-serve: {expected}\n")
+
+
+@pytest.mark.parametrize(("other", "flag"), OTHER_FLAGS.items())
+def test_every_flag_of_another_server_has_one_of_ours(other: str, flag: str) -> None:
+    program, _, name = flag.rpartition(" ")
+    command = export_command if program == "infrs-export" else _command
+    flags = [name for option in command.params for name in (*option.opts, *option.secondary_opts)]
+    assert name in flags
+    assert other not in flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {}),
+        (
+            ["--allow-unauthenticated", "--port", "3913"],
+            {"server.allow_unauthenticated": "true", "server.port": "3913"},
+        ),
+        (["--no-access-log", "--traces"], {"server.access_log": "false", "server.traces": "true"}),
+        (["--no-traces", "org/name"], {"server.traces": "false"}),
+    ],
+)
+def test_switches_take_no_value(arguments: list[str], expected: dict[str, str]) -> None:
+    given = _command.make_context("infrs-serve", arguments).params
+    assert text_values({key: value for key, value in given.items() if "__" in key}) == expected
 
 
 def test_a_wrong_config_json_is_named(tmp_path: Path) -> None:
@@ -131,7 +180,7 @@ def test_without_a_model_the_commands_to_choose_from_have_lines_of_their_own(tmp
     first, *commands = output.splitlines()
     assert code == 2
     assert first == "infrs-serve: no model is named, and models_cache holds none; run one of these:"
-    assert commands[0] == "  infrs-serve --demo --dtype int8"
+    assert commands[0] == "  infrs-serve --demo"
     assert len(commands) == 2
 
 

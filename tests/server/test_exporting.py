@@ -12,7 +12,7 @@ from hollow_bundles import publish
 
 from infrs import exporting
 from infrs.config import ModelSettings
-from infrs.errors import BundleNotFoundError
+from infrs.errors import BundleNotFoundError, ConfigError, InfrsError, SourceError
 
 EXPORT = f"""
 import os, pathlib, sys
@@ -75,6 +75,58 @@ def test_an_export_of_something_else_is_not_served(settings: ModelSettings, monk
     monkeypatch.setattr(exporting, "_RUN_EXPORT", "")
     with pytest.raises(BundleNotFoundError):
         exporting.find_or_export(settings)
+
+
+EXPORT_FILE = f"""
+import pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from hollow_bundles import publish
+from infrs.local_models import local_path, read_local, remember
+_, model, *rest = sys.argv[1:]
+cache = pathlib.Path(dict(zip(rest[::2], rest[1::2]))["--output"])
+remember(cache, read_local(local_path(model)), publish(cache, "tiny", "int8", kind="gguf"))
+print("exported", model, *rest[:4])
+"""
+
+
+@pytest.mark.parametrize("other", ["./tiny.gguf", "../{here}/tiny.gguf", "{path}", "~/tiny.gguf"])
+def test_a_path_is_exported_once_and_again_when_its_file_changes(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT_FILE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    file, exported = tmp_path / "tiny.gguf", ["exported", "tiny.gguf", "--revision", "main", "--dtype", "auto"]
+    file.write_bytes(b"1")
+    first = ModelSettings(model_id="tiny.gguf", cache_dir=tmp_path / "cache")
+    second = ModelSettings(model_id=other.format(here=tmp_path.name, path=file), cache_dir=tmp_path / "cache")
+    bundle = exporting.find_or_export(first)
+    assert capfd.readouterr().out.split() == exported
+    assert exporting.find_or_export(second) == bundle == tmp_path / "cache" / "tiny" / "int8-abc"
+    assert exporting.find_or_export(second.model_copy(update={"model_id": "tiny"})) == bundle
+    assert capfd.readouterr().out == ""
+    file.write_bytes(b"22")
+    assert exporting.find_or_export(first) == bundle
+    assert capfd.readouterr().out.split() == exported
+
+
+def test_paths_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
+    bundle, file = publish(tmp_path, "a/b", "int8"), tmp_path / "X.GGUF"
+    file.touch()
+    refused: list[tuple[Path, type[InfrsError], str]] = [
+        (tmp_path / "absent", SourceError, "absent is neither a model folder nor a .gguf file; check the path"),
+        (bundle, ConfigError, "is an exported bundle; serve it with --bundle"),
+        (
+            file,
+            BundleNotFoundError,
+            r"no bundle of .*X\.GGUF, as it is now, in .*'infrs\[export,demo\]' && infrs-export",
+        ),
+    ]
+    for path, error, words in refused:
+        with pytest.raises(error, match=words):
+            exporting.find_or_export(ModelSettings(model_id=str(path), cache_dir=tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
