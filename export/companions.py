@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 
-from infrs.errors import SourceError
+from infrs.errors import InfrsError, SourceError
 from infrs.manifest import Sampling, SpecialTokens
 
-from .config_check import read_json
+from .added_tokens import FILE_BYTES, add_missing_tokens, optional_json, text
+from .config_check import first_line, read_json
 from .source import Model
 
 _COPIED = (
@@ -25,7 +26,6 @@ _COPIED = (
     "chat_template.jinja",
     "generation_config.json",
 )
-_TOKENIZER_BYTES = 64 << 20
 # What chat templates write to end a turn, where the configuration may name only the end of a document.
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>", "<|eom_id|>")
 
@@ -43,10 +43,12 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
     for name in _COPIED:
         if (model.directory / name).is_file():
             shutil.copyfile(model.directory / name, directory / name)
-    if not (directory / "tokenizer.json").is_file():
+    tokenizer = directory / "tokenizer.json"
+    if not tokenizer.is_file():
         _convert_tokenizer(model.directory, directory)
-    if (directory / "tokenizer.json").stat().st_size > _TOKENIZER_BYTES:
-        raise SourceError(f"tokenizer.json is larger than {_TOKENIZER_BYTES} bytes, which no tokenizer needs")
+    if tokenizer.stat().st_size > FILE_BYTES:
+        raise SourceError(f"tokenizer.json is larger than {FILE_BYTES} bytes, which no tokenizer needs")
+    add_missing_tokens(model.directory, tokenizer)
 
 
 def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
@@ -62,25 +64,22 @@ def special_tokens(directory: Path) -> SpecialTokens:
     """Ids by role from the companions in `directory`: everything that any of them, or the chat template, ends with."""
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     config = read_json(directory / "config.json")
-    generation = _optional(directory / "generation_config.json")
-    names = _optional(directory / "tokenizer_config.json")
-    names = _optional(directory / "special_tokens_map.json") | names
-    text_config = config.get("text_config") or {}
+    generation = optional_json(directory / "generation_config.json")
+    names = optional_json(directory / "tokenizer_config.json")
+    tokens = [names, optional_json(directory / "special_tokens_map.json")]
+    configs = [generation, config, config.get("text_config") or {}]
 
-    def first(role: str) -> int | None:
-        ids = [tokenizer.token_to_id(token) for token in _content(names.get(f"{role}_token"))]
-        for value in (*ids, *(_ids(part.get(f"{role}_token_id")) for part in (generation, config, text_config))):
-            for item in value if isinstance(value, list) else [value]:
-                if item is not None:
-                    return int(item)
-        return None
+    def ids(role: str) -> list[int]:
+        contents = (text(part.get(f"{role}_token")) for part in tokens)
+        named = (tokenizer.token_to_id(content) for content in contents if content is not None)
+        numbered = (item for part in configs for item in _ids(part.get(f"{role}_token_id")))
+        return [item for item in (*named, *numbered) if item is not None]
 
-    ends = {item for part in (generation, config, text_config) for item in _ids(part.get("eos_token_id"))}
-    ends |= {tokenizer.token_to_id(token) for token in _content(names.get("eos_token"))}
     template = _template(directory, names)
-    ends |= {tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template}
-    known = sorted(item for item in ends if item is not None)
-    return SpecialTokens(bos=first("bos"), eos=tuple(known), pad=first("pad"))
+    turns = (tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template)
+    ends = {*ids("eos"), *(item for item in turns if item is not None)}
+    bos, pad = ids("bos"), ids("pad")
+    return SpecialTokens(bos=bos[0] if bos else None, eos=tuple(sorted(ends)), pad=pad[0] if pad else None)
 
 
 def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
@@ -89,7 +88,7 @@ def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
     `do_sample` is not looked at, nor does vLLM: false is transformers' default, so it is seldom meant, and who asks an
     API twice expects two answers.
     """
-    generation = _optional(directory / "generation_config.json")
+    generation = optional_json(directory / "generation_config.json")
     said = {name: generation[name] for name in Sampling.model_fields if generation.get(name) is not None}
     try:
         return Sampling.model_validate(said)
@@ -108,10 +107,11 @@ def _convert_tokenizer(source: Path, directory: Path) -> None:
         if not tokenizer.is_fast:
             raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
         tokenizer.save_pretrained(directory)
-    except (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    except InfrsError:
+        raise
+    except Exception as error:
         raise SourceError(
-            f"the model has no tokenizer.json, and its tokenizer cannot be converted: {reason[0]}"
+            f"the model has no tokenizer.json, and its tokenizer cannot be converted: {first_line(error)}"
         ) from error
     for path in directory.iterdir():
         if path.name not in (*_COPIED, "config.json"):
@@ -121,16 +121,6 @@ def _convert_tokenizer(source: Path, directory: Path) -> None:
 def _template(directory: Path, names: dict[str, Any]) -> str:
     path = directory / "chat_template.jinja"
     return path.read_text() if path.is_file() else json.dumps(names.get("chat_template") or "", ensure_ascii=False)
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path, limit=_TOKENIZER_BYTES) if path.is_file() else {}
-
-
-def _content(token: object) -> list[str]:
-    """A token is written as its text or as an AddedToken's fields."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return [text] if isinstance(text, str) else []
 
 
 def _ids(value: object) -> list[int]:

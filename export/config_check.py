@@ -53,7 +53,7 @@ def check_config(config: dict[str, Any]) -> None:
     for name in _ATTENTION:
         if "/" in str(config.get(name) or ""):
             raise SourceError(f"this model needs code from the Hub ({name}), which infrs never runs")
-    if config.get("quantization_config"):
+    if any(part.get("quantization_config") for part in _parts(config)):
         raise SourceError(
             "these weights are quantised already; name the model they were made from and choose --dtype int4"
         )
@@ -76,6 +76,12 @@ def check_sizes(config: dict[str, Any], num_weights: int) -> None:
                     f"config.json gives hidden_size and {other} as {columns} and {rows}, "
                     f"which {num_weights} weights cannot fill; download the model again"
                 )
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, on one line, with its kind where the text alone says little."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return line if " " in line else f"{type(error).__name__} {line}".strip()
 
 
 def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
