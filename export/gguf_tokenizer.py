@@ -129,7 +129,8 @@ def _byte_level(meta: dict[str, Any], vocab: dict[str, int], path: Path) -> Toke
         raise SourceError(
             f"{path}: tokenizer.ggml.pre {name!r} is none of {known}; export the Hugging Face model instead"
         )
-    merges = [tuple(merge.split(" ", 1)) for merge in meta[Keys.Tokenizer.MERGES]]
+    pairs = (tuple(merge.split(" ", 1)) for merge in meta[Keys.Tokenizer.MERGES])
+    merges = [pair for pair in pairs if len(pair) == 2 and {*pair, "".join(pair)} <= vocab.keys()]  # not pruned ones
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.ignore_merges))
     if pre.nfc:
         tokenizer.normalizer = normalizers.NFC()
