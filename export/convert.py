@@ -24,6 +24,7 @@ from infrs.manifest import GraphKind, KVGeometry
 
 from . import plain
 from .assemble import Assembler, attribute
+from .config_check import first_line
 from .fusions.architectures import kv_geometry, longest_context, why_plain
 from .fusions.graph import fuse_residual_norms
 from .fusions.ops import DOMAIN
@@ -137,9 +138,10 @@ def trace_with_optimum(
         except ExportError:  # of the disk: no fault of the model
             raise
         except Exception as error:
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if "custom or unsupported architecture" in str(error):
+                raise ExportError(f"infrs cannot export {model.config.model_type} models; try another one") from error
             raise ExportError(
-                f"Optimum could not export {model.config.model_type}: {message}; try another model"
+                f"Optimum could not export {model.config.model_type}: {first_line(error)}; try another model"
             ) from error
         finally:
             model.config._name_or_path = name

@@ -2,63 +2,85 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from infrs.errors import SourceError
+from infrs.errors import InfrsError, SourceError
 
-from .checkpoint import num_weights
-from .config_check import check_sizes, read_json
+from .checkpoint import read_shapes
+from .config_check import check_sizes, first_line, read_json
 from .recipe import round_to
+from .rope_config import check_rotary
 from .source import Model
+from .source_config import SourceConfig, has_text_half, read_source_config
+from .supported import check_architecture, check_model_type
+from .weights_check import check_filled, check_tied
 
 Progress = Callable[[int, int], None]
 _LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
-_SAFELY: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
 
 
 def load_model(model: Model, progress: Progress = lambda done, total: None) -> PreTrainedModel:
     """The causal language model. progress: of a GGUF's tensors. Raises SourceError."""
     _quiet()
-    if model.gguf is not None:
-        options: dict[str, Any] = {"gguf_file": model.gguf.name}
-    else:
-        _check_model_type(read_json(model.directory / "config.json"))
-        options = dict(_SAFELY)
-    with _explained(model), _gguf_once(progress) if model.gguf else nullcontext():
+    with _explained(model):
         if model.gguf is None:
-            _check_sizes(model)
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model.directory, **_LOADING, **options)
-    loaded.train(False)
-    return loaded
+            return _load_folder(model)
+        from .gguf_model import load_gguf  # noqa: PLC0415  # needs the extra `demo`
+
+        return load_gguf(model.gguf, model.source.model_id, progress, _LOADING)
 
 
 def load_encoder(model: Model) -> PreTrainedModel:
     """The transformer of an embedding model, without a head. Raises SourceError."""
     _quiet()
     with _explained(model):
-        _check_sizes(model)
-        loaded, told = AutoModel.from_pretrained(model.directory, **_LOADING, **_SAFELY, output_loading_info=True)
-    absent = sorted(name for name in told["missing_keys"] if not name.startswith("pooler."))  # which nothing reads
-    if absent:
-        raise SourceError(f"the weights of {model.source.model_id} lack {absent[0]} and {len(absent) - 1} more")
-    encoder: PreTrainedModel = loaded.train(False)
-    return encoder
+        return _load(model, AutoModel, read_source_config(model.directory), encoder=True)
+
+
+def _load_folder(model: Model) -> PreTrainedModel:
+    given = read_json(model.directory / "config.json")
+    if not has_text_half(given):
+        check_model_type(given)
+    described = read_source_config(model.directory)
+    check_architecture(described.config)
+    return _load(model, AutoModelForCausalLM, described)
+
+
+def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool = False) -> PreTrainedModel:  # noqa: ANN401
+    """The model of `described` with every weight of the folder in its place, and none made up."""
+    shapes = read_shapes(model.directory)
+    check_sizes(read_json(model.directory / "config.json"), sum(math.prod(shape) for shape in shapes.values()))
+    with _as_named(described):
+        loaded, info = loader.from_pretrained(
+            model.directory,
+            config=described.config,
+            key_mapping=described.renamed or None,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **_LOADING,
+        )
+    unfilled = [name for name, parameter in loaded.named_parameters() if parameter.is_meta]
+    unexpected = filter(described.used, info["unexpected_keys"])
+    check_filled(model.source.model_id, {*info["missing_keys"], *unfilled}, unexpected, shapes, encoder=encoder)
+    check_tied(loaded, model.directory, shapes, described.rename)
+    check_rotary(loaded, described.rope)
+    trained: PreTrainedModel = loaded.train(False)
+    return trained
 
 
 def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
@@ -71,53 +93,24 @@ def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
 
 
 @contextmanager
-def _explained(model: Model) -> Iterator[None]:
-    """Turn what transformers raises into a sentence."""
-    try:
+def _as_named(described: SourceConfig) -> Iterator[None]:
+    """Take renamed tensors by their new names alone: transformers adds a prefix where no old name begins with it."""
+    if not described.renamed:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"transformers cannot load {model.source.model_id}: {reason}") from error
-
-
-def _check_sizes(model: Model) -> None:
-    check_sizes(read_json(model.directory / "config.json"), num_weights(model.directory))
-
-
-def _check_model_type(config: dict[str, Any]) -> None:
-    model_type = str(config["model_type"])
-    writes = config.get("is_decoder") or config.get("is_encoder_decoder")
-    if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not writes:
-        raise SourceError(
-            f"{model_type} reads texts and writes none; infrs serves such a model's embeddings where the files of "
-            "sentence-transformers (modules.json) lie beside it"
-        )
-    if model_type not in CONFIG_MAPPING or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        supported = ", ".join(sorted(name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in CONFIG_MAPPING))
-        raise SourceError(
-            f"model_type {model_type!r} is not a causal language model that transformers knows: {supported}"
-        )
+        return
+    with patch.object(MODEL_FOR_CAUSAL_LM_MAPPING[type(described.config)], "base_model_prefix", ""):
+        yield
 
 
 @contextmanager
-def _gguf_once(progress: Progress) -> Iterator[None]:
-    """transformers parses a GGUF file twice and builds its table of names hundreds of times; once saves 12 s.
-
-    It shows a bar meanwhile, whatever it is told; `progress` takes its place.
-    """
-    import gguf  # noqa: PLC0415  # of the extra `demo`
-
-    def counted(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:  # noqa: ANN401  # as tqdm
-        for done, tensor in enumerate(tensors, 1):
-            yield tensor
-            progress(done, len(tensors))
-
-    with (
-        patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
-        patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        patch.object(modeling_gguf_pytorch_utils, "tqdm", counted),
-    ):
+def _explained(model: Model) -> Iterator[None]:
+    """Turn what transformers raises into a sentence: a file from elsewhere can make it raise anything."""
+    try:
         yield
+    except InfrsError:
+        raise
+    except Exception as error:
+        raise SourceError(f"transformers cannot load {model.source.model_id}: {first_line(error)}") from error
 
 
 def _quiet() -> None:

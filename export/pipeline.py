@@ -7,14 +7,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from infrs.errors import BundleError, ExportError
+from infrs.errors import BundleError, ExportError, InfrsError
 from infrs.local_models import local_path, read_local, remember
 from infrs.manifest import (
     AUTO_DTYPES,
@@ -28,6 +29,7 @@ from infrs.manifest import (
 )
 
 from . import recipe as recipes
+from .config_check import first_line
 from .embedding_layout import check_dtype, is_embedding_model
 from .hub import MAX_MODEL_BYTES
 from .progress import Progress
@@ -59,7 +61,7 @@ def export_model(
     force: export even if the bundle is there, and replace it. on_build: called if this call makes the bundle.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
-    with Progress(progress) as report, full_disk_explained(output):
+    with _explained(model), Progress(progress) as report, full_disk_explained(output):
         path = local_path(model)
         local = None if path is None else read_local(path)  # before its files are read, so that a later change shows
         found = resolve(
@@ -98,6 +100,19 @@ def _publish(place: Place, build: Callable[[Path], AnyManifest], *, force: bool,
     with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
         if force or not _is_published(place):
             publish(place, build(directory))
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Turn what a library raises into a sentence: other people's files can make it raise anything."""
+    try:
+        yield
+    except (InfrsError, ModuleNotFoundError):  # the second is an extra that is not installed: `entry.py` names it
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"{model} could not be exported: {first_line(error)}; check its files, or report this model"
+        ) from error
 
 
 def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:

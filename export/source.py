@@ -20,6 +20,7 @@ from .config_check import check_config, read_json
 from .embedding_layout import is_embedding_model, layout_files
 
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
+_ADAPTER = "adapter_config.json"
 _SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
 
 
@@ -92,8 +93,14 @@ def check_folder(directory: Path) -> None:
 
     Raises SourceError.
     """
-    check_config(read_json(directory / "config.json"))
     files = weight_files(directory)
+    if not files and (directory / _ADAPTER).is_file():
+        base = read_json(directory / _ADAPTER).get("base_model_name_or_path")
+        raise SourceError(
+            f"{directory.name} holds a PEFT adapter (LoRA) of {base!r:.100} and no model; merge it into its base model "
+            "(merge_and_unload, then save_pretrained) and export the result"
+        )
+    check_config(read_json(directory / "config.json"))
     if not files:
         raise SourceError(
             f"{directory.name} holds no safetensors weights; infrs does not load pickles, convert the model first"

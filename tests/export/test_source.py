@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from infrs_export import demo
 from infrs_export.load import load_model
-from infrs_export.source import readable_id, resolve
+from infrs_export.source import Model, readable_id, resolve
 
 from infrs.errors import SourceError
 
 
-def find(model: Path | str, model_id: str | None = None) -> object:
+def find(model: Path | str, model_id: str | None = None) -> Model:
     return resolve(str(model), revision="main", model_id=model_id, note=lambda _: None)
 
 
@@ -40,11 +40,31 @@ def test_configurations_that_are_refused(
         find(change(tiny_copy("refused"), **fields))
 
 
-@pytest.mark.parametrize("model_type", ["no_such_model", "clip"])
-def test_unknown_model_types_name_the_known(tiny_copy: Callable[[str], Path], model_type: str) -> None:
-    model = find(change(tiny_copy("unknown"), model_type=model_type))
-    with pytest.raises(SourceError, match=rf"'{model_type}'.*llama"):
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"model_type": "no_such_model"}, "does not know the model type 'no_such_model'.*llama"),
+        ({"model_type": "qwen9_omni", "vision_config": {}}, "multimodal"),
+        ({"model_type": "paligemma", "vision_config": {}, "text_config": {}}, "multimodal"),
+        ({"model_type": "clip"}, "'clip' is not a causal language model.*llama"),
+        ({"model_type": "bart", "is_encoder_decoder": True}, "an encoder and a decoder.*llama"),
+        ({"model_type": "bert"}, "reads texts and writes none"),
+        *(({"model_type": name}, f"{name} keeps no keys and values") for name in ("mamba", "mamba2", "falcon_mamba")),
+        *(({"model_type": name}, f"{name} keeps no keys and values") for name in ("rwkv", "recurrent_gemma", "xlstm")),
+        ({"model_type": "openai-gpt"}, "openai-gpt keeps no keys and values"),
+        ({"model_type": "mixtral"}, "cannot export mixtral models yet"),
+    ],
+)
+def test_model_types_that_cannot_be_exported(
+    tmp_path: Path, tiny_copy: Callable[[str], Path], fields: dict[str, object], words: str
+) -> None:
+    """The reason is one sentence, found before the weights are read, and says what to choose instead."""
+    folder = tiny_copy("unknown")
+    (folder / "config.json").write_text(json.dumps({"vocab_size": 320} | fields))
+    model = find(folder)
+    with pytest.raises(SourceError, match=words) as raised:
         load_model(model)
+    assert len(str(raised.value)) < 400
 
 
 def test_damaged_weights_are_refused(tiny_copy: Callable[[str], Path]) -> None:
@@ -65,6 +85,7 @@ def test_shards_outside_the_folder_are_refused(tiny_copy: Callable[[str], Path],
 
 def test_a_missing_shard_is_named(tiny_copy: Callable[[str], Path]) -> None:
     folder = tiny_copy("shards")
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(SourceError, match="model-00001-of-00002"):
@@ -99,6 +120,19 @@ def test_names_that_are_nothing(name: str) -> None:
 def test_ids_that_cannot_be_served(tiny_folder: Path, model_id: str) -> None:
     with pytest.raises(SourceError, match="model id"):
         find(tiny_folder, model_id)
+
+
+@pytest.mark.parametrize("name", ["model.GGUF", "model.gguf", "Model.Gguf"])
+def test_a_gguf_file_is_known_by_its_ending_in_any_case(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"GGUF")
+    assert find(tmp_path / name).gguf == tmp_path / name
+
+
+def test_an_adapter_alone_is_refused_and_names_its_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(SourceError, match=r"PEFT adapter.*'org/base'.*merge_and_unload"):
+        find(tmp_path)
 
 
 def test_ids_from_folder_names() -> None:

@@ -1,0 +1,158 @@
+"""What a GGUF file's metadata says of the arithmetic, beyond what transformers reads of it.
+
+transformers takes a few keys and ignores the others. Here every key is read, known to change nothing, or refused by its
+name. The meaning of each is that of llama.cpp (src/llama-model.cpp, `load_hparams`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infrs.errors import SourceError
+
+ARCHITECTURES = {name: name for name in ("gemma2", "llama", "qwen2", "qwen3")} | {
+    "gemma3": "gemma3_text"
+}  # model types
+ROPE_FACTORS = "rope_freqs.weight"
+
+_REQUIRED = (
+    "context_length",
+    "block_count",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.layer_norm_rms_epsilon",
+)
+_READ = {
+    *_REQUIRED,
+    "vocab_size",
+    "attention.key_length",
+    "attention.value_length",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scale_linear",  # what rope.scaling.factor was called
+}
+_READ_BY = {
+    "gemma2": {"attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping"},
+    "gemma3": {"attention.sliding_window", "rope.freq_base_swa", "final_logit_softcapping"},
+}
+# Keys that change nothing, at these values; None is any value.
+_NEUTRAL: dict[str, tuple[object, ...] | None] = {
+    "attention.causal": (True,),
+    "attention.clamp_kqv": (0,),
+    "attention.max_alibi_bias": (0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "rope.scaling.attn_factor": (1, 0),
+    "rope.scaling.finetuned": None,
+    "rope.scaling.yarn_attn_factor": (1,),
+    "rope.scaling.yarn_ext_factor": (1, -1),
+    "rope.scaling.yarn_log_multiplier": (0,),
+    "tensor_data_layout": None,
+}
+# Layers of the one size whose scores are scaled by the width of the model instead of that of a head.
+_SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
+
+Metadata = Mapping[str, Any]
+
+
+def check_whole(metadata: Metadata) -> None:
+    """Raise SourceError for a file that is a part of a model, or of an architecture that is not known to come out."""
+    if (count := metadata.get("split.count", 0)) > 1:
+        raise SourceError(
+            f"this file is part {metadata.get('split.no', 0) + 1} of {count} of a split model; join them with "
+            "llama.cpp's llama-gguf-split --merge and export the result"
+        )
+    if (kind := metadata.get("general.type", "model")) != "model":
+        raise SourceError(f"this GGUF file is of general.type {kind!r:.40}, not a whole model; merge it into its model")
+    architecture = metadata.get("general.architecture")
+    if architecture not in ARCHITECTURES:
+        raise SourceError(
+            f"infrs reads GGUF files of {', '.join(sorted(ARCHITECTURES))}, not of {architecture!r:.40}; "
+            "export the Hugging Face model instead"
+        )
+
+
+def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[str, Any]:
+    """Fields of the Hugging Face configuration that transformers does not set, or not from this file.
+
+    rope_factors: what divides the rotary frequencies (the tensor ROPE_FACTORS), if anything.
+    Raises SourceError, naming the key, for metadata that cannot be honoured.
+    """
+    name = str(metadata["general.architecture"])
+    prefix = f"{name}."
+    values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    _check_keys(name, values)
+    width, heads = values["embedding_length"], values["attention.head_count"]
+    head_dim = values.get("attention.key_length", width // heads)
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if values.get(key, head_dim) != head_dim:
+            raise SourceError(f"{prefix}{key} is {values[key]}, but the width of a head is {head_dim}: not supported")
+    # transformers takes a llama that is called "mistral" for another model, with a window that it may not have.
+    fields: dict[str, Any] = {"model_type": ARCHITECTURES[name], "head_dim": head_dim}
+    fields |= _rope(name, values, rope_factors, head_dim)
+    if "rope.freq_base" not in values:
+        fields["rope_theta"] = 10000.0
+    if name in _SCALED_BY_WIDTH:
+        by_width = values["block_count"] == _SCALED_BY_WIDTH[name]
+        fields["query_pre_attn_scalar"] = width // heads if by_width else head_dim
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if key in values and key in _READ_BY.get(name, ()):
+            fields[key] = values[key] or None
+    if "rope.freq_base_swa" in values:
+        fields["rope_local_base_freq"] = values["rope.freq_base_swa"]
+    return fields
+
+
+def _check_keys(name: str, values: Metadata) -> None:
+    required = (*_REQUIRED, "attention.sliding_window") if name == "gemma3" else _REQUIRED
+    for key in required:
+        if key not in values:
+            raise SourceError(f"the GGUF file has no {name}.{key}, which infrs needs; convert the model again")
+    for key, value in values.items():
+        if isinstance(value, list):
+            raise SourceError(f"{name}.{key} differs by layer, which infrs does not support")
+        neutral = _NEUTRAL.get(key, ())
+        if key not in _READ | _READ_BY.get(name, set()) and neutral is not None and value not in neutral:
+            raise SourceError(
+                f"the GGUF file gives {name}.{key} as {value!r:.40}, which infrs does not support; "
+                "export the Hugging Face model instead"
+            )
+
+
+def _rope(name: str, values: Metadata, factors: list[float] | None, head_dim: int) -> dict[str, Any]:
+    """The scaling of rotary positions. llama.cpp takes a factor without a type for a linear one."""
+    kind = values.get("rope.scaling.type", "linear")
+    factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 0)) or 1.0
+    if kind not in ("none", "linear", "yarn") or (kind == "yarn" and name.startswith("gemma")):
+        raise SourceError(f"{name}.rope.scaling.type is {kind!r:.40}, which infrs does not support")
+    if kind == "none":
+        factor = 1.0
+    if factors is not None:
+        return _by_frequency(name, values, [item * factor for item in factors], head_dim, kind)
+    if kind == "yarn":
+        original = values.get("rope.scaling.original_context_length") or values["context_length"]
+        betas = {beta: values.get(f"rope.scaling.yarn_{beta}") for beta in ("beta_fast", "beta_slow")}
+        scaling = {"rope_type": kind, "factor": factor, "original_max_position_embeddings": original}
+        return {"rope_scaling": scaling | {beta: value for beta, value in betas.items() if value is not None}}
+    return {} if factor == 1.0 else {"rope_scaling": {"rope_type": kind, "factor": factor}}
+
+
+def _by_frequency(name: str, values: Metadata, factors: list[float], head_dim: int, kind: str) -> dict[str, Any]:
+    """A factor for each frequency (Llama 3.1's): transformers' longrope with one list for all lengths."""
+    if name != "llama" or kind == "yarn" or len(factors) != head_dim // 2:
+        raise SourceError(
+            f"the GGUF file holds {len(factors)} factors in {ROPE_FACTORS}, which infrs cannot apply to {name} "
+            f"with heads of {head_dim} and rope.scaling.type {kind}"
+        )
+    context = values["context_length"]
+    lists = {"short_factor": factors, "long_factor": factors}
+    scaling = {"rope_type": "longrope", "factor": 1.0, "attention_factor": 1.0, **lists}
+    return {"rope_scaling": scaling, "original_max_position_embeddings": context}

@@ -1,0 +1,150 @@
+"""Rotary settings as transformers 5 writes them (`rope_parameters`), for the installed transformers 4.57.
+
+4.57 ignores the field and rotates by its defaults. https://huggingface.co/docs/transformers/v5.0.0/en/internal/rope_utils
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from infrs.errors import SourceError
+
+FIELD = "rope_parameters"
+_GLOBAL, _LOCAL = "full_attention", "sliding_attention"
+# Where 4.57 keeps the base of each type of layer, and where names differ.
+_BASES = {
+    "gemma3_text": {_GLOBAL: "rope_theta", _LOCAL: "rope_local_base_freq"},
+    "modernbert": {_GLOBAL: "global_rope_theta", _LOCAL: "local_rope_theta"},
+}
+_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
+
+Parameters = dict[str, Any]
+
+
+def translate(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
+    """`config` with the fields that 4.57 reads, and the parameters of each kind of layer for `check_rotary`.
+
+    Raises SourceError, naming the field, for parameters that 4.57 has no field for.
+    """
+    given = config.get(FIELD)
+    if not given:
+        return config, []
+    if not isinstance(given, dict):
+        raise SourceError(f"config.json gives {FIELD} as {given!r:.60}, which is not an object")
+    by_layer = {name: value for name, value in given.items() if isinstance(value, dict)}
+    if by_layer and by_layer.keys() != given.keys():
+        raise SourceError(f"config.json mixes parameters and types of layers in {FIELD}, which infrs cannot read")
+    kinds = list(by_layer.values()) or [given]
+    fields = _by_layer(config, by_layer) if by_layer else _fields(str(config["model_type"]), given)
+    for name, value in fields.items():
+        if not _agree(config.get(name), value):
+            raise SourceError(
+                f"config.json gives {name} as {config[name]!r:.60} and by {FIELD} as {value!r:.60}; correct one of them"
+            )
+    return {name: value for name, value in config.items() if name != FIELD} | fields, kinds
+
+
+def check_rotary(model: PreTrainedModel, kinds: list[Parameters]) -> None:
+    """Raise SourceError unless the rotary tables of `model` are exactly those of the parameters."""
+    if not kinds:
+        return
+    modules: list[Any] = list(model.modules())
+    tables = [
+        (module.inv_freq, float(module.attention_scaling))
+        for module in modules
+        if type(module).__name__.endswith("RotaryEmbedding") and hasattr(module, "attention_scaling")
+    ]
+    wanted = [_table(model, parameters) for parameters in kinds] if tables else []
+    found = tables and _takes_parts(model, kinds) and all(any(_same(table, one) for one in tables) for table in wanted)
+    if not found or not all(any(_same(table, one) for table in wanted) for one in tables):
+        raise SourceError(
+            f"this version of infrs cannot apply {FIELD} of config.json to {model.config.model_type} models; "
+            "save the model with transformers 4 (rope_theta and rope_scaling) and export it again"
+        )
+
+
+def _agree(older: object, newer: object) -> bool:
+    """Whether a field, where the file has it too, says the same: of scaling, as far as both say anything."""
+    if isinstance(older, dict) and isinstance(newer, dict):
+        return all(newer[name] == value for name, value in older.items() if name in newer)
+    return older is None or older == newer
+
+
+def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
+    """The fields of parameters that hold for every layer."""
+    rest = dict(given)
+    names = _NAMES.get(model_type, {})
+    fields = {
+        names.get(name, name): rest.pop(name)
+        for name in ("rope_theta", "partial_rotary_factor")
+        if rest.get(name) is not None
+    }
+    kind = rest.get("rope_type") or rest.get("type") or "default"
+    if kind == "default":
+        return fields
+    if kind == "longrope" and rest.get("original_max_position_embeddings"):  # which 4.57 reads beside the scaling
+        fields["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
+    scaling = {name: value for name, value in rest.items() if value is not None} | {"rope_type": kind}
+    if model_type == "phi3":  # 4.57 allows it these three alone and derives the others
+        scaling = {"type": kind} | {name: rest[name] for name in ("short_factor", "long_factor") if name in rest}
+    return fields | {"rope_scaling": scaling}
+
+
+def _by_layer(config: dict[str, Any], by_layer: dict[str, Parameters]) -> dict[str, Any]:
+    """The fields of parameters that differ by the type of layer."""
+    model_type = str(config["model_type"])
+    first, *others = by_layer.values()
+    if all(other == first for other in others):
+        return _fields(model_type, first)
+    bases = _BASES.get(model_type)
+    if bases is None or not by_layer.keys() <= bases.keys():
+        raise SourceError(
+            f"config.json gives {FIELD} by type of layer ({', '.join(by_layer)}), "
+            f"which infrs cannot do for {model_type}"
+        )
+    local = _fields(model_type, by_layer.get(_LOCAL, {}))
+    if local.keys() - {"rope_theta"}:
+        raise SourceError(f"config.json scales {_LOCAL} in {FIELD}, which infrs cannot do for {model_type}")
+    fields = _fields(model_type, by_layer.get(_GLOBAL, {}))
+    given = {_LOCAL: local.get("rope_theta"), _GLOBAL: fields.pop("rope_theta", None)}
+    return fields | {bases[name]: base for name, base in given.items() if base is not None}
+
+
+def _table(model: PreTrainedModel, parameters: Parameters) -> tuple[torch.Tensor, float]:
+    """Inverse frequencies and factor of cos and sin, from the parameters and not from the fields of the config."""
+    config = model.config
+    kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    if kind not in ROPE_INIT_FUNCTIONS:
+        raise SourceError(f"config.json gives rope_type {kind!r:.60} in {FIELD}, which infrs does not know")
+    original, theta, part = (
+        parameters.get(name) or getattr(config, name, None)
+        for name in ("original_max_position_embeddings", "rope_theta", "partial_rotary_factor")
+    )
+    plain = PretrainedConfig(
+        rope_theta=theta,
+        rope_scaling=parameters,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        max_position_embeddings=config.max_position_embeddings,
+        original_max_position_embeddings=original,
+        partial_rotary_factor=part or 1.0,
+        hidden_size=config.hidden_size,  # read as defaults, though not used
+        num_attention_heads=config.num_attention_heads,
+    )
+    frequencies, factor = ROPE_INIT_FUNCTIONS[kind](plain, torch.device("cpu"))
+    return frequencies, float(factor)
+
+
+def _takes_parts(model: PreTrainedModel, kinds: list[Parameters]) -> bool:
+    """Whether the attention may rotate a part of a head, where the parameters say so."""
+    names = inspect.signature(type(model.config).__init__).parameters.keys()
+    partial = any(parameters.get("partial_rotary_factor", 1.0) not in (None, 1.0) for parameters in kinds)
+    return not partial or bool(names & {"partial_rotary_factor", "rotary_pct"})
+
+
+def _same(one: tuple[torch.Tensor, float], other: tuple[torch.Tensor, float]) -> bool:
+    return one[1] == other[1] and torch.equal(one[0], other[0])

@@ -1,0 +1,89 @@
+"""The configuration that a folder's model is loaded with: as it is, in today's spelling, or the text half of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PretrainedConfig
+
+from infrs.errors import SourceError
+
+from .config_check import read_json
+from .rope_config import FIELD, Parameters, translate
+
+# Multimodal wrappers whose text half is a model type of its own, under other tensor names.
+_WRAPPERS = frozenset({"gemma3", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm"})
+_HALVES = {"qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
+_RENAMED = {
+    r"^model\.language_model\.": "model.",
+    r"^language_model\.model\.": "model.",
+    r"^language_model\.lm_head\.": "lm_head.",
+    r"^model\.text_model\.": "model.",
+}
+_OTHER_HALF = re.compile(r"^(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|connector)\.")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """config: of the model to load. rope: its `rope_parameters` by kind of layer, empty where it has none.
+
+    renamed: patterns in names of tensors, and what to replace them with.
+    """
+
+    config: PretrainedConfig
+    rope: list[Parameters] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def rename(self, name: str) -> str:
+        """The name in the model of a tensor of the checkpoint."""
+        for pattern, replacement in self.renamed.items():
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def used(self, name: str) -> bool:
+        """Whether a tensor belongs to the half that is loaded."""
+        return not (self.renamed and _OTHER_HALF.search(name))
+
+
+def has_text_half(config: dict[str, Any]) -> bool:
+    """Whether `config` is of a multimodal model whose text half can be loaded alone."""
+    return config.get("model_type") in _WRAPPERS
+
+
+def read_source_config(directory: Path) -> SourceConfig:
+    """The configuration in `directory`, whose model type transformers knows. Raises SourceError."""
+    given = read_json(directory / "config.json")
+    if has_text_half(given):
+        return _text_half(given)
+    config, rope = translate(given)
+    return SourceConfig(_make(config), rope)
+
+
+def _text_half(given: dict[str, Any]) -> SourceConfig:
+    """Images come as embeddings in place of tokens: without them, the text half is the whole model."""
+    whole = CONFIG_MAPPING[given["model_type"]].from_dict(given).get_text_config()
+    text = given.get("text_config") or {name: value for name, value in given.items() if name != "vision_config"}
+    model_type = _HALVES.get(whole.model_type, whole.model_type)
+    ropes = {name: _without_sections(text.get(name)) for name in ("rope_scaling", FIELD)}
+    fields, rope = translate({**text, **ropes, "model_type": model_type})
+    ties = {name: given[name] for name in ("tie_word_embeddings",) if name in given}
+    return SourceConfig(_make({**whole.to_dict(), **fields, **ties, FIELD: None}), rope, _RENAMED)
+
+
+def _without_sections(rope: object) -> object:
+    """Text has one position where an image has three; so sections of them (Qwen's M-RoPE) are ordinary RoPE."""
+    if not isinstance(rope, dict) or "mrope_section" not in rope:
+        return rope
+    rest = {name: value for name, value in rope.items() if name not in ("mrope_section", "mrope_interleaved")}
+    kinds = {rest.pop(name) for name in ("type", "rope_type") if name in rest}
+    if kinds - {"mrope", "default"}:
+        raise SourceError(f"config.json scales M-RoPE by {', '.join(sorted(kinds))}, which infrs does not support")
+    return rest | {"rope_type": "default"} if rest else None
+
+
+def _make(config: dict[str, Any]) -> PretrainedConfig:
+    made: PretrainedConfig = CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    return made

@@ -1,0 +1,123 @@
+"""GGUF files of tiny models, written as llama.cpp's converter writes them, and llama.cpp's own answers to them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import gguf
+import numpy as np
+import xllamacpp
+from arch_models import make_model
+from gguf import GGUFWriter
+from numpy.typing import NDArray
+from tokenizers import pre_tokenizers
+from transformers import PreTrainedModel
+
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+TOKENS = ["<s>", "</s>", *ALPHABET, "th"]
+CONTEXT = 64
+_COMMON: dict[str, Any] = {"vocab_size": len(TOKENS), "max_position_embeddings": CONTEXT, "bos_token_id": 0}
+_MODEL_TYPES = {"gemma3": "gemma3_text"}
+_ADDERS = {str: "add_string", bool: "add_bool", int: "add_uint32", float: "add_float32", list: "add_array"}
+
+
+def make(architecture: str, changes: dict[str, Any]) -> PreTrainedModel:
+    """A tiny model with the vocabulary of these files."""
+    return make_model(_MODEL_TYPES.get(architecture, architecture), {**_COMMON, "eos_token_id": 1, **changes})
+
+
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    keys: dict[str, Any] | None = None,
+    *,
+    tensors: dict[str, NDArray[np.float32]] | None = None,
+    drop: tuple[str, ...] = (),
+    merges: tuple[str, ...] = (),
+) -> Path:
+    """Write `model` as a GGUF file of float32.
+
+    keys: metadata to add, or to leave out where it is None; those that begin with a dot are the architecture's.
+    tensors: to add. drop: tensors to leave out, by a part of their names. merges: of the tokenizer, besides one.
+    """
+    config: Any = model.config
+    architecture = str(config.model_type).removesuffix("_text")
+    writer = GGUFWriter(path, architecture)
+    heads, width = config.num_attention_heads, config.hidden_size
+    head_dim = getattr(config, "head_dim", None) or width // heads
+    metadata: dict[str, Any] = {
+        ".context_length": config.max_position_embeddings,
+        ".block_count": config.num_hidden_layers,
+        ".embedding_length": width,
+        ".feed_forward_length": config.intermediate_size,
+        ".attention.head_count": heads,
+        ".attention.head_count_kv": config.num_key_value_heads,
+        ".attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        ".rope.freq_base": float(config.rope_theta),
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2" if architecture.startswith("qwen") else "llama-bpe",
+        "tokenizer.ggml.tokens": TOKENS,
+        "tokenizer.ggml.token_type": [3, 3] + [1] * (len(TOKENS) - 2),
+        "tokenizer.ggml.merges": ["t h", *merges],
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+    }
+    if head_dim * heads != width or architecture.startswith("gemma"):
+        metadata |= {".attention.key_length": head_dim, ".attention.value_length": head_dim}
+    if architecture.startswith("gemma"):
+        metadata[".attention.sliding_window"] = config.sliding_window
+    if architecture == "llama":
+        metadata[".rope.dimension_count"] = head_dim
+    for key, value in (metadata | (keys or {})).items():
+        if value is not None:
+            getattr(writer, _ADDERS[type(value)])(key if key[0] != "." else architecture + key, value)
+    for name, array in {**_tensors(model, architecture), **(tensors or {})}.items():
+        if not any(part in name for part in drop):
+            writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _tensors(model: PreTrainedModel, architecture: str) -> dict[str, NDArray[np.float32]]:
+    config: Any = model.config
+    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+    written = {}
+    for name, parameter in model.named_parameters():  # a tied head only once
+        base, _, suffix = name.rpartition(".")
+        array = parameter.detach().numpy()
+        if architecture == "llama" and base.endswith(("q_proj", "k_proj")):
+            count = config.num_attention_heads if base.endswith("q_proj") else config.num_key_value_heads
+            halves = array.reshape(count, 2, len(array) // count // 2, *array.shape[1:])
+            array = halves.swapaxes(1, 2).reshape(array.shape)  # pairs of neighbours rotate together there
+        if architecture.startswith("gemma") and base.endswith("norm"):
+            array = array + 1
+        written[f"{names.get_name(base)}.{suffix}"] = np.ascontiguousarray(array)
+    return written
+
+
+def llama_cpp_scores(path: Path, ids: list[int]) -> NDArray[np.float32]:
+    """Logarithms of llama.cpp's probabilities of every token behind `ids`, in float32 throughout."""
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx, params.n_batch, params.n_ubatch, params.n_parallel = CONTEXT, CONTEXT, CONTEXT, 1
+    params.warmup, params.fit_params, params.port, params.verbosity = False, False, 0, 0
+    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    server = xllamacpp.Server(params)
+    body = {"prompt": ids, "n_predict": 1, "n_probs": len(TOKENS), "temperature": 0, "cache_prompt": False}
+    connection = http.client.HTTPConnection(urlsplit(server.listening_address).netloc, timeout=60)
+    connection.request("POST", "/completion", json.dumps(body))
+    answer = json.load(connection.getresponse())
+    connection.close()
+    scores = np.full(len(TOKENS), np.nan, np.float32)
+    for one in answer["completion_probabilities"][0]["top_logprobs"]:
+        scores[one["id"]] = one["logprob"]
+    return scores

@@ -1,0 +1,180 @@
+"""A GGUF file is the model that llama.cpp runs from it, or is refused by the key or tensor that cannot be honoured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf_models import llama_cpp_scores, make, write_gguf
+from infrs_export.gguf_config import ROPE_FACTORS, config_fields
+from infrs_export.gguf_tokenizer import write_tokenizer
+from infrs_export.load import load_model
+from infrs_export.pipeline import export_model
+from infrs_export.source import resolve
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from infrs.errors import SourceError
+
+IDS = [(7 * i * i + 3 * i + 5) % 200 + 2 for i in range(48)]
+_LINEAR = {".rope.scaling.type": "linear", ".rope.scaling.factor": 4.0}
+_YARN = {".rope.scaling.type": "yarn", ".rope.scaling.factor": 4.0, ".rope.scaling.original_context_length": 16}
+_BETAS = {".rope.scaling.yarn_beta_fast": 8.0, ".rope.scaling.yarn_beta_slow": 2.0}
+_FACTORS = np.array([1.0] * 3 + [1.5, 3.0, 8.0, 8.0, 8.0], np.float32)
+_GEMMA = {"head_dim": 32, "sliding_window": 7, "tie_word_embeddings": True, "num_hidden_layers": 7}
+
+# name -> (architecture, changes of its configuration, keys, rope factors)
+SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] | None]] = {
+    "llama": ("llama", {}, {}, None),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}, {}, None),
+    "llama-head-width": ("llama", {"head_dim": 32}, {}, None),
+    "llama-theta": ("llama", {"rope_theta": 5e5}, {}, None),
+    "llama-no-theta": ("llama", {}, {".rope.freq_base": None}, None),
+    "llama-neutral": (
+        "llama",
+        {},
+        {".expert_count": 0, ".rope.scaling.finetuned": True, ".attention.causal": True},
+        None,
+    ),
+    "llama-named-mistral": ("llama", {"max_position_embeddings": 64}, {"general.name": "mistral"}, None),
+    "llama-factors": ("llama", {"rope_theta": 5e5}, {}, _FACTORS),
+    "llama-linear": ("llama", {}, _LINEAR, None),
+    "llama-linear-untyped": ("llama", {}, {".rope.scaling.factor": 4.0}, None),
+    "llama-linear-old": ("llama", {}, {".rope.scale_linear": 4.0}, None),
+    "llama-none": ("llama", {}, _LINEAR | {".rope.scaling.type": "none"}, None),
+    "llama-linear-factors": ("llama", {}, _LINEAR, _FACTORS),
+    "llama-yarn": ("llama", {}, _YARN, None),
+    "llama-yarn-betas": ("llama", {}, _YARN | _BETAS, None),
+    "qwen2": ("qwen2", {}, {}, None),
+    "qwen2-yarn": ("qwen2", {"rope_theta": 1e6}, _YARN, None),
+    "qwen2-yarn-of-context": ("qwen2", {}, _YARN | {".rope.scaling.original_context_length": None}, None),
+    "qwen3": ("qwen3", {"head_dim": 32}, {}, None),
+    "qwen3-yarn": ("qwen3", {"head_dim": 16}, _YARN, None),
+    "gemma2": ("gemma2", {**_GEMMA, "query_pre_attn_scalar": 32}, {}, None),
+    "gemma2-softcap": (
+        "gemma2",
+        {**_GEMMA, "query_pre_attn_scalar": 32, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+        {".attn_logit_softcapping": 5.0, ".final_logit_softcapping": 3.0},
+        None,
+    ),
+    "gemma3": ("gemma3", {**_GEMMA, "query_pre_attn_scalar": 32, "rope_theta": 1e6}, {}, None),
+    "gemma3-linear": ("gemma3", {**_GEMMA, "query_pre_attn_scalar": 32, "rope_theta": 1e6}, _LINEAR, None),
+}
+
+
+def load(path: Path) -> Any:
+    return load_model(resolve(str(path), revision="main", model_id=None, note=print))
+
+
+def scores(path: Path) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        logits = load(path)(torch.tensor([IDS])).logits[0, -1]
+        result: NDArray[np.float32] = torch.log_softmax(logits, -1).numpy()
+    return result
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_scores_are_those_of_llama_cpp(tmp_path: Path, name: str) -> None:
+    architecture, changes, keys, factors = SAME[name]
+    tensors = {} if factors is None else {ROPE_FACTORS: factors}
+    path = write_gguf(tmp_path / "model.gguf", make(architecture, changes), keys, tensors=tensors)
+    tolerance = 4e-3 if architecture.startswith("gemma") else 2e-5  # llama.cpp looks GELU up in a table of float16
+    np.testing.assert_allclose(scores(path), llama_cpp_scores(path, IDS), atol=tolerance)
+
+
+@pytest.mark.parametrize("keys", [_LINEAR, _YARN, {".rope.freq_base": 5e5}])
+def test_positions_matter_to_the_files_that_are_compared(tmp_path: Path, keys: dict[str, Any]) -> None:
+    model = make("llama", {})
+    plain, changed = (write_gguf(tmp_path / f"{i}.gguf", model, given) for i, given in enumerate(({}, keys)))
+    assert np.abs(scores(plain) - scores(changed)).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layers", "scalar"),
+    [("gemma2", 42, 32), ("gemma2", 46, 16), ("gemma3", 48, 32), ("gemma3", 62, 16)],
+)
+def test_the_largest_gemmas_scale_scores_by_their_width(architecture: str, layers: int, scalar: int) -> None:
+    """As llama.cpp tells them by their layers: the file does not say it."""
+    said = {"context_length": 64, "block_count": layers, "embedding_length": 64, "feed_forward_length": 96}
+    attention = {"head_count": 4, "head_count_kv": 2, "layer_norm_rms_epsilon": 1e-6, "key_length": 32}
+    said |= {f"attention.{name}": value for name, value in attention.items()} | {"attention.sliding_window": 7}
+    metadata = {"general.architecture": architecture} | {f"{architecture}.{name}": said[name] for name in said}
+    assert config_fields(metadata, None)["query_pre_attn_scalar"] == scalar
+
+
+KEYS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "one of two shards": ("llama", {"split.count": 2, "split.no": 0}, "part 1 of 2"),
+    "the last shard": ("llama", {"split.count": 3, "split.no": 2}, "part 3 of 3.*llama-gguf-split --merge"),
+    "an adapter": ("llama", {"general.type": "adapter"}, "'adapter'"),
+    "experts": ("llama", {".expert_count": 8}, r"llama\.expert_count as 8"),
+    "longrope": ("llama", {".rope.scaling.type": "longrope"}, r"llama\.rope\.scaling\.type is 'longrope'"),
+    "a factor of attention": ("llama", _YARN | {".rope.scaling.attn_factor": 2.0}, r"rope\.scaling\.attn_factor"),
+    "a part of a head": ("llama", {".rope.dimension_count": 8}, r"llama\.rope\.dimension_count is 8"),
+    "narrow values": ("qwen2", {".attention.value_length": 8}, r"qwen2\.attention\.value_length is 8"),
+    "a clamp": ("llama", {".attention.clamp_kqv": 8.0}, r"llama\.attention\.clamp_kqv as 8\.0"),
+    "a scale of logits": ("llama", {".logit_scale": 0.5}, r"llama\.logit_scale"),
+    "heads by layer": ("llama", {".attention.head_count_kv": [2, 1]}, r"llama\.attention\.head_count_kv differs"),
+    "no key/value heads": ("llama", {".attention.head_count_kv": None}, r"no llama\.attention\.head_count_kv"),
+    "a key of tomorrow": ("qwen3", {".attention.twist": 3}, r"qwen3\.attention\.twist as 3"),
+    "gemma by yarn": ("gemma3", _YARN, r"gemma3\.rope\.scaling\.type"),
+    "gemma without its window": (
+        "gemma3",
+        {".attention.sliding_window": None},
+        r"no gemma3\.attention\.sliding_window",
+    ),
+    "an architecture": ("llama", {"general.architecture": "mamba"}, "llama, qwen2, qwen3, not of 'mamba'"),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_metadata_that_cannot_be_honoured_is_refused(tmp_path: Path, name: str) -> None:
+    architecture, keys, words = KEYS[name]
+    model = make(architecture, _GEMMA if architecture == "gemma3" else {})
+    path = write_gguf(tmp_path / "model.gguf", model, {**keys})
+    with pytest.raises(SourceError, match=words):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("drop", "tensors", "words"),
+    [
+        (("blk.1.ffn_down",), {}, r"lack model\.layers\.1\.mlp\.down_proj\.weight"),
+        (("blk.1.",), {}, r"lack model\.layers\.1\..* and 8 more"),
+        (("output_norm",), {}, r"lack model\.norm\.weight"),
+        (("token_embd",), {}, "lack"),
+        ((), {"blk.0.attn_q.bias": (64,)}, r"hold blk\.0\.attn_q\.bias,"),
+        ((), {"blk.0.ffn_gate_exps.weight": (4, 96, 64)}, r"hold blk\.0\.ffn_gate_exps\.weight"),
+        ((), {ROPE_FACTORS: (4,)}, f"4 factors in {ROPE_FACTORS}"),
+    ],
+)
+def test_every_tensor_is_there_and_used(
+    tmp_path: Path, drop: tuple[str, ...], tensors: dict[str, tuple[int, ...]], words: str
+) -> None:
+    added = {name: np.ones(shape, np.float32) for name, shape in tensors.items()}
+    path = write_gguf(tmp_path / "model.gguf", make("llama", {}), tensors=added, drop=drop)
+    with pytest.raises(SourceError, match=words):
+        load(path)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5_000, -5_000])
+def test_a_file_that_was_cut_is_refused(tmp_path: Path, size: int) -> None:
+    path = write_gguf(tmp_path / "model.gguf", make("llama", {}))
+    content = path.read_bytes()
+    path.write_bytes(content[:size])
+    with pytest.raises(SourceError):
+        export_model(str(path), output=tmp_path / "cache", progress=False)
+
+
+@pytest.mark.parametrize("merges", [("q z",), ("Ġ nowhere", "t h"), ("th", "", "th e")])
+def test_merges_of_pieces_that_are_no_tokens_are_left_out(tmp_path: Path, merges: tuple[str, ...]) -> None:
+    """A vocabulary was cut and its merges were not; llama.cpp never comes to use those either."""
+    whole = write_gguf(tmp_path / "whole.gguf", make("llama", {}))
+    odd = write_gguf(tmp_path / "odd.gguf", make("llama", {}), merges=merges)
+    texts = []
+    for path in (whole, odd):
+        write_tokenizer(path, tmp_path)
+        texts.append(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("the quiz, this then").ids)
+    assert texts[0] == texts[1]
