@@ -53,6 +53,12 @@ class EngineStalledError(InfrsError):
     code = "engine_stalled"
 
 
+class TextStalledError(InfrsError):
+    """A thread works on one request's text and does not come to an end."""
+
+    code = "text_stalled"
+
+
 class ResponseNotFoundError(InfrsError):
     """No stored response of this client has the id."""
 
@@ -67,7 +73,7 @@ class RequestTimeoutError(InfrsError):
 
 _STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, ModelLoadingError: 503}
 _STATUS[ResponseNotFoundError] = 404
-_STATUS |= {EngineStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
+_STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
 
 
 def status_of(error: InfrsError) -> int:

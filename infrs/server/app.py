@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,8 @@ from infrs.server.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_p
 from infrs.server.routes import ROUTES
 from infrs.server.state import Served, ServerState
 from infrs.server.tracing import open_traces
+
+logger = logging.getLogger("infrs.server")
 
 _BACKLOG = 1024
 
@@ -95,4 +99,9 @@ def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
     state: ServerState = app.ctx.state
     if state.start_error is not None:
         raise state.start_error
+    if state.text.busy_for():
+        logger.warning("the text of one request is still being worked on; the process does not wait for it")
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(state.exit_code)  # the interpreter would join the thread
     return state.exit_code

@@ -97,7 +97,7 @@ async def drain(state: ServerState) -> None:
         await _idle(state, _LAST_WORDS_SECONDS)
     for service in state.services:
         await asyncio.to_thread(service.stop, _ENGINE_STOP_SECONDS)
-    state.close()
+    state.text.close()
 
 
 async def _idle(state: ServerState, seconds: float) -> bool:

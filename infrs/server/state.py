@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from infrs.openai.convert import Limits
 from infrs.openai.errors import ModelLoadingError
 from infrs.server.bridge import Bridge
 from infrs.server.responses_store import ResponseStore
+from infrs.server.text_pool import TextPool
 from infrs.server.tracing import Traces
 from infrs.text.chat_template import ChatFormat
 from infrs.text.token_bytes import TokenBytes
@@ -33,8 +33,6 @@ from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.tool_format import ToolFormat
 
 T = TypeVar("T")
-
-_TEXT_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -96,18 +94,19 @@ class ServerState:
     traces: Traces | None = None  # where server.traces is set
     embeddings: EmbeddingService = field(init=False)
     draining: bool = False
-    stalled: bool = False  # a service has work and makes no progress: see watch.py
+    stalled: InfrsError | None = None  # what /ready says of a thread that makes no progress: see watch.py
     num_in_flight: Counter[str] = field(default_factory=Counter)
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is in flight
     exit_code: int = 0
     start_error: InfrsError | None = None  # why there is no model
     responses: ResponseStore = field(init=False)
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_TEXT_THREADS, "infrs-text"))
+    text: TextPool = field(init=False)
 
     def __post_init__(self) -> None:
         self.idle.set()
         self.embeddings = EmbeddingService(self.settings.engine.max_queue)
         server = self.settings.server
+        self.text = TextPool(server.request_timeout)
         self.responses = ResponseStore(server.max_stored_responses, server.stored_responses_mb << 20)
         self.metrics.gauge("infrs_stored_responses", "Responses that are kept.", lambda: self.responses.num_responses)
         self.metrics.gauge("infrs_stored_responses_bytes", "What they take.", lambda: self.responses.num_bytes)
@@ -192,8 +191,8 @@ class ServerState:
                 self.idle.set()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work on text off the event loop. At most `admitted` requests wait for the few threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        """Run work on text off the event loop; see `TextPool.run`. No more wait for it than are `admitted`."""
+        return await self.text.run(work)
 
     def publish(self, served: Served) -> None:
         """Begin to serve, on the event loop."""
@@ -239,10 +238,7 @@ class ServerState:
         if self.chat is not None:
             self.chat[1].fail_all(error)
         self.embeddings.fail_all(error)
-
-    def close(self) -> None:
-        """Stop the threads that work on text."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.text.fail_all(error)
 
 
 def not_served(model_id: str, ours: str) -> ModelNotFoundError:

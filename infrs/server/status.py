@@ -16,7 +16,6 @@ from infrs.errors import EngineError
 from infrs.manifest import Sampling
 from infrs.metrics import CONTENT_TYPE
 from infrs.openai import bodies
-from infrs.openai.errors import EngineStalledError
 from infrs.server.failures import JSON
 from infrs.server.state import ServedModel, not_served, state_of
 
@@ -53,8 +52,8 @@ async def ready(request: Request) -> HTTPResponse:
     state.require_loaded()
     if not all(service.alive for service in state.services):
         raise EngineError("the engine has failed; restart the server")
-    if state.stalled:
-        raise EngineStalledError("the engine has made no step for some time; see the server's log")
+    if state.stalled is not None:
+        raise state.stalled
     return HTTPResponse(b'{"status":"ready"}', content_type=JSON)
 
 

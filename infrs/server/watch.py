@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Protocol
 
+from infrs.errors import InfrsError
+from infrs.openai.errors import EngineStalledError, TextStalledError
 from infrs.server.state import ServerState
+
+logger = logging.getLogger("infrs.server")
 
 _SECONDS = 0.5
 _READY_PART = 4  # /ready fails after a quarter of what ends the process
@@ -53,15 +58,34 @@ class StallClock:
         return now - max(self._busy_since, stats.last_progress)
 
 
-async def until_failure(state: ServerState) -> str:
-    """Wait until a service cannot serve any more, in `ServerState.stalled` telling when it seems so; why, in words.
+def stall_of(engine: float, text: float, bound: float) -> InfrsError | None:
+    """The error of an engine, or else a text thread, that has made no progress for more than `bound` seconds."""
+    if engine > bound:
+        return EngineStalledError(f"the engine has made no step for {bound:g} s; if it stays so, restart the server")
+    if text > bound:
+        return TextStalledError(
+            f"work on the text of one request has taken over {bound:g} s; if it stays so, restart the server"
+        )
+    return None
 
-    Measures on the way how late the event loop comes to what is due.
+
+def _note(state: ServerState, stall: InfrsError | None) -> None:
+    if stall is not None and state.stalled is None:
+        logger.error("/ready fails: %s", stall)
+    elif stall is None and state.stalled is not None:
+        logger.info("/ready no longer fails")
+    state.stalled = stall
+
+
+async def until_failure(state: ServerState) -> str:
+    """Wait until a service cannot serve any more, and return why. Sets `ServerState.stalled`.
+
+    Measures meanwhile how late the event loop comes to what is due.
     """
     clocks, timeout = [StallClock(service) for service in state.services], state.settings.server.stall_timeout
     while all(service.alive for service in state.services):
         stalled = max(clock.read() for clock in clocks)
-        state.stalled = stalled > timeout / _READY_PART
+        _note(state, stall_of(stalled, state.text.busy_for(), timeout / _READY_PART))
         if stalled > timeout:
             return f"the engine has made no step for {stalled:.0f} s"
         due = time.monotonic() + _SECONDS

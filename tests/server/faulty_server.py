@@ -1,7 +1,8 @@
-"""A fake server whose tokenizer fails as the text tells it to."""
+"""A fake server whose tokenizer fails, or never returns, as the text tells it to."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 from fake_server import MANIFEST, FakeEngine, byte_tokenizer, main, served
@@ -20,11 +21,14 @@ class Backend:
     def __init__(self, backend: object) -> None:
         self._backend = backend
 
-    def encode(self, text: str, **options: object) -> object:
+    def encode_batch_fast(self, texts: list[str], **options: object) -> object:
+        (text,) = texts
+        if "stuck" in text:
+            threading.Event().wait()
         for word, error in (("unreadable", ValueError), ("panic", PanicException), ("memory", MemoryError)):
             if word in text:
                 raise error(f"/secret/path {word}")
-        return self._backend.encode(text, **options)  # type: ignore[attr-defined]
+        return self._backend.encode_batch_fast(texts, **options)  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._backend, name)

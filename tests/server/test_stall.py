@@ -1,16 +1,23 @@
-"""An engine that lives but makes no step: `/ready` tells, then the process ends."""
+"""Threads that live but make no progress: `/ready` tells; a stalled engine ends the process."""
 
+import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fake_process import SLACK, fake_server
 
 from infrs.engine.service import EngineStats
-from infrs.server.watch import StallClock
+from infrs.errors import DrainingError, InfrsError
+from infrs.openai.errors import EngineStalledError, TextStalledError
+from infrs.server.text_pool import TextPool
+from infrs.server.watch import StallClock, stall_of
 
 TIMEOUT = 3.0
+FAULTY = Path(__file__).parent / "faulty_server.py"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -29,6 +36,68 @@ def test_a_stalled_engine_ends_the_process(stream: bool) -> None:
         assert server.process.wait(15) == 1
         assert TIMEOUT < time.monotonic() - started < TIMEOUT + 9 + SLACK  # 5 s of them the engine has to stop
         assert "the engine has made no step for 3 s; the server exits" in server.output()
+
+
+def test_a_stuck_text_thread_fails_ready_and_does_not_outlive_the_drain() -> None:
+    options = {"stall_timeout": 2.0, "drain_timeout": 0.5}
+    with fake_server(script=FAULTY, server=options) as server, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.chat, "stuck")
+        server.wait_until(lambda: server.get("/ready").status == 503, 10)
+        assert server.get("/ready").error == (503, "server_error", None, "text_stalled")
+        assert server.get("/health").status == 200
+        assert server.chat(max_tokens=2).status == 200  # in the other thread
+        started = time.monotonic()
+        server.process.terminate()
+        assert waiting.result().error == (503, "server_error", None, "server_draining")
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 4 + SLACK
+        log = server.output()
+        assert "/ready fails: work on the text of one request has taken over 0.5 s" in log
+        assert "the process does not wait for it" in log
+        assert "Traceback" not in log
+
+
+def test_a_request_waits_for_its_text_no_longer_than_it_may() -> None:
+    with fake_server(script=FAULTY, server={"request_timeout": 1.0}) as server:
+        assert server.chat("stuck").error == (503, "server_error", None, "request_timeout")
+        assert server.get("/health").status == 200
+
+
+def test_what_the_pool_runs() -> None:
+    """Results, errors, and for how long it has been busy."""
+
+    async def use() -> None:
+        pool, released = TextPool(10.0), threading.Event()
+        assert await pool.run(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(lambda: 1 // 0)
+        assert pool.busy_for() == 0
+        running = [asyncio.create_task(pool.run(released.wait)) for _ in range(3)]  # one of them has no thread
+        await asyncio.sleep(0.1)
+        assert 0.05 < pool.busy_for() < 5
+        running[0].cancel()
+        await asyncio.wait(running[:1])
+        released.set()
+        assert await asyncio.gather(*running[1:]) == [True, True]
+        released.clear()
+        failing = asyncio.create_task(pool.run(released.wait))
+        await asyncio.sleep(0.05)
+        pool.fail_all(DrainingError("stopping"))
+        with pytest.raises(DrainingError, match="stopping"):
+            await failing
+        released.set()
+        pool.close()
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    ("engine", "text", "kind"),
+    [(0.0, 0.0, None), (2.0, 2.0, None), (2.1, 0.0, EngineStalledError), (0.0, 2.1, TextStalledError)],
+)
+def test_what_fails_ready(engine: float, text: float, kind: type[InfrsError] | None) -> None:
+    stall = stall_of(engine, text, 2.0)
+    assert stall is None if kind is None else isinstance(stall, kind)
 
 
 def test_slow_steps_are_no_stall() -> None:
