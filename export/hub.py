@@ -85,6 +85,7 @@ def fetch(
             return Fetched(directory.name, directory, None)
         host = check_endpoint(constants.ENDPOINT)
         configure_http_backend(partial(session, Patience(note)))
+        note(f"asking {host} for {model}")
         listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
         # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
         directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))

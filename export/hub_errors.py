@@ -11,6 +11,10 @@ from huggingface_hub import constants, errors
 
 from infrs.errors import DiskFullError, InfrsError, SourceError
 
+_UNREACHABLE = (
+    "try again later, check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what the local cache has"
+)
+
 
 @contextmanager
 def explained(model: str, revision: str) -> Iterator[None]:
@@ -71,11 +75,11 @@ def _sentence(  # noqa: PLR0911  # a table, in order
             return f"{hub} sends requests for {model} on in a circle; try again later"
         case requests.exceptions.ChunkedEncodingError():
             return f"a download from {hub} broke off; run the same command again, it goes on where it stopped"
+        case requests.Timeout():
+            return f"{hub} does not answer; {_UNREACHABLE}"
         case requests.RequestException(response=requests.Response() as response):
             return _http_sentence(model, response)
-    return (
-        f"{hub} cannot be reached ({type(error).__name__}) and {model} is not whole in the local cache; try again later"
-    )
+    return f"{hub} cannot be reached ({type(error).__name__}); {_UNREACHABLE}"
 
 
 def _of_system(model: str, error: OSError) -> InfrsError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
@@ -18,6 +19,8 @@ from infrs.errors import SourceError
 
 SLOWEST = 1024  # bytes/s, over WINDOW
 WINDOW = 60.0  # s
+CONNECT, READ = 10.0, 30.0  # s, for requests to which huggingface_hub gives no timeout
+ANSWER = 60.0  # s, until the head of an answer is there, name lookup and connection included
 LONGEST_WAIT = 300.0  # s, in all, where the Hub asks for fewer requests
 _PIECE = 1 << 20
 
@@ -51,7 +54,7 @@ class Patience:
 
 
 def session(patience: Patience) -> requests.Session:
-    """A session for huggingface_hub, whose own timeouts are only for a Hub that sends nothing at all."""
+    """A session for huggingface_hub, whose own timeouts, where it has any, only end a Hub that sends nothing at all."""
     made = requests.Session()
     made.headers["Accept-Encoding"] = "identity"  # a file that is packed has another length, and may have any
     for scheme in ("http://", "https://"):
@@ -76,17 +79,36 @@ class _Adapter(UniqueRequestIdAdapter):
         self._patience = patience
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """As the one below; the answer is read under the bounds of this module."""
-        send: Callable[..., requests.Response] = super().send
-        response = send(request, *args, **kwargs)
+        """Send a request and read its answer within the bounds of this module. Raises requests.Timeout, SourceError."""
+        kwargs["timeout"] = kwargs.get("timeout") or (CONNECT, READ)
+        send = partial(_in_time, partial(super().send, request, *args, **kwargs))
+        response = send()
         while response.status_code == HTTPStatus.TOO_MANY_REQUESTS and self._patience.wait(response):
             response.close()
-            response = send(request, *args, **kwargs)
+            response = send()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
             raise SourceError(f"{_host(response)} sends compressed what was asked for as it is; try again later")
         response.raw.stream = partial(_pieces, response.raw, _host(response))
         return response
+
+
+def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
+    """Call `send`. Raises requests.Timeout after ANSWER s: the timeout of a socket starts again with every byte."""
+    answer: Future[requests.Response] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(send())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=run, name="infrs-hub", daemon=True)
+    thread.start()
+    thread.join(ANSWER)
+    if not answer.done():
+        raise requests.Timeout(f"no answer within {ANSWER:g} s")
+    return answer.result()
 
 
 def _pieces(

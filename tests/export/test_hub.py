@@ -77,9 +77,10 @@ def test_an_embedding_model_comes_with_the_files_of_its_modules(hub: Hub, export
 
 def test_how_much_has_arrived_is_told_and_the_second_time_nothing_does(hub: Hub, tmp_path: Path) -> None:
     said = fetched(hub.url, tmp_path).splitlines()
-    assert said[0] == f"fetching {MODEL}"
-    assert (said[1], said[-1]) == ("fetch 0 1", "fetch 1 1")  # megabytes
-    assert fetched(hub.url, tmp_path) == f"fetching {MODEL}\n"
+    asked = f"asking {hub.url.removeprefix('http://')} for {MODEL}"
+    assert said[:2] == [asked, f"fetching {MODEL}"]
+    assert (said[2], said[-1]) == ("fetch 0 1", "fetch 1 1")  # megabytes
+    assert fetched(hub.url, tmp_path).splitlines() == [asked, f"fetching {MODEL}"]
 
 
 def test_offline_without_the_files(hub: Hub, export: Run) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import socketserver
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -94,6 +96,51 @@ def test_a_file_that_does_not_come_as_it_should(
     assert left < 8 << 20
     hub.faults.clear()
     fetched(hub.url, tmp_path)
+
+
+@contextlib.contextmanager
+def raw_hub(piece: bytes, pause: float) -> Iterator[str]:
+    """The URL of a server that accepts every connection and sends `piece` again and again."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    self.request.sendall(piece)
+                    time.sleep(pause)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("piece", "bounds"),
+    [(b"", "READ = 1.0"), (b"", "ANSWER = 1.0"), (b"H", "ANSWER = 1.0"), (b"HTTP/1.1 200 OK\r\n", "ANSWER = 1.0")],
+    ids=["silent", "silent to the end", "in its first line", "in its head"],
+)
+def test_a_hub_that_never_answers(tmp_path: Path, piece: bytes, bounds: str) -> None:
+    """It accepts connections, and sends nothing, or without end what is no answer yet."""
+    with raw_hub(piece, 0.2) as url:
+        started = time.monotonic()
+        done = run_export(url, tmp_path, before=f"from infrs_export import hub_session; hub_session.{bounds}")
+        refused(done, f"{url} does not answer", "HF_ENDPOINT", "HF_HUB_OFFLINE=1", "try again later")
+        assert time.monotonic() - started < 30
+
+
+def test_a_hub_that_drips_its_first_answer(hub: Hub, export: Run) -> None:
+    hub.faults["main"] = dripping  # the last part of the path
+    refused(export(before="from infrs_export import hub_session; hub_session.WINDOW = 1.0"), "too slowly")
+
+
+def test_a_hub_whose_first_answer_stops(hub: Hub, export: Run) -> None:
+    hub.errors["/api/models/"] = (200, {"Content-Length": "1000"}, "{")
+    before = "from infrs_export import hub_session; hub_session.READ = 1.0"
+    refused(export(before=before), "again later")
 
 
 def test_a_file_that_was_damaged_once_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
