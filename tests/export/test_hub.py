@@ -37,10 +37,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, export: Run, tmp_path: Path) -> None:
     done = export(HUGGING_FACE_HUB_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
-    bundle = find_bundle(tmp_path / "cache", MODEL, "main", "float32")
+    bundle = find_bundle(tmp_path / "cache", MODEL, "main", "auto")
     manifest = verify_bundle(bundle)
     assert (manifest.source.kind, manifest.source.model_id, manifest.source.commit) == ("hub", MODEL, COMMIT)
-    assert find_bundle(tmp_path / "cache", MODEL, COMMIT, "float32") == bundle
+    assert find_bundle(tmp_path / "cache", MODEL, COMMIT, "auto") == bundle
     assert manifest.sampling == Sampling(temperature=0.6, top_k=20)
     assert manifest.source.host == hub.url.removeprefix("http://")
     assert TOKEN not in (bundle / "manifest.json").read_text()

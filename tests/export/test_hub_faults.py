@@ -298,7 +298,7 @@ def test_offline_with_all_the_files(hub: Hub, export: Run, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "CONNECTED" not in done.stdout
     assert hub.log == []
-    verify_bundle(find_bundle(tmp_path / "cache", MODEL, "main", "float32"))
+    verify_bundle(find_bundle(tmp_path / "cache", MODEL, "main", "auto"))
 
 
 def test_a_full_disk_below_hugging_faces_cache(export: Run, tmp_path: Path) -> None:
