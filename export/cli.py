@@ -113,7 +113,7 @@ def _peak_bytes() -> int:
 
 
 def _serve_options(manifest: AnyManifest, output: Path, *, use_demo: bool) -> str:
-    name = "--demo" if use_demo else f"--model-id {manifest.source.model_id}"
+    name = "--demo" if use_demo else manifest.source.model_id
     revision = "" if manifest.source.revision == "main" else f" --revision {manifest.source.revision}"
     return f"{name} --dtype {manifest.dtype}{revision}" + (
         "" if output == Path("models_cache") else f" --cache-dir {output}"

@@ -1,8 +1,9 @@
 """Publish a bundle atomically: staged beside its place, made durable, renamed. What the server can see is whole.
 
-Layout of the cache: `<slug>/<dtype>-<key>/` bundles, `.locks/<name>.lock` (never deleted: unlinking a held lock lets
-two in), `.tmp/<name>/` staging areas, where `<name>` is `<slug>--<dtype>-<key>`. A staging area belongs to the holder
-of the lock of its name, so one whose lock is free is a dead export's and may be removed.
+Layout of the cache: `<slug>/<dtype>-<key>/` bundles, `.sources/` (see `infrs/local_models.py`), `.locks/<name>.lock`
+(never deleted: unlinking a held lock lets two in), `.tmp/<name>/` staging areas, where `<name>` is
+`<slug>--<dtype>-<key>`. A staging area belongs to the holder of the lock of its name, so one whose lock is free is a
+dead export's and may be removed.
 """
 
 from __future__ import annotations

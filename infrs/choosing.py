@@ -34,8 +34,9 @@ def of_the_cache(settings: Settings) -> Settings:
     if len(models) != 1:
         commands = [_to_serve(model, name) for name in sorted({*map(_name, fitting or held)})] or _to_begin(model)
         which = "".join(f" {word} {getattr(model, field)}" for field, word in _asked(model))
+        noun = "models" if models else "model"
         raise ModelNotNamedError(
-            f"no model is named, and {model.cache_dir} holds {len(models) or 'none'}{which}; run one of these:",
+            f"no model is named, and {model.cache_dir} holds {len(models) or 'no'} {noun}{which}; run one of these:",
             commands=tuple(map(shlex.join, commands)),
         )
     [(model_id, revision)] = models

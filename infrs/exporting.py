@@ -57,7 +57,7 @@ def _find(model: ModelSettings, path: Path | None) -> Path:
     bundle = find_exported(model.cache_dir, read_local(path), model.dtype)
     if bundle is None:
         kind = "bundle" if model.dtype == "auto" else f"{model.dtype} bundle"
-        raise BundleNotFoundError(f"no {kind} of {path}, as it is now, in {model.cache_dir}")
+        raise BundleNotFoundError(f"no up-to-date {kind} of {path} in {model.cache_dir}")
     return bundle
 
 

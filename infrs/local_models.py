@@ -39,10 +39,10 @@ class LocalModel:
 def local_path(name: str) -> Path | None:
     """Return the absolute path that a model's name means, or None for a Hub id.
 
-    A name is a path if it starts with `.`, `/` or `~`, ends with `.gguf`, or is a folder.
+    A name is a path if it starts with `.`, `/` or `~`, ends with `.gguf`, or exists as a file or folder.
     """
     expanded = os.path.expanduser(name)  # Path.expanduser raises for an unknown user
-    if name.startswith((".", "/", "~")) or name.lower().endswith(".gguf") or os.path.isdir(expanded):
+    if name.startswith((".", "/", "~")) or name.lower().endswith(".gguf") or os.path.exists(expanded):
         return Path(os.path.abspath(expanded))  # without following links: they may change
     return None
 

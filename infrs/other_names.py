@@ -10,7 +10,6 @@ OTHER_FLAGS = {
     "--alias": "infrs-export --model-id",
     "--served-model-name": "infrs-export --model-id",
     "-p": "--port",
-    "--uds": "--host",
     "-c": "--max-model-len",
     "--ctx-size": "--max-model-len",
     "--num-ctx": "--max-model-len",

@@ -17,6 +17,7 @@ from infrs.manifest import Dtype
 @pytest.fixture(autouse=True)
 def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work" / "folder").mkdir(parents=True)
+    (tmp_path / "work" / "file.bin").touch()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
@@ -35,6 +36,7 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("x.gguf", "work/x.gguf"),
         ("X.GGUF", "work/X.GGUF"),
         ("sub/x.Gguf", "work/sub/x.Gguf"),
+        ("file.bin", "work/file.bin"),
         ("~nobody-here/x", "work/~nobody-here/x"),
         ("org/name", None),
         ("absent", None),

@@ -118,6 +118,8 @@ def test_a_bundle_is_found_by_the_path_of_its_source(tiny_copy: Callable[[str], 
     assert find_exported(cache, read_local(folder), "auto") is None
     assert export(folder, cache) == bundle
     assert find_exported(cache, read_local(folder), "float32") == bundle
+    renamed = export(folder, cache, model_id="a/b")
+    assert find_exported(cache, read_local(folder), "auto") == renamed
 
 
 def test_force_replaces_the_bundle(tiny_folder: Path, tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_command_reports_and_fails_with_the_errors_code(
     arguments = [str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"]
     run(main, "infrs-export", arguments)
     told = capsys.readouterr().out
-    serve = f"Serve it:\n  infrs-serve --model-id tiny-llama --dtype int8 --cache-dir {cache}\n"
+    serve = f"Serve it:\n  infrs-serve tiny-llama --dtype int8 --cache-dir {cache}\n"
     assert told.startswith("Already exported: ")
     assert told.endswith(serve)
     run(main, "infrs-export", [*arguments, "--for-server"])

@@ -97,9 +97,11 @@ def test_a_dtype_and_a_revision_that_are_set_choose() -> None:
     assert chosen(dtype="int8").model.dtype == "int8"
     assert chosen(dtype="int4", revision="v1").model.model_id == "org/other"
     message, commands = refusal(dtype="float32", revision="v1")
-    assert message == "no model is named, and models_cache holds none in float32 at revision v1; run one of these:"
+    assert message == "no model is named, and models_cache holds no model in float32 at revision v1; run one of these:"
     assert len(commands) == 3
-    assert refusal(revision="c" * 40)[0].startswith("no model is named, and models_cache holds 2 at revision ccc")
+    assert refusal(revision="c" * 40)[0].startswith(
+        "no model is named, and models_cache holds 2 models at revision ccc"
+    )
 
 
 def test_of_several_none_is_served() -> None:
@@ -109,7 +111,7 @@ def test_of_several_none_is_served() -> None:
     (put("damaged", "int4", cache="a cache") / "manifest.json").write_text("{}")
     put("moved", "int4", cache="a cache").rename("a cache/moved/int8-1")  # which no command finds
     assert refusal(cache_dir="a cache") == (
-        "no model is named, and a cache holds 2; run one of these:",
+        "no model is named, and a cache holds 2 models; run one of these:",
         (
             "infrs-serve org/name --dtype int8 --cache-dir 'a cache'",
             "infrs-serve org/name --dtype int4 --revision v1 --cache-dir 'a cache'",
@@ -119,7 +121,7 @@ def test_of_several_none_is_served() -> None:
 
 def test_where_there_is_none_the_beginning_is_told() -> None:
     assert refusal() == (
-        "no model is named, and models_cache holds none; run one of these:",
+        "no model is named, and models_cache holds no model; run one of these:",
         ("infrs-serve --demo", f"infrs-serve {DEFAULT}"),
     )
     assert refusal(cache_dir="c", dtype="int4")[1] == (

@@ -179,7 +179,7 @@ def test_without_a_model_the_commands_to_choose_from_have_lines_of_their_own(tmp
     code, output = serve(tmp_path, "--port", "0")
     first, *commands = output.splitlines()
     assert code == 2
-    assert first == "infrs-serve: no model is named, and models_cache holds none; run one of these:"
+    assert first == "infrs-serve: no model is named, and models_cache holds no model; run one of these:"
     assert commands[0] == "  infrs-serve --demo"
     assert len(commands) == 2
 

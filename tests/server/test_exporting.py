@@ -121,7 +121,7 @@ def test_paths_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.Monke
         (
             file,
             BundleNotFoundError,
-            r"no bundle of .*X\.GGUF, as it is now, in .*'infrs\[export,demo\]' && infrs-export",
+            r"no up-to-date bundle of .*X\.GGUF in .*'infrs\[export,demo\]' && infrs-export",
         ),
     ]
     for path, error, words in refused:
