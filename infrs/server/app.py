@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from sanic import Sanic
 
 from infrs.config import ServerSettings, Settings
 from infrs.errors import ConfigError
-from infrs.server import access, cors, gate, lifecycle
+from infrs.server import access, cors, gate, lifecycle, signals
 from infrs.server.auth import Keys
 from infrs.server.failures import WireErrorHandler
 from infrs.server.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
@@ -92,10 +91,11 @@ def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
     Raises what `load` raised, if that was an InfrsError.
     """
     os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"  # which it gives at a terminal, of options that are its own
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it, there is nothing to finish
-    app.run(
-        sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False
-    )
+    signals.end_by_default()
+    with signals.unhandled_by_sanic():
+        app.run(
+            sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False
+        )
     state: ServerState = app.ctx.state
     if state.start_error is not None:
         raise state.start_error

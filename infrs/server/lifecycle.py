@@ -56,8 +56,7 @@ async def _run_model(
     on_ready: Callable[[Served], None],
 ) -> None:
     try:
-        with signals.stop_by_default_action(partial(app.stop, False)):
-            served = await asyncio.to_thread(load)
+        served = await asyncio.to_thread(load)
     except InfrsError as error:
         state.start_error = error
         _give_up(app, state, error.exit_code)
@@ -66,6 +65,7 @@ async def _run_model(
         logger.exception("the model could not be loaded")
         _give_up(app, state, 1)
         return
+    signals.on_stop(partial(app.stop, False))
     state.publish(served)
     on_ready(served)
     reason = await until_failure(state)
@@ -86,7 +86,7 @@ async def drain(state: ServerState) -> None:
     A second signal ends the process immediately.
     """
     state.draining = True
-    signals.stop_for_good()
+    signals.end_by_default()
     signals.ignore_hangup()
     patience = state.settings.server.drain_timeout
     if count := state.num_in_flight.total():

@@ -37,6 +37,28 @@ def test_a_signal_while_loading_ends_it_at_once(number: signal.Signals) -> None:
         assert "Traceback" not in server.output()
 
 
+@pytest.mark.parametrize("moment", ["before_server_start", "after_server_start"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_model_loads_ends_it(number: signal.Signals, moment: str) -> None:
+    """Sanic ignores signals for a moment, then handles them itself."""
+    code = f"""
+import os, time
+from infrs.config import Settings
+from infrs.server.app import create_app, listen, run
+from infrs.server.auth import Keys
+settings = Settings.model_validate({{"server": {{"port": 0}}}})
+app = create_app(settings, Keys(()), lambda: time.sleep(60), print)
+
+@app.{moment}
+async def interrupt(app):
+    os.kill(os.getpid(), {int(number)})
+
+run(app, listen(settings.server))
+"""
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (-number, b"")
+
+
 def test_a_hangup_ends_nothing() -> None:
     """Not while it loads, not while it serves, not while it drains."""
     with fake_server(wait_ready=False, load_seconds=1.0, interval=0.02) as server, ThreadPoolExecutor(1) as pool:
