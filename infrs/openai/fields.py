@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from infrs.openai.bounded import bound_errors
 from infrs.openai.invalid import Place, request_error
 
 MAX_CHOICES = 128
@@ -40,6 +41,13 @@ class Body(BaseModel):
     """A JSON object of a request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """How pydantic is to check a body of this kind: see `bound_errors`."""
+        schema = handler(source)
+        bound_errors(handler.resolve_ref_schema(schema))
+        return schema
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from pydantic import ValidationError
@@ -141,9 +141,33 @@ def _path(loc: Place, payload: object, *, missing: bool) -> str:
 
 
 def _shown(value: object) -> str:
-    text = {None: "null", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else None
-    text = text or ascii(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+    """A value as it begins: one of megabytes is not written out."""
+    if isinstance(value, bool | None):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > _LONGEST_VALUE:
+            return text[: _LONGEST_VALUE - 3] + "..."
+    return text
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """Yield the text of a value piece by piece."""
+    if isinstance(value, str):
+        yield ascii(value[: _LONGEST_VALUE + 1])
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield ", " if index else "["
+            yield from _pieces(item)
+        yield "]" if value else "[]"
+    elif isinstance(value, dict):
+        for index, (name, item) in enumerate(value.items()):
+            yield f"{', ' if index else '{'}{name[: _LONGEST_VALUE + 1]!a}: "
+            yield from _pieces(item)
+        yield "}" if value else "{}"
+    else:
+        yield ascii(value)
 
 
 def _length(details: ErrorDetails) -> str:

@@ -7,6 +7,7 @@ Duplicate keys: the last one wins, as in most parsers.
 from __future__ import annotations
 
 import mmap
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -67,15 +68,14 @@ def _too_deep() -> RequestError:
 
 
 def _depth(value: dict[str, Any]) -> int:
-    """Levels of nesting, counted only as far as one past MAX_DEPTH."""
+    """Levels of nesting, counted only as far as one past MAX_DEPTH. A level may hold a million values."""
     level: list[Any] = [value]
     depth = 0
     while level and depth <= MAX_DEPTH:
         depth += 1
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ]
+        filled = [*filter(None, level)]
+        lists = [parent for parent in filled if type(parent) is list]
+        objects = [parent for parent in filled if type(parent) is dict]
+        children = chain(chain.from_iterable(lists), chain.from_iterable(map(dict.values, objects)))
+        level = [child for child in children if type(child) is list or type(child) is dict]
     return depth
