@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from infrs.openai.fields import Body, Neutral, Unlisted, Unsupported
+from infrs.openai.fields import Body, Neutral, Opaque, Unlisted, Unsupported
 from infrs.openai.requests import text_as_part
 from infrs.openai.tools import CallId, Name
 
@@ -17,6 +17,7 @@ class CacheControl(Body):
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
+    scope: Opaque | None = None
 
 
 class TextBlock(Body):

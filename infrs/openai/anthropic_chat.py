@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Annotated, Any, ClassVar
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from infrs.errors import UnsupportedParameterError
 from infrs.openai.anthropic_blocks import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
-from infrs.openai.anthropic_requests import MAX_STOPS, CountTokensRequest, MessagesRequest
-from infrs.openai.fields import StopString, parse_body
+from infrs.openai.anthropic_requests import CountTokensRequest, MessagesRequest
+from infrs.openai.fields import parse_body
 from infrs.openai.requests import ChatCompletionRequest
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -24,18 +22,6 @@ class MessagesChat(ChatCompletionRequest):
 
     effort_param: ClassVar[str] = "output_config.effort"
     format_param: ClassVar[str] = "output_config.format"
-
-    stop: Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
-
-    @property
-    def max_output_tokens(self) -> int | None:
-        """None: an answer that the context cuts short says so, see `stop_reason`."""
-        return None
-
-    @property
-    def default_max_tokens(self) -> int | None:
-        """The bound, as far as the context has room for it."""
-        return self.max_tokens
 
 
 def to_chat(body: CountTokensRequest, *, variables: frozenset[str], thinks: bool) -> MessagesChat:
@@ -49,7 +35,7 @@ def to_chat(body: CountTokensRequest, *, variables: frozenset[str], thinks: bool
         "messages": [*_system(body), *_messages(body)],
         "continue_final_message": body.messages[-1].role == "assistant",
         "chat_template_kwargs": _thinking(body, variables, thinks),
-        "reasoning_effort": body.output_config.effort if body.output_config else None,
+        "reasoning_effort": _effort(body, variables),
         "tools": [_tool(tool.name, tool.description, tool.input_schema, tool.strict) for tool in body.tools or ()],
     }
     if form is not None:
@@ -69,11 +55,22 @@ def _tool(name: str, description: str | None, parameters: dict[str, Any], strict
     return {"type": "function", "function": function}
 
 
+def _effort(body: CountTokensRequest, variables: frozenset[str]) -> str | None:
+    """The effort, for a template that has a word for it. Claude Code sends one with each request, to any model."""
+    return body.output_config.effort if body.output_config and "reasoning_effort" in variables else None
+
+
 def _thinking(body: CountTokensRequest, variables: frozenset[str], thinks: bool) -> dict[str, Any] | None:
     if body.thinking is None:
         return None
-    wanted = body.thinking.type != "disabled"
+    if thinks and body.thinking.display == "omitted":
+        raise UnsupportedParameterError(
+            "thinking.display: 'omitted' is not supported by this server; remove it", param="thinking.display"
+        )
     switch = next((name for name in _THINKING_SWITCHES if name in variables), None)
+    if body.thinking.type == "adaptive" and switch is None:
+        return {}  # the model decides: one that does not think has decided
+    wanted = body.thinking.type != "disabled"
     if switch is None and wanted != thinks:
         state = "always thinks" if thinks else "knows no thinking"
         raise UnsupportedParameterError(f"thinking: the model served here {state}; remove it", param="thinking")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from infrs.openai.anthropic_blocks import (
     CacheControl,
@@ -16,12 +17,14 @@ from infrs.openai.anthropic_blocks import (
     ToolUseBlock,
 )
 from infrs.openai.fields import (
+    HINT,
     Body,
+    Fraction,
     Model,
     Neutral,
     Off,
     Opaque,
-    StopString,
+    StopStrings,
     TokenCount,
     Unlisted,
     Unsupported,
@@ -30,7 +33,7 @@ from infrs.openai.fields import (
 )
 from infrs.openai.tools import Name, Parameters
 
-MAX_STOPS = 64
+_EDIT = re.compile(r"(clear_tool_uses|clear_thinking|compact)_[0-9]{8}")
 _ROLES = {"text": ("user", "assistant", "system"), "tool_result": ("user",)}  # of a block; of others the assistant
 
 
@@ -82,7 +85,7 @@ class Thinking(Body):
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Annotated[int, Field(ge=1024, lt=1 << 31)] | None = None
-    display: Annotated[Any, Neutral("summarized")] = None  # thoughts are told whole
+    display: Literal["summarized", "omitted"] | None = None  # thoughts are told whole
 
     @model_validator(mode="after")
     def _budget_where_it_belongs(self) -> Self:
@@ -101,7 +104,7 @@ class OutputFormat(Body):
 class OutputConfig(Body):
     """How much effort, and in which form."""
 
-    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    effort: Annotated[Literal["low", "medium", "high", "xhigh", "max"], HINT] | None = None
     format: OutputFormat | None = None
 
 
@@ -109,6 +112,18 @@ class Metadata(Body):
     """Opaque to the server."""
 
     user_id: Opaque | None = None
+
+
+def _is_edit(edit: dict[str, Any]) -> dict[str, Any]:
+    if not _EDIT.fullmatch(str(edit.get("type"))):
+        refuse_part("type", "expected an edit of the context, such as clear_tool_uses_20250919")
+    return edit
+
+
+class ContextManagement(Body):
+    """What may be cut from a long prompt. A hint: a prompt is never cut here, and one that is too long is refused."""
+
+    edits: Annotated[list[Annotated[dict[str, Any], AfterValidator(_is_edit)]], Field(max_length=16)] | None = None
 
 
 class CountTokensRequest(Body):
@@ -123,7 +138,7 @@ class CountTokensRequest(Body):
     output_config: OutputConfig | None = None
     cache_control: CacheControl | None = None
     speed: Annotated[Any, Neutral("standard")] = None
-    context_management: Unsupported = None
+    context_management: Annotated[ContextManagement, HINT] | None = None
     mcp_servers: Unlisted = None
 
     @model_validator(mode="after")
@@ -176,9 +191,9 @@ class MessagesRequest(CountTokensRequest):
 
     max_tokens: TokenCount
     stream: bool | None = None
-    stop_sequences: Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    stop_sequences: StopStrings | None = None
+    temperature: Fraction | None = None
+    top_p: Fraction | None = None
     top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     metadata: Metadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None

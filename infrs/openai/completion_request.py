@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from infrs.openai.fields import MAX_CHOICES, Neutral, parse_body, refuse
+from infrs.openai.other_fields import OtherFields
 from infrs.openai.response_format import ConstrainedGeneration
 from infrs.openai.texts import Text, as_texts, texts_schema
 
@@ -16,7 +17,7 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's
 Prompt = Text
 
 
-class CompletionRequest(ConstrainedGeneration):
+class CompletionRequest(ConstrainedGeneration, OtherFields):
     """A completion asked for. None is "not given"."""
 
     prompt: Annotated[

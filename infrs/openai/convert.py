@@ -29,6 +29,8 @@ def to_messages(body: Conversation) -> list[dict[str, Any]]:
     messages = []
     for message in body.messages:
         told: dict[str, Any] = {"role": _ROLES.get(message.role, message.role), "content": message.text}
+        if message.name is not None:
+            told["name"] = message.name
         if message.reasoning_content is not None:
             told["reasoning_content"] = message.reasoning_content
         calls = [(call.id, call.function) for call in message.tool_calls or ()]
@@ -42,7 +44,7 @@ def to_messages(body: Conversation) -> list[dict[str, Any]]:
             names |= {id_: called.name for id_, called in calls}
         if told["role"] == "tool":
             told["tool_call_id"] = message.tool_call_id or f"call_{message.name}"
-            told["name"] = message.name or names.get(told["tool_call_id"], "")
+            told.setdefault("name", names.get(told["tool_call_id"], ""))
         messages.append(told)
     return messages
 
@@ -69,29 +71,23 @@ def to_request(
     default_max_tokens: int | None = None,
     grammar: Grammar | None = None,
 ) -> Request:
-    """What the engine is asked. Without any bound, an answer may go on to the end of the context.
+    """Make the engine's request. An answer ends at the end of the context at the latest.
 
     defaults: see `to_sampling`. format_stop: the strings at which the chat format, not the client, ends an answer.
-    prompt_param: the field that the prompt came in. Raises ContextLengthError where the prompt, or the prompt and the
-    answer, exceed the context; RequestError for token ids that the model does not have and for more tokens at least
-    than at most.
+    prompt_param: the field that the prompt came in. default_max_tokens: the bound where the body has none.
+    Raises ContextLengthError if the prompt fills the context; RequestError for token ids that the model does not have
+    and for a `min_tokens` above the answer's bound.
     """
     _check_token_ids(body, limits.vocab_size)
     room = limits.max_model_len - len(prompt_ids)
-    asked = body.max_output_tokens
     if room <= 0:
         raise ContextLengthError(
             f"the prompt has {len(prompt_ids)} tokens, but the context of this model holds {limits.max_model_len} "
             f"with the answer; shorten {prompt_param}",
             param=prompt_param,
         )
-    if asked is not None and asked > room:
-        raise ContextLengthError(
-            f"the prompt has {len(prompt_ids)} tokens and the answer may have {asked}, but the context of this model "
-            f"holds {limits.max_model_len}; shorten {prompt_param} or ask for at most {room} tokens",
-            param=prompt_param,
-        )
-    max_tokens = min(default_max_tokens or room, room) if asked is None else asked
+    asked = default_max_tokens if body.max_output_tokens is None else body.max_output_tokens
+    max_tokens = room if asked is None else min(asked, room)
     min_tokens = body.min_tokens or 0
     if min_tokens > max_tokens:
         raise RequestError(

@@ -1,7 +1,11 @@
 """What the request bodies of every route share: strictness, refusals by name, and the fields of a generation.
 
-Strict: no type is coerced, no field is ignored in silence. A field of OpenAI's that infrs does not honour is
-declared `Unsupported`, with the values that ask for nothing and so are accepted; any other field is unknown.
+No type is coerced, and each field is one of four kinds:
+
+- honoured: it decides the answer;
+- a hint (`HINT`): checked, but it cannot change the text of an answer, so it is accepted and changes nothing;
+- `Neutral`: not supported, so only the values that change nothing are accepted, such as `priority: 0`;
+- unknown: refused by name.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any, NoReturn, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +36,7 @@ from infrs.openai.invalid import Place, request_error
 MAX_CHOICES = 128
 MAX_FIELDS = 256  # of an object, unknown ones included
 MAX_LOGIT_BIAS = 1024
+MAX_STOPS = 64
 _TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
 # OpenAI's opaque ids (user and the like) never change an answer; here they must only be short and printable.
 _OPAQUE = r"^[^\x00-\x1f\x7f]*$"
@@ -61,7 +66,7 @@ class Body(BaseModel):
 
 
 class Neutral:
-    """Annotates a field that is not honoured: null and `values`, which ask for nothing, are accepted, nothing else."""
+    """Annotates a field that is not supported: null and `values`, which change nothing, are accepted, nothing else."""
 
     def __init__(self, *values: object) -> None:
         self.values = (None, *values)
@@ -75,8 +80,13 @@ class Neutral:
         return {"enum": list(self.values), "x-refused": True}
 
     def _check(self, value: object) -> None:
-        if not any(type(value) is type(accepted) and value == accepted for accepted in self.values):
+        if not any(_same(value, accepted) for accepted in self.values):
             raise PydanticCustomError("unsupported_parameter", "not supported by this server")
+
+
+def _same(value: object, accepted: object) -> bool:
+    """Whether two JSON values are equal: 1 and 1.0 are, 1 and true are not."""
+    return value == accepted and isinstance(value, bool) is isinstance(accepted, bool)
 
 
 Unsupported = Annotated[Any, Neutral()]
@@ -158,15 +168,19 @@ Model = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-Opaque = Annotated[str, Field(max_length=512, pattern=_OPAQUE)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+HINT = Field(json_schema_extra={"x-hint": True})
+Opaque = Annotated[str, Field(max_length=512, pattern=_OPAQUE), HINT]
+ServiceTier = Annotated[Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"], HINT]
+Verbosity = Annotated[Literal["low", "medium", "high"], HINT]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
-StopStrings = Annotated[list[StopString], Field(max_length=4)]
+StopStrings = Annotated[list[StopString], Field(max_length=MAX_STOPS)]
 Stop = Annotated[StopStrings, BeforeValidator(_as_list, json_schema_input_type=StopString | StopStrings)]
 LogitBias = Annotated[
     dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIAS), AfterValidator(_token_keys)
 ]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16), HINT
 ]
 
 
@@ -191,9 +205,9 @@ class Generation(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Fraction | None = None  # 0 keeps the one most likely token
     top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_p: Fraction | None = None
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None

@@ -17,9 +17,6 @@ _INSTEAD: dict[str, tuple[str, ...]] = {
     "think": ("chat_template_kwargs", "reasoning", "thinking"),
 }
 _NEEDLESS = {
-    "cache_prompt": "the beginning of a prompt is always reused",
-    "id_slot": "the server takes the slot that holds most of the prompt",
-    "keep_alive": "the model stays loaded",
     "num_ctx": "the context is as long as engine.max_model_len says",
     "n_ctx": "the context is as long as engine.max_model_len says",
     "options": "what is in it goes beside `model`, each as a field of its own",

@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.openai.fields import (
+    HINT,
     Body,
     Metadata,
     Neutral,
-    Off,
     Opaque,
+    ServiceTier,
     TokenCount,
     Unlisted,
     Unsupported,
+    Verbosity,
     parse_body,
     refuse,
     refuse_part,
 )
+from infrs.openai.other_fields import OtherFields
 from infrs.openai.response_format import ConstrainedGeneration
-from infrs.openai.tools import CalledFunction, CallId, Name, ToolCall, ToolUse
+from infrs.openai.tools import CalledFunction, CallId, ToolCall, ToolUse
 from infrs.text.constraint import Constraint
 
 MAX_MESSAGES = 2048
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
+Author = Annotated[str, Field(pattern=r"^[^\s<|\\/>]{1,64}$")]  # OpenAI's pattern
 _Word = Annotated[str, Field(max_length=64)]
 
 
@@ -36,6 +40,29 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: str
+
+
+class RefusalPart(Body):
+    """What the assistant said instead of an answer; a model reads it as any other text of the assistant's."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """The refusal."""
+        return self.refusal
+
+
+def text_or_refusal(value: object) -> str:
+    """Return the tag of a part: in brackets, so that no field of a body is called so."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "<refusal>" if kind == "refusal" else "<text>"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[RefusalPart, Tag("<refusal>")], Discriminator(text_or_refusal)
+]
 
 
 def text_as_part(kind: str) -> Callable[[object], object]:
@@ -57,9 +84,9 @@ class Message(Body):
     role: Role
     content: (
         Annotated[
-            list[TextPart],
+            list[Part],
             Field(min_length=1, max_length=1024),
-            BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[TextPart]),
+            BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[Part]),
         ]
         | None
     ) = None
@@ -67,9 +94,9 @@ class Message(Body):
     function_call: CalledFunction | None = None
     tool_call_id: CallId | None = None
     reasoning_content: str | None = None
-    name: Name | None = None
+    name: Author | None = None
+    refusal: str | None = None
     # What OpenAI's own answers carry beside these, empty when unused: a client may send an answer back as it came.
-    refusal: Unsupported = None
     audio: Unsupported = None
     annotations: Unlisted = None
 
@@ -80,25 +107,24 @@ class Message(Body):
             ("tool_calls", self.tool_calls is None or self.role == "assistant" or not self.tool_calls),
             ("function_call", self.function_call is None or (self.role == "assistant" and not self.tool_calls)),
             ("reasoning_content", self.reasoning_content is None or self.role == "assistant"),
+            ("refusal", self.refusal is None or self.role == "assistant"),
             ("tool_call_id", self.tool_call_id is None or self.role == "tool"),
         ):
             if not allowed:
                 refuse_part(field, f"not in a message of role {self.role}, or beside other calls")
-        if self.content is None and not calls:
+        if self.content is None and self.refusal is None and not calls:
             null = "content" in self.model_fields_set
             refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
         if self.tool_call_id is None and self.role == "tool":
             refuse_part("tool_call_id", "required in a message of role tool", "missing_required_parameter")
         if self.name is None and self.role == "function":
             refuse_part("name", "required in a message of role function", "missing_required_parameter")
-        if self.name is not None and self.role not in ("tool", "function"):
-            refuse_part("name", "only the name of a tool is supported; remove it", "unsupported_parameter")
         return self
 
     @property
     def text(self) -> str:
-        """The content's parts, joined."""
-        return "".join(part.text for part in self.content or ())
+        """The content's parts, joined; a refusal where there is no content."""
+        return "".join(part.text for part in self.content or ()) or self.refusal or ""
 
 
 class TemplateVariables(Body):
@@ -166,26 +192,26 @@ class Conversation(ToolUse):
         return effort | (self.chat_template_kwargs.model_dump(exclude_none=True) if self.chat_template_kwargs else {})
 
 
-class ChatCompletionRequest(ConstrainedGeneration, Conversation):
+class ChatCompletionRequest(ConstrainedGeneration, Conversation, OtherFields):
     """A chat completion asked for. None is "not given"."""
 
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: ServiceTier | None = None
     metadata: Metadata | None = None
     safety_identifier: Opaque | None = None
     prompt_cache_key: Opaque | None = None
+    prompt_cache_retention: Opaque | None = None
+    prediction: Annotated[dict[str, Any], HINT] | None = None
+    store: Annotated[bool, HINT] | None = None
+    verbosity: Verbosity | None = None
 
     audio: Unsupported = None
     best_of: Annotated[Any, Neutral(1)] = None
     modalities: Annotated[Any, Neutral(["text"])] = None
     moderation: Unsupported = None
-    prediction: Unsupported = None
     prompt_cache_options: Unsupported = None
-    prompt_cache_retention: Unsupported = None
-    store: Off = None
-    verbosity: Annotated[Any, Neutral("medium")] = None
     web_search_options: Unsupported = None
 
     @model_validator(mode="after")
@@ -217,11 +243,6 @@ class ChatCompletionRequest(ConstrainedGeneration, Conversation):
     def max_output_tokens(self) -> int | None:
         """The answer's bound in tokens, under either name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
-    @property
-    def default_max_tokens(self) -> int | None:
-        """The bound where `max_output_tokens` is None, as far as the context has room; None is all of the context."""
-        return None
 
     @property
     def num_logprobs(self) -> int | None:

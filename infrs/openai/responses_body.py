@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 
 from infrs.openai.fields import Body
-from infrs.openai.responses_options import ToolChoice
+from infrs.openai.responses_options import Namespace, OtherTool, ResponseTool, ToolChoice
 from infrs.openai.responses_request import ResponsesRequest
 
+SAMPLING_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _NO_TOOL = {"description": None, "parameters": None, "strict": None}  # which OpenAI's clients expect in any case
 
 
@@ -25,16 +26,15 @@ def response(
     created: int,
     stored: bool,
     status: str,
-    temperature: float,
-    top_p: float,
+    sampling: Mapping[str, float],
     output: Sequence[Mapping[str, Any]] = (),
     usage: Mapping[str, Any] | None = None,
     completed: int | None = None,
     error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The object. created, completed: Unix time in seconds. stored: whether it can be had again by its id.
+    """Return the object. created, completed: Unix time in seconds. stored: whether it can be had again by its id.
 
-    temperature, top_p: what was sampled with, asked for or not.
+    sampling: SAMPLING_FIELDS with the values that were used, asked for or not.
     """
     text_format, choice = asked.text and asked.text.format, asked.tool_choice or "auto"
     return {
@@ -53,22 +53,31 @@ def response(
         "model": asked.model,
         "output": output,
         "parallel_tool_calls": asked.parallel_tool_calls is not False,
+        **sampling,
         "previous_response_id": asked.previous_response_id,
         "prompt_cache_key": asked.prompt_cache_key,
         "reasoning": {"effort": asked.reasoning and asked.reasoning.effort, "summary": None},
         "safety_identifier": asked.safety_identifier,
         "service_tier": "default",
         "store": stored,
-        "temperature": temperature,
-        "text": {"format": _dump(text_format) if text_format else {"type": "text"}, "verbosity": "medium"},
+        "text": {"format": _dump(text_format) if text_format else {"type": "text"}, "verbosity": _verbosity(asked)},
         "tool_choice": _dump(choice) if isinstance(choice, ToolChoice) else choice,
-        "tools": [_NO_TOOL | _dump(tool) for tool in asked.tools or ()],
+        "tools": [_tool(tool) for tool in asked.tools or () if not isinstance(tool, OtherTool)],
         "top_logprobs": asked.top_logprobs or 0,
-        "top_p": top_p,
         "truncation": "disabled",
         "usage": usage,
         "user": asked.user,
     }
+
+
+def _tool(tool: ResponseTool | Namespace) -> dict[str, Any]:
+    if isinstance(tool, Namespace):
+        return _dump(tool) | {"tools": [_tool(function) for function in tool.functions]}
+    return _NO_TOOL | _dump(tool)
+
+
+def _verbosity(asked: ResponsesRequest) -> str:
+    return (asked.text and asked.text.verbosity) or "medium"
 
 
 def item_list(items: Sequence[Mapping[str, Any]], *, has_more: bool) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter
 
-from infrs.openai.fields import Body, Unlisted, Unsupported
-from infrs.openai.requests import Message, TextPart, text_as_part
+from infrs.openai.fields import HINT, Body, Unlisted, Unsupported
+from infrs.openai.requests import Message, Part, RefusalPart, TextPart, text_as_part, text_or_refusal
+from infrs.openai.responses_options import full_name
 from infrs.openai.tools import CalledFunction, CallId, Name, ToolCall
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -27,10 +28,13 @@ class Content(Body):
     prompt_cache_breakpoint: Unsupported = None
 
 
+ContentPart = Annotated[
+    Annotated[Content, Tag("<text>")] | Annotated[RefusalPart, Tag("<refusal>")], Discriminator(text_or_refusal)
+]
 Contents = Annotated[
-    list[Content],
+    list[ContentPart],
     Field(min_length=1, max_length=1024),
-    BeforeValidator(text_as_part("input_text"), json_schema_input_type=str | list[Content]),
+    BeforeValidator(text_as_part("input_text"), json_schema_input_type=str | list[ContentPart]),
 ]
 
 
@@ -54,13 +58,16 @@ class MessageItem(_Item):
     type: Literal["message"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
     content: Contents
-    phase: Unsupported = None
+    phase: Annotated[Literal["commentary", "final_answer"], HINT] | None = None
 
     def stored(self) -> dict[str, Any]:
         """See _Item. An assistant's text is `output_text`, whatever it was called."""
         told = {"type": "message"} | super().stored()
         if self.role == "assistant":
-            told["content"] = [{**part, "type": "output_text", "annotations": []} for part in told["content"]]
+            told["content"] = [
+                part if part["type"] == "refusal" else {**part, "type": "output_text", "annotations": []}
+                for part in told["content"]
+            ]
         return told
 
 
@@ -73,7 +80,7 @@ class FunctionCall(_Item):
     call_id: CallId
     name: Name
     arguments: str
-    namespace: Unsupported = None
+    namespace: Name | None = None
     caller: Unsupported = None
 
 
@@ -86,7 +93,7 @@ class FunctionCallOutput(_Item):
     call_id: CallId
     output: Contents
     name: Name | None = None
-    namespace: Unsupported = None
+    namespace: Name | None = None
     caller: Unsupported = None
 
 
@@ -121,20 +128,38 @@ class ReasoningItem(_Item):
         return "\n\n".join(part.text for part in parts)
 
 
+class ItemReference(Body):
+    """An item of a stored response, named by its id."""
+
+    id: ItemId
+    type: Literal["item_reference"] | None = None
+
+
 def _kind(value: object) -> str | None:
     if not isinstance(value, dict):
         return None
     kind = value.get("type")
-    return "message" if kind is None else str(kind)
+    if kind is None:
+        return "item_reference" if "id" in value and value.keys() <= {"id", "type"} else "message"
+    return str(kind)
 
 
 Item = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[FunctionCall, Tag("function_call")]
     | Annotated[FunctionCallOutput, Tag("function_call_output")]
-    | Annotated[ReasoningItem, Tag("reasoning")],
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(_kind),
 ]
+
+
+_ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
+
+
+def parse_items(items: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """Return items that this server has told before."""
+    return _ITEMS.validate_python(items)
 
 
 def new_item_id(prefix: str) -> str:
@@ -170,19 +195,19 @@ class _Turn:
 
 
 def to_messages(items: Iterable[Item]) -> list[Message]:
-    """The conversation that items make."""
+    """Return the conversation that items make. A reference that is left names an item that is there already."""
     messages: list[Message] = []
     turn = _Turn()
     for item in items:
         match item:
             case FunctionCall():
-                called = CalledFunction(name=item.name, arguments=item.arguments)
+                called = CalledFunction(name=full_name(item.name, item.namespace), arguments=item.arguments)
                 turn.calls.append(ToolCall(id=item.call_id, type="function", function=called))
             case ReasoningItem() | MessageItem(role="assistant"):
                 if turn.has_answered:
                     messages += turn.take()
                 if isinstance(item, ReasoningItem):
-                    turn.reasoning.append(item.text)
+                    turn.reasoning += [item.text] * bool(item.text)
                 else:
                     turn.text = _joined(item.content)
             case MessageItem():
@@ -191,13 +216,14 @@ def to_messages(items: Iterable[Item]) -> list[Message]:
             case FunctionCallOutput():
                 messages += turn.take()
                 content = _parts(item.output)
-                messages.append(Message(role="tool", content=content, tool_call_id=item.call_id, name=item.name))
+                name = item.name and full_name(item.name, item.namespace)
+                messages.append(Message(role="tool", content=content, tool_call_id=item.call_id, name=name))
     return messages + turn.take()
 
 
-def _joined(contents: list[Content]) -> str:
+def _joined(contents: list[ContentPart]) -> str:
     return "".join(part.text for part in contents)
 
 
-def _parts(contents: list[Content]) -> list[TextPart]:
+def _parts(contents: list[ContentPart]) -> list[Part]:
     return [TextPart(type="text", text=_joined(contents))]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from infrs.openai.fields import Body, Neutral, Off, Unsupported, refuse_part
+from infrs.openai.fields import HINT, Body, Neutral, Off, Unsupported, Verbosity, refuse_part
 from infrs.openai.requests import Effort
 from infrs.openai.response_format import ResponseFormat, SchemaName
-from infrs.openai.tools import Function, Name
+from infrs.openai.tools import MAX_NAME, Function, Name
 
 
 class TextFormat(Body):
@@ -43,21 +43,43 @@ class TextOptions(Body):
     """`text`: how the answer's text is to be."""
 
     format: TextFormat | None = None
-    verbosity: Annotated[Any, Neutral("medium")] = None
+    verbosity: Verbosity | None = None
+
+
+OtherToolType = Literal[
+    "apply_patch",
+    "code_interpreter",
+    "computer",
+    "computer_use_preview",
+    "custom",
+    "file_search",
+    "image_generation",
+    "local_shell",
+    "mcp",
+    "programmatic_tool_calling",
+    "shell",
+    "tool_search",
+    "web_search",
+    "web_search_2025_08_26",
+    "web_search_preview",
+    "web_search_preview_2025_03_11",
+]
+_OTHER_TOOLS = get_args(OtherToolType)
+Summary = Annotated[Literal["auto", "concise", "detailed"], HINT]
 
 
 class ReasoningOptions(Body):
     """`reasoning`. What the model thinks is told in full, as the content of reasoning items."""
 
     effort: Effort | None = None
-    summary: Annotated[Any, Neutral("auto")] = None
-    generate_summary: Annotated[Any, Neutral("auto")] = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None
     context: Annotated[Any, Neutral("auto")] = None
     mode: Annotated[Any, Neutral("standard")] = None
 
 
 class ResponseTool(Function):
-    """An entry of `tools`: a function. Tools that OpenAI runs are not to be had here."""
+    """A function of `tools`."""
 
     type: Literal["function"]
     defer_loading: Off = None
@@ -71,10 +93,63 @@ class ResponseTool(Function):
             refuse_part("type", "only functions are supported, which the client runs", "unsupported_parameter")
         return value
 
+    def as_function(self, namespace: str | None = None) -> Function:
+        """Return the function alone, under the name by which the model knows it."""
+        name = full_name(self.name, namespace)
+        return Function(name=name, description=self.description, parameters=self.parameters, strict=self.strict)
+
+
+def full_name(name: str, namespace: str | None) -> str:
+    """Return the name by which the model knows a function of a namespace."""
+    return name if namespace is None else f"{namespace}.{name}"
+
+
+class OtherTool(Body):
+    """A tool that is no function: one that OpenAI runs, or one whose input is no JSON. Dropped beside functions."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: OtherToolType
+
+
+def _tag(value: object) -> str:
+    """Return the tag of a tool: in brackets, so that no field of a body is called so."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return {"namespace": "<namespace>"}.get(str(kind), "<other>" if kind in _OTHER_TOOLS else "<function>")
+
+
+NamespacedTool = Annotated[
+    Annotated[ResponseTool, Tag("<function>")] | Annotated[OtherTool, Tag("<other>")], Discriminator(_tag)
+]
+
+
+class Namespace(Body):
+    """Functions under a common name, such as those of one MCP server."""
+
+    type: Literal["namespace"]
+    name: Name
+    description: Annotated[str, Field(max_length=1 << 16)] | None = None
+    tools: Annotated[list[NamespacedTool], Field(max_length=128)]
+
+    @model_validator(mode="after")
+    def _names_are_short(self) -> Self:
+        for index, tool in enumerate(self.functions):
+            if len(full_name(tool.name, self.name)) > MAX_NAME:
+                refuse_part(f"tools[{index}].name", f"more than {MAX_NAME} characters together with its namespace")
+        return self
+
     @property
-    def as_function(self) -> Function:
-        """The function alone."""
-        return Function(name=self.name, description=self.description, parameters=self.parameters, strict=self.strict)
+    def functions(self) -> list[ResponseTool]:
+        """The functions among its tools."""
+        return [tool for tool in self.tools if isinstance(tool, ResponseTool)]
+
+
+AnyTool = Annotated[
+    Annotated[ResponseTool, Tag("<function>")]
+    | Annotated[Namespace, Tag("<namespace>")]
+    | Annotated[OtherTool, Tag("<other>")],
+    Discriminator(_tag),
+]
 
 
 class ChosenTool(Body):

@@ -7,7 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +74,11 @@ class _Text:
 class _Call:
     """A call of a function."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, namespace: str | None, name: str) -> None:
         self.id = new_item_id("fc")
         self.status = "in_progress"
         self._name = name
+        self._namespace = {} if namespace is None else {"namespace": namespace}
         self._call_id = f"call_{secrets.token_hex(12)}"
         self._arguments: list[str] = []
 
@@ -102,13 +103,16 @@ class _Call:
             "call_id": self._call_id,
             "name": self._name,
             "arguments": "".join(self._arguments),
+            **self._namespace,
         }
 
 
 class Output:
     """The items of one response, in order; the last may be open."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Mapping[str, tuple[str | None, str]] | None = None) -> None:
+        """`functions`: namespace and name of each, by the name that the model knows."""
+        self._functions = functions or {}
         self._items: list[_Text | _Call] = []
         self._logprobs: list[dict[str, Any]] = []  # of tokens whose text has not come yet
 
@@ -122,7 +126,7 @@ class Output:
             self._logprobs.clear()
             match event:
                 case CallStart(name):
-                    yield from self._begin(_Call(name))
+                    yield from self._begin(_Call(*self._functions.get(name, (None, name))))
                 case Arguments(text):
                     yield from self._numbered(self._call.add(text))
                 case _:

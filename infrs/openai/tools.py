@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from infrs.openai.fields import Body, refuse
+from infrs.openai.fields import Body, refuse, refuse_part
 from infrs.text.tools.lark import Tool
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MAX_NAME = 64
+Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.-]{{1,{MAX_NAME}}}$")]
 CallId = Annotated[str, Field(min_length=1, max_length=256)]
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -51,11 +52,35 @@ class FunctionName(Body):
     name: Name
 
 
-class NamedChoice(Body):
-    """A `tool_choice` of one tool."""
+class NamedTool(Body):
+    """A tool that is named."""
 
     type: Literal["function"]
     function: FunctionName
+
+
+class AllowedTools(Body):
+    """The tools that may be called, and whether one of them must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=128)]
+
+
+class ToolChoice(Body):
+    """A `tool_choice` of one tool, or of those that are allowed."""
+
+    type: Literal["function", "allowed_tools"]
+    function: FunctionName | None = None
+    allowed_tools: AllowedTools | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        for field, given in (("function", self.function), ("allowed_tools", self.allowed_tools)):
+            if given is None and self.type == field:
+                refuse_part(field, f"required with type {field}", "missing_required_parameter")
+            if given is not None and self.type != field:
+                refuse_part(field, f"only with type {field}")
+        return self
 
 
 def or_mode(*modes: str) -> WrapValidator:
@@ -103,7 +128,7 @@ class ToolUse(Body):
     """The fields about tools, and the older ones about functions."""
 
     tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
-    tool_choice: Annotated[NamedChoice, or_mode("none", "auto", "required")] | None = None
+    tool_choice: Annotated[ToolChoice, or_mode("none", "auto", "required")] | None = None
     parallel_tool_calls: bool | None = None
     functions: Functions | None = None
     function_call: Annotated[FunctionName, or_mode("none", "auto")] | None = None
@@ -120,6 +145,9 @@ class ToolUse(Body):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             refuse(self.declared_in, f"{twice} is declared twice")
+        unknown = next((name for name in self._allowed if name not in names), None)
+        if unknown is not None:
+            refuse("tool_choice.allowed_tools.tools", f"{unknown} is not among the tools")
         if self._chosen not in ("none", "auto", "required", *names):
             refuse(self._chosen_in, f"{self._chosen} is not among the tools")
         if self._chosen == "required" and not names:
@@ -141,7 +169,7 @@ class ToolUse(Body):
     def callable_tools(self) -> list[Tool]:
         """The tools that the answer may call."""
         if self._chosen in ("auto", "required"):
-            return self.declared_tools
+            return [tool for tool in self.declared_tools if not self._allowed or tool.name in self._allowed]
         return [tool for tool in self.declared_tools if tool.name == self._chosen]
 
     @property
@@ -158,10 +186,18 @@ class ToolUse(Body):
     @property
     def _chosen(self) -> str:
         """none, auto, required, or a tool's name."""
-        choice: NamedChoice | FunctionName | str = self.tool_choice or self.function_call or "auto"
-        if isinstance(choice, NamedChoice):
-            return choice.function.name
+        choice: ToolChoice | FunctionName | str = self.tool_choice or self.function_call or "auto"
+        if isinstance(choice, ToolChoice):
+            return (
+                choice.allowed_tools.mode if choice.allowed_tools else choice.function.name if choice.function else ""
+            )
         return choice.name if isinstance(choice, FunctionName) else choice
+
+    @property
+    def _allowed(self) -> list[str]:
+        """Names of the tools that may be called; empty for all."""
+        allowed = self.tool_choice.allowed_tools if isinstance(self.tool_choice, ToolChoice) else None
+        return [tool.function.name for tool in allowed.tools] if allowed else []
 
     @property
     def _chosen_in(self) -> str:

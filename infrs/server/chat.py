@@ -65,7 +65,6 @@ async def answer_chat(
             format_stop=model.chat_format.stop,
             prompt_param=body.prompt_param,
             tenant=getattr(request.ctx, "tenant", ""),
-            default_max_tokens=body.default_max_tokens,
             grammar=grammar,
         )
         previous = prompt_ids[-1] if body.continue_final_message else None
@@ -117,14 +116,17 @@ def chat_prompt(model: ServedModel, body: Conversation, limit: int | None = None
 
 
 def template_variables(model: ServedModel, body: Conversation) -> dict[str, str | int | float | bool]:
-    """What the client tells the chat template.
+    """Return what the client tells the chat template.
 
-    Raises UnsupportedParameterError for what the model's template does not look at, unless it asks for nothing.
+    Raises UnsupportedParameterError for what the model's template does not look at, unless it changes nothing: false,
+    `none`, or a `reasoning_effort` for a model that does not think.
     """
     known = model.chat_format.variables
     for name, value in body.variables.items():
+        of_body = name == "reasoning_effort" and body.reasoning_effort
+        if of_body and not model.thinks:
+            continue
         if name not in known and value not in (False, "none"):
-            of_body = name == "reasoning_effort" and body.reasoning_effort
             param = body.effort_param if of_body else f"chat_template_kwargs.{name}"
             raise UnsupportedParameterError(
                 f"{param}: the chat template of {model.model_id} knows no {name}; remove it", param=param

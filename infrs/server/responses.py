@@ -13,12 +13,13 @@ from infrs.openai import convert, responses_body
 from infrs.openai.errors import ResponseNotFoundError
 from infrs.openai.json import parse_object
 from infrs.openai.requests import ChatCompletionRequest
-from infrs.openai.responses_items import new_item_id
+from infrs.openai.responses_items import Item, ItemReference, new_item_id
 from infrs.openai.responses_request import ResponsesRequest, parse_responses_request, to_chat
 from infrs.server.answer import Form
 from infrs.server.chat import answer_chat
 from infrs.server.choice import ChoiceReader
 from infrs.server.failures import JSON
+from infrs.server.references import resolve
 from infrs.server.responses_answer import Keep, ResponsesAnswer
 from infrs.server.responses_store import StoredResponse
 from infrs.server.state import ServedModel, state_of
@@ -31,8 +32,9 @@ async def create_response(request: Request) -> HTTPResponse | None:
     state_of(request).require()
     asked = parse_responses_request(parse_object(request.body))
     earlier = _earlier(request, asked.previous_response_id)
+    given = _resolved(request, asked, earlier)
     response_id = new_item_id("resp")
-    keep = _keep(request, asked, earlier, response_id)
+    keep = _keep(request, asked, earlier, given, response_id)
 
     def make_form(
         body: ChatCompletionRequest, model: ServedModel, answer_id: str, readers: Sequence[ChoiceReader]
@@ -40,7 +42,7 @@ async def create_response(request: Request) -> HTTPResponse | None:
         [reader] = readers
         return ResponsesAnswer(asked, answer_id, reader, convert.to_sampling(body, model.sampling), keep)
 
-    return await answer_chat(request, to_chat(asked, earlier), response_id, make_form)
+    return await answer_chat(request, to_chat(asked, given, earlier), response_id, make_form)
 
 
 async def get_response(request: Request, response_id: str) -> HTTPResponse:
@@ -92,8 +94,19 @@ def _earlier(request: Request, previous_response_id: str | None) -> list[dict[st
     return [*orjson.loads(previous.items), *orjson.loads(previous.body)["output"]]
 
 
+def _resolved(request: Request, asked: ResponsesRequest, earlier: Sequence[dict[str, Any]]) -> list[Item]:
+    """Return the items of a request, with those of the client's stored responses that it refers to."""
+    state, tenant = state_of(request), request.ctx.tenant
+    limit = state.settings.server.max_body_bytes
+    return resolve(asked.input, earlier, lambda item_id: state.responses.find_item(tenant, item_id), limit)
+
+
 def _keep(
-    request: Request, asked: ResponsesRequest, earlier: Sequence[dict[str, Any]], response_id: str
+    request: Request,
+    asked: ResponsesRequest,
+    earlier: Sequence[dict[str, Any]],
+    given: Sequence[Item],
+    response_id: str,
 ) -> Keep | None:
     """What stores the response, unless the client does not want it, or the server keeps none."""
     store, tenant = state_of(request).responses, request.ctx.tenant
@@ -103,8 +116,15 @@ def _keep(
         )
     if asked.store is False or not store.keeps_any:
         return None
-    items = orjson.dumps([*earlier, *(item.stored() for item in asked.input)])
-    return lambda body: store.put(tenant, response_id, StoredResponse(body, items))
+    told = [None if isinstance(item, ItemReference) else item.stored() for item in given]
+    items = orjson.dumps([*earlier, *filter(None, told)])
+    new = [item for item, sent in zip(told, asked.input, strict=True) if item and not isinstance(sent, ItemReference)]
+
+    def keep(ended: dict[str, Any]) -> None:
+        own = {item["id"]: orjson.dumps(item) for item in (*new, *ended["output"])}
+        store.put(tenant, response_id, StoredResponse(orjson.dumps(ended), items, own))
+
+    return keep
 
 
 def _find(request: Request, response_id: str) -> StoredResponse:

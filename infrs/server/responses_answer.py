@@ -12,13 +12,13 @@ from infrs.core import Delta, FinishReason, SamplingParams
 from infrs.errors import InfrsError
 from infrs.openai import convert, sse
 from infrs.openai.errors import message_of, status_of
-from infrs.openai.responses_body import response
+from infrs.openai.responses_body import SAMPLING_FIELDS, response
 from infrs.openai.responses_output import Output, Payload
 from infrs.openai.responses_request import ResponsesRequest
 from infrs.server.choice import ChoiceReader
 from infrs.server.meter import Tally
 
-Keep = Callable[[bytes], None]
+Keep = Callable[[dict[str, Any]], None]
 
 
 class ResponsesAnswer:
@@ -34,14 +34,14 @@ class ResponsesAnswer:
         sampling: SamplingParams,
         keep: Keep | None,
     ) -> None:
-        """`sampling`: how its tokens are chosen. `keep`: stores the body of a response that has come to its end."""
+        """`sampling`: how its tokens are chosen. `keep`: stores a response that has come to its end."""
         self._asked = asked
         self._answer_id = answer_id
         self._sampling = sampling
         self._keep = keep
         self._created = int(time.time())
         self._reader = reader
-        self._output = Output()
+        self._output = Output(asked.names)
         self._tally = Tally()
         self._num_events = 0
 
@@ -99,7 +99,7 @@ class ResponsesAnswer:
         usage = convert.to_response_usage(self._tally.usage, self._reader.num_reasoning_tokens)
         ended = self._response(self._status, usage=usage, completed=int(time.time()))
         if self._keep is not None:
-            self._keep(orjson.dumps(ended))
+            self._keep(ended)
         return ended
 
     def _response(self, status: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401  # see `response`
@@ -109,8 +109,7 @@ class ResponsesAnswer:
             created=self._created,
             stored=self._keep is not None,
             status=status,
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
+            sampling={name: getattr(self._sampling, name) for name in SAMPLING_FIELDS},
             output=self._output.whole(),
             **fields,
         )

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """body: the response object as it was sent. items: JSON array of the whole conversation that it answered."""
+    """body: the response object as it was sent. items: JSON array of the whole conversation that it answered.
+
+    own: the items that it added to the conversation, each as JSON, by id.
+    """
 
     body: bytes
     items: bytes
+    own: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """What it takes of the store."""
-        return len(self.body) + len(self.items)
+        return len(self.body) + len(self.items) + sum(len(name) + len(item) for name, item in self.own.items())
 
 
 @dataclass(slots=True)
@@ -24,6 +29,7 @@ class _Shelf:
     """One tenant's responses, the least recently used first."""
 
     responses: OrderedDict[str, StoredResponse] = field(default_factory=OrderedDict)
+    owners: dict[str, str] = field(default_factory=dict)  # of an item, by its id: the response that has it
     num_bytes: int = 0
 
 
@@ -58,6 +64,7 @@ class ResponseStore:
         """Keep a response under an id that is new."""
         shelf = self._shelves.setdefault(tenant, _Shelf())
         shelf.responses[response_id] = response
+        shelf.owners |= dict.fromkeys(response.own, response_id)
         shelf.num_bytes += response.num_bytes
         while self.num_bytes > self._max_bytes:
             self._drop_oldest(max(self._shelves, key=lambda name: self._shelves[name].num_bytes))
@@ -72,6 +79,13 @@ class ResponseStore:
         shelf.responses.move_to_end(response_id)
         return shelf.responses[response_id]
 
+    def find_item(self, tenant: str, item_id: str) -> bytes | None:
+        """Return an item of the tenant's responses as JSON. Its response counts as used by this."""
+        shelf = self._shelves.get(tenant)
+        owner = shelf and shelf.owners.get(item_id)
+        response = self.get(tenant, owner) if owner else None
+        return response.own[item_id] if response else None
+
     def delete(self, tenant: str, response_id: str) -> bool:
         """Forget a response of the tenant's; whether there was one."""
         if self.get(tenant, response_id) is None:
@@ -84,6 +98,10 @@ class ResponseStore:
 
     def _drop(self, tenant: str, response_id: str) -> None:
         shelf = self._shelves[tenant]
-        shelf.num_bytes -= shelf.responses.pop(response_id).num_bytes
+        dropped = shelf.responses.pop(response_id)
+        shelf.num_bytes -= dropped.num_bytes
+        for item_id in dropped.own:
+            if shelf.owners.get(item_id) == response_id:
+                del shelf.owners[item_id]
         if not shelf.responses:
             del self._shelves[tenant]

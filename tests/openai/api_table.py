@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from infrs.openai.other_fields import OtherFields
 from infrs.server.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,10 @@ _ANTHROPIC = "tests/openai/test_anthropic_requests.py"
 _CONVERSATION = "tests/server/test_prompt_fields.py::test_a_conversation"
 _MESSAGE = "tests/server/test_prompt_fields.py::test_a_message"
 _RESPONSE = "tests/server/test_prompt_fields.py::test_a_response"
+_OTHER = "tests/openai/test_other_fields.py"
+_HINT = "tests/openai/test_requests.py::test_what_asks_for_nothing_is_accepted"
 _REFUSED = {
+    "OtherFields": f"{_OTHER}::test_what_would_change_the_answer_is_refused",
     "MessagesRequest": f"{_ANTHROPIC}::test_refusals",
     "CountTokensRequest": f"{_MESSAGES_ROUTE}::test_what_counting_refuses",
     "ResponsesRequest": f"{_RESPONSES_ROUTE}::test_refusals",
@@ -70,6 +74,15 @@ PROOFS = {
     "continue_final_message": _CONVERSATION,
     "service_tier": "tests/server/test_chat_route.py::test_service_tier_is_told_when_asked_for",
     "metadata": "tests/server/test_sdk.py::test_every_sampling_field",
+    **dict.fromkeys(OtherFields.model_fields, f"{_OTHER}::test_what_changes_nothing_is_accepted"),
+    "prompt_cache_retention": _HINT,
+    "prediction": _HINT,
+    "store": _HINT,
+    "verbosity": _HINT,
+    "ResponsesRequest.prompt_cache_retention": f"{_RESPONSES_ROUTE}::test_what_asks_for_nothing_is_accepted",
+    "truncation": f"{_RESPONSES_ROUTE}::test_what_asks_for_nothing_is_accepted",
+    "client_metadata": f"{_RESPONSES_ROUTE}::test_what_asks_for_nothing_is_accepted",
+    "context_management": f"{_ANTHROPIC}::test_what_asks_for_nothing_is_accepted",
     "safety_identifier": "tests/openai/test_requests.py::test_all_that_is_honoured",
     "prompt_cache_key": "tests/openai/test_requests.py::test_all_that_is_honoured",
     "ResponsesRequest.model": f"{_RESPONSES_ROUTE}::test_another_model",
@@ -92,6 +105,8 @@ PROOFS = {
     "ResponsesRequest.stream_options": f"{_RESPONSES_ROUTE}::test_events_are_not_padded",
     "ResponsesRequest.temperature": f"{_RESPONSES_ROUTE}::test_what_reaches_the_engine",
     "ResponsesRequest.top_p": f"{_RESPONSES_ROUTE}::test_what_reaches_the_engine",
+    "ResponsesRequest.presence_penalty": f"{_RESPONSES_ROUTE}::test_what_reaches_the_engine",
+    "ResponsesRequest.frequency_penalty": f"{_RESPONSES_ROUTE}::test_what_reaches_the_engine",
     "ResponsesRequest.tools": f"{_RESPONSES}::test_calls",
     "ResponsesRequest.tool_choice": f"{_RESPONSES}::test_a_call_that_must_be_made_is_made",
     "ResponsesRequest.parallel_tool_calls": f"{_RESPONSES}::test_calls",
@@ -183,6 +198,12 @@ PROOFS = {
 }
 
 
+_SHARED = (
+    "Also taken by `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses`: what clients of vLLM, SGLang,\n"
+    "llama.cpp, Ollama and OpenRouter send to every server."
+)
+
+
 def proof(model: type[BaseModel], name: str, refused: bool) -> str:
     """The test that proves a field. Raises KeyError for a field that has none: add it to PROOFS."""
     if refused:
@@ -191,15 +212,18 @@ def proof(model: type[BaseModel], name: str, refused: bool) -> str:
 
 
 def table(model: type[BaseModel]) -> str:
-    """A model's fields: what each takes, whether it is honoured, and the test that proves it."""
+    """Return a model's own fields: what each takes, of which kind it is, and the test that proves it."""
     schema = model.model_json_schema()
     lines = ["| field | takes | | proved by |", "| --- | --- | --- | --- |"]
     for name, field in schema["properties"].items():
+        if name in OtherFields.model_fields and model is not OtherFields:
+            continue
         refused = bool(field.get("x-refused"))
         told = _values(field["enum"]) if refused else _takes(field, schema.get("$defs", {}))
         path, _, test = proof(model, name, refused).partition("::")
         required = " (required)" if name in schema.get("required", ()) else ""
-        verdict = "refused, but for what asks for nothing" if refused else "honoured"
+        is_hint = any(part.get("x-hint") for part in (field, *field.get("anyOf", ())))
+        verdict = "neutral values only" if refused else "hint" if is_hint else "honoured"
         lines.append(f"| `{name}`{required} | {told} | {verdict} | [`{test}`](../{path}) |")
     return "\n".join(lines)
 
@@ -246,6 +270,7 @@ def render() -> str:
     for route in ROUTES:
         for model in route.operation.bodies:
             parts.append(f"### `{route.operation.method} {route.operation.path}`: {model.__name__}\n\n{table(model)}")
+    parts.append(f"### Fields of other servers\n\n{_SHARED}\n\n{table(OtherFields)}")
     return "\n\n".join(parts)
 
 

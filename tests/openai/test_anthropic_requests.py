@@ -129,7 +129,7 @@ def test_sampling() -> None:
     asked = chat(**fields, metadata={"user_id": "u"}, service_tier="auto")
     assert (asked.temperature, asked.top_p, asked.top_k, asked.stream, asked.user) == (0.5, 0.9, 3, True, "u")
     assert asked.stop == ["x"] * 64
-    assert (asked.max_output_tokens, asked.default_max_tokens) == (None, 5)
+    assert asked.max_output_tokens == 5
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,8 @@ def test_sampling() -> None:
         ),
         ({"type": "enabled", "budget_tokens": 1024}, set(), True, {}),
         ({"type": "disabled"}, set(), False, {}),
+        ({"type": "adaptive"}, set(), False, {}),
+        ({"type": "adaptive"}, set(), True, {}),
         (None, {"enable_thinking"}, True, {}),
     ],
 )
@@ -156,15 +158,20 @@ def test_thinking(thinking: Any, variables: set[str], thinks: bool, expected: di
 
 def test_output_config() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    asked = chat(output_config={"effort": "max", "format": {"type": "json_schema", "schema": schema}})
+    config = {"effort": "max", "format": {"type": "json_schema", "schema": schema}}
+    asked = chat(output_config=config, variables=frozenset({"reasoning_effort"}))
     assert asked.variables == {"reasoning_effort": "max"}
+    assert chat(output_config=config).variables == {}
     assert asked.constraint is not None
     assert (asked.constraint.kind, asked.constraint.param) == ("json_schema", "output_config.format")
 
 
 def test_what_asks_for_nothing_is_accepted() -> None:
     chat(
-        cache_control={"type": "ephemeral"},
+        cache_control={"type": "ephemeral", "scope": "global"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        output_config={"effort": "high"},
+        thinking={"type": "adaptive", "display": "omitted"},
         speed="standard",
         service_tier="standard_only",
         container=None,
@@ -209,7 +216,7 @@ FIRST = "messages[0].content[0]"
          "invalid_value"),
         ({"system": [{"type": "image"}]}, "system[0].type", "unsupported_content"),
         ({"temperature": 1.1}, "temperature", "decimal_above_max_value"),
-        ({"top_p": 0}, "top_p", "decimal_below_min_value"),
+        ({"top_p": -0.1}, "top_p", "decimal_below_min_value"),
         ({"top_k": -1}, "top_k", "integer_below_min_value"),
         ({"stop_sequences": "x"}, "stop_sequences", "invalid_type"),
         ({"stop_sequences": [""]}, "stop_sequences[0]", "invalid_value"),
@@ -225,8 +232,10 @@ FIRST = "messages[0].content[0]"
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens", "invalid_value"),
         ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "thinking.budget_tokens", "integer_below_min_value"),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.budget_tokens", "invalid_value"),
-        ({"thinking": {"type": "adaptive", "display": "omitted"}}, "thinking.display", "unsupported_parameter"),
-        ({"thinking": {"type": "adaptive"}}, "thinking", "unsupported_parameter"),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}, "thinks": True}, "thinking.display",
+         "unsupported_parameter"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000}, "thinking",
+         "unsupported_parameter"),
         ({"thinking": {"type": "disabled"}, "thinks": True}, "thinking", "unsupported_parameter"),
         ({"output_config": {"format": {"type": "json"}}}, "output_config.format.type", "invalid_value"),
         ({"output_config": {"effort": "none"}}, "output_config.effort", "invalid_value"),
@@ -235,7 +244,8 @@ FIRST = "messages[0].content[0]"
         ({"speed": "fast"}, "speed", "unsupported_parameter"),
         ({"container": "c"}, "container", "unsupported_parameter"),
         ({"mcp_servers": [{}]}, "mcp_servers", "unsupported_parameter"),
-        ({"context_management": {}}, "context_management", "unsupported_parameter"),
+        ({"context_management": {"edits": [{"type": "x"}]}}, "context_management.edits[0].type", "invalid_value"),
+        ({"context_management": {"edit": []}}, "context_management.edit", "unknown_parameter"),
         ({"diagnostics": {}}, "diagnostics", "unsupported_parameter"),
         ({"inference_geo": "eu"}, "inference_geo", "unsupported_parameter"),
         ({"n": 2}, "n", "unknown_parameter"),

@@ -64,7 +64,7 @@ def without(part: dict[str, Any], field: str) -> dict[str, Any]:
 
 CHAT: list[Case] = [
     number("temperature", 0.0, 2.0),
-    number("top_p", TINY, 1.0),
+    number("top_p", 0.0, 1.0),
     number("top_k", -1, INT32),
     number("min_p", 0.0, 1.0),
     number("typical_p", TINY, 1.0),
@@ -82,7 +82,7 @@ CHAT: list[Case] = [
     ("logit_bias", lambda length: {"logit_bias": {"1" * length: 1}}, 1, 10),
     ("stop_token_ids[0]", lambda value: {"stop_token_ids": [value]}, 0, INT32),
     array("stop_token_ids", 1, None, 64),
-    array("stop", "a", None, 4),
+    array("stop", "a", None, 64),
     ("stop[0]", lambda length: {"stop": ["x" * length]}, 1, 1024),
     string("model", 1, None),
     string("user", None, 512),
@@ -92,6 +92,7 @@ CHAT: list[Case] = [
     ("metadata.k", lambda length: {"metadata": {"k": "x" * length}}, None, 512),
     array("messages", USER, 1, 2048),
     said("content", lambda length: [TEXT] * length, 1, 1024),
+    said("name", lambda length: "n" * length, 1, 64),
     said("tool_calls", lambda length: [call("c")] * length, None, 128, role="assistant"),
     (
         "messages[0].tool_calls[0].id",
@@ -161,12 +162,16 @@ COMPLETION: list[Case] = [
 ]
 RESPONSE: list[Case] = [
     number("temperature", 0.0, 2.0),
-    number("top_p", TINY, 1.0),
+    number("top_p", 0.0, 1.0),
+    number("presence_penalty", -2.0, 2.0),
+    number("frequency_penalty", -2.0, 2.0),
     number("max_output_tokens", 1, INT32),
     number("max_tool_calls", 1, INT32),
     number("top_logprobs", 0, 20),
     string("instructions", None, 1 << 24),
     string("previous_response_id", 1, 128),
+    ("client_metadata", lambda length: {"client_metadata": dict.fromkeys(map(str, range(length)), "")}, None, 64),
+    ("client_metadata.k", lambda length: {"client_metadata": {"k": "x" * length}}, None, 4096),
     array("input", USER, 1, 2048),
     array("include", "message.output_text.logprobs", None, 16),
     ("input[0].id", lambda length: {"input": [USER | {"id": "x" * length}]}, 1, 256),
@@ -220,7 +225,7 @@ RESPONSE: list[Case] = [
 MESSAGE: list[Case] = [
     number("max_tokens", 1, INT32),
     number("temperature", 0.0, 1.0),
-    number("top_p", TINY, 1.0),
+    number("top_p", 0.0, 1.0),
     number("top_k", 0, INT32),
     array("messages", USER, 1, 2048),
     said("content", lambda length: [TEXT] * length, 1, 1024),

@@ -13,7 +13,7 @@ from test_requests import ABSENT, USER, body, message, refusal
     [
         (body(max_token=5), "max_token is not a parameter of this endpoint; did you mean max_tokens?"),
         (message(contant="x"), "messages[0].contant is not a parameter of this endpoint; did you mean content?"),
-        (message(refusl="x"), "messages[0].refusl is not a parameter of this endpoint; remove it"),  # nor is `refusal`
+        (message(audo="x"), "messages[0].audo is not a parameter of this endpoint; remove it"),  # nor is `audio`
         (
             message(content=[{"type": "text", "texts": "a"}]),
             "messages[0].content[0].texts is not a parameter of this endpoint; did you mean text?",

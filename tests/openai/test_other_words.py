@@ -41,8 +41,8 @@ def refusal(kind: type[Body], word: str) -> str:
         (ChatCompletionRequest, "think", "use chat_template_kwargs"),
         (MessagesRequest, "think", "use thinking"),
         (ResponsesRequest, "format", "use text"),
-        (ChatCompletionRequest, "cache_prompt", "remove it: the beginning of a prompt is always reused"),
-        (EmbeddingRequest, "cache_prompt", "remove it"),
+        (ChatCompletionRequest, "num_ctx", "remove it: the context is as long as engine.max_model_len says"),
+        (EmbeddingRequest, "num_ctx", "remove it"),
     ],
 )
 def test_what_to_do(kind: type[Body], word: str, to_do: str) -> None:

@@ -13,8 +13,10 @@ from test_completion_request import JSON
 from infrs.errors import RequestError
 from infrs.openai import convert
 from infrs.openai.responses_body import response
+from infrs.openai.responses_output import Output
 from infrs.openai.responses_request import LOGPROBS, ResponsesRequest, parse_responses_request, to_chat
 from infrs.text.constraint import JSON_OBJECT
+from infrs.text.tools.events import Arguments, CallStart
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x": 1}'}
@@ -96,12 +98,12 @@ def test_items_that_were_told_are_taken_back() -> None:
     again = parse_responses_request(body(input=told))
     assert [item.stored() for item in again.input] == told
     assert convert.to_messages(to_chat(again)) == convert.to_messages(to_chat(asked))
-    assert to_chat(parse_responses_request(body()), told).messages[:-1] == to_chat(asked).messages
+    assert to_chat(parse_responses_request(body()), earlier=told).messages[:-1] == to_chat(asked).messages
 
 
 def test_too_long_a_conversation_is_refused() -> None:
     with pytest.raises(RequestError) as refused:
-        to_chat(parse_responses_request(body()), [USER] * 2048)
+        to_chat(parse_responses_request(body()), earlier=[USER] * 2048)
     assert (refused.value.param, refused.value.code) == ("input", "array_above_max_length")
 
 
@@ -118,10 +120,8 @@ def test_the_response_says_what_was_asked(fields: dict[str, Any]) -> None:
     asked = parse_responses_request(body(**fields))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = response(
-            asked, response_id="resp_1", created=1, stored=True, status="completed", temperature=0.5, top_p=0.25
-        )
-    assert (told["temperature"], told["top_p"]) == (0.5, 0.25)
+        told = response(asked, response_id="resp_1", created=1, stored=True, status="completed", sampling=SAMPLING)
+    assert told.items() >= SAMPLING.items()
     assert told["tool_choice"] == fields.get("tool_choice", "auto")
     assert told["text"]["format"] == fields.get("text", {"format": {"type": "text"}})["format"]
     assert [tool["name"] for tool in told["tools"]] == [tool["name"] for tool in fields.get("tools", [])]
@@ -155,6 +155,7 @@ def test_the_sentence_says_what_to_do(fields: dict[str, object], message: str) -
     assert error.message == message
 
 
+SAMPLING = {"temperature": 0.5, "top_p": 0.25, "presence_penalty": 1.5, "frequency_penalty": -1.0}
 TOOL = {"type": "function", "name": "f"}
 ALLOWED = {"type": "allowed_tools", "mode": "required", "tools": [TOOL]}
 FORM = {"type": "json_schema", "name": "s", "schema": {}}
@@ -172,6 +173,7 @@ FORM = {"type": "json_schema", "name": "s", "schema": {}}
         ({"input": [OTHER, RESULT]}, "input[1].call_id", "invalid_value"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
         ({"tools": [{"name": "f"}]}, "tools[0].type", "missing_required_parameter"),
+        *(({"tools": [TOOL, {"type": kind}]}, "tools[1].type", "unsupported_parameter") for kind in ([], {}, 1, "x")),
         ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice.name", "invalid_value"),
         ({"tools": [TOOL], "tool_choice": ALLOWED | {"name": "f"}}, "tool_choice.name", "invalid_value"),
         ({"tools": [TOOL], "tool_choice": ALLOWED | {"mode": None}}, "tool_choice.mode", "invalid_value"),
@@ -181,7 +183,7 @@ FORM = {"type": "json_schema", "name": "s", "schema": {}}
         ({"text": {"format": {**FORM, "schema": None}}}, "text.format.schema", "missing_required_parameter"),
         ({"text": {"format": {"type": "text", "strict": False}}}, "text.format.strict", "invalid_value"),
         ({"text": {"format": {"type": "json_object", "name": "s"}}}, "text.format.name", "invalid_value"),
-        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary", "unsupported_parameter"),
+        ({"reasoning": {"summary": "long"}}, "reasoning.summary", "invalid_value"),
         ({"background": True}, "background", "unsupported_parameter"),
     ],
     ids=str,
@@ -227,7 +229,7 @@ def test_the_form_of_the_text(form: dict[str, Any], expected: str | None) -> Non
 
 
 def test_a_result_of_a_call_that_is_kept() -> None:
-    asked = to_chat(parse_responses_request(body(input=[RESULT])), [CALL])
+    asked = to_chat(parse_responses_request(body(input=[RESULT])), earlier=[CALL])
     assert [message.role for message in asked.messages] == ["assistant", "tool"]
 
 
@@ -269,3 +271,48 @@ def fault(payload: dict[str, Any]) -> RequestError | None:
     except RequestError as error:
         return error
     return None
+
+
+SHELL = {"type": "function", "name": "shell"}
+HOSTED = [
+    {"type": "web_search", "external_web_access": False},
+    {
+        "type": "custom",
+        "name": "apply_patch",
+        "format": {"type": "grammar", "syntax": "lark", "definition": "start: /a/"},
+    },
+    {"type": "local_shell"},
+    {"type": "mcp", "server_label": "x"},
+]
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "required", SHELL])
+def test_hosted_tools_are_dropped_beside_functions(choice: Any) -> None:
+    asked = parse_responses_request(body(tools=[HOSTED[0], SHELL, *HOSTED[1:]], tool_choice=choice))
+    assert [tool.name for tool in to_chat(asked).declared_tools] == ["shell"]
+    told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
+    assert [tool["name"] for tool in told["tools"]] == ["shell"]
+
+
+@pytest.mark.parametrize("tool", HOSTED)
+def test_hosted_tools_alone_are_refused(tool: dict[str, Any]) -> None:
+    error = fault(body(tools=[tool]))
+    assert error is not None
+    assert (error.param, error.code) == ("tools[0].type", "unsupported_parameter")
+
+
+def test_functions_of_a_namespace() -> None:
+    space = {"type": "namespace", "name": "mcp__x", "description": "d", "tools": [SHELL, HOSTED[1]]}
+    call = CALL | {"name": "shell", "namespace": "mcp__x"}
+    asked = parse_responses_request(body(tools=[SHELL, space], input=[call, RESULT]))
+    chat = to_chat(asked)
+    assert [tool.name for tool in chat.declared_tools] == ["shell", "mcp__x.shell"]
+    assert chat.messages[0].tool_calls is not None
+    assert chat.messages[0].tool_calls[0].function.name == "mcp__x.shell"
+    assert asked.input[0].model_dump(exclude_none=True) == call
+    told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
+    assert [tool["name"] for tool in told["tools"][1]["tools"]] == ["shell"]
+    output = Output(asked.names)
+    events = [*output.add([CallStart("mcp__x.shell"), Arguments("{}"), CallStart("shell")], [])]
+    assert [(item["name"], item.get("namespace")) for item in output.whole()] == [("shell", "mcp__x"), ("shell", None)]
+    assert events[0]["item"]["namespace"] == "mcp__x"

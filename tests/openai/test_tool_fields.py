@@ -10,6 +10,8 @@ from infrs.text.constraint import JSON_OBJECT
 
 F, G = ({"name": name, "parameters": {"type": "object", "properties": {}}} for name in "fg")
 TOOLS: list[object] = [{"type": "function", "function": function} for function in (F, G)]
+NAMED = {"type": "function", "function": {"name": "f"}}
+ALLOWED: dict[str, object] = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "null"}}}
 
 
@@ -28,6 +30,17 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type":
         ),
         (body(functions=[F], function_call={"name": "h"}), "function_call", "invalid_value"),
         (body(tool_choice="required"), "tool_choice", "invalid_value"),
+        (
+            body(tools=TOOLS, tool_choice={"type": "function"}),
+            "tool_choice.function",
+            "missing_required_parameter",
+        ),
+        (
+            body(tools=TOOLS, tool_choice={**ALLOWED, "function": {"name": "f"}}),
+            "tool_choice.function",
+            "invalid_value",
+        ),
+        (body(tools=TOOLS[1:], tool_choice=ALLOWED), "tool_choice.allowed_tools.tools", "invalid_value"),
         (body(tools=TOOLS, tool_choice="sometimes"), "tool_choice", "invalid_value"),
         (body(tools=TOOLS, tool_choice=5), "tool_choice", "invalid_type"),
         (body(functions=[{**F, "parameters": {"type": "array"}}]), "functions[0].parameters", "invalid_value"),
@@ -62,6 +75,7 @@ def test_refusals(payload: dict[str, object], param: str, code: str) -> None:
         ({"tools": TOOLS, "tool_choice": "required"}, True, None, ["f", "g"]),
         ({"tools": TOOLS, "parallel_tool_calls": False}, False, 1, ["f", "g"]),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}}, True, 1, ["g"]),
+        ({"tools": TOOLS, "tool_choice": ALLOWED}, True, None, ["f"]),
         ({"functions": [F, G]}, False, 1, ["f", "g"]),
         ({"functions": [F, G], "function_call": "none"}, False, 1, []),
         ({"functions": [F, G], "function_call": {"name": "g"}}, True, 1, ["g"]),

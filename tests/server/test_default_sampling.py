@@ -25,7 +25,7 @@ QUIET = {"access_log": False}
 samplings = st.builds(
     Sampling,
     temperature=st.none() | st.floats(0, 2),
-    top_p=st.none() | st.floats(0, 1, exclude_min=True),
+    top_p=st.none() | st.floats(0, 1),
     top_k=st.none() | st.integers(0, 2**31 - 1),
     min_p=st.none() | st.floats(0, 1),
     typical_p=st.none() | st.floats(0, 1, exclude_min=True),
@@ -47,7 +47,7 @@ def test_a_manifest_from_before_it_was_noted_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "says", [{"temperature": 2.1}, {"top_p": 0}, {"top_k": 1.5}, {"top_k": -1}, {"min_p": "0"}, {"temp": 1}]
+    "says", [{"temperature": 2.1}, {"top_p": -0.1}, {"top_k": 1.5}, {"top_k": -1}, {"min_p": "0"}, {"temp": 1}]
 )
 def test_a_manifest_that_says_what_no_request_may(says: dict[str, object]) -> None:
     written = json.loads(MANIFEST.model_dump_json()) | {"sampling": says}
@@ -145,3 +145,5 @@ def test_a_model_that_is_to_be_greedy_is_unless_told_otherwise() -> None:
 
         assert text(seed=1) == text(seed=2) == text(temperature=0)
         assert text(seed=1, temperature=2, top_k=0) != text(seed=1)
+        for filters in ({}, {"min_p": 0.1}, {"top_k": 20}):
+            assert text(seed=1, temperature=2, **{"top_k": 0, **filters}, top_p=0) == text(temperature=0)

@@ -170,8 +170,8 @@ def test_a_prompt_that_was_there_before_is_counted_apart(real: FakeServer) -> No
         ({"max_tokens": None}, (400, "invalid_request_error", "max_tokens", "invalid_type")),
         ({"n": 2}, (400, "invalid_request_error", "n", "unknown_parameter")),
         (
-            {"output_config": {"effort": "low"}},
-            (400, "invalid_request_error", "output_config.effort", "unsupported_parameter"),
+            {"output_config": {"effort": "little"}},
+            (400, "invalid_request_error", "output_config.effort", "invalid_value"),
         ),
         (
             {"output_config": {"format": {"type": "json_schema", "schema": {"not": {}}}}},
@@ -190,7 +190,6 @@ def test_refusals(server: FakeServer, fields: Any, expected: tuple[int, str, str
     [
         ({"model": "other"}, "model_not_found"),
         ({"speed": "fast"}, "unsupported_parameter"),
-        ({"context_management": {}}, "unsupported_parameter"),
         ({"mcp_servers": [{}]}, "unsupported_parameter"),
         ({"cache_control": {}}, "missing_required_parameter"),
         ({"max_tokens": 5}, "unknown_parameter"),

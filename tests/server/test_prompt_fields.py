@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fake_process import MODEL, FakeServer, fake_server
 
+from infrs.errors import UnsupportedParameterError
+from infrs.openai.requests import parse_chat_request
+from infrs.server.chat import template_variables
+
 TEMPLATE = (
     "{% for tool in tools or [] %}tool {{ tool.function.name }}\n{% endfor %}"
     "{% if reasoning_effort is defined %}effort {{ reasoning_effort }}\n{% endif %}"
     "{% if enable_thinking is defined %}thinking {{ enable_thinking }}\n{% endif %}"
-    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% for message in messages %}{{ message.role }}{% if message.name %} {{ message.name }}{% endif %}: "
+    "{{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
 ASK = {"role": "user", "content": "echo"}  # which the fake engine answers with its prompt
+SYSTEM = {"role": "system", "content": "Be."}
 SAID = {"role": "assistant", "content": "It is"}
 PLAIN = "user: echo\nassistant:"
 FUNCTION = {"name": "clock", "parameters": {"type": "object", "properties": {}}}
@@ -47,6 +54,11 @@ def by_chat(server: FakeServer, **fields: Any) -> str:
     [
         ({}, PLAIN),
         ({"messages": [{"role": "system", "content": "Be brief."}, ASK]}, f"system: Be brief.\n{PLAIN}"),
+        ({"messages": [ASK | {"name": "planner_1"}]}, "user planner_1: echo\nassistant:"),
+        (
+            {"messages": [SYSTEM | {"name": "s"}, SAID | {"name": "a"}, ASK]},
+            f"system s: Be.\nassistant a: It is\n{PLAIN}",
+        ),
         ({"add_generation_prompt": False}, "user: echo\n"),
         ({"messages": [ASK, SAID]}, "user: echo\nassistant: It is\nassistant:"),
         ({"messages": [ASK, SAID], "continue_final_message": True}, "user: echo\nassistant: It is"),
@@ -104,3 +116,25 @@ def test_a_response(templated: FakeServer, fields: dict[str, Any], prompt: str) 
     answer = templated.post("/v1/responses", model=MODEL, **{"input": "echo", "max_output_tokens": 1, **fields}).json
     assert answer["output"][0]["content"][0]["text"] == prompt
     assert answer["reasoning"]["effort"] == fields.get("reasoning", {}).get("effort")
+
+
+@pytest.mark.parametrize(
+    ("thinks", "variables", "told"),
+    [
+        (True, {"reasoning_effort"}, {"reasoning_effort": "low"}),
+        (False, {"reasoning_effort"}, {"reasoning_effort": "low"}),
+        (False, set(), {}),  # of a model that does not think, an effort asks for nothing
+        (True, set(), None),
+    ],
+)
+def test_effort(thinks: bool, variables: set[str], told: dict[str, str] | None) -> None:
+    body = parse_chat_request({"model": MODEL, "messages": [ASK], "reasoning_effort": "low"})
+    model: Any = SimpleNamespace(
+        model_id=MODEL, thinks=thinks, chat_format=SimpleNamespace(variables=frozenset(variables))
+    )
+    if told is not None:
+        assert template_variables(model, body) == told
+        return
+    with pytest.raises(UnsupportedParameterError) as refused:
+        template_variables(model, body)
+    assert refused.value.param == "reasoning_effort"

@@ -137,11 +137,6 @@ def test_tools_are_part_of_the_prompt(server: FakeServer, fields: dict[str, Any]
         ("/detokenize", {"tokens": [1 << 31]}, ("tokens[0]", "integer_above_max_value")),
         ("/tokenize", {"messages": [USER], "tools": [*TOOLS, *TOOLS]}, ("tools", "invalid_value")),
         ("/tokenize", {"messages": [USER], "tool_choice": "required"}, ("tool_choice", "invalid_value")),
-        (
-            "/tokenize",
-            {"messages": [USER], "reasoning_effort": "low"},
-            ("reasoning_effort", "unsupported_parameter"),
-        ),
         ("/tokenize", {"prompt": "a", "tools": TOOLS}, ("tools", "unknown_parameter")),
         ("/apply-template", {"model": "other", "messages": [USER]}, ("model", "model_not_found")),
         ("/apply-template", {}, ("messages", "missing_required_parameter")),
@@ -222,6 +217,11 @@ def test_the_description_says_what_is_checked(server: FakeServer) -> None:
     assert chat["properties"].keys() == ChatCompletionRequest.model_fields.keys()
     assert chat["additionalProperties"] is False
     assert set(chat["required"]) == {"model", "messages"}
-    assert chat["properties"]["store"] == {"default": None, "enum": [None, False], "title": "Store", "x-refused": True}
+    assert chat["properties"]["priority"] == {
+        "default": None,
+        "enum": [None, 0],
+        "title": "Priority",
+        "x-refused": True,
+    }
     references = {part.partition('"')[0] for part in json.dumps(described).split('"#/components/schemas/')[1:]}
     assert references <= schemas.keys()
