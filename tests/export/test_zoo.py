@@ -231,7 +231,7 @@ def test_templates_are_not_run_by_the_exporter_and_refused_by_the_server(
         make(Path(shutil.copytree(tiny_folder, zoo / make.__name__)))
     for kind, one in exported(zoo, tmp_path / "cache").items():
         assert one["status"] == 0, one["errors"]
-        bundle = find_bundle(tmp_path / "cache", kind, "main", "float32")
+        bundle = find_bundle(tmp_path / "cache", kind, "main", "auto")
         monkeypatch.chdir(zoo / kind)
         with pytest.raises(RequestError):
             load_chat_format(bundle).render([{"role": "user", "content": "Hello"}])
