@@ -28,6 +28,7 @@ _KERNELS = "infrs.kernels"
 _INSTRUCTIONS = "infrs.instructions"
 _HALVES = "infrs.halves"  # keys and values are stored in 16 bits
 _NO_MEMORY = "std::bad_alloc"  # C++'s own exception, as ONNX Runtime passes it on
+_INVALID = "invalid node: "  # `infrs.native` begins its reason so where no kernel could run the node
 
 
 def create_session(
@@ -39,7 +40,8 @@ def create_session(
     "precise" the same, with 16-bit inputs for all 8-bit weights; "avx2" the same without wider vectors, which has them.
     halves: infrs's kernels are to store keys and values in 16 bits, unless they are "precise"; see `stored_bytes`.
     profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
-    Raises BundleError with ONNX Runtime's reason, in one line, MemoryError where that is a lack of memory.
+    Raises BundleError with ONNX Runtime's reason, in one line, where nothing can run the graph or one of its nodes
+    contradicts itself; MemoryError where memory is what lacks.
     """
     own, refusal = native.library() if kernels != "onnxruntime" else None, ""
     if own is not None:
@@ -49,6 +51,8 @@ def create_session(
             refusal = _reason(error)
             if _NO_MEMORY in refusal:
                 raise MemoryError(refusal) from error
+            if _INVALID in refusal:
+                raise _unopened(path, error) from error
         else:
             native.release_pages(path.parent)
             return session
@@ -57,10 +61,14 @@ def create_session(
     except Exception as error:
         if _NO_MEMORY in _reason(error):
             raise MemoryError(_reason(error)) from error
-        raise BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again") from error
+        raise _unopened(path, error) from error
     if refusal:
         logger.warning("infrs's own kernels do not run here, ONNX Runtime's do, slower: %s", refusal)
     return session
+
+
+def _unopened(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again")
 
 
 def _open(path: Path, options: ort.SessionOptions) -> Session:

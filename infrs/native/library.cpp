@@ -44,10 +44,11 @@ class MatMulNBits {
  private:
   static PackedMatrix pack(const NodeInfo& node) {
     const int64_t bits = node.integer("bits", 4), k = node.integer("K", 0), n = node.integer("N", 0);
-    require(bits == 4 || bits == 8, "MatMulNBits: only 4 and 8 bits");
-    require(node.integer("block_size", 0) == kBlock && k % kBlock == 0, "MatMulNBits: only whole blocks of 32");
     require(0 < k && k <= kMaxInputs && 0 < n && n <= kMaxOutputs, "MatMulNBits: a K or N of impossible size");
-    require(!node.has_input(3) && !node.has_input(4), "MatMulNBits: no zero points and no order of the inputs");
+    support(bits == 4 || bits == 8, "MatMulNBits: only 4 and 8 bits");
+    support(node.integer("block_size", 0) == kBlock && k % kBlock == 0, "MatMulNBits: only whole blocks of 32");
+    support(!node.integer("weight_prepacked", 0), "MatMulNBits: no weights that are packed already");
+    support(!node.has_input(3) && !node.has_input(4), "MatMulNBits: no zero points and no order of the inputs");
     const auto values = node.constant<uint8_t>(1);
     const auto scales = node.constant<Scale>(2);
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
@@ -74,24 +75,34 @@ class GroupQueryAttention {
   static constexpr int inputs[] = {kFloat, -kFloat, -kFloat, kFloat, kFloat, kInt32, kInt32, -kFloat, -kFloat};
   static constexpr int outputs[] = {kFloat, kFloat, kFloat};
 
-  explicit GroupQueryAttention(const NodeInfo& node) : rotates_(node.integer("do_rotary", 0)) {
+  explicit GroupQueryAttention(const NodeInfo& node) : rotates_(flag(node, "do_rotary")) {
     const int64_t heads = node.integer("num_heads", 0), kv_heads = node.integer("kv_num_heads", 0);
-    require(heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
-            "GroupQueryAttention: heads that are not a multiple of the key heads");
+    require(0 < kv_heads && kv_heads <= heads && heads <= kMaxHeads && heads % kv_heads == 0,
+            "GroupQueryAttention: num_heads or kv_num_heads is impossible");
     shape_.num_heads = heads;
     shape_.num_kv_heads = kv_heads;
-    shape_.head_dim = node.dimension(3, 3);
-    require(shape_.head_dim % 8 == 0 && 0 < shape_.head_dim && shape_.head_dim <= kMaxHeadDim,
+    const int64_t head_dim = node.dimension(3, 3);
+    support(head_dim % 8 == 0 && 0 < head_dim && head_dim <= int64_t{kMaxHeadDim},
             "GroupQueryAttention: head_dim is not a multiple of 8 up to 512, or not known");
+    shape_.head_dim = head_dim;
     const float scale = node.number("scale", 0.0f);
     shape_.scale = scale == 0 ? 1 / std::sqrt(static_cast<float>(shape_.head_dim)) : scale;
     shape_.softcap = node.number("softcap", 0.0f);
-    shape_.window = std::max<int64_t>(0, node.integer("local_window_size", -1));
-    shape_.interleaved = node.integer("rotary_interleaved", 0);
+    require(std::isfinite(scale) && std::isfinite(shape_.softcap) && shape_.softcap >= 0,
+            "GroupQueryAttention: scale or softcap is impossible");
+    const int64_t window = node.integer("local_window_size", -1);
+    require(window >= -1, "GroupQueryAttention: local_window_size is impossible");
+    shape_.window = std::max<int64_t>(0, window);
+    shape_.interleaved = flag(node, "rotary_interleaved");
     shape_.loops = Avx512 ? attention_loops_avx512<Stored>() : attention_loops_avx2<Stored>();
     shape_.wide_loops = Avx512 ? attention_loops_avx512<float>() : attention_loops_avx2<float>();
-    require(!node.integer("smooth_softmax", 0) && !node.integer("qk_output", 0),
+    support(node.integer("smooth_softmax", -1) <= 0 && !node.integer("qk_output", 0),
             "GroupQueryAttention: only the plain softmax, and no scores");
+    support(node.integer("causal", 1) == 1 && !node.integer("sliding_window_cache", 0),
+            "GroupQueryAttention: only causal attention, and no sliding cache");
+    support(node.text("k_quant_type", "NONE") == "NONE" && node.text("v_quant_type", "NONE") == "NONE" &&
+                !node.integer("kv_cache_bit_width", 0),
+            "GroupQueryAttention: no quantised keys and values");
   }
 
   void compute(const Run& run) const {
@@ -104,15 +115,16 @@ class GroupQueryAttention {
     using Shape = std::vector<int64_t>;
     const int64_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
     const int64_t rows = query.shape[0], tokens = query.shape[1], slots = past_key.shape[2];
-    const int64_t capacity = slots * int64_t{sizeof(float) / sizeof(Stored)};
+    const int64_t capacity = product(slots, sizeof(float) / sizeof(Stored));
     const int64_t width = shape_.num_heads * dim, key_width = kv_heads * dim;
     const Shape past_shape{rows, kv_heads, slots, dim}, key_shape{rows, tokens, key_width};
     require(past_key.shape == past_shape && past_value.shape == past_shape && elements(lengths.shape) == rows &&
                 query.shape[2] == (key.data ? width : width + 2 * key_width) &&
                 (!key.data || (key.shape == key_shape && value.shape == key_shape)),
             "GroupQueryAttention: shapes that do not agree");
-    require(capacity % 8 == 0, "GroupQueryAttention: a capacity that is not a multiple of 8");
-    require(!rotates_ || (cos.shape.size() == 2 && cos.shape == sin.shape && 2 * cos.shape[1] <= dim),
+    require(capacity % 8 == 0 && capacity <= kMaxCapacity,
+            "GroupQueryAttention: a capacity that is not a multiple of 8 up to 2**30");
+    require(!rotates_ || (cos.shape.size() == 2 && cos.shape == sin.shape && cos.shape[1] <= dim / 2),
             "GroupQueryAttention: no rotary tables, or wider than a head");
     const int64_t places = rotates_ ? std::min(capacity, cos.shape[0]) : capacity;
     for (int64_t row = 0; row < rows; ++row) {
@@ -141,12 +153,21 @@ class GroupQueryAttention {
   }
 
  private:
+  static bool flag(const NodeInfo& node, const char* name) {
+    const int64_t value = node.integer(name, 0);
+    require(value == 0 || value == 1, "GroupQueryAttention: do_rotary or rotary_interleaved is neither 0 nor 1");
+    return value;
+  }
+
   // The present tensor with the past in it: nothing to do where both are bound to the same memory.
   static Stored* in_place(const Run& run, size_t output, const Tensor<const float>& past) {
     float* present = run.output<float>(output, past.shape);
     if (present != past.data) std::copy_n(past.data, elements(past.shape), present);
     return reinterpret_cast<Stored*>(present);
   }
+
+  // They keep products of sizes in range, and positions in the 32 bits of a vector's lanes.
+  static constexpr int64_t kMaxHeads = 1 << 16, kMaxCapacity = 1 << 30;
 
   AttentionShape<Stored> shape_{};
   bool rotates_;
@@ -158,7 +179,10 @@ class SkipSimplifiedLayerNormalization {
   static constexpr int inputs[] = {kFloat, kFloat, kFloat};
   static constexpr int outputs[] = {kFloat, -kFloat, -kFloat, -kFloat};
 
-  explicit SkipSimplifiedLayerNormalization(const NodeInfo& node) : epsilon_(node.number("epsilon", 1e-12f)) {}
+  explicit SkipSimplifiedLayerNormalization(const NodeInfo& node) : epsilon_(node.number("epsilon", 1e-12f)) {
+    require(std::isfinite(epsilon_) && epsilon_ >= 0, "SkipSimplifiedLayerNormalization: epsilon is impossible");
+    support(!node.has_output(1) && !node.has_output(2), "SkipSimplifiedLayerNormalization: no mean, no deviation");
+  }
 
   void compute(const Run& run) const {
     const auto x = run.input<float>(0), skip = run.input<float>(1), gamma = run.input<float>(2);
@@ -168,7 +192,7 @@ class SkipSimplifiedLayerNormalization {
     const int64_t rows = width ? elements(x.shape) / width : 0;
     float* y = run.output<float>(0, x.shape);
     add_and_normalise(x.data, skip.data, gamma.data, epsilon_, rows, width, y,
-                      run.output<float>(3, x.shape), run.parallel());
+                      run.optional_output<float>(3, x.shape), run.parallel());
   }
 
  private:
@@ -261,7 +285,11 @@ OrtStatus* add_operators(OrtSessionOptions* options) {
 // AVX2 is, it is too, and clang has no name for it.
 extern "C" __attribute__((visibility("default"), target("no-avx"))) OrtStatus* RegisterCustomOps(
     OrtSessionOptions* options, const OrtApiBase* base) {
-  infrs::api = base->GetApi(ORT_API_VERSION);
+  const OrtApi* api = base->GetApi(ORT_API_VERSION);
+  if (!api)  // an older one has no such version, but CreateStatus is where it was in the first
+    return base->GetApi(1)->CreateStatus(
+        ORT_NOT_IMPLEMENTED, "this ONNX Runtime is older than infrs's kernels need; install onnxruntime 1.21 or later");
+  infrs::api = api;
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
     return infrs::api->CreateStatus(ORT_NOT_IMPLEMENTED, "this processor has no AVX2 and FMA");
   return infrs::add_operators(options);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "parallel.h"
+#include "sizes.h"
 #include "third_party/onnxruntime_c_api.h"
 
 namespace infrs {
@@ -25,16 +26,24 @@ inline void check(OrtStatus* status) {
   throw std::runtime_error(message);
 }
 
+// What no kernel could do: the node or its inputs contradict themselves.
 inline void require(bool holds, const char* message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+// What these kernels do not do: ONNX Runtime's own may.
+inline void support(bool holds, const char* message) {
   if (!holds) throw std::runtime_error(message);
 }
 
-// Does `work`; its exceptions become a status.
+// Does `work`; its exceptions become a status. `invalid` precedes the message of what no kernel could do.
 template <typename Work>
-OrtStatus* guarded(const Work& work) noexcept {
+OrtStatus* guarded(const Work& work, const char* invalid = "") noexcept {
   try {
     work();
     return nullptr;
+  } catch (const std::invalid_argument& error) {
+    return api->CreateStatus(ORT_INVALID_ARGUMENT, (invalid + std::string(error.what())).c_str());
   } catch (const std::exception& error) {
     return api->CreateStatus(ORT_FAIL, error.what());
   }
@@ -64,24 +73,26 @@ inline std::vector<int64_t> shape_of(const OrtValue* value) {
   return dimensions(info);
 }
 
-inline int64_t elements(const std::vector<int64_t>& shape, size_t first = 0) {
-  int64_t product = 1;
-  for (size_t i = first; i < shape.size(); ++i) product *= shape[i];
-  return product;
-}
-
 // A node's attributes and constant inputs, while its kernel is made.
 class NodeInfo {
  public:
   explicit NodeInfo(const OrtKernelInfo* info) : info_(info) {}
 
+  // An attribute, or `otherwise` where the node has none of this name. Each throws if it is of another type.
   int64_t integer(const char* name, int64_t otherwise) const {
     int64_t value;
-    return read(api->KernelInfoGetAttribute_int64(info_, name, &value)) ? value : otherwise;
+    return read(api->KernelInfoGetAttribute_int64(info_, name, &value)) ? value : absent(name, otherwise);
   }
   float number(const char* name, float otherwise) const {
     float value;
-    return read(api->KernelInfoGetAttribute_float(info_, name, &value)) ? value : otherwise;
+    return read(api->KernelInfoGetAttribute_float(info_, name, &value)) ? value : absent(name, otherwise);
+  }
+  std::string text(const char* name, const char* otherwise) const {
+    size_t size = 0;
+    if (!read(api->KernelInfoGetAttribute_string(info_, name, nullptr, &size))) return absent(name, otherwise);
+    std::string value(size, '\0');
+    check(api->KernelInfoGetAttribute_string(info_, name, value.data(), &size));
+    return value.c_str();  // without the zero at its end
   }
   std::string name() const {
     size_t size = 0;
@@ -98,6 +109,13 @@ class NodeInfo {
     check(api->KernelInfo_GetInputName(info_, index, nullptr, &size));
     return size > 1;  // with the zero at its end
   }
+  bool has_output(size_t index) const {
+    size_t count, size = 0;
+    check(api->KernelInfo_GetOutputCount(info_, &count));
+    if (index >= count) return false;
+    check(api->KernelInfo_GetOutputName(info_, index, nullptr, &size));
+    return size > 1;
+  }
   // What the graph says of an input's shape; -1 if it leaves that open.
   int64_t dimension(size_t index, size_t axis) const {
     OrtTypeInfo* type;
@@ -113,7 +131,7 @@ class NodeInfo {
     int is_constant = 0;
     const OrtValue* value = nullptr;
     check(api->KernelInfoGetConstantInput_tensor(info_, index, &is_constant, &value));
-    require(is_constant && value, "an input that has to be constant is not");
+    support(is_constant && value, "an input that has to be constant is not");
     void* data;
     check(api->GetTensorMutableData(const_cast<OrtValue*>(value), &data));
     return {shape_of(value), static_cast<const T*>(data)};
@@ -122,8 +140,21 @@ class NodeInfo {
  private:
   static bool read(OrtStatus* status) {
     if (!status) return true;
-    api->ReleaseStatus(status);  // the attribute is not there
+    api->ReleaseStatus(status);  // the attribute is not there, or of another type
     return false;
+  }
+  template <typename T>
+  T absent(const char* name, T otherwise) const {
+    int64_t integer;
+    float number;
+    size_t size = 0;
+    const bool is_there = read(api->KernelInfoGetAttribute_int64(info_, name, &integer)) ||
+                          read(api->KernelInfoGetAttribute_float(info_, name, &number)) ||
+                          read(api->KernelInfoGetAttribute_string(info_, name, nullptr, &size)) ||
+                          read(api->KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size)) ||
+                          read(api->KernelInfoGetAttributeArray_float(info_, name, nullptr, &size));
+    if (is_there) throw std::invalid_argument("the attribute " + std::string(name) + " is of another type");
+    return otherwise;
   }
   const OrtKernelInfo* info_;
 };
@@ -144,6 +175,13 @@ class Run {
   }
   template <typename T>
   T* output(size_t index, const std::vector<int64_t>& shape) const {
+    T* data = optional_output<T>(index, shape);
+    require(data || !elements(shape), "an output that is not optional is left out");
+    return data;
+  }
+  // Null where the node has no such output.
+  template <typename T>
+  T* optional_output(size_t index, const std::vector<int64_t>& shape) const {
     OrtValue* value = nullptr;
     check(api->KernelContext_GetOutput(context_, index, shape.data(), shape.size(), &value));
     if (!value) return nullptr;
@@ -180,7 +218,7 @@ struct Operator : OrtCustomOp {
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
     CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
-      return guarded([&] { *kernel = new Kernel(NodeInfo(info)); });
+      return guarded([&] { *kernel = new Kernel(NodeInfo(info)); }, "invalid node: ");
     };
     KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
       return guarded([&] { static_cast<const Kernel*>(kernel)->compute(Run(context)); });

@@ -1,0 +1,27 @@
+// Sizes that come from a graph: a product that does not fit 64 bits is an error, not a small number.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+namespace infrs {
+
+// The product of two sizes. Throws if one is negative or the product does not fit.
+inline int64_t product(int64_t a, int64_t b) {
+  int64_t result;
+  if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result))
+    throw std::invalid_argument("a size is negative or does not fit 64 bits");
+  return result;
+}
+
+// The number of elements of a tensor.
+inline int64_t elements(const std::vector<int64_t>& shape) {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;  // whatever the other dimensions are
+  int64_t count = 1;
+  for (int64_t dimension : shape) count = product(count, dimension);
+  return count;
+}
+
+}  // namespace infrs

@@ -1,0 +1,289 @@
+"""Nodes that no exporter writes: attributes, sizes and inputs that reach beyond what is there.
+
+Run as a script, it opens and runs each of them with infrs's kernels and prints what came of it, a line of JSON each; a
+crash ends this process, not the test's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import attention_graph
+import numpy as np
+import onnx
+from kernel_graphs import FLOAT, graph_of, opened
+
+from infrs import native
+from infrs.engine.session import kernels_of
+from infrs.errors import BundleError
+
+HUGE = 9 + 3 * 2**58  # times a head of 64 features it is 9 * 64 in 64 bits
+NAN, INF = float("nan"), float("inf")
+FORM = attention_graph.Form(heads=9, kv_heads=3, dim=64)
+ROTARY = attention_graph.Form(heads=9, kv_heads=3, dim=64, rotary=32)
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A node and what it is run with."""
+
+    model: Callable[[], onnx.ModelProto]
+    feeds: Feeds = field(default_factory=dict)  # instead of those that fit
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def attention(form: attention_graph.Form = FORM, feeds: Feeds | None = None, **attributes: object) -> Case:
+    return Case(lambda: attention_graph.model(form, **attributes), attention_feeds(form) | (feeds or {}))
+
+
+def attention_feeds(form: attention_graph.Form) -> dict[str, np.ndarray]:
+    """Two rows of three new tokens, in 16 places."""
+    kept = zeros(2, form.kv_heads, 16, form.dim)
+    lengths = {"lengths": np.array([2, 2], np.int32), "total": np.array(3, np.int32)}
+    return {"query": zeros(2, 3, sum(form.widths)), "past_key": kept, "past_value": kept} | lengths
+
+
+def retyped(form: attention_graph.Form, **outputs: str) -> Case:
+    """The node with some of its outputs renamed or left out ("")."""
+
+    def model() -> onnx.ModelProto:
+        made = attention_graph.model(form)
+        node = made.graph.node[0]
+        node.output[:] = [outputs.get(name, name) for name in node.output]
+        kept = [value for value in made.graph.output if value.name in node.output]
+        del made.graph.output[:]
+        made.graph.output.extend(kept)
+        return made
+
+    return Case(model, attention_feeds(form))
+
+
+def tables(rows: int, width: int) -> Case:
+    """Rotary tables of another size than a head or the places."""
+
+    def model() -> onnx.ModelProto:
+        made = attention_graph.model(ROTARY)
+        for tensor in made.graph.initializer:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(zeros(rows, width), tensor.name))
+        return made
+
+    return Case(model, attention_feeds(ROTARY))
+
+
+def product(
+    *,
+    values: tuple[int, ...] = (5, 2, 16),
+    scales: tuple[int, ...] = (5, 2),
+    x: tuple[int, ...] = (3, 64),
+    scale: float = 1.0,
+    bias: int = 0,
+    **attributes: object,
+) -> Case:
+    def model() -> onnx.ModelProto:
+        given: dict[str, Any] = {
+            "x": (FLOAT, ["rows", "width"]),
+            "values": np.zeros(values, np.uint8),
+            "scales": np.full(scales, scale, np.float32),
+        }
+        if bias:
+            given |= {"zero_points": None, "g_idx": None, "bias": zeros(bias)}
+        named = {"N": 5, "K": 64, "bits": 4, "block_size": 32} | attributes
+        return graph_of("MatMulNBits", given, {"y": ["rows", "outputs"]}, named)
+
+    return Case(model, {"x": zeros(*x)})
+
+
+def norm(
+    gamma: int = 64,
+    x: tuple[int, ...] = (3, 64),
+    skip: tuple[int, ...] = (3, 64),
+    outputs: tuple[str, ...] = ("y",),
+    **attributes: object,
+) -> Case:
+    def model() -> onnx.ModelProto:
+        given: dict[str, Any] = {name: (FLOAT, ["rows", "width"]) for name in ("x", "skip")} | {"gamma": zeros(gamma)}
+        shape = ["rows", "width"]
+        made = graph_of("SkipSimplifiedLayerNormalization", given, {name or " ": shape for name in outputs}, attributes)
+        node = made.graph.node[0]
+        node.output[:] = [name.strip() for name in node.output]
+        kept = [value for value in made.graph.output if value.name.strip()]
+        del made.graph.output[:]
+        made.graph.output.extend(kept)
+        return made
+
+    return Case(model, {"x": zeros(*x), "skip": zeros(*skip)})
+
+
+def lengths(*values: int) -> dict[str, np.ndarray]:
+    return {"lengths": np.array(values, np.int32)}
+
+
+def gate(width: int = 64) -> Case:
+    def model() -> onnx.ModelProto:
+        made = graph_of("GatedQuickGelu", {"x": (FLOAT, ["rows", "width"])}, {"y": ["rows", "half"]}, {})
+        made.graph.node[0].domain = made.opset_import[1].domain = "infrs.native"
+        return made
+
+    return Case(model, {"x": zeros(3, width)})
+
+
+CASES: dict[str, Case] = {
+    **{f"num_heads {heads}": attention(num_heads=heads) for heads in (HUGE, 2**62, 2**63 - 1, -9, 0, 10, 3 * 2**20)},
+    **{f"kv_num_heads {heads}": attention(kv_num_heads=heads) for heads in (0, -3, 2**62, HUGE, 9, 1)},
+    "both heads huge": attention(num_heads=HUGE, kv_num_heads=3 + 2**58),
+    "num_heads a float": attention(num_heads=9.0),
+    "num_heads a text": attention(num_heads="9"),
+    **{f"scale {value}": attention(scale=value) for value in (NAN, INF, -INF)},
+    **{f"softcap {value}": attention(softcap=value) for value in (NAN, INF, -1.0)},
+    **{f"window {value}": attention(local_window_size=value) for value in (-2, -(2**63), 2**63 - 1)},
+    **{f"do_rotary {value}": attention(do_rotary=value) for value in (1, 2, -1)},
+    "rotary_interleaved 7": attention(ROTARY, rotary_interleaved=7),
+    "tables of few places": tables(2, 32),
+    "tables of no places": tables(0, 32),
+    "tables wider than a head": tables(64, 33),
+    "tables of no width": tables(64, 0),
+    "a row beyond its capacity": attention(feeds=lengths(2, 16)),
+    "a row far beyond its capacity": attention(feeds=lengths(2, 2**31 - 1)),
+    "a negative row": attention(feeds=lengths(-1, 2)),
+    "the lowest row": attention(feeds=lengths(-(2**31), 2)),
+    "a row shorter than its new tokens": attention(feeds=lengths(1, 2)),
+    "more lengths than rows": attention(feeds=lengths(2, 2, 2)),
+    "fewer lengths than rows": attention(feeds=lengths(2)),
+    "a query of another width": attention(feeds={"query": zeros(2, 3, 64)}),
+    "keys of fewer rows": attention(feeds={"past_key": zeros(1, 3, 16, 64)}),
+    "values of fewer places": attention(feeds={"past_value": zeros(2, 3, 8, 64)}),
+    "an odd capacity": attention(feeds={"past_key": zeros(2, 3, 12, 64), "past_value": zeros(2, 3, 12, 64)}),
+    "no rows": attention(
+        feeds={"query": zeros(0, 3, 960), "past_key": zeros(0, 3, 16, 64), "past_value": zeros(0, 3, 16, 64)}
+        | lengths()
+    ),
+    "no tokens": attention(feeds={"query": zeros(2, 0, 960)} | lengths(-1, 3)),
+    "no tokens, negative rows": attention(feeds={"query": zeros(2, 0, 960)} | lengths(-7, 3)),
+    "no present keys": retyped(FORM, present_key=""),
+    "no present values": retyped(FORM, present_value=""),
+    "no output": retyped(FORM, output=""),
+    "smooth_softmax 1": attention(smooth_softmax=1),
+    "smooth_softmax -1": attention(smooth_softmax=-1),
+    "qk_output 1": attention(qk_output=1),
+    "causal 0": attention(causal=0),
+    "causal 1": attention(causal=1),
+    "causal a text": attention(causal="no"),
+    "sliding_window_cache 1": attention(sliding_window_cache=1),
+    "k_quant_type": attention(k_quant_type="PER_TENSOR"),
+    "k_quant_type NONE": attention(k_quant_type="NONE"),
+    "v_quant_type": attention(v_quant_type="PER_CHANNEL"),
+    "kv_cache_bit_width 8": attention(kv_cache_bit_width=8),
+    **{f"K {value}": product(K=value) for value in (0, -64, 2**62, 2**63 - 1, 96, 32)},
+    **{f"N {value}": product(N=value) for value in (0, -5, 2**62, 2**63 - 1, 6, 5 + 2**59)},
+    **{f"block_size {value}": product(block_size=value) for value in (0, -32, 1, 2**62)},
+    **{f"bits {value}": product(bits=value) for value in (0, -4, 2**62, 8)},
+    "K a text": product(K="64"),
+    "weight_prepacked 1": product(weight_prepacked=1),
+    "few weights": product(values=(4, 2, 16)),
+    "few scales": product(scales=(5, 1)),
+    "scales that are no numbers": product(scale=NAN),
+    "infinite scales": product(scale=INF),
+    "a wider input": product(x=(3, 96)),
+    "an input of no width": product(x=(3, 0)),
+    "a short bias": product(bias=4),
+    "no rows of a product": product(x=(0, 64)),
+    "a short gamma": norm(gamma=8),
+    "a short skip": norm(skip=(1, 64)),
+    "no width": norm(gamma=0, x=(3, 0), skip=(3, 0)),
+    "epsilon nan": norm(epsilon=NAN),
+    "epsilon -1": norm(epsilon=-1.0),
+    "epsilon an integer": norm(epsilon=1),
+    "the mean": norm(outputs=("y", "mean")),
+    "the deviation": norm(outputs=("y", "", "deviation")),
+    "no normalised sum": norm(outputs=("", "", "", "sum")),
+    "a gate of odd width": gate(65),
+    "a gate of no width": gate(0),
+}
+
+
+NUMBERS = [0, 1, -1, 2, 3, 4, 8, 9, 32, 64, 96, 2**31 - 1, 2**31, 2**32, 2**58, HUGE, 2**62, 2**63 - 1, -(2**63)]
+FLOATS = [0.0, -1.0, 1e-40, 1e38, NAN, INF]
+FLAGS = [-1, 0, 1, 2]
+SIZES = [0, 1, 2, 3, 7, 8, 16, 32, 64, 65]
+MODELS: list[tuple[Case, dict[str, list[Any]]]] = [
+    (
+        attention(ROTARY),
+        dict.fromkeys(("num_heads", "kv_num_heads", "local_window_size", "causal"), NUMBERS)
+        | dict.fromkeys(("do_rotary", "rotary_interleaved", "smooth_softmax"), FLAGS)
+        | dict.fromkeys(("scale", "softcap"), FLOATS),
+    ),
+    (product(), dict.fromkeys(("N", "K", "bits", "block_size"), NUMBERS)),
+    (norm(), {"epsilon": FLOATS}),
+    (gate(), {}),
+]
+
+
+def random_case(seed: int) -> Case:
+    """One of the operators with some of its attributes, inputs and constants replaced."""
+    chance = random.Random(seed)
+    case, attributes = chance.choice(MODELS)
+    model = case.model()
+    # The graph promises no shapes, else ONNX Runtime compares them before the kernel runs.
+    for value in [*model.graph.input, *model.graph.output]:
+        for place, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not (value.name.startswith("past") and place == 3):
+                dim.dim_param = f"{value.name}{place}"
+    (node,) = model.graph.node
+    for name, values in attributes.items():
+        if chance.random() < 0.2:
+            kept = [attribute for attribute in node.attribute if attribute.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*kept, onnx.helper.make_attribute(name, chance.choice(values))])
+
+    def reshaped(array: np.ndarray) -> np.ndarray:
+        shape = [chance.choice(SIZES) if chance.random() < 0.15 else size for size in array.shape]
+        return np.zeros(shape, array.dtype)
+
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(reshaped(onnx.numpy_helper.to_array(tensor)), tensor.name))
+    feeds = {name: reshaped(array) for name, array in case.feeds.items()}
+    if "lengths" in feeds:
+        far = [-(2**31), -2, -1, 0, 1, 2, 3, 15, 16, 63, 64, 2**31 - 1]
+        feeds["lengths"] = np.array([chance.choice(far) for _ in feeds["lengths"]], np.int32)
+    return Case(lambda: model, feeds)
+
+
+def outcome(case: Case, kernels: Any = "auto") -> str:
+    """By whose kernels it ran, "own" or "onnxruntime", or why it was refused or failed."""
+    try:
+        session = opened(case.model(), threads=2, kernels=kernels)
+    except BundleError as error:
+        return f"refused: {error}"
+    if not kernels_of(session):  # what ONNX Runtime makes of it is its own affair
+        return "onnxruntime"
+    try:
+        session.run(None, dict(case.feeds))
+    except Exception as error:
+        return f"failed: {error}"
+    return "own"
+
+
+def main() -> None:
+    """Print each case's name before it is tried and its outcome behind it. A number is the seed of a random one."""
+    kernels, *names = sys.argv[1:]
+    if library := os.environ.get("CRAFTED_LIBRARY"):
+        native.library = lambda: Path(library)
+    for name in names:
+        print(json.dumps([name]), flush=True)
+        case = random_case(int(name)) if name.isdigit() else CASES[name]
+        print(json.dumps([name, outcome(case, kernels)]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

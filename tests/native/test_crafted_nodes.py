@@ -1,0 +1,161 @@
+"""A crafted graph is refused, or its run fails: the kernels never read or write beyond what is there.
+
+All cases run in a process of their own (crafted.py): a crash fails its case, not the run of the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from crafted import CASES
+from onnxruntime.capi import _pybind_state
+
+from infrs import native
+
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
+
+RUN = {
+    "window 9223372036854775807": "own",
+    "tables of no width": "own",
+    "no rows": "own",
+    "no tokens": "own",
+    "no rows of a product": "own",
+    "no width": "own",
+    "smooth_softmax -1": "own",
+    "causal 1": "own",
+    "k_quant_type NONE": "own",
+    # What they do not do, ONNX Runtime's kernels may.
+    "no present keys": "onnxruntime",
+    "no present values": "onnxruntime",
+    "smooth_softmax 1": "onnxruntime",
+    "qk_output 1": "onnxruntime",
+    "causal 0": "onnxruntime",
+    "k_quant_type": "onnxruntime",
+    "v_quant_type": "onnxruntime",
+    "kv_cache_bit_width 8": "onnxruntime",
+    "weight_prepacked 1": "onnxruntime",
+    "the mean": "onnxruntime",
+    "the deviation": "onnxruntime",
+}
+# Attributes that change nothing here: a hint, and those of inputs that the kernels do not take.
+NEUTRAL = {"accuracy_level", "qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"}
+
+
+def outcomes(names: list[str], **variables: str) -> dict[str, str]:
+    """What came of each case; a crash with what the process printed last."""
+    seen: dict[str, str] = {}
+    while left := [name for name in names if name not in seen]:
+        command = [sys.executable, str(FOLDER / "crafted.py"), "auto", *left]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | variables)
+        before = len(seen)
+        for line in done.stdout.splitlines():
+            name, *told = json.loads(line)
+            seen[name] = told[0] if told else f"crash {done.returncode}: {done.stderr[-3000:]}"
+        assert len(seen) > before, done.stderr
+    return seen
+
+
+@cache
+def crafted() -> dict[str, str]:
+    return outcomes(list(CASES))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_crafted_node_is_refused_or_runs_within_bounds(name: str) -> None:
+    told = crafted()[name]
+    if name in RUN:
+        assert told == RUN[name]
+    else:
+        assert told.startswith(("refused: ", "failed: ")), told
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("both heads huge", "invalid node: GroupQueryAttention: num_heads or kv_num_heads is impossible"),
+        ("scale nan", "invalid node: GroupQueryAttention: scale or softcap is impossible"),
+        ("num_heads a text", "invalid node: the attribute num_heads is of another type"),
+        ("N 6", "invalid node: MatMulNBits: weights or scales of another size than N and K say"),
+        ("a row far beyond its capacity", "GroupQueryAttention: a row beyond its capacity"),
+    ],
+)
+def test_the_reason_is_told(name: str, reason: str) -> None:
+    assert reason in crafted()[name]
+
+
+def checked_library(folder: Path) -> Path:
+    """The kernels with the compiler's own checks of addresses and arithmetic."""
+    (extension,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    path = folder / "checked.so"
+    checks = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fPIC", "-shared", "-o", path]
+    sources = [ROOT / source for source in extension["sources"]]
+    subprocess.run(["g++", *extension["extra-compile-args"], *checks, *sources], check=True)
+    return path
+
+
+@pytest.mark.nightly("4.5 crafted nodes")
+def test_random_nodes(full: bool, figure: Callable[[str], None], tmp_path: Path) -> None:
+    """Quickly with the library itself, in full with one whose reads and writes are checked."""
+    count, variables = 60, {}
+    if full:
+        count = 1_000
+        libraries = [
+            subprocess.run(
+                ["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for name in ("libasan.so", "libstdc++.so")  # the second one's exceptions pass through the first
+        ]
+        variables = {
+            "CRAFTED_LIBRARY": str(checked_library(tmp_path)),
+            "LD_PRELOAD": " ".join(libraries),
+            "ASAN_OPTIONS": "detect_leaks=0",
+        }
+    told = outcomes([*map(str, range(count)), *(CASES if full else [])], **variables)
+    assert {name: text for name, text in told.items() if text.startswith("crash")} == {}
+    ran = sum(text == "own" for text in told.values())
+    assert ran > 0
+    figure(f"{len(told):,} nodes with the compiler's checks: {ran:,} ran, the others were refused, no bad access")
+
+
+def test_every_attribute_of_onnx_runtime_is_known() -> None:
+    """Or a newer one means what these kernels do not do; see `support` in library.cpp."""
+    source = (ROOT / "infrs" / "native" / "library.cpp").read_text()
+    for schema in _pybind_state.get_all_operator_schema():
+        if schema.name in {"GroupQueryAttention", "MatMulNBits", "SkipSimplifiedLayerNormalization"}:
+            unknown = {name for name in schema.attributes if f'"{name}"' not in source} - NEUTRAL
+            assert unknown == set(), schema.name
+
+
+OLD_RUNTIME = """
+import ctypes, sys
+told = []
+@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
+def create_status(code, message):
+    told.append(message.decode())
+    return 1
+@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
+def get_api(version):
+    return ctypes.addressof(first) if version == 1 else None
+first = (ctypes.c_void_p * 1)(ctypes.cast(create_status, ctypes.c_void_p))
+base = (ctypes.c_void_p * 1)(ctypes.cast(get_api, ctypes.c_void_p))
+register = ctypes.CDLL(sys.argv[1]).RegisterCustomOps
+register.restype = ctypes.c_void_p
+assert register(None, base)
+print(*told)
+"""
+
+
+def test_an_onnx_runtime_that_is_too_old_is_told_so() -> None:
+    command = [sys.executable, "-c", OLD_RUNTIME, str(native.library())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "this ONNX Runtime is older than infrs's kernels need" in done.stdout
