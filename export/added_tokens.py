@@ -21,35 +21,50 @@ _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
-def add_missing_tokens(source: Path, tokenizer_path: Path) -> None:
+def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> None:
     """Add to the tokenizer at `tokenizer_path` the tokens that only the other files in `source` name.
 
-    The file is written only if there are any. Raises SourceError if a token does not get the id that it has there.
+    num_rows: of the model's embedding. A token beyond them, often a padding token that was never trained, is left out.
+    The file is written only if a token is added. Raises SourceError if a token does not get the id that a file gives.
     """
     names = optional_json(source / "tokenizer_config.json")
     declared = names.get("added_tokens_decoder")
-    legacy = declared is None
-    if legacy:
+    if declared is None:
         names = {**names, **optional_json(source / "special_tokens_map.json")}
         declared = {str(index): token for token, index in optional_json(source / "added_tokens.json").items()}
     special = {text(token): token for token in _special(names)}
-    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    tokenizer = _open(tokenizer_path)
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     added = False
     for index, token in (*sorted(_by_id(declared)), *((None, token) for token in special.values())):
         content = text(token)
-        if not content or content in known:
+        if not content or content in known or (given := _id(tokenizer, content)) >= num_rows:
             continue
+        if index not in (None, given):
+            raise SourceError(
+                f"the tokenizer's files give token {content!r:.60} id {index}, but after the tokens of tokenizer.json "
+                f"it gets id {given}; save the tokenizer again"
+            )
+        tokenizer.add_tokens([_added(token, is_special=content in special)])
         known.add(content)
         added = True
-        tokenizer.add_tokens([_added(token, is_special=content in special)])
-        if index not in (None, tokenizer.token_to_id(content)):
-            raise SourceError(
-                f"the files of the tokenizer give {content!r:.60} id {index}, but it comes to be "
-                f"{tokenizer.token_to_id(content)} behind the tokens of tokenizer.json; save the tokenizer again"
-            )
     if added:
         tokenizer.save(str(tokenizer_path))
+
+
+def _open(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no other kind
+        raise SourceError(f"{path.name} is not a readable tokenizer ({error}); download it again") from error
+
+
+def _id(tokenizer: Tokenizer, content: str) -> int:
+    """The id of a token that is added next: that of the piece of this text, or the first after all others."""
+    piece: int | None = tokenizer.token_to_id(content)
+    last_added: int = max(tokenizer.get_added_tokens_decoder(), default=-1)
+    pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
+    return max(pieces, last_added + 1) if piece is None else piece
 
 
 def optional_json(path: Path) -> dict[str, Any]:
@@ -64,9 +79,15 @@ def text(token: object) -> str | None:
 
 
 def _by_id(declared: object) -> Iterator[tuple[int, Any]]:
-    for index, token in declared.items() if isinstance(declared, dict) else ():
+    if not isinstance(declared, dict):
+        raise SourceError(
+            f"tokenizer_config.json gives added_tokens_decoder as {declared!r:.60}, which is not an object"
+        )
+    for index, token in declared.items():
         if not index.isdecimal() or text(token) is None:
-            raise SourceError(f"the files of the tokenizer give {token!r:.60} as token {index!r:.20}, which is none")
+            raise SourceError(
+                f"the tokenizer's files give token {token!r:.60} id {index!r:.20}; save the tokenizer again"
+            )
         yield int(index), token
 
 
@@ -75,6 +96,8 @@ def _special(names: dict[str, Any]) -> Iterator[Any]:
     yield from (names[f"{role}_token"] for role in _ROLES if text(names.get(f"{role}_token")))
     for key in ("additional_special_tokens", "extra_special_tokens"):  # the second is a list in transformers 5
         more = names.get(key) or []
+        if not isinstance(more, dict | list):
+            raise SourceError(f"the tokenizer's files give {key} as {more!r:.60}, which is no list of tokens")
         yield from (token for token in (more.values() if isinstance(more, dict) else more) if text(token))
 
 

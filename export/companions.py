@@ -48,7 +48,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
         _convert_tokenizer(model.directory, directory)
     if tokenizer.stat().st_size > FILE_BYTES:
         raise SourceError(f"tokenizer.json is larger than {FILE_BYTES} bytes, which no tokenizer needs")
-    add_missing_tokens(model.directory, tokenizer)
+    add_missing_tokens(model.directory, tokenizer, int(loaded.config.vocab_size))
 
 
 def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:

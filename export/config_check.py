@@ -42,7 +42,7 @@ def _load(path: Path, limit: int) -> object:
         if path.stat().st_size > limit:
             raise SourceError(f"{path.name} is larger than {limit} bytes, which no model needs")
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not a readable JSON file; is this a Hugging Face model folder?") from error
 
 
@@ -79,9 +79,12 @@ def check_sizes(config: dict[str, Any], num_weights: int) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, on one line, with its kind where the text alone says little."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    return line if " " in line else f"{type(error).__name__} {line}".strip()
+    """What a library's error says, on one line, with its kind unless that is one that is raised with a sentence."""
+    line, *more = str(error).strip().splitlines() or [""]
+    if line.endswith(":") and more:
+        line = f"{line} {more[0].strip()}"
+    plain = isinstance(error, OSError | ValueError | RuntimeError) and " " in line
+    return line if plain else f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:

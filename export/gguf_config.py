@@ -57,6 +57,7 @@ _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "rope.scaling.yarn_log_multiplier": (0,),
     "tensor_data_layout": None,
 }
+_PATTERNS = {"gemma2": 2, "gemma3": 6}  # one layer in so many has no window
 # Layers of the one size whose scores are scaled by the width of the model instead of that of a head.
 _SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
 
@@ -116,11 +117,13 @@ def _check_keys(name: str, values: Metadata) -> None:
     for key in required:
         if key not in values:
             raise SourceError(f"the GGUF file has no {name}.{key}, which infrs needs; convert the model again")
+    pattern = _PATTERNS.get(name)
+    neutral = _NEUTRAL if pattern is None else _NEUTRAL | {"attention.sliding_window_pattern": (pattern,)}
     for key, value in values.items():
         if isinstance(value, list):
             raise SourceError(f"{name}.{key} differs by layer, which infrs does not support")
-        neutral = _NEUTRAL.get(key, ())
-        if key not in _READ | _READ_BY.get(name, set()) and neutral is not None and value not in neutral:
+        same = neutral.get(key, ())
+        if key not in _READ | _READ_BY.get(name, set()) and same is not None and value not in same:
             raise SourceError(
                 f"the GGUF file gives {name}.{key} as {value!r:.40}, which infrs does not support; "
                 "export the Hugging Face model instead"

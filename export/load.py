@@ -110,7 +110,9 @@ def _explained(model: Model) -> Iterator[None]:
     except InfrsError:
         raise
     except Exception as error:
-        raise SourceError(f"transformers cannot load {model.source.model_id}: {first_line(error)}") from error
+        raise SourceError(
+            f"transformers cannot load {model.source.model_id}: {first_line(error)}; check the model's files"
+        ) from error
 
 
 def _quiet() -> None:

@@ -28,7 +28,7 @@ def check_model_type(config: dict[str, Any]) -> None:
             f"{model_type} reads texts and writes none; infrs serves such a model's embeddings where the files of "
             "sentence-transformers (modules.json) lie beside it"
         )
-    if any(config.get(name) is not None for name in _MEDIA):
+    if model_type not in FUSED and any(config.get(name) is not None for name in _MEDIA):
         raise SourceError(
             f"{model_type!r:.60} is a multimodal model whose text part infrs cannot export alone; "
             "choose the text model that it was made from"

@@ -44,7 +44,7 @@ def check_filled(
     """
     missing = sorted(name for name in missing if not (encoder and name.startswith("pooler.")))
     unexpected = sorted(name for name in unexpected if not _harmless(name, shapes, encoder=encoder))
-    if any(map(_PEFT.search, shapes)):
+    if (missing or unexpected) and any(map(_PEFT.search, shapes)):
         raise SourceError(
             f"{model_id} holds the weights of a PEFT adapter or wrapper; merge it into its base model "
             "(merge_and_unload, then save_pretrained) and export the result"
@@ -52,12 +52,12 @@ def check_filled(
     if missing:
         raise SourceError(
             f"the weights of {model_id} lack {_listed(missing)}; download the model again, or check that "
-            "config.json describes these weights"
+            "its configuration describes these weights"
         )
     if unexpected:
         raise SourceError(
-            f"the weights of {model_id} hold {_listed(unexpected)}, which the model of config.json does not use; "
-            "the file may need a newer transformers, or belong to another config.json"
+            f"the weights of {model_id} hold {_listed(unexpected)}, which the model of its configuration "
+            "does not use; check that the two belong together, or try a newer infrs"
         )
 
 

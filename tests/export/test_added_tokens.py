@@ -83,7 +83,7 @@ def test_ids_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     reference = AutoTokenizer.from_pretrained(write(tmp_path / "reference", files))
     folder = write(tmp_path / "bundle", files)
     before = (folder / "tokenizer.json").read_bytes()
-    add_missing_tokens(folder, folder / "tokenizer.json")
+    add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 8)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert tokenizer.get_vocab() == reference.get_vocab()
     assert [tokenizer.id_to_token(VOCAB + i) for i in range(len(added))] == added
@@ -97,11 +97,19 @@ def test_ids_are_those_of_transformers(tmp_path: Path, name: str) -> None:
         assert (folder / "tokenizer.json").read_bytes() == before
 
 
+def test_a_token_without_a_row_is_left_out(tmp_path: Path) -> None:
+    """A padding token was added for training, and the embedding was not made larger."""
+    folder = write(tmp_path, {"tokenizer_config": {"eos_token": "<|turn|>", "pad_token": "<pad>"}})
+    add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 1)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert [tokenizer.token_to_id(name) for name in ("<|turn|>", "<pad>")] == [VOCAB, None]
+
+
 def test_the_list_of_transformers_5(tmp_path: Path) -> None:
     """Which its fourth version cannot read."""
     names = {"extra_special_tokens": ["<|call|>", "<|turn|>"], "tokenizer_class": "TokenizersBackend"}
     folder = write(tmp_path, {"tokenizer_config": names})
-    add_missing_tokens(folder, folder / "tokenizer.json")
+    add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 8)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert [tokenizer.token_to_id(name) for name in ("<|call|>", "<|turn|>")] == [VOCAB, VOCAB + 1]
 
@@ -117,19 +125,19 @@ def test_the_list_of_transformers_5(tmp_path: Path) -> None:
 )
 def test_an_added_token_ends_a_turn(tmp_path: Path, files: dict[str, dict[str, Any]]) -> None:
     folder = write(tmp_path, {"config": {"eos_token_id": 1}, **files})
-    add_missing_tokens(folder, folder / "tokenizer.json")
+    add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 8)
     assert {1, VOCAB} <= set(special_tokens(folder).eos)
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"added_tokens": {"<|turn|>": VOCAB + 7}}, rf"'<\|turn\|>' id {VOCAB + 7}, but it comes to be {VOCAB}"),
-        ({"tokenizer_config": {"added_tokens_decoder": {"x": token("<|turn|>")}}}, "as token 'x'"),
-        ({"tokenizer_config": {"added_tokens_decoder": {str(VOCAB): 7}}}, "7 as token"),
+        ({"added_tokens": {"<|turn|>": VOCAB + 4}}, rf"'<\|turn\|>' id {VOCAB + 4}, but .* it gets id {VOCAB};"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"x": token("<|turn|>")}}}, "id 'x'"),
+        ({"tokenizer_config": {"added_tokens_decoder": {str(VOCAB): 7}}}, "give token 7 id"),
     ],
 )
 def test_files_that_do_not_agree_are_refused(tmp_path: Path, files: dict[str, dict[str, Any]], words: str) -> None:
     folder = write(tmp_path, files)
     with pytest.raises(SourceError, match=words):
-        add_missing_tokens(folder, folder / "tokenizer.json")
+        add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 8)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from gguf_models import llama_cpp_scores, make, write_gguf
 from infrs_export.gguf_config import ROPE_FACTORS, config_fields
 from infrs_export.gguf_tokenizer import write_tokenizer
@@ -60,7 +61,12 @@ SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] |
         {".attn_logit_softcapping": 5.0, ".final_logit_softcapping": 3.0},
         None,
     ),
-    "gemma3": ("gemma3", {**_GEMMA, "query_pre_attn_scalar": 32, "rope_theta": 1e6}, {}, None),
+    "gemma3": (
+        "gemma3",
+        {**_GEMMA, "query_pre_attn_scalar": 32, "rope_theta": 1e6},
+        {".attention.sliding_window_pattern": 6},
+        None,
+    ),
     "gemma3-linear": ("gemma3", {**_GEMMA, "query_pre_attn_scalar": 32, "rope_theta": 1e6}, _LINEAR, None),
 }
 
@@ -120,6 +126,7 @@ KEYS: dict[str, tuple[str, dict[str, Any], str]] = {
     "no key/value heads": ("llama", {".attention.head_count_kv": None}, r"no llama\.attention\.head_count_kv"),
     "a key of tomorrow": ("qwen3", {".attention.twist": 3}, r"qwen3\.attention\.twist as 3"),
     "gemma by yarn": ("gemma3", _YARN, r"gemma3\.rope\.scaling\.type"),
+    "gemma by another pattern": ("gemma3", {".attention.sliding_window_pattern": 5}, "sliding_window_pattern as 5"),
     "gemma without its window": (
         "gemma3",
         {".attention.sliding_window": None},
@@ -157,6 +164,20 @@ def test_every_tensor_is_there_and_used(
     path = write_gguf(tmp_path / "model.gguf", make("llama", {}), tensors=added, drop=drop)
     with pytest.raises(SourceError, match=words):
         load(path)
+
+
+def test_a_later_shard_which_holds_no_metadata_is_refused(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "model-00002-of-00002.gguf", "llama")
+    writer.kv_data[0].pop("general.architecture")
+    writer.add_uint16("split.no", 1)
+    writer.add_uint16("split.count", 2)
+    writer.add_tensor("blk.1.attn_q.weight", np.ones((64, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(SourceError, match="part 2 of 2"):
+        load(tmp_path / "model-00002-of-00002.gguf")
 
 
 @pytest.mark.parametrize("size", [0, 100, 5_000, -5_000])

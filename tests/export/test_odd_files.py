@@ -1,0 +1,103 @@
+"""Whatever the files of a model hold, an export ends in a bundle or in one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from infrs_export import load
+from infrs_export.cli import main
+
+from infrs.command import run
+from infrs.errors import ExportError
+
+ODD_FILES: dict[str, tuple[str, str]] = {
+    "an empty tokenizer": ("tokenizer.json", "{}"),
+    "a list for a tokenizer": ("tokenizer.json", "[]"),
+    "no JSON": ("tokenizer.json", "\0"),
+    "a list for its configuration": ("tokenizer_config.json", "[]"),
+    "a number for added tokens": ("tokenizer_config.json", '{"added_tokens_decoder": 7}'),
+    "a list for added tokens": ("tokenizer_config.json", '{"added_tokens_decoder": ["a"]}'),
+    "ids for special tokens": ("tokenizer_config.json", '{"additional_special_tokens": 7}'),
+    "a token of no type": ("added_tokens.json", '{"a": "b"}'),
+    "nesting without end": ("tokenizer_config.json", "[" * 200_000),
+    "a list for generation": ("generation_config.json", "[]"),
+    "a damaged index": ("model.safetensors.index.json", "{"),
+}
+ODD_FIELDS: dict[str, dict[str, Any]] = {
+    "no heads": {"num_attention_heads": 0},
+    "heads of text": {"num_attention_heads": "four"},
+    "no width": {"hidden_size": None},
+    "a vocabulary of text": {"vocab_size": "many"},
+    "no layers": {"num_hidden_layers": 0},
+    "a layer too many": {"num_hidden_layers": 3},
+    "a negative context": {"max_position_embeddings": -1},
+    "no context": {"max_position_embeddings": None},
+    "no such activation": {"hidden_act": "nope"},
+    "scaling of text": {"rope_scaling": "much"},
+    "no such scaling": {"rope_scaling": {"rope_type": "nope"}},
+    "scaling without a factor": {"rope_scaling": {"rope_type": "linear"}},
+    "no such parameters": {"rope_parameters": {"rope_type": "nope", "rope_theta": 1e4}},
+    "parameters without a factor": {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}},
+    "parameters of text": {"rope_parameters": {"rope_type": "linear", "factor": "x", "rope_theta": "y"}},
+    "another family": {"model_type": "gpt2"},
+    "a wrapper without a text": {"model_type": "gemma3"},
+    "a wrapper of a number": {"model_type": "mistral3", "text_config": 7},
+    "a recurrent family": {"model_type": "mamba"},
+    "a width of heads": {"head_dim": 7},
+}
+
+
+@pytest.fixture
+def said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
+    """What the command says of a folder that it refuses: one line."""
+
+    def export(folder: Path) -> str:
+        with pytest.raises(SystemExit) as stop:
+            run(main, "infrs-export", [str(folder), "--output", str(tmp_path / "cache"), "--quiet"])
+        assert stop.value.code == ExportError.exit_code
+        line, rest = capsys.readouterr().err.split("\n", 1)
+        assert line.startswith("infrs-export: ")
+        assert len(line) < 600
+        assert not rest
+        return line
+
+    return export
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_files(kind: str, tiny_copy: Callable[[str], Path], said: Callable[[Path], str]) -> None:
+    folder = tiny_copy("odd")
+    name, content = ODD_FILES[kind]
+    (folder / name).write_text(content)
+    assert said(folder)
+
+
+@pytest.mark.parametrize("kind", ODD_FIELDS)
+def test_fields(kind: str, tiny_copy: Callable[[str], Path], said: Callable[[Path], str]) -> None:
+    folder = tiny_copy("odd")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | ODD_FIELDS[kind]))
+    assert said(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("a"), "KeyError: 'a';"),
+        (AttributeError("no such thing\nat all"), "AttributeError: no such thing;"),
+        (AssertionError(), "AssertionError;"),
+        (OSError(7, "x"), "[Errno 7] x;"),
+    ],
+)
+def test_whatever_a_library_raises(
+    error: Exception, words: str, tiny_folder: Path, said: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(load, "load_model", fails)
+    assert f"could not be exported: {words}" in said(tiny_folder)
