@@ -218,7 +218,7 @@ ODD = [
     ({"temperature": True}, "temperature True"),
     ({"temperature": math.nan}, "temperature nan"),
     ({"temperature": 10**400}, f"temperature {'1' + 39 * '0'} "),
-    ({"top_p": 0}, "top_p 0"),
+    ({"top_p": -0.1}, "top_p -0.1"),
     ({"top_p": math.inf}, "top_p inf"),
     ({"top_k": 20.5}, "top_k 20.5"),
     ({"top_k": -1}, "top_k -1"),
