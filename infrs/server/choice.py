@@ -50,7 +50,8 @@ class ChoiceReader:
         over = self._splitter is None or self._splitter.is_over
         events = self._text.feed(self._continuation.read(delta))
         if delta.finish_reason is not None:
-            events += self._text.flush()
+            by_itself = delta.finish_reason is FinishReason.STOP and delta.stop_string is None
+            events += self._text.flush(cut=not by_itself)
             self.finish_reason = delta.finish_reason
         if not over and self._splitter is not None and self._splitter.has_begun:
             self.num_reasoning_tokens = delta.usage.num_output_tokens

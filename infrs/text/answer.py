@@ -22,10 +22,10 @@ class AnswerReader:
             events = self._splitter.feed(text)
         return self._calls(events)
 
-    def flush(self) -> list[Event]:
-        """The answer has ended: what was held back."""
+    def flush(self, *, cut: bool = False) -> list[Event]:
+        """End the answer: what was held back. `cut`: a limit ended it, so the beginning of a call is no content."""
         events = self._splitter.flush() if self._splitter is not None else []
-        return self._calls(events) + (self._parser.flush() if self._parser is not None else [])
+        return self._calls(events) + (self._parser.flush(cut=cut) if self._parser is not None else [])
 
     def _calls(self, events: list[Event]) -> list[Event]:
         parser = self._parser

@@ -16,6 +16,7 @@ SCHEMA = {
     "required": ["a", "b"],
     "additionalProperties": False,
 }
+USER = [{"role": "user", "content": "ab"}]
 TOOL = {"name": "add", "parameters": SCHEMA}
 
 
@@ -103,6 +104,28 @@ def test_a_call_that_is_required_is_made(real: FakeServer, choice: Any) -> None:
     (call,) = calls(real, tools=tools, tool_choice=choice, parallel_tool_calls=False)
     assert call["name"] == "add"
     assert is_of_schema(call["arguments"])
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2, 9, 14, 21, 30, 40])
+def test_a_call_that_max_tokens_cuts_is_no_content(real: FakeServer, max_tokens: int) -> None:
+    tools = [{"type": "function", "function": TOOL}]
+    fields = {"tools": tools, "tool_choice": "required", "max_tokens": max_tokens, "seed": 1}
+    choice = real.chat("ab", **fields).json["choices"][0]
+    streamed = real.chat("ab", stream=True, **fields).events[:-1]
+    assert choice["finish_reason"] == "length"
+    assert not choice["message"]["content"]
+    assert not any(event["choices"][0]["delta"].get("content") for event in streamed)
+
+    flat = {"tools": [{"type": "function", **TOOL}], "tool_choice": "required", "max_output_tokens": max_tokens}
+    response = real.post("/v1/responses", model=MODEL, input="ab", **flat).json
+    assert response["status"] == "incomplete"
+    assert not any(part["text"] for item in response["output"] for part in item.get("content", ()))
+
+    tool = {"name": TOOL["name"], "input_schema": TOOL["parameters"]}
+    asked = {"tools": [tool], "tool_choice": {"type": "any"}, "max_tokens": max_tokens, "messages": USER}
+    message = real.post("/v1/messages", model=MODEL, **asked).json
+    assert message["stop_reason"] == "max_tokens"
+    assert all(block["type"] == "tool_use" for block in message["content"])
 
 
 def test_functions_are_tools_of_before(real: FakeServer) -> None:

@@ -109,10 +109,10 @@ CASES: list[tuple[str, str, list[Call], str]] = [
 ]  # fmt: skip
 
 
-def read(parser: CallParser, pieces: list[str]) -> tuple[list[Call], str]:
+def read(parser: CallParser, pieces: list[str], *, cut: bool = False) -> tuple[list[Call], str]:
     calls: list[list[str]] = []
     content = ""
-    for event in [*(event for piece in pieces for event in parser.feed(piece)), *parser.flush()]:
+    for event in [*(event for piece in pieces for event in parser.feed(piece)), *parser.flush(cut=cut)]:
         match event:
             case Content(text):
                 assert text
@@ -173,6 +173,35 @@ def test_any_text_in_any_pieces(parts: list[str], cuts: list[int]) -> None:
             assert content == text
         first = read(tool_format.parser(NAMES, 1), list(text))[0]
         assert first == calls[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [case[:2] for case in CASES if case[2] and not case[3]], ids=lambda value: str(value)[:30]
+)
+def test_no_piece_of_a_cut_call_is_content(name: str, text: str) -> None:
+    for end in range(1, len(text) + 1):
+        for pieces in ([text[:end]], list(text[:end])):
+            _, content = read(FORMATS[name].parser(NAMES, None), pieces, cut=True)
+            assert content.strip("`\n") in ("", "functools"[:end])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hermes", "a <b"),
+        ("hermes", '{"name": "weather"'),
+        ("llama3", '{"name": "Bob", "arg'),
+        ("llama3", '{"type": "object", "name'),
+        ("generic", "Say `"),
+        ("generic", "```python\nprint"),
+        ("generic", '```json\n{"city": "Bo'),
+        ("generic", "[1"),
+        ("phi", "import functools\nx = 1"),
+        ("phi", "if"),
+    ],
+)
+def test_cut_text_that_begins_no_call_is_content(name: str, text: str) -> None:
+    assert read(FORMATS[name].parser(NAMES, None), list(text), cut=True) == ([], text)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pydantic_core import from_json
+
 from infrs.text.tools.events import Arguments, CallStart, Content, Event
 
 FENCE = "```"
@@ -22,8 +24,10 @@ _FIRST_KEY = re.compile(r'\{\s*(?:"([^"\\]{0,32})"|[^"\s])')
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*"([\w.-]{1,64})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)', re.ASCII)
 _STRUCTURE = re.compile(r'\\(?:.|\Z)|["{}\[\]]', re.DOTALL)
 _LEAD = re.compile(rf"[\w\s.\[\]-]{{0,{_LEAD_CHARS + 1}}}", re.ASCII)
-_JSON_LEAD = re.compile(r"(?:json|tool_code|tool_call)?\s*\[?\s*")
+_LEAD_WORDS = ("json", "tool_code", "tool_call")
+_JSON_LEAD = re.compile(rf"(?:{'|'.join(_LEAD_WORDS)})?\s*\[?\s*")
 _NAMED_LEAD = re.compile(r"\s*([\w.-]{1,64})\s*(?:\[CALL_ID\]\w{0,64})?\s*(?:\[ARGS\])?\s*", re.ASCII)
+_BRACKETS = ("<", "[")  # a marker that begins so is seldom text, unlike a fence or a word
 _BETWEEN = re.compile(r"[\s,;\]]*")
 
 
@@ -84,14 +88,28 @@ class CallParser:
             events += [event for event in phase() if event is not None]
         return events
 
-    def flush(self) -> list[Event]:
-        """The answer has ended: what was held back is content."""
+    def flush(self, *, cut: bool = False) -> list[Event]:
+        """End the answer: what was held back is content. `cut`: a limit ended it, so the beginning of a call is none.
+
+        A beginning that no call of these tools can have stays content.
+        """
         held = [*self._space, *self._undo, self._rest]
-        if self._phase in (self._arguments, self._tail, self._between, self._done):
+        if self._phase in (self._arguments, self._tail, self._between, self._done) or (cut and self._may_be_call()):
             held = []
         self._phase, self._rest, self._space, self._undo = self._done, "", [], []
         text = "".join(held)
         return [Content(text)] if text else []
+
+    def _may_be_call(self) -> bool:
+        """Whether what is held back can be the beginning of a call or of its marker."""
+        if self._phase == self._text:
+            return self._rest.startswith(_BRACKETS)
+        if self._phase == self._object:
+            return _may_begin_call("".join(self._undo[self._undo_start() :]), self._names)
+        is_telling = self._undo[-1].startswith(_BRACKETS)  # the marker; the phase is _lead
+        return (
+            is_telling or bool(_JSON_LEAD.fullmatch(self._rest)) or any(w.startswith(self._rest) for w in _LEAD_WORDS)
+        )
 
     def _text(self) -> Iterator[Event | None]:
         """Content, up to a marker."""
@@ -304,3 +322,16 @@ def _whole_call(text: str) -> tuple[str, str] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     return None
+
+
+def _may_begin_call(text: str, names: frozenset[str]) -> bool:
+    """Whether a call's object can begin with `text`, which is cut anywhere."""
+    try:
+        call = from_json(text, allow_partial="trailing-strings")
+    except ValueError:
+        return False
+    if not set(call) <= set(_KEYS) or not "function".startswith(str(call.get("type", ""))):
+        return False
+    inner = call.get("function", call)
+    name = inner.get("name", "") if isinstance(inner, dict) else ""
+    return isinstance(name, str) and any(known.startswith(name) for known in names)
