@@ -47,6 +47,12 @@ class HostNotAllowedError(InfrsError):
     code = "host_not_allowed"
 
 
+class OriginNotAllowedError(InfrsError):
+    """The request comes from a web page of another site."""
+
+    code = "origin_not_allowed"
+
+
 class EngineStalledError(InfrsError):
     """The engine has work and makes no step."""
 
@@ -71,7 +77,7 @@ class RequestTimeoutError(InfrsError):
     code = "request_timeout"
 
 
-_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, ModelLoadingError: 503}
+_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403, ModelLoadingError: 503}
 _STATUS[ResponseNotFoundError] = 404
 _STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
 

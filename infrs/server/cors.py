@@ -1,11 +1,13 @@
-"""Which web pages may call the server (the Fetch standard's CORS protocol). None, unless `server.cors_origins` says so.
+"""Which web pages may call the server: its own and those of `server.cors_origins` (the Fetch standard's CORS protocol).
 
-Without its headers a browser keeps answers from the page that asked. No credentials but the `Authorization` header are
-ever allowed, and never the origin `null`, which any page can give itself.
+Without CORS headers a browser keeps the answer from a page of another origin, but it still sends the request, which
+costs a generation. So the request itself is refused. No credentials but the `Authorization` header are allowed, and
+never the origin `null`, which any page can give itself.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -13,23 +15,55 @@ from sanic_routing.route import Route
 
 from infrs.config import ServerSettings
 from infrs.errors import ConfigError
+from infrs.openai.errors import OriginNotAllowedError
 
 _PREFLIGHT = "preflight"
 _SECONDS_TO_REMEMBER = "600"
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")  # of a web page, an extension or a desktop app
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# Allowed where a preflight does not say which it asks for.
+_HEADERS = "anthropic-version, authorization, content-type, x-api-key, x-request-id"
+_HEADER_LIST = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]+")
 
 
 def origins(settings: ServerSettings) -> frozenset[str]:
     """The origins that are allowed, as browsers write them. Raises ConfigError for what is none."""
     given = frozenset(origin.strip() for origin in settings.cors_origins.split(",") if origin.strip())
     for origin in sorted(given):
-        scheme, found, host = origin.partition("://")
-        if origin != "*" and (scheme not in ("http", "https") or not found or not host or "/" in host):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ConfigError(
                 f"server.cors_origins: {origin[:80]!a} is not allowed; allowed: *, or origins such as "
                 "https://example.com, without a path",
                 param="server.cors_origins",
             )
     return given
+
+
+def check_origin(request: Request, allowed: frozenset[str]) -> None:
+    """Raise OriginNotAllowedError for a request from a page that is neither the server's own nor allowed.
+
+    Other clients send no `Origin`. A browser's `Sec-Fetch-Site`, which no page can set, tells a same-origin page even
+    behind a proxy that rewrites `Host`, and a cross-site request that has no `Origin`.
+    """
+    site = request.headers.get("sec-fetch-site", "")
+    origins = [origin for origin in request.headers.getall("origin", []) if origin]
+    if "*" in allowed or site in ("same-origin", "none"):
+        return
+    host = request.headers.get("host", "").lower()
+    foreign = [origin for origin in origins if origin not in allowed and not _is_own(origin.lower(), host)]
+    if foreign or (site == "cross-site" and not origins):
+        what = ascii(foreign[0])[:80] if foreign else "another site"
+        raise OriginNotAllowedError(
+            f"a page of {what} may not call this server; to allow it, add its origin to server.cors_origins",
+            param="origin",
+        )
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Whether an origin is that of the host a request names. The scheme may differ: a proxy may end TLS."""
+    scheme, _, authority = origin.partition("://")
+    port = _DEFAULT_PORTS.get(scheme, "")
+    return bool(port and host) and authority.removesuffix(port) == host.removesuffix(port)
 
 
 def install(app: Sanic[Any, Any], settings: ServerSettings) -> None:
@@ -56,11 +90,13 @@ def is_preflight(request: Request, route: Route) -> bool:
 
 
 async def _preflight(request: Request, **_: str) -> HTTPResponse:
+    """Allow the headers that are asked for: SDKs add their own, such as `x-stainless-os` and `anthropic-beta`."""
+    asked = request.headers.get("access-control-request-headers", "")
     return HTTPResponse(
         status=204,
         headers={
             "access-control-allow-methods": "DELETE, GET, HEAD, POST",
-            "access-control-allow-headers": "anthropic-version, authorization, content-type, x-api-key, x-request-id",
+            "access-control-allow-headers": asked if _HEADER_LIST.fullmatch(asked) else _HEADERS,
             "access-control-max-age": _SECONDS_TO_REMEMBER,
         },
     )

@@ -38,6 +38,7 @@ class StrictRequest(Request):
 def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
     """Put the gate in front of an app."""
     hosts = allowed_hosts(state)
+    origins = cors.origins(state.settings.server)
 
     @app.signal("http.lifecycle.request")
     async def _gate(request: Request) -> None:
@@ -45,6 +46,8 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         stream.request, request.stream = request, stream  # else Sanic answers a refusal without its request
         check_form(request)
         check_host(request, hosts)
+        if not _is_open(request):
+            cors.check_origin(request, origins)
         request.ctx.tenant = tenant_of(request, keys)
         check_body(request, state)
 
@@ -93,13 +96,13 @@ def tenant_of(request: Request, keys: Keys) -> str:
     try:
         return keys.tenant(given)
     except AuthenticationError:
-        if _needs_no_key(request):
+        if _is_open(request):
             return ""
         raise
 
 
-def _needs_no_key(request: Request) -> bool:
-    """As the router itself decides, so that no spelling of a path can be open here and guarded there."""
+def _is_open(request: Request) -> bool:
+    """Whether anyone may ask: the router decides, so that no spelling of a path is open here and guarded there."""
     try:
         route, _, _ = request.app.router.get(request.path, request.method, request.headers.getone("host", None))
     except SanicException:
