@@ -35,7 +35,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "click": ("infrs.serving", "infrs.flags", "infrs.command", "infrs.bench"),
     "tokenizers": "infrs.text",
     "jinja2": "infrs.text",
-    "llguidance": "infrs.engine.grammar",
+    "llguidance": ("infrs.engine.grammar", "infrs.text.guided"),
 }
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
 SHARED_WITH_EXPORT = {

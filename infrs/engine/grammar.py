@@ -17,13 +17,12 @@ from infrs.core import Grammar, GrammarState
 from infrs.engine.json_schema import MAX_CHARS, parse_schema
 from infrs.errors import EngineError, RequestError, UnsupportedParameterError
 from infrs.text.constraint import Constraint
+from infrs.text.guided import guided
 from infrs.text.panics import raises_panics
 
 MAX_COMPILED = 64
 _MAX_REASON = 300
 
-# Between JSON's tokens: what models write, but not without end, or an answer may never close.
-_JSON_OPTIONS = '{"whitespace_flexible": true, "whitespace_pattern": "[ \\\\n]{1,40}"}'
 # Half of llguidance's own: a grammar is built within a second, and a step within some 20 ms, or it is refused.
 _LIMITS = LLParserLimits(initial_lexer_fuel=500_000, max_lexer_states=50_000, max_grammar_size=250_000)
 
@@ -157,10 +156,7 @@ def _body(constraint: Constraint) -> str:
     param, text = constraint.param, constraint.text
     match constraint.kind:
         case "json_schema":
-            schema = parse_schema(text, param)
-            if not isinstance(schema, dict):  # `true` and `false` are schemas too, but have no keywords
-                schema = {"allOf": [schema]}
-            return "%json " + json.dumps({**schema, "x-guidance": json.loads(_JSON_OPTIONS)})
+            return "%json " + json.dumps(guided(parse_schema(text, param)))
         case "grammar":
             return f"%lark {{\n{_lark_of(constraint)}\n}}"
         case "regex":

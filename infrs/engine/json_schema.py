@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from infrs.errors import RequestError
+from infrs.text.schemas import COUNTS, resolve
 
 MAX_CHARS = 1 << 18
 MAX_DEPTH = 64
@@ -24,7 +25,6 @@ MAX_BRANCHES = 256  # of anyOf, oneOf and allOf in all
 MAX_MERGED = 256  # combinations of the alternatives under an allOf, and schemas that $ref and allOf merge into one
 
 _MANY = 1 << 32
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BRANCHES = ("anyOf", "oneOf", "allOf")
 
 
@@ -49,7 +49,7 @@ def check_schema(schema: object, param: str) -> None:
         num_properties += len(_sized(node, "properties")) + len(_sized(node, "patternProperties"))
         num_enum += len(_sized(node, "enum"))
         num_branches += sum(len(_sized(node, name)) for name in _BRANCHES)
-        large = [name for name in _COUNTS if isinstance(node.get(name), int | float) and node[name] > MAX_BOUND]
+        large = [name for name in COUNTS if isinstance(node.get(name), int | float) and node[name] > MAX_BOUND]
         if large:
             raise _too_complex(f"{large[0]} is more than {MAX_BOUND}", param)
     for count, most, what in (
@@ -127,7 +127,7 @@ def _refuse_ref_cycles(schema: object, param: str) -> None:
                     code="schema_recursive",
                 )
             seen.add(reference)
-            target = _resolve(schema, reference)
+            target = resolve(schema, reference)
         ending |= seen
 
 
@@ -159,7 +159,7 @@ class _Merged:
         inside = [self._count(child) for child in node.values() if isinstance(child, dict | list)]
         together = [self._count(child) for child in _sized(node, "allOf")]
         if isinstance(node.get("$ref"), str):
-            together.append(self._count(_resolve(self._schema, node["$ref"])))
+            together.append(self._count(resolve(self._schema, node["$ref"])))
         alternatives = math.prod(deepest for _, deepest, _ in together)
         for name in ("anyOf", "oneOf"):
             alternatives *= sum(self._count(child)[0] for child in _sized(node, name)) or 1
@@ -170,17 +170,6 @@ class _Merged:
             min(max(size, *(count[2] for count in inside), 1), _MANY),
         )
         return self._counts[id(node)]
-
-
-def _resolve(schema: object, reference: str) -> object:
-    """What a local reference such as `#/$defs/a` points to; None if that is nothing."""
-    if not reference.startswith("#"):
-        return None
-    target = schema
-    for part in filter(None, reference[1:].split("/")):
-        name = part.replace("~1", "/").replace("~0", "~")
-        target = target.get(name) if isinstance(target, dict) else None
-    return target
 
 
 def _too_complex(reason: str, param: str) -> RequestError:

@@ -87,7 +87,7 @@ _PATTERNS = {"anyOf": [{"type": "string", "pattern": f"a{i}"} for i in range(12)
 REFUSED: list[tuple[str, str, str, str]] = [
     _schema({"type": "array", "uniqueItems": True}, "unsupported_schema", '"uniqueItems"'),
     _schema({"not": {"type": "string"}}, "unsupported_schema", '"not"'),
-    _schema({"if": {}, "then": {}}, "unsupported_schema", '"if", "then"'),
+    _schema({"if": {}, "then": {"minLength": 2}}, "unsupported_schema", '"if", "then"'),
     _schema({"type": "object", "properties": {"a": {"contains": {}}}}, "unsupported_schema", '"contains"'),
     _schema({"dependentRequired": {"a": ["b"]}}, "unsupported_schema", '"dependentRequired"'),
     _schema({"unevaluatedProperties": False}, "unsupported_schema", '"unevaluatedProperties"'),

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infrs.text.guided import guided
 from infrs.text.tools.calls import FENCE, Syntax
 
 MAX_CALLS = 16  # that a grammar lets an answer make
 
-_GUIDANCE = {"whitespace_flexible": True, "whitespace_pattern": "[ \\n]{1,40}"}
+# Keywords by which parameters may have some without listing them.
+_DESCRIBING = {"additionalProperties", "patternProperties", "required", "minProperties", "allOf", "anyOf", "oneOf"}
+_DESCRIBING |= {"$ref", "if", "dependentSchemas"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,11 @@ def _open(tool: Tool, key: str) -> str:
 
 
 def _arguments(tool: Tool) -> dict[str, Any]:
-    options = _GUIDANCE if tool.strict else {**_GUIDANCE, "lenient": True, "coerce_one_of": True}
-    return {"type": "object", **tool.parameters, "x-guidance": options}
+    """The schema of a call's arguments; those of a function that describes no parameters are `{}`."""
+    parameters = {"type": "object", **tool.parameters}
+    if not parameters.get("properties") and not any(parameters.get(keyword) for keyword in _DESCRIBING):
+        parameters.setdefault("additionalProperties", False)
+    return guided(parameters, lenient=not tool.strict)
 
 
 def _terms(text: Sequence[str], literal: Literal) -> str:

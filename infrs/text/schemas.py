@@ -1,0 +1,117 @@
+"""JSON schemas as trees: where a schema's subschemas stand, and a copy without the keywords that ask for nothing.
+
+The grammar compiler refuses every keyword that it does not implement, also where its value asks for nothing, as zod's
+`propertyNames: {"type": "string"}` does. Sources: JSON Schema 2020-12, Core sections 10 and 11, Validation section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, unquote
+
+Node = dict[str, Any]
+
+COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_SINGLE = frozenset({"items", "additionalItems", "unevaluatedItems", "contains", "propertyNames"})
+_SINGLE |= {"additionalProperties", "unevaluatedProperties", "not", "if", "then", "else"}
+_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
+_ANNOTATIONS = frozenset({"title", "description", "$comment", "examples", "default", "deprecated"})
+# Validation, section 7.3. A `format` that is none of them is an annotation, as OpenAPI's `password` and `binary`.
+_FORMATS = frozenset({"date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname"})
+_FORMATS |= {"ipv4", "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uuid", "uri-template"}
+_FORMATS |= {"json-pointer", "relative-json-pointer", "regex"}
+_URI_CHARS = "#/%$~!&'()*+,;=:@?-._"
+
+
+def subschemas(node: Node) -> Iterator[tuple[str, object]]:
+    """The schemas directly inside a schema, each with its keyword. Values such as those of `enum` are none."""
+    for keyword, value in node.items():
+        if keyword in _MAPS and isinstance(value, dict):
+            yield from ((keyword, child) for child in value.values())
+        elif keyword in _LISTS and isinstance(value, list):
+            yield from ((keyword, child) for child in value)
+        elif keyword in _SINGLE:
+            yield keyword, value
+
+
+def rewrite(schema: Any, change: Callable[[Node], Node]) -> Any:  # noqa: ANN401  # any JSON
+    """Copy a schema with `change` made to every object in it that is a schema, outer ones first."""
+    if not isinstance(schema, dict):
+        return schema
+    changed = change(schema)
+    for keyword, value in changed.items():
+        if keyword in _MAPS and isinstance(value, dict):
+            changed[keyword] = {name: rewrite(child, change) for name, child in value.items()}
+        elif keyword in _LISTS and isinstance(value, list):
+            changed[keyword] = [rewrite(child, change) for child in value]
+        elif keyword in _SINGLE:
+            changed[keyword] = rewrite(value, change)
+    return changed
+
+
+def resolve(schema: object, reference: str) -> object:
+    """What a local reference such as `#/$defs/a` points to; None if that is nothing."""
+    if not reference.startswith("#"):
+        return None
+    target = schema
+    for part in filter(None, unquote(reference[1:]).split("/")):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(target, list):
+            target = target[int(name)] if name.isdecimal() and int(name) < len(target) else None
+        else:
+            target = target.get(name) if isinstance(target, dict) else None
+    return target
+
+
+def simplified(node: Node) -> Node:
+    """Copy one schema, without what is inside, as the compiler takes it: see `rewrite`."""
+    node = {keyword: value for keyword, value in node.items() if not _asks_nothing(keyword, value, node)}
+    if "if" in node and "then" not in node and "else" not in node:
+        del node["if"]
+    for keyword in COUNTS:
+        if isinstance(value := node.get(keyword), float) and value.is_integer():
+            node[keyword] = int(value)
+    if isinstance(reference := node.get("$ref"), str):
+        node["$ref"] = quote(reference, safe=_URI_CHARS)
+    return node
+
+
+def _takes_all(schema: object, *, type_of_all: str = "") -> bool:
+    """Whether a schema lets everything through that is of one type."""
+    if not isinstance(schema, dict):
+        return schema is True
+    types = schema.get("type", type_of_all)
+    asked = schema.keys() - _ANNOTATIONS - {"type"}
+    return not asked and (types == type_of_all or (isinstance(types, list) and type_of_all in types))
+
+
+def _names_nothing(value: object) -> bool:
+    return isinstance(value, dict) and all(each == [] or _takes_all(each) for each in value.values())
+
+
+# Whether a keyword of a value asks for nothing in a schema.
+_NEUTRAL: dict[str, Callable[[Any, Node], bool]] = {
+    "unevaluatedProperties": lambda value, _: _takes_all(value),
+    "unevaluatedItems": lambda value, _: _takes_all(value),
+    "propertyNames": lambda value, _: _takes_all(value, type_of_all="string"),
+    "uniqueItems": lambda value, _: value is False,
+    "not": lambda value, _: value is False,
+    "then": lambda value, node: "if" not in node or _takes_all(value),
+    "else": lambda value, node: "if" not in node or _takes_all(value),
+    "dependentRequired": lambda value, _: _names_nothing(value),
+    "dependentSchemas": lambda value, _: _names_nothing(value),
+    "dependencies": lambda value, _: _names_nothing(value),
+    "contains": lambda _, node: node.get("minContains") == 0 and "maxContains" not in node,
+    "minContains": lambda value, node: "contains" not in node or (value == 0 and "maxContains" not in node),
+    "maxContains": lambda _, node: "contains" not in node,
+    "format": lambda value, _: isinstance(value, str) and value not in _FORMATS,
+    "$dynamicAnchor": lambda *_: True,  # only the references to them mean something
+    "$recursiveAnchor": lambda *_: True,
+}
+
+
+def _asks_nothing(keyword: str, value: object, node: Node) -> bool:
+    neutral = _NEUTRAL.get(keyword)
+    return neutral is not None and neutral(value, node)
