@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
 
 from infrs.core import Grammar, GrammarState
-from infrs.engine.json_schema import MAX_CHARS, parse_schema
+from infrs.engine.json_schema import MAX_CHARS, MAX_PROPERTIES, parse_schema
 from infrs.errors import EngineError, RequestError, UnsupportedParameterError
 from infrs.text.constraint import Constraint
 from infrs.text.guided import guided
@@ -23,8 +24,26 @@ from infrs.text.panics import raises_panics
 MAX_COMPILED = 64
 _MAX_REASON = 300
 
-# Half of llguidance's own: a grammar is built within a second, and a step within some 20 ms, or it is refused.
-_LIMITS = LLParserLimits(initial_lexer_fuel=500_000, max_lexer_states=50_000, max_grammar_size=250_000)
+
+def _limits(max_items_in_row: int, step_max_items: int) -> LLParserLimits:
+    """Make the limits of a grammar: it is built within a second (half of llguidance's own limits) or refused."""
+    return LLParserLimits(
+        max_items_in_row=max_items_in_row,
+        step_max_items=step_max_items,
+        initial_lexer_fuel=500_000,
+        max_lexer_states=50_000,
+        max_grammar_size=250_000,
+    )
+
+
+# A row of the parser has 4 items for each optional property that may come next. A step of 1,000 of them takes 60 ms.
+_SCHEMA_LIMITS = _limits(4 * MAX_PROPERTIES + 200, 50_000)
+# Grammars in use need less than 3,000 items a step. 12,000 take 40 ms; 50,000 take over a second where counted
+# repetitions of what may be empty fill the rows.
+_TEXT_LIMITS = _limits(2_000, 12_000)
+_NUM_PROBED = 8  # tokens of an answer whose masks are computed before it is accepted
+_LIMIT_WORDS = re.compile(r"too (big|large|many|complex)|fuel|limit|\bmax is\b", re.IGNORECASE)
+_NAMES = {"json_schema": "the JSON schema", "calls": "a schema among the tools' parameters"}
 
 
 class GrammarCompiler:
@@ -74,14 +93,28 @@ class GrammarCompiler:
     @raises_panics
     def _matcher(self, constraint: Constraint) -> LLMatcher:
         grammar = _to_llguidance(constraint)
-        matcher = LLMatcher(self._tokenizer(constraint.param), grammar, log_level=0, limits=_LIMITS)
+        limits = _SCHEMA_LIMITS if constraint.kind in _NAMES else _TEXT_LIMITS
+        matcher = LLMatcher(self._tokenizer(constraint.param), grammar, log_level=0, limits=limits)
         if not matcher.is_error():
             matcher.compute_bitmask()  # here, off the engine's thread: the first mask is the dearest
         if matcher.is_error():
             raise _refusal(matcher.get_error(), constraint)
         if matcher.is_stopped():
             raise _refusal("no text satisfies it", constraint)
+        if error := self._probe(matcher.deep_copy()):
+            raise _refusal(error, constraint)
         return matcher
+
+    def _probe(self, matcher: LLMatcher) -> str:
+        """Follow the allowed tokens of lowest ids for a while; the error that the grammar's limits make, if any."""
+        for _ in range(_NUM_PROBED):
+            mask = int.from_bytes(matcher.compute_bitmask(), "little")
+            for eos_id in self._eos_ids:
+                mask &= ~(1 << eos_id)
+            if matcher.is_error() or not mask:
+                break
+            matcher.consume_token((mask & -mask).bit_length() - 1)
+        return str(matcher.get_error())
 
     def _tokenizer(self, param: str) -> LLTokenizer:
         with self._lock:
@@ -122,25 +155,31 @@ class _State:
         self._matcher = matcher
 
     def allowed(self) -> bytes:
-        """The mask, 10-30 us. Raises EngineError where the grammar has become too complex to go on."""
+        """Compute the mask, 10-30 us. Raises RequestError where the grammar has become too complex to go on."""
         mask = self._matcher.compute_bitmask()
         self._check()
         return mask
 
     def accept(self, token_id: int) -> None:
-        """Take a token. Raises EngineError if the mask did not allow it."""
+        """Take a token. Raises as `allowed`, and EngineError if the mask did not allow it."""
         self._matcher.consume_token(token_id)
         self._check()
 
     def _check(self) -> None:
-        if self._matcher.is_error():
-            reason = _first_line(self._matcher.get_error())
-            raise EngineError(f"the answer's grammar could not be followed ({reason}); simplify it")
+        if not self._matcher.is_error():
+            return
+        reason = _first_line(self._matcher.get_error())
+        if _LIMIT_WORDS.search(reason):
+            raise RequestError(
+                "the answer's grammar or JSON schema became too complex to follow; simplify it",
+                code="schema_too_complex",
+            )
+        raise EngineError(f"the answer's grammar could not be followed ({reason}); simplify it")
 
 
 def _to_llguidance(constraint: Constraint) -> str:
     """A constraint as llguidance takes it."""
-    if constraint.kind == "grammar" and not constraint.after and constraint.or_else is None:
+    if constraint.kind in ("grammar", "calls") and not constraint.after and constraint.or_else is None:
         return _lark_of(constraint)
     answer = _body(constraint)
     if constraint.or_else is not None:
@@ -157,7 +196,7 @@ def _body(constraint: Constraint) -> str:
     match constraint.kind:
         case "json_schema":
             return "%json " + json.dumps(guided(parse_schema(text, param)))
-        case "grammar":
+        case "grammar" | "calls":
             return f"%lark {{\n{_lark_of(constraint)}\n}}"
         case "regex":
             body = f"/{_slashed(text)}/" if text else ""
@@ -171,7 +210,7 @@ def _body(constraint: Constraint) -> str:
 
 def _lark_of(constraint: Constraint) -> str:
     _check_length(constraint)
-    return _to_lark(constraint.text, constraint.param)
+    return constraint.text if constraint.kind == "calls" else _to_lark(constraint.text, constraint.param)
 
 
 def _check_length(constraint: Constraint) -> None:
@@ -183,10 +222,22 @@ def _check_length(constraint: Constraint) -> None:
 
 def _to_lark(text: str, param: str) -> str:
     try:
-        return str(any_to_lark(text))
+        return str(any_to_lark(_unescaped(text) if "::=" in text else text))
     except Exception as error:  # its own types, RecursionError and more
         reason = _first_line(str(error))
         raise RequestError(f"the grammar cannot be read: {reason}", param=param, code="invalid_grammar") from None
+
+
+def _unescaped(gbnf: str) -> str:
+    r"""GBNF with each `\xXX`, `\uXXXX` and `\UXXXXXXXX` beyond ASCII as its character, and in ASCII as `\xXX`."""
+
+    def character(found: re.Match[str]) -> str:
+        code = int(found[1] or found[2] or found[3] or "-1", 16)
+        if not 0 <= code <= sys.maxunicode or 0xD800 <= code < 0xE000:  # another escape, or no character
+            return found[0]
+        return chr(code) if code > 0x7F else f"\\x{code:02x}"
+
+    return re.sub(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|.)", character, gbnf, flags=re.DOTALL)
 
 
 def _slashed(regex: str) -> str:
@@ -197,7 +248,7 @@ def _slashed(regex: str) -> str:
 def _refusal(error: str, constraint: Constraint) -> RequestError:
     """What the compiler found wrong, naming the keyword."""
     reason = _first_line(error)
-    code = "invalid_schema" if constraint.kind == "json_schema" else "invalid_grammar"
+    code = "invalid_schema" if constraint.kind in _NAMES else "invalid_grammar"
     if found := re.search(r"Unimplemented keys: \[(.*?)\]", error):
         reason, code = f"the keyword {found[1]} is not supported", "unsupported_schema"
     elif found := re.search(r"Unknown format: (\S+)", error):
@@ -209,10 +260,10 @@ def _refusal(error: str, constraint: Constraint) -> RequestError:
         )
     elif error.startswith("NoExtension"):
         reason = "no text satisfies it"
-    elif "too big" in error or "fuel" in error or "limit" in error or "too large" in error:
+    elif _LIMIT_WORDS.search(reason):
         reason, code = "it is too complex; simplify it", "schema_too_complex"
-    what = "JSON schema" if constraint.kind == "json_schema" else constraint.kind
-    return RequestError(f"the {what} cannot be used: {reason}", param=constraint.param, code=code)
+    what = _NAMES.get(constraint.kind, f"the {constraint.kind}")
+    return RequestError(f"{what} cannot be used: {reason}", param=constraint.param, code=code)
 
 
 def _first_line(error: str) -> str:

@@ -62,7 +62,8 @@ class ResponsesAnswer:
 
     def failed(self, error: InfrsError) -> bytes:
         """See Form. A client may have seen nothing but comments before."""
-        code = "rate_limit_exceeded" if status_of(error) == 429 else "server_error"
+        status = status_of(error)
+        code = error.code if status == 400 else "rate_limit_exceeded" if status == 429 else "server_error"
         failure = self._response("failed", error={"code": code, "message": message_of(error)})
         return b"".join((*self._begin(), self._event({"type": "response.failed", "response": failure})))
 

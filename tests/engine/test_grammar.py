@@ -127,6 +127,76 @@ def test_other_kinds(
         assert set(EOS) <= after(compiled, tokenizer, written)
 
 
+@pytest.mark.parametrize(
+    ("grammar", "text"),
+    [
+        (r'root ::= "\x41b"', "Ab"),
+        (r'root ::= "caf\u00e9"', "café"),
+        (r'root ::= "caf\xe9"', "café"),
+        (r'root ::= "\U0001F600"', "😀"),
+        (r"root ::= [\u00e0-\u00ff]+", "éà"),
+        (r"root ::= [\U0001F600-\U0001F64F]", "😀"),
+        (r"root ::= [\u005B\u005D\u005C\u002d]+", "[]\\-"),
+        (r'root ::= "\u0022\u005c\u002F\u000A"', '"\\/\n'),
+        (r'root ::= "\\u0041"', r"\u0041"),
+    ],
+)
+def test_escapes_of_gbnf(grammar: str, text: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    """Source: llama.cpp, grammars/README.md."""
+    assert set(EOS) <= after(compiler.compile(Constraint("grammar", grammar, "grammar")), tokenizer, text)
+
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "integer"}}}
+JSON_TEXTS = [
+    ("{}", True),
+    ('{"a":1}', True),
+    ('{ "a": 1 }', True),
+    ('{\n    "a": 1\n}', True),
+    ('{\n\n"a":1}', False),
+    ('{  "a":1}', False),
+    ('{"z":1}', False),
+    ('{"a":1,"a":2}', False),
+]
+
+
+@pytest.mark.parametrize(("text", "is_allowed"), JSON_TEXTS)
+def test_the_form_of_json(text: str, is_allowed: bool, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    compiled = compiler.compile(Constraint("json_schema", json.dumps(CLOSED), "response_format"))
+    if is_allowed:
+        assert set(EOS) <= after(compiled, tokenizer, text)
+    else:
+        with pytest.raises(EngineError):
+            after(compiled, tokenizer, text)
+
+
+@pytest.mark.parametrize("num_properties", [600, 1000])
+@pytest.mark.parametrize("more", [{}, {"additionalProperties": True}])
+def test_as_many_optional_properties_as_are_accepted(
+    num_properties: int, more: dict[str, Any], compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
+) -> None:
+    properties = {f"p{index}": {"type": "integer", "maximum": 99} for index in range(num_properties)}
+    schema = {"type": "object", "properties": properties, **more}
+    compiled = compiler.compile(Constraint("json_schema", json.dumps(schema), "response_format"))
+    after(compiled, tokenizer, '{"p1": 5,\n "p3":')
+    for seed in range(3):
+        if text := answer(compiled, tokenizer, closing, seed, limit=60):
+            jsonschema.validate(json.loads(text), schema)
+
+
+def test_a_limit_that_is_met_later_is_the_request_s_fault(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    wide = "|".join(['"a"z'] * 2100)
+    foreseen, late = (
+        Constraint("grammar", f'root ::= {first} y\ny ::= {wide}\nz ::= "b" z | "c"\n', "grammar")
+        for first in ('"ab"', "[ab]{20}")
+    )
+    with pytest.raises(RequestError, match="simplify it") as refused:
+        compiler.compile(foreseen)
+    compiled = compiler.compile(late)
+    with pytest.raises(RequestError, match="simplify it") as failed:
+        after(compiled, tokenizer, "ab" * 11)
+    assert refused.value.code == failed.value.code == "schema_too_complex"
+
+
 def test_a_complete_grammar_allows_only_end_tokens(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
     compiled = compiler.compile(Constraint("choice", '["yes"]', "guided_choice"))
     assert after(compiled, tokenizer, "yes") == set(EOS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -132,3 +133,42 @@ def test_functions_are_tools_of_before(real: FakeServer) -> None:
     choice = real.chat("ab", seed=1, max_tokens=80, functions=[TOOL], function_call={"name": "add"}).json["choices"][0]
     assert choice["finish_reason"] == "function_call"
     assert is_of_schema(choice["message"]["function_call"]["arguments"])
+
+
+# After 20 letters, more may follow in more ways than the parser keeps.
+WIDE = "root ::= [ab]{20} y\ny ::= " + "|".join(['"a"z'] * 2100) + '\nz ::= "a" | "b" z\n'
+
+
+def test_a_grammar_that_becomes_too_complex_fails_its_own_answer(real: FakeServer) -> None:
+    fields = {"grammar": WIDE, "max_tokens": 60}
+    with ThreadPoolExecutor(3) as pool:
+        beside = pool.submit(real.chat, "ab", max_tokens=200, seed=1, ignore_eos=True)
+        whole = pool.submit(real.chat, "ab", **fields)
+        streamed = pool.submit(real.chat, "ab", stream=True, **fields)
+        assert whole.result().error == (400, "invalid_request_error", None, "schema_too_complex")
+        *chunks, last = streamed.result().events
+        assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+        assert last["error"]["code"] == "schema_too_complex"
+        assert "simplify" in last["error"]["message"]
+        assert beside.result().json["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_grammar_that_is_too_complex_from_the_start_is_refused(real: FakeServer) -> None:
+    asked = {"grammar": WIDE.replace("[ab]{20}", '"ab"')}
+    assert real.chat("ab", **asked).error == (400, "invalid_request_error", "grammar", "schema_too_complex")
+
+
+def test_one_pattern_of_a_tool_does_not_refuse_the_others(real: FakeServer) -> None:
+    mail = {"name": "mail", "parameters": {"properties": {"a": {"type": "string", "pattern": "^(?!b)a"}}}}
+    tools = [{"type": "function", "function": function} for function in (mail, TOOL)]
+    assert real.chat("ab", tools=tools, tool_choice="required", max_tokens=1).status == 200
+    mail["strict"] = True
+    refused = real.chat("ab", tools=tools, tool_choice="required", max_tokens=1)
+    assert refused.error == (400, "invalid_request_error", "tools", "invalid_schema")
+
+
+@pytest.mark.parametrize("function", [{}, {"parameters": {}}, {"parameters": {"type": "object", "properties": {}}}])
+def test_a_function_without_parameters_is_called_with_none(real: FakeServer, function: dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "now", **function}}]
+    (call,) = calls(real, tools=tools, tool_choice="required", parallel_tool_calls=False)
+    assert json.loads(call["arguments"]) == {}

@@ -39,4 +39,4 @@ def calls_constraint(
         token_id = tokenizer.token_id(text)
         return f"<[{token_id}]>" if token_id in tokenizer.special_ids else json.dumps(text, ensure_ascii=False)
 
-    return Constraint("grammar", tool_format.grammar(tools, literal, many=many, required=required), "tools")
+    return Constraint("calls", tool_format.grammar(tools, literal, many=many, required=required), "tools")

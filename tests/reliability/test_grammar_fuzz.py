@@ -1,0 +1,179 @@
+"""Answers to the end under generated schemas and patterns: no constraint that was accepted fails with a fault.
+
+Compiling is not enough: the parser's limits may be met by any mask of an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from text_tokenizers import KINDS
+from tokenizers import Tokenizer as Backend
+
+from infrs.core import Grammar
+from infrs.engine.grammar import GrammarCompiler
+from infrs.errors import RequestError
+from infrs.text.constraint import Constraint, ConstraintKind
+
+DEFINITION = KINDS["byte-level"]()
+BACKEND = Backend.from_str(DEFINITION)
+WIDTH, EOS = 1024, 2
+MAX_TOKENS = 200
+SECONDS = 2.0  # that one step may take; a tenth of it on a machine that does nothing else
+TOO_COMPLEX = "schema_too_complex, late"
+REFUSALS = {"schema_too_complex", "unsupported_schema", "invalid_schema", "invalid_grammar"}
+NAMES = ["a", "b", "name", "é", "a b"]
+
+
+def schema(rng: random.Random, depth: int = 3) -> dict[str, Any]:
+    """Draw a schema."""
+    kinds = [whole, number, text, named, listed] if depth == 0 else [obj, obj, array, union, both, whole, text, named]
+    return rng.choice(kinds)(rng, depth - 1)
+
+
+def whole(rng: random.Random, _: int) -> dict[str, Any]:
+    low = rng.randint(-50, 50)
+    return rng.choice([{"type": "integer"}, {"type": "integer", "minimum": low, "maximum": low + rng.randint(0, 99)}])
+
+
+def number(rng: random.Random, _: int) -> dict[str, Any]:
+    return rng.choice([{"type": "number"}, {"type": "number", "exclusiveMinimum": rng.random()}, {"multipleOf": 0.25}])
+
+
+def text(rng: random.Random, _: int) -> dict[str, Any]:
+    least = rng.randint(0, 3)
+    return {"type": "string"} | rng.choice(
+        [
+            {"minLength": least, "maxLength": least + rng.randint(0, 40)},
+            {"pattern": f"^{pattern(rng)}$"},
+            {"format": rng.choice(["date", "uuid", "ipv4", "email", "password"])},
+        ]
+    )
+
+
+def named(rng: random.Random, _: int) -> dict[str, Any]:
+    return {"enum": rng.sample(["red", "é", 1, 2.5, None, True, 'a"b'], rng.randint(1, 4))}
+
+
+def listed(rng: random.Random, _: int) -> dict[str, Any]:
+    return {"type": rng.choice(["boolean", "null", ["integer", "null"], ["string", "boolean"]])}
+
+
+def obj(rng: random.Random, depth: int) -> dict[str, Any]:
+    if rng.random() < 0.1:  # as large as it may be
+        names = [f"{rng.choice('abc')}{index}" for index in range(rng.randint(20, 1000))]
+        properties = {name: rng.choice([whole, text, listed])(rng, 0) for name in names}
+        return {"type": "object", "properties": properties, "required": rng.sample(names, rng.randint(0, 2))}
+    properties = {name: schema(rng, depth) for name in rng.sample(NAMES, rng.randint(0, 4))}
+    required = [name for name in properties if rng.random() < 0.6]
+    more = rng.choice([{}, {}, {"additionalProperties": False}, {"additionalProperties": schema(rng, 0)}])
+    return {"type": "object", "properties": properties, "required": required, **more}
+
+
+def array(rng: random.Random, depth: int) -> dict[str, Any]:
+    least = rng.randint(0, 2)
+    items: dict[str, Any] = {"items": schema(rng, depth)}
+    if rng.random() < 0.3:
+        items = {"prefixItems": [schema(rng, depth)], "items": False}
+    return {"type": "array", **items, "minItems": least, "maxItems": least + rng.choice([0, 3, 200])}
+
+
+def union(rng: random.Random, depth: int) -> dict[str, Any]:
+    return {rng.choice(["anyOf", "anyOf", "oneOf"]): [schema(rng, depth) for _ in range(rng.randint(1, 4))]}
+
+
+def both(rng: random.Random, depth: int) -> dict[str, Any]:
+    return {"allOf": [obj(rng, depth), obj(rng, depth)]}
+
+
+def pattern(rng: random.Random, depth: int = 3) -> str:
+    """Draw a regular expression."""
+    if depth == 0:
+        return rng.choice(["a", "ab", "[a-c]", "[^x]", r"\d", "é", r"\.", "x?"])
+    inside = [pattern(rng, depth - 1) for _ in range(rng.randint(1, 3))]
+    least = rng.randint(0, 3)
+    times = rng.choice(["", "", "?", "*", "+", f"{{{least},{least + rng.randint(0, 60)}}}"])
+    return f"({rng.choice(['|', '']).join(inside)}){times}"
+
+
+def repetition(rng: random.Random) -> str:
+    """Draw a grammar that counts repetitions of alternatives."""
+    words = " | ".join(json.dumps("".join(rng.choices("abc", k=rng.randint(0, 3)))) for _ in range(rng.randint(1, 4)))
+    return f"root ::= x{{0,{rng.choice([9, 60, 700])}}}\nx ::= ({words}) y?\ny ::= [a-c] | {words}\n"
+
+
+def follow(grammar: Grammar, rng: random.Random) -> str | None:
+    """Answer with random allowed tokens; None if it does not end. Raises as the grammar's state."""
+    state, ids = grammar.start(), []
+    while len(ids) < MAX_TOKENS:
+        started = time.monotonic()
+        bits = np.unpackbits(np.frombuffer(state.allowed(), dtype=np.uint8), bitorder="little")
+        allowed = np.flatnonzero(bits)
+        assert allowed.size, "no token is allowed"
+        if bits[EOS] and (allowed.size == 1 or rng.random() < 0.3):
+            return BACKEND.decode(ids)
+        ids.append(int(rng.choice(allowed[allowed != EOS])))
+        state.accept(ids[-1])
+        assert time.monotonic() - started < SECONDS
+    return None
+
+
+def run(kind: ConstraintKind, source: str, rng: random.Random) -> tuple[str, str | None]:
+    """Answer: what becomes of it, ended, cut or an error's code; and its text if it ends."""
+    try:
+        grammar = COMPILER.compile(Constraint(kind, source, "x"))
+    except RequestError as error:
+        return error.code, None
+    try:
+        answer = follow(grammar, rng)
+    except RequestError as error:
+        return f"{error.code}, late", None
+    return "ended" if answer is not None else "cut", answer
+
+
+def check(found: Counter[str], figure: Callable[[str], None]) -> None:
+    figure(", ".join(f"{outcome}: {count:,}" for outcome, count in sorted(found.items())))
+    assert found.keys() <= {"ended", "cut", TOO_COMPLEX, *REFUSALS}
+    assert found["ended"] > found.total() / 3
+
+
+COMPILER = GrammarCompiler(DEFINITION, WIDTH, (EOS,))
+
+
+@pytest.mark.slow
+@pytest.mark.nightly("fuzz: answers of schemas")
+def test_answers_of_schemas(full: bool, figure: Callable[[str], None]) -> None:
+    found: Counter[str] = Counter()
+    for seed in range(2_000 if full else 250):
+        rng = random.Random(seed)
+        asked = schema(rng)
+        outcome, answer = run("json_schema", json.dumps(asked), rng)
+        found[outcome] += 1
+        if answer is not None:
+            jsonschema.Draft202012Validator(asked).validate(json.loads(answer))
+    check(found, figure)
+    assert found[TOO_COMPLEX] < found.total() / 50
+
+
+@pytest.mark.slow
+@pytest.mark.nightly("fuzz: answers of patterns and grammars")
+def test_answers_of_patterns_and_grammars(full: bool, figure: Callable[[str], None]) -> None:
+    found: Counter[str] = Counter()
+    for seed in range(500 if full else 100):
+        rng = random.Random(seed)
+        expression = pattern(rng)
+        outcome, answer = run("regex", expression, rng)
+        found[outcome] += 1
+        if answer is not None:
+            assert re.fullmatch(expression, answer)
+        found[run("grammar", repetition(rng), rng)[0]] += 1
+    check(found, figure)
