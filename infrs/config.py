@@ -97,7 +97,7 @@ class ServerSettings(Section):
         "and so is localhost on a loopback address.",
     )
     cors_origins: str = Field(
-        default="", max_length=4096, description="Origins of other web pages that may call the API, comma-separated. *: all."
+        default="", max_length=4096, description="Origins of other web pages that may call it, comma-separated. *: all."
     )
     access_log: bool = Field(default=True, description="Log one line per request.")
     traces: bool = Field(default=False, description="Send OpenTelemetry traces, as the OTEL_ variables configure them.")
