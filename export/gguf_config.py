@@ -65,7 +65,7 @@ Metadata = Mapping[str, Any]
 
 
 def check_whole(metadata: Metadata) -> None:
-    """Raise SourceError for a file that is a part of a model, or of an architecture that is not known to come out."""
+    """Raise SourceError for one shard of a split model, an adapter, or an architecture that infrs does not read."""
     if (count := metadata.get("split.count", 0)) > 1:
         raise SourceError(
             f"this file is part {metadata.get('split.no', 0) + 1} of {count} of a split model; join them with "
@@ -82,7 +82,7 @@ def check_whole(metadata: Metadata) -> None:
 
 
 def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[str, Any]:
-    """Fields of the Hugging Face configuration that transformers does not set, or not from this file.
+    """Fields of the Hugging Face configuration that transformers does not read from the file.
 
     rope_factors: what divides the rotary frequencies (the tensor ROPE_FACTORS), if anything.
     Raises SourceError, naming the key, for metadata that cannot be honoured.

@@ -1,4 +1,4 @@
-"""The configuration that a folder's model is loaded with: as it is, in today's spelling, or the text half of it."""
+"""The configuration to load a folder's model with: for a multimodal model, that of its text half."""
 
 from __future__ import annotations
 

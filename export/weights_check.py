@@ -21,7 +21,7 @@ from .checkpoint import tensor_file
 Shapes = Mapping[str, tuple[int, ...]]
 _ROWS = 4096  # compared at a time
 
-# Tensors that no forward pass reads. rank: of such a tensor; None is any.
+# Tensors that no forward pass reads. With the rank of such a tensor; None is any.
 _HARMLESS: tuple[tuple[str, int | None], ...] = (
     (r"rotary(_emb|_pos_emb)?\.(inv_freq|cos_cached|sin_cached)$", None),  # computed from config.json
     (r"(attn|attention|self_attention)\.bias$", 4),  # a causal mask that GPT-2 and GPT-NeoX once saved

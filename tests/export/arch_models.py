@@ -32,6 +32,7 @@ _LLAMA3 = {
 }
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
+_BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 _LOCAL_GLOBAL = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
 
 # name -> (model_type, what its config changes)
@@ -123,3 +124,17 @@ def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
             else:
                 parameter.copy_(torch.randn_like(parameter) * parameter.shape[-1] ** -0.5)
     return model
+
+
+def respell(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.json with `rope_parameters`, as transformers 5 writes it."""
+    rest = dict(config)
+    parameters = {"rope_type": "default", **(rest.pop("rope_scaling", None) or {})}
+    parameters["rope_type"] = parameters.pop("type", parameters["rope_type"])
+    parameters |= {name: rest.pop(name) for name in _BESIDE if name in rest}
+    if config["model_type"] == "gpt_neox":
+        parameters |= {"rope_theta": rest.pop("rotary_emb_base"), "partial_rotary_factor": rest.pop("rotary_pct")}
+    if config["model_type"] == "gemma3_text":
+        local = {"rope_type": "default", "rope_theta": rest.pop("rope_local_base_freq")}
+        return rest | {"rope_parameters": {"sliding_attention": local, "full_attention": parameters}}
+    return rest | {"rope_parameters": parameters}

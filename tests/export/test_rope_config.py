@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from arch_models import FUSED, PLAIN, VOCAB, make_model
+from arch_models import FUSED, PLAIN, VOCAB, make_model, respell
 from infrs_export.load import load_model
 from infrs_export.rope_config import translate
 from infrs_export.source import resolve
@@ -17,7 +17,6 @@ from torch import Tensor
 from infrs.errors import SourceError
 
 IDS = torch.arange(3, 67)[None] % VOCAB
-_BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "olmo"))} | {
     "gpt_neox": PLAIN["gpt_neox"][:2],
     "mistral-theta": ("mistral", {"rope_theta": 1e6, "sliding_window": None}),
@@ -33,20 +32,6 @@ CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "ol
         },
     ),
 }
-
-
-def respell(config: dict[str, Any]) -> dict[str, Any]:
-    """As transformers 5 writes it, by its migration guide."""
-    rest = dict(config)
-    parameters = {"rope_type": "default", **(rest.pop("rope_scaling", None) or {})}
-    parameters["rope_type"] = parameters.pop("type", parameters["rope_type"])
-    parameters |= {name: rest.pop(name) for name in _BESIDE if name in rest}
-    if config["model_type"] == "gpt_neox":
-        parameters |= {"rope_theta": rest.pop("rotary_emb_base"), "partial_rotary_factor": rest.pop("rotary_pct")}
-    if config["model_type"] == "gemma3_text":
-        local = {"rope_type": "default", "rope_theta": rest.pop("rope_local_base_freq")}
-        return rest | {"rope_parameters": {"sliding_attention": local, "full_attention": parameters}}
-    return rest | {"rope_parameters": parameters}
 
 
 def logits(folder: Path) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from arch_models import respell
 from infrs_export.convert import convert
 from infrs_export.load import load_model
 from infrs_export.lowering import Float32Lowering
@@ -98,6 +100,16 @@ def test_it_answers_as_the_whole_model_does(tmp_path: Path, name: str, tied: boo
     with torch.inference_mode():
         assert torch.equal(text(ids).logits, whole(input_ids=ids).logits)
     assert (text.lm_head.weight is text.model.embed_tokens.weight) == tied
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_spelling_of_transformers_5_is_the_same_model(tmp_path: Path, name: str) -> None:
+    whole, path = make(tmp_path / "model", name), tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"text_config": respell(config["text_config"])}))
+    ids = torch.arange(3, 43)[None]
+    with torch.inference_mode():
+        assert torch.equal(load(tmp_path / "model")(ids).logits, whole(input_ids=ids).logits)
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
