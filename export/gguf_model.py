@@ -54,9 +54,9 @@ def _fields(reader: gguf.GGUFReader) -> dict[str, Any]:
 
 @contextmanager
 def _once(progress: Callable[[int, int], None]) -> Iterator[None]:
-    """transformers parses a GGUF file twice and builds its table of names hundreds of times; once saves 12 s.
+    """Parse the file and build the table of names once; transformers does so often, which takes 12 s more.
 
-    It shows a bar meanwhile, whatever it is told; `progress` takes its place.
+    `progress` replaces the bar that transformers always shows.
     """
 
     def counted(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:  # noqa: ANN401  # as tqdm
