@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 BLOCK = 256  # places that are added up together
 
+_SAME = 1e-9  # distances from the entropy that differ by less may be equal, but for rounding
 _GROUPS = 16  # for each value wanted: more, and the threshold leaves fewer values to sort
 
 Row = npt.NDArray[np.float32]
@@ -72,58 +73,67 @@ def typical(weights: Row, typical_p: float) -> slice | Ids:
 
     These are the places whose surprise is nearest to the entropy, ties by place, until they hold `typical_p`.
     """
-    total = float(weights.sum(dtype=np.float64))
-    terms, offsets = np.empty((2, len(weights)))  # in one piece: malloc then keeps its pages for the next row
-    np.divide(weights, total, out=terms, dtype=np.float64)
-    np.maximum(terms, np.finfo(np.float64).tiny, out=offsets)
-    np.log(offsets, out=offsets)
-    terms *= offsets
-    offsets -= terms.sum()  # the entropy minus the surprise: descending, as the weights are
-    kept = _nearest(weights, total, offsets, typical_p) if (offsets[1:] <= offsets[:-1]).all() else None
+    kept = _around_entropy(weights, typical_p)
     if kept is not None:
         return kept
-    order = np.argsort(np.abs(offsets), kind="stable")
-    held = np.cumsum(np.divide(weights, total, dtype=np.float64)[order])
-    return np.sort(order[: int(held.searchsorted(typical_p)) + 1])
+    probabilities = np.divide(weights, weights.sum(dtype=np.float64), dtype=np.float64)
+    surprise = -np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    order = np.argsort(np.abs(surprise - (probabilities * surprise).sum()), kind="stable")
+    return np.sort(order[: int(np.cumsum(probabilities[order]).searchsorted(typical_p)) + 1])
 
 
-def _nearest(weights: Row, total: float, offsets: Sums, typical_p: float) -> slice | Ids | None:
-    """The places of the smallest offsets that hold `typical_p`; None where rounding or ties could change the answer."""
-    count, goal = len(weights), typical_p * total
-    sums = np.concatenate([[0.0], sums_of_blocks(weights)])
-    ascending = offsets[::-1]
+def _around_entropy(weights: Row, typical_p: float) -> slice | Ids | None:
+    """Do as `typical` without a sort; None if rounding could change the answer.
+
+    Surprise minus entropy is the mean of the weights' logarithms minus a weight's own. The weights descend, so the
+    places within a distance of the mean are an interval.
+    """
+    if (weights[1:] > weights[:-1]).any():  # exp of neighbours is not always in their order
+        return None
+    count = len(weights) - int(weights[::-1].searchsorted(0, "right"))  # without weights of 0, which have no logarithm
+    held, logs = np.empty((2, count))  # in one piece: malloc then keeps its pages for the next row
+    held[:] = weights[:count]
+    np.log(held, out=logs)
+    blocks = np.concatenate([[0.0], sums_of_blocks(held)])
+    mean, ascending = float(np.dot(held, logs) / blocks[-1]), logs[::-1]
+
+    def within(distance: float) -> tuple[int, int]:
+        """The first place no further than `distance` from the mean, and the first one after them."""
+        first = count - int(ascending.searchsorted(mean + distance, "right"))
+        return first, count - int(ascending.searchsorted(mean - distance, "left"))
 
     def before(place: int) -> float:
-        block = place // BLOCK
-        return float(sums[block] + weights[block * BLOCK : place].sum(dtype=np.float64))
+        return float(blocks[place // BLOCK] + held[place // BLOCK * BLOCK : place].sum())
 
-    def held(offset: float) -> float:
-        radius = abs(offset)
-        first = count - int(ascending.searchsorted(radius, "right"))
-        return before(count - int(ascending.searchsorted(-radius, "left"))) - before(first)
+    def mass(distance: float) -> float:
+        first, end = within(distance)
+        return before(end) - before(first)
 
-    middle = count - int(ascending.searchsorted(0.0, "right"))
-    sides = offsets[:middle][::-1], offsets[middle:]  # from the middle out
-    reached = [bisect_left(side, goal, key=held) for side in sides]
-    radii = [abs(float(side[place])) for side, place in zip(sides, reached, strict=True) if place < len(side)]
-    if not radii or not min(radii):
+    goal = typical_p * float(blocks[-1])
+    middle = within(0.0)[0]
+    above = bisect_left(range(middle), goal, key=lambda place: mass(logs[middle - 1 - place] - mean))
+    nearer, further = (
+        within(float(logs[middle - 1 - place] - mean))[1] if place < middle else count for place in (above - 1, above)
+    )
+    low = nearer if above else middle  # nearer places below the mean do not reach the goal, further ones are not needed
+    below = bisect_left(range(low, further), goal, key=lambda place: mass(mean - logs[place]))
+    distances = [float(logs[middle - 1 - above] - mean)] if above < middle else []
+    distances += [float(mean - logs[low + below])] if low + below < further else []
+    if not distances or min(distances) <= _SAME:
         return None
-    radius = min(radii)
-    first, inner_first = (count - int(ascending.searchsorted(radius, side)) for side in ("right", "left"))
-    inner_end, end = (count - int(ascending.searchsorted(-radius, side)) for side in ("right", "left"))
-    if first < inner_first and inner_end < end:
-        return None
-    each = float(weights[first if first < inner_first else inner_end])
-    missing = goal - (before(inner_end) - before(inner_first))
+    inner, outer = within(min(distances) - _SAME), within(min(distances) + _SAME)
+    edge = slice(outer[0], inner[0]) if outer[1] == inner[1] else slice(inner[1], outer[1])
+    if (outer[0] < inner[0] and inner[1] < outer[1]) or held[edge.start] > held[edge.stop - 1]:
+        return None  # which of several distances is the smallest is a matter of rounding
+    each, missing = float(held[edge.start]), goal - (before(inner[1]) - before(inner[0]))
     taken = math.ceil(missing / each)
-    slack = _slack(count) * total
-    if not missing - (taken - 1) * each > slack < taken * each - missing:
+    if not missing - (taken - 1) * each > _slack(count) * goal / typical_p < taken * each - missing:
         return None
-    if first == inner_first:
-        return slice(first, inner_end + taken)
-    if first + taken == inner_first:
-        return slice(first, inner_end)
-    return np.concatenate([np.arange(first, first + taken), np.arange(inner_first, inner_end)])
+    if edge.start == inner[1]:
+        return slice(inner[0], edge.start + taken)
+    if edge.start + taken == inner[0]:
+        return slice(edge.start, inner[1])
+    return np.concatenate([np.arange(edge.start, edge.start + taken), np.arange(inner[0], inner[1])])
 
 
 def _slack(count: int) -> float:

@@ -66,7 +66,7 @@ def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row]:
         if params.typical_p < 1:
             kept = typical(weights, params.typical_p)
             values, weights = values[kept], weights[kept]
-        mass = params.top_p * float(weights.sum(dtype=np.float64))
+        mass = params.top_p * float(weights.sum(dtype=np.float64)) if params.top_p < 1 else 0.0
     elif params.top_p < 1:
         mass = params.top_p * float(_weights(logits, top, params.temperature).sum(dtype=np.float64))
         values = descending(logits, _NUCLEUS_GUESS)
@@ -78,7 +78,7 @@ def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row]:
         weights = _weights(logits, top, params.temperature)
         values = logits[weights >= np.float32(params.min_p) * weights.max()]
         values = descending(values, len(values))
-        weights = _weights(values, top, params.temperature)
+        return values, _weights(values, top, params.temperature)
     if params.top_p < 1:
         count = nucleus(weights, mass)
         values, weights = values[:count], weights[:count]
