@@ -122,18 +122,29 @@ def _around_entropy(weights: Row, typical_p: float) -> slice | Ids | None:
     if not distances or min(distances) <= _SAME:
         return None
     inner, outer = within(min(distances) - _SAME), within(min(distances) + _SAME)
+    missing = goal - (before(inner[1]) - before(inner[0]))
+    return _extended(inner, outer, held, missing, _slack(count) * float(blocks[-1]))
+
+
+def _extended(
+    inner: tuple[int, int], outer: tuple[int, int], held: Sums, missing: float, slack: float
+) -> slice | Ids | None:
+    """Extend the interval `inner` within `outer` by places that hold `missing`; None if rounding could change them.
+
+    The places between the two are equally far from the entropy, or only rounding makes a difference.
+    """
     edge = slice(outer[0], inner[0]) if outer[1] == inner[1] else slice(inner[1], outer[1])
     if (outer[0] < inner[0] and inner[1] < outer[1]) or held[edge.start] > held[edge.stop - 1]:
-        return None  # which of several distances is the smallest is a matter of rounding
-    each, missing = float(held[edge.start]), goal - (before(inner[1]) - before(inner[0]))
+        return None
+    each = float(held[edge.start])
     taken = math.ceil(missing / each)
-    if not missing - (taken - 1) * each > _slack(count) * goal / typical_p < taken * each - missing:
+    if not missing - (taken - 1) * each > slack < taken * each - missing:
         return None
     if edge.start == inner[1]:
         return slice(inner[0], edge.start + taken)
     if edge.start + taken == inner[0]:
         return slice(edge.start, inner[1])
-    return np.concatenate([np.arange(edge.start, edge.start + taken), np.arange(inner[0], inner[1])])
+    return np.concatenate([np.arange(edge.start, edge.start + taken), np.arange(*inner)])
 
 
 def _slack(count: int) -> float:
