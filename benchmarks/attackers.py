@@ -55,7 +55,7 @@ ATTACKS = (
         "/v1/chat/completions",
         lambda model: {"model": model, "messages": [{"role": "user", "content": [{}] * 1024}] * 1340},
     ),
-    Attack("4 MB of invalid token ids", "/detokenize", lambda model: {"tokens": ["x"] * (1 << 20)}),
+    Attack("4 MB of invalid token ids", "/detokenize", lambda model: {"tokens": ["x"] * 1_000_000}),
     Attack("4 MB of digits to /tokenize", "/tokenize", lambda model: {"content": "7" * BODY_BYTES}),
     Attack("4 MB of digits in a message", "/v1/chat/completions", lambda model: chat(model, "7" * BODY_BYTES)),
     Attack(

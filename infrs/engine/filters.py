@@ -20,6 +20,7 @@ _GROUPS = 16  # for each value wanted: more, and the threshold leaves fewer valu
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 Sums = npt.NDArray[np.float64]
+Places = slice | tuple[slice, slice] | Ids
 
 
 def descending(logits: Row, count: int) -> Row:
@@ -68,7 +69,7 @@ def nucleus(weights: Row, mass: float) -> int:
     return int(np.cumsum(weights, dtype=np.float64).searchsorted(mass)) + 1
 
 
-def typical(weights: Row, typical_p: float) -> slice | Ids:
+def typical(weights: Row, typical_p: float) -> Places:
     """Find the locally typical places (arXiv 2202.00666) among descending weights [n], in ascending order.
 
     These are the places whose surprise is nearest to the entropy, ties by place, until they hold `typical_p`.
@@ -82,7 +83,12 @@ def typical(weights: Row, typical_p: float) -> slice | Ids:
     return np.sort(order[: int(np.cumsum(probabilities[order]).searchsorted(typical_p)) + 1])
 
 
-def _around_entropy(weights: Row, typical_p: float) -> slice | Ids | None:
+def pick(row: Row, places: Places) -> Row:
+    """Take the values of a row at some places; slices are many times as fast as ids."""
+    return np.concatenate([row[part] for part in places]) if isinstance(places, tuple) else row[places]
+
+
+def _around_entropy(weights: Row, typical_p: float) -> Places | None:
     """Do as `typical` without a sort; None if rounding could change the answer.
 
     Surprise minus entropy is the mean of the weights' logarithms minus a weight's own. The weights descend, so the
@@ -128,7 +134,7 @@ def _around_entropy(weights: Row, typical_p: float) -> slice | Ids | None:
 
 def _extended(
     inner: tuple[int, int], outer: tuple[int, int], held: Sums, missing: float, slack: float
-) -> slice | Ids | None:
+) -> Places | None:
     """Extend the interval `inner` within `outer` by places that hold `missing`; None if rounding could change them.
 
     The places between the two are equally far from the entropy, or only rounding makes a difference.
@@ -144,7 +150,7 @@ def _extended(
         return slice(inner[0], edge.start + taken)
     if edge.start + taken == inner[0]:
         return slice(edge.start, inner[1])
-    return np.concatenate([np.arange(edge.start, edge.start + taken), np.arange(*inner)])
+    return slice(edge.start, edge.start + taken), slice(*inner)
 
 
 def _slack(count: int) -> float:

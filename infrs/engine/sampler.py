@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams
-from infrs.engine.filters import BLOCK, Row, descending, nucleus, sums_of_blocks, typical
+from infrs.engine.filters import BLOCK, Row, descending, nucleus, pick, sums_of_blocks, typical
 from infrs.errors import EngineError
 
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
@@ -65,7 +65,7 @@ def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row]:
         weights = _weights(values, top, params.temperature)
         if params.typical_p < 1:
             kept = typical(weights, params.typical_p)
-            values, weights = values[kept], weights[kept]
+            values, weights = pick(values, kept), pick(weights, kept)
         mass = params.top_p * float(weights.sum(dtype=np.float64)) if params.top_p < 1 else 0.0
     elif params.top_p < 1:
         mass = params.top_p * float(_weights(logits, top, params.temperature).sum(dtype=np.float64))
