@@ -31,7 +31,6 @@ ROOT = Path(__file__).parent.parent
 BODY_BYTES = 4_000_000
 VICTIM_TOKENS = 400
 LEAD_SECONDS = 0.4  # the victim streams for this long before the attack
-SERVE = "from infrs.cli import serve; serve()"
 VICTIM = [{"role": "user", "content": "Tell me a long story about a lighthouse."}]
 
 
@@ -148,7 +147,7 @@ async def measure(endpoint: Endpoint, pid: int, attack: Attack | None) -> Outcom
 def serving(checkout: Path, bundle: Path) -> Iterator[tuple[Endpoint, int]]:
     """Serve the bundle with the code of a checkout."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, "--bundle", bundle, "--port", "0", "--log-level", "error"],
+        [sys.executable, "-m", "infrs", "--bundle", bundle, "--port", "0", "--log-level", "error"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=checkout,

@@ -49,7 +49,7 @@ def _threshold(logits: Row, count: int) -> np.float32:
     return threshold
 
 
-def sums_of_blocks(weights: Row) -> Sums:
+def sums_of_blocks(weights: Row | Sums) -> Sums:
     """Add up weights [n] to the end of each block of 256: [ceil(n / 256)]."""
     starts = np.arange(0, len(weights), BLOCK)
     return np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
@@ -91,40 +91,42 @@ def pick(row: Row, places: Places) -> Row:
 def _around_entropy(weights: Row, typical_p: float) -> Places | None:
     """Do as `typical` without a sort; None if rounding could change the answer.
 
-    Surprise minus entropy is the mean of the weights' logarithms minus a weight's own. The weights descend, so the
-    places within a distance of the mean are an interval.
+    The entropy minus the surprise is a weight's logarithm minus their mean. The weights descend, so the places within a
+    distance of the entropy are an interval.
     """
     if (weights[1:] > weights[:-1]).any():  # exp of neighbours is not always in their order
         return None
     count = len(weights) - int(weights[::-1].searchsorted(0, "right"))  # without weights of 0, which have no logarithm
-    held, logs = np.empty((2, count))  # in one piece: malloc then keeps its pages for the next row
+    held, offsets = np.empty((2, count))  # in one piece: malloc then keeps its pages for the next row
     held[:] = weights[:count]
-    np.log(held, out=logs)
+    np.log(held, out=offsets)
     blocks = np.concatenate([[0.0], sums_of_blocks(held)])
-    mean, ascending = float(np.dot(held, logs) / blocks[-1]), logs[::-1]
+    offsets -= np.dot(held, offsets) / blocks[-1]  # the entropy minus the surprise, descending
+    ascending = offsets[::-1]
 
     def within(distance: float) -> tuple[int, int]:
-        """The first place no further than `distance` from the mean, and the first one after them."""
-        first = count - int(ascending.searchsorted(mean + distance, "right"))
-        return first, count - int(ascending.searchsorted(mean - distance, "left"))
+        """The first place no further than `distance` from the entropy, and the first one after them."""
+        first = count - int(ascending.searchsorted(distance, "right"))
+        return first, count - int(ascending.searchsorted(-distance, "left"))
 
     def before(place: int) -> float:
         return float(blocks[place // BLOCK] + held[place // BLOCK * BLOCK : place].sum())
 
-    def mass(distance: float) -> float:
-        first, end = within(distance)
+    def mass(place: int) -> float:
+        """What the places hold that are no further from the entropy than this one."""
+        first, end = within(abs(float(offsets[place])))
         return before(end) - before(first)
 
-    goal = typical_p * float(blocks[-1])
-    middle = within(0.0)[0]
-    above = bisect_left(range(middle), goal, key=lambda place: mass(logs[middle - 1 - place] - mean))
-    nearer, further = (
-        within(float(logs[middle - 1 - place] - mean))[1] if place < middle else count for place in (above - 1, above)
-    )
-    low = nearer if above else middle  # nearer places below the mean do not reach the goal, further ones are not needed
-    below = bisect_left(range(low, further), goal, key=lambda place: mass(mean - logs[place]))
-    distances = [float(logs[middle - 1 - above] - mean)] if above < middle else []
-    distances += [float(mean - logs[low + below])] if low + below < further else []
+    goal, middle = typical_p * float(blocks[-1]), within(0.0)[0]
+    left = range(middle - 1, -1, -1)
+    above = bisect_left(left, goal, key=mass)
+    # Of the places on the right, nearer ones than these do not reach the goal, and further ones are not needed.
+    low = within(float(offsets[left[above - 1]]))[1] if above else middle
+    high = within(float(offsets[left[above]]))[1] if above < middle else count
+    right = range(low, high)
+    below = bisect_left(right, goal, key=mass)
+    reached = [*left[above : above + 1], *right[below : below + 1]]
+    distances = [abs(float(offsets[place])) for place in reached]
     if not distances or min(distances) <= _SAME:
         return None
     inner, outer = within(min(distances) - _SAME), within(min(distances) + _SAME)

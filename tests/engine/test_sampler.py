@@ -195,7 +195,7 @@ def test_a_row_whose_best_is_found_beside_others_draws_what_it_draws_alone(
         presence_penalty=st.sampled_from([0.0, 0.0, 1.5]),
         frequency_penalty=st.sampled_from([0.0, 0.0, 0.5]),
         repetition_penalty=st.sampled_from([1.0, 1.0, 1.3]),
-        logit_bias=st.sampled_from([(), (), ((0, 3.0),)]),
+        logit_bias=st.sampled_from([(), (), ((0, 50.0),)]),  # more than the penalties can take
     ),
 )
 def test_scores_change_only_where_the_request_says_so(logits: np.ndarray, params: SamplingParams) -> None:
