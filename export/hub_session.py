@@ -54,7 +54,7 @@ class Patience:
 
 
 def session(patience: Patience) -> requests.Session:
-    """A session for huggingface_hub, whose own timeouts, where it has any, only end a Hub that sends nothing at all."""
+    """Make a session for huggingface_hub. Its own timeouts, if any, only end a Hub that sends nothing at all."""
     made = requests.Session()
     made.headers["Accept-Encoding"] = "identity"  # a file that is packed has another length, and may have any
     for scheme in ("http://", "https://"):

@@ -43,7 +43,10 @@ class ServerSettings(Section):
         description="Maximum duration of a request, in seconds, including its time in the queue.",
     )
     send_timeout: float = Field(
-        default=60.0, gt=0, le=86400, description="Close a connection whose client reads nothing for this many seconds."
+        default=60.0,
+        gt=0,
+        le=86400,
+        description="Close a connection if its client reads nothing for this many seconds.",
     )
     ping_interval: float = Field(
         default=10.0,

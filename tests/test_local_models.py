@@ -16,28 +16,28 @@ from infrs.manifest import Dtype
 
 @pytest.fixture(autouse=True)
 def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "work" / "folder").mkdir(parents=True)
-    (tmp_path / "work" / "file.bin").touch()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here" / "folder").mkdir(parents=True)
+    (tmp_path / "here" / "file.bin").touch()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.mark.parametrize(
     ("name", "path"),
     [
-        ("./folder", "work/folder"),
-        ("./folder/", "work/folder"),
-        ("folder", "work/folder"),
-        ("../work/folder", "work/folder"),
-        ("./absent", "work/absent"),
-        (".", "work"),
+        ("./folder", "here/folder"),
+        ("./folder/", "here/folder"),
+        ("folder", "here/folder"),
+        ("../here/folder", "here/folder"),
+        ("./absent", "here/absent"),
+        (".", "here"),
         ("~/models/x", "home/models/x"),
         ("~", "home"),
-        ("x.gguf", "work/x.gguf"),
-        ("X.GGUF", "work/X.GGUF"),
-        ("sub/x.Gguf", "work/sub/x.Gguf"),
-        ("file.bin", "work/file.bin"),
-        ("~nobody-here/x", "work/~nobody-here/x"),
+        ("x.gguf", "here/x.gguf"),
+        ("X.GGUF", "here/X.GGUF"),
+        ("sub/x.Gguf", "here/sub/x.Gguf"),
+        ("file.bin", "here/file.bin"),
+        ("~nobody-here/x", "here/~nobody-here/x"),
         ("org/name", None),
         ("absent", None),
         ("demo/SmolLM2-135M-Instruct", None),
