@@ -25,7 +25,7 @@ import click
 import orjson
 
 from infrs.bench.client import Asking, Target, ask, find_model
-from infrs.bench.http import Endpoint, ServerError, get_json
+from infrs.bench.transport import Endpoint, ServerError, get_json
 
 ROOT = Path(__file__).parent.parent
 BODY_BYTES = 4_000_000

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from quality import PIECE, divergence, held_tokens, reference_logits, score
 
-from infrs.engine.runner import Runner, open_runner
-from infrs.manifest import Dtype, chat_manifest, find_bundle, read_manifest
+from infrs.bundle.manifest import Dtype, chat_manifest, find_bundle, read_manifest
+from infrs.engine.runners.runner import Runner, open_runner
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "docs" / "dtypes.md", ROOT / "README.md")

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from infrs.engine.session import create_session
-from infrs.graph import EMBEDDING, INPUT_IDS
-from infrs.manifest import read_manifest
+from infrs.bundle.graph_signature import EMBEDDING, INPUT_IDS
+from infrs.bundle.manifest import read_manifest
+from infrs.engine.runners.session import create_session
 
 LENGTHS = (3, 8, 16, 32, 64, 128, 256)
 BATCHES = (1, 2, 8, 32)

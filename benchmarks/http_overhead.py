@@ -21,17 +21,17 @@ from pathlib import Path
 import click
 import numpy as np
 
-from infrs.config import EngineSettings
-from infrs.engine.load import load_engine
-from infrs.engine.runner import Runner
-from infrs.manifest import read_manifest
-from infrs.text.chat_template import encode_chat, load_chat_format
+from infrs.bundle.manifest import read_manifest
+from infrs.config.settings import EngineSettings
+from infrs.engine.build import load_engine
+from infrs.engine.runners.runner import Runner
+from infrs.text.chat.template import encode_chat, load_chat_format
 from infrs.text.tokenizer import Tokenizer
 
 # `infrs-serve` without guesses, for which there is no setting.
 SERVE = """
 from infrs.engine.speculation import PromptLookup
-from infrs.cli import serve
+from infrs.cli.entry import serve
 
 PromptLookup.guess = lambda self, token_ids, limit: ()
 serve()

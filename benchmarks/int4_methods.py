@@ -16,14 +16,14 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from infrs_export.blocks import find_scales, narrow_each, nearest, to_blocks
-from infrs_export.calibration import lift_silent
-from infrs_export.calibration_text import TEXT
-from infrs_export.demo import MODEL_ID
-from infrs_export.feedback import followers, round_with_feedback
-from infrs_export.load import load_model
-from infrs_export.quantize import dequantize, quantize
-from infrs_export.source import resolve
+from infrs_export.recipes.blocks import find_scales, narrow_each, nearest, to_blocks
+from infrs_export.recipes.calibration import lift_silent
+from infrs_export.recipes.calibration_text import TEXT
+from infrs_export.recipes.gptq import followers, round_with_feedback
+from infrs_export.recipes.quantize import dequantize, quantize
+from infrs_export.sources.demo import MODEL_ID
+from infrs_export.sources.resolve import resolve
+from infrs_export.sources.torch_model import load_model
 from int4_recipes import HEAD, answers
 from peer_servers import bundle
 from quality import divergence, held_tokens, manual_tokens, page, pieces_of

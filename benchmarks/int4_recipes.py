@@ -12,11 +12,11 @@ import re
 
 import numpy as np
 import torch
-from infrs_export.calibration import Moments, measure_moments
-from infrs_export.demo import MODEL_ID
-from infrs_export.load import load_model
-from infrs_export.quantize import dequantize, quantize
-from infrs_export.source import resolve
+from infrs_export.recipes.calibration import Moments, measure_moments
+from infrs_export.recipes.quantize import dequantize, quantize
+from infrs_export.sources.demo import MODEL_ID
+from infrs_export.sources.resolve import resolve
+from infrs_export.sources.torch_model import load_model
 from peer_servers import bundle
 from quality import Logits, divergence, held_tokens, page, pieces_of
 from tokenizers import Tokenizer

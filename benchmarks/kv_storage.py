@@ -13,9 +13,9 @@ import click
 import numpy as np
 import turns
 
-from infrs.engine.runner import Runner, new_runner
-from infrs.engine.session import create_session
-from infrs.manifest import chat_manifest, read_manifest
+from infrs.bundle.manifest import chat_manifest, read_manifest
+from infrs.engine.runners.runner import Runner, new_runner
+from infrs.engine.runners.session import create_session
 
 STEPS = 16
 PROMPT, _CHUNK = 1200, 128

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import click
 
-from infrs.config import EngineSettings
+from infrs.bundle.manifest import read_manifest
+from infrs.config.settings import EngineSettings
 from infrs.core import Grammar, Request, SamplingParams
+from infrs.engine.build import load_engine
 from infrs.engine.engine import Engine
-from infrs.engine.grammar import GrammarCompiler
-from infrs.engine.load import load_engine
-from infrs.manifest import read_manifest
+from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 

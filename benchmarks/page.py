@@ -12,7 +12,7 @@ from peer_workloads import GAPS, SCALING, WORKLOADS, Workload
 
 from infrs.bench.report import number, shown_ratio
 from infrs.bench.stats import ratio
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"

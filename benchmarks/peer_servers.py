@@ -17,13 +17,13 @@ from pathlib import Path
 
 import genai_model
 import llamacpp_native as llamacpp_built
-from infrs_export.demo import MODEL_ID, find_gguf
+from infrs_export.sources.demo import MODEL_ID, find_gguf
 from requantize import requantize
 
 from infrs.bench.client import Target, find_model
-from infrs.bench.http import Endpoint
+from infrs.bench.transport import Endpoint
+from infrs.bundle.manifest import Dtype, find_bundle
 from infrs.errors import BundleNotFoundError
-from infrs.manifest import Dtype, find_bundle
 
 _START_SECONDS = 300
 _STOP_SECONDS = 20

@@ -38,7 +38,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from infrs import native
 from infrs.bench import plots
 from infrs.bench.report import machine, number
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 _WORKLOAD_SECONDS = 600
 _TABLES = ("speed", "scaling")

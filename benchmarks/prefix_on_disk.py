@@ -15,9 +15,9 @@ import numpy as np
 import turns
 from kv_storage import fill
 
-from infrs.engine.fused_runner import FusedRunner
-from infrs.engine.runner import open_runner
-from infrs.manifest import chat_manifest, read_manifest
+from infrs.bundle.manifest import chat_manifest, read_manifest
+from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.runner import open_runner
 
 
 @click.command()

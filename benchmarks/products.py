@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.engine.session import Kernels, Session, create_session, kernels_of
+from infrs.engine.runners.session import Kernels, Session, create_session, kernels_of
 
 BLOCK = 32
 SHAPES = ((3072, 576), (576, 1536))  # outputs, inputs: the demo's two largest

@@ -29,9 +29,9 @@ from gguf import GGUFReader
 from llamacpp_logits import logits_of
 
 from infrs import native
-from infrs.engine.runner import Runner, open_runner
-from infrs.engine.session import Kernels
-from infrs.manifest import chat_manifest, read_manifest
+from infrs.bundle.manifest import chat_manifest, read_manifest
+from infrs.engine.runners.runner import Runner, open_runner
+from infrs.engine.runners.session import Kernels
 
 TEXT = page.ROOT / "benchmarks" / "data" / "held_text.txt"
 MANUAL_CHARACTERS = 24_000

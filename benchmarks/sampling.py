@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams
-from infrs.engine.sampler import new_generator, sample
+from infrs.engine.sampling.sampler import new_generator, sample
 
 ROUNDS = 15
 SETTINGS = {

@@ -20,7 +20,7 @@ from infrs.bench.report import number, shown_ratio
 from infrs.bench.stats import ratio
 
 _TIED = """
-import infrs.engine.session as session
+import infrs.engine.runners.session as session
 made = session._options
 def tied(*args, **kwargs):
     options = made(*args, **kwargs)
@@ -51,7 +51,7 @@ def main(bundle: Path, rounds: int, knobs: str, workloads: str) -> None:
     with ExitStack() as stack:
         servers = []
         for name, (code, flags) in chosen.items():
-            command = [sys.executable, "-c", f"import sys\n{code}\nfrom infrs.cli import serve\nserve()"]
+            command = [sys.executable, "-c", f"import sys\n{code}\nfrom infrs.cli.entry import serve\nserve()"]
             command += ["--bundle", bundle, "--port", "0", *flags]
             servers.append(
                 stack.enter_context(peer_servers._process(name, command, r"serves \S+ at (http://\S+?):? ", 0))

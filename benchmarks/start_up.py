@@ -14,14 +14,14 @@ import click
 import onnxruntime
 import turns
 
-from infrs.engine.session import create_session
-from infrs.manifest import read_manifest, verify_bundle
+from infrs.bundle.manifest import read_manifest, verify_bundle
+from infrs.engine.runners.session import create_session
 from infrs.text.tokenizer import Tokenizer
 
 
 def imports() -> None:
     """What `infrs-serve` imports, in a process of its own."""
-    subprocess.run([sys.executable, "-c", "import infrs.server.app, infrs.server.load, infrs.serving"], check=True)
+    subprocess.run([sys.executable, "-c", "import infrs.http.app, infrs.models.load, infrs.cli.serve"], check=True)
 
 
 def not_prepacked(path: Path) -> None:

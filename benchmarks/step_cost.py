@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 
 from infrs.bench.engine.timing import Stopwatch
+from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
-from infrs.engine.runner import new_runner, open_session
-from infrs.manifest import chat_manifest, read_manifest
+from infrs.engine.runners.runner import new_runner, open_session
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 

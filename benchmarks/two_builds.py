@@ -18,8 +18,8 @@ import turns
 from kv_storage import PROMPT, STEPS, decode, fill
 
 from infrs import native
-from infrs.engine.runner import Runner, new_runner, open_session
-from infrs.manifest import Manifest, chat_manifest, read_manifest
+from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
+from infrs.engine.runners.runner import Runner, new_runner, open_session
 
 _CONTEXTS = (64, 2060, 4000)
 _ROWS = (1, 8)

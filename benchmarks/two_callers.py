@@ -16,8 +16,8 @@ import click
 import turns
 from kv_storage import STEPS, decode
 
-from infrs.engine.runner import Runner, open_runner
-from infrs.manifest import chat_manifest, read_manifest
+from infrs.bundle.manifest import chat_manifest, read_manifest
+from infrs.engine.runners.runner import Runner, open_runner
 
 _CONTEXT = 256
 

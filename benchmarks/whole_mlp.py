@@ -19,7 +19,7 @@ import onnxruntime
 import turns
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.engine.session import create_session
+from infrs.engine.runners.session import create_session
 
 _BLOCK, _REPEATS = 32, 30
 _MICROSOFT = "com.microsoft"

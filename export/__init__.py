@@ -1,1 +1,1 @@
-"""infrs-export: a Hugging Face model becomes a verified bundle (import name `infrs_export`)."""
+"""Export Hugging Face models as verified bundles (import name `infrs_export`)."""

@@ -11,11 +11,11 @@ from typing import cast, get_args
 import click
 
 from infrs import __version__
-from infrs.manifest import AUTO_DTYPES, AnyManifest, DtypeChoice, EmbeddingManifest, read_manifest
+from infrs.bundle.manifest import AUTO_DTYPES, AnyManifest, DtypeChoice, EmbeddingManifest, read_manifest
 
-from . import demo
-from .hub import MAX_MODEL_BYTES
+from .hub.fetch import MAX_MODEL_BYTES
 from .pipeline import export_model
+from .sources import demo
 
 _AUTO = {kind: dtypes[0] for kind, dtypes in AUTO_DTYPES.items()}
 

@@ -8,20 +8,20 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
+from infrs.bundle.manifest import Dtype
 from infrs.errors import ExportError
-from infrs.manifest import Dtype
 
-from . import embedding_parity
-from . import recipe as recipes
-from .companions import write_companions
-from .convert import GRAPH_FILE
-from .embedding_graph import convert_embedding
-from .embedding_layout import read_layout
-from .embedding_model import load_sentence_encoder
-from .load import round_weights
+from .bundle.companions import write_companions
+from .bundle.publish import check_space
+from .graph.convert import GRAPH_FILE
+from .graph.embedding import convert_embedding
+from .graph.sentence_encoder import load_sentence_encoder
+from .parity import embedding as embedding_parity
 from .progress import Progress
-from .publish import check_space
-from .source import Model
+from .recipes import recipe as recipes
+from .sources.resolve import Model
+from .sources.sentence_transformers import read_layout
+from .sources.torch_model import round_weights
 
 DEFAULT_LONGEST = 2048  # tokens: 16 heads take 0.3 GB for the scores of such a text, and 16 times that for 8192
 

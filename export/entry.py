@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 
-from infrs.process_1 import leave_process_1
+from infrs.cli.process_1 import leave_process_1
 
 
 def main() -> None:
     """Run `infrs-export`. Exit code 4 if the `export` extra, or a part of it, is not installed."""
     leave_process_1()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt during an import shows no traceback
-    from infrs.command import run  # noqa: PLC0415
+    from infrs.cli.command import run  # noqa: PLC0415
     from infrs.errors import ExportError  # noqa: PLC0415
 
     try:

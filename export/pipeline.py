@@ -15,9 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from infrs.errors import BundleError, ExportError, InfrsError
-from infrs.local_models import local_path, read_local, remember
-from infrs.manifest import (
+from infrs.bundle.local_models import local_path, read_local, remember
+from infrs.bundle.manifest import (
     AUTO_DTYPES,
     AnyManifest,
     Dtype,
@@ -27,14 +26,15 @@ from infrs.manifest import (
     Recipe,
     read_manifest,
 )
+from infrs.errors import BundleError, ExportError, InfrsError
 
-from . import recipe as recipes
-from .config_check import first_line
-from .embedding_layout import check_dtype, is_embedding_model
-from .hub import MAX_MODEL_BYTES
+from .bundle.publish import Place, check_space, file_entries, full_disk_explained, publish, staging
+from .hub.fetch import MAX_MODEL_BYTES
 from .progress import Progress
-from .publish import Place, check_space, file_entries, full_disk_explained, publish, staging
-from .source import Model, check_source, resolve
+from .recipes import recipe as recipes
+from .sources.config_check import first_line
+from .sources.resolve import Model, check_source, resolve
+from .sources.sentence_transformers import check_dtype, is_embedding_model
 
 _TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
 
@@ -153,15 +153,16 @@ def _build_chat(
     found: Model, dtype: Dtype, directory: Path, *, context_length: int | None, report: Progress
 ) -> dict[str, Any]:
     """Fill `directory` with the bundle of a chat model; what its manifest says of this model alone."""
+    import torch  # noqa: F401, PLC0415  # first: without it, transformers raises errors that do not name it
     from tokenizers import Tokenizer  # noqa: PLC0415
 
-    from . import parity  # noqa: PLC0415
-    from .bundle_runner import open_runner  # noqa: PLC0415
-    from .calibration import measure_moments  # noqa: PLC0415
-    from .companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
-    from .convert import convert  # noqa: PLC0415
-    from .fusions.architectures import longest_context, why_plain  # noqa: PLC0415
-    from .load import load_model, round_weights  # noqa: PLC0415
+    from .bundle.companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
+    from .graph.convert import convert  # noqa: PLC0415
+    from .graph.fusions.architectures import longest_context, why_plain  # noqa: PLC0415
+    from .parity import chat as parity  # noqa: PLC0415
+    from .parity.runner import open_runner  # noqa: PLC0415
+    from .recipes.calibration import measure_moments  # noqa: PLC0415
+    from .sources.torch_model import load_model, round_weights  # noqa: PLC0415
 
     report.note(f"loading {found.source.model_id}")
     model = load_model(found, partial(report.stage, "gguf"))

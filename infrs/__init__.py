@@ -1,4 +1,4 @@
-"""infrs: an OpenAI-compatible inference server for CPUs."""
+"""Serve ONNX bundles with an OpenAI-compatible API on CPUs."""
 
 import os
 

@@ -1,5 +1,5 @@
 """`python -m infrs` is `infrs-serve`."""
 
-from infrs.cli import serve
+from infrs.cli.entry import serve
 
 serve()

@@ -42,6 +42,14 @@ class SamplingParams:
     seed: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model can take: tokens of prompt and answer together, ids below vocab_size."""
+
+    max_model_len: int
+    vocab_size: int
+
+
 class GrammarState(Protocol):
     """Where an answer stands in its grammar."""
 

@@ -2,7 +2,7 @@
 
 Every error that infrs raises on purpose is an `InfrsError`: a stable `code`, a sentence that says what
 to do next, and where a request field or a configuration key is at fault, its name in `param`.
-HTTP statuses are the wire's business (`infrs.openai.errors`); exit codes belong to the commands.
+HTTP statuses are the wire's business (`infrs.api.common.errors`); exit codes belong to the commands.
 """
 
 from __future__ import annotations
@@ -131,3 +131,9 @@ class OutOfMemoryError(InfrsError):
     """There is not the memory to do what the request asks for, now."""
 
     code = "out_of_memory"
+
+
+class RequestTimeoutError(InfrsError):
+    """The request took longer than `server.request_timeout`, or waited longer than `server.queue_timeout`."""
+
+    code = "request_timeout"

@@ -16,7 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from infrs.manifest import Dtype, find_bundle
+from infrs.bundle.manifest import Dtype, find_bundle
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 SCRIPTS = Path(sys.executable).parent

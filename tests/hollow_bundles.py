@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from infrs.manifest import Dtype, KVGeometry, Manifest, Recipe, Source, SpecialTokens, slug
+from infrs.bundle.manifest import Dtype, KVGeometry, Manifest, Recipe, Source, SpecialTokens, slug
 
 
 def publish(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrs.config import SECTIONS, Settings
-from infrs.config_layers import flag_name, load_settings
+from infrs.bundle.manifest import Dtype
+from infrs.config.layers import flag_name, load_settings
+from infrs.config.other_names import OTHER_DTYPES
+from infrs.config.settings import SECTIONS, Settings
 from infrs.errors import ConfigError
-from infrs.manifest import Dtype
-from infrs.other_names import OTHER_DTYPES
 
 KEYS = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
 EXAMPLE = Path(__file__).parent.parent / "config.example.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -12,20 +13,20 @@ import pytest
 from infrs_export import cli as export_cli
 from sanic import Sanic
 
-from infrs import serving as serve_cli
-from infrs.config import SECTIONS, Settings
-from infrs.config_layers import flag_name
-from infrs.manifest import Manifest, Source
-from infrs.server.app import create_app
-from infrs.server.auth import Keys
+from infrs.bundle.manifest import Manifest, Source
+from infrs.cli import serve as serve_cli
+from infrs.config.layers import flag_name
+from infrs.config.settings import SECTIONS, Settings
+from infrs.http.app import create_app
+from infrs.http.auth import Keys
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
-def between(marker: str) -> str:
-    return README.split(f"<!-- {marker} -->\n")[1].split(f"<!-- /{marker} -->")[0]
+def between(marker: str, text: str = README) -> str:
+    return text.split(f"<!-- {marker} -->\n")[1].split(f"<!-- /{marker} -->", maxsplit=1)[0]
 
 
 def settings_table() -> str:
@@ -46,7 +47,7 @@ def test_the_endpoint_table_is_the_route_table(monkeypatch: pytest.MonkeyPatch) 
     def never() -> Any:
         raise AssertionError("nothing is loaded here")
 
-    monkeypatch.setattr(Sanic, "test_mode", True)  # tests/server makes one too, of the same name
+    monkeypatch.setattr(Sanic, "test_mode", True)  # tests/http makes one too, of the same name
     app = create_app(Settings(), Keys(()), never, never)
     Sanic.unregister_app(app)
     served = set()
@@ -86,17 +87,29 @@ def test_every_setting_has_its_flag() -> None:
             assert flag_name(f"{section}.{name}") in flags_of(serve_cli._command)
 
 
-def test_the_architecture_document_names_every_file() -> None:
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("infrs", "export")
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".cpp", ".h")
-        and path.name not in ("__init__.py", "__main__.py")
-        and "third_party" not in path.parts
-    }
-    named = set(re.findall(r"`((?:infrs|export)/[\w/]+\.(?:py|cpp|h))`", ARCHITECTURE))
-    assert {name for name in named if not name.endswith("/__init__.py")} == files
+def packages_table() -> str:
+    """One row for each package: its folder and the first line of its docstring."""
+    inits = sorted(path for folder in ("infrs", "export") for path in (ROOT / folder).rglob("__init__.py"))
+    lines = {path.parent.relative_to(ROOT): ast.get_docstring(ast.parse(path.read_text())) or "" for path in inits}
+    rows = [f"| `{folder.as_posix()}` | {text.splitlines()[0]} |" for folder, text in sorted(lines.items())]
+    return "\n".join(["| package | what it does |", "| --- | --- |", *rows]) + "\n"
+
+
+def test_the_architecture_document_lists_every_package() -> None:
+    assert between("packages", ARCHITECTURE) == packages_table()
+
+
+def test_files_named_by_the_architecture_document_exist() -> None:
+    named = set(re.findall(r"`((?:infrs|export|tests|docs)/[\w./-]+)`", ARCHITECTURE))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_modules_named_by_the_architecture_document_exist() -> None:
+    text = re.sub(r"```.*?```", "", ARCHITECTURE, flags=re.DOTALL)
+    named = set(re.findall(r"`((?:api|bundle|engine|http|models|text|native|config|machine)(?:\.\w+)+)`", text))
+    assert named
+    found = [ROOT / "infrs" / name.replace(".", "/") for name in sorted(named)]
+    assert [path for path in found if not (path.is_dir() or path.with_suffix(".py").exists())] == []
 
 
 def test_the_wheel_has_every_package() -> None:

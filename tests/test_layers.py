@@ -12,40 +12,50 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the ground up. A name stands for the module or the whole package; the longest name that fits counts.
 FLOORS = [
-    {"infrs", "infrs.errors", "infrs.other_names", "infrs.process_1", "infrs.spelling"},
-    # infrs.bench is a client: HTTP only
-    {"infrs.core", "infrs.graph", "infrs.metrics", "infrs.native", "infrs.command", "infrs.worker", "infrs.bench"},
-    {"infrs.manifest", "infrs.text"},
-    {"infrs.config", "infrs.local_models"},
-    {"infrs.engine", "infrs.config_layers"},
+    {"infrs", "infrs.errors", "infrs.spelling", "infrs.cli.process_1", "infrs.config.other_names"},
+    {"infrs.core", "infrs.metrics", "infrs.native", "infrs.worker", "infrs.machine", "infrs.cli.command"},
+    {"infrs.bench"},  # an HTTP client, which knows nothing of the server
+    {"infrs.bundle", "infrs.text"},
+    {"infrs.config"},
+    {"infrs.engine.runners"},
+    {"infrs.engine.sampling", "infrs.engine.speculation"},
+    {"infrs.engine.sequence"},
+    {"infrs.engine.scheduling"},
     {"infrs.engine.engine"},
     {"infrs.engine.invariants"},
-    {"infrs.engine.service", "infrs.engine.load", "infrs.embedding"},
-    {"infrs.openai"},
-    {"infrs.server", "infrs.choosing", "infrs.exporting", "infrs.flags", "infrs.bench.engine"},
-    {"infrs.serving", "infrs.bench.cli"},
-    {"infrs.cli"},
+    {"infrs.engine"},
+    {"infrs.models"},
+    {"infrs.api.common", "infrs.api.output"},
+    {"infrs.api.chat"},
+    {"infrs.api"},
+    {"infrs.http"},
+    {"infrs.http.lifecycle"},
+    {"infrs.http.routes"},
+    {"infrs.http.app"},
+    {"infrs.cli", "infrs.bench.engine"},
+    {"infrs.cli.serve", "infrs.bench.entry"},
+    {"infrs.cli.entry"},
     {"infrs.__main__"},
 ]
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
-    "onnxruntime": "infrs.engine.session",
-    "sanic": "infrs.server",
-    "opentelemetry": "infrs.server.tracing",
-    "asyncio": ("infrs.server", "infrs.bench"),
-    "click": ("infrs.serving", "infrs.flags", "infrs.command", "infrs.bench"),
+    "onnxruntime": "infrs.engine.runners.session",
+    "sanic": "infrs.http",
+    "opentelemetry": "infrs.http.observability.tracing",
+    "asyncio": ("infrs.http", "infrs.models", "infrs.bench"),
+    "click": ("infrs.cli", "infrs.bench"),
     "tokenizers": "infrs.text",
-    "jinja2": "infrs.text",
-    "llguidance": ("infrs.engine.grammar", "infrs.text.guided"),
+    "jinja2": "infrs.text.chat",
+    "llguidance": ("infrs.engine.sampling.grammar", "infrs.text.schemas.guided"),
 }
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
 SHARED_WITH_EXPORT = {
     "infrs",
-    "infrs.command",
-    "infrs.process_1",
+    "infrs.cli.command",
+    "infrs.cli.process_1",
     "infrs.errors",
-    "infrs.manifest",
-    "infrs.graph",
-    "infrs.local_models",
+    "infrs.bundle.manifest",
+    "infrs.bundle.graph_signature",
+    "infrs.bundle.local_models",
 }
 
 Imports = Mapping[str, set[str]]
@@ -74,7 +84,10 @@ def imports_of(name: str, path: Path, known: set[str]) -> Iterator[str]:
 
 def imports(folder: str, package: str) -> Imports:
     names = modules(folder, package)
-    return {name: set(imports_of(name, path, names.keys() | {"infrs.graph"})) for name, path in names.items()}
+    return {
+        name: set(imports_of(name, path, names.keys() | {"infrs.bundle.graph_signature"}))
+        for name, path in names.items()
+    }
 
 
 def place(name: str) -> tuple[int, str]:
@@ -120,11 +133,19 @@ def test_libraries_stay_in_their_rooms() -> None:
     assert misplaced(imports("infrs", "infrs")) == []
 
 
-def test_only_convert_knows_both_wire_and_core() -> None:
+def test_request_models_do_not_import_the_core() -> None:
+    """What a client sends is one thing, what the engine takes another; `infrs.api.common.convert` turns one into it."""
     graph = imports("infrs", "infrs")
-    assert [name for name in graph if is_within(name, "infrs.openai") and "infrs.core" in graph[name]] == [
-        "infrs.openai.convert"
-    ]
+    requests = [name for name in graph if is_within(name, "infrs.api") and name.endswith(".request")]
+    assert requests
+    assert [name for name in requests if "infrs.core" in graph[name]] == []
+
+
+@pytest.mark.parametrize("folder", ["infrs", "export"])
+def test_no_folder_has_more_than_twelve_modules(folder: str) -> None:
+    packages = [path.parent for path in (ROOT / folder).rglob("__init__.py")]
+    sizes = {path.relative_to(ROOT).as_posix(): len([*path.glob("*.py")]) - 1 for path in packages}
+    assert {path: size for path, size in sizes.items() if size > 12} == {}
 
 
 @pytest.mark.parametrize(("folder", "package"), [("infrs", "infrs"), ("export", "infrs_export")])
@@ -137,7 +158,7 @@ def test_the_exporter_shares_the_contract_only() -> None:
     graph = imports("export", "infrs_export")
     used = {target for targets in graph.values() for target in targets if is_within(target, "infrs")}
     assert used - SHARED_WITH_EXPORT == set()
-    assert "infrs.manifest" in used
+    assert "infrs.bundle.manifest" in used
     for path in modules("export", "infrs_export").values():
         assert "infrs_export" not in {alias.split(".")[0] for alias in _absolute(path)}, f"{path}: import it relatively"
 
@@ -152,19 +173,19 @@ def _absolute(path: Path) -> Iterator[str]:
 
 def test_a_breach_is_seen() -> None:
     graph = {
-        "infrs.text.stop": {"infrs.engine.plan", "re"},
-        "infrs.engine.plan": {"infrs.engine.service", "infrs.core"},
-        "infrs.manifest": {"infrs.text.stop"},
-        "infrs.engine.sampler": {"onnxruntime", "torch.nn"},
-        "infrs.engine.session": {"onnxruntime", "asyncio"},
+        "infrs.text.stop": {"infrs.engine.scheduling.plan", "re"},
+        "infrs.engine.scheduling.plan": {"infrs.engine.service", "infrs.core"},
+        "infrs.bundle.manifest": {"infrs.text.stop"},
+        "infrs.engine.sampling.sampler": {"onnxruntime", "torch.nn"},
+        "infrs.engine.runners.session": {"onnxruntime", "asyncio"},
     }
     assert too_high(graph) == [
-        "infrs.text.stop imports infrs.engine.plan",
-        "infrs.engine.plan imports infrs.engine.service",
-        "infrs.manifest imports infrs.text.stop",
+        "infrs.text.stop imports infrs.engine.scheduling.plan",
+        "infrs.engine.scheduling.plan imports infrs.engine.service",
+        "infrs.bundle.manifest imports infrs.text.stop",
     ]
     assert misplaced(graph) == [
-        "infrs.engine.sampler imports onnxruntime",
-        "infrs.engine.sampler imports torch",
-        "infrs.engine.session imports asyncio",
+        "infrs.engine.sampling.sampler imports onnxruntime",
+        "infrs.engine.sampling.sampler imports torch",
+        "infrs.engine.runners.session imports asyncio",
     ]

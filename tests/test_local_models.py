@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hollow_bundles import publish
 
+from infrs.bundle.local_models import RECORDS, find_exported, local_path, read_local, remember
+from infrs.bundle.manifest import Dtype
 from infrs.errors import SourceError
-from infrs.local_models import RECORDS, find_exported, local_path, read_local, remember
-from infrs.manifest import Dtype
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infrs.config import ModelSettings, Settings
-from infrs.config_layers import load_settings
+from infrs.config.layers import load_settings
+from infrs.config.settings import ModelSettings, Settings
 from infrs.errors import ConfigError
 
 DEFAULT = ModelSettings().model_id

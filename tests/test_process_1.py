@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-BEGIN = "import os, signal, sys, time; from infrs.process_1 import leave_process_1, run_in_child; "
+BEGIN = "import os, signal, sys, time; from infrs.cli.process_1 import leave_process_1, run_in_child; "
 NAMESPACE = ["unshare", *(["--user", "--map-root-user"] if os.geteuid() else []), "--pid", "--fork", "--kill-child"]
 CHILD = """
 def show(number, frame):
@@ -100,8 +100,11 @@ print([name for name in os.listdir("/proc") if name.isdigit()])
         assert line(process) == "['1', '2']\n"
 
 
-@pytest.mark.parametrize("program", ["infrs.cli import serve as program", "infrs_export.entry import main as program"])
+@pytest.mark.parametrize(
+    "program", ["infrs.cli.entry import serve as program", "infrs_export.entry import main as program"]
+)
 def test_the_commands_leave_process_1(program: str) -> None:
-    code = f"from {program}; import os, infrs.command; infrs.command.run = lambda *_: print(os.getpid()); program()"
+    patch = "from infrs.cli import command; command.run = lambda *_: print(os.getpid())"
+    code = f"import os; from {program}; {patch}; program()"
     with running(code, prefix=NAMESPACE) as process:
         assert int(line(process)) > 1

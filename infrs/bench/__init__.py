@@ -1,1 +1,1 @@
-"""The yardstick: a load client for OpenAI-compatible servers and a profile of the engine's step."""
+"""`infrs-bench`: a load client for OpenAI-compatible servers."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from infrs.bench.http import Endpoint, ServerError, events, get_json
+from infrs.bench.transport import Endpoint, ServerError, events, get_json
 
 Message = dict[str, str]
 

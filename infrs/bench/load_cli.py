@@ -25,10 +25,10 @@ from rich.progress import (
 
 from infrs.bench import plots, report
 from infrs.bench.client import Asking, Sample, Target, find_model
-from infrs.bench.http import Endpoint, ServerError
 from infrs.bench.run import Level, turns
 from infrs.bench.run import load as run_load
 from infrs.bench.stats import Figures, Limits, figures
+from infrs.bench.transport import Endpoint, ServerError
 from infrs.bench.workload import Conversation, Shape, read_prompts, synthetic, take
 
 

@@ -1,1 +1,1 @@
-"""The engine: one session, one slab, one thread, one step at a time."""
+"""Continuous batching: plan, run, sample, commit, on one thread."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from infrs.core import Delta, FinishReason, Request
-from infrs.engine.logits import Row, token_logprob
-from infrs.engine.plan import Copy, Decode, Prefill
-from infrs.engine.runner import Runner
-from infrs.engine.sampler import NumericalError
-from infrs.engine.scheduler import Scheduler
+from infrs.engine.runners.runner import Runner
+from infrs.engine.sampling.logits import Row, token_logprob
+from infrs.engine.sampling.sampler import NumericalError
+from infrs.engine.scheduling.plan import Copy, Decode, Prefill
+from infrs.engine.scheduling.scheduler import Scheduler
 from infrs.engine.sequence import Sequence, TextDecoder
 from infrs.errors import ContextLengthError, EngineError, InfrsError, OutOfMemoryError
 

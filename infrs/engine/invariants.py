@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from infrs.engine.engine import Engine
-from infrs.engine.fairness import MAX_PREEMPTIONS
-from infrs.engine.scheduler import Scheduler
+from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS
+from infrs.engine.scheduling.scheduler import Scheduler
 from infrs.engine.sequence import Sequence
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Protocol
 
 from infrs.core import Delta, FinishReason, Request, TokenLogprob, Usage
-from infrs.engine import logits
-from infrs.engine.sampler import new_generator, sample
+from infrs.engine.sampling import logits
+from infrs.engine.sampling.sampler import new_generator, sample
 from infrs.engine.speculation import PromptLookup
 from infrs.errors import InfrsError
 from infrs.text.stop import StopMatcher

@@ -1,1 +1,1 @@
-"""Text in and out: tokenizer, chat template, detokenizer, stop strings."""
+"""Text in and out: tokenizer, detokenizer, stop strings, reasoning blocks."""

@@ -1,4 +1,4 @@
-"""What an answer's text must be, as the wire and the tool formats say it; `infrs.engine.grammar` compiles it."""
+"""Constraints on an answer's text, which `infrs.engine.sampling.grammar` compiles."""
 
 from __future__ import annotations
 

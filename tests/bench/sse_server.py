@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infrs.bench.client import Target
-from infrs.bench.http import Endpoint
+from infrs.bench.transport import Endpoint
 
 Body = dict[str, Any]
 Step = float | bytes  # a pause, or bytes to send as one chunk

@@ -5,7 +5,7 @@ import sys
 
 from infrs import __version__
 
-MAIN = "from infrs.bench.cli import main; main()"
+MAIN = "from infrs.bench.entry import main; main()"
 
 
 def bench(*arguments: str) -> tuple[int, str, str]:

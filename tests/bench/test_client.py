@@ -11,8 +11,8 @@ import pytest
 from sse_server import FakeServer, Script, answer, event, piece, serving, usage
 
 from infrs.bench.client import Asking, Sample, ask, find_model
-from infrs.bench.http import Endpoint, ServerError
 from infrs.bench.run import Level, converse, load
+from infrs.bench.transport import Endpoint, ServerError
 from infrs.bench.workload import Conversation
 
 QUESTION = [{"role": "user", "content": "What is 2+2?"}]

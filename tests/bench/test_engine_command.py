@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from infrs.bench.engine.command import engine
 from infrs.bench.engine.steps import ProfileError
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = pytest.mark.slow
 

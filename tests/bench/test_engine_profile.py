@@ -15,9 +15,9 @@ from infrs.bench.engine.limits import Machine, bound, measure_machine, weight_by
 from infrs.bench.engine.operators import Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter
 from infrs.bench.engine.timing import Stopwatch
-from infrs.engine.fused_runner import FusedRunner
-from infrs.engine.plain_runner import PlainRunner
-from infrs.engine.session import create_session
+from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.plain import PlainRunner
+from infrs.engine.runners.session import create_session
 from infrs.engine.speculation import PromptLookup
 
 

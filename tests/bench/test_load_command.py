@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 from sse_server import FakeServer, Script, answer, event, piece, serving
 
-from infrs.bench import cli, plots
-from infrs.bench.http import ServerError
+from infrs.bench import entry as cli
+from infrs.bench import plots
 from infrs.bench.load_cli import load
+from infrs.bench.transport import ServerError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from infrs.bench.client import Asking, Target, ask
-from infrs.bench.http import Endpoint
+from infrs.bench.transport import Endpoint
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SPEEDS = {"infrs int4": 30.0, "llama.cpp Q4_0": 20.0}

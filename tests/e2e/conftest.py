@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from live_server import Server, serving
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 sys.path.append(str(Path(__file__).parents[1] / "export"))  # arch_models.py, embedding_models.py, tiny_tokenizer.py
 

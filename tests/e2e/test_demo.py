@@ -13,7 +13,7 @@ import pytest
 from live_server import Server
 from openai import OpenAI
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 # One worker runs them all: a server serves them, and two at a time would share the cores.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]

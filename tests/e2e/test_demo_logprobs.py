@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from infrs_export.demo import find_gguf
+from infrs_export.sources.demo import find_gguf
 from live_server import Server
 from transformers import AutoModelForCausalLM
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 

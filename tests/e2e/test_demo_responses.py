@@ -10,7 +10,7 @@ import pytest
 from live_server import Server
 from test_demo_structured import MODEL, PERSON
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 

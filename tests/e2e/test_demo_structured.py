@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from live_server import Server
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from schemas import SCHEMAS

@@ -15,7 +15,7 @@ from filelock import FileLock
 from live_server import SCRIPTS, Server, serving
 from openai import BadRequestError, OpenAI
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 

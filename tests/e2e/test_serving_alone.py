@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from live_server import SCRIPTS, serving
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from infrs.embedding.service import EmbeddingService
 from infrs.errors import DrainingError, EngineError, QueueFullError
+from infrs.models.embedding_service import EmbeddingService
 
 WAIT = 10.0
 

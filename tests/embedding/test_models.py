@@ -13,13 +13,13 @@ from embedding_models import make_embedding_model
 from infrs_export.pipeline import export_model
 from onnx import TensorProto, helper
 
-from infrs.config import EngineSettings, ModelSettings, Settings
-from infrs.embedding.encoder import OnnxEncoder, open_encoder, shorten
-from infrs.embedding.model import EmbeddingModel, load_embedding_model
-from infrs.engine.session import Kernels, kernels_of
+from infrs.bundle.manifest import EmbeddingManifest, Manifest, Source, chat_manifest, read_manifest
+from infrs.config.settings import EngineSettings, ModelSettings, Settings
+from infrs.engine.runners.session import Kernels, kernels_of
 from infrs.errors import BundleError, ConfigError, ContextLengthError, EngineError, RequestError
-from infrs.manifest import EmbeddingManifest, Manifest, Source, chat_manifest, read_manifest
-from infrs.server.load import check_kinds, load_served
+from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
+from infrs.models.encoder import OnnxEncoder, open_encoder, shorten
+from infrs.models.load import check_kinds, load_served
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import onnx
 import synthetic
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs import graph
-from infrs.manifest import KVGeometry, Manifest
+from infrs.bundle import graph_signature as graph
+from infrs.bundle.manifest import KVGeometry, Manifest
 
 HEADS, DIM = 2, 16
 GEOMETRY = KVGeometry(num_layers=1, num_kv_heads=HEADS, head_dim=DIM)

@@ -8,9 +8,9 @@ import pytest
 import synthetic
 from synthetic import KINDS, EngineFactory
 
+from infrs.bundle.manifest import GraphKind
 from infrs.engine.engine import Engine
-from infrs.engine.runner import open_runner
-from infrs.manifest import GraphKind
+from infrs.engine.runners.runner import open_runner
 
 
 @pytest.fixture(scope="session")

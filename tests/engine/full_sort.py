@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams
-from infrs.engine.sampler import _draw as draw
-from infrs.engine.sampler import _weights as weights_of
+from infrs.engine.sampling.sampler import _draw as draw
+from infrs.engine.sampling.sampler import _weights as weights_of
 
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]

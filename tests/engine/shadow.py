@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from infrs.core import Request
-from infrs.engine.session import Logits, Tokens
+from infrs.engine.runners.session import Logits, Tokens
 
 VOCAB, EOS = 9, 0
 LOST = -1  # what a position holds that nobody may read
@@ -21,7 +21,7 @@ LOST = -1  # what a position holds that nobody may read
 
 @dataclass
 class ShadowRunner:
-    """See `infrs.engine.runner.Runner`. A run fails when `fails_in` more have been made, half-way through."""
+    """See `infrs.engine.runners.runner.Runner`. A run fails when `fails_in` more have been made, half-way through."""
 
     num_rows: int
     num_spare_rows: int

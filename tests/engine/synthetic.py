@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs import graph
+from infrs.bundle import graph_signature as graph
+from infrs.bundle.manifest import GraphKind, Manifest
 from infrs.engine.engine import Engine
-from infrs.manifest import GraphKind, Manifest
 
 VOCAB = 97
 KINDS: tuple[GraphKind, ...] = ("fused", "plain")
@@ -63,7 +63,7 @@ def _border(kind: GraphKind) -> tuple[list[onnx.ValueInfoProto], list[onnx.Value
 
 
 def build(path: Path, kind: GraphKind) -> None:
-    """Write the graph to `path`, with the inputs and outputs that `infrs.graph` describes for its kind."""
+    """Write the graph to `path`, with the inputs and outputs of `infrs.bundle.graph_signature` for its kind."""
     fused = kind == "fused"
     built = _Nodes()
     constant, op = built.constant, built.op

@@ -15,7 +15,7 @@ from synthetic import EngineFactory
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
-from infrs.engine.logits import allow_only, penalize, token_logprob
+from infrs.engine.sampling.logits import allow_only, penalize, token_logprob
 from infrs.errors import EngineError
 
 GREEDY = SamplingParams(temperature=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infrs.engine.cpus import default_threads, warn_above_limit
+from infrs.machine.cpus import default_threads, warn_above_limit
 
 CGROUP = "proc/self/cgroup"
 V2 = "sys/fs/cgroup"

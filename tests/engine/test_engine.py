@@ -10,11 +10,11 @@ import pytest
 import synthetic
 from synthetic import KINDS, EngineFactory
 
+from infrs.bundle.manifest import GraphKind
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
 from infrs.errors import ContextLengthError
-from infrs.manifest import GraphKind
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -78,7 +78,7 @@ def test_alone_equals_batched_equals_staggered(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: GraphKind, seed: int
 ) -> None:
     """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
-    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
     alone = {}

@@ -173,7 +173,7 @@ def test_whatever_call_of_a_step_fails(
     figure: Callable[[str], None],
 ) -> None:
     """Each request ends, with its answer or with an error, and the next are answered: nothing false is reused."""
-    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
     caplog.set_level(logging.CRITICAL, "infrs.engine.service")  # what pytest keeps of an error keeps its engine alive
     number = failed = 0
     calls = 1

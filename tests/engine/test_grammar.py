@@ -11,15 +11,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from infrs_export.demo import find_gguf
-from infrs_export.gguf_tokenizer import write_tokenizer
+from infrs_export.sources.demo import find_gguf
+from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from schemas import REFUSED, SCHEMAS
 
 from infrs.core import Grammar, SamplingParams
-from infrs.engine import grammar as grammar_module
-from infrs.engine.grammar import MAX_COMPILED, GrammarCompiler
-from infrs.engine.logits import allow_only
-from infrs.engine.sampler import new_generator, sample
+from infrs.engine.sampling import grammar as grammar_module
+from infrs.engine.sampling.grammar import MAX_COMPILED, GrammarCompiler
+from infrs.engine.sampling.logits import allow_only
+from infrs.engine.sampling.sampler import new_generator, sample
 from infrs.errors import EngineError, RequestError, UnsupportedParameterError
 from infrs.text.constraint import JSON_OBJECT, Constraint
 from infrs.text.tokenizer import Tokenizer

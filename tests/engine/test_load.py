@@ -9,11 +9,11 @@ import onnx
 import pytest
 import synthetic
 
-from infrs.config import EngineSettings
-from infrs.engine.load import choose_capacity, count_spare_rows, load_engine
-from infrs.engine.runner import open_runner
+from infrs.bundle.manifest import GraphKind, KVGeometry
+from infrs.config.settings import EngineSettings
+from infrs.engine.build import choose_capacity, count_spare_rows, load_engine
+from infrs.engine.runners.runner import open_runner
 from infrs.errors import BundleError, ConfigError
-from infrs.manifest import GraphKind, KVGeometry
 from infrs.text.tokenizer import Tokenizer
 
 MIB = 1 << 20

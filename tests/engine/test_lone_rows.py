@@ -9,8 +9,8 @@ import attention
 import numpy as np
 import pytest
 
-from infrs.engine.fused_runner import FusedRunner
-from infrs.engine.session import Logits, Tokens, create_session
+from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.session import Logits, Tokens, create_session
 
 
 class RoundsLoneRows(FusedRunner):

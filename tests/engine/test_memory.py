@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infrs.engine.memory import available_bytes, left_by_groups
+from infrs.machine.memory import available_bytes, left_by_groups
 
 MIB = 1 << 20
 
@@ -19,7 +19,7 @@ def test_available_memory_is_positive() -> None:
 
 
 def test_a_limit_on_address_space_counts() -> None:
-    code = "from infrs.engine.memory import available_bytes; print(available_bytes())"
+    code = "from infrs.machine.memory import available_bytes; print(available_bytes())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

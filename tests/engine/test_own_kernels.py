@@ -12,8 +12,8 @@ import pytest
 import synthetic
 from synthetic import VOCAB
 
-from infrs.engine.runner import Runner, kv_bytes_per_token, open_runner, open_session
-from infrs.engine.session import Kernels
+from infrs.engine.runners.runner import Runner, kv_bytes_per_token, open_runner, open_session
+from infrs.engine.runners.session import Kernels
 
 CAPACITY = 600
 PROMPT = np.random.default_rng(0).integers(1, VOCAB, 530)

@@ -12,15 +12,15 @@ import synthetic
 from synthetic import KINDS, EngineFactory
 from test_engine import random_request
 
+from infrs.bundle.manifest import GraphKind
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
-from infrs.engine.fairness import MAX_PREEMPTIONS, by_need, choose_victim
 from infrs.engine.invariants import violations
-from infrs.engine.plan import StepPlan
+from infrs.engine.runners.session import Logits, Tokens
+from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS, by_need, choose_victim
+from infrs.engine.scheduling.plan import StepPlan
 from infrs.engine.sequence import Sequence
-from infrs.engine.session import Logits, Tokens
 from infrs.errors import EngineError
-from infrs.manifest import GraphKind
 
 GREEDY = SamplingParams(temperature=0)
 HOT = SamplingParams(temperature=2.0, seed=9, presence_penalty=0.5, frequency_penalty=0.3, repetition_penalty=1.2)
@@ -90,7 +90,7 @@ def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L8: beside 64 long ones, in whatever they are, and their tenant's prompts are computed on."""
-    monkeypatch.setattr("infrs.engine.fairness._PATIENCE", 0)  # or only the first would have to take one
+    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or only the first would have to take one
     engine = new_engine(num_rows=8, capacity=200, prefill_chunk=8, chunk_invariant=True)
     for number in range(64):
         engine.submit(ask(f"long{number}", max_tokens=100, prompt=tuple((number + i) % 97 for i in range(60))))
@@ -237,8 +237,8 @@ def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
 ) -> None:
     """L11: joins, leaves and losses of slots at random: nobody loses more than three, and every answer is its own."""
     rng = random.Random(seed)
-    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
-    monkeypatch.setattr("infrs.engine.fairness._PATIENCE", rng.choice([0, 3, 16]))
+    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", rng.choice([0, 3, 16]))
     requests = [
         replace(
             random_request(rng, index),

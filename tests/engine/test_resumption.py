@@ -15,9 +15,9 @@ from test_preemption import FILLER, HOT, PROMPT, ask, finish, steps, told
 
 from infrs.core import Delta, FinishReason
 from infrs.engine.engine import Engine
-from infrs.engine.fairness import MAX_PREEMPTIONS
-from infrs.engine.runner import open_runner
-from infrs.engine.session import Logits, Tokens
+from infrs.engine.runners.runner import open_runner
+from infrs.engine.runners.session import Logits, Tokens
+from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS
 
 LOOPING = tuple([3, 1, 4, 1, 5] * 4)
 TARGETS = {
@@ -52,8 +52,8 @@ def test_who_loses_its_slot_after_any_step_tells_the_same(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
 ) -> None:
     """D6: after each of the first 32 steps, and then again and again, with what it computed kept or not."""
-    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
-    monkeypatch.setattr("infrs.engine.fairness._PATIENCE", 0)  # or it would seldom be back in time
+    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or it would seldom be back in time
     num_choices = TARGETS[kind].num_choices
     engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
 
@@ -85,7 +85,7 @@ def test_what_was_computed_is_kept_where_there_is_room(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int, expected: int
 ) -> None:
     """Then all that is computed again is one token. Without room it is the prompt of 21 and 14 tokens of the answer."""
-    monkeypatch.setattr("infrs.engine.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
     engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True)
     engine.submit(ask("older", prompt=FILLER))
     engine.submit(ask("target", prompt=PROMPT))
@@ -122,7 +122,7 @@ def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int
 ) -> None:
     """D6 where scores are sums of floats: log-probabilities after a loss at each of the first 32 steps."""
-    monkeypatch.setattr("infrs.engine.fairness._PATIENCE", 0)
+    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)
     attention.build(tmp_path / "model.onnx")
     runner = open_runner(
         tmp_path, attention.manifest(), num_rows=2, num_spare_rows=num_spare_rows, capacity=400, threads=1

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from infrs.core import SamplingParams
-from infrs.engine.filters import largest
-from infrs.engine.logits import changes, penalize
-from infrs.engine.sampler import NumericalError, candidates, new_generator, sample
+from infrs.engine.sampling.filters import largest
+from infrs.engine.sampling.logits import changes, penalize
+from infrs.engine.sampling.sampler import NumericalError, candidates, new_generator, sample
 
 # Quarters are exact in float32 and make ties likely.
 rows = st.lists(st.integers(-40, 40), min_size=1, max_size=400).map(lambda values: np.array(values, np.float32) / 4)

@@ -7,7 +7,7 @@ from synthetic import EngineFactory
 from test_engine import ask
 
 from infrs.engine.engine import Engine
-from infrs.engine.plan import StepPlan
+from infrs.engine.scheduling.plan import StepPlan
 
 
 def planned(engine: Engine) -> StepPlan:

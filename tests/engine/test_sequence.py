@@ -9,7 +9,7 @@ import pytest
 import synthetic
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
-from infrs.engine.logits import Row
+from infrs.engine.sampling.logits import Row
 from infrs.engine.sequence import Sequence
 from infrs.engine.speculation import PromptLookup
 from infrs.errors import EngineError

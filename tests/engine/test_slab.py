@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infrs.engine.slab import Slab
-from infrs.manifest import KVGeometry
+from infrs.bundle.manifest import KVGeometry
+from infrs.engine.runners.slab import Slab
 
 GEOMETRY = KVGeometry(num_layers=3, num_kv_heads=2, head_dim=4)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from synthetic import EngineFactory
 
-from infrs.engine.plan import Copy
-from infrs.engine.slots import Slots
+from infrs.engine.scheduling.plan import Copy
+from infrs.engine.scheduling.slots import Slots
 
 
 @pytest.fixture

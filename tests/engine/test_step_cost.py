@@ -10,10 +10,10 @@ import attention
 import numpy as np
 import pytest
 
-from infrs.engine.fused_runner import FusedRunner
-from infrs.engine.session import create_session
-from infrs.engine.slab import Slab
-from infrs.manifest import KVGeometry
+from infrs.bundle.manifest import KVGeometry
+from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.session import create_session
+from infrs.engine.runners.slab import Slab
 
 SMALL, LARGE = 128, 1 << 16
 

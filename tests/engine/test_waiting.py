@@ -12,8 +12,8 @@ from synthetic import EngineFactory
 from infrs.core import FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
+from infrs.engine.scheduling.waiting import WaitingSequences
 from infrs.engine.sequence import Sequence
-from infrs.engine.waiting import WaitingSequences
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -118,7 +118,7 @@ def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> 
 def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
     """L11 asks for preemption where the keys and values do not fit. Here they always do.
 
-    A slot is a row as long as the context, its own from the start (`Slab`), and `infrs.engine.load` opens no more rows
+    A slot is a row as long as the context, its own from the start (`Slab`), and `infrs.engine.build` opens no more rows
     than the budget for keys and values holds. So a lack of room takes a slot from nobody (another tenant may:
     test_preemption.py). What remains to prove: with every row filled to its last token, and as many requests waiting
     again, each step gives a token to all who decode, all end, and nobody who has begun goes back to the queue.

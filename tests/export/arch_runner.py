@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from infrs_export.convert import Conversion
+from infrs_export.graph.convert import Conversion
 from numpy.typing import NDArray
 
-from infrs import graph
+from infrs.bundle import graph_signature as graph
 
 
 def open_session(path: Path) -> ort.InferenceSession:

@@ -13,8 +13,8 @@ MODEL = "tests/tiny-llama"
 TOKEN = "hf_of_this_test"
 MAIN = "from infrs_export.entry import main; main()"
 FETCH = """
-from infrs_export.hub import MAX_MODEL_BYTES
-from infrs_export.source import check_source, resolve
+from infrs_export.hub.fetch import MAX_MODEL_BYTES
+from infrs_export.sources.resolve import check_source, resolve
 check_source(resolve({model!r}, revision="main", model_id=None, max_bytes={max_bytes}, note=print, stage=print))
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infrs_export.added_tokens import add_missing_tokens
-from infrs_export.companions import special_tokens
+from infrs_export.bundle.added_tokens import add_missing_tokens
+from infrs_export.bundle.companions import special_tokens
 from tiny_tokenizer import VOCAB, write_tokenizer
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer

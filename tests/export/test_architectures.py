@@ -13,8 +13,8 @@ import pytest
 import torch
 from arch_models import CONTEXT, FUSED, PLAIN, VOCAB, make_model
 from arch_runner import FusedRunner, PlainRunner
-from infrs_export.convert import Conversion, convert
-from infrs_export.lowering import Float32Lowering
+from infrs_export.graph.convert import Conversion, convert
+from infrs_export.recipes.lowering import Float32Lowering
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
@@ -153,7 +153,7 @@ def test_quantised_weights_are_refused(tmp_path: Path) -> None:
 def test_a_failed_trace_leaves_the_model_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(*FUSED["llama"])
     before = eager(model, tokens())
-    monkeypatch.setattr("infrs_export.trace.output_layer", lambda model: 1 / 0)
+    monkeypatch.setattr("infrs_export.graph.trace.output_layer", lambda model: 1 / 0)
     with pytest.raises(ExportError, match="division by zero"):
         convert(model, tmp_path, Float32Lowering())
     np.testing.assert_array_equal(eager(model, tokens()), before)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from arch_models import FUSED, make_model
-from infrs_export import calibration
-from infrs_export.calibration import measure_moments
+from infrs_export.recipes import calibration
+from infrs_export.recipes.calibration import measure_moments
 from torch import nn
 from transformers import PreTrainedModel
 

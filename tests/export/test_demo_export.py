@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from infrs_export.parity import LIMITS
+from infrs_export.parity.chat import LIMITS
 
-from infrs.manifest import Dtype, verify_bundle
+from infrs.bundle.manifest import Dtype, verify_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from embedding_models import CONFIGS, make_embedding_model, write
-from infrs_export import embedding, embedding_parity
+from infrs_export import embedding
 from infrs_export.cli import main
+from infrs_export.parity import embedding as embedding_parity
 from infrs_export.pipeline import export_model
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
@@ -19,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+from infrs.bundle.manifest import EMBEDDING_DTYPES, EmbeddingManifest, find_bundle, verify_bundle
 from infrs.errors import ExportError, ParityError, SourceError
-from infrs.manifest import EMBEDDING_DTYPES, EmbeddingManifest, find_bundle, verify_bundle
 
 TEXTS = ["Sea", "The lighthouse keeper's daughter learnt to read.", "y = f(x) + 12.5"]
 

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from infrs_export import companions, parity, pipeline
+from infrs_export import pipeline
+from infrs_export.bundle import companions
 from infrs_export.cli import main
+from infrs_export.parity import chat as parity
 from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
 
-from infrs.command import run
-from infrs.config import EngineSettings, ModelSettings
+from infrs.bundle.local_models import find_exported, read_local
+from infrs.bundle.manifest import Sampling, find_bundle, read_manifest, verify_bundle
+from infrs.cli.command import run
+from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError, DiskFullError, ExportError, ParityError, SourceError
-from infrs.local_models import find_exported, read_local
-from infrs.manifest import Sampling, find_bundle, read_manifest, verify_bundle
-from infrs.server.load import load_model
+from infrs.models.load import load_model
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
 MODEL_FILES = {"model.onnx", "model.onnx.data"}

@@ -14,8 +14,8 @@ import pytest
 from infrs_export.pipeline import export_model
 from test_publish import visible
 
+from infrs.bundle.manifest import verify_bundle
 from infrs.errors import DiskFullError, ExportError
-from infrs.manifest import verify_bundle
 
 CALLS = frozenset(
     {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir", "os.chmod", "os.truncate"}

@@ -10,11 +10,11 @@ import pytest
 import torch
 from gguf import GGUFWriter
 from gguf_models import llama_cpp_scores, make, write_gguf
-from infrs_export.gguf_config import ROPE_FACTORS, config_fields
-from infrs_export.gguf_tokenizer import write_tokenizer
-from infrs_export.load import load_model
 from infrs_export.pipeline import export_model
-from infrs_export.source import resolve
+from infrs_export.sources.gguf.config import ROPE_FACTORS, config_fields
+from infrs_export.sources.gguf.tokenizer import write_tokenizer
+from infrs_export.sources.resolve import resolve
+from infrs_export.sources.torch_model import load_model
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 

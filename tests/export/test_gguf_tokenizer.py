@@ -16,8 +16,8 @@ import pytest
 import xllamacpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infrs_export.demo import find_gguf
-from infrs_export.gguf_tokenizer import write_tokenizer
+from infrs_export.sources.demo import find_gguf
+from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from infrs.errors import SourceError

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, fetched, refused, run_export
-from infrs_export.hub_session import check_endpoint
+from infrs_export.hub.session import check_endpoint
 
+from infrs.bundle.manifest import find_bundle, verify_bundle
 from infrs.errors import DiskFullError
-from infrs.manifest import find_bundle, verify_bundle
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TELLTALE = "import sys; sys.addaudithook(lambda event, _: event != 'socket.connect' or print('CONNECTED'))"
@@ -91,7 +91,7 @@ def test_a_file_that_does_not_come_as_it_should(
     """What is not whole is no bundle, and the next run, with a Hub that works, is not spoilt by what is left of it."""
     export = partial(run_export, hub.url, tmp_path)
     hub.faults[file] = fault
-    refused(export(before="from infrs_export import hub_session; hub_session.WINDOW = 1.0"), *words)
+    refused(export(before="from infrs_export.hub import session; session.WINDOW = 1.0"), *words)
     left = sum(path.stat().st_size for path in (tmp_path / "home").rglob("*") if path.is_file())
     assert left < 8 << 20
     hub.faults.clear()
@@ -127,19 +127,19 @@ def test_a_hub_that_never_answers(tmp_path: Path, piece: bytes, bounds: str) -> 
     """It accepts connections, and sends nothing, or without end what is no answer yet."""
     with raw_hub(piece, 0.2) as url:
         started = time.monotonic()
-        done = run_export(url, tmp_path, before=f"from infrs_export import hub_session; hub_session.{bounds}")
+        done = run_export(url, tmp_path, before=f"from infrs_export.hub import session; session.{bounds}")
         refused(done, f"{url} does not answer", "HF_ENDPOINT", "HF_HUB_OFFLINE=1", "try again later")
         assert time.monotonic() - started < 30
 
 
 def test_a_hub_that_drips_its_first_answer(hub: Hub, export: Run) -> None:
     hub.faults["main"] = dripping  # the last part of the path
-    refused(export(before="from infrs_export import hub_session; hub_session.WINDOW = 1.0"), "too slowly")
+    refused(export(before="from infrs_export.hub import session; session.WINDOW = 1.0"), "too slowly")
 
 
 def test_a_hub_whose_first_answer_stops(hub: Hub, export: Run) -> None:
     hub.errors["/api/models/"] = (200, {"Content-Length": "1000"}, "{")
-    before = "from infrs_export import hub_session; hub_session.READ = 1.0"
+    before = "from infrs_export.hub import session; session.READ = 1.0"
     refused(export(before=before), "again later")
 
 
@@ -256,7 +256,7 @@ def test_a_hub_that_always_asks_to_wait_is_not_waited_for_without_end(
 ) -> None:
     hub.errors["/api/models/"] = (429, header, "")
     started = time.monotonic()
-    refused(export(before="from infrs_export import hub_session; hub_session.LONGEST_WAIT = 5.0"), "fewer requests")
+    refused(export(before="from infrs_export.hub import session; session.LONGEST_WAIT = 5.0"), "fewer requests")
     assert time.monotonic() - started < 60
     assert len(hub.log) == (2 if header.get("Retry-After") == "4" else 1)
 

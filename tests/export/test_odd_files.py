@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infrs_export import load
 from infrs_export.cli import main
+from infrs_export.sources import torch_model as load
 
-from infrs.command import run
+from infrs.cli.command import run
 from infrs.errors import ExportError
 
 ODD_FILES: dict[str, tuple[str, str]] = {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import file_download
-from infrs_export import demo
-from infrs_export.hub_progress import arrivals
-from infrs_export.load import load_model
+from infrs_export.hub.progress import arrivals
 from infrs_export.progress import Progress
-from infrs_export.source import resolve
+from infrs_export.sources import demo
+from infrs_export.sources.resolve import resolve
+from infrs_export.sources.torch_model import load_model
 from transformers import AutoModelForCausalLM, logging
 
 

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from infrs_export import publish as publishing
+from infrs_export.bundle import publish as publishing
+from infrs_export.bundle.publish import Place, check_space, full_disk_explained, staging
+from infrs_export.graph.tensor_file import TensorFile
 from infrs_export.pipeline import export_model
-from infrs_export.publish import Place, check_space, full_disk_explained, staging
-from infrs_export.tensor_file import TensorFile
 
+from infrs.bundle.manifest import find_bundle, read_manifest, verify_bundle
 from infrs.errors import BundleError, BundleNotFoundError, DiskFullError, ExportError
-from infrs.manifest import find_bundle, read_manifest, verify_bundle
 
 PLACE = ("org/model", "float32", "0123456789ab")
 
@@ -124,7 +124,7 @@ def test_disk_full_inside_the_tracer_is_no_fault_of_the_model(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "config.json"))
 
-    monkeypatch.setattr("infrs_export.convert.onnx_export_from_model", full)
+    monkeypatch.setattr("infrs_export.graph.convert.onnx_export_from_model", full)
     with pytest.raises(DiskFullError, match="Free some space"):
         export_model(str(tiny_folder), output=tmp_path, progress=False)
     assert visible(tmp_path) == []
@@ -168,7 +168,7 @@ def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_pat
         "old": f"Path.rename = lambda self, target: ({kill}) if self.name == 'new' else os.rename(self, target)",
     }
     code = (
-        "import os; from pathlib import Path; from infrs_export import publish\n"
+        "import os; from pathlib import Path; from infrs_export.bundle import publish\n"
         f"{patches[last]}\n"
         "from infrs_export.pipeline import export_model\n"
         f"export_model({str(tiny_folder)!r}, output=Path({str(tmp_path)!r}), progress=False, force=True)"

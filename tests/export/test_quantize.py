@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from infrs_export.assemble import IR_VERSION, OPSETS
-from infrs_export.fusions.functions import functions
-from infrs_export.lowering import Lowered, Weight
-from infrs_export.quantize import dequantize, quantize
-from infrs_export.recipe import QuantizedLowering, lowering
+from infrs_export.graph.assemble import IR_VERSION, OPSETS
+from infrs_export.graph.fusions.functions import functions
+from infrs_export.recipes.lowering import Lowered, Weight
+from infrs_export.recipes.quantize import dequantize, quantize
+from infrs_export.recipes.recipe import QuantizedLowering, lowering
 from onnx import TensorProto, helper, numpy_helper
 
 BITS = pytest.mark.parametrize("bits", [4, 8])

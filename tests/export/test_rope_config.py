@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from arch_models import FUSED, PLAIN, VOCAB, make_model, respell
-from infrs_export.load import load_model
-from infrs_export.rope_config import translate
-from infrs_export.source import resolve
+from infrs_export.sources.resolve import resolve
+from infrs_export.sources.rope_config import translate
+from infrs_export.sources.torch_model import load_model
 from torch import Tensor
 
 from infrs.errors import SourceError

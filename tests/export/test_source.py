@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from infrs_export import demo
-from infrs_export.load import load_model
-from infrs_export.source import Model, readable_id, resolve
+from infrs_export.sources import demo
+from infrs_export.sources.resolve import Model, readable_id, resolve
+from infrs_export.sources.torch_model import load_model
 
 from infrs.errors import SourceError
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from infrs_export.tensor_file import ALIGNMENT, INLINE_BYTES, TensorFile
+from infrs_export.graph.tensor_file import ALIGNMENT, INLINE_BYTES, TensorFile
 from numpy.typing import NDArray
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from arch_models import make_model
 from embedding_models import make_embedding_model
-from infrs_export.load import load_encoder, load_model
-from infrs_export.source import Model, resolve
+from infrs_export.sources.resolve import Model, resolve
+from infrs_export.sources.torch_model import load_encoder, load_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

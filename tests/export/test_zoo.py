@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 from tiny_tokenizer import VOCAB
 
+from infrs.bundle.manifest import find_bundle
 from infrs.errors import RequestError, SourceError
-from infrs.manifest import find_bundle
-from infrs.text.chat_template import load_chat_format
+from infrs.text.chat.template import load_chat_format
 
 # One child exports them all: it notes what must not happen, and the growth of its memory since the imports, in KiB.
 KEEPER = """
 import contextlib, io, json, os, pathlib, re, sys
-import infrs_export.load, infrs_export.companions, infrs_export.convert, infrs_export.parity, infrs_export.bundle_runner
-from infrs.command import run
+import infrs_export.sources.torch_model, infrs_export.bundle.companions, infrs_export.graph.convert
+import infrs_export.parity.chat, infrs_export.parity.runner
+from infrs.cli.command import run
 from infrs_export.cli import main
 cache, zoo, seen = *sys.argv[1:], []
 FORBIDDEN = ("socket.connect", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class")

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from kernel_graphs import FLOAT, INT32, Floats, graph_of, opened_with_own
 
-from infrs.engine.session import Kernels
+from infrs.engine.runners.session import Kernels
 
 POSITIONS = 1024  # of the rotary tables
 

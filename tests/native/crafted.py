@@ -21,7 +21,7 @@ import onnx
 from kernel_graphs import FLOAT, graph_of, opened
 
 from infrs import native
-from infrs.engine.session import kernels_of
+from infrs.engine.runners.session import kernels_of
 from infrs.errors import BundleError
 
 HUGE = 9 + 3 * 2**58  # times a head of 64 features it is 9 * 64 in 64 bits

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.engine.session import Kernels, create_session, kernels_of
+from infrs.engine.runners.session import Kernels, create_session, kernels_of
 
 Floats = npt.NDArray[np.float32]
 FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32

@@ -15,7 +15,7 @@ import pytest
 from kernel_graphs import FLOAT, graph_of, has_avx512, opened
 
 from infrs import native
-from infrs.engine.session import create_session, kernels_of
+from infrs.engine.runners.session import create_session, kernels_of
 from infrs.errors import BundleError
 
 RNG = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_the_library_is_loaded_only_when_asked_for(kernels: str, tmp_path: Path)
     onnx.save(product(), tmp_path / "model.onnx")
     code = f"""
 from pathlib import Path
-from infrs.engine.session import create_session
+from infrs.engine.runners.session import create_session
 session = create_session(Path({str(tmp_path / "model.onnx")!r}), 1, kernels={kernels!r})
 print("infrs/native/kernels" in Path("/proc/self/maps").read_text())
 """

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kernel_graphs import FLOAT, Floats, graph_of, has_avx512, opened_with_own
 from onnx import helper, numpy_helper
 
-from infrs.engine.session import Kernels
+from infrs.engine.runners.session import Kernels
 
 BLOCK = 32
 SHAPES = [(1, 32), (5, 64), (16, 96), (17, 576), (33, 1536), (40, 32)]  # outputs, inputs

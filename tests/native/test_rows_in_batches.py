@@ -17,13 +17,13 @@ from attention_graph import model as attention_model
 from kernel_graphs import FLOAT, Floats, graph_of, opened, opened_with_own
 from onnx import ModelProto
 
-from infrs.engine.session import Kernels
+from infrs.engine.runners.session import Kernels
 
 INPUTS, OUTPUTS = 576, 1536
 SIZES = [2, 3, 5, 8, 16, 33, 64]
 SETS: list[Kernels] = ["auto", "onnxruntime"]
 OWN = {"MatMulNBits 4", "MatMulNBits 8", "SkipSimplifiedLayerNormalization"}
-# With AVX2 alone the runner lets no row decode alone for it (`_single_row_agrees` in infrs/engine/fused_runner.py).
+# With AVX2 alone the runner lets no row decode alone for it (`_single_row_agrees` in infrs/engine/runners/fused.py).
 MAY_DIFFER_ALONE = {("MatMulNBits 4", "onnxruntime")}
 RNG = np.random.default_rng(0)
 

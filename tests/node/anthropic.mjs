@@ -1,4 +1,4 @@
-// Anthropic's client for JavaScript, unchanged, against the scripted server of tests/server.
+// Anthropic's client for JavaScript, unchanged, against the scripted server of tests/http.
 import assert from "node:assert/strict";
 import test from "node:test";
 import Anthropic from "@anthropic-ai/sdk";

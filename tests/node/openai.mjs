@@ -1,4 +1,4 @@
-// OpenAI's client for JavaScript, unchanged, against the scripted server of tests/server.
+// OpenAI's client for JavaScript, unchanged, against the scripted server of tests/http.
 import assert from "node:assert/strict";
 import test from "node:test";
 import OpenAI from "openai";

@@ -20,9 +20,9 @@ import synthetic
 from fake_process import SLACK
 from onnx import external_data_helper, numpy_helper
 
-from infrs.engine.runner import open_runner
+from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, find_bundle, sha256_file, verify_bundle
+from infrs.engine.runners.runner import open_runner
 from infrs.errors import BundleError
-from infrs.manifest import MANIFEST_FILE, FileEntry, find_bundle, sha256_file, verify_bundle
 
 GRAPH = "model.onnx"
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infrs.config import EngineSettings
+from infrs.bundle.manifest import Dtype, Manifest, chat_manifest, read_manifest
+from infrs.config.settings import EngineSettings
 from infrs.core import Delta, FinishReason, Request, SamplingParams
+from infrs.engine.build import load_engine
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
-from infrs.engine.load import load_engine
-from infrs.manifest import Dtype, Manifest, chat_manifest, read_manifest
 from infrs.text.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]

@@ -16,8 +16,8 @@ import pytest
 from fake_process import SLACK, FakeServer, chat_request, fake_server
 
 ROOT = Path(__file__).parents[2]
-FAULTY = ROOT / "tests" / "server" / "faulty_server.py"
-POISONED = ROOT / "tests" / "server" / "poisoned_server.py"
+FAULTY = ROOT / "tests" / "http" / "faulty_server.py"
+POISONED = ROOT / "tests" / "http" / "poisoned_server.py"
 QUIET = {"access_log": False, "log_level": "error"}
 
 

@@ -23,12 +23,12 @@ from schemas import SCHEMAS
 from text_templates import TEMPLATES
 from text_tokenizers import KINDS
 
-from infrs.engine.grammar import GrammarCompiler
+from infrs.api.chat.request import parse_chat_request
+from infrs.api.common.strict_json import parse_object
+from infrs.bundle.manifest import MANIFEST_FILE, verify_bundle
+from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import BundleError, ContextLengthError, RequestError
-from infrs.manifest import MANIFEST_FILE, verify_bundle
-from infrs.openai.json import parse_object
-from infrs.openai.requests import parse_chat_request
-from infrs.text.chat_template import load_chat_format
+from infrs.text.chat.template import load_chat_format
 from infrs.text.constraint import Constraint, ConstraintKind
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer

@@ -20,7 +20,7 @@ from text_tokenizers import KINDS
 from tokenizers import Tokenizer as Backend
 
 from infrs.core import Grammar
-from infrs.engine.grammar import GrammarCompiler
+from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import RequestError
 from infrs.text.constraint import Constraint, ConstraintKind
 

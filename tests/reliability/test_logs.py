@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from fake_process import JSON, MODEL, Answer, FakeServer, fake_server
 
-from infrs.server.routes import ROUTES
+from infrs.http.routes.table import ROUTES
 
 ROOT = Path(__file__).parents[2]
-FAULTY = ROOT / "tests" / "server" / "faulty_server.py"
+FAULTY = ROOT / "tests" / "http" / "faulty_server.py"
 KEY, OTHER_KEY, TOKEN = "key-0123456789-canary", "other-9876543210-canary", "hf_canary_of_this_test"
 FORMATS = ("text", "json")
 HEAD = b"\r\nHost: localhost\r\nConnection: close\r\n"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from fake_process import MODEL, FakeServer, fake_server
 
+from infrs.bundle.manifest import Dtype
 from infrs.errors import ConfigError
-from infrs.manifest import Dtype
 
 MIB = 1 << 20
 BODY = 4 << 20  # the largest that a server takes

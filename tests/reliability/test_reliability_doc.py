@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fake_process import fake_server
 
-from infrs.config import SECTIONS
+from infrs.config.settings import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text()

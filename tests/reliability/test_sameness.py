@@ -14,7 +14,7 @@ import pytest
 from live_server import serving
 from openai import OpenAI
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 

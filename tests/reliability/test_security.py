@@ -13,7 +13,7 @@ import pytest
 from fake_process import JSON, FakeServer, chat_body, fake_server
 
 ROOT = Path(__file__).parents[2]
-WATCHED = ROOT / "tests" / "server" / "watched_server.py"
+WATCHED = ROOT / "tests" / "http" / "watched_server.py"
 QUIET = {"access_log": False, "log_level": "error"}  # or the pipe that nobody reads fills up
 KEYS = ("key-of-the-one", "key-of-the-other")
 NAMES = [
@@ -53,7 +53,7 @@ def test_nothing_is_reached_and_nothing_heavy_imported() -> None:
 
 def test_the_watch_sees() -> None:
     """The test above can fail: the hook sees what it is to see."""
-    seen = (ROOT / "tests" / "server" / "watched_server.py").read_text()
+    seen = (ROOT / "tests" / "http" / "watched_server.py").read_text()
     scope: dict[str, object] = {"__name__": "watched"}
     exec(compile(seen, "watched", "exec"), scope)  # noqa: S102 (our own file)
     written: list[str] = []

@@ -14,11 +14,11 @@ import pytest
 from fake_process import SLACK
 from live_server import serving
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
-PROGRAM = "print('begun', flush=True); from infrs.cli import serve; serve()"
+PROGRAM = "print('begun', flush=True); from infrs.cli.entry import serve; serve()"
 
 
 @pytest.mark.nightly("F5 interrupted starts")
@@ -78,7 +78,7 @@ def test_two_servers_of_one_cache(demo_cache: Callable[[Dtype], Path]) -> None:
 
 def test_telemetry_of_onnx_runtime_is_off(tmp_path: Path) -> None:
     """S6. Where its telemetry is on, it keeps a file beside temporary ones as soon as it is loaded."""
-    code = "import infrs.engine.session, onnxruntime"
+    code = "import infrs.engine.runners.session, onnxruntime"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False

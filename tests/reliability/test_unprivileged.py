@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from live_server import serving
 
-from infrs.manifest import Dtype
+from infrs.bundle.manifest import Dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
@@ -30,7 +30,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 open(os.devnull, "w").close()
-from infrs.cli import serve
+from infrs.cli.entry import serve
 serve()
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from infrs_export.demo import find_gguf
-from infrs_export.gguf_tokenizer import write_tokenizer
+from infrs_export.sources.demo import find_gguf
+from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from text_tokenizers import KINDS
 
 from infrs.text.tokenizer import Tokenizer

@@ -7,7 +7,7 @@ from text_templates import TEMPLATES
 from text_tokenizers import byte_level
 
 from infrs.errors import RequestError
-from infrs.text.chat_template import ChatTemplate, SimpleFormat, encode_chat, render_open
+from infrs.text.chat.template import ChatTemplate, SimpleFormat, encode_chat, render_open
 from infrs.text.tokenizer import Tokenizer
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}

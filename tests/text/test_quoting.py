@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from infrs.errors import RequestError
-from infrs.text.chat_template import ChatTemplate, SimpleFormat, encode_chat, load_chat_format
+from infrs.text.chat.template import ChatTemplate, SimpleFormat, encode_chat, load_chat_format
 from infrs.text.quoting import Quoter
 from infrs.text.tokenizer import Tokenizer
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrs.text.closing import closed
-from infrs.text.guided import guided
-from infrs.text.schemas import rewrite, simplified
+from infrs.text.schemas.closing import closed
+from infrs.text.schemas.guided import guided
+from infrs.text.schemas.tree import rewrite, simplified
 
 INT = {"type": "integer"}
 

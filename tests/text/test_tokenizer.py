@@ -130,7 +130,7 @@ def test_a_panic_in_the_library_is_an_ordinary_error() -> None:
 
 def test_serving_text_needs_no_training_libraries() -> None:
     code = (
-        "import sys, infrs.text.tokenizer, infrs.text.chat_template, infrs.text.detokenizer, infrs.text.stop\n"
+        "import sys, infrs.text.tokenizer, infrs.text.chat.template, infrs.text.detokenizer, infrs.text.stop\n"
         "print(sorted({'torch', 'transformers', 'optimum', 'onnxruntime', 'gguf', 'requests'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from text_templates import GEMMA, LLAMA_3, LLAMA_3_2, MISTRAL, PHI_3, QWEN_2_5
 
-from infrs.text.tools.calls import CallParser
+from infrs.text.tools.choose import FORMATS, choose_format
 from infrs.text.tools.events import Arguments, CallStart, Content
-from infrs.text.tools.formats import FORMATS, choose_format
+from infrs.text.tools.parser import CallParser
 
 NAMES = frozenset({"weather", "get_time", "a.b-c"})
 WEATHER = '{"city": "São \\"Paulo\\" }{", "days": [1, {"n": 2}]}'

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infrs.text.chat_template import ChatTemplate, encode_chat, load_chat_format
+from infrs.text.chat.conversation import declared, for_template
+from infrs.text.chat.template import ChatTemplate, encode_chat, load_chat_format
 from infrs.text.tokenizer import Tokenizer
-from infrs.text.tools.conversation import declared, for_template
-from infrs.text.tools.lark import Tool
+from infrs.text.tools.call_grammar import Tool
 
 TOOLS = [Tool("weather", "The weather.", {"type": "object", "properties": {"city": {"type": "string"}}})]
 CALL = {"id": "call_123456", "type": "function", "function": {"name": "weather", "arguments": {"city": "Bonn"}}}

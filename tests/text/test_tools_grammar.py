@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from infrs.core import Grammar
-from infrs.engine.grammar import GrammarCompiler
+from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import EngineError, RequestError
 from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.call_grammar import Tool
+from infrs.text.tools.choose import FORMATS, calls_constraint
 from infrs.text.tools.events import Arguments, CallStart, Content, Event
-from infrs.text.tools.formats import FORMATS, calls_constraint
-from infrs.text.tools.lark import Tool
 
 WIDTH = 49_152
 EOS = (0, 2)

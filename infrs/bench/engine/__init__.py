@@ -1,1 +1,1 @@
-"""Where a step's time goes, and how far it is from what the machine allows."""
+"""`infrs-bench engine`: a profile of a bundle's decode step."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infrs.manifest import Manifest
+from infrs.bundle.manifest import Manifest
 
 _MATRIX_BYTES = 256 << 20  # beyond any last-level cache that a laptop or a small server has
 _SQUARE = 1536

@@ -13,8 +13,8 @@ from rich.progress import Progress
 from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.operators import OperatorTime, Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter, StepTimes
-from infrs.engine.runner import kv_bytes_per_token, new_runner, open_session
-from infrs.manifest import Manifest, chat_manifest, read_manifest
+from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
+from infrs.engine.runners.runner import kv_bytes_per_token, new_runner, open_session
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 

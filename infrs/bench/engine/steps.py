@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from infrs.bench.engine.timing import Stopwatch
 from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
-from infrs.engine.runner import Runner
+from infrs.engine.runners.runner import Runner
 from infrs.engine.sequence import Sequence, TextDecoder
 from infrs.engine.speculation import PromptLookup
 from infrs.errors import InfrsError

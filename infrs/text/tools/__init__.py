@@ -1,1 +1,1 @@
-"""Tool calls in a model's text: one file a format, each with `detect`, `parser` and `grammar`."""
+"""Tool calls: formats, parsers and grammars."""

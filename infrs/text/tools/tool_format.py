@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infrs.text.tools.calls import CallParser, Syntax
-from infrs.text.tools.lark import Literal, Tool, calls_grammar
+from infrs.text.tools.call_grammar import Literal, Tool, calls_grammar
+from infrs.text.tools.parser import CallParser, Syntax
 
 
 @dataclass(frozen=True, slots=True)

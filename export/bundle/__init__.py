@@ -1,0 +1,1 @@
+"""Write the files of a bundle and publish it atomically."""

@@ -1,0 +1,107 @@
+"""Tokens that a folder names outside of tokenizer.json, added to it with the ids that transformers gives them.
+
+Read as transformers' fast tokenizers do: `added_tokens_decoder` of tokenizer_config.json, or else added_tokens.json and
+special_tokens_map.json; then every special token that is not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from infrs.errors import SourceError
+
+from ..sources.config_check import read_json
+
+FILE_BYTES = 64 << 20  # of one file of a tokenizer
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+
+
+def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> None:
+    """Add to the tokenizer at `tokenizer_path` the tokens that only the other files in `source` name.
+
+    num_rows: of the model's embedding. A token beyond them, often a padding token that was never trained, is left out.
+    The file is written only if a token is added. Raises SourceError if a token does not get the id that a file gives.
+    """
+    names = optional_json(source / "tokenizer_config.json")
+    declared = names.get("added_tokens_decoder")
+    if declared is None:
+        names = {**names, **optional_json(source / "special_tokens_map.json")}
+        declared = {str(index): token for token, index in optional_json(source / "added_tokens.json").items()}
+    special = {text(token): token for token in _special(names)}
+    tokenizer = _open(tokenizer_path)
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    added = False
+    for index, token in (*sorted(_by_id(declared)), *((None, token) for token in special.values())):
+        content = text(token)
+        if not content or content in known or (given := _id(tokenizer, content)) >= num_rows:
+            continue
+        if index not in (None, given):
+            raise SourceError(
+                f"the tokenizer's files give token {content!r:.60} id {index}, but after the tokens of tokenizer.json "
+                f"it gets id {given}; save the tokenizer again"
+            )
+        tokenizer.add_tokens([_added(token, is_special=content in special)])
+        known.add(content)
+        added = True
+    if added:
+        tokenizer.save(str(tokenizer_path))
+
+
+def _open(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no other kind
+        raise SourceError(f"{path.name} is not a readable tokenizer ({error}); download it again") from error
+
+
+def _id(tokenizer: Tokenizer, content: str) -> int:
+    """The id of a token that is added next: that of the piece of this text, or the first after all others."""
+    piece: int | None = tokenizer.token_to_id(content)
+    last_added: int = max(tokenizer.get_added_tokens_decoder(), default=-1)
+    pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
+    return max(pieces, last_added + 1) if piece is None else piece
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """The object in a tokenizer's file, empty where there is none. Raises SourceError."""
+    return read_json(path, limit=FILE_BYTES) if path.is_file() else {}
+
+
+def text(token: object) -> str | None:
+    """A token is written as its text or as an AddedToken's fields."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
+
+
+def _by_id(declared: object) -> Iterator[tuple[int, Any]]:
+    if not isinstance(declared, dict):
+        raise SourceError(
+            f"tokenizer_config.json gives added_tokens_decoder as {declared!r:.60}, which is not an object"
+        )
+    for index, token in declared.items():
+        if not index.isdecimal() or text(token) is None:
+            raise SourceError(
+                f"the tokenizer's files give token {token!r:.60} id {index!r:.20}; save the tokenizer again"
+            )
+        yield int(index), token
+
+
+def _special(names: dict[str, Any]) -> Iterator[Any]:
+    """The special tokens in the order of transformers: by role, then additional ones, then a model's own."""
+    yield from (names[f"{role}_token"] for role in _ROLES if text(names.get(f"{role}_token")))
+    for key in ("additional_special_tokens", "extra_special_tokens"):  # the second is a list in transformers 5
+        more = names.get(key) or []
+        if not isinstance(more, dict | list):
+            raise SourceError(f"the tokenizer's files give {key} as {more!r:.60}, which is no list of tokens")
+        yield from (token for token in (more.values() if isinstance(more, dict) else more) if text(token))
+
+
+def _added(token: Any, *, is_special: bool) -> AddedToken:  # noqa: ANN401  # of a JSON file
+    fields = token if isinstance(token, dict) else {}
+    flags = {flag: bool(fields[flag]) for flag in _FLAGS if flag in fields}
+    return AddedToken(text(token), special=bool(is_special or fields.get("special")), **flags)

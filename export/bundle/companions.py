@@ -1,0 +1,128 @@
+"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and what they say of generating."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedModel
+
+from infrs.bundle.manifest import Sampling, SpecialTokens
+from infrs.errors import InfrsError, SourceError
+
+from ..sources.config_check import first_line, read_json
+from ..sources.resolve import Model
+from .added_tokens import FILE_BYTES, add_missing_tokens, optional_json, text
+
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+# What chat templates write to end a turn, where the configuration may name only the end of a document.
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>", "<|eom_id|>")
+
+
+def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> None:
+    """Write config.json, the tokenizer's files and generation_config.json where there is one. Raises SourceError."""
+    config = directory / "config.json"
+    if model.gguf is not None:
+        from ..sources.gguf.tokenizer import write_tokenizer  # noqa: PLC0415  # needs the extra `demo`
+
+        config.write_text(loaded.config.to_json_string())
+        write_tokenizer(model.gguf, directory)
+        return
+    shutil.copyfile(model.directory / "config.json", config)
+    for name in _COPIED:
+        if (model.directory / name).is_file():
+            shutil.copyfile(model.directory / name, directory / name)
+    tokenizer = directory / "tokenizer.json"
+    if not tokenizer.is_file():
+        _convert_tokenizer(model.directory, directory)
+    if tokenizer.stat().st_size > FILE_BYTES:
+        raise SourceError(f"tokenizer.json is larger than {FILE_BYTES} bytes, which no tokenizer needs")
+    add_missing_tokens(model.directory, tokenizer, int(loaded.config.vocab_size))
+
+
+def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
+    """Raises SourceError if the tokenizer knows a token for which the model has no row: no request may name one."""
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if not 0 <= largest < num_rows:
+        raise SourceError(
+            f"tokenizer.json goes to token {largest}, the model has {num_rows}: they do not belong together"
+        )
+
+
+def special_tokens(directory: Path) -> SpecialTokens:
+    """Ids by role from the companions in `directory`: everything that any of them, or the chat template, ends with."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    config = read_json(directory / "config.json")
+    generation = optional_json(directory / "generation_config.json")
+    names = optional_json(directory / "tokenizer_config.json")
+    tokens = [names, optional_json(directory / "special_tokens_map.json")]
+    configs = [generation, config, config.get("text_config") or {}]
+
+    def ids(role: str) -> list[int]:
+        contents = (text(part.get(f"{role}_token")) for part in tokens)
+        named = (tokenizer.token_to_id(content) for content in contents if content is not None)
+        numbered = (item for part in configs for item in _ids(part.get(f"{role}_token_id")))
+        return [item for item in (*named, *numbered) if item is not None]
+
+    template = _template(directory, names)
+    turns = (tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template)
+    ends = {*ids("eos"), *(item for item in turns if item is not None)}
+    bos, pad = ids("bos"), ids("pad")
+    return SpecialTokens(bos=bos[0] if bos else None, eos=tuple(sorted(ends)), pad=pad[0] if pad else None)
+
+
+def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
+    """What generation_config.json in `directory` says; a value that no request may have is left out, and `note` told.
+
+    `do_sample` is not looked at, nor does vLLM: false is transformers' default, so it is seldom meant, and who asks an
+    API twice expects two answers.
+    """
+    generation = optional_json(directory / "generation_config.json")
+    said = {name: generation[name] for name in Sampling.model_fields if generation.get(name) is not None}
+    try:
+        return Sampling.model_validate(said)
+    except ValidationError as error:
+        for fault in error.errors():
+            [name] = fault["loc"]
+            value = said.pop(str(name))
+            note(f"generation_config.json: {name} {value!r:.40} is left out: {fault['msg']}")
+        return Sampling.model_validate(said)
+
+
+def _convert_tokenizer(source: Path, directory: Path) -> None:
+    """A fast tokenizer from a slow one's files."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
+        if not tokenizer.is_fast:
+            raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
+        tokenizer.save_pretrained(directory)
+    except InfrsError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"the model has no tokenizer.json, and its tokenizer cannot be converted: {first_line(error)}"
+        ) from error
+    for path in directory.iterdir():
+        if path.name not in (*_COPIED, "config.json"):
+            path.unlink()
+
+
+def _template(directory: Path, names: dict[str, Any]) -> str:
+    path = directory / "chat_template.jinja"
+    return path.read_text() if path.is_file() else json.dumps(names.get("chat_template") or "", ensure_ascii=False)
+
+
+def _ids(value: object) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, int)]

@@ -1,1 +1,0 @@
-"""Optimum extension points that make the fused graph."""

@@ -1,0 +1,1 @@
+"""Convert a model to an ONNX graph: trace, assemble, stream the weights."""

@@ -1,0 +1,179 @@
+"""transformers model -> ONNX graph, through Optimum: fused where the architecture is known, plain elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import-untyped]
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from infrs.bundle.manifest import GraphKind, KVGeometry
+from infrs.errors import ExportError
+
+from ..bundle.publish import full_disk_explained
+from ..recipes.lowering import Lowering
+from ..sources.config_check import first_line
+from . import plain
+from .assemble import Assembler, attribute
+from .fusions.architectures import kv_geometry, longest_context, why_plain
+from .fusions.ops import DOMAIN
+from .fusions.rewrites import fuse_residual_norms
+from .tensor_file import TensorFile
+from .trace import OPSET, FusedOnnxConfig
+from .weights import ModelWeights
+
+GRAPH_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+
+Progress = Callable[[str, int, int], None]  # stage ("trace", "weights"), done, total
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` wrote. reason: why the graph is plain, empty when it is fused."""
+
+    graph: GraphKind
+    graph_file: str
+    data_file: str
+    reason: str
+    kv: KVGeometry
+    vocab_size: int
+    context_length: int
+    num_nodes: int
+
+
+def convert(
+    model: PreTrainedModel,
+    directory: Path,
+    lowering: Lowering,
+    *,
+    context_length: int | None = None,
+    moments: Mapping[str, NDArray[np.float32]] | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write `model` (float32, CPU) as `model.onnx` and `model.onnx.data` into `directory`, which exists.
+
+    context_length: longest sequence that the graph must serve; default the model's own.
+    moments: of the inputs of products, by the names of the weights' parameters (`calibration`).
+    The model's weights are not changed. Raises ExportError.
+    """
+    if getattr(model.config, "quantization_config", None):
+        raise ExportError("this model's weights are quantised already; export the original model instead")
+    if others := {str(parameter.dtype) for parameter in model.parameters()} - {"torch.float32"}:
+        raise ExportError(f"convert needs float32 weights, not {', '.join(sorted(others))}; load the model as float32")
+    progress = progress or (lambda stage, done, total: None)
+    context_length = _context_length(model, context_length)
+    reason = why_plain(model)
+    config = None if reason else FusedOnnxConfig(model.config, kv_geometry(model), context_length)
+    progress("trace", 0, 1)
+    traced = trace_with_optimum(model, "text-generation-with-past", directory, config)
+    progress("trace", 1, 1)
+    with TensorFile(directory / DATA_FILE) as data:
+        assembler = Assembler(lowering, data)
+        if config is None:
+            plain.lower_plain(traced.graph, assembler, partial(progress, "weights"))
+        else:
+            fuse_residual_norms(traced.graph)
+            _lower_fused(traced.graph, assembler, ModelWeights(model, moments or {}), partial(progress, "weights"))
+        num_nodes = assembler.finish(traced, directory / GRAPH_FILE)
+    return Conversion(
+        graph="fused" if config else "plain",
+        graph_file=GRAPH_FILE,
+        data_file=DATA_FILE,
+        reason=reason,
+        kv=config.kv if config else plain.kv_geometry(traced.graph),
+        vocab_size=int(model.config.vocab_size),
+        context_length=context_length,
+        num_nodes=num_nodes,
+    )
+
+
+def _context_length(model: PreTrainedModel, asked: int | None) -> int:
+    longest = longest_context(model.config)
+    if longest is None and asked is None:
+        raise ExportError(
+            "this model's config names no longest context: choose a context length", param="context_length"
+        )
+    if asked is not None and not 1 <= asked <= (longest or asked):
+        raise ExportError(
+            f"a context of {asked} tokens is not possible, this model serves 1 to {longest}: choose one within",
+            param="context_length",
+        )
+    return asked or longest or 0
+
+
+def trace_with_optimum(
+    model: PreTrainedModel, task: str, directory: Path, config: FusedOnnxConfig | None = None
+) -> onnx.ModelProto:
+    """Run Optimum's exporter; without a config, with the one that Optimum has for the architecture and `task`.
+
+    directory: where it may leave files for a moment. Raises DiskFullError, ExportError.
+    """
+    name = model.config._name_or_path
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as temporary:
+        model.config._name_or_path = temporary  # Optimum looks there for a tokenizer to copy; the Hub is not asked
+        try:
+            with full_disk_explained(directory), _quiet():
+                onnx_export_from_model(
+                    model,
+                    output=temporary,
+                    task=task,
+                    custom_onnx_configs={"model": config} if config else None,
+                    opset=OPSET,
+                    do_validation=False,
+                    no_post_process=True,
+                )
+        except ExportError:  # of the disk: no fault of the model
+            raise
+        except Exception as error:
+            if "custom or unsupported architecture" in str(error):
+                raise ExportError(f"infrs cannot export {model.config.model_type} models; try another one") from error
+            raise ExportError(
+                f"Optimum could not export {model.config.model_type}: {first_line(error)}; try another model"
+            ) from error
+        finally:
+            model.config._name_or_path = name
+        return onnx.load(Path(temporary) / "model.onnx")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what concerns the exporter's authors: tracer warnings, and transformers missing a tokenizer."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _lower_fused(
+    graph: onnx.GraphProto, assembler: Assembler, weights: ModelWeights, progress: Callable[[int, int], None]
+) -> None:
+    for tensor in graph.initializer:
+        assembler.store(tensor.name, numpy_helper.to_array(tensor))
+    total = sum(node.domain == DOMAIN for node in graph.node)
+    done = 0
+    for node in graph.node:
+        if node.domain != DOMAIN:
+            assembler.add(node)
+            continue
+        weight = weights.get(attribute(node, "weight"), attribute(node, "modules").split())
+        lower = assembler.linear if node.op_type == "Linear" else assembler.embedding
+        lower(weight, node.input[0], node.output[0])
+        done += 1
+        progress(done, total)

@@ -1,0 +1,104 @@
+"""Convert an embedding model to ONNX: Optimum's graph of the transformer, with inputs and pooling of our own.
+
+The graph takes `input_ids` only (`infrs.bundle.graph_signature`) and derives the other inputs from them: a run never
+holds padding, so the attention mask is ones. The parity gate compares the whole graph with PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from infrs.bundle.graph_signature import ATTENTION_MASK, EMBEDDING, INPUT_IDS
+from infrs.errors import ExportError
+
+from ..recipes.lowering import Lowering, Weight
+from ..sources.sentence_transformers import Dense
+from . import plain
+from .assemble import Assembler
+from .convert import DATA_FILE, GRAPH_FILE, trace_with_optimum
+from .sentence_encoder import SentenceEncoder
+from .tensor_file import TensorFile
+
+_TOKEN_TYPES, _HIDDEN = "token_type_ids", "last_hidden_state"
+_SHAPE, _LENGTH, _ZERO, _ONE = "input_ids/shape", "input_ids/length", "input_ids/zero", "input_ids/one"
+
+
+def convert_embedding(
+    encoder: SentenceEncoder, directory: Path, lowering: Lowering, progress: Callable[[str, int, int], None]
+) -> None:
+    """Write `encoder` (float32, CPU) as `model.onnx` and `model.onnx.data` into `directory`, which exists.
+
+    Raises ExportError.
+    """
+    progress("trace", 0, 1)
+    traced = trace_with_optimum(encoder.transformer, "feature-extraction", directory)
+    progress("trace", 1, 1)
+    _replace_border(traced.graph, encoder.dimensions)
+    with TensorFile(directory / DATA_FILE) as data:
+        assembler = Assembler(lowering, data)
+        plain.lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))
+        _add_pooling(encoder, assembler)
+        assembler.finish(traced, directory / GRAPH_FILE)
+
+
+def _replace_border(graph: onnx.GraphProto, dimensions: int) -> None:
+    """Give the graph the inputs and the output of `infrs.bundle.graph_signature`; the other inputs become nodes."""
+    nodes = [
+        helper.make_node("Shape", [INPUT_IDS], [_SHAPE]),
+        helper.make_node("Shape", [INPUT_IDS], [f"{_LENGTH}/vector"], start=1, end=2),
+        helper.make_node("Squeeze", [f"{_LENGTH}/vector"], [_LENGTH]),
+    ]
+    graph.initializer.extend(
+        [numpy_helper.from_array(np.array(value), name) for value, name in ((0, _ZERO), (1, _ONE))]
+    )
+    for name in (item.name for item in graph.input if item.name != INPUT_IDS):
+        match name:
+            case "attention_mask" | "token_type_ids":
+                filled = helper.make_tensor("value", TensorProto.INT64, [1], [int(name == ATTENTION_MASK)])
+                nodes.append(helper.make_node("ConstantOfShape", [_SHAPE], [name], value=filled))
+            case "position_ids":
+                nodes.append(helper.make_node("Range", [_ZERO, _LENGTH, _ONE], [f"{name}/row"]))
+                nodes.append(helper.make_node("Expand", [f"{name}/row", _SHAPE], [name]))
+            case _:
+                raise ExportError(
+                    f"the graph of this architecture asks for {name}, which infrs cannot give; try another model"
+                )
+    for index, node in enumerate(nodes):
+        node.name = f"input_ids/border_{index}"
+        graph.node.insert(index, node)
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT_IDS, TensorProto.INT64, ["batch", "sequence"]))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["batch", dimensions]))
+
+
+def _add_pooling(encoder: SentenceEncoder, assembler: Assembler) -> None:
+    """[B, S, H] of the tokens to [B, dimensions] of the texts."""
+    layout, value = encoder.layout, "pooled"
+    assembler.store("pooling/axis", np.array([1]))
+    match layout.pooling:
+        case "mean" | "max" as kind:
+            operator = {"mean": "ReduceMean", "max": "ReduceMax"}[kind]
+            assembler.add(helper.make_node(operator, [_HIDDEN, "pooling/axis"], [value], name="pooling", keepdims=0))
+        case kind:
+            assembler.store("pooling/token", np.array(0 if kind == "cls" else -1))
+            assembler.add(helper.make_node("Gather", [_HIDDEN, "pooling/token"], [value], name="pooling", axis=1))
+    for index, (linear, described) in enumerate(zip(encoder.dense, layout.dense, strict=True)):
+        value = _add_dense(assembler, f"dense_{index}", linear, described, value)
+    last = helper.make_node("LpNormalization", [value], [EMBEDDING], name="normalize", axis=-1, p=2)
+    assembler.add(last if layout.normalize else helper.make_node("Identity", [value], [EMBEDDING], name="embedding"))
+
+
+def _add_dense(assembler: Assembler, name: str, linear: nn.Module, dense: Dense, value: str) -> str:
+    """A product and its activation; the name of its result."""
+    tensors = {key: tensor.numpy() for key, tensor in linear.state_dict().items()}
+    assembler.linear(Weight(name, f"{name}.weight", tensors["weight"], tensors.get("bias")), value, f"{name}/sum")
+    operator = {"ReLU": "Relu"}.get(dense.activation, dense.activation)
+    assembler.add(helper.make_node(operator, [f"{name}/sum"], [f"{name}/activated"], name=f"{name}/activation"))
+    return f"{name}/activated"

@@ -1,0 +1,1 @@
+"""Replacement forwards that make the fused graph through Optimum."""

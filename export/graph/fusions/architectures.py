@@ -1,0 +1,96 @@
+"""Which models get the fused graph: an allow-list that `tests/export/test_architectures.py` verifies, and checks.
+
+A model that is not listed, or whose config asks for something the fused graph does not compute, gets the plain graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from infrs.bundle.manifest import KVGeometry
+
+from .attention import attributes, projections
+from .modules import output_layer, rotary_modules, rotary_table
+
+FUSED = {
+    "arcee": "ArceeForCausalLM",
+    "ernie4_5": "Ernie4_5ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "glm": "GlmForCausalLM",
+    "glm4": "Glm4ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "granite": "GraniteForCausalLM",
+    "helium": "HeliumForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "olmo": "OlmoForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "starcoder2": "Starcoder2ForCausalLM",
+}
+
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
+
+
+def rope_type(config: PretrainedConfig) -> str:
+    """How the model scales rotary positions; "default" is not at all."""
+    scaling = getattr(config, "rope_scaling", None) or {}
+    return str(scaling.get("rope_type", scaling.get("type", "default")))
+
+
+def longest_context(config: PretrainedConfig) -> int | None:
+    """Tokens up to which the model's positions do not depend on how long the sequence grows; None: it does not say."""
+    longest = int(getattr(config, "max_position_embeddings", None) or 0) or None
+    if longest and rope_type(config) in ("longrope", "su"):
+        return min(longest, int(getattr(config, "original_max_position_embeddings", None) or longest))
+    return longest
+
+
+def kv_geometry(model: PreTrainedModel) -> KVGeometry:
+    """Layers, key/value heads and head width of a model that `why_plain` passes."""
+    shapes = [attributes(module) for module in model.modules() if projections(module)]
+    return KVGeometry(num_layers=len(shapes), num_kv_heads=shapes[0].num_kv_heads, head_dim=shapes[0].head_dim)
+
+
+def why_plain(model: PreTrainedModel) -> str:
+    """Why `model` cannot have the fused graph; empty if it can."""
+    config: Any = model.config
+    if FUSED.get(config.model_type) != type(model).__name__:
+        return f"{config.model_type} ({type(model).__name__}) is not among the fused architectures"
+    if rope_type(config) not in _ROPE_TYPES:
+        return f"rope type {rope_type(config)} is not supported by the fused graph"
+    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "add_cross_attention", False):
+        return "its attention is not plainly causal"
+    return _why_not_attention(model) or _why_not_tables(model)
+
+
+def _why_not_attention(model: PreTrainedModel) -> str:
+    layers = [module for module in model.modules() if projections(module)]
+    if len(layers) != model.config.num_hidden_layers:
+        return f"{len(layers)} self-attentions were recognised in {model.config.num_hidden_layers} layers"
+    shapes = {(shape.num_kv_heads, shape.head_dim) for shape in map(attributes, layers)}
+    if len(shapes) > 1:
+        return "its layers differ in the shape of their keys and values"
+    head_dim = shapes.pop()[1]
+    if head_dim % 8:
+        return f"head width {head_dim} is not a multiple of 8"
+    if any(hasattr(layer, "sinks") for layer in layers):
+        return "attention sinks are not supported by the fused graph"
+    return ""
+
+
+def _why_not_tables(model: PreTrainedModel) -> str:
+    try:
+        output_layer(model)
+        for module in rotary_modules(model):
+            rotary_table(module, 4)
+    except ValueError as error:
+        return f"{error} is not supported by the fused graph"
+    return ""

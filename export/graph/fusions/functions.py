@@ -1,0 +1,46 @@
+"""The operators of `infrs.native` in terms of ONNX Runtime's, for where infrs's kernels do not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import onnx
+from onnx import helper
+
+from ...recipes.lowering import MICROSOFT, NATIVE
+
+
+def functions(nodes: Iterable[onnx.NodeProto], opsets: dict[str, int]) -> list[onnx.FunctionProto]:
+    """A definition of each operator of `infrs.native` among `nodes`, by the operator sets of their graph."""
+    used = {node.op_type for node in nodes if node.domain == NATIVE}
+    imports = [helper.make_opsetid(domain, opsets[domain]) for domain in ("", MICROSOFT)]
+    return [_DEFINITIONS[name](name, imports) for name in sorted(used)]
+
+
+def _gated_quick_gelu(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """Of two halves of a row the product of the second and the first, gated."""
+    nodes = [
+        helper.make_node("Split", ["x"], ["gate", "up"], axis=-1, num_outputs=2),
+        helper.make_node("QuickGelu", ["gate"], ["open"], domain=MICROSOFT, alpha=1.0),
+        helper.make_node("Mul", ["open", "up"], ["y"]),
+    ]
+    return helper.make_function(NATIVE, name, ["x"], ["y"], nodes, imports)
+
+
+def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """ONNX Runtime's, with scales in 16 bits."""
+    inputs = ["x", "values", "scales", "zero_points", "order", "bias"]
+    attributes = ["K", "N", "bits", "block_size", "accuracy_level"]
+    product = helper.make_node(name, ["x", "values", "wide", *inputs[3:]], ["y"], domain=MICROSOFT)
+    for attribute in attributes:
+        product.attribute.append(
+            onnx.AttributeProto(name=attribute, ref_attr_name=attribute, type=onnx.AttributeProto.INT)
+        )
+    nodes = [helper.make_node("Cast", ["scales"], ["wide"], to=onnx.TensorProto.FLOAT), product]
+    return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, attributes)
+
+
+_DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
+    "GatedQuickGelu": _gated_quick_gelu,
+    "MatMulNBits": _matmul_nbits,
+}

@@ -1,0 +1,236 @@
+"""Operators as the exporter sees them: the `symbolic` of each is the node that the graph gets.
+
+Their forwards only give the tracer tensors of the right shape that depend on the inputs; the values are never used.
+Nodes of the domain `infrs` are placeholders that name weights; `assemble` replaces them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch._C import Value
+from torch.autograd import Function
+from torch.onnx.symbolic_helper import _optional_input_placeholder_tensor
+
+from ...recipes.lowering import MICROSOFT, NATIVE
+
+DOMAIN = "infrs"
+
+
+class _Graph(Protocol):
+    """What a symbolic uses of the exporter's graph. Attributes carry their kind: `_i`, `_f`, `_s`, `_t`."""
+
+    def op(self, name: str, *inputs: Value, outputs: int = 1, **attributes: object) -> Value: ...
+
+
+@dataclass(frozen=True)
+class AttentionAttributes:
+    """Attributes of GroupQueryAttention. window: tokens that a query sees, itself included; 0 is all of them.
+
+    interleaved: the rotary embedding rotates neighbouring features instead of the two halves of a head.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    softcap: float = 0.0
+    window: int = 0
+    interleaved: bool = False
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Features of the query, the key and the value of one token."""
+        return self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim, self.num_kv_heads * self.head_dim
+
+
+def linear(x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
+    """[..., K] -> [..., width]: the product with the weights of `modules`, stacked along their outputs."""
+    return _apply(_Linear, x, name, modules, width)
+
+
+def embedding(ids: Tensor, name: str, width: int) -> Tensor:
+    """[...] -> [..., width]: rows of the weight of the module `name`."""
+    return _apply(_Embedding, ids, name, width)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Divide each row [..., D] by its root mean square and scale by weight [D]."""
+    return _apply(_RMSNorm, x, weight, epsilon)
+
+
+def activation(x: Tensor, operator: str) -> Tensor:
+    """Element-wise, one operator of ONNX Runtime: QuickGelu (with alpha 1 it is SiLU), FastGelu (tanh) or Gelu."""
+    return _apply(_Activation, x, operator)
+
+
+def gated_silu(x: Tensor, width: int) -> Tensor:
+    """silu(gate) * up of gate and up side by side: [..., 2 * width] -> [..., width], one operator."""
+    return _apply(_GatedSiLU, x, width)
+
+
+def split_features(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """[..., sum(sizes)] -> one [..., size] for each size."""
+    return cast(tuple[Tensor, ...], x.split(tuple(sizes), dim=-1))  # type: ignore[no-untyped-call]
+
+
+def reshape_features(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """[B, S, ...] -> [B, S, *sizes], B and S untouched: one Reshape, where PyTorch's export computes the shape."""
+    return _apply(_ReshapeFeatures, x, sizes)
+
+
+def group_query_attention(
+    qkv: tuple[Tensor, Tensor | None, Tensor | None],
+    past: tuple[Tensor, Tensor],
+    lengths: tuple[Tensor, Tensor],
+    rotary: tuple[Tensor, Tensor] | None,
+    attributes: AttentionAttributes,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Causal attention over past and new tokens.
+
+    qkv: packed [B, S, (heads + 2 kv_heads) * head_dim], None, None, or query, key and value apart. past: key and value
+    [B, kv_heads, capacity, head_dim]. lengths: seqlens_k int32 [B], total_sequence_length int32 []. rotary: cos and
+    sin [positions, rotary_dim / 2], or None for no rotation. Returns output [B, S, heads * head_dim] and the present
+    key and value.
+    """
+    outputs = _apply(_GroupQueryAttention, *qkv, *past, *lengths, *(rotary or (None, None)), attributes)
+    return cast(tuple[Tensor, Tensor, Tensor], outputs)
+
+
+def _apply(function: type[Function], *arguments: object) -> Tensor:
+    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def _typed(value: Value, like: Value, keep: int | None = None, tail: Sequence[int] = ()) -> Value:
+    """Give `value` the type of `like` with its first `keep` sizes and `tail`: foreign operators are not inferred."""
+    kind: Any = like.type()
+    value.setType(kind.with_sizes([*kind.varyingSizes()[:keep], *tail]).with_dtype(torch.float32))
+    return value
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
+        return x[..., :1].expand(*x.shape[:-1], width).clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, name: str, modules: Sequence[str], width: int) -> Value:
+        return _typed(g.op(f"{DOMAIN}::Linear", x, weight_s=name, modules_s=" ".join(modules)), x, -1, [width])
+
+
+class _Embedding(Function):
+    @staticmethod
+    def forward(ctx: object, ids: Tensor, name: str, width: int) -> Tensor:
+        return ids[..., None].expand(*ids.shape, width).float()
+
+    @staticmethod
+    def symbolic(g: _Graph, ids: Value, name: str, width: int) -> Value:
+        return _typed(g.op(f"{DOMAIN}::Embedding", ids, weight_s=name, modules_s=name), ids, tail=[width])
+
+
+class _RMSNorm(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        return x * weight
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, weight: Value, epsilon: float) -> Value:
+        y = g.op("SimplifiedLayerNormalization", x, weight, axis_i=-1, epsilon_f=epsilon, stash_type_i=1)
+        return _typed(y, x)
+
+
+class _Activation(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, operator: str) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, operator: str) -> Value:
+        if operator == "QuickGelu":
+            return _typed(g.op(f"{MICROSOFT}::QuickGelu", x, alpha_f=1.0), x)
+        return _typed(g.op(f"{MICROSOFT}::{operator}", x), x)
+
+
+class _GatedSiLU(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, width: int) -> Tensor:
+        return x[..., :width].clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, width: int) -> Value:
+        return _typed(g.op(f"{NATIVE}::GatedQuickGelu", x), x, -1, [width])
+
+
+class _ReshapeFeatures(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        return x.reshape(*x.shape[:2], *sizes).clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, sizes: Sequence[int]) -> Value:
+        y = g.op("Reshape", x, g.op("Constant", value_t=torch.tensor([0, -1, *sizes])))
+        return _typed(y, x, 2, sizes)
+
+
+class _GroupQueryAttention(Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917 (an autograd.Function takes its tensors one by one)
+        ctx: object,
+        query: Tensor,
+        key: Tensor | None,
+        value: Tensor | None,
+        past_key: Tensor,
+        past_value: Tensor,
+        seqlens_k: Tensor,
+        total_sequence_length: Tensor,
+        cos: Tensor | None,
+        sin: Tensor | None,
+        attributes: AttentionAttributes,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return query[..., : attributes.widths[0]].clone(), past_key.clone(), past_value.clone()
+
+    @staticmethod
+    def symbolic(  # noqa: PLR0917
+        g: _Graph,
+        query: Value,
+        key: Value | None,
+        value: Value | None,
+        past_key: Value,
+        past_value: Value,
+        seqlens_k: Value,
+        total_sequence_length: Value,
+        cos: Value | None,
+        sin: Value | None,
+        attributes: AttentionAttributes,
+    ) -> tuple[Value, Value, Value]:
+        rotary = () if cos is None or sin is None else (cos, sin)
+        outputs = g.op(
+            f"{MICROSOFT}::GroupQueryAttention",
+            query,
+            key or _absent(g),
+            value or _absent(g),
+            past_key,
+            past_value,
+            seqlens_k,
+            total_sequence_length,
+            *rotary,
+            num_heads_i=attributes.num_heads,
+            kv_num_heads_i=attributes.num_kv_heads,
+            scale_f=attributes.scale,
+            softcap_f=attributes.softcap,
+            local_window_size_i=attributes.window or -1,
+            do_rotary_i=int(bool(rotary)),
+            rotary_interleaved_i=int(attributes.interleaved),
+            outputs=3,
+        )
+        output, present_key, present_value = cast(tuple[Value, Value, Value], outputs)
+        _typed(output, query, -1, attributes.widths[:1])
+        return output, _typed(present_key, past_key), _typed(present_value, past_value)
+
+
+def _absent(g: _Graph) -> Value:
+    return cast(Value, _optional_input_placeholder_tensor(g))  # type: ignore[no-untyped-call]

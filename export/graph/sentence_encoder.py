@@ -1,0 +1,86 @@
+"""An embedding model in PyTorch: the transformer and what makes one vector of its tokens' vectors."""
+
+from __future__ import annotations
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from infrs.errors import SourceError
+
+from ..sources.resolve import Model
+from ..sources.sentence_transformers import Dense, Layout
+from ..sources.torch_model import load_encoder
+
+
+class SentenceEncoder(nn.Module):
+    """Texts to vectors, as sentence-transformers makes them; the reference that a bundle is compared with."""
+
+    def __init__(self, transformer: PreTrainedModel, layout: Layout, dense: list[nn.Linear]) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.layout = layout
+        self.dense = nn.ModuleList(dense)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """int64 [B, S] with a mask of the same shape, padded on the right -> float32 [B, dimensions]."""
+        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        vectors = pool(hidden, attention_mask, self.layout.pooling)
+        for linear, described in zip(self.dense, self.layout.dense, strict=True):
+            vectors = getattr(nn, described.activation)()(linear(vectors))
+        return nn.functional.normalize(vectors, dim=-1) if self.layout.normalize else vectors
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+        return self.layout.dense[-1].out_features if self.dense else int(self.transformer.config.hidden_size)
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a text: what the layout says, as far as the transformer has positions."""
+        longest = longest_text(self.transformer)
+        return min(self.layout.max_tokens or longest, longest)
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """One vector of the vectors [B, S, H] of the tokens that the mask [B, S] has, each text's first ones."""
+    present = mask[..., None].to(hidden.dtype)
+    match pooling:
+        case "cls":
+            return hidden[:, 0]
+        case "lasttoken":
+            return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
+        case "max":
+            return hidden.masked_fill(present == 0, -torch.inf).amax(1)
+        case _:
+            return (hidden * present).sum(1) / present.sum(1)
+
+
+def longest_text(transformer: PreTrainedModel) -> int:
+    """Tokens that the transformer has positions for. Those of RoBERTa's kind begin behind that of the padding."""
+    for name, module in transformer.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    longest = getattr(transformer.config, "max_position_embeddings", None)
+    if not isinstance(longest, int):
+        raise SourceError("this model's config names no longest text; infrs cannot serve it")
+    return longest
+
+
+def load_sentence_encoder(model: Model, layout: Layout) -> SentenceEncoder:
+    """Raises SourceError."""
+    encoder = SentenceEncoder(load_encoder(model), layout, [_linear(dense) for dense in layout.dense])
+    return encoder.train(False)
+
+
+def _linear(dense: Dense) -> nn.Linear:
+    linear = nn.Linear(dense.in_features, dense.out_features, dense.bias)
+    try:
+        tensors = {name.removeprefix("linear."): tensor.float() for name, tensor in load_file(dense.weights).items()}
+        linear.load_state_dict(tensors)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise SourceError(f"{dense.weights.parent.name} does not hold the weights that it describes") from error
+    return linear

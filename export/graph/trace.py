@@ -1,0 +1,154 @@
+"""Trace a model to the fused graph through Optimum: an OnnxConfig with the graph's border, and a ModelPatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from optimum.exporters.onnx.config import TextDecoderOnnxConfig  # type: ignore[import-untyped]
+from optimum.exporters.onnx.model_patcher import ModelPatcher  # type: ignore[import-untyped]
+from optimum.utils.normalized_config import NormalizedTextConfig  # type: ignore[import-untyped]
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from infrs.bundle.graph_signature import (
+    INPUT_IDS,
+    LOGITS,
+    LOGITS_INDICES,
+    SEQLENS_K,
+    TOTAL_SEQUENCE_LENGTH,
+    past_names,
+    present_names,
+)
+from infrs.bundle.manifest import KVGeometry
+
+from .fusions.attention import Forward
+from .fusions.cache import FusedCache
+from .fusions.modules import output_layer, replacements, rotary_modules, rotary_table
+
+OPSET = 18
+# transformers makes no mask for an attention implementation that it does not know.
+_ATTENTION = "infrs"
+
+
+class FusedPatcher(ModelPatcher):  # type: ignore[misc]
+    """While entered, the model's forward is the fused graph's and its modules emit the graph's operators."""
+
+    def __init__(
+        self, config: FusedOnnxConfig, model: PreTrainedModel, model_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(config, model, model_kwargs)
+        self._context_length = config.context_length
+        self._stack = ExitStack()
+        model_forward = self.orig_forward
+
+        def forward(
+            input_ids: Tensor,
+            seqlens_k: Tensor,
+            total_sequence_length: Tensor,
+            logits_indices: Tensor,
+            past_key_values: Sequence[tuple[Tensor, Tensor]],
+        ) -> tuple[Tensor, ...]:
+            cache = FusedCache(past_key_values, seqlens_k, total_sequence_length)
+            new = input_ids.shape[1]
+            positions = (seqlens_k.long() + 1 - new)[:, None] + torch.arange(new)
+            self._logits_indices = logits_indices
+            outputs = model_forward(input_ids=input_ids, position_ids=positions, past_key_values=cache, use_cache=True)
+            return outputs.logits, *cache.presents
+
+        self.patched_forward = forward
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        try:
+            self._patch(self._model)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def _patch(self, model: PreTrainedModel) -> None:
+        configs = [module.config for module in model.modules() if hasattr(module, "config")]
+        for config in {id(config): config for config in configs}.values():
+            self._set(config, "_attn_implementation_internal", _ATTENTION)
+        for rotary in rotary_modules(model):
+            self._set(rotary, "forward", self._rotary_forward(rotary))
+        for module, forward in replacements(model):
+            self._set(module, "forward", forward)
+        head = output_layer(model)
+        self._set(head, "forward", self._head_forward(head.forward, head.in_features))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        super().__exit__(kind, error, trace)
+
+    def _set(self, owner: object, attribute: str, value: object) -> None:
+        """Set an attribute on the instance until exit."""
+        own = vars(owner)
+        if attribute in own:
+            self._stack.callback(setattr, owner, attribute, own[attribute])
+        else:
+            self._stack.callback(delattr, owner, attribute)
+        setattr(owner, attribute, value)
+
+    def _rotary_forward(self, rotary: nn.Module) -> Forward:
+        """Hand the attention layers whole tables, kept as buffers of the model so that each is stored once."""
+        for part, table in zip(("cos", "sin"), rotary_table(rotary, self._context_length), strict=True):
+            rotary.register_buffer(f"infrs_{part}", table)
+            self._stack.callback(delattr, rotary, f"infrs_{part}")
+        return lambda *_, **__: (rotary.infrs_cos, rotary.infrs_sin)
+
+    def _head_forward(self, forward: Forward, width: int) -> Forward:
+        """Score only the tokens that `logits_indices` names."""
+        return lambda hidden: forward(hidden.reshape(-1, width).index_select(0, self._logits_indices))
+
+
+class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
+    """Border of the fused graph, as `infrs.bundle.graph_signature` describes it."""
+
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+    DEFAULT_ONNX_OPSET = OPSET
+    _MODEL_PATCHER = FusedPatcher
+
+    def __init__(self, config: PretrainedConfig, kv: KVGeometry, context_length: int) -> None:
+        super().__init__(config, task="text-generation", use_past=True, use_past_in_inputs=True)
+        self.kv = kv
+        self.context_length = context_length
+
+    @property
+    def inputs(self) -> dict[str, dict[int, str]]:
+        """Input names and their dynamic axes."""
+        slab = {0: "batch", 2: "capacity"}
+        return {
+            INPUT_IDS: {0: "batch", 1: "sequence"},
+            SEQLENS_K: {0: "batch"},
+            TOTAL_SEQUENCE_LENGTH: {},
+            LOGITS_INDICES: {0: "scored"},
+            **dict.fromkeys(past_names(self.kv.num_layers), slab),
+        }
+
+    @property
+    def outputs(self) -> dict[str, dict[int, str]]:
+        """Output names and their dynamic axes."""
+        slab = {0: "batch", 2: "capacity"}
+        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(self.kv.num_layers), slab)}
+
+    def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
+        """Inputs to trace with: two rows, so that no dimension is taken for a constant 1."""
+        batch, sequence, capacity = 2, 3, 8
+        slab = torch.zeros(batch, self.kv.num_kv_heads, capacity, self.kv.head_dim)
+        return {
+            INPUT_IDS: torch.ones(batch, sequence, dtype=torch.int64),
+            SEQLENS_K: torch.full((batch,), sequence - 1, dtype=torch.int32),
+            TOTAL_SEQUENCE_LENGTH: torch.tensor(sequence, dtype=torch.int32),
+            LOGITS_INDICES: torch.arange(batch),
+            "past_key_values": [(slab, slab.clone()) for _ in range(self.kv.num_layers)],
+        }
+
+    def fix_dynamic_axes(self, model_path: Path, **_: object) -> None:
+        """Nothing to fix, and the graph cannot be run before its placeholders are lowered."""

@@ -1,0 +1,54 @@
+"""The weights that the placeholders of a traced graph name, read from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from ..recipes.lowering import Weight
+from .fusions.attention import Module
+
+
+class ModelWeights:
+    """Reads weights of `model` as `Weight`s. A single matrix is a view of the parameter, a stacked one a copy."""
+
+    def __init__(self, model: PreTrainedModel, moments: Mapping[str, NDArray[np.float32]]) -> None:
+        self._moments = moments
+        self._modules = dict(model.named_modules())
+        # A shared parameter is listed once, under its first name: tied weights get the same source.
+        self._sources = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def get(self, name: str, modules: list[str]) -> Weight:
+        """The weight called `name`: those of `modules` stacked along their outputs."""
+        parts = [self._modules[module] for module in modules]
+        arrays = [_matrix(part) for part in parts]
+        biases = [_bias(part, len(array)) for part, array in zip(parts, arrays, strict=True)]
+        has_bias = any(getattr(part, "bias", None) is not None for part in parts)
+        sources = [self._sources[id(part.weight)] for part in parts]
+        return Weight(
+            name=name,
+            source="+".join(sources),
+            array=arrays[0] if len(arrays) == 1 else np.concatenate(arrays),
+            bias=np.concatenate(biases) if has_bias else None,
+            moments=self._moments.get(sources[0]),  # of the inputs, which stacked products share
+        )
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.detach().float().numpy(), np.float32)
+
+
+def _matrix(module: Module) -> NDArray[np.float32]:
+    """[outputs, inputs]; GPT-2's Conv1D keeps the transpose."""
+    weight = _array(module.weight)
+    return np.ascontiguousarray(weight.T) if isinstance(module, Conv1D) else weight
+
+
+def _bias(module: Module, width: int) -> NDArray[np.float32]:
+    bias = getattr(module, "bias", None)
+    return np.zeros(width, np.float32) if bias is None else _array(bias)

@@ -1,0 +1,1 @@
+"""Download from the Hub, within limits and with every file checked."""

@@ -1,0 +1,41 @@
+"""Hugging Face's own cache: whether the files of a model in it are what the Hub has sent them for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from infrs.bundle.manifest import sha256_file
+
+_SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+
+
+def damage(file: Path) -> str:
+    """What is wrong with a file of a snapshot; empty if nothing is.
+
+    It links to a blob that has the Hub's tag for a name: the SHA-256 of weights, what git hashes any other file to
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). A tag of another form tells nothing.
+    """
+    blob = file.resolve()
+    if not blob.is_file():
+        return "is missing"
+    if _SHA256.fullmatch(blob.name):
+        return "" if sha256_file(blob) == blob.name else "does not match its SHA-256"
+    if _SHA1.fullmatch(blob.name):
+        return "" if _git_hash(blob) == blob.name else "does not match its SHA-1"
+    return ""
+
+
+def remove(file: Path) -> None:
+    """Forget a file of a snapshot and its blob, so that both are fetched again."""
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+
+
+def _git_hash(file: Path) -> str:
+    with file.open("rb") as content:
+        digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,166 @@
+"""Download from the Hub: by commit, an allow-list of files, each of them checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infrs.errors import SourceError
+
+from ..sources.checkpoint import weight_files
+from ..sources.config_check import CONFIG_BYTES, check_config, read_json
+from ..sources.sentence_transformers import MODULES_FILE, PROMPTS_FILE, TRANSFORMER_FILES
+from . import cache as hub_cache
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+SMALL_FILES = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "model.safetensors.index.json",
+    MODULES_FILE,
+    PROMPTS_FILE,
+    TRANSFORMER_FILES,
+    "*_Pooling/config.json",
+    "*_Dense/config.json",
+]
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # of which a model has one
+_SMALL_BYTES = 64 << 20
+MAX_MODEL_BYTES = 64 << 30  # unless told otherwise: 32 billion parameters in 16 bits
+WEIGHTS = ["model.safetensors", "model-*.safetensors", "*_Dense/model.safetensors"]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model's files. commit: 40 hex digits. host: of the Hub they came from, None if they were on this machine."""
+
+    commit: str
+    directory: Path
+    host: str | None
+
+
+def fetch(
+    model: str,
+    revision: str,
+    *,
+    max_bytes: int,
+    note: Callable[[str], None],
+    stage: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Fetched:
+    """Fetch `revision` of a model into Hugging Face's own cache.
+
+    max_bytes: what all its files may come to. note: is told what is done, before it is, and why it takes longer.
+    stage: is told of the megabytes that have arrived, as `fetch`, and of how many it will be.
+    The environment means what huggingface_hub says it means (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT,
+    HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
+    """
+    from huggingface_hub import HfApi, configure_http_backend, constants, snapshot_download  # noqa: PLC0415  # reads the environment
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    from .errors import explained, not_in_cache  # noqa: PLC0415
+    from .progress import arrivals  # noqa: PLC0415
+    from .session import Patience, check_endpoint, session  # noqa: PLC0415
+
+    disable_progress_bars()
+    with explained(model, revision):
+        if constants.HF_HUB_OFFLINE:
+            directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
+            if missing := _missing(directory):
+                raise not_in_cache(model, revision, missing)
+            check_files(model, directory.name, directory, _small_files(directory))
+            return Fetched(directory.name, directory, None)
+        host = check_endpoint(constants.ENDPOINT)
+        configure_http_backend(partial(session, Patience(note)))
+        note(f"asking {host} for {model}")
+        listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
+        # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
+        directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
+        commit = directory.name
+        note(f"fetching {model}")
+        absent = sum(size for name, size in listed.items() if not (directory / name).is_file())
+        with arrivals(absent, partial(stage, "fetch")):
+            snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES)
+            check_files(model, commit, directory, _small_files(directory))
+            check_config(read_json(directory / "config.json"))
+            snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS])
+        for name in listed:
+            if not (directory / name).is_file():
+                raise SourceError(f"{name} of {model} did not arrive; run the same command again")
+        return Fetched(commit, directory, host)
+
+
+def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> None:
+    """Hash some of what `fetch` has fetched; what is damaged is fetched again, once.
+
+    Raises SourceError, DiskFullError.
+    """
+    from huggingface_hub import constants, snapshot_download  # noqa: PLC0415  # reads the environment
+
+    from .errors import explained  # noqa: PLC0415
+
+    damaged = [path for path in files if hub_cache.damage(path)]
+    for path in damaged:
+        hub_cache.remove(path)
+    if damaged and not constants.HF_HUB_OFFLINE:
+        names = [path.relative_to(directory).as_posix() for path in damaged]
+        with explained(model, commit):
+            snapshot_download(model, revision=commit, allow_patterns=names)
+    for path in damaged:
+        if reason := hub_cache.damage(path):
+            hub_cache.remove(path)
+            raise SourceError(f"{path.name} of {model} {reason} as it was downloaded; run the same command again later")
+
+
+def _listed(model: str, max_bytes: int, info: ModelInfo) -> dict[str, int]:
+    """The files to fetch, each with its size in bytes.
+
+    Raises SourceError for a model that is none or too large, before anything is fetched.
+    """
+    sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
+    if not any(name.endswith(".safetensors") for name in sizes):
+        raise SourceError(
+            f"{model} ships no safetensors weights; infrs does not load pickles, choose another repository"
+        )
+    if "config.json" not in sizes:
+        raise SourceError(f"{model} has no config.json; infrs needs a transformers model, choose another repository")
+    small = [name for name in sizes if any(fnmatch(name, pattern) for pattern in SMALL_FILES)]
+    for name in small:
+        limit = CONFIG_BYTES if name == "config.json" else _SMALL_BYTES
+        if sizes[name] > limit:
+            raise SourceError(f"{name} of {model} is larger than {limit} bytes, which no model needs")
+    weights = [name for name in sizes if any(fnmatch(name, pattern) for pattern in WEIGHTS)]
+    listed = {name: sizes[name] for name in (*small, *weights)}
+    if (total := sum(listed.values())) > max_bytes:
+        raise SourceError(
+            f"{model} has {total} bytes of files, more than the {max_bytes} that are fetched; "
+            f"to fetch it all the same run infrs-export with --max-model-bytes {total}"
+        )
+    return listed
+
+
+def _small_files(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix != ".safetensors"]
+
+
+def _missing(directory: Path) -> str:
+    """The first file that an export needs and that is not in the cache; empty if none is."""
+    if not (directory / "config.json").is_file():
+        return "config.json"
+    if not any((directory / name).is_file() for name in _TOKENIZERS):
+        return _TOKENIZERS[0]
+    weights = weight_files(directory) or [directory / "model.safetensors"]
+    return next((path.name for path in weights if not path.is_file()), "")

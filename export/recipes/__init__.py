@@ -1,0 +1,1 @@
+"""Store weights in a dtype: rounding, quantisation, calibration."""

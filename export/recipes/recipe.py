@@ -1,0 +1,185 @@
+"""Recipes: how each dtype stores its weights. A recipe is a `Lowering`; its options go into the bundle's manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+import ml_dtypes
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+import infrs
+from infrs.bundle.manifest import Dtype, Recipe
+from infrs.errors import ExportError
+
+from .gptq import BELIEVED
+from .lowering import MICROSOFT, NATIVE, Float32Lowering, Lowered, Lowering, Tensor, Weight, add_bias
+from .quantize import Quantized, quantize
+
+
+class HalfLowering:
+    """Weights in 16 bits, computed in float32.
+
+    ONNX Runtime on x86 has no fast 16-bit product: it folds the Cast of a product's weights at load, while an
+    embedding stays in 16 bits and only the rows that are looked up are cast.
+    """
+
+    def __init__(self, dtype: np.dtype[np.generic]) -> None:
+        self._dtype = dtype
+
+    def linear(self, weight: Weight, x: str, y: str) -> Lowered:
+        """`Cast` and `FusedMatMul` with transB."""
+        wide, product = f"{weight.name}/weight", y if weight.bias is None else f"{weight.name}/product"
+        nodes = [
+            _cast(weight.source, wide, f"{weight.name}/Cast"),
+            helper.make_node(
+                "FusedMatMul", [x, wide], [product], name=f"{weight.name}/MatMul", domain=MICROSOFT, transB=1
+            ),
+        ]
+        return _with_bias(weight, Lowered(nodes, [self._narrow(weight)]), product, y)
+
+    def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
+        """`Gather` and `Cast` of the gathered rows."""
+        rows = f"{weight.name}/rows"
+        nodes = [
+            helper.make_node("Gather", [weight.source, ids], [rows], name=f"{weight.name}/Gather"),
+            _cast(rows, y, f"{weight.name}/Cast"),
+        ]
+        return Lowered(nodes, [self._narrow(weight)])
+
+    def _narrow(self, weight: Weight) -> Tensor:
+        return Tensor(weight.source, round_to(weight.array, self._dtype, weight.name))
+
+
+@dataclass(frozen=True)
+class QuantizedLowering:
+    """Weights in blocks of `block_size` with one float16 scale each, computed as 8-bit integers (accuracy level 4).
+
+    bits: of every product but those of the roles in `finer`, which have 8. A tied lm_head and embedding share bytes,
+    so an embedding has the bits of lm_head.
+    """
+
+    bits: int
+    block_size: int
+    finer: frozenset[str] = field(default_factory=frozenset)
+
+    def linear(self, weight: Weight, x: str, y: str) -> Lowered:
+        """One `MatMulNBits`, infrs's own where it reads scales of 16 bits."""
+        bits = 8 if weight.role in self.finer else self.bits
+        quantized = quantize(weight.array, bits, self.block_size, weight.moments)
+        tensors = _tensors(weight, quantized, quantized.values)
+        names = [x, *(tensor.name for tensor in tensors)]
+        if weight.bias is not None:
+            tensors.append(Tensor(f"{weight.name}.bias", weight.bias))
+            names += ["", "", tensors[-1].name]
+        outputs, inputs = weight.array.shape
+        node = helper.make_node(
+            "MatMulNBits",
+            names,
+            [y],
+            name=f"{weight.name}/MatMulNBits",
+            domain=NATIVE if quantized.scales.dtype == np.float16 else MICROSOFT,
+            K=inputs,
+            N=outputs,
+            bits=bits,
+            block_size=self.block_size,
+            accuracy_level=4,  # without it the kernel turns all weights to float32 at every call
+        )
+        return Lowered([node], tensors)
+
+    def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
+        """One `GatherBlockQuantized`, its scales widened; a plain `Gather` where rows are not whole blocks."""
+        outputs, inputs = weight.array.shape
+        if inputs % self.block_size:
+            return Float32Lowering().embedding(weight, ids, y)
+        bits = 8 if "lm_head" in self.finer else self.bits
+        quantized = quantize(weight.array, bits, self.block_size)
+        tensors = _tensors(weight, quantized, quantized.values.reshape(outputs, -1), kind="rows")
+        scales = f"{weight.name}/scales"
+        node = helper.make_node(
+            "GatherBlockQuantized",
+            [tensors[0].name, ids, scales],
+            [y],
+            name=f"{weight.name}/GatherBlockQuantized",
+            domain=MICROSOFT,
+            bits=bits,
+            block_size=self.block_size,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        return Lowered([_cast(tensors[1].name, scales, f"{weight.name}/Cast"), node], tensors)
+
+
+def round_to(array: NDArray[np.float32], dtype: np.dtype[np.generic], name: str) -> NDArray[np.generic]:
+    """`array` in 16 bits. Raises ExportError if a finite value has no finite counterpart."""
+    with np.errstate(over="ignore"):
+        narrow: NDArray[np.generic] = array.astype(dtype)
+    if not np.isfinite(narrow.astype(np.float32)).all() and np.isfinite(array).all():
+        raise ExportError(f"{name} holds values beyond the range of {dtype.name}; choose --dtype bfloat16 or float32")
+    return narrow
+
+
+HALF_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+_QUANTIZED = {
+    "int8": QuantizedLowering(bits=8, block_size=32),
+    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
+}
+CALIBRATED_DTYPES = frozenset({"int4"})  # which are rounded by what the inputs are like
+
+
+def lowering(dtype: Dtype) -> Lowering:
+    """The `Lowering` that stores weights as `dtype`."""
+    if dtype == "float32":
+        return Float32Lowering()
+    if dtype in _QUANTIZED:
+        return _QUANTIZED[dtype]
+    return HalfLowering(HALF_DTYPES[dtype])
+
+
+def recipe(dtype: Dtype) -> Recipe:
+    """Name, options and hash of the recipe of `dtype`; the hash covers this exporter's version."""
+    options: dict[str, str | int | float | bool] = {}
+    if dtype in _QUANTIZED:
+        chosen = _QUANTIZED[dtype]
+        options = asdict(chosen) | {
+            "finer": " ".join(sorted(chosen.finer)),
+            "finer_bits": 8,
+            "scale_bits": 16,
+            "accuracy_level": 4,
+            "calibrated": dtype in CALIBRATED_DTYPES,
+        }
+    if dtype in CALIBRATED_DTYPES:
+        options["feedback"] = BELIEVED
+    name = {"float32": "dense", "int8": "blocks", "int4": "blocks"}.get(dtype, "half")
+    text = json.dumps([name, dtype, options, infrs.__version__], sort_keys=True)
+    return Recipe(name=name, options=options, hash=hashlib.sha256(text.encode()).hexdigest())
+
+
+def stored_bytes(dtype: Dtype, num_weights: int) -> int:
+    """Upper estimate of the bytes that `num_weights` weights take in a bundle."""
+    per_weight = {"float32": 4.0, "int8": 1.13, "int4": 1.13}.get(dtype, 2.0)
+    return int(num_weights * per_weight)
+
+
+def _cast(source: str, target: str, name: str) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=name, to=onnx.TensorProto.FLOAT)
+
+
+def _tensors(weight: Weight, quantized: Quantized, values: NDArray[np.uint8], kind: str = "blocks") -> list[Tensor]:
+    """Named by source and layout: tied weights of one layout are one tensor, of two layouts one run of bytes."""
+    base = f"{weight.source}.{kind}{quantized.bits}"
+    return [Tensor(base, values), Tensor(f"{base}.scales", quantized.scales)]
+
+
+def _with_bias(weight: Weight, lowered: Lowered, product: str, y: str) -> Lowered:
+    if weight.bias is None:
+        return lowered
+    bias = add_bias(weight, weight.bias, product, y)
+    return Lowered(lowered.nodes + bias.nodes, lowered.tensors + bias.tensors)

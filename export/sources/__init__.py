@@ -1,0 +1,1 @@
+"""Find a model, check its configuration and weights, load it into PyTorch."""

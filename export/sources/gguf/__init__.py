@@ -1,0 +1,1 @@
+"""Read GGUF files: configuration, weights, tokenizer."""

@@ -1,0 +1,142 @@
+"""Find a model: a Hub id, a local Hugging Face folder, a `.gguf` file or the demo. Nothing of it is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infrs.bundle.local_models import local_path
+from infrs.bundle.manifest import Source, sha256_file
+from infrs.errors import SourceError
+
+from ..hub import fetch as hub
+from . import demo
+from .checkpoint import INDEX, weight_files
+from .config_check import check_config, read_json
+from .sentence_transformers import is_embedding_model, layout_files
+
+_MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
+_ADAPTER = "adapter_config.json"
+_SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk. directory: a Hugging Face folder, or the folder of `gguf`.
+
+    content: hex SHA-256 that changes whenever a file that the bundle is made from does.
+    repository: the Hub id that the files were fetched by.
+    """
+
+    source: Source
+    directory: Path
+    gguf: Path | None
+    content: str
+    repository: str | None = None
+
+
+def resolve(
+    model: str,
+    *,
+    revision: str,
+    model_id: str | None,
+    max_bytes: int = hub.MAX_MODEL_BYTES,
+    note: Callable[[str], None],
+    stage: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Model:
+    """The model that `model` names, downloaded if need be; its files checked as far as that goes without torch.
+
+    max_bytes: what the files of a Hub model may come to. note: is told what is fetched, and what is waited for.
+    stage: is told how much of it has arrived, as `hub.fetch` has it.
+    Raises SourceError.
+    """
+    path = local_path(model)
+    if path is not None and path.is_dir():
+        return _folder(path, revision, model_id or readable_id(path.resolve().name))
+    if path is not None and path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise SourceError(f"{path} does not exist; give the path of a .gguf file")
+        return _gguf(path, revision, model_id or readable_id(path.stem))
+    if model == demo.MODEL_ID:
+        return _gguf(demo.find_gguf(lambda: note(f"fetching {model}")), revision, model_id or model)
+    if not _MODEL_ID.match(model) or ".." in model:
+        raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name")
+    fetched = hub.fetch(model, revision, max_bytes=max_bytes, note=note, stage=stage)
+    check_folder(fetched.directory)
+    source = Source(
+        kind="hub",
+        model_id=_checked_id(model_id or model),
+        revision=revision,
+        commit=fetched.commit,
+        host=fetched.host,
+    )
+    content = hashlib.sha256(f"{model}@{fetched.commit}".encode()).hexdigest()
+    return Model(source, fetched.directory, None, content, repository=model)
+
+
+def check_source(model: Model) -> None:
+    """Hash weights that came from the Hub, which takes too long to do where a bundle is only looked for.
+
+    Raises SourceError, DiskFullError.
+    """
+    if model.repository is not None and model.source.commit is not None:
+        weights = sorted(model.directory.rglob("*.safetensors"))
+        hub.check_files(model.repository, model.source.commit, model.directory, weights)
+
+
+def check_folder(directory: Path) -> None:
+    """Refuse what infrs will not load: other people's code, pickles, quantised checkpoints, shards elsewhere.
+
+    Raises SourceError.
+    """
+    files = weight_files(directory)
+    if not files and (directory / _ADAPTER).is_file():
+        base = read_json(directory / _ADAPTER).get("base_model_name_or_path")
+        raise SourceError(
+            f"{directory.name} holds a PEFT adapter (LoRA) of {base!r:.100} and no model; merge it into its base model "
+            "(merge_and_unload, then save_pretrained) and export the result"
+        )
+    check_config(read_json(directory / "config.json"))
+    if not files:
+        raise SourceError(
+            f"{directory.name} holds no safetensors weights; infrs does not load pickles, convert the model first"
+        )
+    for file in files:
+        if not file.is_file():
+            raise SourceError(f"{file.name} is named by {INDEX} but is missing; download the model again")
+
+
+def readable_id(stem: str) -> str:
+    """A model id from a file or folder name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "model"
+
+
+def _checked_id(model_id: str) -> str:
+    if not _MODEL_ID.match(model_id) or ".." in model_id:
+        raise SourceError(f"{model_id!r} cannot be a model id; use letters, digits, '-', '_', '.' and at most one '/'")
+    return model_id
+
+
+def _gguf(path: Path, revision: str, model_id: str) -> Model:
+    if not all(map(importlib.util.find_spec, ("gguf", "accelerate"))):
+        raise SourceError("reading a .gguf file needs two more packages; run: pip install 'infrs[export,demo]'")
+    digest = sha256_file(path)
+    source = Source(kind="gguf", model_id=_checked_id(model_id), revision=revision, sha256=digest)
+    return Model(source, path.parent, path, content=digest)
+
+
+def _folder(directory: Path, revision: str, model_id: str) -> Model:
+    check_folder(directory)
+    weights = weight_files(directory)
+    others = [path for path in sorted(directory.iterdir()) if path.suffix in _SMALL_FILES and path.is_file()]
+    of_modules = layout_files(directory) if is_embedding_model(directory) else []
+    digests = {path.relative_to(directory).as_posix(): sha256_file(path) for path in [*weights, *others, *of_modules]}
+    of_weights = hashlib.sha256(json.dumps([digests[path.name] for path in weights]).encode()).hexdigest()
+    source = Source(kind="local", model_id=_checked_id(model_id), revision=revision, sha256=of_weights)
+    content = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return Model(source, directory, None, content)

@@ -1,0 +1,125 @@
+"""Load a source model into PyTorch: float32, CPU, eager attention, no code from the repository."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
+
+from infrs.errors import InfrsError, SourceError
+
+from ..recipes.recipe import round_to
+from .checkpoint import read_shapes
+from .config_check import check_sizes, first_line, read_json
+from .resolve import Model
+from .rope_config import check_rotary
+from .source_config import SourceConfig, has_text_half, read_source_config
+from .supported import check_architecture, check_model_type
+from .weights_check import check_filled, check_tied
+
+Progress = Callable[[int, int], None]
+_LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
+
+
+def load_model(model: Model, progress: Progress = lambda done, total: None) -> PreTrainedModel:
+    """The causal language model. progress: of a GGUF's tensors. Raises SourceError."""
+    _quiet()
+    with _explained(model):
+        if model.gguf is None:
+            return _load_folder(model)
+        from .gguf.model import load_gguf  # noqa: PLC0415  # needs the extra `demo`
+
+        return load_gguf(model.gguf, model.source.model_id, progress, _LOADING)
+
+
+def load_encoder(model: Model) -> PreTrainedModel:
+    """The transformer of an embedding model, without a head. Raises SourceError."""
+    _quiet()
+    with _explained(model):
+        return _load(model, AutoModel, read_source_config(model.directory), encoder=True)
+
+
+def _load_folder(model: Model) -> PreTrainedModel:
+    given = read_json(model.directory / "config.json")
+    if not has_text_half(given):
+        check_model_type(given)
+    described = read_source_config(model.directory)
+    check_architecture(described.config)
+    return _load(model, AutoModelForCausalLM, described)
+
+
+def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool = False) -> PreTrainedModel:  # noqa: ANN401
+    """The model of `described` with every weight of the folder in its place, and none made up."""
+    shapes = read_shapes(model.directory)
+    check_sizes(read_json(model.directory / "config.json"), sum(math.prod(shape) for shape in shapes.values()))
+    with _as_named(described):
+        loaded, info = loader.from_pretrained(
+            model.directory,
+            config=described.config,
+            key_mapping=described.renamed or None,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **_LOADING,
+        )
+    unfilled = [name for name, parameter in loaded.named_parameters() if parameter.is_meta]
+    unexpected = filter(described.used, info["unexpected_keys"])
+    check_filled(model.source.model_id, {*info["missing_keys"], *unfilled}, unexpected, shapes, encoder=encoder)
+    check_tied(loaded, model.directory, shapes, described.rename)
+    check_rotary(loaded, described.rope)
+    trained: PreTrainedModel = loaded.train(False)
+    return trained
+
+
+def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
+    """Round every matrix that the recipes store to 16 bits, in place. Raises ExportError if one overflows."""
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding | Conv1D):
+                array = module.weight.numpy()
+                module.weight.copy_(torch.from_numpy(round_to(array, dtype, name).astype(np.float32)))
+
+
+@contextmanager
+def _as_named(described: SourceConfig) -> Iterator[None]:
+    """Take renamed tensors by their new names alone: transformers adds a prefix where no old name begins with it."""
+    if not described.renamed:
+        yield
+        return
+    with patch.object(MODEL_FOR_CAUSAL_LM_MAPPING[type(described.config)], "base_model_prefix", ""):
+        yield
+
+
+@contextmanager
+def _explained(model: Model) -> Iterator[None]:
+    """Turn what transformers raises into a sentence: a file from elsewhere can make it raise anything."""
+    try:
+        yield
+    except InfrsError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"transformers cannot load {model.source.model_id}: {first_line(error)}; check the model's files"
+        ) from error
+
+
+def _quiet() -> None:
+    """The command speaks for itself; its libraries keep to errors."""
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for name in ("transformers", "optimum", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(transformers|optimum|torch)\b")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,103 @@
+"""What messages are made of on Anthropic's wire: content blocks (https://docs.claude.com/en/api/messages)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from infrs.api.chat.request import text_as_part
+from infrs.api.common.fields import Body, Neutral, Opaque, Unlisted, Unsupported
+from infrs.api.common.tools import CallId, Name
+
+
+class CacheControl(Body):
+    """Where a prompt may be cut to be reused. Prompts are reused without being told to, so it changes nothing."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
+    scope: Opaque | None = None
+
+
+class TextBlock(Body):
+    """Text, of anyone."""
+
+    type: Literal["text"]
+    text: str
+    cache_control: CacheControl | None = None
+    citations: Unlisted = None
+
+
+class ThinkingBlock(Body):
+    """What the assistant thought, as an earlier answer told it. signature: opaque, checked by nobody here."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = None
+
+
+class ToolUseBlock(Body):
+    """A call of the assistant's."""
+
+    type: Literal["tool_use"]
+    id: CallId
+    name: Name
+    input: dict[str, Any]
+    cache_control: CacheControl | None = None
+    caller: Annotated[Any, Neutral({"type": "direct"})] = None
+    toolset_name: Unsupported = None
+
+
+def _only(*types: str) -> BeforeValidator:
+    """Refuses a block of another type, naming the type."""
+
+    def check(value: object) -> object:
+        if isinstance(value, Body):
+            return value
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind not in types:
+            code = "unsupported_content" if isinstance(kind, str) else "invalid_type"
+            message = f"{ascii(kind)[:40]} is not supported here; send {' or '.join(types)}"
+            raise PydanticCustomError("part", "{message}", {"field": "type", "message": message, "code": code})
+        return value
+
+    return BeforeValidator(check)
+
+
+def _tag(value: Any) -> str:  # noqa: ANN401  # a block, parsed or not
+    """Of a union: in brackets, so that no field of a body is called so."""
+    return f"<{value['type'] if isinstance(value, dict) else value.type}>"
+
+
+TextContent = Annotated[
+    list[Annotated[TextBlock, _only("text")]],
+    Field(max_length=1024),
+    BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[TextBlock]),
+]
+
+
+class ToolResultBlock(Body):
+    """What a call gave, told by the user."""
+
+    type: Literal["tool_result"]
+    tool_use_id: CallId
+    content: TextContent | None = None
+    is_error: bool | None = None
+    cache_control: CacheControl | None = None
+    toolset_name: Unsupported = None
+
+
+Block = Annotated[
+    Annotated[TextBlock, Tag("<text>")]
+    | Annotated[ThinkingBlock, Tag("<thinking>")]
+    | Annotated[ToolUseBlock, Tag("<tool_use>")]
+    | Annotated[ToolResultBlock, Tag("<tool_result>")],
+    Discriminator(_tag),
+    _only("text", "thinking", "tool_use", "tool_result"),
+]
+Content = Annotated[
+    list[Block],
+    Field(min_length=1, max_length=1024),
+    BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[Block]),
+]

@@ -1,0 +1,209 @@
+"""The request bodies of `POST /v1/messages` and `POST /v1/messages/count_tokens`, Anthropic's."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from infrs.api.anthropic.blocks import (
+    CacheControl,
+    Content,
+    TextBlock,
+    TextContent,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from infrs.api.common.fields import (
+    HINT,
+    Body,
+    Fraction,
+    Model,
+    Neutral,
+    Off,
+    Opaque,
+    StopStrings,
+    TokenCount,
+    Unlisted,
+    Unsupported,
+    refuse,
+    refuse_part,
+)
+from infrs.api.common.tools import Name, Parameters
+
+_EDIT = re.compile(r"(clear_tool_uses|clear_thinking|compact)_[0-9]{8}")
+_ROLES = {"text": ("user", "assistant", "system"), "tool_result": ("user",)}  # of a block; of others the assistant
+
+
+class MessageParam(Body):
+    """One turn."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Content
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        for index, block in enumerate(self.content):
+            if self.role not in _ROLES.get(block.type, ("assistant",)):
+                refuse_part(f"content[{index}].type", f"{block.type} is no block of role {self.role}")
+        return self
+
+
+class ToolParam(Body):
+    """A tool of the client's that the model may call."""
+
+    type: Literal["custom"] | None = None
+    name: Name
+    description: Annotated[str, Field(max_length=1 << 16)] | None = None
+    input_schema: Parameters
+    strict: bool | None = None
+    cache_control: CacheControl | None = None
+    eager_input_streaming: bool | None = None  # how soon the input is streamed: here always as it grows
+    input_examples: Unlisted = None
+    defer_loading: Off = None
+    allowed_callers: Annotated[Any, Neutral(["direct"])] = None
+
+
+class ToolChoice(Body):
+    """Whether tools are to be called, and which."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: Name | None = None
+    disable_parallel_tool_use: bool | None = None
+
+    @model_validator(mode="after")
+    def _names_a_tool(self) -> Self:
+        if (self.name is not None) != (self.type == "tool"):
+            refuse("tool_choice.name", "goes with type tool, and with no other")
+        return self
+
+
+class Thinking(Body):
+    """Whether the model is to think before it answers. budget_tokens: a target, told to templates that know one."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: Annotated[int, Field(ge=1024, lt=1 << 31)] | None = None
+    display: Literal["summarized", "omitted"] | None = None  # thoughts are told whole
+
+    @model_validator(mode="after")
+    def _budget_where_it_belongs(self) -> Self:
+        if (self.budget_tokens is not None) != (self.type == "enabled"):
+            refuse("thinking.budget_tokens", "goes with type enabled, and with no other")
+        return self
+
+
+class OutputFormat(Body):
+    """JSON of a schema."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class OutputConfig(Body):
+    """How much effort, and in which form."""
+
+    effort: Annotated[Literal["low", "medium", "high", "xhigh", "max"], HINT] | None = None
+    format: OutputFormat | None = None
+
+
+class Metadata(Body):
+    """Opaque to the server."""
+
+    user_id: Opaque | None = None
+
+
+def _is_edit(edit: dict[str, Any]) -> dict[str, Any]:
+    if not _EDIT.fullmatch(str(edit.get("type"))):
+        refuse_part("type", "expected an edit of the context, such as clear_tool_uses_20250919")
+    return edit
+
+
+class ContextManagement(Body):
+    """What may be cut from a long prompt. A hint: a prompt is never cut here, and one that is too long is refused."""
+
+    edits: Annotated[list[Annotated[dict[str, Any], AfterValidator(_is_edit)]], Field(max_length=16)] | None = None
+
+
+class CountTokensRequest(Body):
+    """What makes a prompt. None is "not given"."""
+
+    model: Model
+    messages: Annotated[list[MessageParam], Field(min_length=1, max_length=2048)]
+    system: TextContent | None = None
+    tools: Annotated[list[ToolParam], Field(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    cache_control: CacheControl | None = None
+    speed: Annotated[Any, Neutral("standard")] = None
+    context_management: Annotated[ContextManagement, HINT] | None = None
+    mcp_servers: Unlisted = None
+
+    @model_validator(mode="after")
+    def _results_of_calls(self) -> Self:
+        called: set[str] = set()
+        for index, message in enumerate(self.messages):
+            for position, block in enumerate(message.content):
+                if isinstance(block, ToolUseBlock):
+                    called.add(block.id)
+                elif isinstance(block, ToolResultBlock) and block.tool_use_id not in called:
+                    where = f"messages[{index}].content[{position}].tool_use_id"
+                    refuse(where, "no tool_use before it has this id")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_agree(self) -> Self:
+        names = [tool.name for tool in self.tools or ()]
+        choice = self.tool_choice
+        if choice and choice.type in ("any", "tool") and not names:
+            refuse("tool_choice", "a call is asked for, but there are no tools")
+        if choice and choice.name is not None and choice.name not in names:
+            refuse("tool_choice.name", f"{choice.name} is not among the tools")
+        return self
+
+    @model_validator(mode="after")
+    def _end_can_be_continued(self) -> Self:
+        last = self.messages[-1]
+        if last.role == "assistant":
+            where = "messages"
+            if not all(isinstance(block, TextBlock | ThinkingBlock) for block in last.content):
+                refuse(where, "the last message, the assistant's, makes a call; send its tool_result after it")
+            if self.must_call or self.output_format:
+                other = "tool_choice" if self.must_call else "output_config.format"
+                refuse(where, f"a last message of the assistant's cannot be continued with {other}")
+        return self
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self.tool_choice is not None and self.tool_choice.type in ("any", "tool")
+
+    @property
+    def output_format(self) -> OutputFormat | None:
+        """The form of the answer's text."""
+        return self.output_config.format if self.output_config else None
+
+
+class MessagesRequest(CountTokensRequest):
+    """A message asked for. None is "not given"."""
+
+    max_tokens: TokenCount
+    stream: bool | None = None
+    stop_sequences: StopStrings | None = None
+    temperature: Fraction | None = None
+    top_p: Fraction | None = None
+    top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+    container: Unsupported = None
+    diagnostics: Unsupported = None
+    inference_geo: Unsupported = None
+
+    @model_validator(mode="after")
+    def _thoughts_leave_room(self) -> Self:
+        budget = self.thinking.budget_tokens if self.thinking else None
+        if budget is not None and budget >= self.max_tokens:
+            refuse("thinking.budget_tokens", f"must be less than max_tokens, which is {self.max_tokens}")
+        return self

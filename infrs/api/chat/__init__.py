@@ -1,0 +1,1 @@
+"""`/v1/chat/completions`: requests, messages and the presenter of answers."""

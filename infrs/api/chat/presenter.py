@@ -1,0 +1,121 @@
+"""The answers of a chat completion, as chunks and as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from infrs.api.chat.choice import ChoiceReader
+from infrs.api.chat.message import AnswerMessage
+from infrs.api.chat.request import ChatCompletionRequest
+from infrs.api.common.errors import body_of
+from infrs.api.output import bodies, sse
+from infrs.api.output.tally import Tally
+from infrs.api.output.usage import to_finish_reason, to_usage
+from infrs.core import Delta
+from infrs.errors import InfrsError
+from infrs.models.loaded import LoadedModel
+
+
+class ChatPresenter:
+    """Presenter of `POST /v1/chat/completions`. Both ways read a choice's deltas with the same `_Choice`."""
+
+    ping = sse.PING
+
+    def __init__(
+        self,
+        body: ChatCompletionRequest,
+        model: LoadedModel,
+        answer_id: str,
+        readers: Sequence[ChoiceReader],
+    ) -> None:
+        self._body = body
+        self._model = model
+        self._answer_id = answer_id
+        self._created = int(time.time())
+        self._choices = [_Choice(reader, AnswerMessage(uses_functions=body.uses_functions)) for reader in readers]
+        self._tally = Tally()
+        self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=body.includes_usage)
+
+    @property
+    def finished(self) -> bool:
+        """See Presenter."""
+        return all(choice.finish_reason is not None for choice in self._choices)
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
+        """See Presenter. The chunks of several choices come as their tokens do, one among the other."""
+        for delta in deltas:
+            self._tally.count(delta)
+            choice = self._choices[delta.index]
+            is_first = not choice.begun
+            changes, logprobs = choice.read(delta)
+            usage = self._usage if self._body.counts_every_chunk else None
+            if is_first:
+                yield self._chunks.role(delta.index, usage)
+            for change in changes or [{"content": ""}] * bool(logprobs):
+                yield self._chunks.delta(delta.index, change, logprobs, usage)
+                logprobs = None if logprobs is None else []
+            if choice.finish_reason is not None:
+                yield self._chunks.finish(delta.index, choice.finish_reason, usage)
+        if deltas and self.finished:
+            if self._body.includes_usage:
+                yield self._chunks.usage(self._usage)
+            yield sse.DONE
+
+    def failed(self, error: InfrsError) -> bytes:
+        """See Presenter."""
+        return sse.error_event(body_of(error))
+
+    def whole(self, deltas: Sequence[Delta]) -> bytes:
+        """See Presenter."""
+        entries: list[list[Any]] = [[] for _ in self._choices]
+        for delta in deltas:
+            self._tally.count(delta)
+            _, logprobs = self._choices[delta.index].read(delta)
+            entries[delta.index] += logprobs or ()
+        choices = []
+        for index, choice in enumerate(self._choices):
+            assert choice.finish_reason is not None, "a stream ends with a finish reason or raises"  # noqa: S101
+            logprobs = entries[index] if self._body.logprobs else None
+            choices.append(bodies.chat_choice(index, choice.message.whole(), choice.finish_reason, logprobs))
+        return bodies.completion(self._head("chat.completion"), choices, self._usage)
+
+    @property
+    def _usage(self) -> dict[str, object]:
+        num_reasoning_tokens = sum(choice.num_reasoning_tokens for choice in self._choices)
+        return to_usage(self._tally.usage, num_reasoning_tokens if self._model.thinks else None)
+
+    def _head(self, kind: str) -> dict[str, object]:
+        return bodies.head(
+            kind,
+            answer_id=self._answer_id,
+            created=self._created,
+            model=self._model.model_id,
+            fingerprint=self._model.fingerprint,
+            service_tier=self._body.service_tier,
+        )
+
+
+class _Choice:
+    """One answer: the changes of its message."""
+
+    def __init__(self, reader: ChoiceReader, message: AnswerMessage) -> None:
+        self.begun = False
+        self.finish_reason: str | None = None
+        self.message = message
+        self._reader = reader
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """See ChoiceReader."""
+        return self._reader.num_reasoning_tokens
+
+    def read(self, delta: Delta) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+        """The changes of the message and the log-probabilities that a delta adds, the latter None if not asked for."""
+        self.begun = True
+        events, logprobs = self._reader.read(delta)
+        changes = [self.message.add(event) for event in events]
+        if delta.finish_reason is not None:
+            self.finish_reason = self.message.finish_reason(to_finish_reason(delta.finish_reason))
+        return changes, logprobs

@@ -1,0 +1,255 @@
+"""The request body of `POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from infrs.api.common.fields import (
+    HINT,
+    Body,
+    Metadata,
+    Neutral,
+    Opaque,
+    ServiceTier,
+    TokenCount,
+    Unlisted,
+    Unsupported,
+    Verbosity,
+    parse_body,
+    refuse,
+    refuse_part,
+)
+from infrs.api.common.other_fields import OtherFields
+from infrs.api.common.structured_output import ConstrainedGeneration
+from infrs.api.common.tools import CalledFunction, CallId, ToolCall, ToolUse
+from infrs.text.constraint import Constraint
+
+MAX_MESSAGES = 2048
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
+Author = Annotated[str, Field(pattern=r"^[^\s<|\\/>]{1,64}$")]  # OpenAI's pattern
+_Word = Annotated[str, Field(max_length=64)]
+
+
+class TextPart(Body):
+    """A part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(Body):
+    """What the assistant said instead of an answer; a model reads it as any other text of the assistant's."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """The refusal."""
+        return self.refusal
+
+
+def text_or_refusal(value: object) -> str:
+    """Return the tag of a part: in brackets, so that no field of a body is called so."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "<refusal>" if kind == "refusal" else "<text>"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[RefusalPart, Tag("<refusal>")], Discriminator(text_or_refusal)
+]
+
+
+def text_as_part(kind: str) -> Callable[[object], object]:
+    """Reads a content that is a string as one part, whose `type` is `kind`."""
+
+    def read(value: object) -> object:
+        if isinstance(value, str):
+            return [{"type": kind, "text": value}]
+        if not isinstance(value, list):
+            raise PydanticCustomError("content_type", "expected a string or an array of text parts")
+        return value
+
+    return read
+
+
+class Message(Body):
+    """One turn. `content` given as a string is one text part."""
+
+    role: Role
+    content: (
+        Annotated[
+            list[Part],
+            Field(min_length=1, max_length=1024),
+            BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[Part]),
+        ]
+        | None
+    ) = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    function_call: CalledFunction | None = None
+    tool_call_id: CallId | None = None
+    reasoning_content: str | None = None
+    name: Author | None = None
+    refusal: str | None = None
+    # What OpenAI's own answers carry beside these, empty when unused: a client may send an answer back as it came.
+    audio: Unsupported = None
+    annotations: Unlisted = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        calls = self.tool_calls or self.function_call
+        for field, allowed in (
+            ("tool_calls", self.tool_calls is None or self.role == "assistant" or not self.tool_calls),
+            ("function_call", self.function_call is None or (self.role == "assistant" and not self.tool_calls)),
+            ("reasoning_content", self.reasoning_content is None or self.role == "assistant"),
+            ("refusal", self.refusal is None or self.role == "assistant"),
+            ("tool_call_id", self.tool_call_id is None or self.role == "tool"),
+        ):
+            if not allowed:
+                refuse_part(field, f"not in a message of role {self.role}, or beside other calls")
+        if self.content is None and self.refusal is None and not calls:
+            null = "content" in self.model_fields_set
+            refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
+        if self.tool_call_id is None and self.role == "tool":
+            refuse_part("tool_call_id", "required in a message of role tool", "missing_required_parameter")
+        if self.name is None and self.role == "function":
+            refuse_part("name", "required in a message of role function", "missing_required_parameter")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The content's parts, joined; a refusal where there is no content."""
+        return "".join(part.text for part in self.content or ()) or self.refusal or ""
+
+
+class TemplateVariables(Body):
+    """What a client may tell a chat template: a closed list, in which nothing can replace what the server tells it."""
+
+    enable_thinking: bool | None = None  # Qwen3, SmolLM3, GLM
+    thinking: bool | None = None  # Granite, DeepSeek
+    thinking_budget: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None  # Seed-OSS
+    clear_thinking: bool | None = None  # GLM
+    preserve_thinking: bool | None = None  # Qwen
+    reasoning_effort: _Word | None = None  # gpt-oss
+    model_identity: Annotated[str, Field(max_length=4096)] | None = None  # gpt-oss
+    date_string: _Word | None = None  # Llama 3
+    tools_in_user_message: bool | None = None  # Llama 3
+
+
+class Conversation(ToolUse):
+    """Messages and tools, and how they become a prompt.
+
+    prompt_param, effort_param: what the route that was asked calls `messages` and `reasoning_effort`.
+    """
+
+    prompt_param: ClassVar[str] = "messages"
+    effort_param: ClassVar[str] = "reasoning_effort"
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: TemplateVariables | None = None
+    reasoning_effort: Effort | None = None
+    chat_template: Unsupported = None
+
+    @model_validator(mode="after")
+    def _results_of_calls(self) -> Self:
+        ids: set[str] = set()
+        names: set[str] = set()
+        for index, message in enumerate(self.messages):
+            ids.update(call.id for call in message.tool_calls or ())
+            names.update([message.function_call.name] if message.function_call else [])
+            if message.tool_call_id is not None and message.tool_call_id not in ids:
+                where = f"messages[{index}].tool_call_id"
+                refuse(where, "no call before it has this id; send the assistant's message with its tool_calls first")
+            if message.role == "function" and message.name not in names:
+                where = f"messages[{index}].name"
+                refuse(where, "no call before it has this name; send the message with its function_call first")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_one_way(self) -> Self:
+        if self.continue_final_message and self.add_generation_prompt:
+            refuse("continue_final_message", "not with `add_generation_prompt: true`; send one of them")
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            refuse("continue_final_message", "the last message is not the assistant's; nothing is there to continue")
+        return self
+
+    @property
+    def prompts_answer(self) -> bool:
+        """Whether the prompt ends where a new message of the assistant begins."""
+        return not self.continue_final_message and self.add_generation_prompt is not False
+
+    @property
+    def variables(self) -> dict[str, str | int | float | bool]:
+        """What the client tells the chat template, `reasoning_effort` included."""
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return effort | (self.chat_template_kwargs.model_dump(exclude_none=True) if self.chat_template_kwargs else {})
+
+
+class ChatCompletionRequest(ConstrainedGeneration, Conversation, OtherFields):
+    """A chat completion asked for. None is "not given"."""
+
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    service_tier: ServiceTier | None = None
+    metadata: Metadata | None = None
+    safety_identifier: Opaque | None = None
+    prompt_cache_key: Opaque | None = None
+    prompt_cache_retention: Opaque | None = None
+    prediction: Annotated[dict[str, Any], HINT] | None = None
+    store: Annotated[bool, HINT] | None = None
+    verbosity: Verbosity | None = None
+
+    audio: Unsupported = None
+    best_of: Annotated[Any, Neutral(1)] = None
+    modalities: Annotated[Any, Neutral(["text"])] = None
+    moderation: Unsupported = None
+    prompt_cache_options: Unsupported = None
+    web_search_options: Unsupported = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        both = self.max_tokens, self.max_completion_tokens
+        if None not in both and both[0] != both[1]:
+            refuse("max_tokens", "differs from max_completion_tokens; send one of them")
+        if self.top_logprobs and not self.logprobs:
+            refuse("top_logprobs", "only allowed with `logprobs: true`")
+        return self
+
+    @model_validator(mode="after")
+    def _constraint_begins_an_answer(self) -> Self:
+        if self.constrained_by and self.continue_final_message:
+            refuse("continue_final_message", f"not with {self.constrained_by}, whose grammar begins an answer")
+        return self
+
+    @property
+    def constrained_by(self) -> str | None:
+        """The field whose grammar the answer follows."""
+        return self.declared_in if self.must_call else super().constrained_by
+
+    @property
+    def form(self) -> Constraint | None:
+        """What the answer's text must be, unless it is a call."""
+        return None if self.must_call else self.constraint
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The answer's bound in tokens, under either name."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to tell beside each token; None is no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+def parse_chat_request(payload: dict[str, Any]) -> ChatCompletionRequest:
+    """Validate a body. Raises RequestError naming the first field at fault in `param` (`messages[0].role`)."""
+    return parse_body(ChatCompletionRequest, payload)

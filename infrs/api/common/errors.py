@@ -1,0 +1,109 @@
+"""Errors on the wire: the status, `type` and body of an InfrsError, in OpenAI's shape."""
+
+from __future__ import annotations
+
+import orjson
+
+from infrs.errors import (
+    DrainingError,
+    InfrsError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    QueueFullError,
+    RequestError,
+    RequestTimeoutError,
+)
+
+RETRY_AFTER_SECONDS = 1
+
+_STATUS: dict[type[InfrsError], int] = {
+    RequestError: 400,
+    ModelNotFoundError: 404,
+    QueueFullError: 429,
+    DrainingError: 503,
+}
+
+
+class ModelLoadingError(InfrsError):
+    """The model is still being loaded."""
+
+    code = "model_loading"
+
+
+class AuthenticationError(InfrsError):
+    """The request carries no API key of this server's."""
+
+    code = "invalid_api_key"
+
+
+class MissingKeyError(AuthenticationError):
+    """The request carries no API key at all."""
+
+    code = "missing_api_key"
+
+
+class HostNotAllowedError(InfrsError):
+    """The request calls the server by a name that is not its own."""
+
+    code = "host_not_allowed"
+
+
+class OriginNotAllowedError(InfrsError):
+    """The request comes from a web page of another site."""
+
+    code = "origin_not_allowed"
+
+
+class EngineStalledError(InfrsError):
+    """The engine has work and makes no step."""
+
+    code = "engine_stalled"
+
+
+class TextStalledError(InfrsError):
+    """A thread works on one request's text and does not come to an end."""
+
+    code = "text_stalled"
+
+
+class ResponseNotFoundError(InfrsError):
+    """No stored response of this client has the id."""
+
+    code = "response_not_found"
+
+
+_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403, ModelLoadingError: 503}
+_STATUS[ResponseNotFoundError] = 404
+_STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
+
+
+def status_of(error: InfrsError) -> int:
+    """The HTTP status of an error; 500 for what is nobody's fault but ours."""
+    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+
+
+def error_type(status: int) -> str:
+    """OpenAI's `type` of a status."""
+    match status:
+        case 401:
+            return "authentication_error"
+        case 429:
+            return "rate_limit_error"
+        case _:
+            return "invalid_request_error" if status < 500 else "server_error"
+
+
+def error_body(message: str, *, status: int, code: str | None, param: str | None = None) -> bytes:
+    """`{"error": {message, type, param, code}}`."""
+    return orjson.dumps({"error": {"message": message, "type": error_type(status), "param": param, "code": code}})
+
+
+def message_of(error: InfrsError) -> str:
+    """What the client is told. What went wrong inside the server is for the log."""
+    inside = status_of(error) == 500
+    return "the server failed while it worked on this request; see its log" if inside else error.message
+
+
+def body_of(error: InfrsError) -> bytes:
+    """The body of an error."""
+    return error_body(message_of(error), status=status_of(error), code=error.code, param=error.param)

@@ -1,0 +1,249 @@
+"""What the request bodies of every route share: strictness, refusals by name, and the fields of a generation.
+
+No type is coerced, and each field is one of four kinds:
+
+- honoured: it decides the answer;
+- a hint (`HINT`): checked, but it cannot change the text of an answer, so it is accepted and changes nothing;
+- `Neutral`: not supported, so only the values that change nothing are accepted, such as `priority: 0`;
+- unknown: refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from infrs.api.common.fail_fast import bound_errors
+from infrs.api.common.validation_errors import Place, request_error
+
+MAX_CHOICES = 128
+MAX_FIELDS = 256  # of an object, unknown ones included
+MAX_LOGIT_BIAS = 1024
+MAX_STOPS = 64
+_TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
+# OpenAI's opaque ids (user and the like) never change an answer; here they must only be short and printable.
+_OPAQUE = r"^[^\x00-\x1f\x7f]*$"
+
+
+class Body(BaseModel):
+    """A JSON object of a request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """How pydantic is to check a body of this kind: see `bound_errors`."""
+        schema = handler(source)
+        bound_errors(handler.resolve_ref_schema(schema))
+        return schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_all_unknown(cls, value: object) -> object:
+        """pydantic makes an error of each unknown field: of a body full of them, for a second."""
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            known = _by_name(cls)
+            unknown = next(name for name in value if name not in known)
+            refuse_part(unknown, f"not a parameter, as most of {len(value)} here; remove it", "unknown_parameter")
+        return value
+
+
+class Neutral:
+    """Annotates a field that is not supported: null and `values`, which change nothing, are accepted, nothing else."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = (None, *values)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """How pydantic is to check the field."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """How the field is described: by what is accepted."""
+        return {"enum": list(self.values), "x-refused": True}
+
+    def _check(self, value: object) -> None:
+        if not any(_same(value, accepted) for accepted in self.values):
+            raise PydanticCustomError("unsupported_parameter", "not supported by this server")
+
+
+def _same(value: object, accepted: object) -> bool:
+    """Whether two JSON values are equal: 1 and 1.0 are, 1 and true are not."""
+    return value == accepted and isinstance(value, bool) is isinstance(accepted, bool)
+
+
+Unsupported = Annotated[Any, Neutral()]
+Unlisted = Annotated[Any, Neutral([])]
+Off = Annotated[Any, Neutral(False)]
+
+
+def refuse(param: str, message: str, code: str = "invalid_value") -> NoReturn:
+    """Refuse a body, inside a validator, for its field `param`."""
+    raise PydanticCustomError("inconsistent", "{message}", {"param": param, "message": message, "code": code})
+
+
+def refuse_part(field: str, message: str, code: str = "invalid_value") -> NoReturn:
+    """Refuse a part of a body, inside its validator, for a field of the part."""
+    raise PydanticCustomError("part", "{message}", {"field": field, "message": message, "code": code})
+
+
+T = TypeVar("T", bound=Body)
+
+
+def parse_body(kind: type[T], payload: dict[str, Any]) -> T:
+    """Validate a body. Raises RequestError naming the first field at fault in `param` (`messages[0].role`)."""
+    try:
+        return kind.model_validate(payload)
+    except ValidationError as error:
+        raise request_error(error, payload, partial(_honoured, kind)) from None
+
+
+def _honoured(kind: type[Body], place: Place) -> list[str]:
+    """The honoured fields of the object at a place in a body; none where it cannot be told which object that is."""
+    kinds = {"": kind}
+    for part in place:
+        if isinstance(part, int):
+            continue
+        if part in kinds:
+            kinds = {part: kinds[part]}
+        else:
+            fields = (_by_name(inner).get(part) for inner in kinds.values())
+            kinds = dict(found for field in fields if field for found in _bodies(field.annotation))
+    return [
+        name
+        for inner in kinds.values()
+        for name, field in _by_name(inner).items()
+        if not any(isinstance(part, Neutral) for part in field.metadata)
+    ]
+
+
+def _by_name(kind: type[Body]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
+
+
+def _bodies(annotation: object) -> Iterator[tuple[str, type[Body]]]:
+    """The bodies that a field may hold, each as pydantic calls it: by its tag in a union, or else by its name."""
+    if isinstance(annotation, type) and issubclass(annotation, Body):
+        yield annotation.__name__, annotation
+    parts = get_args(annotation)
+    tag = next((str(part.tag) for part in parts if isinstance(part, Tag)), None)
+    for part in parts:
+        for name, kind in _bodies(part):
+            yield tag or name, kind
+
+
+def _as_list(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise PydanticCustomError("string_or_array_type", "expected a string or an array of strings")
+    return value
+
+
+def _token_keys(biases: dict[str, float]) -> dict[str, float]:
+    for key in biases:
+        if not _TOKEN_KEY.fullmatch(key):
+            refuse("logit_bias", f"{ascii(key)[:40]} is not a token id", "invalid_value")
+    return biases
+
+
+Model = Annotated[str, Field(min_length=1)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+HINT = Field(json_schema_extra={"x-hint": True})
+Opaque = Annotated[str, Field(max_length=512, pattern=_OPAQUE), HINT]
+ServiceTier = Annotated[Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"], HINT]
+Verbosity = Annotated[Literal["low", "medium", "high"], HINT]
+StopString = Annotated[str, Field(min_length=1, max_length=1024)]
+StopStrings = Annotated[list[StopString], Field(max_length=MAX_STOPS)]
+Stop = Annotated[StopStrings, BeforeValidator(_as_list, json_schema_input_type=StopString | StopStrings)]
+LogitBias = Annotated[
+    dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIAS), AfterValidator(_token_keys)
+]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16), HINT
+]
+
+
+class StreamOptions(Body):
+    """`stream_options` of a streamed request."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: Off = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.continuous_usage_stats and not self.include_usage:
+            refuse("stream_options.continuous_usage_stats", "only allowed with `include_usage: true`")
+        return self
+
+
+class Generation(Body):
+    """The fields that say how to make an answer, the same for a chat and for a plain prompt. None is "not given"."""
+
+    model: Model
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Fraction | None = None  # 0 keeps the one most likely token
+    top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
+    min_p: Fraction | None = None
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None  # float32 overflows far beyond these
+    logit_bias: LogitBias | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: TokenCount | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    stop: Stop | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    ignore_eos: bool | None = None
+    user: Opaque | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            refuse("stream_options", "only allowed with `stream: true`")
+        return self
+
+    @property
+    def num_choices(self) -> int:
+        """Answers that are asked for."""
+        return self.n or 1
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The answer's bound in tokens; None is the end of the context."""
+        return self.max_tokens
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def counts_every_chunk(self) -> bool:
+        """Whether each chunk of a stream has the token counts so far."""
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)

@@ -1,0 +1,106 @@
+"""Structured output on the wire: OpenAI's `response_format`, vLLM's `guided_*` and llama.cpp's spellings."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from infrs.api.common.fields import Body, Generation, refuse
+from infrs.text.constraint import JSON_OBJECT, Constraint
+
+_MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, whose compilation grows with the square of their length
+
+SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Schema = dict[str, Any] | bool
+Choices = Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=1024)]
+GrammarText = Annotated[str, Field(min_length=1, max_length=_MAX_GRAMMAR)]
+
+
+class JsonSchema(Body):
+    """`response_format.json_schema`. Followed to the letter whether `strict` or not."""
+
+    name: SchemaName
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    """`response_format`: free text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            refuse("response_format.json_schema", "required with type json_schema", "missing_required_parameter")
+        if self.type != "json_schema" and self.json_schema is not None:
+            refuse("response_format.json_schema", "goes with type json_schema, and with no other")
+        return self
+
+
+class StructuredOutput(Body):
+    """The fields that constrain an answer's text; at most one of them may be given.
+
+    format_param: what the route that was asked calls `response_format`.
+    """
+
+    format_param: ClassVar[str] = "response_format"
+
+    response_format: ResponseFormat | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: GrammarText | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: GrammarText | None = None
+    grammar: GrammarText | None = None
+    json_schema: Schema | None = None
+
+    @model_validator(mode="after")
+    def _one_constraint(self) -> Self:
+        given = [constraint.param for constraint in self._constraints()]
+        if len(given) > 1:
+            refuse(given[1], f"only one constraint at a time; {given[0]} is another")
+        return self
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer's text must be."""
+        return next(iter(self._constraints()), None)
+
+    def _constraints(self) -> list[Constraint]:
+        found: list[Constraint] = []
+        asked = self.response_format
+        if asked is not None and asked.type != "text":
+            text = json.dumps(asked.json_schema.schema_) if asked.json_schema else JSON_OBJECT
+            found.append(Constraint("json_schema", text, self.format_param))
+        for param, schema in (("guided_json", self.guided_json), ("json_schema", self.json_schema)):
+            if schema is not None:
+                text = schema if isinstance(schema, str) else json.dumps(schema)
+                found.append(Constraint("json_schema", text, param))
+        if self.guided_regex is not None:
+            found.append(Constraint("regex", self.guided_regex, "guided_regex"))
+        if self.guided_choice is not None:
+            found.append(Constraint("choice", json.dumps(self.guided_choice), "guided_choice"))
+        for param, grammar in (("guided_grammar", self.guided_grammar), ("grammar", self.grammar)):
+            if grammar is not None:
+                found.append(Constraint("grammar", grammar, param))
+        return found
+
+
+class ConstrainedGeneration(Generation, StructuredOutput):
+    """An answer to make that may have to be of a form."""
+
+    @property
+    def constrained_by(self) -> str | None:
+        """The field whose grammar the answer follows."""
+        return self.constraint.param if self.constraint else None
+
+    @model_validator(mode="after")
+    def _ends_where_its_grammar_does(self) -> Self:
+        for field, given in (("ignore_eos", self.ignore_eos), ("min_tokens", self.min_tokens)):
+            if given and self.constrained_by:
+                refuse(field, f"not with {self.constrained_by}, whose grammar ends the answer")
+        return self

@@ -1,0 +1,209 @@
+"""Tools on the wire: what a request declares and chooses, and the calls that messages carry."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from infrs.api.common.fields import Body, refuse, refuse_part
+from infrs.text.tools.call_grammar import Tool
+
+MAX_NAME = 64
+Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.-]{{1,{MAX_NAME}}}$")]
+CallId = Annotated[str, Field(min_length=1, max_length=256)]
+_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+def _of_object(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema.get("type", "object") != "object":
+        raise ValueError('the parameters of a function are a schema of type "object"')
+    return schema
+
+
+Parameters = Annotated[dict[str, Any], AfterValidator(_of_object)]
+
+
+class Function(Body):
+    """A function that the model may call."""
+
+    name: Name
+    description: Annotated[str, Field(max_length=1 << 16)] | None = None
+    parameters: Parameters | None = None
+    strict: bool | None = None
+
+    def as_tool(self) -> Tool:
+        """The same as the tool formats take it."""
+        return Tool(self.name, self.description or "", self.parameters or _NO_ARGUMENTS, bool(self.strict))
+
+
+class FunctionTool(Body):
+    """An entry of `tools`."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Body):
+    """The function of a choice."""
+
+    name: Name
+
+
+class NamedTool(Body):
+    """A tool that is named."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(Body):
+    """The tools that may be called, and whether one of them must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=128)]
+
+
+class ToolChoice(Body):
+    """A `tool_choice` of one tool, or of those that are allowed."""
+
+    type: Literal["function", "allowed_tools"]
+    function: FunctionName | None = None
+    allowed_tools: AllowedTools | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        for field, given in (("function", self.function), ("allowed_tools", self.allowed_tools)):
+            if given is None and self.type == field:
+                refuse_part(field, f"required with type {field}", "missing_required_parameter")
+            if given is not None and self.type != field:
+                refuse_part(field, f"only with type {field}")
+        return self
+
+
+def or_mode(*modes: str) -> WrapValidator:
+    """Takes a string that is one of `modes` as it is, so that faults of an object are told as the object's."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        if not isinstance(value, str):
+            return validate(value)
+        if value not in modes:
+            raise PydanticCustomError("choice", "expected one of {modes}, or an object", {"modes": ", ".join(modes)})
+        return value
+
+    return WrapValidator(check)
+
+
+class CalledFunction(Body):
+    """What an assistant called. arguments: the JSON that it wrote."""
+
+    name: Name
+    arguments: str
+
+    @property
+    def parsed(self) -> object:
+        """The arguments as templates want them; what is no JSON object stays a string."""
+        try:
+            value = json.loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            return self.arguments
+        return value if isinstance(value, dict) else self.arguments
+
+
+class ToolCall(Body):
+    """A call in an assistant's message."""
+
+    id: CallId
+    type: Literal["function"]
+    function: CalledFunction
+    index: int | None = None  # of a streamed call that a client has put together
+
+
+Functions = Annotated[list[Function], Field(max_length=128)]
+
+
+class ToolUse(Body):
+    """The fields about tools, and the older ones about functions."""
+
+    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tool_choice: Annotated[ToolChoice, or_mode("none", "auto", "required")] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Functions | None = None
+    function_call: Annotated[FunctionName, or_mode("none", "auto")] | None = None
+
+    @model_validator(mode="after")
+    def _choice_of_tools(self) -> Self:
+        if self.tools and self.functions:
+            refuse("functions", "not with tools; send tools alone")
+        if self.function_call is not None and self.tools:
+            refuse("function_call", "not with tools; send tool_choice")
+        if self.tool_choice is not None and self.functions:
+            refuse("tool_choice", "not with functions; send function_call")
+        names = [tool.name for tool in self.declared_tools]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            refuse(self.declared_in, f"{twice} is declared twice")
+        unknown = next((name for name in self._allowed if name not in names), None)
+        if unknown is not None:
+            refuse("tool_choice.allowed_tools.tools", f"{unknown} is not among the tools")
+        if self._chosen not in ("none", "auto", "required", *names):
+            refuse(self._chosen_in, f"{self._chosen} is not among the tools")
+        if self._chosen == "required" and not names:
+            refuse("tool_choice", "required, but there are no tools")
+        return self
+
+    @property
+    def uses_functions(self) -> bool:
+        """Whether the client speaks of functions, not tools, and is to be answered so."""
+        return bool(self.functions)
+
+    @property
+    def declared_tools(self) -> list[Tool]:
+        """All tools, whatever may be chosen."""
+        functions = [tool.function for tool in self.tools or ()] + (self.functions or [])
+        return [function.as_tool() for function in functions]
+
+    @property
+    def callable_tools(self) -> list[Tool]:
+        """The tools that the answer may call."""
+        if self._chosen in ("auto", "required"):
+            return [tool for tool in self.declared_tools if not self._allowed or tool.name in self._allowed]
+        return [tool for tool in self.declared_tools if tool.name == self._chosen]
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self._chosen not in ("none", "auto")
+
+    @property
+    def max_calls(self) -> int | None:
+        """Calls that the answer may make; None is any number."""
+        one = self.parallel_tool_calls is False or self.uses_functions or self._chosen not in ("auto", "required")
+        return 1 if one else None
+
+    @property
+    def _chosen(self) -> str:
+        """none, auto, required, or a tool's name."""
+        choice: ToolChoice | FunctionName | str = self.tool_choice or self.function_call or "auto"
+        if isinstance(choice, ToolChoice):
+            return (
+                choice.allowed_tools.mode if choice.allowed_tools else choice.function.name if choice.function else ""
+            )
+        return choice.name if isinstance(choice, FunctionName) else choice
+
+    @property
+    def _allowed(self) -> list[str]:
+        """Names of the tools that may be called; empty for all."""
+        allowed = self.tool_choice.allowed_tools if isinstance(self.tool_choice, ToolChoice) else None
+        return [tool.function.name for tool in allowed.tools] if allowed else []
+
+    @property
+    def _chosen_in(self) -> str:
+        return "tool_choice" if self.function_call is None else "function_call"
+
+    @property
+    def declared_in(self) -> str:
+        """The field that declares the tools."""
+        return "functions" if self.functions else "tools"

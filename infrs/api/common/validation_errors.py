@@ -1,0 +1,181 @@
+"""What pydantic found wrong with a body, in OpenAI's terms: a code, a `param` path and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from infrs.api.common.field_advice import advice
+from infrs.errors import RequestError, UnsupportedParameterError
+from infrs.spelling import nearest
+
+Place = Sequence[int | str]  # where in a body, as pydantic tells it: `("messages", 0, "role")`
+
+_LONGEST_MESSAGE = 500
+_LONGEST_VALUE = 64
+_MOST_COMPARED = 16  # unknown fields; comparing takes its time, and a body may have any number
+_MEDIA = ("image_url", "input_audio", "file", "refusal", "video_url", "audio_url", "input_image", "input_file")
+
+# pydantic's error type -> OpenAI's code; what is not listed and ends in _type or _parsing is invalid_type.
+_CODES = {
+    "missing": "missing_required_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "string_too_long": "string_above_max_length",
+    "string_too_short": "invalid_value",
+    "too_long": "array_above_max_length",
+    "too_short": "empty_array",
+    "content_type": "invalid_type",
+}
+_WORDS = {
+    "list_type": "expected an array",
+    "model_type": "expected an object",
+    "model_attributes_type": "expected an object",
+    "string_type": "expected a string",
+    "int_type": "expected an integer",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+    "dict_type": "expected an object",
+}
+_BOUNDS = {
+    "greater_than": "below_min_value",
+    "greater_than_equal": "below_min_value",
+    "less_than": "above_max_value",
+    "less_than_equal": "above_max_value",
+}
+
+
+def request_error(error: ValidationError, payload: object, known: Callable[[Place], list[str]]) -> RequestError:
+    """What is to be told of a body as a RequestError. known: the fields that the object at a place may have."""
+    details = _to_tell(error.errors(include_url=False), known)
+    where_at_fault = _path(details["loc"], payload, missing=details["type"] == "missing") if details["loc"] else None
+    param = details.get("ctx", {}).get("param", where_at_fault)
+    if details["type"] == "part":
+        param = ".".join(filter(None, (param, details["ctx"]["field"])))
+    where = param or "the body"
+    value = details["input"]
+    match details["type"]:
+        case "missing":
+            message = f"{where} is required"
+        case "extra_forbidden":
+            message = f"{where} is not a parameter of this endpoint; {_to_do(details, known)}"
+        case "unsupported_parameter":
+            message = f"{where}: {_shown(value)} is {details['msg']}; remove it"
+            return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=param)
+        case "literal_error" if param is not None and param.endswith(".type") and value in _MEDIA:
+            return RequestError(f"{where}: only text content is supported", param=param, code="unsupported_content")
+        case "union_tag_not_found":
+            return RequestError(f"{where}: expected an object", param=param, code="invalid_type")
+        case "union_tag_invalid":
+            tag, expected = details["ctx"]["tag"], details["ctx"]["expected_tags"]
+            message = f"{where}.type: {_shown(tag)} is not supported; expected one of {expected}"
+            return UnsupportedParameterError(message[:_LONGEST_MESSAGE], param=f"{where}.type")
+        case "inconsistent" | "part":
+            message = f"{where}: {details['msg']}"
+        case "too_short" | "too_long":
+            message = f"{where}: {_length(details)}"
+        case _:
+            message = f"{where}: {_shown(value)} is not allowed: {_words(details)}"
+    return RequestError(message[:_LONGEST_MESSAGE], param=param, code=_code(details))
+
+
+def _to_tell(faults: list[ErrorDetails], known: Callable[[Place], list[str]]) -> ErrorDetails:
+    """The first fault; of a field that is missing because it is misspelt, the misspelling."""
+    first = faults[0]
+    if first["type"] != "missing":
+        return first
+    *place, missing = first["loc"]
+    beside = (fault for fault in faults if fault["type"] == "extra_forbidden" and [*fault["loc"][:-1]] == place)
+    return next((fault for fault in islice(beside, _MOST_COMPARED) if _meant(fault, known) == missing), first)
+
+
+def _to_do(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str:
+    """What somebody who sent an unknown field is to do."""
+    *place, name = unknown["loc"]
+    if not place and (told := advice(str(name), known(place))):
+        return told
+    meant = _meant(unknown, known)
+    return f"did you mean {meant}?" if meant else "remove it"
+
+
+def _meant(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str | None:
+    *place, name = unknown["loc"]
+    return nearest(str(name), known(place))
+
+
+def _code(details: ErrorDetails) -> str:
+    kind, value = details["type"], details["input"]
+    if kind in ("inconsistent", "part"):
+        return str(details["ctx"]["code"])
+    if kind in _BOUNDS:
+        bound = next(iter(details["ctx"].values()))
+        return f"{'integer' if isinstance(bound, int) else 'decimal'}_{_BOUNDS[kind]}"
+    if kind.startswith("int_") and isinstance(value, float) and abs(value) >= 1 << 63:  # JSON's big integers
+        return "integer_above_max_value" if value > 0 else "integer_below_min_value"
+    default = "invalid_type" if kind.endswith(("_type", "_parsing")) or kind.startswith("int_") else "invalid_value"
+    return _CODES.get(kind, default)
+
+
+def _path(loc: Place, payload: object, *, missing: bool) -> str:
+    """`("messages", 0, "role")` as `messages[0].role`, as far as the payload itself has such a place.
+
+    What it has not is the tag of a union, and passed over, but for the last part of what is `missing`.
+    """
+    path = ""
+    for position, part in enumerate(loc, 1):
+        if isinstance(part, int):
+            if not isinstance(payload, list):
+                break
+            path += f"[{part}]"
+            payload = payload[part]
+        else:
+            if not isinstance(payload, dict):
+                break
+            if part not in payload and not (missing and position == len(loc)):
+                continue
+            path += "." * bool(path) + ascii(part)[1:-1]  # one line, whatever an unknown key holds
+            payload = payload.get(part)
+    return path[: _LONGEST_VALUE * 2]
+
+
+def _shown(value: object) -> str:
+    """A value as it begins: one of megabytes is not written out."""
+    if isinstance(value, bool | None):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > _LONGEST_VALUE:
+            return text[: _LONGEST_VALUE - 3] + "..."
+    return text
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """Yield the text of a value piece by piece."""
+    if isinstance(value, str):
+        yield ascii(value[: _LONGEST_VALUE + 1])
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield ", " if index else "["
+            yield from _pieces(item)
+        yield "]" if value else "[]"
+    elif isinstance(value, dict):
+        for index, (name, item) in enumerate(value.items()):
+            yield f"{', ' if index else '{'}{name[: _LONGEST_VALUE + 1]!a}: "
+            yield from _pieces(item)
+        yield "}" if value else "{}"
+    else:
+        yield ascii(value)
+
+
+def _length(details: ErrorDetails) -> str:
+    context = details["ctx"]
+    bound = f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
+    return f"expected {bound}, not {context['actual_length']}"
+
+
+def _words(details: ErrorDetails) -> str:
+    message = _WORDS.get(details["type"], details["msg"])
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,1 @@
+"""`/v1/completions`: requests and the presenter of answers."""

@@ -1,0 +1,1 @@
+"""What presenters share: server-sent events, bodies, usage, log-probabilities."""

@@ -1,0 +1,1 @@
+"""`/v1/responses`: requests, items, stored responses and the presenter of answers."""

@@ -1,0 +1,183 @@
+"""The parts of a `/v1/responses` body beside its items: form of the text, reasoning, tools and their choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from infrs.api.chat.request import Effort
+from infrs.api.common.fields import HINT, Body, Neutral, Off, Unsupported, Verbosity, refuse_part
+from infrs.api.common.structured_output import ResponseFormat, SchemaName
+from infrs.api.common.tools import MAX_NAME, Function, Name
+
+
+class TextFormat(Body):
+    """`text.format`: free text, any JSON object, or JSON of a schema, which is followed to the letter."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: SchemaName | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> Self:
+        of_schema = self.type == "json_schema"
+        given = {"name": self.name, "schema": self.schema_, "description": self.description, "strict": self.strict}
+        for field, value in given.items():
+            if of_schema and value is None and field in ("name", "schema"):
+                refuse_part(field, "required with type json_schema", "missing_required_parameter")
+            if not of_schema and value is not None:
+                refuse_part(field, "only with type json_schema")
+        return self
+
+    @property
+    def as_response_format(self) -> ResponseFormat:
+        """The same as a chat completion has it."""
+        schema = {"name": self.name, "schema": self.schema_} if self.type == "json_schema" else None
+        return ResponseFormat.model_validate({"type": self.type, "json_schema": schema})
+
+
+class TextOptions(Body):
+    """`text`: how the answer's text is to be."""
+
+    format: TextFormat | None = None
+    verbosity: Verbosity | None = None
+
+
+OtherToolType = Literal[
+    "apply_patch",
+    "code_interpreter",
+    "computer",
+    "computer_use_preview",
+    "custom",
+    "file_search",
+    "image_generation",
+    "local_shell",
+    "mcp",
+    "programmatic_tool_calling",
+    "shell",
+    "tool_search",
+    "web_search",
+    "web_search_2025_08_26",
+    "web_search_preview",
+    "web_search_preview_2025_03_11",
+]
+_OTHER_TOOLS = get_args(OtherToolType)
+Summary = Annotated[Literal["auto", "concise", "detailed"], HINT]
+
+
+class ReasoningOptions(Body):
+    """`reasoning`. What the model thinks is told in full, as the content of reasoning items."""
+
+    effort: Effort | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None
+    context: Annotated[Any, Neutral("auto")] = None
+    mode: Annotated[Any, Neutral("standard")] = None
+
+
+class ResponseTool(Function):
+    """A function of `tools`."""
+
+    type: Literal["function"]
+    defer_loading: Off = None
+    output_schema: Unsupported = None
+    allowed_callers: Annotated[Any, Neutral(["direct"])] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_function(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("type", "function") != "function":
+            refuse_part("type", "only functions are supported, which the client runs", "unsupported_parameter")
+        return value
+
+    def as_function(self, namespace: str | None = None) -> Function:
+        """Return the function alone, under the name by which the model knows it."""
+        name = full_name(self.name, namespace)
+        return Function(name=name, description=self.description, parameters=self.parameters, strict=self.strict)
+
+
+def full_name(name: str, namespace: str | None) -> str:
+    """Return the name by which the model knows a function of a namespace."""
+    return name if namespace is None else f"{namespace}.{name}"
+
+
+class OtherTool(Body):
+    """A tool that is no function: one that OpenAI runs, or one whose input is no JSON. Dropped beside functions."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: OtherToolType
+
+
+def _tag(value: object) -> str:
+    """Return the tag of a tool: in brackets, so that no field of a body is called so."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return {"namespace": "<namespace>"}.get(str(kind), "<other>" if kind in _OTHER_TOOLS else "<function>")
+
+
+NamespacedTool = Annotated[
+    Annotated[ResponseTool, Tag("<function>")] | Annotated[OtherTool, Tag("<other>")], Discriminator(_tag)
+]
+
+
+class Namespace(Body):
+    """Functions under a common name, such as those of one MCP server."""
+
+    type: Literal["namespace"]
+    name: Name
+    description: Annotated[str, Field(max_length=1 << 16)] | None = None
+    tools: Annotated[list[NamespacedTool], Field(max_length=128)]
+
+    @model_validator(mode="after")
+    def _names_are_short(self) -> Self:
+        for index, tool in enumerate(self.functions):
+            if len(full_name(tool.name, self.name)) > MAX_NAME:
+                refuse_part(f"tools[{index}].name", f"more than {MAX_NAME} characters together with its namespace")
+        return self
+
+    @property
+    def functions(self) -> list[ResponseTool]:
+        """The functions among its tools."""
+        return [tool for tool in self.tools if isinstance(tool, ResponseTool)]
+
+
+AnyTool = Annotated[
+    Annotated[ResponseTool, Tag("<function>")]
+    | Annotated[Namespace, Tag("<namespace>")]
+    | Annotated[OtherTool, Tag("<other>")],
+    Discriminator(_tag),
+]
+
+
+class ChosenTool(Body):
+    """A function that is chosen."""
+
+    type: Literal["function"]
+    name: Name
+
+
+class ToolChoice(Body):
+    """A `tool_choice` of one function, or of those that are allowed."""
+
+    type: Literal["function", "allowed_tools"]
+    name: Name | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: Annotated[list[ChosenTool], Field(min_length=1, max_length=128)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        kinds = {"name": "function", "mode": "allowed_tools", "tools": "allowed_tools"}
+        for field, kind in kinds.items():
+            given = getattr(self, field) is not None
+            if given != (self.type == kind):
+                refuse_part(field, f"{'only' if given else 'required'} with type {kind}")
+        return self
+
+
+class ResponsesStreamOptions(Body):
+    """`stream_options` of a streamed request."""
+
+    include_obfuscation: Off = None

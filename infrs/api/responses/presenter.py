@@ -1,0 +1,121 @@
+"""The answer of a response, as events and as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from infrs.api.chat.choice import ChoiceReader
+from infrs.api.common.errors import message_of, status_of
+from infrs.api.output import sse
+from infrs.api.output.tally import Tally
+from infrs.api.output.usage import to_response_usage
+from infrs.api.responses.body import SAMPLING_FIELDS, response
+from infrs.api.responses.output import Output, Payload
+from infrs.api.responses.request import ResponsesRequest
+from infrs.core import Delta, FinishReason, SamplingParams
+from infrs.errors import InfrsError
+
+Keep = Callable[[dict[str, Any]], None]
+
+
+class ResponsesPresenter:
+    """Presenter of `POST /v1/responses`. Both ways read the deltas with the same `Output`."""
+
+    ping = sse.PING
+
+    def __init__(
+        self,
+        asked: ResponsesRequest,
+        answer_id: str,
+        reader: ChoiceReader,
+        sampling: SamplingParams,
+        keep: Keep | None,
+    ) -> None:
+        """`sampling`: how its tokens are chosen. `keep`: stores a response that has come to its end."""
+        self._asked = asked
+        self._answer_id = answer_id
+        self._sampling = sampling
+        self._keep = keep
+        self._created = int(time.time())
+        self._reader = reader
+        self._output = Output(asked.names)
+        self._tally = Tally()
+        self._num_events = 0
+
+    @property
+    def finished(self) -> bool:
+        """See Presenter."""
+        return self._reader.finish_reason is not None
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
+        """See Presenter. Each event has its number in the stream."""
+        if deltas:
+            yield from self._begin()
+        for delta in deltas:
+            for payload in self._read(delta):
+                yield self._event(payload)
+        if deltas and self.finished:
+            yield self._event({"type": f"response.{self._status}", "response": self._end()})
+
+    def failed(self, error: InfrsError) -> bytes:
+        """See Presenter. A client may have seen nothing but comments before."""
+        status = status_of(error)
+        code = error.code if status == 400 else "rate_limit_exceeded" if status == 429 else "server_error"
+        failure = self._response("failed", error={"code": code, "message": message_of(error)})
+        return b"".join((*self._begin(), self._event({"type": "response.failed", "response": failure})))
+
+    def whole(self, deltas: Sequence[Delta]) -> bytes:
+        """See Presenter."""
+        for delta in deltas:
+            for _ in self._read(delta):
+                pass
+        return orjson.dumps(self._end())
+
+    @property
+    def _status(self) -> str:
+        return "incomplete" if self._reader.finish_reason is FinishReason.LENGTH else "completed"
+
+    def _begin(self) -> Iterator[bytes]:
+        """The events that every stream begins with, unless they have been sent."""
+        if not self._num_events:
+            for name in ("created", "in_progress"):
+                yield self._event({"type": f"response.{name}", "response": self._response("in_progress")})
+
+    def _read(self, delta: Delta) -> Iterator[Payload]:
+        """What a delta adds to the output. The tokens of reasoning have no log-probabilities."""
+        self._tally.count(delta)
+        in_reasoning = self._reader.in_reasoning
+        events, logprobs = self._reader.read(delta)
+        if in_reasoning or self._reader.in_reasoning:
+            logprobs = None
+        yield from self._output.add(events, logprobs or ())
+        if self.finished:
+            yield from self._output.end(complete=self._status == "completed")
+
+    def _end(self) -> dict[str, Any]:
+        """The response at its end, which is kept before the client hears of it."""
+        usage = to_response_usage(self._tally.usage, self._reader.num_reasoning_tokens)
+        ended = self._response(self._status, usage=usage, completed=int(time.time()))
+        if self._keep is not None:
+            self._keep(ended)
+        return ended
+
+    def _response(self, status: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401  # see `response`
+        return response(
+            self._asked,
+            response_id=self._answer_id,
+            created=self._created,
+            stored=self._keep is not None,
+            status=status,
+            sampling={name: getattr(self._sampling, name) for name in SAMPLING_FIELDS},
+            output=self._output.whole(),
+            **fields,
+        )
+
+    def _event(self, payload: Payload) -> bytes:
+        self._num_events += 1
+        return sse.named_event(payload["type"], {**payload, "sequence_number": self._num_events - 1})

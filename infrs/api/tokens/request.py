@@ -1,0 +1,84 @@
+"""The request bodies of `/tokenize`, `/detokenize` and `/apply-template`, in the words of vLLM and of llama.cpp."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from infrs.api.chat.request import Conversation
+from infrs.api.common.fields import Body, Model, Neutral, TokenId, parse_body, refuse
+
+MAX_TOKENS = 1 << 20
+
+
+class TokenizeRequest(Body):
+    """A text to tokenize: `prompt` as vLLM calls it, `content` as llama.cpp does. None is "not given".
+
+    add_special_tokens, add_special: put BOS and the like around it, as the model's prompts have them; by default so for
+    `prompt`, not so for `content`, as those servers do. return_token_strs, with_pieces: tell each token's text too.
+    """
+
+    model: Model | None = None
+    prompt: str | None = None
+    content: str | None = None
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+    return_token_strs: bool | None = None
+    with_pieces: Annotated[Any, Neutral(False)] = None
+    parse_special: Annotated[Any, Neutral(True)] = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.prompt is None and self.content is None:
+            refuse("prompt", "required; or send content, or messages", "missing_required_parameter")
+        if self.prompt is not None and self.content is not None:
+            refuse("content", "another name of prompt; send one of them")
+        if None not in (self.add_special, self.add_special_tokens) and self.add_special != self.add_special_tokens:
+            refuse("add_special", "differs from add_special_tokens; send one of them")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The text, under either name."""
+        return self.prompt if self.prompt is not None else self.content or ""
+
+    @property
+    def text_param(self) -> str:
+        """The name that the text came under."""
+        return "content" if self.prompt is None else "prompt"
+
+    @property
+    def special(self) -> bool:
+        """Whether BOS and the like are added."""
+        given = self.add_special_tokens if self.add_special is None else self.add_special
+        return self.prompt is not None if given is None else given
+
+
+class TokenizeChatRequest(Conversation):
+    """A conversation to tokenize, as `/v1/chat/completions` would make a prompt of it."""
+
+    model: Model | None = None
+    return_token_strs: bool | None = None
+    add_special_tokens: Annotated[Any, Neutral(False)] = None  # the chat format knows best
+
+
+class DetokenizeRequest(Body):
+    """Token ids to be made text. Control tokens are written out unless skip_special_tokens is true."""
+
+    model: Model | None = None
+    tokens: Annotated[list[TokenId], Field(max_length=MAX_TOKENS)]
+    skip_special_tokens: bool | None = None
+
+
+class ApplyTemplateRequest(Conversation):
+    """A conversation to be shown as the prompt that the model would get."""
+
+    model: Model | None = None
+
+
+def parse_tokenize_request(payload: dict[str, Any]) -> TokenizeRequest | TokenizeChatRequest:
+    """Validate a body, a conversation if it has `messages`. Raises RequestError naming the field at fault."""
+    if payload.get("messages") is not None:
+        return parse_body(TokenizeChatRequest, payload)
+    return parse_body(TokenizeRequest, {name: value for name, value in payload.items() if name != "messages"})

@@ -1,0 +1,1 @@
+"""The format of bundles: manifest, graph signature, cache lookup."""

@@ -1,0 +1,298 @@
+"""The bundle's contract: what the exporter writes and the server trusts.
+
+A bundle is a directory `<cache>/<slug>/<dtype>-<key>/` that is never changed after it is published:
+`manifest.json` beside the files it lists. This module is all that `export/` shares with the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+
+from infrs.errors import BundleError, BundleNotFoundError
+from infrs.spelling import nearest
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST_MAX_BYTES = 1 << 20
+
+Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
+DtypeChoice = Literal["auto", Dtype]
+EMBEDDING_DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8")
+# What `auto` means for each kind of model: the first is exported, the others are served if they are cached.
+# Faithful dtypes come first. Embeddings are stored and compared for years, so for them float32 beats int8's speed.
+AUTO_DTYPES: dict[str, tuple[Dtype, ...]] = {
+    "chat": ("int8", "float32", "float16", "bfloat16", "int4"),
+    "embedding": (*EMBEDDING_DTYPES, "int4"),
+}
+GraphKind = Literal["fused", "plain"]
+Pooling = Literal["mean", "cls", "max", "lasttoken"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A bare file name: no separator, no leading dot, so that a manifest can never point outside its bundle.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Source(_Frozen):
+    """Where the weights came from.
+
+    commit: the resolved 40-hex commit of a Hub model. host: of the Hub that it was fetched from, with its port if need
+    be; None where that was not noted, as in bundles made before it was.
+    """
+
+    kind: Literal["hub", "local", "gguf"]
+    model_id: str
+    revision: str
+    commit: str | None = None
+    host: str | None = None
+    sha256: Sha256 | None = None  # of the weight file(s), for sources without a commit
+
+
+class Recipe(_Frozen):
+    """How the weights are stored: a name, its options, and the hash of both with the exporter's version."""
+
+    name: str
+    options: dict[str, str | int | float | bool]
+    hash: Sha256
+
+
+class FileEntry(_Frozen):
+    """One file of the bundle: size in bytes and SHA-256."""
+
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class KVGeometry(_Frozen):
+    """Shape of the key/value cache; a layer's slab is [rows, num_kv_heads, capacity, head_dim]."""
+
+    num_layers: int = Field(ge=1, le=1024)
+    num_kv_heads: int = Field(ge=1, le=1024)
+    head_dim: int = Field(ge=1, le=4096)
+
+    def bytes_per_token(self, stored_bytes: int) -> int:
+        """Bytes of keys and values that one token of one sequence occupies, if a number takes `stored_bytes`."""
+        return self.num_layers * self.num_kv_heads * self.head_dim * 2 * stored_bytes
+
+
+class SpecialTokens(_Frozen):
+    """Ids that the server needs by role. Generation ends at any of `eos`."""
+
+    bos: int | None
+    eos: tuple[int, ...] = Field(strict=False)
+    pad: int | None = None
+
+
+class Sampling(_Frozen):
+    """How the model's author has it sampled, of a model that says so; what is None is not said.
+
+    Fields and bounds are those of a request, as `SamplingParams` explains them.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, lt=1 << 31)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    typical_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+
+
+class _Bundle(_Frozen):
+    """What the manifest of any bundle says."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    source: Source
+    dtype: Dtype
+    recipe: Recipe
+    architecture: str  # `model_type` of the source's config.json
+    graph_file: FileName
+    vocab_size: int = Field(ge=1)
+    context_length: int = Field(ge=1)
+    files: dict[FileName, FileEntry]
+    tool_versions: dict[str, str]
+    parity: dict[str, float | int | str]
+    created: str  # UTC, ISO 8601
+
+
+class Manifest(_Bundle):
+    """Everything the server needs to know about the bundle of a chat model before it opens the graph."""
+
+    kind: Literal["chat"] = "chat"
+    graph: GraphKind
+    graph_reason: str = ""  # why the graph is plain; empty if it is fused
+    kv: KVGeometry
+    special_tokens: SpecialTokens
+    sampling: Sampling = Sampling()  # bundles that were made before it was noted say nothing
+
+
+class EmbeddingManifest(_Bundle):
+    """The same of an embedding model, whose graph `infrs.bundle.graph_signature` describes.
+
+    context_length: most tokens of a text, special ones included. pooling: how a text's vector is made of its tokens'.
+    normalized: whether the vectors have length 1. prompt: what every text is to begin with.
+    """
+
+    kind: Literal["embedding"] = "embedding"
+    dimensions: int = Field(ge=1, le=65536)
+    pooling: Pooling
+    normalized: bool
+    prompt: str = Field(default="", max_length=4096)
+
+
+AnyManifest = Manifest | EmbeddingManifest
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401  # JSON or a manifest
+    """Bundles that were made before there were embedding models do not say what they are."""
+    kind = value.get("kind", "chat") if isinstance(value, dict) else getattr(value, "kind", "chat")
+    return str(kind)
+
+
+_MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(
+    Annotated[Annotated[Manifest, Tag("chat")] | Annotated[EmbeddingManifest, Tag("embedding")], Discriminator(_kind)]
+)
+
+
+def slug(model_id: str) -> str:
+    """The cache folder of a model id: `org/name` becomes `org--name`."""
+    return model_id.replace("/", "--")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in 1 MiB pieces (hashing releases the GIL)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(bundle: Path) -> AnyManifest:
+    """Parse `bundle/manifest.json`.
+
+    Raises BundleError, one line, if it is absent, too large, malformed or of another schema version.
+    """
+    path = bundle / MANIFEST_FILE
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be read for ever
+            raise BundleError(f"{path} is not a plain file; export the model again")
+        if path.stat().st_size > MANIFEST_MAX_BYTES:
+            raise BundleError(f"{path} is larger than {MANIFEST_MAX_BYTES} bytes; export the model again")
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"there is no {path}, which every bundle has; name a folder like models_cache/org--name/int8-0123456789ab, "
+            "or export the model again"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); export the model again") from error
+    try:
+        return _MANIFEST.validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BundleError(f"{path}: {where}: {first['msg']}; export the model again") from error
+
+
+def chat_manifest(manifest: AnyManifest) -> Manifest:
+    """The manifest, of a chat model. Raises BundleError if it is an embedding model's."""
+    if isinstance(manifest, Manifest):
+        return manifest
+    raise BundleError(f"{manifest.source.model_id} is an embedding model; name a chat model's bundle")
+
+
+def verify_bundle(bundle: Path) -> AnyManifest:
+    """Read the manifest and check that the bundle holds exactly the files it lists, unaltered.
+
+    Raises BundleError naming the first file that is missing, altered, unlisted, unreadable or not a plain file.
+    """
+    manifest = read_manifest(bundle)
+    try:
+        _verify_files(bundle, manifest)
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account the right to, "
+            "or export the model again"
+        ) from error
+    return manifest
+
+
+def _verify_files(bundle: Path, manifest: AnyManifest) -> None:
+    if manifest.graph_file not in manifest.files:
+        raise BundleError(f"{bundle}: {manifest.graph_file} is not listed in its manifest; export the model again")
+    present = {entry.name for entry in os.scandir(bundle)} - {MANIFEST_FILE}
+    for name in sorted(present - manifest.files.keys()):
+        raise BundleError(f"{bundle / name} is not listed in the bundle's manifest; export the model again")
+    for name, entry in sorted(manifest.files.items()):
+        path = bundle / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path} is missing or not a plain file; export the model again")
+        if path.stat().st_size != entry.size:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, not {entry.size}; export the model again")
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = pool.map(sha256_file, [bundle / name for name in manifest.files])
+    for (name, entry), digest in zip(manifest.files.items(), digests, strict=True):
+        if digest != entry.sha256:
+            raise BundleError(f"{bundle / name} does not match its SHA-256; export the model again")
+
+
+def find_bundle(cache: Path, model_id: str, revision: str, dtype: DtypeChoice) -> Path:
+    """Return the newest published bundle of a model; for `auto`, of the first dtype of AUTO_DTYPES that is cached.
+
+    `revision` may be the requested name or the commit.
+    Raises BundleNotFoundError. Directories without a readable manifest are not bundles and are passed over.
+    """
+    found = []
+    for path in (cache / slug(model_id)).glob("*-*" if dtype == "auto" else f"{dtype}-*"):
+        try:
+            manifest = read_manifest(path)
+        except BundleError:
+            continue
+        source = manifest.source
+        matches = source.model_id == model_id and revision in (source.revision, source.commit)
+        if matches and path.name.startswith(f"{manifest.dtype}-"):
+            found.append((manifest, path))
+    if not found:
+        kind = "bundle" if dtype == "auto" else f"{dtype} bundle"
+        raise BundleNotFoundError(
+            f"no {kind} of {model_id} at revision {revision} in {cache}{_instead(cache, model_id)}"
+        )
+    return preferred(found)
+
+
+def preferred(bundles: Iterable[tuple[AnyManifest, Path]]) -> Path:
+    """Return the bundle whose dtype comes first in AUTO_DTYPES, the newest if there are several."""
+    newest_first = sorted(bundles, key=lambda bundle: (bundle[0].created, bundle[1]), reverse=True)
+    return min(newest_first, key=lambda bundle: AUTO_DTYPES[bundle[0].kind].index(bundle[0].dtype))[1]
+
+
+def manifests(cache: Path) -> Iterator[AnyManifest]:
+    """Those of all bundles in a cache that `find_bundle` could find."""
+    for path in cache.glob(f"[!.]*/*/{MANIFEST_FILE}"):
+        bundle = path.parent
+        try:
+            manifest = read_manifest(bundle)
+        except BundleError:
+            continue
+        if bundle.parent.name == slug(manifest.source.model_id) and bundle.name.startswith(f"{manifest.dtype}-"):
+            yield manifest
+
+
+def _instead(cache: Path, model_id: str) -> str:
+    """What a cache holds of a model, or of the one whose id is most like it."""
+    held: dict[str, set[str]] = {}
+    for manifest in manifests(cache):
+        source = manifest.source
+        kept = manifest.dtype if source.revision == "main" else f"{manifest.dtype} at revision {source.revision}"
+        held.setdefault(source.model_id, set()).add(kept)
+    meant = nearest(model_id, held)
+    return f" (there is {meant} in {', '.join(sorted(held[meant]))})" if meant else ""

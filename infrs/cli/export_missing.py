@@ -1,0 +1,99 @@
+"""The bundle of a model, exported first where that has not been done: in a process of its own, for torch's memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from infrs.bundle.local_models import find_exported, local_path, read_local
+from infrs.bundle.manifest import MANIFEST_FILE, find_bundle
+from infrs.config.settings import ModelSettings
+from infrs.errors import BundleNotFoundError, ConfigError
+
+_REQUIRED = ("infrs_export", "torch", "transformers", "optimum", "onnx")
+_RUN_EXPORT = "from infrs_export.entry import main; main()"
+
+logger = logging.getLogger("infrs.cli.export_missing")
+
+
+def find_or_export(model: ModelSettings) -> Path:
+    """Return the cached bundle of a model, or export the model first if there is none.
+
+    Raises BundleNotFoundError, which says what to run, if there is none and the export extra is not installed,
+    SourceError if the model is a path without a model, ConfigError if `model.cache_dir` is not a directory or the
+    path is that of a bundle. Exits with the exporter's code if the export fails.
+    """
+    if model.cache_dir.exists() and not model.cache_dir.is_dir():
+        raise ConfigError(f"model.cache_dir: {model.cache_dir} is not a directory", param="model.cache_dir")
+    path = local_path(model.model_id)
+    if path is not None and (path / MANIFEST_FILE).is_file():
+        raise ConfigError(f"{path} is an exported bundle; serve it with --bundle", param="model.model_id")
+    try:
+        return _find(model, path)
+    except BundleNotFoundError as error:
+        arguments = _arguments(model)
+        if not all(map(importlib.util.find_spec, _REQUIRED)):
+            command = shlex.join(["infrs-export", *arguments])
+            extras = "export,demo" if model.model_id.startswith("demo/") or _is_gguf(path) else "export"
+            raise BundleNotFoundError(f"{error}; run: pip install 'infrs[{extras}]' && {command}") from None
+        logger.info("%s; exporting it", error)
+    code = _run([sys.executable, "-c", _RUN_EXPORT, "--for-server", *arguments])
+    if code:
+        sys.exit(code)
+    return _find(model, path)
+
+
+def _find(model: ModelSettings, path: Path | None) -> Path:
+    """Return the cached bundle of a model; path: None if it is a Hub model. Raises BundleNotFoundError, SourceError."""
+    if path is None:
+        return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
+    bundle = find_exported(model.cache_dir, read_local(path), model.dtype)
+    if bundle is None:
+        kind = "bundle" if model.dtype == "auto" else f"{model.dtype} bundle"
+        raise BundleNotFoundError(f"no up-to-date {kind} of {path} in {model.cache_dir}")
+    return bundle
+
+
+def _is_gguf(path: Path | None) -> bool:
+    """The packages that read GGUF files come with the `demo` extra, because the demo model is one."""
+    return path is not None and path.suffix.lower() == ".gguf"
+
+
+def _arguments(model: ModelSettings) -> list[str]:
+    options = {"--revision": model.revision, "--dtype": model.dtype, "--output": str(model.cache_dir)}
+    return [model.model_id, *(part for option in options.items() for part in option)]
+
+
+def _run(command: list[str]) -> int:
+    """Run to the end and return the exit code; SIGINT and SIGTERM end the child, then this process."""
+    environment = dict(os.environ)
+    if "HUGGING_FACE_HUB_TOKEN" in environment:
+        environment.setdefault("HF_TOKEN", environment["HUGGING_FACE_HUB_TOKEN"])
+    running: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for process in running:
+            process.terminate()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with subprocess.Popen(command, env=environment) as process:
+            running.append(process)
+            if received:  # while it was being started
+                process.terminate()
+            code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        return 128 + received[0]
+    return code if code >= 0 else 128 - code

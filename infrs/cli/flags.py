@@ -1,0 +1,69 @@
+"""The command-line form of the settings: one flag for each, and hints for flags that are spelled another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import click
+from pydantic.fields import FieldInfo
+
+from infrs.config.layers import flag_name
+from infrs.config.other_names import OTHER_FLAGS
+from infrs.config.settings import SECTIONS, Settings
+
+
+class SettingsCommand(click.Command):
+    """A command whose usage errors name the flag to use instead, where that is known."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises click.UsageError."""
+        given = list(args)
+        switches = {option.opts[0]: option.secondary_opts[0] for option in self.params if option.secondary_opts}
+        for position, argument in enumerate(given):
+            flag, _, value = argument.partition("=")
+            value = value or next(iter(given[position + 1 : position + 2]), "")
+            if flag in switches and (value in ("true", "false") or "=" in argument):
+                instead = switches[flag] if value == "false" else flag
+                raise click.UsageError(f"{flag} takes no value; write {instead}")
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption:
+            other = next((flag for argument in given if (flag := argument.partition("=")[0]) in OTHER_FLAGS), None)
+            if other is None:
+                raise
+            raise click.UsageError(f"No such option '{other}'; use {OTHER_FLAGS[other]}") from None
+
+
+def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Add one flag for each setting. Values are text, which `load_settings` checks, or for switches a bool or None."""
+    models = f"{Settings.model_fields['models'].description} Comma-separated ids and paths, or JSON. [models]"
+    command = click.option("--models", metavar="VALUE", help=models)(command)
+    for section, model in reversed(SECTIONS.items()):
+        for name, field in reversed(model.model_fields.items()):
+            command = _option(f"{section}.{name}", field)(command)
+    return command
+
+
+def text_values(values: dict[str, str | bool | None]) -> dict[str, str]:
+    """Return the flags that were given, as text by dotted key."""
+    return {
+        key.replace("__", "."): str(value).lower() if isinstance(value, bool) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _option(key: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag, parameter = flag_name(key), key.replace(".", "__")
+    if field.annotation is bool:
+        help_text = f"{field.description} [{key}; default: {str(field.default).lower()}]"
+        return click.option(f"{flag}/--no-{flag[2:]}", parameter, default=None, help=help_text)
+    words = get_args(field.annotation)
+    default = "" if field.default == "" else f"; default: {field.default}"
+    return click.option(
+        *([flag, "--model"] if key == "model.model_id" else [flag]),
+        parameter,
+        metavar=f"[{'|'.join(words)}]" if words else "VALUE",
+        help=f"{field.description} [{key}{default}]",
+    )

@@ -1,0 +1,1 @@
+"""Settings: their schema, and the layers of file, environment and flags."""

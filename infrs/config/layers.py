@@ -1,0 +1,212 @@
+"""Where settings come from: defaults < configuration file < INFRS_* environment variables < command-line flags.
+
+Each layer is validated by itself before the layers are merged, so that an error can name the key, its origin and what
+is allowed there. A file is read strictly ("3000" is not a port). The environment and flags are text, which pydantic
+parses by each field's type.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from infrs.config.other_names import OTHER_DTYPES, OTHER_FLAGS
+from infrs.config.settings import KEYS_VARIABLE, SECTIONS, ModelEntry, Section, Settings
+from infrs.errors import ConfigError
+from infrs.spelling import nearest
+
+CONFIG_FILE = "config.json"
+ENV_PREFIX = "INFRS_"
+ENV_SEPARATOR = "__"
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One source of settings.
+
+    values: nested text values, or JSON. origin: the place of a dotted key that it sets, for errors.
+    spell: how it writes a dotted key.
+    """
+
+    values: Mapping[str, Any] | bytes
+    origin: Callable[[str], str]
+    spell: Callable[[str], str] = str
+
+
+def load_settings(
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Settings:
+    """Merge the layers.
+
+    config: the file to read; None reads ./config.json if it is there. environ: None is os.environ.
+    flags: text by dotted key (`server.port`).
+    Raises ConfigError, one line, for a file that cannot be read, an unknown key or a bad value.
+    """
+    layers = []
+    if config is not None or Path(CONFIG_FILE).exists():
+        path = config or Path(CONFIG_FILE)
+        content = _read(path)
+        if config is not None or not _describes_a_model(content):
+            layers.append(_Layer(content, lambda key: str(path)))
+    layers.append(_environment(os.environ if environ is None else environ))
+    layers.append(_Layer(_nest(flags or {}, "."), flag_name))
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for section, values in _parse(layer).items():
+            merged[section] = merged.get(section, {}) | values if isinstance(values, dict) else values
+    settings = Settings.model_validate(merged)
+    settings.check_models()
+    return settings
+
+
+def flag_name(key: str) -> str:
+    """The command-line flag of a dotted key: `engine.max_queue` is `--max-queue`."""
+    return "--" + key.rpartition(".")[2].replace("_", "-")
+
+
+def _environment(environ: Mapping[str, str]) -> _Layer:
+    names = sorted(name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() != KEYS_VARIABLE)
+
+    def origin(key: str) -> str:
+        return next(name for name in names if name.upper().startswith(_variable(key)))
+
+    values = _nest({name[len(ENV_PREFIX) :].lower(): environ[name] for name in names}, ENV_SEPARATOR)
+    return _Layer(values, origin, _variable)
+
+
+def _variable(key: str) -> str:
+    """The environment variable of a dotted key: `engine.max_queue` is `INFRS_ENGINE__MAX_QUEUE`."""
+    return ENV_PREFIX + key.replace(".", ENV_SEPARATOR).upper()
+
+
+def _nest(values: Mapping[str, str], separator: str) -> dict[str, Any]:
+    """`{"server.port": "1"}` as `{"server": {"port": "1"}}`; a bare key stays at the top, to be refused there."""
+    nested: dict[str, Any] = {}
+    for key, value in sorted(values.items()):
+        section, found, field = key.partition(separator)
+        if found and isinstance(nested.get(section, {}), dict):
+            nested.setdefault(section, {})[field] = value
+        else:
+            nested[section] = value
+    return nested
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _describes_a_model(content: bytes) -> bool:
+    """Whether a ./config.json is that of a Hugging Face model, in whose folder the server was started."""
+    try:
+        return "model_type" in TypeAdapter(dict[str, Any]).validate_json(content)
+    except ValidationError:
+        return False
+
+
+def _parse(layer: _Layer) -> dict[str, Any]:
+    """The values of a layer that it sets."""
+    values, models = layer.values, None
+    if not isinstance(values, bytes) and isinstance(values.get("models"), str):
+        models = _models_as_json(values["models"])
+        values = {key: value for key, value in values.items() if key != "models"}
+    try:
+        parsed = (
+            Settings.model_validate_json(values)
+            if isinstance(values, bytes)
+            else Settings.model_validate_strings(values)
+        ).model_dump(exclude_unset=True)
+        if models is not None:
+            parsed |= Settings.model_validate_json(models).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise _refusal(layer, error.errors()[0], models) from None
+    return parsed
+
+
+def _refusal(layer: _Layer, first: ErrorDetails, models: str | None) -> ConfigError:
+    """Put the first fault of a layer into words. models: the text of `models`, if the layer is text and has one."""
+    key = ".".join(str(part) for part in first["loc"]) or ("models" if first["input"] == models else "")
+    origin = layer.origin("models" if key.startswith("models.") else key)  # text gives the list as one value
+    if not key:
+        return ConfigError(f"{origin}: {first['msg']}")
+    if first["type"] == "extra_forbidden":
+        meant = _meant(key)
+        hint = f" (did you mean {layer.spell(meant) if '.' in meant else meant}?)" if meant else ""
+        return ConfigError(f"{key} ({origin}): unknown key{hint}; allowed: {_known(key)}", param=key)
+    if first["type"] == "missing":
+        return ConfigError(f"{key} ({origin}): is required; allowed: {_allowed(key)}", param=key)
+    if key in SECTIONS:
+        names = ", ".join(layer.spell(f"{key}.{name}") for name in SECTIONS[key].model_fields)
+        return ConfigError(f"{key} ({origin}) is a section, not a value; set one of {names}", param=key)
+    value = repr(first["input"])
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    dtype = OTHER_DTYPES.get(str(first["input"]).lower()) if key.endswith(".dtype") else None
+    hint = f" (did you mean {dtype}?)" if dtype else ""
+    return ConfigError(f"{key} ({origin}): {shown} is not allowed{hint}; allowed: {_allowed(key)}", param=key)
+
+
+def _models_as_json(text: str) -> str:
+    """`models` as the environment and flags write it: ids with commas between them, or JSON as the file has it."""
+    if text.lstrip().startswith("["):
+        return f'{{"models": {text}}}'
+    return json.dumps({"models": [part.strip() for part in text.split(",") if part.strip()]})
+
+
+def _meant(key: str) -> str | None:
+    """The key that an unknown one is most like, as a whole or, where its section is wrong or missing, by its name."""
+    place, _, name = key.rpartition(".")
+    if key.startswith("models."):
+        field = nearest(name, ModelEntry.model_fields)
+        return field and f"{place}.{field}"
+    dotted = {f"{section}.{field}": field for section, kind in SECTIONS.items() for field in kind.model_fields}
+    flag = OTHER_FLAGS.get("--" + name.replace("_", "-"), "")
+    field = flag.removeprefix("--").replace("-", "_") or nearest(name, dotted.values())
+    by_name = next((whole for whole, last in dotted.items() if last == field), None)
+    return nearest(key, [*Settings.model_fields, *dotted]) or by_name
+
+
+def _known(key: str) -> str:
+    if key.startswith("models."):
+        return ", ".join(ModelEntry.model_fields)
+    section = SECTIONS.get(key.partition(".")[0]) if "." in key else None
+    if section is None:
+        return ", ".join(Settings.model_fields)
+    return ", ".join(f"{key.partition('.')[0]}.{name}" for name in section.model_fields)
+
+
+def _allowed(key: str) -> str:
+    """What a key takes, in words."""
+    section, _, name = key.partition(".")
+    kind: type[Section] = SECTIONS.get(section, ModelEntry)
+    schema = kind.model_json_schema()["properties"].get(name.rpartition(".")[2])
+    return "at most 64 model ids, or objects with the keys of `model`" if schema is None else _in_words(schema)
+
+
+def _in_words(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows."""
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    match schema["type"]:
+        case "integer":
+            return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+        case "number":
+            lowest = f"from {schema['minimum']:g}" if "minimum" in schema else f"above {schema['exclusiveMinimum']:g}"
+            return f"a number {lowest} to {schema['maximum']:g}"
+        case "boolean":
+            return "true, false"
+        case _:
+            if "maxLength" in schema:
+                return f"text of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
+            return "non-empty text"

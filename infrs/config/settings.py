@@ -1,0 +1,223 @@
+"""Every setting: its type, default, bounds and description. `infrs/config/layers.py` reads their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from infrs.bundle.manifest import AUTO_DTYPES, DtypeChoice
+from infrs.errors import ConfigError
+
+KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
+
+ChatFormat = Literal["auto", "simple"]
+ToolFormatName = Literal["auto", "mistral", "hermes", "granite", "phi", "llama3", "gemma", "generic"]
+GenerationConfig = Literal["auto", "none"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+_MODEL_ID = "Hub id, or path of a model folder or .gguf file."
+_first, *_others = AUTO_DTYPES["chat"]
+
+
+class Section(BaseModel):
+    """Settings that belong together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ServerSettings(Section):
+    """The HTTP side. Durations are in seconds."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=3000, ge=0, le=65535, description="TCP port. 0: any free port.")
+    max_body_bytes: int = Field(
+        default=4 << 20, ge=1024, le=1 << 30, description="Maximum size of a request body, in bytes."
+    )
+    request_timeout: float = Field(
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="Maximum duration of a request, in seconds, including its time in the queue.",
+    )
+    send_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=86400,
+        description="Close a connection if its client reads nothing for this many seconds.",
+    )
+    ping_interval: float = Field(
+        default=10.0,
+        gt=0,
+        le=86400,
+        description="Send a comment on a stream that has been silent for this many seconds.",
+    )
+    drain_timeout: float = Field(
+        default=30.0,
+        ge=0,
+        le=86400,
+        description="Time that a stopping server gives running requests to finish, in seconds.",
+    )
+    header_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=86400,
+        description="Maximum time for a request's headers to arrive, in seconds from their first byte.",
+    )
+    body_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=86400,
+        description="Maximum time for a request's body to arrive, in seconds from the end of its headers.",
+    )
+    queue_timeout: float = Field(
+        default=120.0, gt=0, le=86400, description="Maximum time that a request waits for a slot, in seconds."
+    )
+    stall_timeout: float = Field(
+        default=120.0, gt=0, le=86400, description="Exit if the engine makes no step for this many seconds."
+    )
+    max_stored_responses: int = Field(
+        default=1024, ge=0, le=1 << 20, description="Maximum number of responses that /v1/responses stores. 0: none."
+    )
+    stored_responses_mb: int = Field(
+        default=64, ge=0, le=1 << 20, description="Maximum memory of the stored responses, in MiB. 0: none are stored."
+    )
+    max_connections: int = Field(default=1024, ge=1, le=1 << 20, description="Maximum number of open connections.")
+    api_keys_file: str = Field(
+        default="",
+        max_length=4096,
+        description="File with one API key per line. Empty: keys from INFRS_API_KEYS, if it is set.",
+    )
+    allow_unauthenticated: bool = Field(
+        default=False, description="Listen on an address that other machines can reach without any API key."
+    )
+    allowed_hosts: str = Field(
+        default="",
+        max_length=4096,
+        description="Host names that clients may use, comma-separated. IP addresses are always allowed, "
+        "and so is localhost on a loopback address.",
+    )
+    cors_origins: str = Field(
+        default="", max_length=4096, description="Origins of other web pages that may call it, comma-separated. *: all."
+    )
+    access_log: bool = Field(default=True, description="Log one line per request.")
+    traces: bool = Field(default=False, description="Send OpenTelemetry traces, as the OTEL_ variables configure them.")
+    log_level: LogLevel = Field(default="info", description="Minimum severity of log messages.")
+    log_format: LogFormat = Field(default="text", description="text: lines for people; json: one JSON object per line.")
+
+
+class ModelSettings(Section):
+    """Which bundle is served."""
+
+    model_id: str = Field(
+        default="TinyLlama/TinyLlama-1.1B-Chat-v1.0", min_length=1, max_length=4096, description=_MODEL_ID
+    )
+    revision: str = Field(
+        default="main", min_length=1, max_length=256, description="Branch, tag or commit of a Hub model."
+    )
+    dtype: DtypeChoice = Field(
+        default="auto",
+        description=f"How the weights are stored. auto: as in the cached bundle ({_first}, else {', '.join(_others)}); "
+        f"without one, export {_first}. For embedding models {AUTO_DTYPES['embedding'][0]} comes first.",
+    )
+    cache_dir: Path = Field(default=Path("models_cache"), description="Directory of the exported bundles.")
+    chat_format: ChatFormat = Field(
+        default="auto", description="auto: the model's chat template; simple: `role: content` lines."
+    )
+    tool_format: ToolFormatName = Field(
+        default="auto", description="How the model writes tool calls. auto: as its chat template shows."
+    )
+    generation_config: GenerationConfig = Field(
+        default="auto",
+        description="Default sampling parameters. auto: those of the model's generation_config.json; "
+        "none: those of OpenAI's API.",
+    )
+
+
+class ModelEntry(ModelSettings):
+    """One of several models. Where it says nothing of the cache, `model.cache_dir` is meant."""
+
+    model_id: str = Field(min_length=1, max_length=4096, description=_MODEL_ID)
+
+
+class EngineSettings(Section):
+    """The generation loop."""
+
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="Compute threads. 0: one per physical core, within the CPU quota."
+    )
+    kernels: Literal["auto", "precise", "avx2", "onnxruntime"] = Field(
+        default="auto",
+        description="auto: infrs's own kernels where the processor supports them; precise: the same, with less "
+        "rounding where that costs time; avx2: the same, without AVX-512; onnxruntime: ONNX Runtime's kernels.",
+    )
+    max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run at once.")
+    max_model_len: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 24,
+        description="Maximum length of prompt and answer together, in tokens. 0: automatic.",
+    )
+    prefill_chunk: int = Field(
+        default=128, ge=1, le=65536, description="Prompt tokens computed between two decode steps."
+    )
+    max_queue: int = Field(default=64, ge=0, le=1 << 20, description="Maximum number of requests that wait for a slot.")
+    kv_budget_mb: int = Field(
+        default=0, ge=0, le=1 << 24, description="Memory for keys and values (the KV cache), in MiB. 0: automatic."
+    )
+
+
+def _entry(value: object) -> object:
+    """An id alone is an entry too."""
+    return {"model_id": value} if isinstance(value, str) else value
+
+
+class Settings(Section):
+    """All settings of a server."""
+
+    server: ServerSettings = ServerSettings()
+    model: ModelSettings = ModelSettings()
+    models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="Models to serve beside `model`, or instead of it if `model.model_id` is not set: ids, paths, or "
+        "objects with the keys of `model`. At most one of all can be a chat model.",
+    )
+    engine: EngineSettings = EngineSettings()
+
+    @property
+    def all_models(self) -> tuple[ModelSettings, ...]:
+        """Every model that is to be served, `model` first."""
+        cache = {"cache_dir": self.model.cache_dir}
+        entries = [
+            entry if "cache_dir" in entry.model_fields_set else entry.model_copy(update=cache) for entry in self.models
+        ]
+        return (*([] if self.models and not self._names_model else [self.model]), *entries)
+
+    @property
+    def names_models(self) -> bool:
+        """Whether any layer says which models are to be served."""
+        return self._names_model or bool(self.models)
+
+    @property
+    def _names_model(self) -> bool:
+        return "model_id" in self.model.model_fields_set
+
+    def check_models(self) -> None:
+        """Raise ConfigError for a model that is named twice, and for keys of a `model` that is not named."""
+        ids = [model.model_id for model in self.all_models]
+        twice = next((model_id for model_id in ids if ids.count(model_id) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"models: {twice} is named twice; remove one of them", param="models")
+        stray = sorted(self.model.model_fields_set - {"cache_dir"})
+        if self.models and stray and not self._names_model:
+            key = f"model.{stray[0]}"
+            raise ConfigError(
+                f"{key} is set, but of no model: set model.model_id too, or {stray[0]} in an entry of `models`",
+                param=key,
+            )
+
+
+SECTIONS: dict[str, type[Section]] = {"server": ServerSettings, "model": ModelSettings, "engine": EngineSettings}

@@ -1,1 +1,0 @@
-"""Texts to vectors: models, the runs, and the thread that makes them."""

@@ -1,0 +1,98 @@
+"""From a verified bundle to an engine that is ready to step."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from infrs.bundle.manifest import Manifest
+from infrs.config.settings import EngineSettings
+from infrs.engine.engine import Engine
+from infrs.engine.runners.runner import kv_bytes_per_token, new_runner, open_session
+from infrs.errors import ConfigError
+from infrs.machine.memory import available_bytes
+from infrs.text.detokenizer import Detokenizer
+from infrs.text.tokenizer import Tokenizer
+
+# Half of the free memory may fill with keys and values; the weights and the rest of the machine have the other.
+_AUTOMATIC_SHARE = 0.5
+_MIN_CAPACITY = 16
+
+
+def load_engine(
+    bundle: Path,
+    manifest: Manifest,
+    settings: EngineSettings,
+    tokenizer: Tokenizer,
+    shown: frozenset[int] = frozenset(),
+) -> Engine:
+    """Open the graph and allot its rows. `shown`: control tokens that have a text all the same.
+
+    Raises BundleError if the graph cannot be opened, ConfigError if more is asked for than the model or memory holds.
+    """
+    _check_context(settings.max_model_len, manifest.context_length)
+    available = available_bytes()
+    try:
+        session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernels)
+    except MemoryError:
+        raise _too_large(0) from None
+    token_bytes = kv_bytes_per_token(session, manifest)
+    capacity = choose_capacity(token_bytes, manifest.context_length, settings, available)
+    spare = count_spare_rows(token_bytes, capacity, settings, available)
+    rows = settings.max_num_seqs
+    try:
+        runner = new_runner(session, manifest, num_rows=rows, num_spare_rows=spare, capacity=capacity)
+    except MemoryError:
+        raise _too_large((rows + spare) * capacity * token_bytes) from None
+    eos_ids = frozenset(manifest.special_tokens.eos)
+    return Engine(runner, partial(Detokenizer, tokenizer, shown=shown), eos_ids, settings.prefill_chunk)
+
+
+def _check_context(asked: int, context_length: int) -> None:
+    """Before the graph is opened, which takes a large model minutes."""
+    if asked > context_length:
+        raise ConfigError(
+            f"engine.max_model_len is {asked}, but the model's context ends at {context_length}; lower it",
+            param="engine.max_model_len",
+        )
+
+
+def _too_large(kv_bytes: int) -> ConfigError:
+    """What to do where the model, or it and its keys and values, do not fit."""
+    beside = f" and {(kv_bytes >> 20) + 1} MiB of keys and values need" if kv_bytes else " needs"
+    return ConfigError(
+        f"this process may not take the memory that the model{beside}; lower engine.max_num_seqs, engine.max_model_len "
+        "or engine.kv_budget_mb, or raise the limit (ulimit -v)",
+        param="engine.kv_budget_mb",
+    )
+
+
+def choose_capacity(token_bytes: int, context_length: int, settings: EngineSettings, available: int) -> int:
+    """Tokens a row may hold: what is asked for, or the model's context as far as the KV budget allows.
+
+    token_bytes: of a token's keys and values. `available` is in bytes.
+    Raises ConfigError if the budget cannot give what is asked for.
+    """
+    budget = _budget(settings, available)
+    affordable = budget // (settings.max_num_seqs * token_bytes)
+    wanted = settings.max_model_len or max(min(context_length, affordable), _MIN_CAPACITY)
+    if wanted > affordable:
+        needed = wanted * settings.max_num_seqs * token_bytes >> 20
+        raise ConfigError(
+            f"{settings.max_num_seqs} sequences of {wanted} tokens need {needed + 1} MiB of keys and values, but the "
+            f"budget is {budget >> 20} MiB; lower engine.max_num_seqs or engine.max_model_len, or "
+            "raise engine.kv_budget_mb",
+            param="engine.kv_budget_mb",
+        )
+    return wanted
+
+
+def count_spare_rows(token_bytes: int, capacity: int, settings: EngineSettings, available: int) -> int:
+    """Rows for what earlier requests have left: what the budget still pays for, no more than there are sequences."""
+    affordable = _budget(settings, available) // (capacity * token_bytes)
+    return max(0, min(affordable - settings.max_num_seqs, settings.max_num_seqs))
+
+
+def _budget(settings: EngineSettings, available: int) -> int:
+    """Bytes of keys and values."""
+    return settings.kv_budget_mb << 20 or int(available * _AUTOMATIC_SHARE)

@@ -1,0 +1,158 @@
+"""The runner of the fused graph: rows of a slab, bound in place."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infrs.bundle import graph_signature as graph
+from infrs.bundle.manifest import Manifest
+from infrs.engine.runners.session import (
+    Binding,
+    Logits,
+    Session,
+    Tokens,
+    check_inputs,
+    kernels_of,
+    stored_bytes,
+    threads_of,
+)
+from infrs.engine.runners.slab import Slab
+
+logger = logging.getLogger(__name__)
+
+# MLAS cuts a product into tiles of this many rows, and on some CPUs a tile of a single row takes a kernel whose
+# rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2 without VNNI: measured).
+_TILE_ROWS = 128
+
+_UNBOUND: tuple[tuple[int, ...], npt.NDArray[Any]] = (-1,), np.empty(0)
+
+
+class FusedRunner:
+    """Runs the fused graph over a slab bound in place: no key or value is ever copied by a step."""
+
+    def __init__(
+        self,
+        session: Session,
+        manifest: Manifest,
+        *,
+        num_rows: int,
+        capacity: int,
+        num_spare_rows: int = 0,
+    ) -> None:
+        past = graph.past_names(manifest.kv.num_layers)
+        check_inputs(
+            session,
+            {graph.INPUT_IDS, graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH, graph.LOGITS_INDICES, *past},
+        )
+        self._session = session
+        self._kv_names = list(zip(past, graph.present_names(manifest.kv.num_layers), strict=True))
+        # One row and one position more than asked for: room for the filling of products of a single row.
+        self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
+        self._slab = Slab(manifest.kv, self.spare_rows.stop, capacity + 1, stored_bytes(session))
+        self._bindings: dict[tuple[int, int], _Bound] = {}
+        self._total = np.zeros((), dtype=np.int32)
+        self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)
+        self.num_rows = num_rows
+        self.capacity = capacity
+        self.kernels = kernels_of(session)
+        self.threads = threads_of(session)
+        # All products in blocks and attention are then infrs's own, which compute a token by itself.
+        self.chunk_invariant = bool(self.kernels) and manifest.recipe.name == "blocks"
+        self.min_rows = 1  # holds while the next line finds out
+        self.min_rows = 1 if self._single_row_agrees() else 2
+        alone = "a row alone has the bits that it has beside others"
+        filled = "a row alone would have other bits, so an idle one runs beside it"
+        logger.info("batch-invariant: %s", alone if self.min_rows == 1 else filled)
+
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
+        """See Runner.decode."""
+        return self._run(first, (len(tokens), 1), tokens, positions, scored)
+
+    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
+        """See Runner.prefill."""
+        size = len(tokens)
+        if self.min_rows > 1 and size % _TILE_ROWS == 1:
+            tokens = (*tokens, tokens[-1])  # written past the end, where the next token will overwrite it
+        scored = range(size - max(num_scored, 1), size)  # a graph that scores nothing is not worth another case
+        return self._run(row, (1, len(tokens)), tokens, (start + len(tokens) - 1,), scored)[:num_scored]
+
+    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
+        """See Runner.copy_row."""
+        self._slab.copy_row(source, target, num_tokens)
+
+    def _run(self, first: int, shape: tuple[int, int], tokens: Tokens, ends: Tokens, scored: Tokens) -> Logits:
+        """Run tokens of a shape [rows, size]. `ends`: the position of each row's last token. `scored`: tokens, flat.
+
+        All of them are few in a decode step, whose cost Python's own whole numbers keep low: an operation of numpy's
+        takes 20 microseconds there, since the model's weights have driven its code out of the cache.
+        """
+        num_scored = len(scored)
+        if self.min_rows > 1 and num_scored % _TILE_ROWS == 1:
+            scored = (*scored, scored[-1])
+        self._total[()] = max(ends) + 1
+        bound = self._bound_rows(first, shape[0])
+        bound.feed(graph.INPUT_IDS, np.int64, shape, tokens)
+        bound.feed(graph.SEQLENS_K, np.int32, shape[:1], ends)
+        bound.feed(graph.LOGITS_INDICES, np.int64, (len(scored),), scored)
+        if len(scored) > len(self._logits):
+            self._logits = np.empty((len(scored), self._logits.shape[1]), dtype=np.float32)
+        logits = bound.logits
+        if logits is None or len(logits) != len(scored) or logits.base is not self._logits:
+            bound.logits, logits = None, self._logits[: len(scored)]
+            _bind_output(bound.binding, graph.LOGITS, logits)
+            bound.logits = logits
+        self._session.run_with_iobinding(bound.binding)
+        return logits[:num_scored]
+
+    def _bound_rows(self, first: int, rows: int) -> _Bound:
+        """The binding of a range of rows, made once: 60 to 120 bindings cost a third of a small model's step."""
+        key = (first, rows)
+        if key not in self._bindings:
+            bound = _Bound(self._session.io_binding())
+            _bind_input(bound.binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
+            for (past, present), array in zip(self._kv_names, self._slab.arrays, strict=True):
+                view = array[first : first + rows]
+                _bind_input(bound.binding, past, view)
+                _bind_output(bound.binding, present, view)
+            self._bindings[key] = bound
+        return self._bindings[key]
+
+    def _single_row_agrees(self) -> bool:
+        """Whether a row alone gives the same bits as beside another on this CPU."""
+        alone = self.decode(0, [0], [0], [0]).copy()
+        beside = self.decode(0, [0, 0], [0, 0], [0, 1])[:1]
+        return bool(np.array_equal(alone, beside))
+
+
+class _Bound:
+    """A binding, and the arrays that it has bound by address, which live as long as it is to use them.
+
+    An array is noted when it is bound, and not before: a step may fail in between.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self._inputs: dict[str, tuple[tuple[int, ...], npt.NDArray[Any]]] = {}  # the values of a shape, flat
+        self.logits: Logits | None = None  # where the scores are written
+
+    def feed(self, name: str, dtype: type[np.integer[Any]], shape: tuple[int, ...], values: Tokens) -> None:
+        """Set an input. Where its shape is the last one, as in one decode step after another, nothing is bound anew."""
+        bound_shape, array = self._inputs.get(name, _UNBOUND)
+        if bound_shape != shape:
+            self._inputs.pop(name, None)
+            array = np.empty(len(values), dtype=dtype)
+            _bind_input(self.binding, name, array.reshape(shape))
+            self._inputs[name] = shape, array
+        array[:] = values
+
+
+def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
+    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_output(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

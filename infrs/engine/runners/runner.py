@@ -1,0 +1,99 @@
+"""What runs a graph: rows and tokens in, logits out."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Protocol
+
+from infrs.bundle.manifest import Manifest
+from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.plain import PlainRunner
+from infrs.engine.runners.session import Kernels, Logits, Session, Tokens, create_session, stored_bytes
+from infrs.errors import BundleError
+
+_SHARED_SCALE = b"DynamicQuantizeLinear"  # ONNX's operator, whose scale is of its whole input
+
+
+class Runner(Protocol):
+    """What the engine asks of a graph. The logits returned are valid until the next call."""
+
+    num_rows: int
+    spare_rows: range  # rows that only `copy_row` reaches
+    capacity: int
+    kernels: str  # see `kernels_of`
+    threads: int  # that compute
+    min_rows: int  # a product of fewer rows may round differently; the engine fills up with idle rows
+    chunk_invariant: bool  # a token's bits are the same however its sequence was cut into runs
+
+    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
+        """Append one token to each row of `first .. first + B`, and score those at the places `scored` among them.
+
+        tokens, positions: B each. scored: ascending, in 0 .. B. Returns float32 [len(scored), vocab_size]. A row that
+        is not scored may be written at its position, where nothing is stored yet.
+        """
+
+    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
+        """Append `tokens` to one row at position `start`.
+
+        Returns float32 [num_scored, vocab_size], of the last positions.
+        """
+
+    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the first `num_tokens` positions of one row to another."""
+
+
+def open_session(
+    bundle: Path, manifest: Manifest, *, threads: int, kernels: Kernels = "auto", profile: Path | None = None
+) -> Session:
+    """A session over a bundle's graph; see `create_session`.
+
+    Keys and values are stored in 16 bits beside weights of 8 or 4, whose rounding is far coarser.
+    Raises BundleError if the graph cannot be opened or would answer otherwise in other company, MemoryError.
+    """
+    path = bundle / manifest.graph_file
+    halves = manifest.graph == "fused" and manifest.recipe.name == "blocks"
+    session = create_session(path, threads, kernels=kernels, halves=halves, profile=profile)
+    if manifest.graph == "fused" and _has(path, _SHARED_SCALE):  # the plain one runs each row by itself
+        raise BundleError(
+            f"{path} rounds all rows of a batch by one scale ({_SHARED_SCALE.decode()}), so one request would change "
+            "another's answer; export the model again"
+        )
+    return session
+
+
+def kv_bytes_per_token(session: Session, manifest: Manifest) -> int:
+    """Bytes of keys and values that one token of one sequence takes in a session."""
+    return manifest.kv.bytes_per_token(stored_bytes(session))
+
+
+def new_runner(
+    session: Session, manifest: Manifest, *, num_rows: int, num_spare_rows: int = 0, capacity: int
+) -> Runner:
+    """The runner for a bundle's kind of graph, with `num_rows` rows of `capacity` tokens and some spare ones.
+
+    Raises BundleError if the graph has other inputs than its manifest says, MemoryError.
+    """
+    kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
+    return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+
+
+def open_runner(
+    bundle: Path,
+    manifest: Manifest,
+    *,
+    num_rows: int,
+    num_spare_rows: int = 0,
+    capacity: int,
+    threads: int,
+    kernels: Kernels = "auto",
+) -> Runner:
+    """`new_runner` of `open_session`, where how many rows there is room for does not depend on the session."""
+    session = open_session(bundle, manifest, threads=threads, kernels=kernels)
+    return new_runner(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+
+
+def _has(path: Path, name: bytes) -> bool:
+    """Whether a file has such bytes in it, as a graph has the name of each operator that it uses."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(name) >= 0

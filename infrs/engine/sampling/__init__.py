@@ -1,0 +1,1 @@
+"""Choose tokens: logit edits, filters, the sampler, grammars and JSON schemas."""

@@ -1,0 +1,274 @@
+"""Structured output: constraints compiled by llguidance into masks over the vocabulary."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.gbnf_to_lark import any_to_lark
+
+from infrs.core import Grammar, GrammarState
+from infrs.engine.sampling.json_schema import MAX_CHARS, MAX_PROPERTIES, parse_schema
+from infrs.errors import EngineError, RequestError, UnsupportedParameterError
+from infrs.text.constraint import Constraint
+from infrs.text.panics import raises_panics
+from infrs.text.schemas.guided import guided
+
+MAX_COMPILED = 64
+_MAX_REASON = 300
+
+
+def _limits(max_items_in_row: int, step_max_items: int) -> LLParserLimits:
+    """Make the limits of a grammar: it is built within a second (half of llguidance's own limits) or refused."""
+    return LLParserLimits(
+        max_items_in_row=max_items_in_row,
+        step_max_items=step_max_items,
+        initial_lexer_fuel=500_000,
+        max_lexer_states=50_000,
+        max_grammar_size=250_000,
+    )
+
+
+# A row of the parser has 4 items for each optional property that may come next. A step of 1,000 of them takes 60 ms.
+_SCHEMA_LIMITS = _limits(4 * MAX_PROPERTIES + 200, 50_000)
+# Grammars in use need less than 3,000 items a step. 12,000 take 40 ms; 50,000 take over a second where counted
+# repetitions of what may be empty fill the rows.
+_TEXT_LIMITS = _limits(2_000, 12_000)
+_NUM_PROBED = 8  # tokens of an answer whose masks are computed before it is accepted
+_LIMIT_WORDS = re.compile(r"too (big|large|many|complex)|fuel|limit|\bmax is\b", re.IGNORECASE)
+_NAMES = {"json_schema": "the JSON schema", "calls": "a schema among the tools' parameters"}
+
+
+class GrammarCompiler:
+    """Compiles constraints for one tokenizer and keeps the latest. Safe to use from several threads.
+
+    Making it costs nothing; the first compilation reads the tokenizer (0.4 s at 49,152 tokens).
+    """
+
+    def __init__(self, tokenizer_json: str, vocab_size: int, eos_ids: Sequence[int]) -> None:
+        """`tokenizer_json`: the text of a `tokenizer.json`. `vocab_size`: width of the logits, padding included."""
+        self._tokenizer_json = tokenizer_json
+        self._vocab_size = vocab_size
+        self._eos_ids = list(eos_ids)
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[Constraint, _Compiled] = OrderedDict()
+
+    def compile(self, constraint: Constraint) -> Grammar:
+        """Compile a constraint, or take it from those that are kept.
+
+        Raises RequestError with `constraint.param` and code invalid_schema, unsupported_schema, schema_too_complex,
+        schema_recursive or invalid_grammar, with `constraint.or_else.param` if that begins like the constraint;
+        UnsupportedParameterError if the tokenizer cannot be constrained.
+        """
+        with self._lock:
+            if constraint in self._compiled:
+                self._compiled.move_to_end(constraint)
+                return self._compiled[constraint]
+        if constraint.or_else is not None:
+            self._check_distinct(replace(constraint, after="", or_else=None), constraint.or_else)
+        compiled = _Compiled(self._matcher(constraint))
+        with self._lock:
+            self._compiled[constraint] = compiled
+            while len(self._compiled) > MAX_COMPILED:
+                self._compiled.popitem(last=False)
+        return compiled
+
+    def _check_distinct(self, one: Constraint, other: Constraint) -> None:
+        """Raise RequestError if some token may begin both: llguidance reads such a text as the first of them only."""
+        first, second = (int.from_bytes(self.compile(each).start().allowed()) for each in (one, other))
+        if first & second:
+            raise RequestError(
+                f"{other.param}: an answer of this form would begin like what {one.param} may write in this model's "
+                f"format; set tool_choice to none or required, or leave {other.param} out",
+                param=other.param,
+            )
+
+    @raises_panics
+    def _matcher(self, constraint: Constraint) -> LLMatcher:
+        grammar = _to_llguidance(constraint)
+        limits = _SCHEMA_LIMITS if constraint.kind in _NAMES else _TEXT_LIMITS
+        matcher = LLMatcher(self._tokenizer(constraint.param), grammar, log_level=0, limits=limits)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # here, off the engine's thread: the first mask is the dearest
+        if matcher.is_error():
+            raise _refusal(matcher.get_error(), constraint)
+        if matcher.is_stopped():
+            raise _refusal("no text satisfies it", constraint)
+        if error := self._probe(matcher.deep_copy()):
+            raise _refusal(error, constraint)
+        return matcher
+
+    def _probe(self, matcher: LLMatcher) -> str:
+        """Follow the allowed tokens of lowest ids for a while; the error that the grammar's limits make, if any."""
+        for _ in range(_NUM_PROBED):
+            mask = int.from_bytes(matcher.compute_bitmask(), "little")
+            for eos_id in self._eos_ids:
+                mask &= ~(1 << eos_id)
+            if matcher.is_error() or not mask:
+                break
+            matcher.consume_token((mask & -mask).bit_length() - 1)
+        return str(matcher.get_error())
+
+    def _tokenizer(self, param: str) -> LLTokenizer:
+        with self._lock:
+            tokenizer = self._backend
+        if tokenizer is None:
+            raise UnsupportedParameterError(
+                "this model's tokenizer is of a kind that cannot be constrained; ask without it", param=param
+            )
+        return tokenizer
+
+    @cached_property
+    def _backend(self) -> LLTokenizer | None:
+        try:
+            return LLTokenizer(
+                self._tokenizer_json,
+                n_vocab=self._vocab_size,
+                eos_token=self._eos_ids,
+                slices=LLTokenizer.json_slices(),
+            )
+        except Exception:  # llguidance raises nothing finer
+            return None
+
+
+class _Compiled:
+    """A grammar at its beginning; never advanced itself."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def start(self) -> GrammarState:
+        return _State(self._matcher.deep_copy())
+
+
+class _State:
+    """One answer's place in a grammar. When nothing can follow, only end-of-sequence tokens are allowed."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def allowed(self) -> bytes:
+        """Compute the mask, 10-30 us. Raises RequestError where the grammar has become too complex to go on."""
+        mask = self._matcher.compute_bitmask()
+        self._check()
+        return mask
+
+    def accept(self, token_id: int) -> None:
+        """Take a token. Raises as `allowed`, and EngineError if the mask did not allow it."""
+        self._matcher.consume_token(token_id)
+        self._check()
+
+    def _check(self) -> None:
+        if not self._matcher.is_error():
+            return
+        reason = _first_line(self._matcher.get_error())
+        if _LIMIT_WORDS.search(reason):
+            raise RequestError(
+                "the answer's grammar or JSON schema became too complex to follow; simplify it",
+                code="schema_too_complex",
+            )
+        raise EngineError(f"the answer's grammar could not be followed ({reason}); simplify it")
+
+
+def _to_llguidance(constraint: Constraint) -> str:
+    """A constraint as llguidance takes it."""
+    if constraint.kind in ("grammar", "calls") and not constraint.after and constraint.or_else is None:
+        return _lark_of(constraint)
+    answer = _body(constraint)
+    if constraint.or_else is not None:
+        answer = f"{answer} | {_body(constraint.or_else)}"
+    if constraint.after:
+        end = json.dumps(constraint.after)
+        return f"start: free body\nfree[lazy]: /(?s:.*)/ {end}\nbody: /[ \\n]{{0,4}}/ answer\nanswer: {answer}\n"
+    return f"start: {answer}\n"
+
+
+def _body(constraint: Constraint) -> str:
+    """The right side of a Lark rule."""
+    param, text = constraint.param, constraint.text
+    match constraint.kind:
+        case "json_schema":
+            return "%json " + json.dumps(guided(parse_schema(text, param)))
+        case "grammar" | "calls":
+            return f"%lark {{\n{_lark_of(constraint)}\n}}"
+        case "regex":
+            body = f"/{_slashed(text)}/" if text else ""
+        case "choice":
+            body = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in dict.fromkeys(json.loads(text)))
+    _check_length(constraint)
+    if not body:
+        raise RequestError("it allows nothing; name at least one text", param=param, code="invalid_grammar")
+    return body
+
+
+def _lark_of(constraint: Constraint) -> str:
+    _check_length(constraint)
+    return constraint.text if constraint.kind == "calls" else _to_lark(constraint.text, constraint.param)
+
+
+def _check_length(constraint: Constraint) -> None:
+    if len(constraint.text) > MAX_CHARS:
+        raise RequestError(
+            f"the grammar is longer than {MAX_CHARS} characters", param=constraint.param, code="invalid_grammar"
+        )
+
+
+def _to_lark(text: str, param: str) -> str:
+    try:
+        return str(any_to_lark(_unescaped(text) if "::=" in text else text))
+    except Exception as error:  # its own types, RecursionError and more
+        reason = _first_line(str(error))
+        raise RequestError(f"the grammar cannot be read: {reason}", param=param, code="invalid_grammar") from None
+
+
+def _unescaped(gbnf: str) -> str:
+    r"""GBNF with each `\xXX`, `\uXXXX` and `\UXXXXXXXX` beyond ASCII as its character, and in ASCII as `\xXX`."""
+
+    def character(found: re.Match[str]) -> str:
+        code = int(found[1] or found[2] or found[3] or "-1", 16)
+        if not 0 <= code <= sys.maxunicode or 0xD800 <= code < 0xE000:  # another escape, or no character
+            return found[0]
+        return chr(code) if code > 0x7F else f"\\x{code:02x}"
+
+    return re.sub(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|.)", character, gbnf, flags=re.DOTALL)
+
+
+def _slashed(regex: str) -> str:
+    """A regex between slashes: a bare slash or line break would end it."""
+    return re.sub(r"\\.|/|\n", lambda found: {"/": r"\/", "\n": r"\n"}.get(found[0], found[0]), regex, flags=re.DOTALL)
+
+
+def _refusal(error: str, constraint: Constraint) -> RequestError:
+    """What the compiler found wrong, naming the keyword."""
+    reason = _first_line(error)
+    code = "invalid_schema" if constraint.kind in _NAMES else "invalid_grammar"
+    if found := re.search(r"Unimplemented keys: \[(.*?)\]", error):
+        reason, code = f"the keyword {found[1]} is not supported", "unsupported_schema"
+    elif found := re.search(r"Unknown format: (\S+)", error):
+        reason, code = f'the keyword "format" is not supported with {found[1]!a}', "unsupported_schema"
+    elif "oneOf constraints" in error:
+        reason, code = (
+            'the keyword "oneOf" is not supported unless a "const" or "type" tells the branches apart; use anyOf',
+            "unsupported_schema",
+        )
+    elif error.startswith("NoExtension"):
+        reason = "no text satisfies it"
+    elif _LIMIT_WORDS.search(reason):
+        reason, code = "it is too complex; simplify it", "schema_too_complex"
+    what = _NAMES.get(constraint.kind, f"the {constraint.kind}")
+    return RequestError(f"{what} cannot be used: {reason}", param=constraint.param, code=code)
+
+
+def _first_line(error: str) -> str:
+    """The line that says what is wrong: of a regex parser's several, the one that begins with `error:`."""
+    lines = [line for line in error.splitlines() if line.strip()] or ["no reason given"]
+    line = next((line for line in lines if line.startswith("error: ")), lines[0])
+    bare = re.sub(r"^(at \d+\(\d+\): |failed to compile JSON schema: |error: )+", "", " ".join(line.split()))
+    return ascii(bare)[1:-1][:_MAX_REASON]

@@ -1,0 +1,119 @@
+"""Choosing tokens: pure functions over one row of logits [vocab_size].
+
+A row is always treated by itself, so its choice cannot depend on its companions in the batch. The filters apply in
+the order temperature, top_k, typical_p, top_p, min_p; ties go to the lowest id.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from infrs.core import SamplingParams
+from infrs.engine.sampling.filters import BLOCK, Row, descending, nucleus, pick, sums_of_blocks, typical
+from infrs.errors import EngineError
+
+# How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
+_NUCLEUS_GUESS = 256
+
+# Below this a temperature is greedy: float32 scores divided by less overflow.
+_MIN_TEMPERATURE = 1e-6
+
+
+class NumericalError(EngineError):
+    """The model's scores are not finite."""
+
+    code = "numerical_error"
+
+    def __init__(self) -> None:
+        super().__init__("the model's scores are not finite; if it happens again, export the model in float32")
+
+
+def new_generator(seed: int | None, index: int = 0) -> np.random.Generator:
+    """An answer's own source of uniforms, one draw a token: Philox, keyed by the request's seed and its index."""
+    key = None if seed is None else (seed & 0xFFFFFFFFFFFFFFFF) | index << 64
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def sample(logits: Row, params: SamplingParams, generator: np.random.Generator, best: int | None = None) -> int:
+    """One token id for float32 logits [vocab_size]. `best`: their argmax, where it is known.
+
+    Raises NumericalError if the largest logit is not finite.
+    """
+    if best is None:
+        best = int(logits.argmax())
+    if not math.isfinite(logits[best]):
+        raise NumericalError
+    if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
+        return best
+    if params.top_k or params.typical_p < 1 or params.top_p < 1 or params.min_p:
+        values, weights = candidates(logits, params)
+        return _id_at(logits, values, _draw(weights, generator))
+    return _draw(_weights(logits, logits[best], params.temperature), generator)
+
+
+def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row]:
+    """Find the logits that pass top_k, typical_p, top_p and min_p, largest first, and their unnormalised probabilities.
+
+    They are values without ids, which are slow to sort. Of equal logits, those with the lowest ids pass and come first.
+    """
+    top = logits.max()
+    if params.top_k or params.typical_p < 1:
+        values = descending(logits, params.top_k or len(logits))
+        weights = _weights(values, top, params.temperature)
+        if params.typical_p < 1:
+            kept = typical(weights, params.typical_p)
+            values, weights = pick(values, kept), pick(weights, kept)
+        mass = params.top_p * float(weights.sum(dtype=np.float64)) if params.top_p < 1 else 0.0
+    elif params.top_p < 1:
+        mass = params.top_p * float(_weights(logits, top, params.temperature).sum(dtype=np.float64))
+        values = descending(logits, _NUCLEUS_GUESS)
+        weights = _weights(values, top, params.temperature)
+        if weights.sum(dtype=np.float64) < mass:
+            values = descending(logits, len(logits))
+            weights = _weights(values, top, params.temperature)
+    else:
+        weights = _weights(logits, top, params.temperature)
+        values = logits[weights >= np.float32(params.min_p) * weights.max()]
+        values = descending(values, len(values))
+        return values, _weights(values, top, params.temperature)
+    if params.top_p < 1:
+        count = nucleus(weights, mass)
+        values, weights = values[:count], weights[:count]
+    if params.min_p:
+        passed = weights >= np.float32(params.min_p) * weights.max()
+        values, weights = values[passed], weights[passed]
+    return values, weights
+
+
+def _id_at(logits: Row, values: Row, place: int) -> int:
+    """The id of the candidate at a place."""
+    value = values[place]
+    first = len(values) - int(values[::-1].searchsorted(value, side="right"))
+    return int(np.flatnonzero(logits == value)[place - first])
+
+
+def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
+    """exp((logit - top) / temperature): probabilities up to their common divisor, the largest being 1."""
+    weights: Row = logits - top
+    weights *= np.float32(1 / temperature)
+    return np.exp(weights, out=weights)
+
+
+def _draw(weights: Row, generator: np.random.Generator) -> int:
+    """A place with a probability proportional to its weight.
+
+    Found by its block first: adding up a whole vocabulary place by place takes ten times as long.
+    """
+    blocks = sums_of_blocks(weights)
+    target = generator.random() * blocks[-1]
+    block = _place(blocks, target)
+    within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+    return block * BLOCK + _place(within, target - (blocks[block - 1] if block else 0))
+
+
+def _place(cumulative: npt.NDArray[np.float64], target: float) -> int:
+    """The first place whose cumulative weight is beyond the target; at most the last place with any weight."""
+    return int(min(cumulative.searchsorted(target, side="right"), cumulative.searchsorted(cumulative[-1])))

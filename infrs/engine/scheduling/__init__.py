@@ -1,0 +1,1 @@
+"""Decide what a step computes: plan, scheduler, slots, queue, fairness."""

@@ -1,0 +1,112 @@
+"""The Sanic app: its routes, and Sanic's defaults set right."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from sanic import Sanic
+
+from infrs.config.settings import ServerSettings, Settings
+from infrs.errors import ConfigError
+from infrs.http import cors
+from infrs.http import request_guard as gate
+from infrs.http.auth import Keys
+from infrs.http.error_handler import WireErrorHandler
+from infrs.http.lifecycle import load_and_drain as lifecycle
+from infrs.http.lifecycle import signals
+from infrs.http.observability import access_log as access
+from infrs.http.observability.tracing import open_traces
+from infrs.http.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
+from infrs.http.routes.table import ROUTES
+from infrs.http.state import ServerState
+from infrs.models.loaded import Served
+
+logger = logging.getLogger("infrs.server")
+
+_BACKLOG = 1024
+
+
+def create_app(
+    settings: Settings, keys: Keys, load: Callable[[], Served], on_ready: Callable[[Served], None]
+) -> Sanic[Any, Any]:
+    """Build the app. `load` runs in a thread once the server listens; `on_ready` is told when it has.
+
+    Raises ConfigError for a setting that only the server can judge.
+    """
+    app: Sanic[Any, Any] = Sanic(
+        "infrs",
+        configure_logging=False,
+        dumps=orjson.dumps,
+        loads=orjson.loads,
+        error_handler=WireErrorHandler(),
+        request_class=gate.StrictRequest,
+        strict_slashes=True,
+    )
+    app.config.update(
+        {
+            "REQUEST_MAX_SIZE": settings.server.max_body_bytes,
+            "REQUEST_MAX_HEADER_SIZE": MAX_HEAD_BYTES,
+            "REQUEST_TIMEOUT": settings.server.header_timeout + 5,  # ours comes first: see protocol.py
+            "RESPONSE_TIMEOUT": settings.server.request_timeout + 30,  # ours comes first, with a reason
+            "KEEP_ALIVE_TIMEOUT": 75,
+            "GRACEFUL_SHUTDOWN_TIMEOUT": 2,  # the drain has come before
+            "ACCESS_LOG": False,
+            "AUTO_EXTEND": False,
+            "MOTD": False,
+        }
+    )
+    state = app.ctx.state = ServerState(settings)
+    if settings.server.traces:
+        state.traces = open_traces(state.metrics)
+    gate.install(app, state, keys)
+    access.install(app, state)
+    lifecycle.install(app, state, keys, load, on_ready)
+    for route in ROUTES:
+        app.add_route(route.handler, route.operation.path, methods=route.methods)
+    cors.install(app, settings.server)
+    return app
+
+
+def listen(server: ServerSettings) -> socket.socket:
+    """Take the address before the model is loaded. Raises ConfigError, one line, if it cannot be had."""
+    host, port = server.host, server.port
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        notice_lost_peers(listener)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; set server.host and server.port",
+            param="server.port",
+        ) from error
+    return listener
+
+
+def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
+    """Serve until a signal or a failure ends it; the process's exit code. One process, one engine.
+
+    Raises what `load` raised, if that was an InfrsError.
+    """
+    os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"  # which it gives at a terminal, of options that are its own
+    signals.end_by_default()
+    with signals.unhandled_by_sanic():
+        app.run(
+            sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False
+        )
+    state: ServerState = app.ctx.state
+    if state.start_error is not None:
+        raise state.start_error
+    if state.text.busy_for():
+        logger.warning("the text of one request is still being worked on; the process does not wait for it")
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(state.exit_code)  # the interpreter would join the thread
+    return state.exit_code

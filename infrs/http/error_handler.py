@@ -1,0 +1,124 @@
+"""Every error as the clients of its route expect it, OpenAI's or Anthropic's; Sanic's own included."""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Mapping
+from contextlib import suppress
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import PayloadTooLarge, RequestCancelled, SanicException
+from sanic.handlers import ErrorHandler
+
+from infrs.api.anthropic import errors as anthropic_errors
+from infrs.api.common.errors import RETRY_AFTER_SECONDS, error_body, message_of, status_of
+from infrs.errors import DrainingError, InfrsError, OutOfMemoryError
+from infrs.http.state import state_of
+from infrs.spelling import nearest
+
+logger = logging.getLogger("infrs.server")
+
+JSON = "application/json"
+CLIENT_GONE = 499  # nginx's status for a client that left before its answer
+
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")  # of all routes
+
+# Statuses that Sanic raises: the code and the sentence that the client gets for each.
+_WORDS = {
+    400: ("bad_request", "the request is not valid HTTP"),
+    403: ("forbidden", "the request is not allowed here"),
+    404: ("not_found", "no such path"),
+    405: ("method_not_allowed", "this path does not take this method"),
+    408: ("request_timeout", "the request did not arrive in time"),
+    413: (
+        "request_too_large",
+        "the request body is larger than server.max_body_bytes allows, or in smaller pieces; shorten it or raise that",
+    ),
+    415: (
+        "unsupported_media_type",
+        "send the body with the header `content-type: application/json`, in UTF-8 and without a content encoding",
+    ),
+    417: ("expectation_failed", "only `Expect: 100-continue` is understood"),
+    431: ("headers_too_large", "the request's head is larger than this server takes"),
+    503: ("request_timeout", "the request took longer than this server allows"),
+}
+_RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
+_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: _RETRY, 503: _RETRY}
+
+
+class WireErrorHandler(ErrorHandler):
+    """Answers any exception with an error of the route's own shape, and logs those that nobody meant."""
+
+    def default(self, request: Request, exception: BaseException) -> HTTPResponse:
+        """Build the response; Sanic calls this for whatever a route or Sanic itself raised."""
+        if isinstance(exception, InfrsError):
+            state_of(request).metrics.errors.labels(exception.code).inc()
+            return _failure(request, exception)
+        if isinstance(exception, RequestCancelled):
+            return HTTPResponse(status=CLIENT_GONE)  # for the log: there is nobody to send it to
+        if isinstance(exception, CancelledError):
+            return _failure(request, DrainingError("the server shut down before the answer was complete"))
+        if isinstance(exception, SanicException):
+            status = exception.status_code or 500
+            if isinstance(exception, PayloadTooLarge) and request.method == "NONE":  # the head, not the body
+                status = 431
+            if status in _WORDS:
+                code, message = _WORDS[status]
+                headers = {}
+                if status == 404:
+                    message = f"{message}; {_path_hint(request)}"
+                elif status == 405:
+                    headers["allow"] = _allowed_methods(request)
+                    message = f"{message}; send {headers['allow']}"
+                return _response(request, status, message, code, headers=headers)
+        log_failure(exception)
+        if isinstance(exception, MemoryError):
+            return _failure(request, OutOfMemoryError("the server is short of memory; try again in a moment"))
+        return _response(request, 500, "the server failed; see its log", "internal_error")
+
+
+def _path_hint(request: Request) -> str:
+    """What to ask for instead of a path that is not there."""
+    meant = nearest(request.path, [f"/{route.path}" for route in request.app.router.routes if not route.params])
+    return f"did you mean {meant}?" if meant else "see /v1/models and /v1/chat/completions"
+
+
+def _allowed_methods(request: Request) -> str:
+    """The value of `Allow`. Sanic does not tell it of a path with parameters and several routes."""
+    host = request.headers.getone("host", None)
+    allowed = []
+    for method in _METHODS:
+        with suppress(SanicException):
+            request.app.router.get(request.path, method, host)
+            allowed.append(method)
+    return ", ".join(allowed)
+
+
+def _failure(request: Request, error: InfrsError) -> HTTPResponse:
+    """The response of an error of ours."""
+    status = status_of(error)
+    if status == 500:
+        log_failure(error)
+    return _response(request, status, message_of(error), error.code, param=error.param, headers=_HEADERS.get(status))
+
+
+def _response(
+    request: Request,
+    status: int,
+    message: str,
+    code: str,
+    *,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> HTTPResponse:
+    """An error on the wire. status: as OpenAI's clients expect it."""
+    body = error_body
+    if request.path in anthropic_errors.PATHS:
+        status, body = anthropic_errors.anthropic_status(status), anthropic_errors.error_body
+    return HTTPResponse(body(message, status=status, code=code, param=param), status, dict(headers or {}), JSON)
+
+
+def log_failure(error: BaseException) -> None:
+    """Log what failed inside the server, with its traceback."""
+    logger.error("request failed: %s: %s", type(error).__name__, ascii(str(error)), exc_info=error)

@@ -1,0 +1,1 @@
+"""Load, signals, watchdog and drain."""

@@ -1,0 +1,108 @@
+"""From the first byte of the model to the last answer: load, watch, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sanic import Sanic
+
+from infrs.errors import DrainingError, EngineError, InfrsError
+from infrs.http.auth import Keys, reread_keys
+from infrs.http.lifecycle import signals
+from infrs.http.lifecycle.watchdog import until_failure
+from infrs.http.state import ServerState
+from infrs.models.loaded import Served
+
+logger = logging.getLogger("infrs.server")
+
+_LAST_WORDS_SECONDS = 1.0  # for requests that are cut at the end of the drain to say so
+_ENGINE_STOP_SECONDS = 5.0
+
+
+def install(
+    app: Sanic[Any, Any],
+    state: ServerState,
+    keys: Keys,
+    load: Callable[[], Served],
+    on_ready: Callable[[Served], None],
+) -> None:
+    """Load the model once the server listens, end the process when its engine dies, drain before it stops."""
+
+    @app.after_server_start
+    async def _start(app: Sanic[Any, Any]) -> None:
+        signals.on_hangup(partial(reread_keys, keys, state.settings.server))
+        app.ctx.model_task = asyncio.create_task(_run_model(app, state, load, on_ready))
+
+    @app.before_server_stop
+    async def _stop(app: Sanic[Any, Any]) -> None:
+        await drain(state)
+        app.ctx.model_task.cancel()
+        await asyncio.wait([app.ctx.model_task])
+
+    @app.after_server_stop
+    async def _stopped(app: Sanic[Any, Any]) -> None:
+        if state.served is not None:
+            logger.info("stopped")
+
+
+async def _run_model(
+    app: Sanic[Any, Any],
+    state: ServerState,
+    load: Callable[[], Served],
+    on_ready: Callable[[Served], None],
+) -> None:
+    try:
+        served = await asyncio.to_thread(load)
+    except InfrsError as error:
+        state.start_error = error
+        _give_up(app, state, error.exit_code)
+        return
+    except Exception:
+        logger.exception("the model could not be loaded")
+        _give_up(app, state, 1)
+        return
+    signals.on_stop(partial(app.stop, False))
+    state.publish(served)
+    on_ready(served)
+    reason = await until_failure(state)
+    if not state.draining:
+        logger.critical("%s; the server exits", reason)
+        state.fail_all(EngineError(reason))
+        _give_up(app, state, EngineError.exit_code)
+
+
+def _give_up(app: Sanic[Any, Any], state: ServerState, exit_code: int) -> None:
+    state.exit_code = exit_code
+    asyncio.get_running_loop().call_soon(app.stop, False)
+
+
+async def drain(state: ServerState) -> None:
+    """Let the requests in flight finish, for `server.drain_timeout` seconds at most, then stop the services.
+
+    A second signal ends the process immediately.
+    """
+    state.draining = True
+    signals.end_by_default()
+    signals.ignore_hangup()
+    patience = state.settings.server.drain_timeout
+    if count := state.num_in_flight.total():
+        awaited = "1 request" if count == 1 else f"{count} requests"
+        logger.info("stopping; waiting up to %g s for %s; a second signal ends it at once", patience, awaited)
+    if not await _idle(state, patience):
+        state.fail_all(DrainingError("the server shut down before the answer was complete"))
+        await _idle(state, _LAST_WORDS_SECONDS)
+    for service in state.services:
+        await asyncio.to_thread(service.stop, _ENGINE_STOP_SECONDS)
+    state.text.close()
+
+
+async def _idle(state: ServerState, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await state.idle.wait()
+    return state.idle.is_set()

@@ -1,0 +1,1 @@
+"""Access log, request metrics, log formats and traces."""

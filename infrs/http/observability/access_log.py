@@ -1,0 +1,100 @@
+"""Request ids, the access log and the counts of requests by route and status."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.http import Http
+
+from infrs.api.anthropic import errors as anthropic_errors
+from infrs.api.output import sse
+from infrs.http.error_handler import CLIENT_GONE
+from infrs.http.state import ServerState, state_of
+
+logger = logging.getLogger("infrs.access")
+
+_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_LONGEST_PATH = 200
+
+
+def install(app: Sanic[Any, Any], state: ServerState) -> None:
+    """Note when each request came, and send its id back with every response."""
+
+    @app.signal("http.lifecycle.request", priority=1)
+    async def _received(request: Request) -> None:
+        request.ctx.received = time.perf_counter()
+
+    @app.on_response  # type: ignore[untyped-decorator]  # Sanic types this one as Any
+    async def _answered(request: Request, response: HTTPResponse) -> None:
+        response.headers["x-request-id"] = request_id(request)
+        if request.path in anthropic_errors.PATHS:
+            response.headers["request-id"] = request_id(request)
+        request.body = b""  # a request is part of a cycle, which the collector may leave alone for hundreds of others
+        if state.draining and isinstance(request.stream, Http):
+            request.stream.keep_alive = False
+        if response.content_type != sse.CONTENT_TYPE:  # a stream says itself how it ended
+            finished(request, response.status)
+
+
+def request_id(request: Request) -> str:
+    """The client's `x-request-id` where it is short and plain, else a new one; the same for the whole request."""
+    if not hasattr(request.ctx, "request_id"):
+        given = request.headers.get("x-request-id", "")
+        request.ctx.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+    return str(request.ctx.request_id)
+
+
+def finished(request: Request, status: int) -> None:
+    """Count and log a request that is over. Neither its query nor its body is logged."""
+    state = state_of(request)
+    seconds = time.perf_counter() - getattr(request.ctx, "received", time.perf_counter())
+    route = f"/{request.route.path}" if request.route else "none"
+    state.metrics.requests.labels(route, str(status)).inc()
+    state.metrics.duration.labels(route).observe(seconds)
+    if state.traces is not None:
+        state.traces.record(
+            method=request.method if request.route else "HTTP",  # which says nothing that a client made up
+            route=route,
+            status=status,
+            request_id=request_id(request),
+            received=getattr(request.ctx, "received", time.perf_counter()),
+            headers=request.headers,
+            asked=getattr(request.ctx, "asked", None),
+        )
+    if status == CLIENT_GONE:
+        state.metrics.cancelled.inc()
+    elif state.draining and status < 400:
+        state.metrics.drained.inc()
+    if state.settings.server.access_log:
+        path = ascii(request.path[:_LONGEST_PATH])[1:-1]
+        method = ascii(request.method[:16])[1:-1]
+        asked = getattr(request.ctx, "asked", None)
+        figures: dict[str, float] = asked.meter.figures if asked else {}
+        fields = {
+            "request_id": request_id(request),
+            "method": method,
+            "path": path,
+            "status": status,
+            "seconds": round(seconds, 6),
+            **figures,
+        }
+        line = (method, path, status, 1000 * seconds, fields["request_id"], _in_words(figures))
+        logger.info("%s %s %d %.1f ms %s%s", *line, extra={"fields": fields})
+
+
+def _in_words(figures: Mapping[str, float]) -> str:
+    if not figures:
+        return ""
+    words = f", {figures['prompt_tokens']} tokens in ({figures['cached_tokens']} cached)"
+    words += f", {figures['completion_tokens']} out"
+    if "first_token_seconds" in figures:
+        words += f", the first after {1000 * figures['first_token_seconds']:.1f} ms"
+    if "tokens_per_second" in figures:
+        words += f", then {figures['tokens_per_second']:.1f} a second"
+    return words

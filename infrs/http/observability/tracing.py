@@ -1,0 +1,125 @@
+"""OpenTelemetry: one span a request, with the moments at which it was queued, got a slot and got its first token.
+
+Numbers and names only: no prompt, no answer, no key and no query is in a span. The extra `otel` brings the SDK; where
+spans go is told by its own variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER ...).
+Attributes are those of the semantic conventions 1.37, https://opentelemetry.io/docs/specs/semconv/.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infrs import __version__
+from infrs.errors import ConfigError
+from infrs.http.observability.request_metrics import Meter
+from infrs.metrics import Metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_MOST_WAITS = 4096  # that are kept for requests that have not ended
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request gave the engine: its engine requests' ids, when (`perf_counter`), and who counts its tokens."""
+
+    request_ids: Sequence[str]
+    submitted: float
+    meter: Meter
+
+
+class Traces:
+    """Makes spans of requests that have ended. Is the engine's observer too, in front of the metrics."""
+
+    def __init__(self, provider: TracerProvider, metrics: Metrics) -> None:
+        self._tracer = provider.get_tracer("infrs", __version__)
+        self._metrics = metrics
+        self._waits: dict[str, float] = {}
+
+    def started(self, request_id: str, waited: float) -> None:
+        """See `infrs.engine.service.Observer`."""
+        self._metrics.started(request_id, waited)
+        if len(self._waits) < _MOST_WAITS:
+            self._waits[request_id] = waited
+
+    def stepped(self, took: float, num_running: int) -> None:
+        """See Observer."""
+        self._metrics.stepped(took, num_running)
+
+    def violated(self) -> None:
+        """See Observer."""
+        self._metrics.violated()
+
+    def record(
+        self,
+        *,
+        method: str,
+        route: str,
+        status: int,
+        request_id: str,
+        received: float,
+        headers: Mapping[str, str],
+        asked: Asked | None,
+    ) -> None:
+        """Make the span of a request that ends now. `received`: `perf_counter` at its head."""
+        from opentelemetry.propagate import extract  # noqa: PLC0415  # of the extra
+        from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415
+
+        now = time.perf_counter()
+        epoch = time.time_ns() - int(1e9 * now)
+        parent = extract({name: headers[name] for name in ("traceparent", "tracestate") if name in headers})
+        span = self._tracer.start_span(
+            f"{method} {route}", parent, SpanKind.SERVER, start_time=epoch + int(1e9 * received)
+        )
+        span.set_attributes(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "infrs.request_id": request_id,
+            }
+        )
+        if asked is not None:
+            usage = asked.meter.usage
+            span.set_attribute("gen_ai.usage.input_tokens", usage.num_prompt_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", usage.num_output_tokens)
+            span.set_attribute("infrs.reused_tokens", usage.num_reused_tokens)
+            for name, moment in self._moments(asked):
+                span.add_event(name, timestamp=epoch + int(1e9 * moment))
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(epoch + int(1e9 * now))
+
+    def _moments(self, asked: Asked) -> list[tuple[str, float]]:
+        """The stations of a request on its way through the engine, as far as it came."""
+        moments = [("queued", asked.submitted)]
+        waits = [wait for name in asked.request_ids if (wait := self._waits.pop(name, None)) is not None]
+        if waits:
+            moments.append(("prefill", asked.submitted + min(waits)))
+        if asked.meter.first is not None:
+            moments.append(("decode", asked.meter.first))
+        return moments
+
+
+def open_traces(metrics: Metrics) -> Traces:
+    """Spans in batches over OTLP, as the OTEL_ variables say. Raises ConfigError where the extra is not installed."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError(
+            "server.traces needs what the extra `otel` brings; run: pip install 'infrs[otel]'", param="server.traces"
+        ) from None
+    named = {"service.version": __version__}
+    if "OTEL_SERVICE_NAME" not in os.environ:
+        named["service.name"] = "infrs"
+    provider = TracerProvider(resource=Resource.create(named))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Traces(provider, metrics)

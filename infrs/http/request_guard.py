@@ -1,0 +1,145 @@
+"""What is refused as soon as a request's head is there, before any byte of its body is read.
+
+Sanic reads the body before its middleware runs; the `http.lifecycle.request` signal comes first. An error raised
+there is answered at once and the connection closed, without `100 Continue`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from sanic import Request, Sanic
+from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
+
+from infrs.api.anthropic import errors as anthropic_errors
+from infrs.api.common.errors import AuthenticationError, HostNotAllowedError
+from infrs.http import cors
+from infrs.http.auth import Keys, is_loopback
+from infrs.http.state import ServerState
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a header name, RFC 9110 §5.6.2, as Sanic lower-cases it
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
+GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"})
+EMBEDDINGS_PATH = "/v1/embeddings"
+OPEN_ROUTES = frozenset({"health", "ready"})  # what an orchestrator asks, which holds no key
+
+
+class StrictRequest(Request):
+    """A request whose URL, where the head could not be parsed, cannot fail a second time while Sanic answers."""
+
+    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *args, **kwargs)
+
+
+def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
+    """Put the gate in front of an app."""
+    hosts = allowed_hosts(state)
+    origins = cors.origins(state.settings.server)
+
+    @app.signal("http.lifecycle.request")
+    async def _gate(request: Request) -> None:
+        stream = request.transport.get_protocol().http  # type: ignore[attr-defined]  # Sanic's HttpProtocol
+        stream.request, request.stream = request, stream  # else Sanic answers a refusal without its request
+        check_form(request)
+        check_host(request, hosts)
+        if not _is_open(request):
+            cors.check_origin(request, origins)
+        request.ctx.tenant = tenant_of(request, keys)
+        check_body(request, state)
+
+
+def check_form(request: Request) -> None:
+    """Raise BadRequest unless the names, the values, the host and the length in a head are well-formed."""
+    headers = request.headers
+    if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in headers.items()):
+        raise BadRequest
+    hosts = headers.getall("host", [])
+    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or (not hosts and request.version == "1.1"):
+        raise BadRequest
+    length = headers.get("content-length")
+    if length is not None and not _DIGITS.fullmatch(length):
+        raise BadRequest
+
+
+def allowed_hosts(state: ServerState) -> frozenset[str] | None:
+    """Names that clients may call the server by; None for any."""
+    settings = state.settings.server
+    named = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    if is_loopback(settings.host):
+        named |= {"localhost", settings.host.lower()}
+    return frozenset(named) or None
+
+
+def check_host(request: Request, allowed: frozenset[str] | None) -> None:
+    """Raise HostNotAllowedError for a name that is not ours.
+
+    A web page whose own name is made to point at this machine could call us by that name from its visitor's browser
+    (DNS rebinding). An address is no name: a page that came from there came from us.
+    """
+    name = request.headers.get("host", "").lower()
+    match = _HOST.fullmatch(name)
+    host = match[1].strip("[]") if match else name
+    if allowed is None or not host or host in allowed or _is_address(host):
+        return
+    raise HostNotAllowedError("this server is not called so; add the name to server.allowed_hosts", param="host")
+
+
+def tenant_of(request: Request, keys: Keys) -> str:
+    """Whose request it is. Raises AuthenticationError unless it has a key or its route needs none."""
+    given = request.headers.getall("authorization", [])
+    if request.path in anthropic_errors.PATHS and "x-api-key" in request.headers:  # which counts there if both are sent
+        given = [f"Bearer {key}" for key in request.headers.getall("x-api-key")]
+    try:
+        return keys.tenant(given)
+    except AuthenticationError:
+        if _is_open(request):
+            return ""
+        raise
+
+
+def _is_open(request: Request) -> bool:
+    """Whether anyone may ask: the router decides, so that no spelling of a path is open here and guarded there."""
+    try:
+        route, _, _ = request.app.router.get(request.path, request.method, request.headers.getone("host", None))
+    except SanicException:
+        return False
+    return route.path in OPEN_ROUTES or cors.is_preflight(request, route)
+
+
+def check_body(request: Request, state: ServerState) -> None:
+    """Raise the error that a body deserves by what the head says of it, or by how much there is to do already."""
+    headers = request.headers
+    if int(headers.get("content-length", 0)) > state.settings.server.max_body_bytes:
+        raise PayloadTooLarge
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise _unsupported(request)
+    if request.method == "POST":
+        media, _, parameters = headers.get("content-type", "application/json").lower().partition(";")
+        charset = parameters.replace(" ", "").replace('"', "")
+        if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
+            raise _unsupported(request)
+        if request.path in GENERATION_PATHS:
+            state.refuse_if_full()
+        elif request.path == EMBEDDINGS_PATH:
+            state.refuse_if_embeddings_full()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _unsupported(request: Request) -> SanicException:
+    """415; but of a path that is not there the client should hear that instead."""
+    try:
+        request.app.router.get(request.path, request.method, request.headers.getone("host", None))
+    except SanicException as error:
+        return error
+    return SanicException(status_code=415)

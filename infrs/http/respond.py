@@ -1,0 +1,129 @@
+"""Sends what the engine gives for a request, whole or as it comes, in the form that a route gives it."""
+
+from __future__ import annotations
+
+import time
+from asyncio.transports import Transport
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol, cast
+
+from sanic import HTTPResponse
+from sanic import Request as HTTPRequest
+
+from infrs.api.common.errors import status_of
+from infrs.api.output import sse
+from infrs.core import Delta, Request
+from infrs.errors import InfrsError
+from infrs.http.error_handler import CLIENT_GONE, JSON, log_failure
+from infrs.http.keepalive import Keepalive
+from infrs.http.observability import access_log as access
+from infrs.http.observability.request_metrics import Meter
+from infrs.http.observability.tracing import Asked
+from infrs.http.stalled_client import StalledClient
+from infrs.http.state import state_of
+from infrs.models.bridge import DeltaStream
+
+
+class Presenter(Protocol):
+    """How the answers of one request look on the wire. Takes all deltas in order, one way or the other."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last frame has been made."""
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
+        """The events of a stream that deltas make, the end of the stream included."""
+
+    @property
+    def ping(self) -> bytes:
+        """A comment or an event that says nothing but that the server is there."""
+
+    def failed(self, error: InfrsError) -> bytes:
+        """The event that ends a stream whose headers are out, where its answer failed."""
+
+    def whole(self, deltas: Sequence[Delta]) -> bytes:
+        """The body of an answer that is not streamed, from all its deltas."""
+
+
+async def answer(
+    request: HTTPRequest, asked: Sequence[Request], form: Presenter, *, stream: bool
+) -> HTTPResponse | None:
+    """Run what is asked and answer with it; None if the answer has been streamed. Raises as `Bridge.submit`."""
+    state = state_of(request)
+    _, bridge = state.require()
+    asked = [replace(one, tenant=request.ctx.tenant) for one in asked]  # of its key: see gate.py
+    deltas = bridge.submit(asked, state.settings.server.request_timeout)
+    bridge.limit_wait(deltas, state.settings.server.queue_timeout)
+    meter = Meter(state.metrics, request.ctx.received)
+    request.ctx.asked = Asked([one.request_id for one in asked], time.perf_counter(), meter)
+    try:
+        if stream:
+            await _Streamed(request, form).send(deltas, meter)
+            return None
+        return await _whole(form, deltas, meter)
+    finally:
+        deltas.close()
+        meter.close()
+
+
+async def _whole(form: Presenter, stream: DeltaStream, meter: Meter) -> HTTPResponse:
+    deltas: list[Delta] = []
+    async for batch in stream:
+        meter.count(batch)
+        deltas += batch
+    return HTTPResponse(form.whole(deltas), content_type=JSON)
+
+
+class _Streamed:
+    """One streamed answer. Its headers go out with the first token, so that what fails before has its status.
+
+    Where nothing else is to be sent for `server.ping_interval` seconds, a ping is, headers and all: proxies close what
+    is silent, and a client that has vanished is noticed only by sending.
+    """
+
+    def __init__(self, request: HTTPRequest, form: Presenter) -> None:
+        self._request = request
+        self._form = form
+        self._response: HTTPResponse | None = None
+        self._stalled_client: StalledClient | None = None
+        self._interval = state_of(request).settings.server.ping_interval
+
+    async def send(self, stream: DeltaStream, meter: Meter) -> None:
+        """Send the deltas as they come, those that are ready together in one write."""
+        status = CLIENT_GONE
+        silence = Keepalive(stream, self._interval)
+        try:
+            async for deltas in stream:
+                if not deltas:
+                    await self._send(self._form.ping, end=False)
+                    continue
+                meter.count(deltas)
+                frames = b"".join(self._form.frames(deltas))
+                await self._send(frames, end=self._form.finished)
+            status = 200
+        except Exception as error:
+            if self._response is None:
+                raise
+            failure = error if isinstance(error, InfrsError) else InfrsError("the server failed; see its log")
+            status = status_of(failure)
+            if status == 500:
+                log_failure(error)
+            await self._send(self._form.failed(failure), end=True)
+        finally:
+            silence.close()
+            if self._stalled_client is not None:
+                self._stalled_client.close()
+            if self._response is not None:
+                access.finished(self._request, status)
+
+    async def _send(self, data: bytes, *, end: bool) -> None:
+        """Write. A reader that takes nothing for `server.send_timeout` seconds is cut, which cancels this task."""
+        if self._response is None:
+            self._response = await self._request.respond(
+                content_type=sse.CONTENT_TYPE, headers={"cache-control": "no-cache", "x-accel-buffering": "no"}
+            )
+            transport = cast(Transport, self._request.transport)
+            self._stalled_client = StalledClient(transport, state_of(self._request).settings.server.send_timeout)
+        if data:
+            await self._response.send(data, end)

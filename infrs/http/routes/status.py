@@ -1,0 +1,114 @@
+"""`/v1/models`, `/health`, `/ready`, `/props` and `/metrics`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from infrs import __version__
+from infrs.api.output import bodies
+from infrs.bundle.manifest import Sampling
+from infrs.errors import EngineError
+from infrs.http.error_handler import JSON
+from infrs.http.state import not_served, state_of
+from infrs.metrics import CONTENT_TYPE
+from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.loaded import LoadedModel
+
+_LIBRARIES = ("onnxruntime", "sanic", "tokenizers", "numpy")
+
+
+async def list_models(request: Request) -> HTTPResponse:
+    """The models that are served, the chat model first."""
+    models = state_of(request).require_loaded().models
+    return HTTPResponse(bodies.model_list([_entry(model) for model in models]), content_type=JSON)
+
+
+async def get_model(request: Request, model_id: str) -> HTTPResponse:
+    """A model, by its id, whose slash may come as `/` or as `%2F`."""
+    models = {model.model_id: model for model in state_of(request).require_loaded().models}
+    model = models.get(unquote(model_id))
+    if model is None:
+        raise not_served(unquote(model_id), ", ".join(models))
+    return HTTPResponse(orjson.dumps(_entry(model)), content_type=JSON)
+
+
+def _entry(model: LoadedModel | EmbeddingModel) -> dict[str, object]:
+    return bodies.model(model.model_id, model.created, model.max_model_len)
+
+
+async def health(request: Request) -> HTTPResponse:
+    """Whether the event loop answers: liveness."""
+    return HTTPResponse(b'{"status":"ok"}', content_type=JSON)
+
+
+async def ready(request: Request) -> HTTPResponse:
+    """Whether a request would be served: loaded, alive and not shutting down. 503 or 500 with the reason if not."""
+    state = state_of(request)
+    state.require_loaded()
+    if not all(service.alive for service in state.services):
+        raise EngineError("the engine has failed; restart the server")
+    if state.stalled is not None:
+        raise state.stalled
+    return HTTPResponse(b'{"status":"ready"}', content_type=JSON)
+
+
+async def props(request: Request) -> HTTPResponse:
+    """What is served, and how. What is on the top level is of the chat model, if there is one."""
+    state = state_of(request)
+    served = state.require_loaded()
+    private: dict[str, Any] = {"model": {"cache_dir"}, "models": {"__all__": {"cache_dir"}}}
+    body = {
+        **(_of_chat(served.chat) if served.chat else {}),
+        "embedding_models": [_of_embedding(model) for model in served.embedding.values()],
+        "settings": state.settings.model_dump(mode="json", exclude=private),
+        "versions": {"infrs": __version__, **{name: version(name) for name in _LIBRARIES}},
+    }
+    return HTTPResponse(orjson.dumps(body), content_type=JSON)
+
+
+def _of_any(model: LoadedModel | EmbeddingModel) -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        "model": model.model_id,
+        "source": manifest.source.model_dump(),
+        "bundle": model.bundle.name,
+        "architecture": manifest.architecture,
+        "dtype": manifest.dtype,
+        "recipe": manifest.recipe.model_dump(),
+        "parity": manifest.parity,
+        "model_context_length": manifest.context_length,
+        "export_versions": manifest.tool_versions,
+    }
+
+
+def _of_chat(model: LoadedModel) -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        **_of_any(model),
+        "graph": {"kind": manifest.graph, "reason": manifest.graph_reason},
+        "default_sampling_params": {name: getattr(model.sampling, name) for name in Sampling.model_fields},
+        "engine": asdict(model.engine.snapshot()),
+    }
+
+
+def _of_embedding(model: EmbeddingModel) -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        **_of_any(model),
+        "dimensions": manifest.dimensions,
+        "pooling": manifest.pooling,
+        "normalized": manifest.normalized,
+        "prompt": manifest.prompt,
+        "threads": model.encoder.threads,
+    }
+
+
+async def metrics(request: Request) -> HTTPResponse:
+    """Prometheus' text format."""
+    return HTTPResponse(state_of(request).metrics.render(), content_type=CONTENT_TYPE)

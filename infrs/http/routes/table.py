@@ -1,0 +1,125 @@
+"""The route table: every path that this server answers, and what it takes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from infrs import __version__
+from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
+from infrs.api.chat.request import ChatCompletionRequest
+from infrs.api.completions.request import CompletionRequest
+from infrs.api.embeddings.request import EmbeddingRequest
+from infrs.api.output import sse
+from infrs.api.responses.request import ResponsesRequest
+from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, TokenizeChatRequest, TokenizeRequest
+from infrs.http.error_handler import JSON
+from infrs.http.openapi import ANTHROPIC_ERROR, Operation, document
+from infrs.http.routes import (
+    anthropic as messages,
+)
+from infrs.http.routes import (
+    chat,
+    completions,
+    embeddings,
+    responses,
+    status,
+)
+from infrs.http.routes import (
+    tokens as text_routes,
+)
+from infrs.metrics import CONTENT_TYPE
+
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An operation and what does it. A GET answers HEAD too."""
+
+    operation: Operation
+    handler: Handler
+
+    @property
+    def methods(self) -> list[str]:
+        """As the router takes them."""
+        return ["GET", "HEAD"] if self.operation.method == "GET" else [self.operation.method]
+
+
+async def openapi(request: Request) -> HTTPResponse:
+    """The description of all routes."""
+    return HTTPResponse(_description(), content_type=JSON)
+
+
+@cache
+def _description() -> bytes:
+    return orjson.dumps(document([route.operation for route in ROUTES], __version__))
+
+
+_ANSWERS = (JSON, sse.CONTENT_TYPE.partition(";")[0])
+
+ROUTES = (
+    Route(
+        Operation("POST", "/v1/chat/completions", "Answer a conversation.", (ChatCompletionRequest,), _ANSWERS),
+        chat.chat_completions,
+    ),
+    Route(
+        Operation("POST", "/v1/responses", "Answer a conversation as items.", (ResponsesRequest,), _ANSWERS),
+        responses.create_response,
+    ),
+    Route(Operation("GET", "/v1/responses/<response_id>", "A response that is kept."), responses.get_response),
+    Route(Operation("DELETE", "/v1/responses/<response_id>", "Forget a response."), responses.delete_response),
+    Route(
+        Operation("GET", "/v1/responses/<response_id>/input_items", "What a response was made from."),
+        responses.list_input_items,
+    ),
+    Route(
+        Operation("POST", "/v1/completions", "Continue a text.", (CompletionRequest,), _ANSWERS),
+        completions.completions,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/v1/messages",
+            "Answer a conversation, Anthropic's way.",
+            (MessagesRequest,),
+            _ANSWERS,
+            ANTHROPIC_ERROR,
+        ),
+        messages.messages,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/v1/messages/count_tokens",
+            "The tokens of such a conversation.",
+            (CountTokensRequest,),
+            error=ANTHROPIC_ERROR,
+        ),
+        messages.count_tokens,
+    ),
+    Route(Operation("POST", "/v1/embeddings", "The vectors of texts.", (EmbeddingRequest,)), embeddings.embeddings),
+    Route(
+        Operation("POST", "/tokenize", "Token ids of a text or a prompt.", (TokenizeRequest, TokenizeChatRequest)),
+        text_routes.tokenize,
+    ),
+    Route(Operation("POST", "/detokenize", "The text of token ids.", (DetokenizeRequest,)), text_routes.detokenize),
+    Route(
+        Operation("POST", "/apply-template", "The prompt of a conversation.", (ApplyTemplateRequest,)),
+        text_routes.apply_template,
+    ),
+    Route(Operation("GET", "/v1/models", "The models that are served."), status.list_models),
+    Route(Operation("GET", "/v1/models/<model_id:path>", "A model, by its id."), status.get_model),
+    Route(Operation("GET", "/health", "Whether the process answers."), status.health),
+    Route(Operation("GET", "/ready", "Whether a request would be served."), status.ready),
+    Route(Operation("GET", "/props", "What is served, and how."), status.props),
+    Route(
+        Operation("GET", "/metrics", "Prometheus metrics.", produces=(CONTENT_TYPE.partition(";")[0],)), status.metrics
+    ),
+    Route(Operation("GET", "/openapi.json", "This description."), openapi),
+)

@@ -1,0 +1,151 @@
+"""From the engine's thread to the event loop: deltas as batches that a coroutine awaits.
+
+The engine's sink only appends to a deque and wakes the loop, once for all that a step has for all requests. What
+waits for one reader is bounded by its answer, which the context bounds; a reader that takes nothing is cut (reader.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from infrs.core import Delta, FinishReason, Request
+from infrs.engine.service import EngineService
+from infrs.errors import EngineError, InfrsError, RequestTimeoutError
+
+
+class DeltaStream:
+    """The deltas of one or more requests that belong together: an async iterator of the batches that are ready.
+
+    Close it in a `finally`. The first answer that fails ends it, after what has come before.
+    """
+
+    def __init__(self, requests: Sequence[Request], close: Callable[[DeltaStream], None]) -> None:
+        self._open = {request.request_id: request.num_choices for request in requests}  # answers still to come
+        self._deltas: list[Delta] = []
+        self._error: InfrsError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._interrupted = False
+        self.waiting_since: float | None = None  # the loop's time; None while nobody waits
+        self._close = close
+
+    @property
+    def open_ids(self) -> list[str]:
+        """The requests of which the engine still holds something."""
+        return list(self._open)
+
+    def __aiter__(self) -> DeltaStream:
+        return self
+
+    async def __anext__(self) -> list[Delta]:
+        """At least one delta, or none where the wait was interrupted. Raises an answer's error where it failed."""
+        self._interrupted = False
+        while not self._deltas and not self._interrupted:
+            if self._error is not None:
+                raise self._error
+            if not self._open:
+                raise StopAsyncIteration
+            self._wake.clear()
+            self.waiting_since = self._loop.time()
+            try:
+                await self._wake.wait()
+            finally:
+                self.waiting_since = None
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
+    def interrupt(self) -> None:
+        """Let who waits go on without a delta."""
+        self._interrupted = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let go of the requests: cancel those that have not finished. Idempotent."""
+        self._close(self)
+
+    def feed(self, delta: Delta) -> None:
+        """Take a delta, on the event loop."""
+        if delta.finish_reason is not None:
+            self._open[delta.request_id] -= 1
+            if not self._open[delta.request_id]:
+                del self._open[delta.request_id]
+        if delta.finish_reason in (FinishReason.ERROR, FinishReason.CANCELLED):
+            self.fail(delta.error or EngineError("the engine gave the request up"))
+        elif self._error is None:
+            self._deltas.append(delta)
+            self._wake.set()
+
+    def fail(self, error: InfrsError) -> None:
+        """End the stream with an error, after the deltas that it already has. The first error stands."""
+        self._error = self._error or error
+        self._wake.set()
+
+
+class Bridge:
+    """Submits requests to the engine and carries their deltas to the loop that made it."""
+
+    def __init__(self, engine: EngineService) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[tuple[DeltaStream, Delta]] = deque()
+        self._wake_pending = False
+        self._streams: dict[DeltaStream, list[asyncio.TimerHandle]] = {}  # with the alarms of each
+
+    def submit(self, requests: Sequence[Request], timeout: float) -> DeltaStream:
+        """Start requests, all or none, which fail with RequestTimeoutError if they still go on after `timeout` s.
+
+        Raises QueueFullError, DrainingError or EngineError, as the engine does.
+        """
+        late = RequestTimeoutError(f"the answer took longer than the {timeout:g} s this server allows it")
+        stream = DeltaStream(requests, self._close)
+        started: list[str] = []
+        try:
+            for request in requests:
+                self._engine.submit(request, lambda delta: self._post(stream, delta))
+                started.append(request.request_id)
+        except InfrsError:
+            for request_id in started:
+                self._engine.cancel(request_id)
+            raise
+        self._streams[stream] = [self._loop.call_later(timeout, stream.fail, late)]
+        return stream
+
+    def limit_wait(self, stream: DeltaStream, seconds: float) -> None:
+        """Fail a stream with RequestTimeoutError if none of its requests has got a slot `seconds` from now."""
+        late = RequestTimeoutError(f"no slot became free within the {seconds:g} s that this server lets a request wait")
+
+        def give_up() -> None:
+            if stream.open_ids and all(map(self._engine.is_waiting, stream.open_ids)):
+                stream.fail(late)
+
+        self._streams[stream].append(self._loop.call_later(seconds, give_up))
+
+    def fail_all(self, error: InfrsError) -> None:
+        """End every stream with an error."""
+        for stream in self._streams:
+            stream.fail(error)
+
+    def _close(self, stream: DeltaStream) -> None:
+        alarms = self._streams.pop(stream, None)
+        if alarms is not None:
+            for alarm in alarms:
+                alarm.cancel()
+            for request_id in stream.open_ids:
+                self._engine.cancel(request_id)
+
+    def _post(self, stream: DeltaStream, delta: Delta) -> None:
+        """On the engine's thread. A loop that is closed has no readers left."""
+        self._inbox.append((stream, delta))
+        if not self._wake_pending:
+            self._wake_pending = True
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._wake_pending = False  # before the inbox is read: what comes later wakes again
+        while self._inbox:
+            stream, delta = self._inbox.popleft()
+            stream.feed(delta)

@@ -1,0 +1,67 @@
+"""An embedding model that is loaded: its bundle, its tokenizer and what makes its vectors."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from infrs.bundle.manifest import EmbeddingManifest
+from infrs.engine.runners.session import Kernels
+from infrs.errors import ContextLengthError, RequestError
+from infrs.models.encoder import Encoder, open_encoder
+from infrs.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """created: Unix time in seconds."""
+
+    model_id: str
+    manifest: EmbeddingManifest
+    bundle: Path
+    tokenizer: Tokenizer
+    encoder: Encoder
+    created: int
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of a text."""
+        return self.manifest.context_length
+
+    def ids_of(self, text: str, param: str) -> list[int]:
+        """Token ids of a text, with the model's special tokens and the prompt that its texts begin with.
+
+        Raises RequestError, which calls the text `param`, where the text has no token of this model.
+        """
+        ids = self.tokenizer.encode(self.manifest.prompt + text, special=True)
+        if not ids:
+            raise RequestError(f"{param}: the text has no token of this model; send another", param=param)
+        return ids
+
+    def check_text(self, text: str, param: str) -> None:
+        """Raise ContextLengthError as `check_length` does, for a text that is too long beyond doubt, untokenised."""
+        self.tokenizer.check_length(self.manifest.prompt + text, self.manifest.context_length, param)
+
+    def check_length(self, ids: list[int], param: str) -> None:
+        """Raise ContextLengthError, which calls the text `param`, for more tokens than the model takes."""
+        if len(ids) > self.manifest.context_length:
+            raise ContextLengthError(
+                f"{param} has {len(ids)} tokens, but {self.model_id} takes texts of at most "
+                f"{self.manifest.context_length}; shorten it",
+                param=param,
+            )
+
+
+def load_embedding_model(
+    bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: Kernels = "auto"
+) -> EmbeddingModel:
+    """Open a verified bundle. Raises BundleError."""
+    return EmbeddingModel(
+        model_id=manifest.source.model_id,
+        manifest=manifest,
+        bundle=bundle,
+        tokenizer=Tokenizer.load(bundle),
+        encoder=open_encoder(bundle, manifest, threads, kernels),
+        created=int(time.time()),
+    )

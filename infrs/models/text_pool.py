@@ -1,0 +1,70 @@
+"""The threads that work on text: templates, tokenising, grammars."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from infrs.errors import InfrsError, RequestTimeoutError
+
+T = TypeVar("T")
+
+_THREADS = 2
+
+
+class TextPool:
+    """Runs work off the event loop, and knows how long it has been running. Its methods belong to the event loop.
+
+    Work cannot be interrupted: what never returns keeps its thread, but not the request that waits for it.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        """`timeout`: seconds that a request waits at most."""
+        self._timeout = timeout
+        self._executor = ThreadPoolExecutor(_THREADS, "infrs-text")
+        self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
+        self._failures: set[asyncio.Future[InfrsError]] = set()  # one for each request that waits
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread. Raises what it raises, RequestTimeoutError, and the error given to `fail_all`."""
+        loop = asyncio.get_running_loop()
+        result = loop.run_in_executor(self._executor, self._timed, work)
+        failure = loop.create_future()
+        self._failures.add(failure)
+        try:
+            await asyncio.wait((result, failure), timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+            if failure.done():
+                raise failure.result()
+        finally:
+            result.cancel()
+            self._failures.discard(failure)
+        raise RequestTimeoutError(f"the answer took longer than the {self._timeout:g} s this server allows it")
+
+    def fail_all(self, error: InfrsError) -> None:
+        """End every wait with an error."""
+        for failure in self._failures:
+            if not failure.done():
+                failure.set_result(error)
+
+    def busy_for(self) -> float:
+        """Seconds that the oldest work has been running; 0 if none is."""
+        started = [*self._started.values()]
+        return time.monotonic() - min(started) if started else 0.0
+
+    def close(self) -> None:
+        """Start no more work, and do not wait for what runs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        thread = threading.get_ident()
+        self._started[thread] = time.monotonic()
+        try:
+            return work()
+        finally:
+            del self._started[thread]

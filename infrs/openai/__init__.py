@@ -1,1 +1,0 @@
-"""The OpenAI wire: requests, responses, server-sent events, errors."""

@@ -1,1 +1,0 @@
-"""The HTTP server: Sanic routes over the engine service."""

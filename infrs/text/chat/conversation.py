@@ -1,0 +1,99 @@
+"""Conversations with tools, as a chat template takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infrs.text.tools.call_grammar import Tool
+
+Message = Mapping[str, Any]
+
+# After Google's guide to function calling with Gemma, whose template knows no tools either.
+_INSTRUCTIONS = """You have access to these functions:
+{functions}
+
+To call a function, answer with nothing but {{"name": function name, "arguments": object of its arguments}}, \
+or with a JSON list of these for several calls. Answer in plain text if no function helps."""
+
+
+def declared(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Tools as templates take them: as OpenAI writes them."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+        }
+        for tool in tools
+    ]
+
+
+def for_template(messages: Sequence[Message], tools: Sequence[Tool], template: str) -> list[Message]:
+    """The messages of a conversation with tools, changed where the template could not show them as they are.
+
+    A template that shows tools gets them as its variable `tools`, or, Phi's way, in the system message. Any other gets
+    them as text: the tools as instructions, calls as the JSON that the instructions ask for, results as the user's.
+    """
+    if "length 9" in template:  # Mistral's templates take no other ids
+        messages = [_with_short_ids(message) for message in messages]
+    if "tool_calls" not in template:
+        messages = _as_text(messages)
+    if tools and any(name in template for name in ("message['tools']", 'message["tools"]', "message.tools")):
+        return _with_system_tools(messages, json.dumps(declared(tools)))
+    if tools and "tools" not in template:
+        return _with_instructions(messages, tools)
+    return list(messages)
+
+
+def _as_text(messages: Sequence[Message]) -> list[Message]:
+    told: list[Message] = []
+    for message in messages:
+        if message["role"] == "tool":
+            result = f"<tool_response>\n{message['content']}\n</tool_response>"
+            if told and told[-1].get("is_result"):  # templates want turns to alternate
+                told[-1] = {**told[-1], "content": f"{told[-1]['content']}\n{result}"}
+            else:
+                told.append({"role": "user", "content": result, "is_result": True})
+        elif message.get("tool_calls"):
+            calls = [call["function"] for call in message["tool_calls"]]
+            written = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
+            told.append({"role": message["role"], "content": "\n".join(filter(None, (message["content"], written)))})
+        else:
+            told.append(message)
+    return [{name: value for name, value in message.items() if name != "is_result"} for message in told]
+
+
+def _with_instructions(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+    """In the system message, or else before the first user's words: some templates know no system."""
+    functions = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in declared(tools))
+    text = _INSTRUCTIONS.format(functions=functions)
+    told = list(messages)
+    for index, message in enumerate(told):
+        if message["role"] == "system":
+            told[index] = {**message, "content": f"{message['content']}\n\n{text}"}
+            return told
+    for index, message in enumerate(told):
+        if message["role"] == "user":
+            told[index] = {**message, "content": f"{text}\n\n{message['content']}"}
+            return told
+    return [{"role": "user", "content": text}, *told]
+
+
+def _with_system_tools(messages: Sequence[Message], tools: str) -> list[Message]:
+    first = messages[0] if messages[0]["role"] == "system" else {"role": "system", "content": ""}
+    return [{**first, "tools": tools}, *(messages[1:] if messages[0] is first else messages)]
+
+
+def _with_short_ids(message: Message) -> Message:
+    changed = dict(message)
+    if message.get("tool_calls"):
+        changed["tool_calls"] = [{**call, "id": _short(call["id"])} for call in message["tool_calls"]]
+    if message.get("tool_call_id"):
+        changed["tool_call_id"] = _short(message["tool_call_id"])
+    return changed
+
+
+def _short(call_id: str) -> str:
+    return hashlib.sha256(call_id.encode()).hexdigest()[:9]

@@ -1,0 +1,176 @@
+"""The Jinja environment of chat templates: what transformers gives them, in a sandbox.
+
+After `_compile_jinja_template` in transformers' utils/chat_template_utils.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.meta import TrackingCodeGenerator
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from infrs.text.chat.render_limits import Budget, check_product, estimate, length
+
+
+def template_environment() -> Sandbox:
+    """A new environment: trimmed blocks, `break` and `continue`, `tojson`, `raise_exception`, `strftime_now`."""
+    extensions = [_Generation, "jinja2.ext.loopcontrols"]
+    # Jinja's optimizer computes while it reads, with no clock, and takes time by the cube of an expression's depth.
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=extensions, optimized=False)
+    environment.filters["tojson"] = environment.bounded("tojson", _tojson)
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, whose templates are bounded besides: see bounds.py. Safe to use from several threads."""
+
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # jinja2's own
+        super().__init__(**options, finalize=self.made)
+        self.budget = Budget()
+        self.filters = {name: self.bounded(name, function) for name, function in self.filters.items()}
+        del self.globals["lipsum"]  # random Latin, as much as is asked for
+
+    def variables(self, source: str) -> frozenset[str]:
+        """The names that a template looks up outside itself: `find_undeclared_variables`, without the optimizer."""
+        generator = TrackingCodeGenerator(self)
+        generator.optimizer = None
+        generator.visit(self.parse(source))
+        return frozenset(generator.undeclared_identifiers)
+
+    def tick(self) -> bool:
+        """Called in each turn of a loop and at each start of a macro."""
+        return self.budget.tick()
+
+    def made(self, value: Any) -> Any:  # noqa: ANN401
+        """The same value, charged for: a list that is written down, what is put out."""
+        self.budget.spend_all(value)
+        return value
+
+    def concatenated(self, *parts: Any) -> str:  # noqa: ANN401
+        """What `~` makes."""
+        self.budget.spend_all(parts)
+        return "".join(map(str, parts))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
+        """Arithmetic as usual; no powers and no `%` formatting."""
+        if operator == "**" or (operator == "%" and isinstance(left, str | list | tuple)):
+            raise TemplateError(f"{operator!r} could make too large a value here")
+        if operator == "*":
+            self.budget.afford(check_product(left, right))
+        result = super().call_binop(context, operator, left, right)
+        self.budget.spend(length(result))
+        return result
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, N805
+        """Call what a template calls. The names are Jinja's: keyword arguments may have any other."""
+        __self.tick()
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str | bytes | int):
+            __self.budget.afford(estimate(__obj.__name__, (owner, *args, *kwargs.values())))
+        elif __obj in (dict, Namespace) or getattr(__obj, "catch_varargs", False) or getattr(__obj, "catch_kwargs", 0):
+            __self.made((args, kwargs))
+        result = super().call(__context, __obj, *args, **kwargs)
+        __self.budget.spend(length(result))
+        return result
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # noqa: ANN401
+        """A text's `format` as Jinja's sandbox has it, unless it would widen what it formats."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
+            estimate("format", [value.__self__])
+        return wrapped
+
+    def bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A filter that is estimated before it runs and charged for after."""
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            self.tick()
+            values = args[1:] if hasattr(function, "jinja_pass_arg") else args
+            self.budget.afford(estimate(name, (*values, *kwargs.values())))
+            result = function(*args, **kwargs)
+            self.budget.spend(length(result))
+            return result
+
+        return run
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        """The template's tree, with a tick in all that repeats. Jinja has no public place for this."""
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.body.insert(0, nodes.ExprStmt(_own("tick")))
+            if loop.test is not None:
+                loop.test = nodes.And(_own("tick"), loop.test)
+        for macro in tree.find_all(nodes.Macro):
+            macro.body.insert(0, nodes.ExprStmt(_own("tick")))
+        _replace(tree)
+        tree.set_environment(self)
+        return tree
+
+
+def _own(name: str, *arguments: nodes.Expr) -> nodes.Call:
+    """A call of the environment's own method."""
+    return nodes.Call(nodes.EnvironmentAttribute(name), [*arguments], [], None, None)
+
+
+def _replace(node: nodes.Node) -> None:
+    """Have `~`, and lists and the like that are written down, made by the environment."""
+    for field, value in node.iter_fields():
+        if isinstance(value, list):
+            setattr(node, field, [_replaced(item) for item in value])
+        else:
+            setattr(node, field, _replaced(value))
+
+
+def _replaced(value: Any) -> Any:  # noqa: ANN401  # a field of a node
+    if not isinstance(value, nodes.Node):
+        return value
+    _replace(value)
+    if isinstance(value, nodes.Concat):
+        return _own("concatenated", *value.nodes)
+    written = isinstance(value, nodes.List | nodes.Dict) or (isinstance(value, nodes.Tuple) and value.ctx == "load")
+    return _own("made", value) if isinstance(value, nodes.Expr) and written else value
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what an assistant wrote, for training; here its body is just text."""
+
+    tags = {"generation"}  # noqa: RUF012  # declared so by Jinja
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The body of the tag."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Unlike Jinja's own, this leaves `<` and quotes as they are."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -1,0 +1,199 @@
+"""A conversation as one prompt: the model's own chat template, or a plain format for models without one."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from infrs.errors import BundleError, RequestError
+from infrs.text.chat.conversation import declared, for_template
+from infrs.text.chat.sandbox import template_environment
+from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.call_grammar import Tool
+
+TEMPLATE_FILE = "chat_template.jinja"
+CONFIG_FILE = "tokenizer_config.json"
+MAX_RENDERED_CHARS = 16 << 20
+_ROLES = ("system", "user", "assistant")
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+Messages = Sequence[Mapping[str, Any]]
+Variables = Mapping[str, Any]
+
+
+class ChatFormat(Protocol):
+    """How a conversation is written.
+
+    stop: strings at which an answer ends, since the model would go on with the next turn. adds_special: whether the
+    tokenizer must add BOS and the like, because the format writes no special tokens itself. variables: names that the
+    format looks at besides the messages, such as `enable_thinking`. source: the template's text, if there is one.
+    """
+
+    @property
+    def source(self) -> str:
+        """The template's text."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings at which an answer ends."""
+
+    @property
+    def adds_special(self) -> bool:
+        """Whether the tokenizer adds BOS and the like."""
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names that the format looks at besides the messages."""
+
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
+        """The prompt; `add_generation_prompt` ends it where the assistant's answer begins. Raises RequestError."""
+
+
+def encode_chat(
+    tokenizer: Tokenizer,
+    chat_format: ChatFormat,
+    messages: Messages,
+    *,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
+    variables: Variables | None = None,
+    tools: Sequence[Tool] = (),
+    limit: int | None = None,
+) -> list[int]:
+    """Ids of the prompt of a conversation. Special tokens in messages, variables and tools are mere text to the model.
+
+    continue_final_message: end where the last message's content ends, so that the answer goes on with it.
+    limit: tokens beyond which the prompt is of no use. Raises RequestError, param "messages", if the model's template
+    refuses the conversation, and ContextLengthError if the prompt is so long that it is clear without tokenising.
+    """
+    quoted = [
+        {name: value if name == "role" else _quoted(tokenizer, value) for name, value in message.items()}
+        for message in for_template(messages, tools, chat_format.source)
+    ]
+    values = _quoted(
+        tokenizer,
+        {**(variables or {}), **({"tools": declared(tools)} if tools and "tools" in chat_format.variables else {})},
+    )
+    prompt = (
+        render_open(chat_format, quoted, values)
+        if continue_final_message
+        else chat_format.render(quoted, add_generation_prompt=add_generation_prompt, variables=values)
+    )
+    if limit is not None:
+        tokenizer.check_length(prompt, limit, "messages")
+    return tokenizer.encode(prompt, special=chat_format.adds_special)
+
+
+def _quoted(tokenizer: Tokenizer, value: Any) -> Any:  # noqa: ANN401  # any JSON
+    """The same with each text in it quoted, an object's keys too."""
+    if isinstance(value, str):
+        return tokenizer.quote(value)
+    if isinstance(value, list):
+        return [_quoted(tokenizer, item) for item in value]
+    if isinstance(value, dict):
+        return {_quoted(tokenizer, key): _quoted(tokenizer, item) for key, item in value.items()}
+    return value
+
+
+def render_open(chat_format: ChatFormat, messages: Messages, variables: Variables | None = None) -> str:
+    """The prompt up to the end of the last message's content. Raises RequestError if the template leaves it out."""
+    end = f"{secrets.randbelow(10**30):030}"  # digits come unchanged through whatever a template does to text
+    last = {**messages[-1], "content": messages[-1]["content"] + end}
+    prompt, found, _ = chat_format.render(
+        [*messages[:-1], last], add_generation_prompt=False, variables=variables
+    ).rpartition(end)
+    if not found:
+        raise RequestError(
+            "the model's chat template does not show the last message; nothing can continue it", param="messages"
+        )
+    return prompt.replace(end, "")  # a template may show a message twice
+
+
+def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "auto") -> ChatFormat:
+    """The format of a bundle: its chat template, or the plain one if it has none or `chat_format` is "simple".
+
+    Raises BundleError if the template or the tokenizer's configuration cannot be read.
+    """
+    if chat_format == "simple":
+        return SimpleFormat()
+    try:
+        config_path = bundle / CONFIG_FILE
+        config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.exists() else {}
+        template_path = bundle / TEMPLATE_FILE
+        source = template_path.read_text(encoding="utf-8") if template_path.exists() else _template_of(config)
+        return SimpleFormat() if source is None else ChatTemplate(source, _special_tokens(config))
+    except Exception as error:  # Jinja's, and those of Python's compiler for what Jinja makes of it
+        raise BundleError(f"{bundle}: the chat template cannot be read ({error}); use chat_format simple") from error
+
+
+class SimpleFormat:
+    """Each message as `role: content` on its own line, then `assistant:`."""
+
+    stop = tuple(f"\n{role}:" for role in _ROLES)
+    adds_special = True
+    source = ""
+    variables: frozenset[str] = frozenset()
+
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
+        """See ChatFormat."""
+        lines = [f"{message['role']}: {message['content']}" for message in messages]
+        return "\n".join(lines + ["assistant:"] * add_generation_prompt)
+
+
+class ChatTemplate:
+    """A model's Jinja template, in a sandbox, with the functions and settings that transformers gives it."""
+
+    stop: tuple[str, ...] = ()
+    adds_special = False
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
+        """`special_tokens`: what the template knows as `bos_token` and so on.
+
+        Raises what Jinja raises, or Python's compiler.
+        """
+        environment = template_environment()
+        self.source = source
+        self._budget = environment.budget
+        self._template = environment.from_string(source, globals={**special_tokens})
+        self.variables = environment.variables(source)
+
+    def render(
+        self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
+    ) -> str:
+        """See ChatFormat. The error carries the template's own words."""
+        pieces, num_chars = [], 0
+        self._budget.begin()
+        own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "documents": None}
+        try:
+            for piece in self._template.generate({"tools": None, **(variables or {}), **own}):
+                pieces.append(piece)
+                num_chars += len(piece)
+                if num_chars > MAX_RENDERED_CHARS:
+                    raise ValueError(f"the prompt would be longer than {MAX_RENDERED_CHARS} characters")
+        except Exception as error:  # a template can raise anything
+            reason = " ".join(str(error).split())[:500]
+            raise RequestError(
+                f"the model's chat template refuses these messages: {reason}", param="messages"
+            ) from error
+        return "".join(pieces)
+
+
+def _template_of(config: Mapping[str, Any]) -> str | None:
+    """The `chat_template` of a tokenizer_config.json: a string, or several by name."""
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """The tokens that a template may name, each a string or an object with its `content`."""
+    tokens = {name: config[name] for name in _SPECIAL_TOKENS if config.get(name) is not None}
+    return {name: token if isinstance(token, str) else token["content"] for name, token in tokens.items()}

@@ -1,0 +1,1 @@
+"""Prepare JSON schemas for the grammar compiler."""

@@ -1,0 +1,177 @@
+"""Closes the objects of a schema for generation: those that list their properties get no others.
+
+JSON Schema lets an object have more than the listed properties; models that may write more often do, without end. An
+object stays as it is where its schema says anything of others (`additionalProperties`, `unevaluatedProperties`) or
+lists none. Where several schemas apply to one object (`allOf`, `$ref` beside keywords, `anyOf` beside `properties`),
+closing each by what it lists would forbid what the others list. The outermost is closed instead, by what all of them
+list, and those inside stay open; so does one that is also used alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from infrs.text.schemas.tree import Node, resolve, rewrite, subschemas
+
+_MAX_PARTS = 50_000  # looked at in all; a schema that is so entangled stays as it is
+_IN_PLACE = frozenset({"allOf", "if", "then", "else", "dependentSchemas", "dependencies"})  # beside the own keywords
+_DEFINITIONS = ("$defs", "definitions")
+_SAYS = frozenset({"additionalProperties", "unevaluatedProperties"})
+_ARRAYS = frozenset({"items", "prefixItems", "additionalItems", "unevaluatedItems", "contains"})
+_OBJECTS = frozenset({"properties", "patternProperties", "required", *_SAYS})
+_SIZES = frozenset({"minProperties", "maxProperties"})
+
+
+def closed(schema: Any) -> Any:  # noqa: ANN401  # any JSON
+    """Copy a schema with its objects closed. Its nesting must be bounded: see `infrs.engine.sampling.json_schema`."""
+    plan = _Plan(schema)
+
+    def close(node: Node) -> Node:
+        names = plan.names.get(id(node))
+        if names is None or id(node) in plan.kept:
+            return dict(node)
+        listed = _mapping(node, "properties")
+        more = {name: True for name in names if name not in listed}
+        return {**node, "properties": {**listed, **more}, "additionalProperties": False}
+
+    return rewrite(schema, close)
+
+
+class _Plan:
+    """Which objects are to be closed. Nodes are told apart by identity: JSON that was parsed has no node twice."""
+
+    def __init__(self, schema: object) -> None:
+        self.names: dict[int, list[str]] = {}  # by node that may be closed, all that it may then have
+        self.kept: set[int] = set()  # nodes that stay as they are
+        self._schema = schema
+        self._parts_left = _MAX_PARTS
+        self._targets: dict[str, object] = {}
+        self._describing: dict[int, bool] = {}
+        visited: set[int] = set()
+        self._to_visit: list[object] = [schema]  # nodes that apply to their value alone
+        while self._to_visit:
+            node = self._to_visit.pop()
+            if isinstance(node, dict) and id(node) not in visited:
+                visited.add(id(node))
+                self._visit(node)
+            if self._parts_left < 0:
+                self.names.clear()
+                return
+
+    def _visit(self, node: Node) -> None:
+        groups = list(self._groups(node))
+        describing = [group for group in groups if any(self._describes(child) for child in group)]
+        is_composed = len(describing) + bool(node.keys() & (_OBJECTS | _ARRAYS)) > 1
+        needs_parts = is_composed or ("properties" in node and not describing)
+        parts = [node, *self._parts(node)] if needs_parts else [node]
+        self._close(node, parts)
+        if is_composed:
+            self.kept |= {id(part) for part in parts[1:]}
+        else:
+            self._to_visit += [child for group in groups for child in group]
+            parts = [node]
+        self._visit_inside(parts)
+
+    def _visit_inside(self, parts: list[Node]) -> None:
+        """Go on to the schemas of properties and items, but keep those that are not alone there."""
+        listed = Counter(name for part in parts for name in _mapping(part, "properties"))
+        num_arrays = sum(bool(part.keys() & _ARRAYS) for part in parts)
+        num_patterns = sum(len(_mapping(part, "patternProperties")) for part in parts)
+        num_others = sum(len(part.keys() & _SAYS) for part in parts) if len(parts) > 1 else 0
+        overlaid = num_patterns + num_others
+        for part in parts:
+            for name, child in _mapping(part, "properties").items():
+                self._go_on(child, alone=listed[name] == 1 and not overlaid)
+            for keyword, child in subschemas(part):
+                if keyword == "patternProperties":
+                    self._go_on(child, alone=not listed and overlaid == 1)
+                elif keyword in _ARRAYS:
+                    self._go_on(child, alone=num_arrays == 1)
+                elif keyword in _SAYS:
+                    self._go_on(child, alone=len(parts) == 1)
+                elif keyword in _DEFINITIONS:
+                    self._go_on(child, alone=True)
+
+    def _go_on(self, node: object, *, alone: bool) -> None:
+        if alone:
+            self._to_visit.append(node)
+        else:
+            self._keep_whole(node)
+
+    def _close(self, node: Node, parts: list[Node]) -> None:
+        """Note the names of all parts, unless one of them says something else."""
+        if any(part.keys() & _SAYS for part in parts) or any("patternProperties" in part for part in parts[1:]):
+            return
+        if any(self._is_lost(part) for part in parts) or not any(_mapping(part, "properties") for part in parts):
+            return
+        names = dict.fromkeys(name for part in parts for name in (*_mapping(part, "properties"), *_required(part)))
+        least = node.get("minProperties", 0)
+        sized = any(part.keys() & _SIZES for part in parts) if len(parts) > 1 else False
+        if sized or not isinstance(least, int) or least > len(names):
+            return
+        self.names[id(node)] = [*names]
+
+    def _keep_whole(self, node: object) -> None:
+        """Keep a node and everything in it."""
+        to_do = [node]
+        whole: set[int] = set()
+        while to_do:
+            node = to_do.pop()
+            if isinstance(node, dict) and id(node) not in whole:
+                whole.add(id(node))
+                to_do += [*(child for _, child in subschemas(node)), self._target(node)]
+        self._parts_left -= len(whole)
+        self.kept |= whole
+
+    def _groups(self, node: Node) -> Iterator[list[object]]:
+        """The schemas that apply to a node's value beside its own keywords; those of a group are alternatives."""
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(node.get(keyword), list):
+                yield node[keyword]
+        if node.keys() & _IN_PLACE:
+            yield from ([child] for keyword, child in subschemas(node) if keyword in _IN_PLACE)
+        if "$ref" in node:
+            yield [self._target(node)]
+
+    def _parts(self, node: Node) -> list[Node]:
+        """All schemas that apply to a node's value beside itself, however deep they stand in one another."""
+        found: dict[int, Node] = {}
+        to_do = [child for group in self._groups(node) for child in group]
+        for part in to_do:  # which grows meanwhile
+            if isinstance(part, dict) and part is not node and id(part) not in found:
+                found[id(part)] = part
+                to_do += [child for group in self._groups(part) for child in group]
+        self._parts_left -= len(found)
+        return list(found.values())
+
+    def _describes(self, node: object) -> bool:
+        """Whether a schema, or one that applies with it, says what is inside an object or an array."""
+        if not isinstance(node, dict):
+            return False
+        if id(node) not in self._describing:
+            parts = [node, *self._parts(node)]
+            self._describing[id(node)] = any(part.keys() & (_OBJECTS | _ARRAYS) for part in parts)
+        return self._describing[id(node)]
+
+    def _is_lost(self, node: Node) -> bool:
+        return "$ref" in node and not isinstance(self._target(node), dict)
+
+    def _target(self, node: Node) -> object:
+        reference = node.get("$ref")
+        if not isinstance(reference, str):
+            return None
+        if reference not in self._targets:
+            self._targets[reference] = resolve(self._schema, reference)
+        return self._targets[reference]
+
+
+def _mapping(node: Node, keyword: str) -> dict[str, Any]:
+    value = node.get(keyword)
+    return value if isinstance(value, dict) else {}
+
+
+def _required(node: Node) -> list[str]:
+    value = node.get("required")
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

@@ -1,0 +1,46 @@
+"""A fake server whose tokenizer fails, or never returns, as the text tells it to."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from fake_server import MANIFEST, FakeEngine, byte_tokenizer, main, served
+
+from infrs.models.loaded import LoadedModel
+from infrs.text.tokenizer import Tokenizer
+
+
+class PanicException(BaseException):
+    """As Rust's panics come to Python."""
+
+
+class Backend:
+    """A tokenizer of the library, for the texts that it can read."""
+
+    def __init__(self, backend: object) -> None:
+        self._backend = backend
+
+    def encode_batch_fast(self, texts: list[str], **options: object) -> object:
+        (text,) = texts
+        if "stuck" in text:
+            threading.Event().wait()
+        for word, error in (("unreadable", ValueError), ("panic", PanicException), ("memory", MemoryError)):
+            if word in text:
+                raise error(f"/secret/path {word}")
+        return self._backend.encode_batch_fast(texts, **options)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._backend, name)
+
+
+def faulty_model(rows: int, max_queue: int) -> LoadedModel:
+    engine = FakeEngine(rows, max_queue, 512, 0.002)
+    engine.start()
+    tokenizer: Tokenizer = byte_tokenizer([bytes([byte]) for byte in range(256)])
+    tokenizer._backend = Backend(tokenizer._backend)
+    return replace(served(engine, tokenizer, MANIFEST))
+
+
+if __name__ == "__main__":
+    main(faulty_model)

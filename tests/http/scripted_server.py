@@ -1,0 +1,72 @@
+"""A server whose model says what it is told to after "say:", or what its grammar allows.
+
+A token is three characters, or as many as the request's seed, modulo 7, and one more.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+from fake_server import MANIFEST, FakeEngine, byte_tokenizer, main, served, usage
+
+from infrs.core import Delta, FinishReason, Grammar, GrammarState, Request
+from infrs.models.loaded import LoadedModel
+from infrs.text.tools.choose import FORMATS
+
+_LIKELY = b'"}]' * 20 + b"abcdefghijklmnopqrstuvwxyz0123456789 ,:" * 2
+_LONGEST = 2000
+
+
+class ScriptedEngine(FakeEngine):
+    """One request's text is made when its first token is asked for."""
+
+    text = ""
+
+    def next_delta(self, request: Request, count: int, prompt: str) -> Delta:
+        if count == 0:
+            grammar = request.grammar
+            self.text = prompt.rpartition("say:")[2] if grammar is None else follow(grammar, len(prompt))
+        text = self.text
+        seed = request.sampling.seed
+        width = 3 if seed is None else seed % 7 + 1
+        start, end = width * count, width * (count + 1)
+        ended = end >= len(text)
+        reason = FinishReason.STOP if ended else FinishReason.LENGTH if count + 1 == request.max_tokens else None
+        piece = text[start:end]
+        return Delta(request.request_id, piece, tuple(piece.encode()), usage(request, count + 1), reason)
+
+
+def follow(grammar: Grammar, seed: int) -> str:
+    """A random text of a grammar over single bytes."""
+    state, generator = grammar.start(), random.Random(seed)
+    written = bytearray()
+    if len(list_allowed(state)) > 150:  # free text, such as the rest of a reasoning block
+        written += b"Hm.</think>"
+        for byte in written:
+            state.accept(byte)
+    while len(written) < _LONGEST:
+        allowed = list_allowed(state)
+        if 0 in allowed:
+            break
+        likely = [byte for byte in _LIKELY if byte in set(allowed)]
+        written.append(generator.choice(likely or allowed))
+        state.accept(written[-1])
+    return written.decode()
+
+
+def list_allowed(state: GrammarState) -> list[int]:
+    bits = np.unpackbits(np.frombuffer(state.allowed(), dtype=np.uint8), bitorder="little")
+    return [int(token_id) for token_id in np.flatnonzero(bits)]
+
+
+def scripted_model(rows: int, max_queue: int) -> LoadedModel:
+    engine = ScriptedEngine(1, rows + max_queue, 4096, 0.0)
+    engine.start()
+    model = served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
+    return replace(model, thinks=True, tool_format=FORMATS["hermes"])
+
+
+if __name__ == "__main__":
+    main(scripted_model)

@@ -1,0 +1,223 @@
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from infrs.core import Delta, FinishReason, Request, Usage
+from infrs.errors import DrainingError, EngineError, QueueFullError, RequestTimeoutError
+from infrs.models.bridge import Bridge, DeltaStream
+
+Sink = Callable[[Delta], None]
+
+
+class ManualEngine:
+    """Keeps the sinks, for a test to feed from a thread."""
+
+    def __init__(self) -> None:
+        self.sinks: dict[str, Sink] = {}
+        self.cancelled: list[str] = []
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        if request.request_id == "refused":
+            raise QueueFullError("full")
+        self.sinks[request.request_id] = sink
+
+    def cancel(self, request_id: str) -> None:
+        self.cancelled.append(request_id)
+
+    def feed(self, *deltas: Delta) -> None:
+        """From another thread, as the engine does."""
+        thread = threading.Thread(target=lambda: [self.sinks[delta.request_id](delta) for delta in deltas])
+        thread.start()
+        thread.join()
+
+
+def delta(name: str, text: str, reason: FinishReason | None = None, error: EngineError | None = None) -> Delta:
+    return Delta(name, text, (1,), Usage(1, 1), reason, error)
+
+
+def make(engine: ManualEngine) -> Bridge:
+    return Bridge(engine)  # type: ignore[arg-type]  # the interface, not the class
+
+
+def submit(bridge: Bridge, name: str, timeout: float = 60) -> DeltaStream:
+    return bridge.submit([Request(name, (1,), 1)], timeout)
+
+
+async def texts(stream: DeltaStream) -> list[list[str]]:
+    return [[delta.text for delta in batch] async for batch in stream]
+
+
+def test_what_is_ready_comes_together_and_in_order() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        one, two = submit(bridge, "1"), submit(bridge, "2")
+        engine.feed(delta("1", "a"), delta("2", "x"), delta("1", "b"), delta("1", "c", FinishReason.STOP))
+        engine.feed(delta("2", "y", FinishReason.LENGTH))
+        assert await texts(one) == [["a", "b", "c"]]
+        assert await texts(two) == [["x", "y"]]
+        one.close()
+        two.close()
+        assert engine.cancelled == []
+
+    asyncio.run(scenario())
+
+
+def test_one_wake_for_all_that_a_step_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        streams = [submit(bridge, str(i)) for i in range(8)]
+        loop = asyncio.get_running_loop()
+        wakes: list[Any] = []
+        wake = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args: wakes.append(args) or wake(*args))
+        for _ in range(3):
+            engine.feed(*(delta(str(i), "t") for i in range(8)))
+            assert [len(await anext(stream)) for stream in streams] == [1] * 8
+        assert len(wakes) == 3
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_close_cancels_once_and_only_what_runs(finished: bool) -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        stream = submit(bridge, "1")
+        if finished:
+            engine.feed(delta("1", "", FinishReason.STOP))
+            await asyncio.sleep(0)
+            assert stream.open_ids == []
+        stream.close()
+        stream.close()
+        bridge.fail_all(DrainingError("no"))
+        assert engine.cancelled == ([] if finished else ["1"])
+
+    asyncio.run(scenario())
+
+
+def test_an_error_comes_after_what_was_said() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = submit(make(engine), "1")
+        engine.feed(delta("1", "a"), delta("1", "", FinishReason.ERROR, EngineError("broke")))
+        assert [d.text for d in await anext(stream)] == ["a"]
+        for _ in range(2):
+            with pytest.raises(EngineError, match="broke"):
+                await anext(stream)
+        stream.close()
+        assert engine.cancelled == []
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_by_the_engine_is_an_error() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = submit(make(engine), "1")
+        engine.feed(delta("1", "", FinishReason.CANCELLED))
+        with pytest.raises(EngineError):
+            await anext(stream)
+
+    asyncio.run(scenario())
+
+
+def test_timeout_and_drain_reach_a_waiting_reader() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        late, drained, done = submit(bridge, "late", 0.02), submit(bridge, "drained"), submit(bridge, "done", 0.02)
+        engine.feed(delta("done", "x", FinishReason.STOP))
+        assert await texts(done) == [["x"]]
+        done.close()
+        with pytest.raises(RequestTimeoutError, match=r"0\.02 s"):
+            await anext(late)
+        waiting = asyncio.create_task(texts(drained))
+        await asyncio.sleep(0)
+        bridge.fail_all(DrainingError("going"))
+        with pytest.raises(DrainingError):
+            await waiting
+        late.close()
+        drained.close()
+        assert engine.cancelled == ["late", "drained"]
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_of_several_requests_and_answers_ends_with_the_last() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], 60)
+        engine.feed(delta("1", "a", FinishReason.STOP), delta("2", "b", FinishReason.LENGTH))
+        assert [d.text for d in await anext(stream)] == ["a", "b"]
+        assert stream.open_ids == ["1"]
+        engine.feed(delta("1", "c", FinishReason.STOP))
+        assert await texts(stream) == [["c"]]
+        stream.close()
+        assert engine.cancelled == []
+
+    asyncio.run(scenario())
+
+
+def test_one_answer_that_fails_takes_the_others_with_it() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], 60)
+        engine.feed(delta("1", "", FinishReason.ERROR, EngineError("broke")), delta("2", "unheard"))
+        with pytest.raises(EngineError, match="broke"):
+            await anext(stream)
+        stream.close()
+        assert engine.cancelled == ["1", "2"]
+        engine.feed(*(delta(name, "", FinishReason.CANCELLED) for name in ("1", "2")))
+        await asyncio.sleep(0)
+        assert stream.open_ids == []
+
+    asyncio.run(scenario())
+
+
+def test_requests_start_all_or_none() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        with pytest.raises(QueueFullError):
+            bridge.submit([Request("1", (1,), 1), Request("refused", (1,), 1)], 60)
+        assert engine.cancelled == ["1"]
+        engine.feed(delta("1", "", FinishReason.CANCELLED))
+        await asyncio.sleep(0)
+        bridge.fail_all(DrainingError("nobody"))
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        with pytest.raises(QueueFullError):
+            submit(bridge, "refused")
+        bridge.fail_all(DrainingError("nobody"))
+        assert engine.cancelled == []
+
+    asyncio.run(scenario())
+
+
+def test_deltas_after_the_loop_is_closed_do_no_harm() -> None:
+    """F26."""
+    engine = ManualEngine()
+
+    async def scenario() -> None:
+        submit(make(engine), "1")
+
+    asyncio.run(scenario())
+    failures: list[threading.ExceptHookArgs] = []
+    hook, threading.excepthook = threading.excepthook, failures.append
+    try:
+        engine.feed(delta("1", "late"), delta("1", "later", FinishReason.STOP))
+    finally:
+        threading.excepthook = hook
+    assert failures == []

@@ -1,0 +1,149 @@
+"""A model's own sampling, from its manifest to its tokens: what a request leaves out, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fake_process import MODEL, FakeServer, fake_server
+from fake_server import MANIFEST
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from infrs.api.common.fields import Generation
+from infrs.bundle.manifest import Manifest, Sampling
+from infrs.config.settings import ModelSettings
+from infrs.core import SamplingParams
+from infrs.models.load import default_sampling, fingerprint
+
+SAYS = {"temperature": 0.6, "top_p": 0.9, "top_k": 7, "min_p": 0.05, "typical_p": 0.95, "repetition_penalty": 1.25}
+QUIET = {"access_log": False}
+
+samplings = st.builds(
+    Sampling,
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0, 1),
+    top_k=st.none() | st.integers(0, 2**31 - 1),
+    min_p=st.none() | st.floats(0, 1),
+    typical_p=st.none() | st.floats(0, 1, exclude_min=True),
+    repetition_penalty=st.none() | st.floats(0.01, 100),
+)
+
+
+@given(sampling=samplings)
+def test_a_manifest_keeps_it(sampling: Sampling) -> None:
+    written = MANIFEST.model_copy(update={"sampling": sampling}).model_dump_json()
+    assert Manifest.model_validate_json(written).sampling == sampling
+
+
+def test_a_manifest_from_before_it_was_noted_says_nothing() -> None:
+    written = json.loads(MANIFEST.model_dump_json())
+    del written["sampling"]
+    manifest = Manifest.model_validate_json(json.dumps(written))
+    assert default_sampling(manifest, ModelSettings()) == SamplingParams()
+
+
+@pytest.mark.parametrize(
+    "says", [{"temperature": 2.1}, {"top_p": -0.1}, {"top_k": 1.5}, {"top_k": -1}, {"min_p": "0"}, {"temp": 1}]
+)
+def test_a_manifest_that_says_what_no_request_may(says: dict[str, object]) -> None:
+    written = json.loads(MANIFEST.model_dump_json()) | {"sampling": says}
+    with pytest.raises(ValidationError):
+        Manifest.model_validate_json(json.dumps(written))
+
+
+@pytest.mark.parametrize("name", Sampling.model_fields)
+def test_its_bounds_are_those_of_a_request(name: str) -> None:
+    ours, requests = (kind.model_json_schema()["properties"][name]["anyOf"] for kind in (Sampling, Generation))
+    if name == "top_k":  # -1, which a request may say, is the same as 0
+        requests[0]["minimum"] = 0
+    assert ours == requests
+
+
+def test_none_sets_it_aside() -> None:
+    manifest = MANIFEST.model_copy(update={"sampling": Sampling(**SAYS)})
+    assert default_sampling(manifest, ModelSettings()) == SamplingParams(**SAYS)
+    assert default_sampling(manifest, ModelSettings(generation_config="none")) == SamplingParams()
+
+
+def test_the_fingerprint_tells_it() -> None:
+    kinds = [SamplingParams(), SamplingParams(temperature=0.6), SamplingParams(top_k=6)]
+    assert len({fingerprint(MANIFEST, {}, kind) for kind in kinds}) == 3
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[FakeServer]:
+    with fake_server(sampling=SAYS, server=QUIET) as running:
+        yield running
+
+
+def seen(text: str) -> dict[str, float]:
+    """What the fake engine was asked, of what a model may say."""
+    told = json.loads(text)
+    values = [told[3], told[4], told[5], told[6], told[8][0], told[8][3]]
+    return dict(zip(SAYS, values, strict=True))
+
+
+def of_chat(server: FakeServer, **fields: object) -> dict[str, float]:
+    return seen(server.chat("seen", max_tokens=1, **fields).json["choices"][0]["message"]["content"])
+
+
+def of_completion(server: FakeServer, **fields: object) -> dict[str, float]:
+    return seen(server.complete("seen", max_tokens=1, **fields).json["choices"][0]["text"])
+
+
+def of_message(server: FakeServer, **fields: object) -> dict[str, float]:
+    messages = [{"role": "user", "content": "seen"}]
+    answer = server.post("/v1/messages", model=MODEL, max_tokens=1, messages=messages, **fields)
+    return seen(answer.json["content"][0]["text"])
+
+
+def of_response(server: FakeServer, **fields: object) -> dict[str, float]:
+    answer = server.post("/v1/responses", model=MODEL, input="seen", max_output_tokens=1, **fields).json
+    told = seen(answer["output"][0]["content"][0]["text"])
+    assert (answer["temperature"], answer["top_p"]) == (told["temperature"], told["top_p"])
+    return told
+
+
+@pytest.mark.parametrize("ask", [of_chat, of_completion, of_message, of_response])
+def test_every_route_takes_what_a_request_leaves_out_from_the_model(own: FakeServer, ask: Any) -> None:
+    assert ask(own) == SAYS
+    assert ask(own, temperature=0) == SAYS | {"temperature": 0}
+    assert ask(own, temperature=1, top_p=1) == SAYS | {"temperature": 1, "top_p": 1}
+
+
+def test_every_event_of_a_response_tells_what_is_used(own: FakeServer) -> None:
+    answer = own.post("/v1/responses", model=MODEL, input="hi", max_output_tokens=2, top_p=0.5, stream=True)
+    frames = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: ")]
+    told = [frame["response"] for frame in frames if "response" in frame]
+    assert [(body["temperature"], body["top_p"]) for body in told] == [(0.6, 0.5)] * 3
+
+
+def test_props_tell_it(own: FakeServer, server: FakeServer) -> None:
+    props = own.get("/props").json
+    assert props["default_sampling_params"] == SAYS
+    assert props["settings"]["model"]["generation_config"] == "auto"
+    neutral = dict(zip(SAYS, [1, 1, 0, 0, 1, 1], strict=True))
+    assert server.get("/props").json["default_sampling_params"] == neutral
+
+
+def test_a_server_told_none_does_as_openai(server: FakeServer) -> None:
+    with fake_server(sampling=SAYS, model={"generation_config": "none"}, server=QUIET) as told:
+        assert of_chat(told) == of_chat(server)
+        assert of_response(told) == of_response(server)
+
+
+def test_a_model_that_is_to_be_greedy_is_unless_told_otherwise() -> None:
+    with fake_server(engine="synthetic", sampling={"top_k": 1}, server=QUIET) as greedy:
+
+        def text(**fields: object) -> str:
+            answer = greedy.complete("abc", max_tokens=12, ignore_eos=True, **fields).json
+            return str(answer["choices"][0]["text"])
+
+        assert text(seed=1) == text(seed=2) == text(temperature=0)
+        assert text(seed=1, temperature=2, top_k=0) != text(seed=1)
+        for filters in ({}, {"min_p": 0.1}, {"top_k": 20}):
+            assert text(seed=1, temperature=2, **{"top_k": 0, **filters}, top_p=0) == text(temperature=0)

@@ -1,0 +1,151 @@
+"""A missing bundle is exported in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hollow_bundles import publish
+
+from infrs.cli import export_missing as exporting
+from infrs.config.settings import ModelSettings
+from infrs.errors import BundleNotFoundError, ConfigError, InfrsError, SourceError
+
+EXPORT = f"""
+import os, pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from hollow_bundles import publish
+for_server, model, *rest = sys.argv[1:]
+assert for_server == "--for-server", for_server
+options = dict(zip(rest[::2], rest[1::2]))
+assert options == {{"--revision": "v1", "--dtype": "int4", "--output": options["--output"]}}, options
+assert os.environ.get("HF_TOKEN") == "old name", os.environ.get("HF_TOKEN")
+publish(pathlib.Path(options["--output"]), model, "int4", revision="v1")
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ModelSettings:
+    return ModelSettings(model_id="org/name", revision="v1", dtype="int4", cache_dir=tmp_path)
+
+
+def test_a_missing_bundle_is_exported_and_found(
+    settings: ModelSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT)
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "old name")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with caplog.at_level("INFO"):
+        bundle = exporting.find_or_export(settings)
+    assert caplog.messages == [f"no int4 bundle of org/name at revision v1 in {settings.cache_dir}; exporting it"]
+    assert capfd.readouterr().err == ""
+    assert bundle == settings.cache_dir / "org--name" / "int4-abc"
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(9)")
+    assert exporting.find_or_export(settings) == bundle
+
+
+def test_what_the_cache_has_of_the_model_is_told(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(settings.cache_dir, "org/name", "int4", revision="v1")
+    publish(settings.cache_dir / ".tmp", "org/nam", "int4", revision="v1")
+    monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
+    for update in ({"dtype": "int8"}, {"revision": "main"}, {"model_id": "org/nam"}):
+        with pytest.raises(BundleNotFoundError, match=r" \(there is org/name in int4 at revision v1\); run: "):
+            exporting.find_or_export(settings.model_copy(update=update))
+    with pytest.raises(BundleNotFoundError, match=r"^no int4 bundle of a/b at revision v1 in [^(]*; run: "):
+        exporting.find_or_export(settings.model_copy(update={"model_id": "a/b"}))
+
+
+def test_a_failed_export_gives_its_exit_code(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(5)")
+    with pytest.raises(SystemExit) as caught:
+        exporting.find_or_export(settings)
+    assert caught.value.code == 5
+
+
+def test_an_export_of_something_else_is_not_served(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", "")
+    with pytest.raises(BundleNotFoundError):
+        exporting.find_or_export(settings)
+
+
+EXPORT_FILE = f"""
+import pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from hollow_bundles import publish
+from infrs.bundle.local_models import local_path, read_local, remember
+_, model, *rest = sys.argv[1:]
+cache = pathlib.Path(dict(zip(rest[::2], rest[1::2]))["--output"])
+remember(cache, read_local(local_path(model)), publish(cache, "tiny", "int8", kind="gguf"))
+print("exported", model, *rest[:4])
+"""
+
+
+@pytest.mark.parametrize("other", ["./tiny.gguf", "../{here}/tiny.gguf", "{path}", "~/tiny.gguf"])
+def test_a_path_is_exported_once_and_again_when_its_file_changes(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ())
+    monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT_FILE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    file, exported = tmp_path / "tiny.gguf", ["exported", "tiny.gguf", "--revision", "main", "--dtype", "auto"]
+    file.write_bytes(b"1")
+    first = ModelSettings(model_id="tiny.gguf", cache_dir=tmp_path / "cache")
+    second = ModelSettings(model_id=other.format(here=tmp_path.name, path=file), cache_dir=tmp_path / "cache")
+    bundle = exporting.find_or_export(first)
+    assert capfd.readouterr().out.split() == exported
+    assert exporting.find_or_export(second) == bundle == tmp_path / "cache" / "tiny" / "int8-abc"
+    assert exporting.find_or_export(second.model_copy(update={"model_id": "tiny"})) == bundle
+    assert capfd.readouterr().out == ""
+    file.write_bytes(b"22")
+    assert exporting.find_or_export(first) == bundle
+    assert capfd.readouterr().out.split() == exported
+
+
+def test_paths_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
+    bundle, file = publish(tmp_path, "a/b", "int8"), tmp_path / "X.GGUF"
+    file.touch()
+    refused: list[tuple[Path, type[InfrsError], str]] = [
+        (tmp_path / "absent", SourceError, "absent is neither a model folder nor a .gguf file; check the path"),
+        (bundle, ConfigError, "is an exported bundle; serve it with --bundle"),
+        (
+            file,
+            BundleNotFoundError,
+            r"no up-to-date bundle of .*X\.GGUF in .*'infrs\[export,demo\]' && infrs-export",
+        ),
+    ]
+    for path, error, words in refused:
+        with pytest.raises(error, match=words):
+            exporting.find_or_export(ModelSettings(model_id=str(path), cache_dir=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_export_too(number: signal.Signals, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from infrs.cli import export_missing as exporting
+from infrs.config.settings import ModelSettings
+exporting._REQUIRED = ()
+exporting._RUN_EXPORT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+exporting.find_or_export(ModelSettings(cache_dir=Path({str(tmp_path)!r})))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        export = int(process.stdout.readline())
+        started = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+        assert time.monotonic() - started < 5
+        with pytest.raises(ProcessLookupError):
+            os.kill(export, 0)

@@ -1,0 +1,87 @@
+"""Waits for a stream that last too long are interrupted; nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from infrs.core import Delta, FinishReason, Request, Usage
+from infrs.http.keepalive import Keepalive
+from infrs.models.bridge import DeltaStream
+
+SECONDS = 0.3
+
+
+def delta(reason: FinishReason | None = None) -> Delta:
+    return Delta("a", "x", (1,), Usage(1, 1), reason)
+
+
+def batches(feed: Callable[[DeltaStream], Awaitable[None]], pause: float = 0) -> list[int]:
+    """The sizes of what a reader gets of a stream that is fed and then ends; it takes `pause` seconds over each."""
+
+    async def scenario() -> list[int]:
+        stream = DeltaStream([Request("a", (1,), 1)], lambda stream: None)
+        silence = Keepalive(stream, SECONDS)
+        feeding = asyncio.create_task(feed(stream))  # type: ignore[arg-type]  # a coroutine
+        sizes = []
+        async for batch in stream:
+            sizes.append(len(batch))
+            await asyncio.sleep(pause)
+        silence.close()
+        await feeding
+        return sizes
+
+    return asyncio.run(scenario())
+
+
+def test_each_wait_that_lasts_is_interrupted_and_loses_nothing() -> None:
+    async def feed(stream: DeltaStream) -> None:
+        stream.feed(delta())
+        await asyncio.sleep(3.5 * SECONDS)
+        stream.feed(delta(FinishReason.STOP))
+
+    sizes = batches(feed)
+    assert [size for size in sizes if size] == [1, 1]
+    assert 2 <= sizes.count(0) <= 3  # on a machine that is busy the last falls together with the delta
+
+
+def test_deltas_that_keep_coming_are_not_interrupted_however_long_it_takes() -> None:
+    async def feed(stream: DeltaStream) -> None:
+        for _ in range(40):
+            await asyncio.sleep(SECONDS / 10)
+            stream.feed(delta())
+        stream.feed(delta(FinishReason.STOP))
+
+    sizes = batches(feed)
+    assert 0 not in sizes
+    assert sum(sizes) == 41
+
+
+def test_a_reader_that_is_busy_does_not_wait() -> None:
+    """What takes long is the reader's own: a ping behind it would tell of a silence that was none."""
+
+    async def feed(stream: DeltaStream) -> None:
+        stream.feed(delta())
+        await asyncio.sleep(2.5 * SECONDS)
+        stream.feed(delta(FinishReason.STOP))
+
+    assert batches(feed, pause=2.3 * SECONDS) == [1, 1]
+
+
+def test_a_wait_that_begins_late_is_interrupted_in_time() -> None:
+    """Not only at the next round of an alarm that the reader's own pause has put out of step."""
+
+    async def feed(stream: DeltaStream) -> None:
+        stream.feed(delta())
+        await asyncio.sleep(2.9 * SECONDS)  # the reader waits from 1.5 on
+        stream.feed(delta(FinishReason.STOP))
+
+    assert batches(feed, pause=1.5 * SECONDS) == [1, 0, 1]
+
+
+def test_a_stream_that_ends_while_it_is_silent_ends() -> None:
+    async def feed(stream: DeltaStream) -> None:
+        await asyncio.sleep(1.5 * SECONDS)
+        stream.feed(delta(FinishReason.STOP))
+
+    assert batches(feed) == [0, 1]

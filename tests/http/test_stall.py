@@ -1,0 +1,120 @@
+"""Threads that live but make no progress: `/ready` tells; a stalled engine ends the process."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake_process import SLACK, fake_server
+
+from infrs.api.common.errors import EngineStalledError, TextStalledError
+from infrs.engine.service import EngineStats
+from infrs.errors import DrainingError, InfrsError
+from infrs.http.lifecycle.watchdog import StallClock, stall_of
+from infrs.models.text_pool import TextPool
+
+TIMEOUT = 3.0
+FAULTY = Path(__file__).parent / "faulty_server.py"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stalled_engine_ends_the_process(stream: bool) -> None:
+    """F18."""
+    with fake_server(server={"stall_timeout": TIMEOUT}) as server, ThreadPoolExecutor(1) as pool:
+        assert server.chat(max_tokens=2).status == 200
+        time.sleep(0.7)
+        assert server.get("/ready").status == 200  # idle is not stalled
+        started = time.monotonic()
+        waiting = pool.submit(server.chat, "stall", stream=stream)
+        server.wait_until(lambda: server.get("/ready").status == 503, TIMEOUT)
+        assert server.get("/ready").error == (503, "server_error", None, "engine_stalled")
+        assert server.get("/health").status == 200
+        assert waiting.result().error == (500, "server_error", None, "engine_error")
+        assert server.process.wait(15) == 1
+        assert TIMEOUT < time.monotonic() - started < TIMEOUT + 9 + SLACK  # 5 s of them the engine has to stop
+        assert "the engine has made no step for 3 s; the server exits" in server.output()
+
+
+def test_a_stuck_text_thread_fails_ready_and_does_not_outlive_the_drain() -> None:
+    options = {"stall_timeout": 2.0, "drain_timeout": 0.5}
+    with fake_server(script=FAULTY, server=options) as server, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.chat, "stuck")
+        server.wait_until(lambda: server.get("/ready").status == 503, 10)
+        assert server.get("/ready").error == (503, "server_error", None, "text_stalled")
+        assert server.get("/health").status == 200
+        assert server.chat(max_tokens=2).status == 200  # in the other thread
+        started = time.monotonic()
+        server.process.terminate()
+        assert waiting.result().error == (503, "server_error", None, "server_draining")
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 4 + SLACK
+        log = server.output()
+        assert "/ready fails: work on the text of one request has taken over 0.5 s" in log
+        assert "the process does not wait for it" in log
+        assert "Traceback" not in log
+
+
+def test_a_request_waits_for_its_text_no_longer_than_it_may() -> None:
+    with fake_server(script=FAULTY, server={"request_timeout": 1.0}) as server:
+        assert server.chat("stuck").error == (503, "server_error", None, "request_timeout")
+        assert server.get("/health").status == 200
+
+
+def test_what_the_pool_runs() -> None:
+    """Results, errors, and for how long it has been busy."""
+
+    async def use() -> None:
+        pool, released = TextPool(10.0), threading.Event()
+        assert await pool.run(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(lambda: 1 // 0)
+        assert pool.busy_for() == 0
+        running = [asyncio.create_task(pool.run(released.wait)) for _ in range(3)]  # one of them has no thread
+        await asyncio.sleep(0.1)
+        assert 0.05 < pool.busy_for() < 5
+        running[0].cancel()
+        await asyncio.wait(running[:1])
+        released.set()
+        assert await asyncio.gather(*running[1:]) == [True, True]
+        released.clear()
+        failing = asyncio.create_task(pool.run(released.wait))
+        await asyncio.sleep(0.05)
+        pool.fail_all(DrainingError("stopping"))
+        with pytest.raises(DrainingError, match="stopping"):
+            await failing
+        released.set()
+        pool.close()
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    ("engine", "text", "kind"),
+    [(0.0, 0.0, None), (2.0, 2.0, None), (2.1, 0.0, EngineStalledError), (0.0, 2.1, TextStalledError)],
+)
+def test_what_fails_ready(engine: float, text: float, kind: type[InfrsError] | None) -> None:
+    stall = stall_of(engine, text, 2.0)
+    assert stall is None if kind is None else isinstance(stall, kind)
+
+
+def test_slow_steps_are_no_stall() -> None:
+    with fake_server(interval=0.6, server={"stall_timeout": 1.5}) as server:
+        assert server.chat(max_tokens=5).status == 200
+        assert server.process.poll() is None
+
+
+def test_waiting_for_work_does_not_count() -> None:
+    now = time.monotonic()
+    stats = EngineStats(0, 0, 1, 1, 1, 0, now - 100)
+    engine = SimpleNamespace(snapshot=lambda: stats)
+    clock = StallClock(engine)  # type: ignore[arg-type]
+    assert clock.read() == 0
+    stats = EngineStats(1, 0, 1, 1, 1, 0, now - 100)
+    assert clock.read() < 1
+    time.sleep(0.05)
+    assert 0.05 <= clock.read() < 1
+    stats = EngineStats(0, 1, 1, 1, 1, 1, time.monotonic())
+    assert clock.read() < 0.05
