@@ -37,8 +37,8 @@ CONTEXT, NUM_ROWS, STEPS = 128, 8, 60
 COLUMNS = {
     "disk_mb": ("disk, MB", "{:.0f}"),
     "memory_mb": ("memory, MB", "{:.0f}"),
-    "decode_1": ("decode alone, tok/s", "{:.0f}"),
-    "decode_8": ("decode 8 at once, tok/s", "{:.0f}"),
+    "decode_1": ("decode 1 row, tok/s", "{:.0f}"),
+    "decode_8": ("decode 8 rows, tok/s", "{:.0f}"),
     "prefill": ("prefill, tok/s", "{:.0f}"),
     "kl": ("KL from float32, nats", "{:.4f}"),
     "top1": ("same top token", "{:.1%}"),
