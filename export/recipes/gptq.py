@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .blocks import find_scales, narrow_each, nearest, to_blocks
 
-BELIEVED = 0.5  # of a measured correlation (benchmarks/int4_methods.py)
+BELIEVED = 0.5  # of a measured correlation (benchmarks/quality/int4_methods.py)
 
 
 def followers(moments: NDArray[np.float32], believed: float = BELIEVED) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ class OnnxEncoder:
     """Runs a bundle's graph, one text a run.
 
     Texts of one length could share a run, but not to the bit: from 8 tokens on the products of two texts side by side
-    round differently from those of one (all-MiniLM-L6-v2; `benchmarks/embedding_batching.py` measures it). It would be
+    round differently from those of one (all-MiniLM-L6-v2; docs/dead-ends.md). It would be
     up to 1.9 times as fast for texts of 16 tokens and no faster from 64 on; that a text always has the same vector is
     worth more.
     """

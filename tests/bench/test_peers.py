@@ -18,28 +18,29 @@ import pytest
 from infrs.bench.client import Asking, Target, ask
 from infrs.bench.transport import Endpoint
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ROOT / "benchmarks" / "peers" / "programs"
 SPEEDS = {"infrs int4": 30.0, "llama.cpp Q4_0": 20.0}
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Import a module of benchmarks/, with its results and its page in a folder of their own."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    page = import_module("page")
-    monkeypatch.setattr(page, "RESULTS", tmp_path / "results")
+    monkeypatch.syspath_prepend(str(ROOT))
+    page = import_module("benchmarks.peers.page")
+    monkeypatch.setattr(import_module("benchmarks.lib.results"), "RESULTS", tmp_path / "results")
     monkeypatch.setattr(page, "PAGE", tmp_path / "benchmarks.md")
-    return import_module
+    return lambda name: import_module(f"benchmarks.{name}")
 
 
 def run_of(benchmark: Any, run: Any, rounds: int = 3) -> tuple[ModuleType, Any]:
     """A run of one workload over two servers that nobody started."""
-    peers, servers, workloads = (benchmark(name) for name in ("peers", "peer_servers", "peer_workloads"))
+    peers, servers, workloads = (benchmark(name) for name in ("peers.compare", "peers.servers", "peers.workloads"))
     targets = [Target(name, Endpoint.parse("http://127.0.0.1:9"), "demo") for name in SPEEDS]
     started = [servers.Server(target, ready_seconds=1, resident_bytes=1, weight_bytes=1) for target in targets]
     begun = peers.Run("speed", [tuple(SPEEDS)], {"infrs": "0"})
     begun.measure(started, [workloads.Workload(workloads.WORKLOADS[0].title, "tok/s", True, 1.15, run)], rounds)
-    return benchmark("page"), begun
+    return benchmark("peers.page"), begun
 
 
 def test_rounds_take_turns_and_become_a_page(benchmark: Any) -> None:
@@ -53,7 +54,7 @@ def test_rounds_take_turns_and_become_a_page(benchmark: Any) -> None:
     first, second = SPEEDS
     assert [name for _, name in seen] == [first, second, second, first, first, second, second, first]
     assert [seed for seed, _ in seen] == ["0", "0", "1", "1", "2", "2", "3", "3"]
-    kept = page.load("speed")
+    kept = benchmark("lib.results").load("speed")
     assert kept["rounds"] == 3
     assert list(kept["values"].values()) == [{first: [34, 35, 38], second: [23, 26, 27]}]
     text = page.PAGE.read_text()
@@ -71,9 +72,9 @@ def test_a_run_that_is_broken_off_keeps_its_whole_rounds(benchmark: Any) -> None
     with pytest.raises(KeyboardInterrupt):
         run_of(benchmark, run)
     gc.collect()  # asyncio tells of the task that nobody waits for any more: here, not in the middle of another test
-    kept = benchmark("page").load("speed")
+    kept = benchmark("lib.results").load("speed")
     assert kept["rounds"] == 1
-    assert "1.50x" in benchmark("page").PAGE.read_text()
+    assert "1.50x" in benchmark("peers.page").PAGE.read_text()
 
 
 def test_a_workload_that_fails_is_a_dash(benchmark: Any) -> None:
@@ -97,7 +98,7 @@ def test_quality_stands_beside_speed_and_notes_are_kept(benchmark: Any) -> None:
     page.PAGE.write_text(page.PAGE.read_text() + "By hand.\n")
     manual = {"kl": 0.25, "top1": 0.5, "tokens": 3 * 1968}
     figures = {"kl": 0.125, "top1": 0.75, "weight_bytes": 2_000_000, "tokens": 1968, "manual": manual, "key": "k"}
-    page.save("quality", dict.fromkeys(SPEEDS, figures))
+    benchmark("lib.results").save("quality", dict.fromkeys(SPEEDS, figures))
     page.write(page.PAGE)
     text = page.PAGE.read_text()
     assert "| KL divergence from float32, both texts below | nats | 0.2188 | 0.2188 |\n" in text
@@ -107,7 +108,7 @@ def test_quality_stands_beside_speed_and_notes_are_kept(benchmark: Any) -> None:
 
 
 def test_divergence_by_hand(benchmark: Any) -> None:
-    quality = benchmark("quality")
+    quality = benchmark("quality.divergence")
     reference = np.log(np.array([[0.5, 0.5], [0.9, 0.1]], np.float32))
     other = np.log(np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)) + 3
     kl, top1 = quality.divergence(reference, [other[:1], other[1:]])
@@ -129,8 +130,12 @@ def answer(body, piece):
 
 serve(answer)
 """
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n{code}"]
-    servers = benchmark("peer_servers")
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(PROGRAMS)!r})\n{code}",
+    ]
+    servers = benchmark("peers.servers")
 
     async def both(target: Target) -> list[Any]:
         origin = time.perf_counter()

@@ -1,6 +1,6 @@
 """Peak memory of exporting a model of the TinyLlama-1.1B shape (4.4 GB of float32 weights, random).
 
-    python benchmarks/export_memory.py [--dtype float32] [--layers 22]
+    python -m benchmarks.engine.export_memory [--dtype float32] [--layers 22]
 
 Writes about 9 GB to a temporary folder (TMPDIR) and prints the exporter's own peak resident memory as a multiple of the
 weights; float32 must stay below 3.

@@ -1,6 +1,6 @@
 """What int4 could keep at 8 bits, and what measuring inputs buys: the second table of docs/dtypes.md.
 
-    python benchmarks/int4_recipes.py
+    python -m benchmarks.quality.int4_recipes
 
 The demo model in PyTorch, its weights rounded as the exporter rounds them, on the held text; activations stay float32,
 so the figures are a little lower than those of a bundle.
@@ -17,11 +17,12 @@ from infrs_export.recipes.quantize import dequantize, quantize
 from infrs_export.sources.demo import MODEL_ID
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model
-from peer_servers import bundle
-from quality import Logits, divergence, held_tokens, page, pieces_of
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
+
+from benchmarks.lib.models import MODELS_CACHE, bundle
+from benchmarks.quality.divergence import Logits, divergence, held_tokens, pieces_of
 
 HEAD = "lm_head"
 RECIPES = {  # what has 8 bits, by the end of a module's name
@@ -35,7 +36,7 @@ RECIPES = {  # what has 8 bits, by the end of a module's name
 
 def main() -> None:
     model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print))
-    folder = bundle(page.ROOT / "models_cache", "float32")
+    folder = bundle(MODELS_CACHE, "float32")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     pieces = pieces_of(held_tokens(folder))
     moments = measure_moments(model, lambda text: list(tokenizer.encode(text).ids), 8192)

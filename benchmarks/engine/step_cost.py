@@ -1,6 +1,6 @@
 """What a decode step costs outside ONNX Runtime: the engine's own Python, in milliseconds.
 
-    python benchmarks/step_cost.py BUNDLE [--rows 8] [--temperature 0] [--rounds 5] [--steps 100]
+    python -m benchmarks.engine.step_cost BUNDLE [--rows 8] [--temperature 0] [--rounds 5] [--steps 100]
 
 Rows decode texts of their own. The median of each round is one measurement; what is printed is the rounds' median, and
 the smallest and the largest of them. To compare two versions, run both in turns with PYTHONPATH on one of them.

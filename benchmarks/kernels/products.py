@@ -1,6 +1,6 @@
 """Products of quantised weights alone, by kernel: billions of multiply-adds a second on one thread.
 
-    python benchmarks/products.py [--rounds 200]
+    python -m benchmarks.kernels.products [--rounds 200]
 
 The kernels take turns, run by run, and each one's quickest run counts: what is left when nothing else disturbs it.
 """

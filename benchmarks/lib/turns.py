@@ -28,14 +28,6 @@ def compare(what: str, ways: Mapping[str, Callable[[], object]], rounds: int, pa
     return f"{what}: {one:.2f} and {other:.2f} ms, {how_much_faster(second, first)}"
 
 
-def in_milliseconds(times: Mapping[str, Sequence[float]]) -> list[str]:
-    """A line for each way: its median, and the least and the most of a round."""
-    return [
-        f"{name}: {1e3 * statistics.median(values):.0f} ms ({1e3 * min(values):.0f}-{1e3 * max(values):.0f})"
-        for name, values in times.items()
-    ]
-
-
 def how_much_faster(ours: Sequence[float], theirs: Sequence[float]) -> str:
     """How many times less time ours takes, with the spread of rounds."""
     return shown_ratio(ratio(ours, theirs, more_is_better=False))

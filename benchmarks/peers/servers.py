@@ -15,22 +15,20 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import genai_model
-import llamacpp_native as llamacpp_built
-from infrs_export.sources.demo import MODEL_ID, find_gguf
-from requantize import requantize
-
+from benchmarks.lib.models import SCRIPTS, bundle, cache, demo_gguf, gguf
+from benchmarks.peers import genai_model
+from benchmarks.peers import llamacpp_native as llamacpp_built
 from infrs.bench.client import Target, find_model
 from infrs.bench.transport import Endpoint
-from infrs.bundle.manifest import Dtype, find_bundle
-from infrs.errors import BundleNotFoundError
+from infrs.bundle.manifest import Dtype
 
 _START_SECONDS = 300
 _STOP_SECONDS = 20
 OPENVINO = "2026.4.1.0"
 GENAI = "0.18.0"
 GENAI_SERVER = "0.1.0.dev6"
-_SCRIPTS = Path(sys.executable).parent
+_HERE = Path(__file__).parent
+_PROGRAMS = _HERE / "programs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +45,15 @@ class Server:
     one_at_a_time: bool = False
 
 
-def cache() -> Path:
-    """Where requantised files are kept."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infrs" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _demo() -> Path:
-    return find_gguf(lambda: print("Fetching the demo model", file=sys.stderr))
-
-
 def _graph_bytes(folder: Path) -> int:
     """Bytes of a graph and its weights."""
     return sum(file.stat().st_size for file in folder.glob("model.onnx*"))
 
 
-def gguf(kind: str) -> Path:
-    """The demo's weights in a type of llama.cpp's, made once."""
-    source = _demo()
-    target = cache() / f"{source.name.split('.')[0]}.{kind}.gguf"
-    if not target.is_file():
-        print(f"Making {target.name}", file=sys.stderr)
-        requantize(source, target, kind)
-    return target
-
-
-def bundle(models_cache: Path, dtype: Dtype) -> Path:
-    """The demo's bundle, exported if need be."""
-    try:
-        return find_bundle(models_cache, MODEL_ID, "main", dtype)
-    except BundleNotFoundError:
-        subprocess.run(
-            [_SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", models_cache], check=True, timeout=1800
-        )
-        return find_bundle(models_cache, MODEL_ID, "main", dtype)
-
-
 @contextmanager
 def infrs(name: str, path: Path, *flags: str) -> Iterator[Server]:
     """`infrs-serve` with its default settings."""
-    command = [_SCRIPTS / "infrs-serve", "--bundle", path, "--port", "0", *flags]
+    command = [SCRIPTS / "infrs-serve", "--bundle", path, "--port", "0", *flags]
     with _process(name, command, r"serves \S+ at (http://\S+?):? ", _graph_bytes(path)) as server:
         yield server
 
@@ -95,7 +61,7 @@ def infrs(name: str, path: Path, *flags: str) -> Iterator[Server]:
 @contextmanager
 def llamacpp(name: str, path: Path, *flags: str) -> Iterator[Server]:
     """llama.cpp's server with eight slots."""
-    command = [sys.executable, Path(__file__).parent / "llamacpp_server.py", path, *flags]
+    command = [sys.executable, _PROGRAMS / "llamacpp_server.py", path, *flags]
     with _process(name, command, r"ready at (http://\S+)", path.stat().st_size) as server:
         yield server
 
@@ -120,7 +86,7 @@ def openvino(kind: str, _: Path) -> Iterator[Server]:
         subprocess.run([*pip, f"openvino-genai=={OPENVINO}"], check=True, timeout=1800, stdout=sys.stderr)
         (environment / "ready").touch()
     path = gguf(kind)
-    command = [environment / "bin" / "python", Path(__file__).parent / "openvino_server.py", path]
+    command = [environment / "bin" / "python", _PROGRAMS / "openvino_server.py", path]
     with _process(f"OpenVINO {kind}", command, r"ready at (http://\S+)", path.stat().st_size) as server:
         yield replace(server, one_at_a_time=True)
 
@@ -128,8 +94,8 @@ def openvino(kind: str, _: Path) -> Iterator[Server]:
 @contextmanager
 def transformers(dtype: str, models_cache: Path) -> Iterator[Server]:
     """PyTorch on the CPU behind a thin server: the demo's weights widened to `dtype`."""
-    path = _demo()
-    command = [sys.executable, Path(__file__).parent / "transformers_server.py", path]
+    path = demo_gguf()
+    command = [sys.executable, _PROGRAMS / "transformers_server.py", path]
     command += [bundle(models_cache, "float32"), dtype]
     with _process(f"transformers {dtype}", command, r"ready at (http://\S+)", path.stat().st_size) as server:
         yield replace(server, one_at_a_time=True)
@@ -139,7 +105,7 @@ def transformers(dtype: str, models_cache: Path) -> Iterator[Server]:
 def genai(_: str, models_cache: Path) -> Iterator[Server]:
     """onnxruntime-genai's library on a 4-bit model that its own builder makes of the demo, behind a thin server."""
     library, model = _genai_library(), _genai_model(models_cache)
-    command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "genai_server.py", model]
+    command = ["env", f"PYTHONPATH={library}", sys.executable, _PROGRAMS / "genai_server.py", model]
     with _process("onnxruntime-genai int4", command, r"ready at (http://\S+)", _graph_bytes(model)) as server:
         yield replace(server, one_at_a_time=True)
 
@@ -152,7 +118,7 @@ def genai_server(_: str, models_cache: Path) -> Iterator[Server]:
     model, built = cache() / f"demo-genai-{GENAI}-int4-served", _genai_model(models_cache)
     if not model.exists():
         genai_model.for_server(built, model)
-    command = ["env", f"PYTHONPATH={library}", sys.executable, Path(__file__).parent / "onnx_genai_serve.py", model]
+    command = ["env", f"PYTHONPATH={library}", sys.executable, _PROGRAMS / "onnx_genai_server.py", model]
     with _process("onnx-genai-server int4", command, r"ready at (http://\S+)", _graph_bytes(model)) as server:
         yield server
 
@@ -165,8 +131,8 @@ def _genai_library() -> Path:
 def _genai_model(models_cache: Path) -> Path:
     model, library = cache() / f"demo-genai-{GENAI}-int4", _genai_library()
     if not model.exists():
-        script = Path(__file__).parent / "genai_model.py"
-        command = [sys.executable, script, _demo(), bundle(models_cache, "float32"), library, model]
+        script = _HERE / "genai_model.py"
+        command = [sys.executable, script, demo_gguf(), bundle(models_cache, "float32"), library, model]
         subprocess.run(command, check=True, timeout=2400)
     return model
 

@@ -1,6 +1,6 @@
 """What it takes to draw a token from one row: milliseconds of the thread, by vocabulary, filter and kind of row.
 
-python benchmarks/sampling.py; to compare with another version, set PYTHONPATH to its checkout.
+python -m benchmarks.engine.sampling; to compare with another version, set PYTHONPATH to its checkout.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure what one client's request does to everybody else: the gaps of a victim stream beside each attack.
 
-    python benchmarks/attackers.py BUNDLE [--against CHECKOUT] [--rounds 3] [--only NAME]
+    python -m benchmarks.engine.attackers BUNDLE [--against CHECKOUT] [--rounds 3] [--only NAME]
 
 Serves the bundle with this checkout and, in turns, with another one. Each attack is one HTTP request. The table has a
 row for each attack: the longest gap between two tokens of the victim, the slowest answer of /health, and how far the
@@ -24,10 +24,10 @@ from pathlib import Path
 import click
 import orjson
 
+from benchmarks.lib.results import ROOT
 from infrs.bench.client import Asking, Target, ask, find_model
 from infrs.bench.transport import Endpoint, ServerError, get_json
 
-ROOT = Path(__file__).parent.parent
 BODY_BYTES = 4_000_000
 VICTIM_TOKENS = 400
 LEAD_SECONDS = 0.4  # the victim streams for this long before the attack

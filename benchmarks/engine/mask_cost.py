@@ -1,6 +1,6 @@
 """What structured output costs: tokens a second with a mask at every step against without, in interleaved rounds.
 
-    python benchmarks/mask_cost.py BUNDLE [--rows 8] [--rounds 7] [--tokens 64]
+    python -m benchmarks.engine.mask_cost BUNDLE [--rows 8] [--rounds 7] [--tokens 64]
 
 The engine without the server. Both sides decode the same prompts for the same number of tokens, greedily; a side's
 answers differ, their contexts are equally long.

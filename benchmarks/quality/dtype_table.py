@@ -1,11 +1,11 @@
 """What each dtype costs and saves on this machine: the table of docs/dtypes.md and of the README.
 
-    python benchmarks/dtype_table.py [--cache models_cache] [--threads 0] [--write]
+    python -m benchmarks.quality.dtype_table [--cache models_cache] [--threads 0] [--write]
 
 Exports the demo model in every dtype where that has not been done, then, each dtype in a process of its own: bytes on
 disk, memory of an open session, tokens a second (decoding alone and eight at once with 128 tokens of context, reading a
-prompt of 512), and faithfulness to float32 as quality.py measures it. All of the engine's runner, with the kernels that
-the server takes, but without the server; close other programs.
+prompt of 512), and divergence from float32 as divergence.py measures it. It runs the engine's runner with the kernels
+that the server takes, but no server. Close other programs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-from quality import PIECE, divergence, held_tokens, reference_logits, score
 
+from benchmarks.lib.models import MODELS_CACHE
+from benchmarks.lib.results import ROOT
+from benchmarks.quality.divergence import PIECE, divergence, held_tokens, reference_logits, score
 from infrs.bundle.manifest import Dtype, chat_manifest, find_bundle, read_manifest
 from infrs.engine.runners.runner import Runner, open_runner
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "docs" / "dtypes.md", ROOT / "README.md")
 MODEL = "demo/SmolLM2-135M-Instruct"
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -47,7 +48,7 @@ COLUMNS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=ROOT / "models_cache")
+    parser.add_argument("--cache", type=Path, default=MODELS_CACHE)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="Put the table into docs/dtypes.md and README.md.")
     parser.add_argument("--measure", nargs=2, metavar=("DTYPE", "REFERENCE"), help=argparse.SUPPRESS)
@@ -71,7 +72,15 @@ def run_all(cache: Path, threads: int) -> dict[str, dict[str, float]]:
         for dtype in DTYPES:
             export = [sys.executable, "-c", "from infrs_export.entry import main; main()", "--demo", "--dtype", dtype]
             subprocess.run([*export, "--output", str(cache)], check=True, stdout=sys.stderr)
-            command = [sys.executable, __file__, "--cache", str(cache), "--threads", str(threads)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.quality.dtype_table",
+                "--cache",
+                str(cache),
+                "--threads",
+                str(threads),
+            ]
             command += ["--measure", dtype, str(Path(temporary) / "reference.npy")]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             figures[dtype] = json.loads(done.stdout)

@@ -1,13 +1,13 @@
-"""infrs against its peers on the same weights, on this machine, in interleaved rounds; writes docs/benchmarks.md.
+"""Compare infrs with its peers on the same weights, on this machine, in interleaved rounds; write docs/benchmarks.md.
 
-    python benchmarks/peers.py                                              # the whole page; about an hour on two cores
-    python benchmarks/peers.py --tables speed --peers '' --no-native --only 'stream|prompt' --rounds 5   # a part of it
+    python -m benchmarks.peers.compare    # the whole page; about an hour on two cores
+    python -m benchmarks.peers.compare --tables speed --peers '' --no-native --only 'stream|prompt' --rounds 5
 
-Peers are installed and their models made on the first run (1.5 GB). All servers run at once, idle but for the one that
-is measured, and take turns workload by workload in each round. They get the same prompts, which none of them has seen
-before. Every round is kept as soon as it ends (benchmarks/results) and the page written, so a run that is broken off
-loses one round. The quality that stands beside the speed is measured first where weights or kernels have changed
-(quality.py). Measure on a quiet machine: the page says how busy it was.
+The first run installs the peers and makes their models (1.5 GB). All servers run together; only the one that is
+measured has work. They take turns workload by workload in each round and get the same prompts, new to all of them. The
+script saves each round when it ends (benchmarks/results) and rewrites the page, so an interrupted run loses one round.
+It measures the quality first where weights or kernels have changed (benchmarks/quality/divergence.py). Measure on a
+quiet machine: the page says how busy it was.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import company
-import llamacpp_native
-import page
-import peer_servers
-import quality
-from peer_servers import Server
-from peer_workloads import GAPS, SCALING, WORKLOADS, Workload, stream_beside_a_prompt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.lib import other_load, results
+from benchmarks.lib.models import MODELS_CACHE, PAIRS, bundle, gguf, parse_pairs
+from benchmarks.peers import llamacpp_native, page
+from benchmarks.peers import servers as peer_servers
+from benchmarks.peers.servers import Server
+from benchmarks.peers.workloads import GAPS, SCALING, WORKLOADS, Workload, stream_beside_a_prompt
+from benchmarks.quality import divergence
 from infrs import native
 from infrs.bench import plots
 from infrs.bench.report import machine, number
@@ -49,7 +49,7 @@ _VERSIONS = ("infrs", "onnxruntime", "xllamacpp")
 class Run:
     """One run of rounds, kept on disk as it grows. servers: those of all groups, in the order of the page."""
 
-    def __init__(self, kind: page.Kind, pairs: list[tuple[str, str]], versions: dict[str, str]) -> None:
+    def __init__(self, kind: results.Kind, pairs: list[tuple[str, str]], versions: dict[str, str]) -> None:
         self.kind = kind
         self.content: dict[str, Any] = {
             "pairs": pairs,
@@ -74,7 +74,7 @@ class Run:
             task = progress.add_task("warming up", total=len(workloads) * rounds)
             for workload in workloads[:_WARM_UP]:
                 take_turns(servers, workload, 0, progress)
-            begin = company.now()
+            begin = other_load.now()
             for number_ in range(1, rounds + 1):
                 for workload in workloads:
                     progress.update(task, description=f"round {number_} of {rounds}: {workload.title}")
@@ -85,9 +85,9 @@ class Run:
                     for name, value in values.items():
                         kept.setdefault(name, []).append(value)
                     progress.advance(task)
-                others = max(company.now().others_since(begin), earlier)
+                others = max(other_load.now().others_since(begin), earlier)
                 self.content |= {"machine": machine(), "rounds": number_, "others": round(others, 2)}
-                page.save(self.kind, self.content)
+                results.save(self.kind, self.content)
                 page.write()
 
 
@@ -170,12 +170,12 @@ class Comparison:
         ours = () if slots == 8 else ("--max-num-seqs", str(slots), "--max-model-len", str(context // slots))
         servers = []
         for dtype, kind in self.pairs:
-            bundle, gguf = peer_servers.bundle(self.models_cache, dtype), peer_servers.gguf(kind)
-            servers.append(stack.enter_context(peer_servers.infrs(f"infrs {dtype}", bundle, *ours)))
+            folder, file = bundle(self.models_cache, dtype), gguf(kind)
+            servers.append(stack.enter_context(peer_servers.infrs(f"infrs {dtype}", folder, *ours)))
             theirs = ("--slots", str(slots), "--context", str(context))
-            servers.append(stack.enter_context(peer_servers.llamacpp(f"llama.cpp {kind}", gguf, *theirs)))
+            servers.append(stack.enter_context(peer_servers.llamacpp(f"llama.cpp {kind}", file, *theirs)))
             if self.native_too:
-                native_server = peer_servers.llamacpp_native(f"llama.cpp {kind} native", gguf, slots, context)
+                native_server = peer_servers.llamacpp_native(f"llama.cpp {kind} native", file, slots, context)
                 servers.append(stack.enter_context(native_server))
         return servers
 
@@ -206,19 +206,19 @@ def _among(known: Collection[str]) -> Callable[[click.Context, click.Parameter, 
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--pairs", default=page.PAIRS, show_default=True, help="dtype:type, separated by commas.")
+@click.option("--pairs", default=PAIRS, show_default=True, help="dtype:type, separated by commas.")
 @click.option("--peers", default=",".join(peer_servers.PEERS), callback=_among(peer_servers.PEERS), help="Others.")
 @click.option("--native/--no-native", "native_too", default=True, help="llama.cpp compiled for this processor too.")
 @click.option("--tables", default=",".join(_TABLES), callback=_among(_TABLES), help="Which tables of the page.")
 @click.option("--only", default="", help="Regular expression: workloads whose title it matches.")
-@click.option("--cache", default=page.ROOT / "models_cache", type=click.Path(path_type=Path), help="Where bundles lie.")
+@click.option("--cache", default=MODELS_CACHE, type=click.Path(path_type=Path), help="Where bundles lie.")
 def main(
     pairs: str, peers: list[str], tables: list[str], cache: Path, *, rounds: int, only: str, native_too: bool
 ) -> None:
     """Measure infrs against llama.cpp's server and other peers, and write the whole page."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped then too
-    quality.measure(pairs, cache)
-    comparison = Comparison(page.parse_pairs(pairs), rounds, only, native_too, cache)
+    divergence.measure(pairs, cache)
+    comparison = Comparison(parse_pairs(pairs), rounds, only, native_too, cache)
     if "speed" in tables:
         comparison.speed(peers)
     if "scaling" in tables:

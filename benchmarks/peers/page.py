@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-from peer_workloads import GAPS, SCALING, WORKLOADS, Workload
-
+from benchmarks.lib.results import ROOT, load
+from benchmarks.peers.workloads import GAPS, SCALING, WORKLOADS, Workload
 from infrs.bench.report import number, shown_ratio
 from infrs.bench.stats import ratio
-from infrs.bundle.manifest import Dtype
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
-RESULTS = ROOT / "benchmarks" / "results"
 NOTES = "<!-- below this line the page is written by hand, and kept -->"
-PAIRS = "int4:Q4_0,int8:Q8_0"
 QUIET = 0.15  # cores that others may have meanwhile
 
-Kind = Literal["speed", "scaling", "quality"]
 Values = dict[str, list[float]]  # by server name, round by round; NaN where the workload failed
 HEAD = """# Benchmarks
 
-Written by `python benchmarks/peers.py`: the demo model (SmolLM2-135M-Instruct), server against server through HTTP,
-the same prompts, interleaved rounds. infrs with its default settings; llama.cpp's server with eight slots, out of the
-xllamacpp wheel, which is compiled for AVX2, and where a column says "native" compiled for this processor; libraries
+`python -m benchmarks.peers.compare` writes this part: the demo model (SmolLM2-135M-Instruct), server against server
+through HTTP, the same prompts, interleaved rounds. infrs with its default settings; llama.cpp's server with eight
+slots, out of the xllamacpp wheel, which is compiled for AVX2, and where a column says "native" compiled for this
+processor; libraries
 (OpenVINO, onnxruntime-genai, transformers) take one request at a time behind a thin server. Figures are medians; a
 ratio is that of the medians, with the smallest and the largest ratio of a round in brackets."""
 QUALITY = """## Quality beside speed
@@ -35,31 +30,12 @@ QUALITY = """## Quality beside speed
 Against the float32 bundle run by ONNX Runtime's kernels, on a held text ({tokens} tokens in pieces of 512) and on
 Python's reference manual ({manual} tokens): mean KL divergence, and how often the most likely token is the same. infrs
 through the runner and the kernels that its server takes, llama.cpp through the library inside the wheel that its server
-comes from, so each one's rounding of activations counts. `python benchmarks/quality.py` measures this table alone; all
-dtypes stand in [dtypes](dtypes.md)."""
+comes from, so each one's rounding of activations counts. `python -m benchmarks.quality.divergence` measures this table
+alone; all dtypes stand in [dtypes](dtypes.md)."""
 SCALED = """## Longer contexts, more rows
 
 In runs of their own (`--tables scaling`). Contexts: one slot on either side, 64 tokens decoded behind a prompt
 of that length. Rows: 32 slots on either side, 100-token prompts, 96 tokens out, all in."""
-
-
-def parse_pairs(text: str) -> list[tuple[Dtype, str]]:
-    """`int4:Q4_0,int8:Q8_0` as pairs of infrs's dtype and llama.cpp's type."""
-    return [(cast(Dtype, dtype), kind) for dtype, _, kind in (pair.partition(":") for pair in text.split(","))]
-
-
-def load(kind: Kind) -> dict[str, Any]:
-    """What is kept; empty if nothing is."""
-    path = RESULTS / f"{kind}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def save(kind: Kind, content: Mapping[str, Any]) -> None:
-    """Keep `content`, in one rename."""
-    RESULTS.mkdir(exist_ok=True)
-    partial = RESULTS / f"{kind}.partial"
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(RESULTS / f"{kind}.json")
 
 
 def write(path: Path | None = None) -> str:

@@ -1,6 +1,6 @@
 """Ways to round weights to 4 bits, by faithfulness and size: the third table of docs/dtypes.md.
 
-    python benchmarks/int4_methods.py [--only REGEX]
+    python -m benchmarks.quality.int4_methods [--only REGEX]
 
 The demo model in PyTorch, on the held text and on Python's manual; output layer and embedding have 8 bits in all, and
 activations stay float32. What inputs are like is known from the exporter's own text.
@@ -24,11 +24,12 @@ from infrs_export.recipes.quantize import dequantize, quantize
 from infrs_export.sources.demo import MODEL_ID
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model
-from int4_recipes import HEAD, answers
-from peer_servers import bundle
-from quality import divergence, held_tokens, manual_tokens, page, pieces_of
 from tokenizers import Tokenizer
 from torch import nn
+
+from benchmarks.lib.models import MODELS_CACHE, bundle
+from benchmarks.quality.divergence import divergence, held_tokens, manual_tokens, pieces_of
+from benchmarks.quality.int4_recipes import HEAD, answers
 
 Matrix = npt.NDArray[np.float32]
 Rounded = tuple[Matrix, float]  # the weights [N, K] as they are computed with, and the bits that one takes
@@ -187,7 +188,7 @@ def from_blocks(blocks: Matrix, weight: Matrix) -> Matrix:
 def main(only: str) -> None:
     """Print a line for each method."""
     model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print))
-    folder = bundle(page.ROOT / "models_cache", "float32")
+    folder = bundle(MODELS_CACHE, "float32")
     texts = [pieces_of(read(folder)) for read in (held_tokens, manual_tokens)]
     truths = [np.concatenate(answers(model, pieces)) for pieces in texts]
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}

@@ -1,6 +1,6 @@
 """Two builds of the kernels in one process, in turns: a decode step behind contexts, and a prompt.
 
-python benchmarks/two_builds.py BUNDLE BEFORE.so [AFTER.so] [--rounds 5]
+python -m benchmarks.kernels.two_builds BUNDLE BEFORE.so [AFTER.so] [--rounds 5]
 
 AFTER is the installed build unless told. A change that is to be faster has to give the same bits, which is checked.
 Keep the library before a change: `cp "$(python -c 'from infrs import native; print(native.library())')" before.so`.
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-import turns
-from kv_storage import PROMPT, STEPS, decode, fill
 
+from benchmarks.lib import turns
+from benchmarks.lib.runner_steps import STEPS, decode, fill
 from infrs import native
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
 from infrs.engine.runners.runner import Runner, new_runner, open_session
 
+PROMPT = 1200  # tokens
 _CONTEXTS = (64, 2060, 4000)
 _ROWS = (1, 8)
 

@@ -1,6 +1,6 @@
 """What HTTP costs: tokens a second through the server against the bare loop, on one bundle, in interleaved rounds.
 
-    python benchmarks/http_overhead.py BUNDLE [--rounds 7] [--tokens 128]
+    python -m benchmarks.engine.http_overhead BUNDLE [--rounds 7] [--tokens 128]
 
 The bare loop is the runner with an arg-max: no scheduler, sampler, detokeniser, server or client. Both sides do the
 same work: the same prompts prefilled, the same number of tokens decoded one by one. So no prompt comes twice, which the

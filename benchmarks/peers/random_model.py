@@ -1,6 +1,6 @@
 """A GGUF file of about a billion random weights, in the shape of Llama 3.2 1B with the demo's tokenizer.
 
-    python benchmarks/random_model.py FOLDER     # big.Q8_0.gguf and big.Q4_0.gguf, 1.8 GB
+    python -m benchmarks.peers.random_model FOLDER     # big.Q8_0.gguf and big.Q4_0.gguf, 1.8 GB
 
 For speed alone: what it answers means nothing, and nothing of that size can be fetched without the Hub.
 """
@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
-import peer_servers
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
-from requantize import copy_fields, requantize
+
+from benchmarks.lib.models import gguf
+from benchmarks.lib.requantize import copy_fields, requantize
 
 LAYERS, HIDDEN, INNER, HEADS, KV_HEADS, HEAD_SIZE = 16, 2048, 8192, 32, 8, 64
 SHAPE = {
@@ -43,7 +44,7 @@ DEVIATION = 0.02
 def main(folder: Path) -> None:
     """Make both files."""
     folder.mkdir(parents=True, exist_ok=True)
-    reader = GGUFReader(peer_servers.gguf("Q8_0"))
+    reader = GGUFReader(gguf("Q8_0"))
     writer = GGUFWriter(folder / "big.Q8_0.gguf", "llama")
     copy_fields(reader, writer, SHAPE)
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)

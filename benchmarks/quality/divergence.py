@@ -1,6 +1,6 @@
 """How faithful infrs's dtypes and llama.cpp's types of the same weights are to float32.
 
-    python benchmarks/quality.py [--pairs int4:Q4_0,int8:Q8_0] [--again]
+    python -m benchmarks.quality.divergence [--pairs int4:Q4_0,int8:Q8_0] [--again]
 
 Writes the quality table of docs/benchmarks.md. Each scores the same tokens of a held text (about 2,000, in pieces of
 512), and of Python's reference manual as this interpreter brings it (about 6,000), on which nothing was chosen: infrs
@@ -23,17 +23,18 @@ import click
 import numpy as np
 import numpy.typing as npt
 import onnx
-import page
-import peer_servers
 from gguf import GGUFReader
-from llamacpp_logits import logits_of
 
+from benchmarks.lib import results
+from benchmarks.lib.models import MODELS_CACHE, PAIRS, bundle, gguf, parse_pairs
+from benchmarks.peers import page
+from benchmarks.quality.llamacpp_logits import logits_of
 from infrs import native
 from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.engine.runners.runner import Runner, open_runner
 from infrs.engine.runners.session import Kernels
 
-TEXT = page.ROOT / "benchmarks" / "data" / "held_text.txt"
+TEXT = Path(__file__).parent / "held_text.txt"
 MANUAL_CHARACTERS = 24_000
 PIECE = 512
 
@@ -106,21 +107,21 @@ def score_bundle(bundle: Path, tokens: Tokens) -> Iterator[Logits]:
 
 def reference_logits(models_cache: Path, tokens_in: Callable[[Path], Tokens] = held_tokens) -> Logits:
     """Logits of the float32 bundle, float32 [tokens, vocab_size], from ONNX Runtime's own kernels."""
-    bundle = peer_servers.bundle(models_cache, "float32")
-    return np.concatenate(list(score(runner_of(bundle, "onnxruntime"), tokens_in(bundle))))
+    folder = bundle(models_cache, "float32")
+    return np.concatenate(list(score(runner_of(folder, "onnxruntime"), tokens_in(folder))))
 
 
 def measure(pairs: str, models_cache: Path, *, again: bool = False) -> dict[str, Figures]:
     """Figures of both sides of each pair, by server name; those that are kept and still hold are not measured again."""
-    kept: dict[str, Figures] = {} if again else page.load("quality")
+    kept: dict[str, Figures] = {} if again else results.load("quality")
     truth = cache(partial(reference_logits, models_cache))  # by text
-    for dtype, kind in page.parse_pairs(pairs):
-        bundle, gguf = peer_servers.bundle(models_cache, dtype), peer_servers.gguf(kind)
+    for dtype, kind in parse_pairs(pairs):
+        folder, file = bundle(models_cache, dtype), gguf(kind)
         wanted: list[tuple[str, Figures, Callable[[Tokens], Iterator[Logits]]]] = [
-            (f"infrs {dtype}", facts_of_bundle(bundle), partial(score_bundle, bundle)),
-            (f"llama.cpp {kind}", facts_of_gguf(gguf), lambda tokens, gguf=gguf: logits_of(gguf, pieces_of(tokens))),
+            (f"infrs {dtype}", facts_of_bundle(folder), partial(score_bundle, folder)),
+            (f"llama.cpp {kind}", facts_of_gguf(file), lambda tokens, file=file: logits_of(file, pieces_of(tokens))),
         ]
-        texts = [tokens_in(bundle) for tokens_in in TEXTS]
+        texts = [tokens_in(folder) for tokens_in in TEXTS]
         read = f"{zlib.crc32(np.concatenate(texts)):08x}"
         for name, facts, logits in wanted:
             facts["key"] += f" {read}"
@@ -130,7 +131,7 @@ def measure(pairs: str, models_cache: Path, *, again: bool = False) -> dict[str,
                     figures_of(truth(tokens_in), logits(text)) for tokens_in, text in zip(TEXTS, texts, strict=True)
                 )
                 kept[name] = facts | held | {"manual": manual}
-                page.save("quality", kept)
+                results.save("quality", kept)
     return kept
 
 
@@ -162,9 +163,9 @@ def facts_of_gguf(path: Path) -> Figures:
 
 
 @click.command()
-@click.option("--pairs", default=page.PAIRS, show_default=True, help="dtype:type, separated by commas.")
+@click.option("--pairs", default=PAIRS, show_default=True, help="dtype:type, separated by commas.")
 @click.option("--again", is_flag=True, help="Measure what is kept too.")
-@click.option("--cache", "models_cache", default=page.ROOT / "models_cache", type=click.Path(path_type=Path))
+@click.option("--cache", "models_cache", default=MODELS_CACHE, type=click.Path(path_type=Path))
 def main(pairs: str, models_cache: Path, *, again: bool) -> None:
     """Measure, and write the page with what speed is kept."""
     measure(pairs, models_cache, again=again)

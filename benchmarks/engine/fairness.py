@@ -1,7 +1,7 @@
 """What a short request of one API key waits beside 64 long ones of another, in milliseconds.
 
     INFRS_API_KEYS=busy-key,calm-key infrs-serve --demo --dtype int8 --max-queue 80 --port 8000 &
-    python benchmarks/fairness.py 8000 busy-key calm-key [--num-short 50] [--pause 0]
+    python -m benchmarks.engine.fairness 8000 busy-key calm-key [--num-short 50] [--pause 0]
 
 The short ones ask for 4 tokens, one after the other, alone and then beside the long ones, which ask for 100 to 900.
 """

@@ -1,6 +1,6 @@
 """llama.cpp's server out of the xllamacpp wheel, until its input ends.
 
-    python benchmarks/llamacpp_server.py MODEL.gguf [--slots 8] [--context 16384] [--threads N]
+    python benchmarks/peers/programs/llamacpp_server.py MODEL.gguf [--slots 8] [--context 16384] [--threads N]
 
 Prints the address when it is ready. Its defaults but for the slots: continuous batching, flash attention where it
 finds that good, prompts cached, a thread for each physical core.

@@ -1,0 +1,1 @@
+"""Parts of infrs alone: decode steps, sampling, masks, HTTP, fairness, the exporter's memory."""

@@ -1,0 +1,1 @@
+"""infrs's own kernels alone."""

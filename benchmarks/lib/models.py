@@ -1,0 +1,58 @@
+"""The demo model as infrs bundles and as GGUF files, made on first use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import cast
+
+from infrs_export.sources.demo import MODEL_ID, find_gguf
+
+from benchmarks.lib.requantize import requantize
+from benchmarks.lib.results import ROOT
+from infrs.bundle.manifest import Dtype, find_bundle
+from infrs.errors import BundleNotFoundError
+
+MODELS_CACHE = ROOT / "models_cache"
+SCRIPTS = Path(sys.executable).parent
+PAIRS = "int4:Q4_0,int8:Q8_0"
+
+
+def parse_pairs(text: str) -> list[tuple[Dtype, str]]:
+    """Parse `int4:Q4_0,int8:Q8_0` into pairs of an infrs dtype and a llama.cpp type."""
+    return [(cast(Dtype, dtype), kind) for dtype, _, kind in (pair.partition(":") for pair in text.split(","))]
+
+
+def cache() -> Path:
+    """Return the folder for requantised files and installed peers, and create it if needed."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infrs" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def demo_gguf() -> Path:
+    """Return the demo's GGUF file; download it if needed."""
+    return find_gguf(lambda: print("Fetching the demo model", file=sys.stderr))
+
+
+def gguf(kind: str) -> Path:
+    """Return the demo's weights in a llama.cpp type (`Q4_0`, `Q8_0`); requantise them on first use."""
+    source = demo_gguf()
+    target = cache() / f"{source.name.split('.')[0]}.{kind}.gguf"
+    if not target.is_file():
+        print(f"Making {target.name}", file=sys.stderr)
+        requantize(source, target, kind)
+    return target
+
+
+def bundle(models_cache: Path, dtype: Dtype) -> Path:
+    """Return the demo's bundle in a dtype; export it if needed."""
+    try:
+        return find_bundle(models_cache, MODEL_ID, "main", dtype)
+    except BundleNotFoundError:
+        subprocess.run(
+            [SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", models_cache], check=True, timeout=1800
+        )
+        return find_bundle(models_cache, MODEL_ID, "main", dtype)

@@ -1,0 +1,1 @@
+"""infrs against other servers on the same weights; writes docs/benchmarks.md."""

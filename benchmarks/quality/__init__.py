@@ -1,0 +1,1 @@
+"""How close quantised weights stay to float32."""
