@@ -151,7 +151,7 @@ def decode(frames: bytes) -> list[Any]:
 HEAD = {"id": "id", "object": "chat.completion.chunk", "created": 7, "model": 'a"b'}
 
 
-@pytest.mark.nightly("4.5 events of a stream")
+@pytest.mark.nightly("events of a stream")
 @pytest.mark.parametrize("include_usage", [False, True], ids=["without usage", "with usage"])
 @given(text=st.text())
 def test_chunks(include_usage: bool, text: str) -> None:

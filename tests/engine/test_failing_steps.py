@@ -161,7 +161,7 @@ def token_ids(deltas: list[Delta], index: int) -> list[int]:
     return [token_id for delta in deltas if delta.index == index for token_id in delta.token_ids]
 
 
-@pytest.mark.nightly("F17, F20 a step that fails")
+@pytest.mark.nightly("a step that fails")
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("/secret/path")], ids=lambda error: type(error).__name__)
 def test_whatever_call_of_a_step_fails(
     new_engine: EngineFactory,

@@ -171,10 +171,10 @@ class Machine(RuleBasedStateMachine):
             self.finish()
 
 
-@pytest.mark.nightly("4.5 scheduler and slots")
+@pytest.mark.nightly("scheduler and slots")
 @pytest.mark.parametrize("chunk_invariant", [True, False], ids=["own kernels", "others"])
 def test_any_order_of_events(full: bool, figure: Callable[[str], None], *, chunk_invariant: bool) -> None:
     examples, steps = (10_000, 50) if full else (60, 40)
     machine = partial(Machine, chunk_invariant=chunk_invariant)
     run_state_machine_as_test(machine, settings=settings(QUICKLY, max_examples=examples, stateful_step_count=steps))
-    figure(f"{examples:,} runs of {steps} events at most: nothing lost, every answer as if alone")
+    figure(f"{examples:,} runs of {steps} events: nothing lost, every answer as if alone")

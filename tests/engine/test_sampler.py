@@ -73,7 +73,7 @@ def ids_of(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.array(ids, np.intp)
 
 
-@pytest.mark.nightly("4.5 sampler, candidates")
+@pytest.mark.nightly("sampler, candidates")
 @given(rows, params)
 def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: SamplingParams) -> None:
     values, weights = candidates(logits, params)
@@ -87,7 +87,7 @@ def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: Sampl
         assert np.allclose(probabilities, [expected[i] for i in ids.tolist()], rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.nightly("4.5 sampler, seeds")
+@pytest.mark.nightly("sampler, seeds")
 @given(rows, params)
 def test_a_sample_is_a_candidate_and_repeats_with_its_seed(logits: np.ndarray, params: SamplingParams) -> None:
     first, again = (sample(logits, params, new_generator(params.seed)) for _ in range(2))
@@ -116,7 +116,7 @@ def drawn_row(kind: str, size: int, seed: int) -> np.ndarray:
     return row
 
 
-@pytest.mark.nightly("4.5 sampler, full sort")
+@pytest.mark.nightly("sampler, full sort")
 @given(
     st.sampled_from(KINDS),
     st.sampled_from([1, 2, 200, 257, 3_000, 9_000]),
@@ -171,7 +171,7 @@ steps = st.tuples(st.integers(1, 9), st.integers(1, 40)).flatmap(
 )
 
 
-@pytest.mark.nightly("4.5 sampler, rows beside others")
+@pytest.mark.nightly("sampler, rows of a batch")
 @given(steps, params, st.sampled_from([0.0, 1.0]))
 def test_a_row_whose_best_is_found_beside_others_draws_what_it_draws_alone(
     logits: np.ndarray, params: SamplingParams, warmth: float

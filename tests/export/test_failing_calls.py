@@ -56,7 +56,7 @@ FAILING_CALL = FailingCall()
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("E2, E3 failing calls")
+@pytest.mark.nightly("failing calls")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
 def test_any_call_may_fail(
     tiny_folder: Path, tmp_path: Path, number: int, full: bool, figure: Callable[[str], None]

@@ -131,7 +131,7 @@ def test_disk_full_inside_the_tracer_is_no_fault_of_the_model(
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("E1 kill -9 while exporting")
+@pytest.mark.nightly("kill -9 while exporting")
 def test_a_killed_export_leaves_nothing_to_serve(
     tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
@@ -181,7 +181,7 @@ def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("E4 exporters at once")
+@pytest.mark.nightly("exporters in parallel")
 def test_exporters_at_once_export_once(
     tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:

@@ -203,7 +203,7 @@ def exported(zoo: Path, cache: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("E7 harmful repositories")
+@pytest.mark.nightly("harmful repositories")
 def test_the_zoo(tiny_folder: Path, tmp_path: Path, figure: Callable[[str], None]) -> None:
     zoo, cache = tmp_path / "zoo", tmp_path / "cache"
     for kind, (make, _) in ZOO.items():

@@ -147,7 +147,7 @@ def test_keys_are_compared_whole_and_as_digests_only() -> None:
     assert not any(key in repr(vars(Keys(KEYS))) for key in KEYS)
 
 
-@pytest.mark.nightly("S2 constant time")
+@pytest.mark.nightly("constant time")
 @pytest.mark.serial
 def test_time_tells_nothing_of_a_key(full: bool, figure: Callable[[str], None]) -> None:
     """S2: wrong keys with no character right and with all but one take equally long, by Student's t over many keys.

@@ -77,7 +77,7 @@ def test_cancelled_and_drained_requests_are_counted() -> None:
         assert server.process.wait(10) == 0
 
 
-@pytest.mark.nightly("S16 series")
+@pytest.mark.nightly("series")
 def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str], None]) -> None:
     """S16."""
     number = 5000 if full else 100

@@ -102,7 +102,7 @@ def checked_library(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.nightly("4.5 crafted nodes")
+@pytest.mark.nightly("crafted nodes")
 def test_random_nodes(full: bool, figure: Callable[[str], None], tmp_path: Path) -> None:
     """Quickly with the library itself, in full with one whose reads and writes are checked."""
     count, variables = 60, {}

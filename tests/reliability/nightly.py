@@ -1,4 +1,4 @@
-"""`make nightly`: runs the full form of each test that has one and puts what they came to into docs/reliability.md."""
+"""`make nightly`: runs the full form of each test that has one and writes their figures to docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDED = (0, 1)  # of pytest's exit statuses: every test has run, and passed or n
 
 @dataclass(frozen=True)
 class Row:
-    """What a row of the reliability matrix came to."""
+    """The result of a row of the reliability table."""
 
     name: str
     figure: str
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of the run came to, at which commit and on which day. `whole`: all of its tests have run."""
+    """The result of a part of the run, with its commit and day. `whole`: all of its tests have run."""
 
     name: str
     commit: str
@@ -71,7 +71,7 @@ class Run:
         return all(part.whole for part in self.parts) and all(row.passed for row in self.rows)
 
     def text(self) -> str:
-        """What stands between the marks of the page."""
+        """Return the text between the marks of the page."""
         failed = [row.name for row in self.rows if not row.passed]
         broken = [part.name for part in self.parts if not part.whole]
         at = f"commit {self.parts[0].commit}"
@@ -82,10 +82,10 @@ class Run:
         day = min(part.date for part in self.parts)  # nothing here is older
         lines = ["", f"`make nightly`, {day}, {at}, on {self.machine}: {count}."]
         if failed:
-            lines += ["", f"**{len(failed)} failed**, and what they promise is not shown: {'; '.join(failed)}."]
+            lines += ["", f"**{len(failed)} failed**: {'; '.join(failed)}."]
         if broken:
-            lines += ["", f"**The run is not whole**: its {' and '.join(broken)} part broke off."]
-        return "\n".join([*lines, "", "| row | it came to |", "| --- | --- |", *map(str, self.rows), "", ""])
+            lines += ["", f"**The run is incomplete**: its {' and '.join(broken)} part broke off."]
+        return "\n".join([*lines, "", "| row | result |", "| --- | --- |", *map(str, self.rows), "", ""])
 
 
 def machine() -> str:
@@ -108,18 +108,18 @@ def today() -> str:
 
 
 def read_part(name: str, report: Path) -> Part:
-    """A part by pytest's report of it (JUnit XML); a test whose teardown failed too is in it twice."""
+    """Read the result of a part from pytest's report (JUnit XML); a test whose teardown failed too is in it twice."""
     if not report.exists():
         return Part(name, commit(), today(), 0.0, [], whole=False)
     suite = ElementTree.parse(report).find("testsuite")  # noqa: S314 (our own file)
     assert suite is not None
     rows: dict[str, Row] = {}
     for case in suite.iter("testcase"):
-        told = {entry.get("name"): entry.get("value", "") for entry in case.iter("property")}
-        row = told.get("row") or case.get("name", "")  # a worker that died tells no row
+        values = {entry.get("name"): entry.get("value", "") for entry in case.iter("property")}
+        row = values.get("row") or case.get("name", "")  # a worker that died reports no row
         failed = case.find("failure") is not None or case.find("error") is not None
         known = rows.get(row, Row(row, "", passed=True))
-        rows[row] = Row(row, told.get("figure", known.figure), known.passed and not failed)
+        rows[row] = Row(row, values.get("figure", known.figure), known.passed and not failed)
     day = suite.attrib["timestamp"].partition("T")[0]
     return Part(name, suite.attrib["name"], day, float(suite.attrib["time"]), list(rows.values()))
 
@@ -140,8 +140,8 @@ def run_part(name: str, report: Path, options: Sequence[str]) -> Part:
 def run(build: Path, parts: Iterable[str] = PARTS, options: Sequence[str] = ()) -> Run:
     """Run parts one after the other, whatever comes of the first, and read what the others came to when they ran."""
     reports = {name: build / f"nightly-{name}.xml" for name in PARTS}
-    told = [run_part(name, at, options) if name in parts else read_part(name, at) for name, at in reports.items()]
-    return Run(machine(), told)
+    values = [run_part(name, at, options) if name in parts else read_part(name, at) for name, at in reports.items()]
+    return Run(machine(), values)
 
 
 @click.command()

@@ -61,7 +61,7 @@ def refused(bundle: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.nightly("F28 damaged bundles")
+@pytest.mark.nightly("damaged bundles")
 def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: Callable[[str], None]) -> None:
     cuts, flips = (100, 1000) if full else (20, 100)
     for name in (GRAPH, MANIFEST_FILE):

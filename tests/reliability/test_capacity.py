@@ -21,7 +21,7 @@ def ask(server: FakeServer, due: float) -> tuple[Answer, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("L2 overload")
+@pytest.mark.nightly("overload")
 @pytest.mark.serial
 def test_goodput_at_four_times_the_capacity(full: bool, figure: Callable[[str], None]) -> None:
     seconds = 120.0 if full else 4.0

@@ -31,7 +31,7 @@ def request_seconds(server: FakeServer, count: int) -> tuple[float, float]:
     return seconds[count // 2], seconds[count * 99 // 100]
 
 
-@pytest.mark.nightly("L7 idle and slow connections")
+@pytest.mark.nightly("idle and slow connections")
 @pytest.mark.serial
 def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable[[str], None]) -> None:
     """L7. Rounds without and with them take turns, and the best counts: what the server costs, it costs in each."""
@@ -62,7 +62,7 @@ def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable
     if full:
         assert max(grown) < 1.2, rounds
     text = f"{grown[0]:.2f} (p50) and {grown[1]:.2f} (p99) times what it takes alone"
-    figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {text}, of {num_rounds} rounds the best")
+    figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {text}, best of {num_rounds} rounds")
 
 
 def test_more_connections_than_files() -> None:
@@ -117,7 +117,7 @@ def test_kill_is_seen_as_a_cut() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("L5 hostile requests")
+@pytest.mark.nightly("hostile requests")
 def test_hostile_requests_leave_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """L5: a hundred of each of the worst leave one MiB at the most, after as many to warm up."""
     rounds = 5 if full else 1
@@ -152,7 +152,7 @@ def hit(server: FakeServer, data: bytes) -> None:
         connection.recv(1000)
 
 
-@pytest.mark.nightly("L10 starts and stops")
+@pytest.mark.nightly("starts and stops")
 @pytest.mark.serial
 def test_every_start_gets_the_port_and_every_stop_is_quick(full: bool, figure: Callable[[str], None]) -> None:
     """L10."""

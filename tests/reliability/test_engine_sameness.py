@@ -80,7 +80,7 @@ def told(deltas: list[Delta]) -> list[object]:
     return [(delta.text, delta.token_ids, delta.finish_reason, delta.logprobs) for delta in deltas]
 
 
-@pytest.mark.nightly("D8 threads")
+@pytest.mark.nightly("threads")
 def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """D8. Alone and together: a product is cut among threads so that each sum is one thread's."""
     num_asks, num_tokens = (20, 32) if full else (4, 12)
@@ -106,7 +106,7 @@ def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
     assert {name: told(deltas) for name, deltas in together.items()} == alone
 
 
-@pytest.mark.nightly("D4 evicted")
+@pytest.mark.nightly("evicted")
 def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """D4. A prompt that is computed, reused, given up for others, and computed again."""
     num_asks, num_tokens = (20, 32) if full else (2, 8)
@@ -126,7 +126,7 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], N
     figure(f"{num_asks} prompts cold, warm and evicted: 0 differ")
 
 
-@pytest.mark.nightly("D10 company that ends badly")
+@pytest.mark.nightly("neighbours that fail")
 @pytest.mark.parametrize("harm", ["cancelled", "not finite"])
 def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
     """D10. At each step another of the three beside it is taken away, or its scores are no numbers any more."""

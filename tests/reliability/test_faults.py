@@ -160,7 +160,7 @@ def leave(server: FakeServer, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("F6-F15, L6 clients that leave")
+@pytest.mark.nightly("clients that disconnect")
 def test_clients_that_leave_at_any_moment(full: bool, figure: Callable[[str], None]) -> None:
     """F6 to F15 and L6: half of the requests are left, the other half answered as if they were alone."""
     count = 1000 if full else 100
@@ -184,4 +184,4 @@ def test_clients_that_leave_at_any_moment(full: bool, figure: Callable[[str], No
         assert server.gauge("infrs_invariant_violations_total") == 0
         server.process.terminate()
         assert "Traceback" not in server.output()
-    figure(f"{count // 2} left in any phase, {count // 2} answered as if alone")
+    figure(f"{count // 2} disconnected in any phase, {count // 2} answered as if alone")

@@ -58,7 +58,9 @@ def report(figure: Callable[[str], None]) -> Iterator[None]:
     yield
     taken = sorted(TAKEN) or [0.0]
     times = f"999 of 1,000 within {1000 * taken[len(taken) * 999 // 1000 - 1]:.0f} ms, the slowest in {taken[-1]:.2f} s"
-    figure(f"{len(TAKEN):,} inputs, used or refused in words: {times}, {max(GROWN, default=0):.0f} MiB at most")
+    figure(
+        f"{len(TAKEN):,} inputs, accepted or refused with a message: {times}, {max(GROWN, default=0):.0f} MiB at most"
+    )
 
 
 def peak_mebibytes() -> float:

@@ -24,7 +24,7 @@ def share(samples: list[float], percent: int) -> float:
     return 1000 * sorted(samples)[min(len(samples) - 1, len(samples) * percent // 100)]
 
 
-@pytest.mark.nightly("L1 ramp")
+@pytest.mark.nightly("ramp")
 @pytest.mark.serial
 def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> None:
     """L1: nothing but answers and 429, which clients heed; every answer is whole; more clients take nothing away."""
@@ -57,7 +57,7 @@ def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> Non
     figure(", ".join(f"{clients} clients {rate:.0f}/s" for clients, rate in rates.items()))
 
 
-@pytest.mark.nightly("L3 health under load")
+@pytest.mark.nightly("health under load")
 @pytest.mark.serial
 def test_health_answers_beside_all_that(full: bool, figure: Callable[[str], None]) -> None:
     """L3: 64 streams, and prompts of 32,000 tokens one after the other."""
@@ -95,7 +95,7 @@ def test_health_answers_beside_all_that(full: bool, figure: Callable[[str], None
     figure(f"{num_streams} streams and long prompts: {words}")
 
 
-@pytest.mark.nightly("L8 fairness")
+@pytest.mark.nightly("fairness")
 @pytest.mark.serial
 def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str], None]) -> None:
     """L8: a short request takes at most three times its unloaded time, since it gets a slot in the next step.
@@ -147,11 +147,11 @@ def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str
     assert taken >= 1
     if full:
         assert share(among, 99) <= 3 * share(alone, 99)
-    times = f"{share(alone, 99):.0f} ms alone, {share(among, 99):.0f} ms beside 64 long ones (p99)"
-    figure(f"a short request: {times}; {taken:.0f} of {num_short} took a slot away")
+    times = f"{share(alone, 99):.0f} ms alone, {share(among, 99):.0f} ms next to 64 long ones (p99)"
+    figure(f"a short request: {times}; {taken:.0f} of {num_short} preempted a sequence")
 
 
-@pytest.mark.nightly("L9 slow readers")
+@pytest.mark.nightly("slow readers")
 @pytest.mark.serial
 def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
     """L9: who reads a KiB a second costs the others nothing, and little memory; who stops reading is cut."""
@@ -206,11 +206,11 @@ def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
     times = f"{1000 * alone:.0f} ms alone, {1000 * sorted(among)[len(among) // 2]:.0f} ms among them"
     figure(
         f"{num_readers} readers of 1 KiB/s, {held / 1024:.0f} KiB each: a request takes {times}; "
-        f"who stops is cut after {cut:.1f} s of {limit:g} s",
+        f"a stopped reader is cut after {cut:.1f} s of {limit:g} s",
     )
 
 
-@pytest.mark.nightly("L12 streams")
+@pytest.mark.nightly("streams")
 def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str], None]) -> None:
     """L12: no word is lost, doubled or out of its place, there is one end, and the usage is the sum."""
     count = 10_000 if full else 200

@@ -53,7 +53,7 @@ def ask(client: OpenAI, asked: dict[str, Any], *, stream: bool) -> tuple[Answer,
     return (text, tuple(scores)), reused
 
 
-@pytest.mark.nightly("D2-D4, D7 sameness")
+@pytest.mark.nightly("sameness")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_alone_or_among_others(
     dtype: Dtype,
@@ -93,7 +93,7 @@ def test_alone_or_among_others(
     )
 
 
-@pytest.mark.nightly("D9 killed")
+@pytest.mark.nightly("killed")
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_a_server_that_is_killed_changes_nothing(
     dtype: Dtype, demo_cache: Callable[[Dtype], Path], full: bool, figure: Callable[[str], None]

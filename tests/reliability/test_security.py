@@ -108,7 +108,7 @@ def distance(one: list[float], other: list[float]) -> float:
     return most / (1.63 * ((len(one) + len(other)) / (len(one) * len(other))) ** 0.5)
 
 
-@pytest.mark.nightly("S11 time across keys")
+@pytest.mark.nightly("time across keys")
 @pytest.mark.serial
 def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable[[str], None]) -> None:
     """S11: of what another key has asked nothing is reused, and it takes as long as what nobody has asked.

@@ -64,7 +64,7 @@ def ask(server: FakeServer, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("L4 soak")
+@pytest.mark.nightly("soak")
 @pytest.mark.serial
 def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """L4: in the full form, 0.1 MiB in a thousand requests at the most; the quick one sees only what is coarse.
@@ -99,7 +99,7 @@ def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.nightly("44 chunks of one byte")
+@pytest.mark.nightly("chunks of one byte")
 def test_small_chunks_leave_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """Row 44: a body in 65,537 chunks of one byte is refused, or cut before that, and costs nothing that lasts."""
     head = chat_request().partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 PROGRAM = "print('begun', flush=True); from infrs.cli.entry import serve; serve()"
 
 
-@pytest.mark.nightly("F5 interrupted starts")
+@pytest.mark.nightly("interrupted starts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupt_at_any_moment_of_the_start(
     demo_cache: Callable[[Dtype], Path],
@@ -61,7 +61,7 @@ def test_an_interrupt_at_any_moment_of_the_start(
         assert process.returncode in (-number, 128 + number, 0), output  # 0: it served already, and was drained
     assert slowest < 2 + SLACK
     assert list(tmp_path.iterdir()) == []
-    figure(f"{moments} moments of {whole:.1f} s: it ends in {slowest:.2f} s at most")
+    figure(f"{moments} moments of {whole:.1f} s: it exits within {slowest:.2f} s at most")
 
 
 def test_two_servers_of_one_cache(demo_cache: Callable[[Dtype], Path]) -> None:

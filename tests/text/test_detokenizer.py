@@ -22,7 +22,7 @@ def streamed(tokenizer: Tokenizer, ids: list[int], *, skip_special: bool) -> str
     return "".join([detokenizer.feed(token_id) for token_id in ids]) + detokenizer.flush()
 
 
-@pytest.mark.nightly("4.5 detokenizer")
+@pytest.mark.nightly("detokenizer")
 def test_streamed_is_decoded_at_once(tokenizer: Tokenizer, full: bool, figure: Callable[[str], None]) -> None:
     size = tokenizer.vocab_size
     spellings = {token_id: tokenizer.token(token_id) or "" for token_id in range(min(size, 600))}
@@ -37,7 +37,7 @@ def test_streamed_is_decoded_at_once(tokenizer: Tokenizer, full: bool, figure: C
         assert streamed(tokenizer, ids, skip_special=skip_special) == tokenizer.decode(ids, skip_special=skip_special)
 
     check()
-    figure(f"{examples:,} sequences of tokens: streamed is decoded at once")
+    figure(f"{examples:,} sequences of tokens: streamed text equals decoded text")
 
 
 @pytest.mark.parametrize("text", TEXTS)

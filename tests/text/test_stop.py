@@ -29,7 +29,7 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
     return [text[left:right] for left, right in pairwise(edges)]
 
 
-@pytest.mark.nightly("4.5 stop strings, found")
+@pytest.mark.nightly("stop strings, found")
 @given(TEXT, STOPS, st.lists(st.integers(0, 30), max_size=10))
 @example("aabab", ("abab",), [3])
 @example("abcab", ("abcd", "bc"), [])
@@ -42,7 +42,7 @@ def test_streamed_is_searched(text: str, stops: tuple[str, ...], cuts: list[int]
     assert stopped == (matcher.found is not None)
 
 
-@pytest.mark.nightly("4.5 stop strings, held back")
+@pytest.mark.nightly("stop strings, held back")
 @given(TEXT, STOPS)
 def test_only_a_possible_beginning_is_held_back(text: str, stops: tuple[str, ...]) -> None:
     matcher, shown = StopMatcher(stops), ""
