@@ -1,4 +1,4 @@
-"""docs/benchmarks.md out of what is kept in benchmarks/results: speed, scaling and quality, measured apart."""
+"""Write docs/benchmarks.md from benchmarks/results: speed, scaling and quality, each from its own run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,29 @@ QUIET = 0.15  # cores that others may have meanwhile
 Values = dict[str, list[float]]  # by server name, round by round; NaN where the workload failed
 HEAD = """# Benchmarks
 
-`python -m benchmarks.peers.compare` writes this part: the demo model (SmolLM2-135M-Instruct), server against server
-through HTTP, the same prompts, interleaved rounds. infrs with its default settings; llama.cpp's server with eight
-slots, out of the xllamacpp wheel, which is compiled for AVX2, and where a column says "native" compiled for this
-processor; libraries
-(OpenVINO, onnxruntime-genai, transformers) take one request at a time behind a thin server. Figures are medians; a
-ratio is that of the medians, with the smallest and the largest ratio of a round in brackets."""
-QUALITY = """## Quality beside speed
+The demo model (SmolLM2-135M-Instruct), server against server through HTTP, with the same prompts. The first table has
+medians. The second has ratios of medians, and the smallest and largest ratio of a round in brackets."""
+PLOT = """![Time between tokens of a running stream](gaps.png)
 
-Against the float32 bundle run by ONNX Runtime's kernels, on a held text ({tokens} tokens in pieces of 512) and on
-Python's reference manual ({manual} tokens): mean KL divergence, and how often the most likely token is the same. infrs
-through the runner and the kernels that its server takes, llama.cpp through the library inside the wheel that its server
-comes from, so each one's rounding of activations counts. `python -m benchmarks.quality.divergence` measures this table
-alone; all dtypes stand in [dtypes](dtypes.md)."""
-SCALED = """## Longer contexts, more rows
+Time between tokens of a running stream while a 1,200-token prompt arrives."""
+CONDITIONS = """## Conditions
 
-In runs of their own (`--tables scaling`). Contexts: one slot on either side, 64 tokens decoded behind a prompt
-of that length. Rows: 32 slots on either side, 100-token prompts, 96 tokens out, all in."""
+`python -m benchmarks.peers.compare` measures and writes the tables. Rounds of all servers are interleaved. infrs runs with
+its default settings, llama.cpp's server with eight slots. "llama.cpp" is the xllamacpp wheel, compiled for AVX2; "native"
+is compiled for this processor. OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a thin server
+that takes one request at a time."""
+START = """## Start and memory"""
+QUALITY = """## Quality
+
+The reference is the float32 bundle with ONNX Runtime's kernels. The texts are a held-out text ({tokens} tokens in pieces of
+512) and Python's reference manual ({manual} tokens). The table has the mean KL divergence, and how often the most likely
+token is the same. infrs runs the runner and kernels of its server, llama.cpp the library of the same wheel, so the rounding
+of activations counts. `python -m benchmarks.quality.divergence` measures this table alone. [Dtypes](dtypes.md) has all
+dtypes."""
+SCALED = """## Context length and batch size
+
+Separate runs (`--tables scaling`). For context length, each server has one slot and decodes 64 tokens after a prompt of
+that length. For batch size, each has 32 slots, 100-token prompts and 96 tokens out."""
 
 
 def write(path: Path | None = None) -> str:
@@ -44,8 +50,9 @@ def write(path: Path | None = None) -> str:
     speed, scaling, quality = load("speed"), load("scaling"), load("quality")
     parts = [HEAD]
     if speed:
-        parts += [conditions(speed), table(speed, WORKLOADS, quality), servers(speed)]
-        parts += ["![Gaps of the running stream](gaps.png)"] if speed["values"].get(GAPS) else []
+        parts.append(table(speed, WORKLOADS, quality))
+        parts += [PLOT] if speed["values"].get(GAPS) else []
+        parts += [CONDITIONS, conditions(speed), START, servers(speed)]
     if quality:
         parts.append(quality_section(quality))
     if scaling:
@@ -76,7 +83,7 @@ def table(run: Mapping[str, Any], workloads: tuple[Workload, ...], quality: Mapp
     names, pairs = list(run["servers"]), [tuple(pair) for pair in run["pairs"]]
     measured = [workload for workload in workloads if workload.title in run["values"]]
     medians = [["workload", "unit", *names], ["---"] * (2 + len(names))]
-    ratios = [["better by", *(f"{ours} : {theirs}" for ours, theirs in pairs), "goal against llama.cpp"]]
+    ratios = [["ratio", *(f"{ours} : {theirs}" for ours, theirs in pairs), "goal against llama.cpp"]]
     ratios.append(["---"] * len(ratios[0]))
     for workload in measured:
         values: Values = run["values"][workload.title]

@@ -134,7 +134,7 @@ async def repeated_text(target: Target, seed: str) -> float:
 GAPS = "worst gap of a running stream while a fresh 1,200-token prompt arrives"
 WORKLOADS = (
     Workload("one stream, short prompt, 128 tokens out", "tok/s", True, 1.15, one_stream, one_at_a_time=True),
-    Workload("8 streams at once, 100-token prompts, 96 tokens out, all in", "tok/s", True, 1.6, eight_streams),
+    Workload("8 parallel streams, 100-token prompts, 96 tokens out", "tok/s", True, 1.6, eight_streams),
     Workload("48 short requests, 16 at a time", "req/s", True, 1.6, short_requests),
     Workload("fresh 1,200-token prompt to first token", "s", False, 1.6, long_prompt, one_at_a_time=True),
     Workload("second turn of a 1,200-token conversation, to first token", "s", False, 1.5, second_turn),
@@ -147,7 +147,7 @@ CONTEXTS, ROWS = (64, 1024, 2048, 4000), (8, 32)
 SCALING = (
     *(
         Workload(
-            f"decoding behind {size:,} tokens",
+            f"decoding after {size:,} tokens",
             "tok/s",
             True,
             0,
@@ -156,5 +156,5 @@ SCALING = (
         )
         for size in CONTEXTS
     ),
-    *(Workload(f"{count} streams at once", "tok/s", True, 0, partial(streams, count=count)) for count in ROWS),
+    *(Workload(f"{count} parallel streams", "tok/s", True, 0, partial(streams, count=count)) for count in ROWS),
 )

@@ -182,8 +182,8 @@ class Settings(Section):
     models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(
         default=(),
         max_length=64,
-        description="Models to serve in addition to `model`, or instead of it if `model.model_id` is not set: ids, paths, "
-        "or objects with the keys of `model`. At most one of all can be a chat model.",
+        description="Models to serve in addition to `model`, or instead of it if `model.model_id` is not set: ids, "
+        "paths, or objects with the keys of `model`. At most one of all can be a chat model.",
     )
     engine: EngineSettings = EngineSettings()
 
