@@ -24,7 +24,7 @@ import numpy as np
 from infrs.bundle.manifest import read_manifest
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import load_engine
-from infrs.engine.runners.runner import Runner
+from infrs.engine.runners.runner import Runner, Segment
 from infrs.text.chat.template import encode_chat, load_chat_format
 from infrs.text.tokenizer import Tokenizer
 
@@ -50,17 +50,22 @@ def bare_loop(runner: Runner, prompts: list[list[int]], num_tokens: int) -> floa
     """Tokens a second."""
     begin = time.perf_counter()
     count = len(prompts)
-    span = max(count, runner.min_rows)
+    span = max(count, runner.capabilities.min_rows)
     tokens = np.zeros(span, dtype=np.int64)
     positions = np.zeros(span, dtype=np.int64)
     for row, ids in enumerate(prompts):
         array = np.array(ids, dtype=np.int64)
         for start in range(0, len(ids), CHUNK):
-            logits = runner.prefill(row, array[start : start + CHUNK], start, int(start + CHUNK >= len(ids)))
+            chunk = array[start : start + CHUNK]
+            logits = runner.run([Segment(row, start, chunk, (len(chunk) - 1,) if start + CHUNK >= len(ids) else ())])
         tokens[row] = logits[0].argmax()
         positions[row] = len(ids)
     for _ in range(num_tokens - 1):
-        tokens[:count] = runner.decode(0, tokens, positions, range(count)).argmax(axis=1)
+        segments = [
+            Segment(row, int(positions[row]), tokens[row : row + 1] if row < count else (), (0,) * (row < count))
+            for row in range(span)
+        ]
+        tokens[:count] = runner.run(segments).argmax(axis=1)
         positions[:count] += 1
     return count * num_tokens / (time.perf_counter() - begin)
 

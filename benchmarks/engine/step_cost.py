@@ -19,7 +19,7 @@ from infrs.bench.engine.timing import Stopwatch
 from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
-from infrs.engine.runners.runner import new_runner, open_session
+from infrs.engine.runners.opening import new_runner, open_session
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 

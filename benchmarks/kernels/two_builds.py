@@ -19,7 +19,8 @@ from benchmarks.lib import turns
 from benchmarks.lib.runner_steps import STEPS, decode, fill
 from infrs import native
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
-from infrs.engine.runners.runner import Runner, new_runner, open_session
+from infrs.engine.runners.opening import new_runner, open_session
+from infrs.engine.runners.runner import Runner, Segment
 
 PROMPT = 1200  # tokens
 _CONTEXTS = (64, 2060, 4000)
@@ -57,7 +58,7 @@ def main(bundle: Path, before: Path, after: Path | None, rounds: int) -> None:
         for runner in runners.values():
             for row in range(most):
                 fill(runner, row, context)
-            scores.append(runner.decode(0, [7] * most, [context] * most, range(most)).copy())
+            scores.append(runner.run([Segment(row, context, (7,), (0,)) for row in range(most)]).copy())
         if not np.array_equal(*scores):
             click.echo(f"behind {context} tokens the two builds differ: by {np.abs(np.subtract(*scores)).max():g}")
         for count in _ROWS:

@@ -31,7 +31,8 @@ from benchmarks.peers import page
 from benchmarks.quality.llamacpp_logits import logits_of
 from infrs import native
 from infrs.bundle.manifest import chat_manifest, read_manifest
-from infrs.engine.runners.runner import Runner, open_runner
+from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Runner, Segment
 from infrs.engine.runners.session import Kernels
 
 TEXT = Path(__file__).parent / "held_text.txt"
@@ -73,7 +74,7 @@ def pieces_of(tokens: Tokens) -> list[Tokens]:
 def score(runner: Runner, tokens: Tokens) -> Iterator[Logits]:
     """Logits of all positions, piece by piece."""
     for piece in pieces_of(tokens):
-        yield runner.prefill(0, piece, 0, len(piece)).copy()
+        yield runner.run([Segment(0, 0, piece, range(len(piece)))]).copy()
 
 
 def divergence(reference: Logits, logits: Iterable[Logits]) -> tuple[float, float]:

@@ -28,7 +28,8 @@ from benchmarks.lib.models import MODELS_CACHE
 from benchmarks.lib.results import ROOT
 from benchmarks.quality.divergence import PIECE, divergence, held_tokens, reference_logits, score
 from infrs.bundle.manifest import Dtype, chat_manifest, find_bundle, read_manifest
-from infrs.engine.runners.runner import Runner, open_runner
+from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Runner, Segment
 
 PAGES = (ROOT / "docs" / "dtypes.md", ROOT / "README.md")
 MODEL = "demo/SmolLM2-135M-Instruct"
@@ -102,7 +103,7 @@ def measure(cache: Path, dtype: Dtype, reference: Path, threads: int) -> dict[st
         "memory_mb": memory / 1e6,
         "decode_1": decode_speed(runner, ids, 1),
         "decode_8": decode_speed(runner, ids, NUM_ROWS),
-        "prefill": PIECE / quick_seconds(lambda: runner.prefill(0, ids[:PIECE], 0, 1), 10),
+        "prefill": PIECE / quick_seconds(lambda: runner.run([Segment(0, 0, ids[:PIECE], (PIECE - 1,))]), 10),
         "kl": kl,
         "top1": top1,
     }
@@ -110,14 +111,15 @@ def measure(cache: Path, dtype: Dtype, reference: Path, threads: int) -> dict[st
 
 def decode_speed(runner: Runner, ids: npt.NDArray[np.int64], num_active: int) -> float:
     """Tokens a second of `num_active` rows with CONTEXT tokens each; a lone row is filled up as the engine does it."""
-    rows = max(num_active, runner.min_rows)
+    rows = max(num_active, runner.capabilities.min_rows)
     for row in range(rows):
-        runner.prefill(row, ids[:CONTEXT], 0, 1)
+        runner.run([Segment(row, 0, ids[:CONTEXT])])
     position = CONTEXT
 
     def step() -> None:
         nonlocal position
-        runner.decode(0, [ids[position]] * rows, [position] * rows, range(num_active))
+        token = (int(ids[position]),)
+        runner.run([Segment(row, position, *((token, (0,)) if row < num_active else ((),))) for row in range(rows)])
         position += 1
 
     return num_active / quick_seconds(step, STEPS)

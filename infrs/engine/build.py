@@ -8,7 +8,7 @@ from pathlib import Path
 from infrs.bundle.manifest import Manifest
 from infrs.config.settings import EngineSettings
 from infrs.engine.engine import Engine
-from infrs.engine.runners.runner import kv_bytes_per_token, new_runner, open_session
+from infrs.engine.runners.opening import kv_bytes_per_token, new_runner, open_session
 from infrs.errors import ConfigError
 from infrs.machine.memory import available_bytes
 from infrs.text.detokenizer import Detokenizer

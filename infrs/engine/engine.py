@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from infrs.core import Delta, FinishReason, Request
-from infrs.engine.runners.runner import Runner
+from infrs.engine.runners.runner import Runner, Segment
 from infrs.engine.sampling.logits import Row, token_logprob
 from infrs.engine.sampling.sampler import NumericalError
 from infrs.engine.scheduling.plan import Copy, Decode, Prefill
@@ -74,10 +74,12 @@ class Engine:
 
     def _decode(self, decode: Decode) -> Iterator[Delta]:
         sequences = [sequence for sequence in decode.rows if sequence is not None]
-        tokens = [sequence.output_ids[-1] if sequence else 0 for sequence in decode.rows]
-        scored = [place for place, sequence in enumerate(decode.rows) if sequence is not None]
+        segments = [
+            Segment(row, position, (sequence.output_ids[-1],), (0,)) if sequence else Segment(row, position, ())
+            for row, (sequence, position) in enumerate(zip(decode.rows, decode.positions, strict=True), decode.first)
+        ]
         try:
-            logits = self.runner.decode(decode.first, tokens, decode.positions, scored)
+            logits = self.runner.run(segments)
         except Exception as error:  # ONNX Runtime's exceptions have no common type
             yield from self._fail(sequences, as_failure(error))
             return
@@ -93,7 +95,7 @@ class Engine:
         assert sequence is not None  # noqa: S101 (a guess is a sequence's)
         tokens = (sequence.output_ids[-1], *guess)
         try:
-            logits = self.runner.prefill(decode.first, tokens, position, len(tokens))
+            logits = self.runner.run([Segment(decode.first, position, tokens, range(len(tokens)))])
         except Exception as error:
             yield from self._fail([sequence], as_failure(error))
             return
@@ -115,7 +117,8 @@ class Engine:
             if prefill.prefix is not None:
                 self._copy(prefill.prefix)
             num_scored = len(tokens) if sequence.scores_prompt else int(prefill.draws)
-            logits = self.runner.prefill(prefill.row, tokens, prefill.start, num_scored)
+            scored = range(len(tokens) - num_scored, len(tokens))
+            logits = self.runner.run([Segment(prefill.row, prefill.start, tokens, scored)])
         except Exception as error:
             yield from self._fail([sequence], as_failure(error))
             return
@@ -123,9 +126,9 @@ class Engine:
         if sequence.scores_prompt:
             following = sequence.request.prompt_ids[prefill.start + 1 : prefill.end + 1]
             num_top = sequence.request.num_logprobs or 0
-            scored = zip(logits, following, strict=False)  # the last row of the last chunk has none to follow
+            known = zip(logits, following, strict=False)  # the last row of the last chunk has none to follow
             try:
-                sequence.prompt_logprobs += [token_logprob(row, token_id, num_top) for row, token_id in scored]
+                sequence.prompt_logprobs += [token_logprob(row, token_id, num_top) for row, token_id in known]
             except NumericalError as error:
                 yield from self._fail([sequence], error)
                 return
@@ -141,7 +144,7 @@ class Engine:
             yield from self._commit(each, row.copy())
 
     def _copy(self, copy: Copy) -> None:
-        self.runner.copy_row(copy.source, copy.target, copy.num_tokens)
+        self.runner.store.copy(copy.source, copy.target, copy.num_tokens)
 
     def _commit(self, sequence: Sequence, row: Row, best: int | None = None) -> Iterator[Delta]:
         """Draw a token from a row of scores, whose argmax is `best` where it is known, and give it to its sequence."""

@@ -55,7 +55,7 @@ def _of_sequence(sequence: Sequence, engine: Engine) -> Iterator[str]:
         yield f"{name} has finished but is still held"
     if sequence.is_prefilling and num_output and not num_preemptions:
         yield f"{name} has output before its prompt is computed"
-    if num_preemptions > (MAX_PREEMPTIONS if engine.runner.chunk_invariant else 0):
+    if num_preemptions > (MAX_PREEMPTIONS if engine.runner.capabilities.chunk_invariant else 0):
         yield f"{name} has lost its slot {num_preemptions} times"
     if not sequence.is_prefilling and num_computed != sequence.num_prompt_tokens + num_output - 1:
         yield f"{name} has {num_computed} computed tokens beside {num_output} output tokens"

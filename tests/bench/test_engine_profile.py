@@ -17,6 +17,7 @@ from infrs.bench.engine.steps import Bench, ProfileError, RunCounter
 from infrs.bench.engine.timing import Stopwatch
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
+from infrs.engine.runners.runner import Capabilities
 from infrs.engine.runners.session import create_session
 from infrs.engine.speculation import PromptLookup
 
@@ -68,7 +69,7 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, kind: str, rows: int) ->
 def test_a_lone_row_is_measured_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: (1, 2, 3)[:limit])
     profiler = bench(tmp_path)
-    profiler.runner.chunk_invariant = True  # whose lone rows guess
+    profiler.runner.capabilities = Capabilities(chunk_invariant=True)  # a lone row then verifies drafts
     times = profiler.measure(tuple(range(1, 65)), 1, num_steps=6)
     assert times.context == round(sum(range(66, 72)) / 6)  # a token a step, none of them guessed
     assert times.session > 0

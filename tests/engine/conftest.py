@@ -10,7 +10,8 @@ from synthetic import KINDS, EngineFactory
 
 from infrs.bundle.manifest import GraphKind
 from infrs.engine.engine import Engine
-from infrs.engine.runners.runner import open_runner
+from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Capabilities
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +45,7 @@ def new_engine(synthetic_bundles: dict[GraphKind, Path]) -> EngineFactory:
             capacity=capacity,
             threads=1,
         )
-        runner.min_rows = min_rows
-        runner.chunk_invariant = chunk_invariant  # the formula is, to the bit
+        runner.capabilities = Capabilities(chunk_invariant=chunk_invariant, min_rows=min_rows)  # the formula is exact
         return Engine(runner, synthetic.Letters, frozenset({0}), prefill_chunk)
 
     return new

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from infrs.core import Request
-from infrs.engine.runners.session import Logits, Tokens
+from infrs.engine.runners.runner import Capabilities, Segment
+from infrs.engine.runners.session import Logits
 
 VOCAB, EOS = 9, 0
 LOST = -1  # what a position holds that nobody may read
@@ -39,26 +40,38 @@ class ShadowRunner:
         self.spare_rows = range(self.num_rows + 1, self.num_rows + 1 + self.num_spare_rows)
         self.cells = [[LOST] * (self.capacity + 1) for _ in range(self.spare_rows.stop)]
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
-        """See Runner.decode."""
-        places = list(enumerate(zip(tokens, positions, strict=True), first))
-        self._may_fail([(row, range(position, position + 1)) for row, (_, position) in places])
-        run = self.run_of(decoding=len(tokens))
-        wanted = {first + place for place in scored}
-        drawn = [self._append(row, token, at, run, readable=row in wanted) for row, (token, at) in places]
-        return one_hot([token for token, (row, _) in zip(drawn, places, strict=True) if row in wanted])
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Runner.capabilities."""
+        return Capabilities(chunk_invariant=self.chunk_invariant, min_rows=self.min_rows)
 
-    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        """See Runner.prefill."""
-        self._may_fail([(row, range(start, start + len(tokens)))])
-        run = self.run_of(start, start + len(tokens))
-        drawn = [self._append(row, token, start + place, run) for place, token in enumerate(tokens)]
+    @property
+    def store(self) -> ShadowRunner:
+        """The cells."""
+        return self
+
+    def run(self, segments: Sequence[Segment]) -> Logits:
+        """See Runner.run."""
+        self._may_fail([(s.row, range(s.start, s.start + max(len(s.input_ids), 1))) for s in segments])
+        if len(segments) > 1:
+            run = self.run_of(decoding=len(segments))
+            return one_hot([token for segment in segments for token in self._run_one(segment, run)])
+        [segment] = segments
+        end = segment.start + len(segment.input_ids)
+        drawn = self._run_one(segment, self.run_of(segment.start, end))
         if self.min_rows > 1:
-            self.cells[row][start + len(tokens)] = LOST  # the filling of a product of a single row
-        return one_hot(drawn[len(drawn) - num_scored :])
+            self.cells[segment.row][end] = LOST  # the filling of a product of a single row
+        return one_hot(drawn)
 
-    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
-        """See Runner.copy_row."""
+    def _run_one(self, segment: Segment, run: int) -> list[int]:
+        row, start, input_ids, scored = segment
+        if not len(input_ids):
+            self.cells[row][start] = LOST
+        drawn = [self._append(row, token, start + place, run) for place, token in enumerate(input_ids)]
+        return [drawn[place] for place in scored]
+
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """See StateStore.copy."""
         self._may_fail([(target, range(num_tokens))])
         self.cells[target][:num_tokens] = self.cells[source][:num_tokens]
         end = -(-num_tokens // 8) * 8  # whole groups are copied
@@ -68,13 +81,12 @@ class ShadowRunner:
         """What a cell's bits have of its run: nothing, or the chunk's place, or how many rows a product had."""
         if self.chunk_invariant:
             return 0
+        if end - start == 1 and self.min_rows == 1:
+            decoding = 1  # a chunk of one token is the same run as a lone decoding row
         return min(decoding, self.min_rows) if decoding else 1000 * (start + 1) + end
 
-    def _append(self, row: int, token: int, position: int, run: int, *, readable: bool = True) -> int:
+    def _append(self, row: int, token: int, position: int, run: int) -> int:
         """Write a cell behind those before it, and draw a token from all of them."""
-        if not readable:
-            self.cells[row][position] = LOST
-            return EOS
         before = self.cells[row][:position]
         if LOST in before:
             self.broken.append(f"position {before.index(LOST)} of row {row} was read and never written")

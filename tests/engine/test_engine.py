@@ -14,6 +14,8 @@ from infrs.bundle.manifest import GraphKind
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
+from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.session import Logits
 from infrs.errors import ContextLengthError
 
 GREEDY = SamplingParams(temperature=0)
@@ -276,11 +278,15 @@ def test_a_failing_run_ends_only_its_own_sequences(new_engine: EngineFactory, mo
     engine.submit(ask("a", [1, 2], 5, ignore_eos=True))
     engine.step()
 
-    def broken(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("no memory")
+    healthy = engine.runner.run
+
+    def broken(segments: list[Segment]) -> Logits:
+        if segments[0].start == 0:  # a prompt's
+            raise RuntimeError("no memory")
+        return healthy(segments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.runner, "prefill", broken)
+        patch.setattr(engine.runner, "run", broken)
         engine.submit(ask("b", [3], 5))
         deltas = engine.step()
     assert {d.request_id: d.finish_reason for d in deltas} == {"a": None, "b": FinishReason.ERROR}

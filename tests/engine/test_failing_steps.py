@@ -58,21 +58,23 @@ def poison(engine: Engine, value: float, *, at: int) -> None:
 
     engine._commit = poisoned_commit  # type: ignore[method-assign]
     if at < 0:
-        run_prefill = engine.runner.prefill
+        run_segments = engine.runner.run
         now: list[Any] = []
 
         def poisoned_run(*args: Any) -> Any:
-            scores = run_prefill(*args)
-            if now[0].sequence.request.prompt_ids[0] == MARK and len(scores) > 1:
+            scores = run_segments(*args)
+            if now and now[0].sequence.request.prompt_ids[0] == MARK and len(scores) > 1:
                 scores = scores.copy()
                 scores[0] = value
             return scores
 
         def poisoned_prefill(chunk: Any) -> Iterator[Delta]:
             now[:] = [chunk]
-            return (yield from prefill(chunk))
+            deltas = [*prefill(chunk)]
+            now.clear()
+            yield from deltas
 
-        engine.runner.prefill = poisoned_run  # type: ignore[method-assign]
+        engine.runner.run = poisoned_run  # type: ignore[method-assign]
         engine._prefill = poisoned_prefill  # type: ignore[method-assign]
 
 
@@ -215,13 +217,13 @@ def test_nobody_takes_over_a_prefix_from_a_row_whose_own_copy_failed(new_engine:
         engine.submit(request)
     while not all(sequence.output_ids for sequence in engine.scheduler.running) or engine.scheduler.waiting:
         engine.step()
-    copy_row = engine.runner.copy_row
+    copy = engine.runner.store.copy
 
     def fail_once(source: int, target: int, num_tokens: int) -> None:
-        engine.runner.copy_row = copy_row  # type: ignore[method-assign]
+        engine.runner.store.copy = copy  # type: ignore[method-assign]
         raise MemoryError
 
-    engine.runner.copy_row = fail_once  # type: ignore[method-assign]
+    engine.runner.store.copy = fail_once  # type: ignore[method-assign]
     answers = run(engine, first, second)
     assert answers["first"][-1].finish_reason is FinishReason.ERROR
     assert token_ids(answers["second"], 0) == synthetic.greedy([*LONG, 2], 8)

@@ -12,7 +12,7 @@ import synthetic
 from infrs.bundle.manifest import GraphKind, KVGeometry
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import choose_capacity, count_spare_rows, load_engine
-from infrs.engine.runners.runner import open_runner
+from infrs.engine.runners.opening import open_runner
 from infrs.errors import BundleError, ConfigError
 from infrs.text.tokenizer import Tokenizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import attention
@@ -10,15 +11,16 @@ import numpy as np
 import pytest
 
 from infrs.engine.runners.fused import FusedRunner
-from infrs.engine.runners.session import Logits, Tokens, create_session
+from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.session import Logits, create_session
 
 
 class RoundsLoneRows(FusedRunner):
     """On a processor with a kernel of its own for one row."""
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
-        logits = super().decode(first, tokens, positions, scored)
-        return np.nextafter(logits, np.float32(np.inf)) if len(tokens) == 1 else logits
+    def run(self, segments: Sequence[Segment]) -> Logits:
+        logits = super().run(segments)
+        return np.nextafter(logits, np.float32(np.inf)) if len(segments) == 1 else logits
 
 
 @pytest.mark.parametrize(
@@ -31,5 +33,5 @@ def test_what_a_lone_row_comes_to_is_found_out_and_logged(
     session = create_session(tmp_path / "model.onnx", threads=1)
     with caplog.at_level(logging.INFO, "infrs"):
         runner = kind(session, attention.manifest(), num_rows=2, capacity=16)
-    assert runner.min_rows == min_rows
+    assert runner.capabilities.min_rows == min_rows
     assert f"batch-invariant: a row alone {found}" in caplog.text

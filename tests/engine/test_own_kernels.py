@@ -12,7 +12,8 @@ import pytest
 import synthetic
 from synthetic import VOCAB
 
-from infrs.engine.runners.runner import Runner, kv_bytes_per_token, open_runner, open_session
+from infrs.engine.runners.opening import kv_bytes_per_token, open_runner, open_session
+from infrs.engine.runners.runner import Runner, Segment
 from infrs.engine.runners.session import Kernels
 
 CAPACITY = 600
@@ -33,17 +34,22 @@ def opened(folder: Path, kernels: Kernels = "auto", threads: int = 1, *, blocks:
     return runner
 
 
+def run_last(runner: Runner, row: int, start: int, tokens: npt.NDArray[np.int64]) -> bytes:
+    """The bits of the last token's scores."""
+    return runner.run([Segment(row, start, tokens, (len(tokens) - 1,))]).tobytes()
+
+
 def prefill(runner: Runner, row: int, tokens: npt.NDArray[np.int64], cuts: list[int]) -> bytes:
     """The bits of the last token's scores; the row's tokens are run from each cut to the next."""
     pieces = pairwise([*cuts, len(tokens)])
-    return [runner.prefill(row, tokens[start:end], start, 1).tobytes() for start, end in pieces][-1]
+    return [run_last(runner, row, start, tokens[start:end]) for start, end in pieces][-1]
 
 
 def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> list[int]:
     """The greedy continuation of a row that ends at `start`."""
     tokens = [int(np.frombuffer(scores, np.float32).argmax())]
     for position in range(start, start + count - 1):
-        logits = runner.decode(row, tokens[-1:], [position], [0])
+        logits = runner.run([Segment(row, position, tokens[-1:], (0,))])
         tokens.append(int(logits[0].argmax()))
     return tokens
 
@@ -88,10 +94,10 @@ def test_a_copied_row_goes_on_as_its_own_and_leaves_the_other_alone(folder: Path
     """Keys lie in groups of eight: a copy that ends within one brings some of what follows along."""
     runner = opened(folder, blocks=blocks)
     prefill(runner, 0, PROMPT, [0])
-    runner.copy_row(0, 2, shared)
+    runner.store.copy(0, 2, shared)
     other = np.concatenate([PROMPT[:shared], PROMPT[::-1][:100]])
     alone = prefill(opened(folder, blocks=blocks), 0, other, [0])
-    assert runner.prefill(2, other[shared:], shared, 1).tobytes() == alone
+    assert run_last(runner, 2, shared, other[shared:]) == alone
     more = np.append(PROMPT, 5)
     alone = prefill(opened(folder, blocks=blocks), 0, more, [0])
-    assert runner.prefill(0, more[-1:], len(PROMPT), 1).tobytes() == alone
+    assert run_last(runner, 0, len(PROMPT), more[-1:]) == alone

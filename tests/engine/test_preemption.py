@@ -16,7 +16,8 @@ from infrs.bundle.manifest import GraphKind
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
-from infrs.engine.runners.session import Logits, Tokens
+from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.session import Logits
 from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS, by_need, choose_victim
 from infrs.engine.scheduling.plan import StepPlan
 from infrs.engine.sequence import Sequence
@@ -95,13 +96,13 @@ def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
     for number in range(64):
         engine.submit(ask(f"long{number}", max_tokens=100, prompt=tuple((number + i) % 97 for i in range(60))))
     computed: list[int] = []
-    prefill = engine.runner.prefill
+    run_segments = engine.runner.run
 
-    def counted(row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        computed.append(len(tokens))
-        return prefill(row, tokens, start, num_scored)
+    def counted(segments: list[Segment]) -> Logits:
+        computed.extend(len(segment.input_ids) for segment in segments if len(segment.input_ids) > 1)
+        return run_segments(segments)
 
-    monkeypatch.setattr(engine.runner, "prefill", counted)
+    monkeypatch.setattr(engine.runner, "run", counted)
     shared = 0
     for number in range(12):
         steps(engine, 5)

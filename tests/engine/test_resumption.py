@@ -15,8 +15,9 @@ from test_preemption import FILLER, HOT, PROMPT, ask, finish, steps, told
 
 from infrs.core import Delta, FinishReason
 from infrs.engine.engine import Engine
-from infrs.engine.runners.runner import open_runner
-from infrs.engine.runners.session import Logits, Tokens
+from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.session import Logits
 from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS
 
 LOOPING = tuple([3, 1, 4, 1, 5] * 4)
@@ -93,14 +94,13 @@ def test_what_was_computed_is_kept_where_there_is_room(
     engine.submit(ask("short", "calm", max_tokens=1, prompt=(7,) * 36))
     steps(engine, 1)
     computed: list[int] = []
-    prefill = engine.runner.prefill
+    run_segments = engine.runner.run
 
-    def counted(row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        computed.append(len(tokens))
-        assert not num_scored
-        return prefill(row, tokens, start, num_scored)
+    def counted(segments: list[Segment]) -> Logits:
+        computed.extend(len(segment.input_ids) for segment in segments if not len(segment.scored))
+        return run_segments(segments)
 
-    monkeypatch.setattr(engine.runner, "prefill", counted)
+    monkeypatch.setattr(engine.runner, "run", counted)
     steps(engine, 20)
     assert computed == [expected]
 
@@ -128,7 +128,7 @@ def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
         tmp_path, attention.manifest(), num_rows=2, num_spare_rows=num_spare_rows, capacity=400, threads=1
     )
     assert runner.kernels
-    runner.chunk_invariant = True
+    runner.capabilities = replace(runner.capabilities, chunk_invariant=True)
     engine = Engine(runner, synthetic.Letters, frozenset({0}), 64)
     prompt = tuple(int(token) for token in np.random.default_rng(0).integers(1, 97, 290))  # beyond one partition
     expected: dict[int, list[Delta]] = {}
@@ -154,11 +154,15 @@ def test_a_resumption_that_fails_ends_its_own_answer(
     engine.submit(ask("short", "calm", max_tokens=1))
     deltas = steps(engine, 1)
 
-    def broken(*_: object) -> np.ndarray:
-        raise RuntimeError("no memory")
+    healthy = engine.runner.run
+
+    def broken(segments: list[Segment]) -> Logits:
+        if any(not len(segment.scored) for segment in segments):  # the tokens that are computed again
+            raise RuntimeError("no memory")
+        return healthy(segments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.runner, "prefill", broken)
+        patch.setattr(engine.runner, "run", broken)
         while not any(delta.request_id == "target" for delta in deltas):
             deltas = steps(engine, 1)
     [last] = [delta for delta in deltas if delta.request_id == "target"]

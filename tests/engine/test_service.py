@@ -39,14 +39,14 @@ def ask(name: str, max_tokens: int = 5, tenant: str = "") -> Request:
 def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
     """Make each run wait: `entered` is set when one begins, `go` lets all of them go on."""
     entered, go = threading.Event(), threading.Event()
-    decode = engine.runner.decode
+    run = engine.runner.run
 
     def wait(*args: object) -> object:
         entered.set()
         assert go.wait(WAIT)
-        return decode(*args)  # type: ignore[arg-type]
+        return run(*args)  # type: ignore[arg-type]
 
-    engine.runner.decode = wait  # type: ignore[assignment,method-assign]
+    engine.runner.run = wait  # type: ignore[assignment,method-assign]
     return entered, go
 
 

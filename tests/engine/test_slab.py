@@ -28,7 +28,7 @@ def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, e
     for number, array in enumerate(slab.arrays):
         array[:] = number + np.arange(array.size).reshape(array.shape)
     before = [array.copy() for array in slab.arrays]
-    slab.copy_row(2, 0, num_tokens)
+    slab.copy(2, 0, num_tokens)
     for array, was in zip(slab.arrays, before, strict=True):
         was[0, :, :end] = was[2, :, :end]
         np.testing.assert_array_equal(array, was)

@@ -122,7 +122,7 @@ def test_a_check_that_fails_confirms_nothing(new_engine: EngineFactory, monkeypa
     engine.submit(ask("a", [3, 4], 33, ignore_eos=True))
     engine.step()
     monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: (1, 2))
-    monkeypatch.setattr(engine.runner, "prefill", lambda *_: np.full((3, synthetic.VOCAB), np.nan, np.float32))
+    monkeypatch.setattr(engine.runner, "run", lambda *_: np.full((3, synthetic.VOCAB), np.nan, np.float32))
     [delta] = engine.step()
     assert (delta.finish_reason, delta.error and delta.error.code) == (FinishReason.ERROR, "numerical_error")
     assert (engine.num_guessed_tokens, engine.num_confirmed_tokens) == (2, 0)
@@ -140,7 +140,7 @@ def test_a_run_of_guesses_that_fails_ends_its_answer_and_leaves_nothing(
 
     with monkeypatch.context() as broken:
         broken.setattr(PromptLookup, "guess", lambda self, text, limit: (1, 2))
-        broken.setattr(engine.runner, "prefill", fail)
+        broken.setattr(engine.runner, "run", fail)
         [delta] = engine.step()
     assert (delta.finish_reason, delta.error and delta.error.code) == (FinishReason.ERROR, "engine_error")
     assert engine.num_guessed_tokens == 0

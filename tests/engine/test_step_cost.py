@@ -12,6 +12,7 @@ import pytest
 
 from infrs.bundle.manifest import KVGeometry
 from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.runner import Segment
 from infrs.engine.runners.session import create_session
 from infrs.engine.runners.slab import Slab
 
@@ -37,7 +38,7 @@ def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) 
 
     def step(runner: FusedRunner, position: int) -> float:
         begin = time.perf_counter()
-        runner.decode(0, range(8), [position] * 8, range(8))
+        runner.run([Segment(row, position, (row,), (0,)) for row in range(8)])
         return time.perf_counter() - begin
 
     def sweep() -> float:
@@ -61,7 +62,7 @@ def test_the_first_token_of_a_row_takes_pages_not_megabytes() -> None:
         array[:, :, 0] = 1
     # 16 arrays of 32 rows and heads, a page each: 2 MiB, where huge pages would make it 1 GiB.
     assert resident_bytes() - before < 8 << 20
-    slab.copy_row(0, 7, 1)
+    slab.copy(0, 7, 1)
     assert all(array[7, 3, 0, 63] == 1 and array[7, 3, 1, 0] == 0 for array in slab.arrays)
 
 
@@ -71,19 +72,19 @@ def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_grap
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, 97, length) for length in (1, 2, 5, 17, 33, 64, 90, 100)]
     for row, prompt in enumerate(prompts):
-        runner.prefill(row, prompt, 0, 0)
-    together = runner.decode(0, range(8), [len(p) for p in prompts], range(8)).copy()
+        runner.run([Segment(row, 0, prompt)])
+    segments = [Segment(row, len(prompt), (row,), (0,)) for row, prompt in enumerate(prompts)]
+    together = runner.run(segments).copy()
     for row in range(8):
-        first = max(0, row + 1 - runner.min_rows)
-        span = range(first, row + 1)
-        alone = runner.decode(first, span, [len(prompts[i]) for i in span], [row - first])
-        assert np.array_equal(alone[0], together[row])
+        first = max(0, row + 1 - runner.capabilities.min_rows)
+        idle = [Segment(each, len(prompts[each]), ()) for each in range(first, row)]
+        assert np.array_equal(runner.run([*idle, segments[row]])[0], together[row])
 
 
 def test_a_copied_row_goes_on_like_its_source(attention_graph: Path) -> None:
     session = create_session(attention_graph, threads=1)
     runner = FusedRunner(session, attention.manifest(), num_rows=3, capacity=SMALL)
-    runner.prefill(2, np.arange(20), 0, 0)
-    runner.copy_row(2, 0, 20)
-    original = runner.decode(2, [7, 0], [20, 0], [0]).copy()
-    assert np.array_equal(runner.decode(0, [7, 0], [20, 0], [0]), original)
+    runner.run([Segment(2, 0, range(20))])
+    runner.store.copy(2, 0, 20)
+    original = runner.run([Segment(2, 20, (7,), (0,)), Segment(3, 0, ())]).copy()
+    assert np.array_equal(runner.run([Segment(0, 20, (7,), (0,)), Segment(1, 0, ())]), original)

@@ -27,7 +27,8 @@ from infrs.bundle.manifest import KVGeometry, Manifest, Recipe, Sampling, Source
 from infrs.config.settings import Settings
 from infrs.core import Delta, FinishReason, Request, SamplingParams, TokenLogprob, Usage
 from infrs.engine.engine import Engine
-from infrs.engine.runners.runner import open_runner
+from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Capabilities
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService, EngineStats
 from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
@@ -264,7 +265,7 @@ def synthetic_model(rows: int, max_queue: int, capacity: int, *, exact: bool) ->
     with tempfile.TemporaryDirectory() as folder:
         synthetic.build(Path(folder) / "model.onnx", "fused")
         runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=capacity, threads=1)
-        runner.chunk_invariant = exact
+        runner.capabilities = Capabilities(chunk_invariant=exact)
     engine = EngineService(Engine(runner, lambda: Detokenizer(tokenizer), frozenset({0}), 8), max_queue)
     engine.start()
     return served(engine, tokenizer, synthetic.manifest())

@@ -21,7 +21,7 @@ from fake_process import SLACK
 from onnx import external_data_helper, numpy_helper
 
 from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, find_bundle, sha256_file, verify_bundle
-from infrs.engine.runners.runner import open_runner
+from infrs.engine.runners.opening import open_runner
 from infrs.errors import BundleError
 
 GRAPH = "model.onnx"

@@ -14,7 +14,8 @@ from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.operators import OperatorTime, Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter, StepTimes
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
-from infrs.engine.runners.runner import kv_bytes_per_token, new_runner, open_session
+from infrs.engine.runners.opening import kv_bytes_per_token, new_runner, open_session
+from infrs.engine.runners.runner import Segment
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
@@ -87,7 +88,8 @@ def run(bundle: Path, options: Options, progress: Progress) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         profiled = opener.open(Path(folder) / "profile")
         begin = profiled.counter.count
-        profiled.runner.prefill(0, prompt[:_PROMPT], 0, 1)
+        first = prompt[:_PROMPT]
+        profiled.runner.run([Segment(0, 0, first, (len(first) - 1,))])
         runs = [(begin, begin + 1)]
         for rows, context in cases:
             progress.update(task, description=f"operators: {rows} rows, context {context}")

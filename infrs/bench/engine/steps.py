@@ -139,7 +139,7 @@ class Bench:
     def _timed_step(self, engine: Engine) -> Stopwatch:
         watch = Stopwatch()
         calls = {
-            "runner": (self.runner, "decode"),
+            "runner": (self.runner, "run"),
             "run": (self.session, "run"),
             "run_with_iobinding": (self.session, "run_with_iobinding"),
             "sampling": (Sequence, "sample"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
+from infrs.engine.runners.runner import Capabilities, Segment
 from infrs.engine.runners.session import (
     Binding,
     Logits,
@@ -52,7 +54,7 @@ class FusedRunner:
         self._kv_names = list(zip(past, graph.present_names(manifest.kv.num_layers), strict=True))
         # One row and one position more than asked for: room for the filling of products of a single row.
         self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
-        self._slab = Slab(manifest.kv, self.spare_rows.stop, capacity + 1, stored_bytes(session))
+        self.store = Slab(manifest.kv, self.spare_rows.stop, capacity + 1, stored_bytes(session))
         self._bindings: dict[tuple[int, int], _Bound] = {}
         self._total = np.zeros((), dtype=np.int32)
         self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)
@@ -61,37 +63,48 @@ class FusedRunner:
         self.kernels = kernels_of(session)
         self.threads = threads_of(session)
         # All products in blocks and attention are then infrs's own, which compute a token by itself.
-        self.chunk_invariant = bool(self.kernels) and manifest.recipe.name == "blocks"
-        self.min_rows = 1  # holds while the next line finds out
-        self.min_rows = 1 if self._single_row_agrees() else 2
+        self._fills = False
+        self._fills = not self._single_row_agrees()
+        self.capabilities = Capabilities(
+            chunk_invariant=bool(self.kernels) and manifest.recipe.name == "blocks", min_rows=2 if self._fills else 1
+        )
         alone = "a row alone has the bits that it has beside others"
         filled = "a row alone would have other bits, so an idle one runs beside it"
-        logger.info("batch-invariant: %s", alone if self.min_rows == 1 else filled)
+        logger.info("batch-invariant: %s", filled if self._fills else alone)
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
-        """See Runner.decode."""
-        return self._run(first, (len(tokens), 1), tokens, positions, scored)
+    def run(self, segments: Sequence[Segment]) -> Logits:
+        """See Runner.run. A decode step is one pass over its segments."""
+        if len(segments) == 1:
+            return self._run_row(segments[0])
+        first = segments[0].row
+        tokens, ends, scored = [], [], []
+        for place, (row, start, input_ids, offsets) in enumerate(segments):
+            if len(input_ids) > 1 or row != first + place:
+                return np.concatenate([self.run(part).copy() for part in _session_runs(segments)])
+            tokens.append(input_ids[0] if len(input_ids) else 0)
+            ends.append(start)
+            if len(offsets):
+                scored.append(place)
+        return self._run(first, (len(tokens), 1), tokens, ends, scored)
 
-    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        """See Runner.prefill."""
-        size = len(tokens)
-        if self.min_rows > 1 and size % _TILE_ROWS == 1:
-            tokens = (*tokens, tokens[-1])  # written past the end, where the next token will overwrite it
-        scored = range(size - max(num_scored, 1), size)  # a graph that scores nothing is not worth another case
-        return self._run(row, (1, len(tokens)), tokens, (start + len(tokens) - 1,), scored)[:num_scored]
-
-    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
-        """See Runner.copy_row."""
-        self._slab.copy_row(source, target, num_tokens)
+    def _run_row(self, segment: Segment) -> Logits:
+        """Run one segment. A product of a single row is filled up where that rounds differently."""
+        row, start, input_ids, scored = segment
+        if self._fills and len(input_ids) % _TILE_ROWS == 1:
+            input_ids = (*input_ids, input_ids[-1])  # written past the end, where the next token overwrites it
+        return self._run(row, (1, len(input_ids)), input_ids, (start + len(input_ids) - 1,), scored)
 
     def _run(self, first: int, shape: tuple[int, int], tokens: Tokens, ends: Tokens, scored: Tokens) -> Logits:
-        """Run tokens of a shape [rows, size]. `ends`: the position of each row's last token. `scored`: tokens, flat.
+        """Run the session once on tokens of shape [rows, size], given flat like the indices `scored` into them.
 
-        All of them are few in a decode step, whose cost Python's own whole numbers keep low: an operation of numpy's
-        takes 20 microseconds there, since the model's weights have driven its code out of the cache.
+        `ends` holds the position of each row's last token. A decode step passes few tokens, and plain Python integers
+        keep its cost low. A numpy operation takes 20 microseconds there, because the weights of the model have evicted
+        its code from the processor's caches.
         """
         num_scored = len(scored)
-        if self.min_rows > 1 and num_scored % _TILE_ROWS == 1:
+        if not num_scored:
+            scored = (0,)  # a graph that scores nothing is not worth another case
+        elif self._fills and num_scored % _TILE_ROWS == 1:
             scored = (*scored, scored[-1])
         self._total[()] = max(ends) + 1
         bound = self._bound_rows(first, shape[0])
@@ -114,7 +127,7 @@ class FusedRunner:
         if key not in self._bindings:
             bound = _Bound(self._session.io_binding())
             _bind_input(bound.binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
-            for (past, present), array in zip(self._kv_names, self._slab.arrays, strict=True):
+            for (past, present), array in zip(self._kv_names, self.store.arrays, strict=True):
                 view = array[first : first + rows]
                 _bind_input(bound.binding, past, view)
                 _bind_output(bound.binding, present, view)
@@ -123,9 +136,24 @@ class FusedRunner:
 
     def _single_row_agrees(self) -> bool:
         """Whether a row alone gives the same bits as beside another on this CPU."""
-        alone = self.decode(0, [0], [0], [0]).copy()
-        beside = self.decode(0, [0, 0], [0, 0], [0, 1])[:1]
+        segments = [Segment(row, 0, (0,), (0,)) for row in range(2)]
+        alone = self.run(segments[:1]).copy()
+        beside = self.run(segments)[:1]
         return bool(np.array_equal(alone, beside))
+
+
+def _session_runs(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Split segments into runs of the session: neighbouring rows of one token each, or one row of several tokens."""
+    runs: list[list[Segment]] = []
+    next_row = -1  # the row that may join the last run
+    for segment in segments:
+        is_single = len(segment.input_ids) <= 1
+        if is_single and segment.row == next_row:
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+        next_row = segment.row + 1 if is_single else -1
+    return runs
 
 
 class _Bound:

@@ -1,25 +1,39 @@
-"""The runner of the plain graph: Optimum's own."""
+"""The runner of the plain graph, which Optimum exports without changes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
-from infrs.bundle.manifest import Manifest
-from infrs.engine.runners.session import Logits, Session, Tokens, check_inputs, kernels_of, threads_of
+from infrs.bundle.manifest import KVGeometry, Manifest
+from infrs.engine.runners.runner import Capabilities, Segment
+from infrs.engine.runners.session import Logits, Session, check_inputs, kernels_of, threads_of
+
+
+class RowArrays:
+    """Keys and values as the last run of each row returned them.
+
+    `rows[i]` has the order of `infrs.bundle.graph_signature.past_names`; an array is float32
+    [1, num_kv_heads, length, head_dim]. Runs return new arrays, so rows may share them.
+    """
+
+    def __init__(self, geometry: KVGeometry, num_rows: int) -> None:
+        empty = np.zeros((1, geometry.num_kv_heads, 0, geometry.head_dim), dtype=np.float32)
+        self.rows: list[list[npt.NDArray[np.float32]]] = [[empty] * (2 * geometry.num_layers) for _ in range(num_rows)]
+
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """See StateStore.copy."""
+        self.rows[target] = [array[:, :, :num_tokens] for array in self.rows[source]]
 
 
 class PlainRunner:
-    """Runs Optimum's own graph, one row at a time: slower, but any architecture that Optimum exports.
+    """Run the plain graph, one segment at a time. Slower, but for any architecture that Optimum exports."""
 
-    A row's keys and values are the arrays that its last run returned, [1, num_kv_heads, length, head_dim].
-    """
-
-    min_rows = 1
-    chunk_invariant = False
+    capabilities = Capabilities(chunk_invariant=False)
 
     def __init__(
         self,
@@ -38,34 +52,27 @@ class PlainRunner:
         self.threads = threads_of(session)
         self._takes_positions = graph.POSITION_IDS in {node.name for node in session.get_inputs()}
         self._session = session
-        empty = np.zeros((1, geometry.num_kv_heads, 0, geometry.head_dim), dtype=np.float32)
         self.spare_rows = range(num_rows, num_rows + num_spare_rows)
-        self._rows: list[list[npt.NDArray[np.float32]]] = [
-            [empty] * len(self._past_names) for _ in range(self.spare_rows.stop)
-        ]
+        self.store = RowArrays(geometry, self.spare_rows.stop)
         self.num_rows = num_rows
         self.capacity = capacity
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
-        """See Runner.decode."""
-        return np.concatenate([self._run(first + i, tokens[i : i + 1], positions[i]) for i in scored])
+    def run(self, segments: Sequence[Segment]) -> Logits:
+        """See Runner.run. Idle rows are skipped."""
+        logits = [self._run(segment) for segment in segments if len(segment.input_ids)]
+        return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
-    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        """See Runner.prefill."""
-        return self._run(row, tokens, start)[len(tokens) - num_scored :]
-
-    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
-        """See Runner.copy_row. The arrays are never written again, so the rows may share them."""
-        self._rows[target] = [array[:, :, :num_tokens] for array in self._rows[source]]
-
-    def _run(self, row: int, tokens: Tokens, start: int) -> Logits:
-        size = len(tokens)
+    def _run(self, segment: Segment) -> Logits:
+        start, end = segment.start, segment.start + len(segment.input_ids)
         feeds: dict[str, Any] = {
-            graph.INPUT_IDS: np.array([tokens], dtype=np.int64),
-            graph.ATTENTION_MASK: np.ones((1, start + size), dtype=np.int64),
+            graph.INPUT_IDS: np.array([segment.input_ids], dtype=np.int64),
+            graph.ATTENTION_MASK: np.ones((1, end), dtype=np.int64),
         }
         if self._takes_positions:
-            feeds[graph.POSITION_IDS] = np.arange(start, start + size, dtype=np.int64)[None, :]
-        feeds |= {name: array[:, :, :start] for name, array in zip(self._past_names, self._rows[row], strict=True)}
-        logits, *self._rows[row] = self._session.run(self._outputs, feeds)
-        return np.asarray(logits[0], dtype=np.float32)
+            feeds[graph.POSITION_IDS] = np.arange(start, end, dtype=np.int64)[None, :]
+        rows = self.store.rows
+        feeds |= {name: array[:, :, :start] for name, array in zip(self._past_names, rows[segment.row], strict=True)}
+        logits, *rows[segment.row] = self._session.run(self._outputs, feeds)
+        scored = np.asarray(segment.scored, dtype=np.intp)
+        chosen = logits[0] if len(scored) == len(segment.input_ids) else logits[0, scored]
+        return np.asarray(chosen, dtype=np.float32)

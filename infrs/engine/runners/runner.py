@@ -1,99 +1,79 @@
-"""What runs a graph: rows and tokens in, logits out."""
+"""The contract between the engine and a graph: segments of tokens in, logits out, over a store of states."""
 
 from __future__ import annotations
 
-import mmap
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-from infrs.bundle.manifest import Manifest
-from infrs.engine.runners.fused import FusedRunner
-from infrs.engine.runners.plain import PlainRunner
-from infrs.engine.runners.session import Kernels, Logits, Session, Tokens, create_session, stored_bytes
-from infrs.errors import BundleError
+from infrs.engine.runners.session import Logits, Tokens
 
-_SHARED_SCALE = b"DynamicQuantizeLinear"  # ONNX's operator, whose scale is of its whole input
+
+class Segment(NamedTuple):
+    """Consecutive tokens of one row.
+
+    row: of the state store. start: position of the first token; all positions before it are stored.
+    input_ids: the tokens, one or more. If empty, the row is idle: the runner may write to position `start`, where
+    nothing is stored. scored: the offsets into `input_ids` whose logits are returned, ascending.
+    """
+
+    row: int
+    start: int
+    input_ids: Tokens
+    scored: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the engine may expect of a runner.
+
+    chunk_invariant: a token's bits do not depend on how its sequence is split into runs.
+    min_rows: a run of fewer one-token rows may round differently; the engine adds idle rows.
+    multi_token: one run may append several tokens to a row.
+    truncatable: a row may be continued at any earlier position.
+    """
+
+    chunk_invariant: bool
+    min_rows: int = 1
+    multi_token: bool = True
+    truncatable: bool = True
+
+    @property
+    def verifies_drafts(self) -> bool:
+        """Whether several draft tokens can be checked in one run, and the rejected ones dropped."""
+        return self.chunk_invariant and self.multi_token and self.truncatable
+
+
+class StateStore(Protocol):
+    """What the layers keep between runs, row by row."""
+
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """Copy the first `num_tokens` positions of row `source` to row `target`."""
 
 
 class Runner(Protocol):
-    """What the engine asks of a graph. The logits returned are valid until the next call."""
+    """Runs a graph over a state store.
+
+    num_rows: rows that `run` may address. spare_rows: rows that only `store.copy` may address.
+    capacity: positions in a row. kernels: see `kernels_of`. threads: the number of threads that compute.
+    """
 
     num_rows: int
-    spare_rows: range  # rows that only `copy_row` reaches
+    spare_rows: range
     capacity: int
-    kernels: str  # see `kernels_of`
-    threads: int  # that compute
-    min_rows: int  # a product of fewer rows may round differently; the engine fills up with idle rows
-    chunk_invariant: bool  # a token's bits are the same however its sequence was cut into runs
+    kernels: str
+    threads: int
+    capabilities: Capabilities
 
-    def decode(self, first: int, tokens: Tokens, positions: Tokens, scored: Tokens) -> Logits:
-        """Append one token to each row of `first .. first + B`, and score those at the places `scored` among them.
+    @property
+    def store(self) -> StateStore:
+        """The states of all rows."""
 
-        tokens, positions: B each. scored: ascending, in 0 .. B. Returns float32 [len(scored), vocab_size]. A row that
-        is not scored may be written at its position, where nothing is stored yet.
+    def run(self, segments: Sequence[Segment]) -> Logits:
+        """Append the tokens of each segment to its row and return the logits of the scored ones.
+
+        A segment's rows differ from each other. Segments of one token in neighbouring rows, in order, share one run
+        of the graph; any other segment has a run of its own.
+        Returns float32 [number of scored tokens, vocab_size], in the order of the segments. The array is valid until
+        the next call. Raises MemoryError, or ONNX Runtime's exceptions, which have no common type.
         """
-
-    def prefill(self, row: int, tokens: Tokens, start: int, num_scored: int) -> Logits:
-        """Append `tokens` to one row at position `start`.
-
-        Returns float32 [num_scored, vocab_size], of the last positions.
-        """
-
-    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the first `num_tokens` positions of one row to another."""
-
-
-def open_session(
-    bundle: Path, manifest: Manifest, *, threads: int, kernels: Kernels = "auto", profile: Path | None = None
-) -> Session:
-    """A session over a bundle's graph; see `create_session`.
-
-    Keys and values are stored in 16 bits beside weights of 8 or 4, whose rounding is far coarser.
-    Raises BundleError if the graph cannot be opened or would answer otherwise in other company, MemoryError.
-    """
-    path = bundle / manifest.graph_file
-    halves = manifest.graph == "fused" and manifest.recipe.name == "blocks"
-    session = create_session(path, threads, kernels=kernels, halves=halves, profile=profile)
-    if manifest.graph == "fused" and _has(path, _SHARED_SCALE):  # the plain one runs each row by itself
-        raise BundleError(
-            f"{path} rounds all rows of a batch by one scale ({_SHARED_SCALE.decode()}), so one request would change "
-            "another's answer; export the model again"
-        )
-    return session
-
-
-def kv_bytes_per_token(session: Session, manifest: Manifest) -> int:
-    """Bytes of keys and values that one token of one sequence takes in a session."""
-    return manifest.kv.bytes_per_token(stored_bytes(session))
-
-
-def new_runner(
-    session: Session, manifest: Manifest, *, num_rows: int, num_spare_rows: int = 0, capacity: int
-) -> Runner:
-    """The runner for a bundle's kind of graph, with `num_rows` rows of `capacity` tokens and some spare ones.
-
-    Raises BundleError if the graph has other inputs than its manifest says, MemoryError.
-    """
-    kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
-    return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
-
-
-def open_runner(
-    bundle: Path,
-    manifest: Manifest,
-    *,
-    num_rows: int,
-    num_spare_rows: int = 0,
-    capacity: int,
-    threads: int,
-    kernels: Kernels = "auto",
-) -> Runner:
-    """`new_runner` of `open_session`, where how many rows there is room for does not depend on the session."""
-    session = open_session(bundle, manifest, threads=threads, kernels=kernels)
-    return new_runner(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
-
-
-def _has(path: Path, name: bytes) -> bool:
-    """Whether a file has such bytes in it, as a graph has the name of each operator that it uses."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(name) >= 0

@@ -30,8 +30,8 @@ class Slab:
         shape = (rows, geometry.num_kv_heads, self.capacity // self._together, geometry.head_dim)
         self.arrays = [_small_pages(shape) for _ in range(2 * geometry.num_layers)]
 
-    def copy_row(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the first `num_tokens` positions of row `source` to row `target`."""
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """See StateStore.copy."""
         # What lies behind the last token is written before it is read.
         end = _whole_groups(num_tokens) // self._together
         for array in self.arrays:

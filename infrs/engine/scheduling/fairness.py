@@ -1,8 +1,8 @@
 """Fairness among tenants: whose slot is taken, and in which order they share a step's chunk of prompts.
 
-Only where a token has the same bits however its sequence was cut into runs (`Runner.chunk_invariant`): there who has
-lost a slot goes on later to the same bytes. A swap makes two tenants' shares of the slots more equal, so swaps come to
-an end by themselves.
+Only where a token has the same bits however its sequence was cut into runs (`Capabilities.chunk_invariant`): there who
+has lost a slot goes on later to the same bytes. A swap makes two tenants' shares of the slots more equal, so swaps come
+to an end by themselves.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Scheduler:
     """
 
     def __init__(self, runner: Runner, prefill_chunk: int) -> None:
-        self.slots = Slots(runner, grain=1 if runner.chunk_invariant else prefill_chunk)
+        self.slots = Slots(runner, grain=1 if runner.capabilities.chunk_invariant else prefill_chunk)
         self.running: dict[Sequence, Slot] = {}
         self.waiting = WaitingSequences()
         self.prefill_chunk = prefill_chunk
@@ -46,7 +46,7 @@ class Scheduler:
             return
         slot.last_used = slot.left_at = self.slots.clock
         slot.left_by = sequence.request.tenant
-        if self._runner.chunk_invariant and not sequence.is_prefilling:
+        if self._runner.capabilities.chunk_invariant and not sequence.is_prefilling:
             slot.hold(sequence, sequence.num_computed_tokens)
 
     def forget(self, sequence: Sequence) -> None:
@@ -119,7 +119,7 @@ class Scheduler:
 
     def _preempt(self, tenant: str) -> list[Slot]:
         """The slot that somebody has to give up for a tenant; none if nobody has to."""
-        victim = choose_victim(self.running, tenant) if self._runner.chunk_invariant else None
+        victim = choose_victim(self.running, tenant) if self._runner.capabilities.chunk_invariant else None
         if victim is None:
             return []
         slot = self.running[victim]
@@ -153,11 +153,11 @@ class Scheduler:
     def _plan_decode(self, decoding: list[tuple[int, Sequence]]) -> Decode | None:
         if not decoding:
             return None
-        if self._runner.chunk_invariant and len(decoding) == 1:
+        if self._runner.capabilities.verifies_drafts and len(decoding) == 1:
             [(row, sequence)] = decoding
             return Decode(row, (sequence,), (sequence.num_computed_tokens,), sequence.guess(self._runner.capacity))
         first, last = decoding[0][0], decoding[-1][0]
-        span = range(first, max(last + 1, first + self._runner.min_rows))
+        span = range(first, max(last + 1, first + self._runner.capabilities.min_rows))
         rows = tuple(map(dict(decoding).get, span))
         positions = [
             self._free_from(row) if sequence is None else sequence.num_computed_tokens
@@ -174,7 +174,7 @@ class Scheduler:
     def _plan_prefills(self) -> tuple[Prefill, ...]:
         prefilling = [sequence for sequence in self.running if sequence.is_prefilling]
         # Where a chunk must not be cut, it is the first one's.
-        queues = by_need(prefilling) if self._runner.chunk_invariant else [prefilling]
+        queues = by_need(prefilling) if self._runner.capabilities.chunk_invariant else [prefilling]
         prefills: list[Prefill] = []
         budget = self.prefill_chunk
         for num_left, queue in zip(range(len(queues), 0, -1), queues, strict=True):
@@ -192,7 +192,7 @@ class Scheduler:
                 continue  # an answer takes over the prompt that its sibling computes
             slot = self.running[sequence]
             source, start = self.slots.prefix(sequence, slot)
-            border = start + budget if self._runner.chunk_invariant else (start // chunk + 1) * chunk
+            border = start + budget if self._runner.capabilities.chunk_invariant else (start // chunk + 1) * chunk
             end = min(border, sequence.num_prefill_tokens)
             if end == start or end - start > budget:
                 break

@@ -1,9 +1,9 @@
 """Slots: the rows of the slab, and the tokens that they still hold.
 
-Where a token has the same bits however its sequence was cut into runs (`Runner.chunk_invariant`), all that a row holds
-is reused, answers included. Elsewhere only whole prefill chunks are: a chunk is always the same run of the same tokens
-at the same place, so its keys and values have the same bits whoever computed them, while those of a decode step may
-differ in the last bit, and answers are computed again when they come back as part of a prompt.
+Where a token has the same bits however its sequence was cut into runs (`Capabilities.chunk_invariant`), all that a row
+holds is reused, answers included. Elsewhere only whole prefill chunks are: a chunk is always the same run of the same
+tokens at the same place, so its keys and values have the same bits whoever computed them, while those of a decode step
+may differ in the last bit, and answers are computed again when they come back as part of a prompt.
 """
 
 from __future__ import annotations
