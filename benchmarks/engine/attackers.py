@@ -10,20 +10,17 @@ server's peak memory rises above its memory at rest.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import orjson
 
+from benchmarks.lib.checkouts import serving
 from benchmarks.lib.results import ROOT
 from infrs.bench.client import Asking, Target, ask, find_model
 from infrs.bench.transport import Endpoint, ServerError, get_json
@@ -141,27 +138,6 @@ async def measure(endpoint: Endpoint, pid: int, attack: Attack | None) -> Outcom
     if sample.error is not None:
         raise ServerError(sample.error)
     return Outcome(max(sample.gaps), await health, memory(pid, "VmHWM") - rest, status)
-
-
-@contextmanager
-def serving(checkout: Path, bundle: Path) -> Iterator[tuple[Endpoint, int]]:
-    """Serve the bundle with the code of a checkout."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "infrs", "--bundle", bundle, "--port", "0", "--log-level", "error"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=checkout,
-        env=os.environ | {"PYTHONPATH": str(checkout), "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    try:
-        found = re.search(r" at (http://\S+):", process.stdout.readline())
-        if found is None:
-            raise click.ClickException(f"the server of {checkout} did not start")
-        yield Endpoint.parse(found[1]), process.pid
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def row(name: str, outcomes: list[list[Outcome]]) -> str:
