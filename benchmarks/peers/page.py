@@ -26,10 +26,10 @@ PLOT = """![Time between tokens of a running stream](gaps.png)
 Time between tokens of a running stream while a 1,200-token prompt arrives."""
 CONDITIONS = """## Conditions
 
-`python -m benchmarks.peers.compare` measures and writes the tables. Rounds of all servers are interleaved. infrs runs with
-its default settings, llama.cpp's server with eight slots. "llama.cpp" is the xllamacpp wheel, compiled for AVX2; "native"
-is compiled for this processor. OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a thin server
-that takes one request at a time."""
+`python -m benchmarks.peers.compare` measures and writes the tables. Rounds of all servers are interleaved. infrs runs
+with its default settings, llama.cpp's server with eight slots. "llama.cpp" is the xllamacpp wheel, compiled for AVX2;
+"native" is compiled for this processor. OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a
+thin server that takes one request at a time."""
 START = """## Start and memory"""
 QUALITY = """## Quality
 
