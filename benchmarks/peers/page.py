@@ -33,11 +33,11 @@ thin server that takes one request at a time."""
 START = """## Start and memory"""
 QUALITY = """## Quality
 
-The reference is the float32 bundle with ONNX Runtime's kernels. The texts are a held-out text ({tokens} tokens in pieces of
-512) and Python's reference manual ({manual} tokens). The table has the mean KL divergence, and how often the most likely
-token is the same. infrs runs the runner and kernels of its server, llama.cpp the library of the same wheel, so the rounding
-of activations counts. `python -m benchmarks.quality.divergence` measures this table alone. [Dtypes](dtypes.md) has all
-dtypes."""
+The reference is the float32 bundle with ONNX Runtime's kernels. The texts are a held-out text ({tokens} tokens
+in pieces of 512) and Python's reference manual ({manual} tokens). The table has the mean KL divergence, and how
+often the most likely token is the same. infrs runs the runner and kernels of its server, llama.cpp the library
+of the same wheel, so the rounding of activations counts. `python -m benchmarks.quality.divergence` measures
+this table alone. [Dtypes](dtypes.md) has all dtypes."""
 SCALED = """## Context length and batch size
 
 Separate runs (`--tables scaling`). For context length, each server has one slot and decodes 64 tokens after a prompt of
