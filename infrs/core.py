@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from infrs.errors import InfrsError
+from infrs.errors import InfrsError, RequestTimeoutError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Identify one client request and limit its duration. Made once per request.
+
+    request_id: names the request in logs. tenant: owner of the request's cached tokens and stored responses, "" on a
+    server without API keys. timeout: maximum duration in seconds. deadline: its end, in seconds of `time.monotonic`.
+    model_id: the model that answers, None until it is known.
+    """
+
+    request_id: str
+    tenant: str
+    timeout: float
+    deadline: float
+    model_id: str | None = None
+
+    @classmethod
+    def start(cls, request_id: str, tenant: str, timeout: float) -> RequestContext:
+        """Return the context of a request that starts now and may take `timeout` seconds."""
+        return cls(request_id, tenant, timeout, time.monotonic() + timeout)
+
+    def for_model(self, model_id: str) -> RequestContext:
+        """Return this context with the model that answers."""
+        return replace(self, model_id=model_id)
+
+    @property
+    def remaining(self) -> float:
+        """Return the seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def timeout_error(self) -> RequestTimeoutError:
+        """Return the error of a request that has reached its deadline."""
+        return RequestTimeoutError(f"the answer took longer than the {self.timeout:g} s this server allows it")
 
 
 class FinishReason(StrEnum):

@@ -109,6 +109,18 @@ class ModelNotFoundError(InfrsError):
     code = "model_not_found"
 
 
+class ModelLoadingError(InfrsError):
+    """The model is not loaded yet."""
+
+    code = "model_loading"
+
+
+class ModelUnloadedError(InfrsError):
+    """The model was unloaded before the answer was complete."""
+
+    code = "model_unloaded"
+
+
 class QueueFullError(InfrsError):
     """The waiting queue is at its bound; try again later."""
 

@@ -1,8 +1,9 @@
-"""What the server counts, in Prometheus' text format. One registry a server: no process-wide state."""
+"""Metrics in Prometheus' text format. Each server has its own registry: no process-wide state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -18,70 +19,141 @@ _STEP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+Read = Callable[[], float]
+
 
 class Metrics:
-    """Counters, gauges and histograms. Labels take a bounded set of values: routes, statuses and codes of errors.
+    """Counters, gauges and histograms of a server. A label takes few values: models, routes, statuses, error codes.
 
-    Is an engine's observer too, and the only part that another thread than the event loop's writes.
+    What depends on a model has the label `model`; `ModelMetrics` and `ChatMetrics` set it.
     """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)  # process_resident_memory_bytes, process_open_fds and so on
-        self.requests = self._counter("requests", "Requests answered.", "route", "status")
-        self.errors = self._counter("errors", "Requests refused or failed, by the error's code.", "code")
-        self.cancelled = self._counter("requests_cancelled", "Requests whose client went away.")
-        self.drained = self._counter("requests_drained", "Requests answered while the server shut down.")
-        self.refused_connections = self._counter("connections_refused", "Connections beyond server.max_connections.")
-        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of answered requests.")
-        self.reused_tokens = self._counter("prompt_tokens_reused", "Those of them that an earlier prompt had computed.")
-        self.output_tokens = self._counter("output_tokens", "Tokens generated.")
-        self.violations = self._counter("invariant_violations", "Broken rules found while the engine was idle.")
-        self.duration = self._seconds("request", "From head to last byte.", _DURATION, "route")
-        self.first_token = self._seconds("time_to_first_token", "From head to first token.", _FIRST_TOKEN)
-        self.between_tokens = self._seconds("time_between_tokens", "Token to token.", _BETWEEN_TOKENS)
-        self.queue_wait = self._seconds("queue_wait", "From the queue to a slot.", _QUEUE)
-        self.step = self._seconds("step", "One step of the engine.", _STEP)
-        self.loop_lag = self._seconds("event_loop_lag", "How late the event loop comes to what is due.", _LAG)
+        counter, gauge, seconds = self._counter, self._gauge, self._seconds
+        self.requests = counter("requests", "Requests answered.", "route", "status")
+        self.errors = counter("errors", "Requests refused or failed, by error code.", "code")
+        self.cancelled = counter("requests_cancelled", "Requests whose client disconnected.")
+        self.drained = counter("requests_drained", "Requests answered during shutdown.")
+        self.refused_connections = counter("connections_refused", "Connections beyond server.max_connections.")
+        self.duration = seconds("request", "From the request's head to its last byte.", _DURATION, "route")
+        self.loop_lag = seconds("event_loop_lag", "Delay of the event loop's timers.", _LAG)
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of answered requests.", "model")
+        self.reused_tokens = counter("prompt_tokens_reused", "Prompt tokens taken from the prefix cache.", "model")
+        self.output_tokens = counter("output_tokens", "Tokens generated.", "model")
+        self.violations = counter("invariant_violations", "Engine invariants found broken.", "model")
+        self.first_token = seconds("time_to_first_token", "From head to first token.", _FIRST_TOKEN, "model")
+        self.between_tokens = seconds("time_between_tokens", "Between tokens.", _BETWEEN_TOKENS, "model")
+        self.queue_wait = seconds("queue_wait", "From the queue to a slot.", _QUEUE, "model")
+        self.step = seconds("step", "One engine step.", _STEP, "model")
         self.batch_size = Histogram(
-            "infrs_batch_size", "Sequences in a slot, a step.", buckets=_BATCH, registry=self._registry
+            "infrs_batch_size", "Running sequences in a step.", ["model"], buckets=_BATCH, registry=self._registry
         )
+        self.running = gauge("requests_running", "Sequences in a slot.", "model")
+        self.waiting = gauge("requests_waiting", "Sequences in the queue.", "model")
+        self.kv_used = gauge("kv_used_ratio", "Part of the KV cache that running sequences use.", "model")
+        self.embedding_open = gauge("embedding_requests_open", "Embedding requests that run or wait.", "model")
+        self.draft_tokens = self._total("draft_tokens", "Draft tokens proposed.")
+        self.accepted_tokens = self._total("accepted_tokens", "Draft tokens accepted.")
+        self.guessed_tokens = self._total("guessed_tokens", "Deprecated: infrs_draft_tokens_total.")
+        self.confirmed_tokens = self._total("confirmed_tokens", "Deprecated: infrs_accepted_tokens_total.")
+        self.preemptions = self._total("preemptions", "Sequences preempted.")
 
-    def started(self, request_id: str, waited: float) -> None:
-        """See `infrs.engine.service.Observer`."""
-        self.queue_wait.observe(waited)
-
-    def stepped(self, took: float, num_running: int) -> None:
-        """See Observer."""
-        self.step.observe(took)
-        self.batch_size.observe(num_running)
-
-    def violated(self) -> None:
-        """See Observer."""
-        self.violations.inc()
-
-    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """Add a gauge that is read when it is scraped."""
-        Gauge(name, help_text, registry=self._registry).set_function(read)
-
-    def total(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """Add a counter that is kept elsewhere and read when it is scraped."""
-        self._registry.register(_Total(name, help_text, read))
+    def gauge(self, name: str, help_text: str, read: Read) -> None:
+        """Add a gauge that calls `read` at each scrape. `name` has no prefix."""
+        self._gauge(name, help_text).set_function(read)
 
     def render(self) -> bytes:
-        """All metrics, as text."""
+        """Return all metrics as text."""
         return generate_latest(self._registry)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"infrs_{name}", help_text, labels, registry=self._registry)
 
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"infrs_{name}", help_text, labels, registry=self._registry)
+
     def _seconds(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"infrs_{name}_seconds", help_text, labels, buckets=buckets, registry=self._registry)
 
+    def _total(self, name: str, help_text: str) -> ModelTotals:
+        totals = ModelTotals(f"infrs_{name}", help_text)
+        self._registry.register(totals)
+        return totals
 
-class _Total(Collector):
-    def __init__(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        self._name, self._help_text, self._read = name, help_text, read
+
+class ModelTotals(Collector):
+    """A counter with the label `model` that reads values kept elsewhere."""
+
+    def __init__(self, name: str, help_text: str) -> None:
+        self._name, self._help_text = name, help_text
+        self._reads: dict[str, Read] = {}
+
+    def add(self, model_id: str, read: Read) -> None:
+        """Call `read` at each scrape for a model's value."""
+        self._reads[model_id] = read
+
+    def remove(self, model_id: str) -> None:
+        """Drop a model's value."""
+        self._reads.pop(model_id, None)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._help_text, value=self._read())
+        """Yield the values of all models."""
+        family = CounterMetricFamily(self._name, self._help_text, labels=["model"])
+        for model_id, read in self._reads.items():
+            family.add_metric([model_id], read())
+        yield family
+
+
+class ModelMetrics:
+    """The metrics of one model. `close` removes them, so that an unloaded model leaves no series."""
+
+    def __init__(self, metrics: Metrics, model_id: str) -> None:
+        self._model_id = model_id
+        self._families: list[Counter | Gauge | Histogram | ModelTotals] = []
+        self.prompt_tokens = self.bind(metrics.prompt_tokens)
+
+    def bind(self, family: Metric) -> Metric:
+        """Return a metric with this model's label."""
+        self._families.append(family)
+        return family.labels(self._model_id)
+
+    def bind_total(self, family: ModelTotals, read: Read) -> None:
+        """Export a value of this model that is kept elsewhere."""
+        self._families.append(family)
+        family.add(self._model_id, read)
+
+    def close(self) -> None:
+        """Remove the metrics of this model."""
+        for family in self._families:
+            family.remove(self._model_id)
+
+
+class ChatMetrics(ModelMetrics):
+    """The metrics of a chat model. Also an `infrs.engine.service.Observer`: its methods run on the engine thread."""
+
+    def __init__(self, metrics: Metrics, model_id: str) -> None:
+        super().__init__(metrics, model_id)
+        self.reused_tokens = self.bind(metrics.reused_tokens)
+        self.output_tokens = self.bind(metrics.output_tokens)
+        self.first_token = self.bind(metrics.first_token)
+        self.between_tokens = self.bind(metrics.between_tokens)
+        self._violations = self.bind(metrics.violations)
+        self._queue_wait = self.bind(metrics.queue_wait)
+        self._step = self.bind(metrics.step)
+        self._batch_size = self.bind(metrics.batch_size)
+
+    def started(self, request_id: str, waited: float) -> None:
+        """See Observer."""
+        self._queue_wait.observe(waited)
+
+    def stepped(self, took: float, num_running: int) -> None:
+        """See Observer."""
+        self._step.observe(took)
+        self._batch_size.observe(num_running)
+
+    def violated(self) -> None:
+        """See Observer."""
+        self._violations.inc()

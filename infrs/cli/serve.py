@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from infrs.errors import ConfigError
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import load_keys
 from infrs.http.observability import logs
-from infrs.models.load import load_served
-from infrs.models.loaded import Served
+from infrs.models.load import load_models
+from infrs.models.registry import ModelRegistry
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 _QUESTION = "How many days are in a week?"  # whose answer by the demo names 7 days in every dtype (tests/e2e)
@@ -81,8 +82,8 @@ def _command(
     app = create_app(
         settings,
         keys,
-        lambda: load_served(chosen, settings),
-        lambda served: _announce(served, listener, started, with_key=bool(keys)),
+        partial(load_models, chosen=chosen, settings=settings),
+        partial(_announce, listener=listener, started=started, with_key=bool(keys)),
     )
     sys.exit(run(app, listener))
 
@@ -100,29 +101,29 @@ def _check_one_model(model: str | None, flags: dict[str, str], *, demo: bool, bu
         )
 
 
-def _announce(served: Served, listener: socket.socket, started: float, *, with_key: bool) -> None:
+def _announce(registry: ModelRegistry, *, listener: socket.socket, started: float, with_key: bool) -> None:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104  # every interface, so this one too
         host = "127.0.0.1"
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    told, chat, path = [], served.chat, "embeddings"
-    body: dict[str, Any] = {"model": served.models[0].model_id, "input": _QUESTION}
-    if chat is not None:
+    facts, path = [], "embeddings"
+    body: dict[str, Any] = {"model": registry.models[0].model_id, "input": _QUESTION}
+    for chat in (served.model for served in registry.chat_models):
         stats, path = chat.engine.snapshot(), "chat/completions"
         kernels = f"infrs's {stats.kernels.split()[0]}" if stats.kernels else "ONNX Runtime's"
-        told.append(
+        facts.append(
             f"{chat.manifest.graph} graph, {kernels} kernels, {_threads(stats.threads)}, {stats.num_rows} slots, "
             f"context {stats.max_model_len}{_defaults(chat.sampling)}"
         )
         messages = [{"role": "user", "content": _QUESTION}]
         body = {"model": chat.model_id, "messages": messages, "temperature": 0}
-    told += [
+    facts += [
         f"embeddings of {model.manifest.dimensions} numbers, texts of up to {model.manifest.context_length} tokens, "
         f"{_threads(model.encoder.threads)}"
-        for model in served.embedding.values()
+        for model in (served.model for served in registry.embedding_models)
     ]
-    for model, facts in zip(served.models, told, strict=True):
-        click.echo(f"infrs {__version__} serves {model.model_id} at {url}: {model.manifest.dtype}, {facts}")
+    for served, fact in zip(registry.models, facts, strict=True):
+        click.echo(f"infrs {__version__} serves {served.model_id} at {url}: {served.model.manifest.dtype}, {fact}")
     key = " -H 'authorization: Bearer YOUR_API_KEY'" if with_key else ""
     click.echo(
         f"Ready in {time.monotonic() - started:.1f} s\n"

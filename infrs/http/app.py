@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -14,8 +14,7 @@ from sanic import Sanic
 
 from infrs.config.settings import ServerSettings, Settings
 from infrs.errors import ConfigError
-from infrs.http import cors
-from infrs.http import request_guard as gate
+from infrs.http import cors, request_guard
 from infrs.http.auth import Keys
 from infrs.http.error_handler import WireErrorHandler
 from infrs.http.lifecycle import load_and_drain as lifecycle
@@ -25,7 +24,7 @@ from infrs.http.observability.tracing import open_traces
 from infrs.http.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
 from infrs.http.routes.table import ROUTES
 from infrs.http.state import ServerState
-from infrs.models.loaded import Served
+from infrs.models.registry import ModelRegistry
 
 logger = logging.getLogger("infrs.server")
 
@@ -33,11 +32,14 @@ _BACKLOG = 1024
 
 
 def create_app(
-    settings: Settings, keys: Keys, load: Callable[[], Served], on_ready: Callable[[Served], None]
+    settings: Settings,
+    keys: Keys,
+    load: Callable[[ModelRegistry], Awaitable[None]],
+    on_ready: Callable[[ModelRegistry], None],
 ) -> Sanic[Any, Any]:
-    """Build the app. `load` runs in a thread once the server listens; `on_ready` is told when it has.
+    """Build the app. `load` runs once the server listens; `on_ready` is called when it has loaded the models.
 
-    Raises ConfigError for a setting that only the server can judge.
+    Raises ConfigError for an invalid setting.
     """
     app: Sanic[Any, Any] = Sanic(
         "infrs",
@@ -45,7 +47,7 @@ def create_app(
         dumps=orjson.dumps,
         loads=orjson.loads,
         error_handler=WireErrorHandler(),
-        request_class=gate.StrictRequest,
+        request_class=request_guard.StrictRequest,
         strict_slashes=True,
     )
     app.config.update(
@@ -61,10 +63,8 @@ def create_app(
             "MOTD": False,
         }
     )
-    state = app.ctx.state = ServerState(settings)
-    if settings.server.traces:
-        state.traces = open_traces(state.metrics)
-    gate.install(app, state, keys)
+    state = app.ctx.state = ServerState(settings, open_traces() if settings.server.traces else None)
+    request_guard.install(app, state, keys)
     access.install(app, state)
     lifecycle.install(app, state, keys, load, on_ready)
     for route in ROUTES:

@@ -15,9 +15,12 @@ from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
 
 from infrs.api.anthropic import errors as anthropic_errors
 from infrs.api.common.errors import AuthenticationError, HostNotAllowedError
+from infrs.core import RequestContext
 from infrs.http import cors
 from infrs.http.auth import Keys, is_loopback
+from infrs.http.observability.access_log import request_id
 from infrs.http.state import ServerState
+from infrs.models.served import ServedChatModel, ServedEmbeddingModel
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a header name, RFC 9110 §5.6.2, as Sanic lower-cases it
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -36,19 +39,20 @@ class StrictRequest(Request):
 
 
 def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
-    """Put the gate in front of an app."""
+    """Check the head of each request before its body is read."""
     hosts = allowed_hosts(state)
     origins = cors.origins(state.settings.server)
 
     @app.signal("http.lifecycle.request")
-    async def _gate(request: Request) -> None:
+    async def _guard(request: Request) -> None:
         stream = request.transport.get_protocol().http  # type: ignore[attr-defined]  # Sanic's HttpProtocol
         stream.request, request.stream = request, stream  # else Sanic answers a refusal without its request
         check_form(request)
         check_host(request, hosts)
         if not _is_open(request):
             cors.check_origin(request, origins)
-        request.ctx.tenant = tenant_of(request, keys)
+        tenant, timeout = tenant_of(request, keys), state.settings.server.request_timeout
+        request.ctx.context = RequestContext.start(request_id(request), tenant, timeout)
         check_body(request, state)
 
 
@@ -123,9 +127,9 @@ def check_body(request: Request, state: ServerState) -> None:
         if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
             raise _unsupported(request)
         if request.path in GENERATION_PATHS:
-            state.refuse_if_full()
+            state.require_models().refuse_if_full(ServedChatModel)
         elif request.path == EMBEDDINGS_PATH:
-            state.refuse_if_embeddings_full()
+            state.require_models().refuse_if_full(ServedEmbeddingModel)
 
 
 def _is_address(host: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from asyncio.transports import Transport
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol, cast
 
 from sanic import HTTPResponse
@@ -21,8 +20,9 @@ from infrs.http.observability import access_log as access
 from infrs.http.observability.request_metrics import Meter
 from infrs.http.observability.tracing import Asked
 from infrs.http.stalled_client import StalledClient
-from infrs.http.state import state_of
+from infrs.http.state import context_of, state_of
 from infrs.models.bridge import DeltaStream
+from infrs.models.served import ServedChatModel
 
 
 class Presenter(Protocol):
@@ -47,15 +47,12 @@ class Presenter(Protocol):
 
 
 async def answer(
-    request: HTTPRequest, asked: Sequence[Request], form: Presenter, *, stream: bool
+    request: HTTPRequest, model: ServedChatModel, asked: Sequence[Request], form: Presenter, *, stream: bool
 ) -> HTTPResponse | None:
-    """Run what is asked and answer with it; None if the answer has been streamed. Raises as `Bridge.submit`."""
-    state = state_of(request)
-    _, bridge = state.require()
-    asked = [replace(one, tenant=request.ctx.tenant) for one in asked]  # of its key: see gate.py
-    deltas = bridge.submit(asked, state.settings.server.request_timeout)
-    bridge.limit_wait(deltas, state.settings.server.queue_timeout)
-    meter = Meter(state.metrics, request.ctx.received)
+    """Run engine requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
+    context = context_of(request).for_model(model.model_id)
+    deltas = model.submit(asked, context, state_of(request).settings.server.queue_timeout)
+    meter = Meter(model.metrics, request.ctx.received)
     request.ctx.asked = Asked([one.request_id for one in asked], time.perf_counter(), meter)
     try:
         if stream:

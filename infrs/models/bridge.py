@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from infrs.core import Delta, FinishReason, Request
+from infrs.core import Delta, FinishReason, Request, RequestContext
 from infrs.engine.service import EngineService
 from infrs.errors import EngineError, InfrsError, RequestTimeoutError
 
@@ -94,23 +95,24 @@ class Bridge:
         self._wake_pending = False
         self._streams: dict[DeltaStream, list[asyncio.TimerHandle]] = {}  # with the alarms of each
 
-    def submit(self, requests: Sequence[Request], timeout: float) -> DeltaStream:
-        """Start requests, all or none, which fail with RequestTimeoutError if they still go on after `timeout` s.
+    def submit(self, requests: Sequence[Request], context: RequestContext) -> DeltaStream:
+        """Start requests, all or none, with the tenant of the context.
 
-        Raises QueueFullError, DrainingError or EngineError, as the engine does.
+        The stream fails with RequestTimeoutError at the context's deadline. Raises QueueFullError, DrainingError,
+        EngineError.
         """
-        late = RequestTimeoutError(f"the answer took longer than the {timeout:g} s this server allows it")
         stream = DeltaStream(requests, self._close)
         started: list[str] = []
         try:
             for request in requests:
-                self._engine.submit(request, lambda delta: self._post(stream, delta))
+                owned = replace(request, tenant=context.tenant)
+                self._engine.submit(owned, lambda delta: self._post(stream, delta))
                 started.append(request.request_id)
         except InfrsError:
             for request_id in started:
                 self._engine.cancel(request_id)
             raise
-        self._streams[stream] = [self._loop.call_later(timeout, stream.fail, late)]
+        self._streams[stream] = [self._loop.call_later(context.remaining, stream.fail, context.timeout_error())]
         return stream
 
     def limit_wait(self, stream: DeltaStream, seconds: float) -> None:

@@ -31,7 +31,6 @@ class EmbeddingStats:
 class _Job:
     """The texts of one request, and the vectors that it has so far."""
 
-    encoder: Encoder
     texts: Sequence[Sequence[int]]
     future: Future[list[Vector]] = field(default_factory=Future)
     vectors: list[Vector] = field(default_factory=list)
@@ -43,19 +42,20 @@ class EmbeddingService(Worker):
     At most `max_queue` requests are open beside one. Every method may be called from any thread.
     """
 
-    def __init__(self, max_queue: int) -> None:
+    def __init__(self, encoder: Encoder, max_queue: int) -> None:
         super().__init__("infrs-embedding", failed="embeddings have failed; restart the server")
+        self._encoder = encoder
         self._max_queue = max_queue
         self._jobs: deque[_Job] = deque()  # the next one first
         self._last_progress = time.monotonic()
 
-    def submit(self, encoder: Encoder, texts: Sequence[Sequence[int]]) -> Future[list[Vector]]:
+    def submit(self, texts: Sequence[Sequence[int]]) -> Future[list[Vector]]:
         """Queue the token ids of one text or more; the future has their vectors, in order.
 
         To cancel the future ends the request before its next text. Raises QueueFullError, DrainingError, or
         EngineError if the thread has failed.
         """
-        job = _Job(encoder, texts)
+        job = _Job(texts)
         with self._wake:
             self._check_open()
             self._drop_cancelled()
@@ -80,7 +80,7 @@ class EmbeddingService(Worker):
         failures = 0
         while failures < _MAX_FAILURES and (job := self._next()):
             try:
-                job.vectors.append(job.encoder.encode(job.texts[len(job.vectors)]))
+                job.vectors.append(self._encoder.encode(job.texts[len(job.vectors)]))
                 failures = 0
             except InfrsError as error:  # of this text, which says nothing of the runtime
                 self._end(job, error)

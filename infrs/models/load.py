@@ -1,11 +1,11 @@
-"""From bundles on disk to models that answer."""
+"""Open bundles and load the models of a server."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from infrs.bundle.manifest import (
     EmbeddingManifest,
     Manifest,
     Sampling,
-    chat_manifest,
     read_manifest,
     verify_bundle,
 )
@@ -26,7 +25,8 @@ from infrs.engine.service import EngineService
 from infrs.errors import ConfigError
 from infrs.machine.cpus import warn_above_limit
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
-from infrs.models.loaded import LoadedModel, Served
+from infrs.models.loaded import LoadedModel
+from infrs.models.registry import ModelRegistry
 from infrs.text import reasoning
 from infrs.text.chat.template import load_chat_format
 from infrs.text.token_bytes import TokenBytes
@@ -37,25 +37,18 @@ from infrs.text.tools.tool_format import ToolFormat
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
 
-def load_served(chosen: Sequence[tuple[ModelSettings, Path]], settings: Settings) -> Served:
-    """Verify the bundles of the models that are to be served, open them and start the engine.
+async def load_models(
+    registry: ModelRegistry, chosen: Sequence[tuple[ModelSettings, Path]], settings: Settings
+) -> None:
+    """Load the models of a server: each setting with its bundle, all with the settings of `engine`.
 
-    Raises BundleError if a bundle is not as its manifest says, ConfigError if the settings do not fit the models.
+    Raises BundleError if a bundle does not match its manifest, ConfigError if the settings do not fit the models.
     """
     warn_above_limit(settings.engine.threads)
     manifests = [read_manifest(bundle) for _, bundle in chosen]
     check_kinds([model for model, _ in chosen], manifests)
-    chat: LoadedModel | None = None
-    embedding: dict[str, EmbeddingModel] = {}
     for (model, bundle), manifest in zip(chosen, manifests, strict=True):
-        if isinstance(manifest, Manifest):
-            chat = load_model(bundle, model, settings.engine)
-        else:
-            verify_bundle(bundle)
-            embedding[manifest.source.model_id] = load_embedding_model(
-                bundle, manifest, settings.engine.threads, settings.engine.kernels
-            )
-    return Served(chat and replace(chat, beside=frozenset(embedding)), embedding)
+        await registry.load(manifest.source.model_id, partial(load_model, bundle, model), settings.engine)
 
 
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:
@@ -75,25 +68,29 @@ def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest
             )
 
 
-def load_model(bundle: Path, model: ModelSettings, engine_settings: EngineSettings) -> LoadedModel:
-    """Verify the bundle of a chat model, open it and start its engine.
+def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> LoadedModel | EmbeddingModel:
+    """Verify a bundle and open it.
 
-    Raises BundleError if the bundle is not as its manifest says, ConfigError if the engine's settings do not fit it.
+    Raises BundleError if the bundle does not match its manifest, ConfigError if the engine settings do not fit it.
     """
-    manifest = chat_manifest(verify_bundle(bundle))
+    manifest = verify_bundle(bundle)
+    if isinstance(manifest, EmbeddingManifest):
+        return load_embedding_model(bundle, manifest, engine.threads, engine.kernels)
+    return _load_chat_model(bundle, manifest, model, engine)
+
+
+def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings) -> LoadedModel:
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, model.chat_format)
     tool_format = choose_format(chat_format.source, model.tool_format)
     shown = shown_ids(tokenizer, tool_format)
-    loaded = load_engine(bundle, manifest, engine_settings, tokenizer, shown)
+    loaded = load_engine(bundle, manifest, settings, tokenizer, shown)
     sampling = default_sampling(manifest, model)
-    engine = EngineService(loaded, engine_settings.max_queue)
-    engine.start()
     return LoadedModel(
         model_id=manifest.source.model_id,
         manifest=manifest,
         bundle=bundle,
-        engine=engine,
+        engine=EngineService(loaded, settings.max_queue),
         tokenizer=tokenizer,
         chat_format=chat_format,
         token_bytes=TokenBytes(tokenizer),

@@ -1,4 +1,4 @@
-"""The threads that work on text: templates, tokenising, grammars."""
+"""A pool of threads for text work: templates, tokenising, grammars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from infrs.errors import InfrsError, RequestTimeoutError
+from infrs.core import RequestContext
+from infrs.errors import InfrsError
 
 T = TypeVar("T")
 
@@ -17,26 +18,27 @@ _THREADS = 2
 
 
 class TextPool:
-    """Runs work off the event loop, and knows how long it has been running. Its methods belong to the event loop.
+    """Runs work off the event loop and measures how long it runs. Its methods belong to the event loop.
 
-    Work cannot be interrupted: what never returns keeps its thread, but not the request that waits for it.
+    Work cannot be interrupted: work that never returns keeps its thread, but the request that waits for it ends.
     """
 
-    def __init__(self, timeout: float) -> None:
-        """`timeout`: seconds that a request waits at most."""
-        self._timeout = timeout
+    def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(_THREADS, "infrs-text")
         self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
         self._failures: set[asyncio.Future[InfrsError]] = set()  # one for each request that waits
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread. Raises what it raises, RequestTimeoutError, and the error given to `fail_all`."""
+    async def run(self, work: Callable[[], T], context: RequestContext) -> T:
+        """Run `work` in a thread.
+
+        Raises what it raises, RequestTimeoutError at the deadline, and the error given to `fail_all`.
+        """
         loop = asyncio.get_running_loop()
         result = loop.run_in_executor(self._executor, self._timed, work)
         failure = loop.create_future()
         self._failures.add(failure)
         try:
-            await asyncio.wait((result, failure), timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((result, failure), timeout=context.remaining, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
             if failure.done():
@@ -44,7 +46,7 @@ class TextPool:
         finally:
             result.cancel()
             self._failures.discard(failure)
-        raise RequestTimeoutError(f"the answer took longer than the {self._timeout:g} s this server allows it")
+        raise context.timeout_error()
 
     def fail_all(self, error: InfrsError) -> None:
         """End every wait with an error."""

@@ -13,10 +13,13 @@ from infrs.errors import DrainingError, EngineError, QueueFullError
 from infrs.models.embedding_service import EmbeddingService
 
 WAIT = 10.0
+Start = Callable[["Gate | NoVector", int], EmbeddingService]
 
 
 class Gate:
     """An encoder that waits for leave before each text, and notes the texts in the order in which they are run."""
+
+    threads = 1
 
     def __init__(self) -> None:
         self.leave = threading.Semaphore(0)
@@ -37,11 +40,11 @@ class Gate:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[int], EmbeddingService]]:
+def start() -> Iterator[Start]:
     services = []
 
-    def make(max_queue: int) -> EmbeddingService:
-        services.append(EmbeddingService(max_queue))
+    def make(encoder: Gate | NoVector, max_queue: int) -> EmbeddingService:
+        services.append(EmbeddingService(encoder, max_queue))
         services[-1].start()
         return services[-1]
 
@@ -57,11 +60,11 @@ def gate() -> Iterator[Gate]:
     made.open()
 
 
-def test_requests_take_turns_and_keep_their_order(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(2)
-    first = service.submit(gate, [[1], [2], [3]])
+def test_requests_take_turns_and_keep_their_order(start: Start, gate: Gate) -> None:
+    service = start(gate, 2)
+    first = service.submit([[1], [2], [3]])
     assert gate.begun.acquire(timeout=WAIT)
-    second = service.submit(gate, [[11], [12]])
+    second = service.submit([[11], [12]])
     gate.open()
     assert [vector[0] for vector in first.result(WAIT)] == [1, 2, 3]
     assert [vector[0] for vector in second.result(WAIT)] == [11, 12]
@@ -69,22 +72,22 @@ def test_requests_take_turns_and_keep_their_order(start: Callable[[int], Embeddi
     assert service.snapshot().num_open == 0
 
 
-def test_the_bound_of_open_requests(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(1)
-    futures = [service.submit(gate, [[1]]), service.submit(gate, [[2]])]
+def test_the_bound_of_open_requests(start: Start, gate: Gate) -> None:
+    service = start(gate, 1)
+    futures = [service.submit([[1]]), service.submit([[2]])]
     with pytest.raises(QueueFullError):
-        service.submit(gate, [[3]])
+        service.submit([[3]])
     futures[1].cancel()  # frees its place at once
-    futures[1] = service.submit(gate, [[4]])
+    futures[1] = service.submit([[4]])
     gate.open()
     assert [future.result(WAIT)[0][0] for future in futures] == [1, 4]
     assert 3 not in gate.run
 
 
-def test_a_cancelled_request_runs_no_further_text(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(1)
-    future = service.submit(gate, [[1], [2], [3]])
-    other = service.submit(gate, [[11]])
+def test_a_cancelled_request_runs_no_further_text(start: Start, gate: Gate) -> None:
+    service = start(gate, 1)
+    future = service.submit([[1], [2], [3]])
+    other = service.submit([[11]])
     assert gate.begun.acquire(timeout=WAIT)
     assert future.cancel()
     gate.open()
@@ -92,46 +95,49 @@ def test_a_cancelled_request_runs_no_further_text(start: Callable[[int], Embeddi
     assert [text for text in gate.run if text < 10] == [1]
 
 
-def test_a_text_that_fails_ends_its_request_only(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(3)
+def test_a_text_that_fails_ends_its_request_only(start: Start, gate: Gate) -> None:
+    service = start(gate, 3)
     gate.open()
     gate.fails = True
     for _ in range(2):
         with pytest.raises(EngineError):
-            service.submit(gate, [[1], [2]]).result(WAIT)
+            service.submit([[1], [2]]).result(WAIT)
     gate.fails = False
-    assert service.submit(gate, [[3]]).result(WAIT)[0][0] == 3
+    assert service.submit([[3]]).result(WAIT)[0][0] == 3
     assert service.alive
 
 
-def test_three_failures_in_a_row_end_the_thread(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(3)
+def test_three_failures_in_a_row_end_the_thread(start: Start, gate: Gate) -> None:
+    service = start(gate, 3)
     gate.open()
     gate.fails = True
     for _ in range(3):
         with pytest.raises(EngineError):
-            service.submit(gate, [[1]]).result(WAIT)
+            service.submit([[1]]).result(WAIT)
     service._thread.join(WAIT)
     assert not service.alive
     with pytest.raises(EngineError):
-        service.submit(gate, [[1]])
+        service.submit([[1]])
 
 
-def test_texts_that_have_no_vector_never_end_the_thread(start: Callable[[int], EmbeddingService]) -> None:
-    class NoVector:
-        def encode(self, ids: Sequence[int]) -> NDArray[np.float32]:
-            raise EngineError("no vector")
+class NoVector:
+    threads = 1
 
-    service = start(1)
+    def encode(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        raise EngineError("no vector")
+
+
+def test_texts_that_have_no_vector_never_end_the_thread(start: Start) -> None:
+    service = start(NoVector(), 1)
     for _ in range(4):
         with pytest.raises(EngineError, match="no vector"):
-            service.submit(NoVector(), [[1], [2]]).result(WAIT)
+            service.submit([[1], [2]]).result(WAIT)
     assert service.alive
 
 
-def test_stopping_ends_what_is_open(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(3)
-    futures = [service.submit(gate, [[1], [2]]), service.submit(gate, [[3]])]
+def test_stopping_ends_what_is_open(start: Start, gate: Gate) -> None:
+    service = start(gate, 3)
+    futures = [service.submit([[1], [2]]), service.submit([[3]])]
     assert gate.begun.acquire(timeout=WAIT)
     stopper = threading.Thread(target=service.stop, args=(WAIT,))
     stopper.start()
@@ -143,17 +149,17 @@ def test_stopping_ends_what_is_open(start: Callable[[int], EmbeddingService], ga
         with pytest.raises(DrainingError):
             future.result(WAIT)
     with pytest.raises(DrainingError):
-        service.submit(gate, [[4]])
+        service.submit([[4]])
     assert len(gate.run) == 1
 
 
-def test_all_may_be_failed_at_once(start: Callable[[int], EmbeddingService], gate: Gate) -> None:
-    service = start(3)
-    future = service.submit(gate, [[1], [2]])
+def test_all_may_be_failed_at_once(start: Start, gate: Gate) -> None:
+    service = start(gate, 3)
+    future = service.submit([[1], [2]])
     assert gate.begun.acquire(timeout=WAIT)
     service.fail_all(EngineError("gone"))
     with pytest.raises(EngineError, match="gone"):
         future.result(WAIT)
     gate.open()
-    assert service.submit(gate, [[5]]).result(WAIT)[0][0] == 5
+    assert service.submit([[5]]).result(WAIT)[0][0] == 5
     assert gate.run == [1, 5]

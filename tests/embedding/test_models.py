@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +17,11 @@ from onnx import TensorProto, helper
 from infrs.bundle.manifest import EmbeddingManifest, Manifest, Source, chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings, ModelSettings, Settings
 from infrs.engine.runners.session import Kernels, kernels_of
-from infrs.errors import BundleError, ConfigError, ContextLengthError, EngineError, RequestError
+from infrs.errors import BundleError, ConfigError, ContextLengthError, DrainingError, EngineError, RequestError
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.encoder import OnnxEncoder, open_encoder, shorten
-from infrs.models.load import check_kinds, load_served
+from infrs.models.load import check_kinds, load_model, load_models
+from infrs.models.registry import ModelRegistry
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +111,20 @@ class _Mute:
 
 
 def test_served_alone_from_its_bundle(bundle: Path) -> None:
-    served = load_served([(ModelSettings(model_id="tiny"), bundle)], Settings())
-    assert served.chat is None
-    assert [model.model_id for model in served.models] == ["tiny"]
+    async def scenario() -> None:
+        registry = ModelRegistry()
+        await load_models(registry, [(ModelSettings(model_id="tiny"), bundle)], Settings())
+        assert registry.chat_models == []
+        assert [served.model_id for served in registry.models] == ["tiny"]
+        await registry.close(DrainingError("over"))
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("kernels", ["auto", "onnxruntime"])
 def test_the_kernels_that_the_settings_name(bundle: Path, kernels: Kernels) -> None:
-    settings = Settings(engine=EngineSettings(kernels=kernels))
-    (model,) = load_served([(ModelSettings(model_id="tiny"), bundle)], settings).embedding.values()
+    model = load_model(bundle, ModelSettings(model_id="tiny"), EngineSettings(kernels=kernels))
+    assert isinstance(model, EmbeddingModel)
     assert isinstance(model.encoder, OnnxEncoder)
     assert bool(kernels_of(model.encoder._session)) == (kernels == "auto")
 
@@ -129,7 +136,7 @@ def test_an_altered_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
     data[100] ^= 1
     (tmp_path / "model.onnx.data").write_bytes(data)
     with pytest.raises(BundleError, match="SHA-256"):
-        load_served([(ModelSettings(model_id="tiny"), tmp_path)], Settings())
+        load_model(tmp_path, ModelSettings(model_id="tiny"), EngineSettings())
 
 
 def chat(model_id: str) -> Manifest:

@@ -135,7 +135,11 @@ def chat_request(content: str = "hi", **fields: object) -> bytes:
 
 
 def metric(text: str, name: str) -> float:
-    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))
+    """The value of a metric; a name without labels is the sum over its models."""
+    lines = text.splitlines()
+    values = [line.rpartition(" ")[2] for line in lines if line.startswith((f"{name} ", f'{name}{{model="'))]
+    assert values, f"there is no metric {name}"
+    return sum(map(float, values))
 
 
 @contextmanager

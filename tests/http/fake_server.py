@@ -19,12 +19,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fake_encoder import embedding_model
+from fake_encoder import EMBEDDING_ID, embedding_model
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
 from infrs.bundle.manifest import KVGeometry, Manifest, Recipe, Sampling, Source, SpecialTokens
-from infrs.config.settings import Settings
+from infrs.config.settings import EngineSettings, Settings
 from infrs.core import Delta, FinishReason, Request, SamplingParams, TokenLogprob, Usage
 from infrs.engine.engine import Engine
 from infrs.engine.runners.opening import open_runner
@@ -35,8 +35,10 @@ from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import load_keys
 from infrs.http.observability.logs import to_stderr
+from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.load import default_sampling, fingerprint
-from infrs.models.loaded import LoadedModel, Served
+from infrs.models.loaded import LoadedModel
+from infrs.models.registry import ModelRegistry
 from infrs.text.chat.template import ChatTemplate, Messages, Variables
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
@@ -267,7 +269,6 @@ def synthetic_model(rows: int, max_queue: int, capacity: int, *, exact: bool) ->
         runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=capacity, threads=1)
         runner.capabilities = Capabilities(chunk_invariant=exact)
     engine = EngineService(Engine(runner, lambda: Detokenizer(tokenizer), frozenset({0}), 8), max_queue)
-    engine.start()
     return served(engine, tokenizer, synthetic.manifest())
 
 
@@ -286,17 +287,23 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
     to_stderr(settings.server)
     listener = listen(settings.server)
 
-    def load() -> Served:
-        tokenizer = byte_tokenizer([bytes([byte]) for byte in range(256)])
-        embedding = [embedding_model(tokenizer, options["interval"])] if options["embedding"] else []
-        beside = {model.model_id: model for model in embedding}
-        chat = None if options["embedding"] == "alone" else replace(load_chat(), beside=frozenset(beside))
-        if chat is not None and options["sampling"]:
-            manifest = chat.manifest.model_copy(update={"sampling": Sampling(**options["sampling"])})
-            chat = replace(chat, manifest=manifest, sampling=default_sampling(manifest, settings.model))
-        return Served(chat, beside)
+    async def load(registry: ModelRegistry) -> None:
+        if options["embedding"] != "alone":
+            await registry.load(MODEL_ID, load_chat)
+        if options["embedding"]:
+            await registry.load(EMBEDDING_ID, load_embedding, settings.engine)
 
-    def load_chat() -> LoadedModel:
+    def load_embedding(_: EngineSettings) -> EmbeddingModel:
+        return embedding_model(byte_tokenizer([bytes([byte]) for byte in range(256)]), options["interval"])
+
+    def load_chat(_: EngineSettings) -> LoadedModel:
+        chat = open_chat()
+        if not options["sampling"]:
+            return chat
+        manifest = chat.manifest.model_copy(update={"sampling": Sampling(**options["sampling"])})
+        return replace(chat, manifest=manifest, sampling=default_sampling(manifest, settings.model))
+
+    def open_chat() -> LoadedModel:
         time.sleep(options["load_seconds"])
         if options["fail"] == "unexpectedly":
             raise RuntimeError("nobody thought of this")
@@ -307,11 +314,10 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
         if options["engine"] == "synthetic":
             return synthetic_model(options["rows"], options["max_queue"], options["capacity"], exact=options["exact"])
         engine = FakeEngine(options["rows"], options["max_queue"], options["max_model_len"], options["interval"])
-        engine.start()
         model = served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
         return replace(model, chat_format=ChatTemplate(options["template"], {})) if options["template"] else model
 
-    def on_ready(served: Served) -> None:
+    def on_ready(registry: ModelRegistry) -> None:
         print(json.dumps({"ready": True}), flush=True)
 
     app = create_app(settings, load_keys(settings.server), load, on_ready)

@@ -36,7 +36,6 @@ class Backend:
 
 def faulty_model(rows: int, max_queue: int) -> LoadedModel:
     engine = FakeEngine(rows, max_queue, 512, 0.002)
-    engine.start()
     tokenizer: Tokenizer = byte_tokenizer([bytes([byte]) for byte in range(256)])
     tokenizer._backend = Backend(tokenizer._backend)
     return replace(served(engine, tokenizer, MANIFEST))

@@ -63,7 +63,6 @@ def list_allowed(state: GrammarState) -> list[int]:
 
 def scripted_model(rows: int, max_queue: int) -> LoadedModel:
     engine = ScriptedEngine(1, rows + max_queue, 4096, 0.0)
-    engine.start()
     model = served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
     return replace(model, thinks=True, tool_format=FORMATS["hermes"])
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from infrs.core import Delta, FinishReason, Request, Usage
+from infrs.core import Delta, FinishReason, Request, RequestContext, Usage
 from infrs.errors import DrainingError, EngineError, QueueFullError, RequestTimeoutError
 from infrs.models.bridge import Bridge, DeltaStream
 
 Sink = Callable[[Delta], None]
+CONTEXT = RequestContext.start("c", "", 3600)
 
 
 class ManualEngine:
@@ -43,7 +44,7 @@ def make(engine: ManualEngine) -> Bridge:
 
 
 def submit(bridge: Bridge, name: str, timeout: float = 60) -> DeltaStream:
-    return bridge.submit([Request(name, (1,), 1)], timeout)
+    return bridge.submit([Request(name, (1,), 1)], RequestContext.start(name, "", timeout))
 
 
 async def texts(stream: DeltaStream) -> list[list[str]]:
@@ -152,7 +153,7 @@ def test_timeout_and_drain_reach_a_waiting_reader() -> None:
 def test_a_stream_of_several_requests_and_answers_ends_with_the_last() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
-        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], 60)
+        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], CONTEXT)
         engine.feed(delta("1", "a", FinishReason.STOP), delta("2", "b", FinishReason.LENGTH))
         assert [d.text for d in await anext(stream)] == ["a", "b"]
         assert stream.open_ids == ["1"]
@@ -167,7 +168,7 @@ def test_a_stream_of_several_requests_and_answers_ends_with_the_last() -> None:
 def test_one_answer_that_fails_takes_the_others_with_it() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
-        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], 60)
+        stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], CONTEXT)
         engine.feed(delta("1", "", FinishReason.ERROR, EngineError("broke")), delta("2", "unheard"))
         with pytest.raises(EngineError, match="broke"):
             await anext(stream)
@@ -185,7 +186,7 @@ def test_requests_start_all_or_none() -> None:
         engine = ManualEngine()
         bridge = make(engine)
         with pytest.raises(QueueFullError):
-            bridge.submit([Request("1", (1,), 1), Request("refused", (1,), 1)], 60)
+            bridge.submit([Request("1", (1,), 1), Request("refused", (1,), 1)], CONTEXT)
         assert engine.cancelled == ["1"]
         engine.feed(delta("1", "", FinishReason.CANCELLED))
         await asyncio.sleep(0)

@@ -157,7 +157,7 @@ def test_a_stopping_server_says_what_it_waits_for(number: signal.Signals, count:
         server.process.send_signal(number)
         assert [answer.result().status for answer in running] == [200] * count
         told = [line.partition(" INFO infrs.server: ")[2] for line in server.output().splitlines()]
-    waits = f"stopping; waiting up to 12.5 s for {awaited}; a second signal ends it at once"
+    waits = f"stopping; waiting up to 12.5 s for {awaited}; a second signal ends it immediately"
     assert [line for line in told if line.startswith("stop")] == [waits, "stopped"]
 
 

@@ -11,6 +11,7 @@ import pytest
 from fake_process import SLACK, fake_server
 
 from infrs.api.common.errors import EngineStalledError, TextStalledError
+from infrs.core import RequestContext
 from infrs.engine.service import EngineStats
 from infrs.errors import DrainingError, InfrsError
 from infrs.http.lifecycle.watchdog import StallClock, stall_of
@@ -67,12 +68,13 @@ def test_what_the_pool_runs() -> None:
     """Results, errors, and for how long it has been busy."""
 
     async def use() -> None:
-        pool, released = TextPool(10.0), threading.Event()
-        assert await pool.run(lambda: 7) == 7
+        pool, released = TextPool(), threading.Event()
+        context = RequestContext.start("a", "", 10.0)
+        assert await pool.run(lambda: 7, context) == 7
         with pytest.raises(ZeroDivisionError):
-            await pool.run(lambda: 1 // 0)
+            await pool.run(lambda: 1 // 0, context)
         assert pool.busy_for() == 0
-        running = [asyncio.create_task(pool.run(released.wait)) for _ in range(3)]  # one of them has no thread
+        running = [asyncio.create_task(pool.run(released.wait, context)) for _ in range(3)]  # one of them has no thread
         await asyncio.sleep(0.1)
         assert 0.05 < pool.busy_for() < 5
         running[0].cancel()
@@ -80,7 +82,7 @@ def test_what_the_pool_runs() -> None:
         released.set()
         assert await asyncio.gather(*running[1:]) == [True, True]
         released.clear()
-        failing = asyncio.create_task(pool.run(released.wait))
+        failing = asyncio.create_task(pool.run(released.wait, context))
         await asyncio.sleep(0.05)
         pool.fail_all(DrainingError("stopping"))
         with pytest.raises(DrainingError, match="stopping"):

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from infrs.errors import ConfigError
 from infrs.http.observability.tracing import Traces, open_traces
-from infrs.metrics import Metrics
+from infrs.metrics import ChatMetrics, Metrics
 
 KEY = "a-key-of-this-server"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -101,9 +101,10 @@ def test_a_span_a_request(collector: Collector) -> None:
 def test_waits_of_requests_that_never_end_are_bounded() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    traces = Traces(provider, Metrics())
+    traces = Traces(provider)
+    observer = traces.observe(ChatMetrics(Metrics(), "model"))
     for number in range(10_000):
-        traces.started(str(number), 0.1)
+        observer.started(str(number), 0.1)
     traces.record(
         method="GET", route="/x", status=503, request_id="r", received=0.0, headers={"traceparent": "no"}, asked=None
     )
@@ -115,5 +116,5 @@ def test_waits_of_requests_that_never_end_are_bounded() -> None:
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigError, match=r"infrs\[otel\]") as caught:
-        open_traces(Metrics())
+        open_traces()
     assert caught.value.param == "server.traces"

@@ -7,7 +7,9 @@ import orjson
 from infrs.errors import (
     DrainingError,
     InfrsError,
+    ModelLoadingError,
     ModelNotFoundError,
+    ModelUnloadedError,
     OutOfMemoryError,
     QueueFullError,
     RequestError,
@@ -21,13 +23,9 @@ _STATUS: dict[type[InfrsError], int] = {
     ModelNotFoundError: 404,
     QueueFullError: 429,
     DrainingError: 503,
+    ModelLoadingError: 503,
+    ModelUnloadedError: 503,
 }
-
-
-class ModelLoadingError(InfrsError):
-    """The model is still being loaded."""
-
-    code = "model_loading"
 
 
 class AuthenticationError(InfrsError):
@@ -72,7 +70,7 @@ class ResponseNotFoundError(InfrsError):
     code = "response_not_found"
 
 
-_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403, ModelLoadingError: 503}
+_STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403}
 _STATUS[ResponseNotFoundError] = 404
 _STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -16,20 +15,17 @@ from infrs.http.auth import Keys, reread_keys
 from infrs.http.lifecycle import signals
 from infrs.http.lifecycle.watchdog import until_failure
 from infrs.http.state import ServerState
-from infrs.models.loaded import Served
+from infrs.models.registry import ModelRegistry
 
 logger = logging.getLogger("infrs.server")
-
-_LAST_WORDS_SECONDS = 1.0  # for requests that are cut at the end of the drain to say so
-_ENGINE_STOP_SECONDS = 5.0
 
 
 def install(
     app: Sanic[Any, Any],
     state: ServerState,
     keys: Keys,
-    load: Callable[[], Served],
-    on_ready: Callable[[Served], None],
+    load: Callable[[ModelRegistry], Awaitable[None]],
+    on_ready: Callable[[ModelRegistry], None],
 ) -> None:
     """Load the model once the server listens, end the process when its engine dies, drain before it stops."""
 
@@ -46,18 +42,18 @@ def install(
 
     @app.after_server_stop
     async def _stopped(app: Sanic[Any, Any]) -> None:
-        if state.served is not None:
+        if state.loaded:
             logger.info("stopped")
 
 
 async def _run_model(
     app: Sanic[Any, Any],
     state: ServerState,
-    load: Callable[[], Served],
-    on_ready: Callable[[Served], None],
+    load: Callable[[ModelRegistry], Awaitable[None]],
+    on_ready: Callable[[ModelRegistry], None],
 ) -> None:
     try:
-        served = await asyncio.to_thread(load)
+        await load(state.models)
     except InfrsError as error:
         state.start_error = error
         _give_up(app, state, error.exit_code)
@@ -67,8 +63,8 @@ async def _run_model(
         _give_up(app, state, 1)
         return
     signals.on_stop(partial(app.stop, False))
-    state.publish(served)
-    on_ready(served)
+    state.loaded = True
+    on_ready(state.models)
     reason = await until_failure(state)
     if not state.draining:
         logger.critical("%s; the server exits", reason)
@@ -90,19 +86,11 @@ async def drain(state: ServerState) -> None:
     signals.end_by_default()
     signals.ignore_hangup()
     patience = state.settings.server.drain_timeout
-    if count := state.num_in_flight.total():
+    if count := state.models.num_in_flight:
         awaited = "1 request" if count == 1 else f"{count} requests"
-        logger.info("stopping; waiting up to %g s for %s; a second signal ends it at once", patience, awaited)
-    if not await _idle(state, patience):
-        state.fail_all(DrainingError("the server shut down before the answer was complete"))
-        await _idle(state, _LAST_WORDS_SECONDS)
-    for service in state.services:
-        await asyncio.to_thread(service.stop, _ENGINE_STOP_SECONDS)
+        logger.info("stopping; waiting up to %g s for %s; a second signal ends it immediately", patience, awaited)
+    error = DrainingError("the server shut down before the answer was complete")
+    if not await state.models.wait_idle(patience):
+        state.fail_all(error)
+    await state.models.close(error)
     state.text.close()
-
-
-async def _idle(state: ServerState, seconds: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await state.idle.wait()
-    return state.idle.is_set()

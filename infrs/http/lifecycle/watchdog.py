@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Protocol
 
 from infrs.api.common.errors import EngineStalledError, TextStalledError
 from infrs.errors import InfrsError
 from infrs.http.state import ServerState
+from infrs.models.served import ServedModel, Service
 
 logger = logging.getLogger("infrs.server")
 
@@ -17,38 +17,15 @@ _SECONDS = 0.5
 _READY_PART = 4  # /ready fails after a quarter of what ends the process
 
 
-class Stats(Protocol):
-    """A moment of a service."""
-
-    @property
-    def num_open(self) -> int:
-        """Requests that run or wait."""
-
-    @property
-    def last_progress(self) -> float:
-        """Seconds of the monotonic clock."""
-
-
-class Service(Protocol):
-    """A thread that works on requests."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-
-    def snapshot(self) -> Stats:
-        """Its counts as of now."""
-
-
 class StallClock:
-    """How long a service has had work and made no progress. What it has waited for work does not count."""
+    """Measures how long a service has had work without progress. Time without work does not count."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._busy_since: float | None = None
 
     def read(self) -> float:
-        """Seconds. Call it often: work is noticed when this is called."""
+        """Return the seconds. Call it often: it notices new work only when it is called."""
         stats, now = self._service.snapshot(), time.monotonic()
         if not stats.num_open:
             self._busy_since = None
@@ -78,13 +55,15 @@ def _note(state: ServerState, stall: InfrsError | None) -> None:
 
 
 async def until_failure(state: ServerState) -> str:
-    """Wait until a service cannot serve any more, and return why. Sets `ServerState.stalled`.
+    """Wait until a model's thread fails or stalls, and return the reason. Sets `ServerState.stalled`.
 
-    Measures meanwhile how late the event loop comes to what is due.
+    Also measures the lag of the event loop.
     """
-    clocks, timeout = [StallClock(service) for service in state.services], state.settings.server.stall_timeout
-    while all(service.alive for service in state.services):
-        stalled = max(clock.read() for clock in clocks)
+    clocks: dict[ServedModel, StallClock] = {}
+    timeout = state.settings.server.stall_timeout
+    while all(model.service.alive for model in state.models.models):
+        clocks = {model: clocks.get(model) or StallClock(model.service) for model in state.models.models}
+        stalled = max((clock.read() for clock in clocks.values()), default=0.0)
         _note(state, stall_of(stalled, state.text.busy_for(), timeout / _READY_PART))
         if stalled > timeout:
             return f"the engine has made no step for {stalled:.0f} s"

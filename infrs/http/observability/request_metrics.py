@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from infrs.api.output.tally import Tally
 from infrs.core import Delta, Usage
-from infrs.metrics import Metrics
+from infrs.metrics import ChatMetrics
 
 
 class Meter:
     """Observes the deltas of a request as they reach the event loop. `received`: `perf_counter` at its head."""
 
-    def __init__(self, metrics: Metrics, received: float) -> None:
+    def __init__(self, metrics: ChatMetrics, received: float) -> None:
         self._metrics = metrics
         self._received = received
         self._last: float | None = None

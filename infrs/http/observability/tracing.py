@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infrs import __version__
+from infrs.engine.service import Observer
 from infrs.errors import ConfigError
 from infrs.http.observability.request_metrics import Meter
-from infrs.metrics import Metrics
+from infrs.metrics import ChatMetrics
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -26,20 +27,21 @@ _MOST_WAITS = 4096  # that are kept for requests that have not ended
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request gave the engine: its engine requests' ids, when (`perf_counter`), and who counts its tokens."""
+    """What a request submitted: ids of its engine requests, the time (`perf_counter`), the meter of its tokens."""
 
     request_ids: Sequence[str]
     submitted: float
     meter: Meter
 
 
-class Traces:
-    """Makes spans of requests that have ended. Is the engine's observer too, in front of the metrics."""
+class _WaitObserver:
+    """Observes an engine for a model's metrics and keeps how long each request waited for a slot."""
 
-    def __init__(self, provider: TracerProvider, metrics: Metrics) -> None:
-        self._tracer = provider.get_tracer("infrs", __version__)
+    def __init__(self, metrics: ChatMetrics, waits: dict[str, float]) -> None:
+        self._waits = waits
         self._metrics = metrics
-        self._waits: dict[str, float] = {}
+        self.stepped = metrics.stepped
+        self.violated = metrics.violated
 
     def started(self, request_id: str, waited: float) -> None:
         """See `infrs.engine.service.Observer`."""
@@ -47,13 +49,17 @@ class Traces:
         if len(self._waits) < _MOST_WAITS:
             self._waits[request_id] = waited
 
-    def stepped(self, took: float, num_running: int) -> None:
-        """See Observer."""
-        self._metrics.stepped(took, num_running)
 
-    def violated(self) -> None:
-        """See Observer."""
-        self._metrics.violated()
+class Traces:
+    """Exports a span for each request that has ended."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._tracer = provider.get_tracer("infrs", __version__)
+        self._waits: dict[str, float] = {}
+
+    def observe(self, metrics: ChatMetrics) -> Observer:
+        """Return an observer of an engine that feeds a model's metrics and the spans."""
+        return _WaitObserver(metrics, self._waits)
 
     def record(
         self,
@@ -106,8 +112,11 @@ class Traces:
         return moments
 
 
-def open_traces(metrics: Metrics) -> Traces:
-    """Spans in batches over OTLP, as the OTEL_ variables say. Raises ConfigError where the extra is not installed."""
+def open_traces() -> Traces:
+    """Return traces that are exported in batches over OTLP. Raises ConfigError if the extra `otel` is missing.
+
+    The OTEL_ variables configure the export.
+    """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
@@ -122,4 +131,4 @@ def open_traces(metrics: Metrics) -> Traces:
         named["service.name"] = "infrs"
     provider = TracerProvider(resource=Resource.create(named))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Traces(provider, metrics)
+    return Traces(provider)

@@ -13,7 +13,7 @@ from infrs.api.anthropic.to_chat import MessagesChat, to_chat
 from infrs.api.common.fields import parse_body
 from infrs.api.common.strict_json import parse_object
 from infrs.errors import RequestError
-from infrs.http.routes.chat import answer_chat, chat_prompt, check_model
+from infrs.http.routes.chat import answer_chat, chat_prompt
 from infrs.http.routes.tokens import answer_text, text_limit
 from infrs.http.state import state_of
 from infrs.models.loaded import LoadedModel
@@ -26,11 +26,11 @@ VERSIONS = (
 
 async def messages(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    model, _ = state_of(request).require()
     check_version(request)
     body = parse_body(MessagesRequest, parse_object(request.body))
-    check_model(model, body.model)
-    return await answer_chat(request, _to_chat(body, model), anthropic_message.new_id(), MessagesPresenter)
+    served = state_of(request).require_models().find_chat(body.model)
+    chat = _to_chat(body, served.model)
+    return await answer_chat(request, served, chat, anthropic_message.new_id(), MessagesPresenter)
 
 
 async def count_tokens(request: Request) -> HTTPResponse:

@@ -18,8 +18,9 @@ from infrs.core import Grammar
 from infrs.engine.sampling.json_schema import check_schema
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.http.respond import Presenter, answer
-from infrs.http.state import not_served, state_of
+from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
+from infrs.models.served import ServedChatModel
 from infrs.text import reasoning
 from infrs.text.chat.template import encode_chat
 from infrs.text.constraint import Constraint
@@ -30,9 +31,9 @@ _LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
 
 async def chat_completions(request: Request) -> HTTPResponse | None:
     """Answer a chat completion, streamed or whole."""
-    state_of(request).require()
     body = parse_chat_request(parse_object(request.body))
-    return await answer_chat(request, body, convert.new_id("chatcmpl"), ChatPresenter)
+    served = state_of(request).require_models().find_chat(body.model)
+    return await answer_chat(request, served, body, convert.new_id("chatcmpl"), ChatPresenter)
 
 
 class MakeForm(Protocol):
@@ -49,14 +50,12 @@ class MakeForm(Protocol):
 
 
 async def answer_chat(
-    request: Request, body: ChatCompletionRequest, answer_id: str, make_form: MakeForm
+    request: Request, served: ServedChatModel, body: ChatCompletionRequest, answer_id: str, make_form: MakeForm
 ) -> HTTPResponse | None:
     """Answer a conversation in the form of a route, streamed or whole."""
-    state = state_of(request)
-    model, _ = state.require()
-    check_model(model, body.model)
-    with state.admitted():
-        prompt_ids, grammar, opened = await state.in_thread(lambda: _prepare(model, body))
+    context, model = context_of(request), served.model
+    with served.admitted():
+        prompt_ids, grammar, opened = await state_of(request).in_thread(lambda: _prepare(model, body), context)
         asked = convert.to_request(
             body,
             request_id=answer_id,
@@ -66,13 +65,12 @@ async def answer_chat(
             num_logprobs=body.num_logprobs,
             format_stop=model.chat_format.stop,
             prompt_param=body.prompt_param,
-            tenant=getattr(request.ctx, "tenant", ""),
             grammar=grammar,
         )
         previous = prompt_ids[-1] if body.continue_final_message else None
         readers = [ChoiceReader(body, model, previous, in_reasoning=opened) for _ in range(body.num_choices)]
         form = make_form(body, model, answer_id, readers)
-        return await answer(request, [asked], form, stream=bool(body.stream))
+        return await answer(request, served, [asked], form, stream=bool(body.stream))
 
 
 def _prepare(model: LoadedModel, body: ChatCompletionRequest) -> tuple[list[int], Grammar | None, bool]:
@@ -134,15 +132,3 @@ def template_variables(model: LoadedModel, body: Conversation) -> dict[str, str 
                 f"{param}: the chat template of {model.model_id} knows no {name}; remove it", param=param
             )
     return {name: value for name, value in body.variables.items() if name in known}
-
-
-def check_model(model: LoadedModel, model_id: str) -> None:
-    """Raise ModelNotFoundError unless `model_id` is the chat model's, RequestError for an embedding model's."""
-    if model_id in model.beside:
-        raise RequestError(
-            f"{model_id} is an embedding model, which POST /v1/embeddings takes; here it is {model.model_id}",
-            param="model",
-            code="model_not_supported",
-        )
-    if model_id != model.model_id:
-        raise not_served(model_id, model.model_id)

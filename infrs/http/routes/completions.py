@@ -14,26 +14,24 @@ from infrs.core import Grammar
 from infrs.core import Request as EngineRequest
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.http.respond import answer
-from infrs.http.routes.chat import check_model
-from infrs.http.state import state_of
+from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
 from infrs.text.infill import infill_marks, infill_prompt
 
 
 async def completions(request: Request) -> HTTPResponse | None:
     """Continue one text or several, streamed or whole."""
-    state = state_of(request)
-    model, _ = state.require()
+    state, context = state_of(request), context_of(request)
     body = parse_completion_request(parse_object(request.body))
-    check_model(model, body.model)
+    served = state.require_models().find_chat(body.model)
+    model = served.model
     _check_room(model, body)
     answer_id = convert.new_id("cmpl")
-    with state.admitted():
-        prompts, grammar = await state.in_thread(lambda: _prepare(model, body, answer_id))
-        tenant = getattr(request.ctx, "tenant", "")
-        asked = [_to_request(body, model, prompt, tenant, grammar) for prompt in prompts]
+    with served.admitted():
+        prompts, grammar = await state.in_thread(lambda: _prepare(model, body, answer_id), context)
+        asked = [_to_request(body, model, prompt, grammar) for prompt in prompts]
         form = CompletionPresenter(body, model, answer_id, prompts)
-        return await answer(request, asked, form, stream=bool(body.stream))
+        return await answer(request, served, asked, form, stream=bool(body.stream))
 
 
 def _prepare(model: LoadedModel, body: CompletionRequest, answer_id: str) -> tuple[list[EncodedPrompt], Grammar | None]:
@@ -74,7 +72,7 @@ def _encode(model: LoadedModel, suffix: str | None, prompt: Prompt, request_id: 
 
 
 def _to_request(
-    body: CompletionRequest, model: LoadedModel, prompt: EncodedPrompt, tenant: str, grammar: Grammar | None
+    body: CompletionRequest, model: LoadedModel, prompt: EncodedPrompt, grammar: Grammar | None
 ) -> EngineRequest:
     ranks = body.num_choices > (body.n or 1)
     asked = convert.to_request(
@@ -85,7 +83,6 @@ def _to_request(
         defaults=model.sampling,
         num_logprobs=0 if ranks and body.logprobs is None else body.logprobs,
         prompt_param="prompt",
-        tenant=tenant,
         default_max_tokens=DEFAULT_MAX_TOKENS,
         grammar=grammar,
     )

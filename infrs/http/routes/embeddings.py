@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from sanic import HTTPResponse, Request
@@ -10,25 +9,26 @@ from sanic import HTTPResponse, Request
 from infrs.api.common.convert import check_token_id
 from infrs.api.common.strict_json import parse_object
 from infrs.api.embeddings.request import EmbeddingRequest, check_num_tokens, embedding_list, parse_embedding_request
-from infrs.errors import RequestTimeoutError
 from infrs.http.error_handler import JSON
-from infrs.http.state import ServerState, state_of
+from infrs.http.state import context_of, state_of
 from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.encoder import Vector, shorten
 
 
 async def embeddings(request: Request) -> HTTPResponse:
     """Answer with a vector for each text."""
-    state = state_of(request)
+    state, context = state_of(request), context_of(request)
     body = parse_embedding_request(parse_object(request.body))
-    model = state.embedding_model(body.model)
+    served = state.require_models().find_embedding(body.model)
+    model = served.model
     body.check_dimensions(model.manifest.dimensions)
-    with state.embedding_admitted():
-        texts = await state.in_thread(lambda: encode_texts(model, body))
-        vectors = await _vectors(state, model, texts)
+    with served.admitted():
+        texts = await state.in_thread(lambda: encode_texts(model, body), context)
+        vectors = await served.embed(texts, context)
         num_tokens = sum(map(len, texts))
-        state.metrics.prompt_tokens.inc(num_tokens)
-        return HTTPResponse(await state.in_thread(lambda: _answer(model, body, vectors, num_tokens)), content_type=JSON)
+        served.metrics.prompt_tokens.inc(num_tokens)
+        answer = await state.in_thread(lambda: _answer(model, body, vectors, num_tokens), context)
+        return HTTPResponse(answer, content_type=JSON)
 
 
 def encode_texts(model: EmbeddingModel, body: EmbeddingRequest) -> list[list[int]]:
@@ -52,16 +52,6 @@ def encode_texts(model: EmbeddingModel, body: EmbeddingRequest) -> list[list[int
         check_num_tokens(num_tokens)
         encoded.append(ids)
     return encoded
-
-
-async def _vectors(state: ServerState, model: EmbeddingModel, texts: Sequence[Sequence[int]]) -> list[Vector]:
-    """Wait for the vectors. A client that leaves cancels the wait, and with it the texts that are still to come."""
-    seconds = state.settings.server.request_timeout
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(state.embeddings.submit(model.encoder, texts))
-    except TimeoutError:
-        raise RequestTimeoutError(f"the answer took longer than the {seconds:g} s this server allows it") from None
 
 
 def _answer(model: EmbeddingModel, body: EmbeddingRequest, vectors: Sequence[Vector], num_tokens: int) -> bytes:

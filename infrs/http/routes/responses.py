@@ -23,7 +23,7 @@ from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.http.error_handler import JSON
 from infrs.http.respond import Presenter
 from infrs.http.routes.chat import answer_chat
-from infrs.http.state import state_of
+from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
 
 _MAX_PAGE = 100
@@ -31,7 +31,6 @@ _MAX_PAGE = 100
 
 async def create_response(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    state_of(request).require()
     asked = parse_responses_request(parse_object(request.body))
     earlier = _earlier(request, asked.previous_response_id)
     given = _resolved(request, asked, earlier)
@@ -44,7 +43,9 @@ async def create_response(request: Request) -> HTTPResponse | None:
         [reader] = readers
         return ResponsesPresenter(asked, answer_id, reader, convert.to_sampling(body, model.sampling), keep)
 
-    return await answer_chat(request, to_chat(asked, given, earlier), response_id, make_form)
+    chat = to_chat(asked, given, earlier)
+    served = state_of(request).require_models().find_chat(chat.model)
+    return await answer_chat(request, served, chat, response_id, make_form)
 
 
 async def get_response(request: Request, response_id: str) -> HTTPResponse:
@@ -56,7 +57,7 @@ async def get_response(request: Request, response_id: str) -> HTTPResponse:
 async def delete_response(request: Request, response_id: str) -> HTTPResponse:
     """Forget a response."""
     _refuse_arguments(request)
-    if not state_of(request).responses.delete(request.ctx.tenant, response_id):
+    if not state_of(request).responses.delete(context_of(request).tenant, response_id):
         raise _not_found()
     return HTTPResponse(responses_body.deleted(response_id), content_type=JSON)
 
@@ -85,7 +86,7 @@ def _earlier(request: Request, previous_response_id: str | None) -> list[dict[st
     """The conversation up to the end of an earlier response. Raises RequestError if it is not there."""
     if previous_response_id is None:
         return []
-    previous = state_of(request).responses.get(request.ctx.tenant, previous_response_id)
+    previous = state_of(request).responses.get(context_of(request).tenant, previous_response_id)
     if previous is None:
         raise RequestError(
             "previous_response_id: no stored response has this id; it may have made room for others. "
@@ -98,7 +99,7 @@ def _earlier(request: Request, previous_response_id: str | None) -> list[dict[st
 
 def _resolved(request: Request, asked: ResponsesRequest, earlier: Sequence[dict[str, Any]]) -> list[Item]:
     """Return the items of a request, with those of the client's stored responses that it refers to."""
-    state, tenant = state_of(request), request.ctx.tenant
+    state, tenant = state_of(request), context_of(request).tenant
     limit = state.settings.server.max_body_bytes
     return resolve(asked.input, earlier, lambda item_id: state.responses.find_item(tenant, item_id), limit)
 
@@ -111,7 +112,7 @@ def _keep(
     response_id: str,
 ) -> Keep | None:
     """What stores the response, unless the client does not want it, or the server keeps none."""
-    store, tenant = state_of(request).responses, request.ctx.tenant
+    store, tenant = state_of(request).responses, context_of(request).tenant
     if asked.store and not store.keeps_any:
         raise UnsupportedParameterError(
             "store: this server keeps no responses; send false, and the whole conversation each time", param="store"
@@ -131,8 +132,8 @@ def _keep(
 
 def _find(request: Request, response_id: str) -> StoredResponse:
     state = state_of(request)
-    state.require()
-    found = state.responses.get(request.ctx.tenant, response_id)
+    state.require_models()
+    found = state.responses.get(context_of(request).tenant, response_id)
     if found is None:
         raise _not_found()
     return found

@@ -15,7 +15,7 @@ from infrs.api.output import bodies
 from infrs.bundle.manifest import Sampling
 from infrs.errors import EngineError
 from infrs.http.error_handler import JSON
-from infrs.http.state import not_served, state_of
+from infrs.http.state import state_of
 from infrs.metrics import CONTENT_TYPE
 from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
@@ -25,17 +25,14 @@ _LIBRARIES = ("onnxruntime", "sanic", "tokenizers", "numpy")
 
 async def list_models(request: Request) -> HTTPResponse:
     """The models that are served, the chat model first."""
-    models = state_of(request).require_loaded().models
-    return HTTPResponse(bodies.model_list([_entry(model) for model in models]), content_type=JSON)
+    models = state_of(request).require_models().models
+    return HTTPResponse(bodies.model_list([_entry(served.model) for served in models]), content_type=JSON)
 
 
 async def get_model(request: Request, model_id: str) -> HTTPResponse:
     """A model, by its id, whose slash may come as `/` or as `%2F`."""
-    models = {model.model_id: model for model in state_of(request).require_loaded().models}
-    model = models.get(unquote(model_id))
-    if model is None:
-        raise not_served(unquote(model_id), ", ".join(models))
-    return HTTPResponse(orjson.dumps(_entry(model)), content_type=JSON)
+    served = state_of(request).require_models().find(unquote(model_id))
+    return HTTPResponse(orjson.dumps(_entry(served.model)), content_type=JSON)
 
 
 def _entry(model: LoadedModel | EmbeddingModel) -> dict[str, object]:
@@ -50,8 +47,8 @@ async def health(request: Request) -> HTTPResponse:
 async def ready(request: Request) -> HTTPResponse:
     """Whether a request would be served: loaded, alive and not shutting down. 503 or 500 with the reason if not."""
     state = state_of(request)
-    state.require_loaded()
-    if not all(service.alive for service in state.services):
+    models = state.require_models().models
+    if not all(served.service.alive for served in models):
         raise EngineError("the engine has failed; restart the server")
     if state.stalled is not None:
         raise state.stalled
@@ -61,11 +58,12 @@ async def ready(request: Request) -> HTTPResponse:
 async def props(request: Request) -> HTTPResponse:
     """What is served, and how. What is on the top level is of the chat model, if there is one."""
     state = state_of(request)
-    served = state.require_loaded()
+    models = state.require_models()
+    chat = models.chat_models[:1]
     private: dict[str, Any] = {"model": {"cache_dir"}, "models": {"__all__": {"cache_dir"}}}
     body = {
-        **(_of_chat(served.chat) if served.chat else {}),
-        "embedding_models": [_of_embedding(model) for model in served.embedding.values()],
+        **(_of_chat(chat[0].model) if chat else {}),
+        "embedding_models": [_of_embedding(served.model) for served in models.embedding_models],
         "settings": state.settings.model_dump(mode="json", exclude=private),
         "versions": {"infrs": __version__, **{name: version(name) for name in _LIBRARIES}},
     }

@@ -14,8 +14,8 @@ from infrs.api.common.strict_json import parse_object
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, TokenizeRequest, parse_tokenize_request
 from infrs.errors import ContextLengthError
 from infrs.http.error_handler import JSON
-from infrs.http.routes.chat import chat_prompt, check_model
-from infrs.http.state import state_of
+from infrs.http.routes.chat import chat_prompt
+from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
 
 _SHORTEST_LIMIT = 1 << 16  # tokens; documents are counted and cut for models of any context
@@ -77,8 +77,7 @@ async def answer_text(
 ) -> HTTPResponse:
     """Do the work off the event loop, as one of the requests that this server takes at a time."""
     state = state_of(request)
-    model, _ = state.require()
-    if model_id is not None:
-        check_model(model, model_id)
-    with state.admitted():
-        return HTTPResponse(await state.in_thread(lambda: orjson.dumps(work(model))), content_type=JSON)
+    served = state.require_models().find_chat(model_id)
+    with served.admitted():
+        answer = await state.in_thread(lambda: orjson.dumps(work(served.model)), context_of(request))
+        return HTTPResponse(answer, content_type=JSON)
