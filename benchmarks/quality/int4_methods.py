@@ -109,7 +109,7 @@ def hqq(weight: Matrix, _: Matrix, *, size: int) -> Rounded:
 
 
 def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, believed: float) -> Rounded:
-    """What the exporter does: GPTQ within segments of inputs, of whose likeness a share is believed (`feedback`)."""
+    """Round like the exporter: GPTQ within segments of inputs, with a shrinkage factor (`export.recipes.gptq`)."""
     size = min(segment, weight.shape[1])
     segments = to_blocks(inputs, size).transpose(1, 0, 2)
     moments = lift_silent(segments.transpose(0, 2, 1) @ segments / np.float32(len(inputs)))
@@ -118,22 +118,22 @@ def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, believed: float) 
 
 
 METHODS: dict[str, Method] = {
-    "a rule, as Q4_0": rule,
-    "scales searched, all inputs alike": partial(searched, weighed=False),
-    "scales searched, inputs weighed": partial(searched, weighed=True),
-    "a zero point of 4 bits, blocks of 32": zero_point,
-    "a lowest value of 16 bits, blocks of 64": partial(lowest_value, size=64),
-    "a lowest value of 16 bits, blocks of 32": partial(lowest_value, size=32),
+    "scales by rule, as Q4_0": rule,
+    "scales searched, equal input weights": partial(searched, weighed=False),
+    "scales searched, inputs weighted": partial(searched, weighed=True),
+    "4-bit zero point, blocks of 32": zero_point,
+    "16-bit minimum, blocks of 64": partial(lowest_value, size=64),
+    "16-bit minimum, blocks of 32": partial(lowest_value, size=32),
     "k-quant, as Q4_K": k_quant,
     "HQQ, blocks of 64": partial(hqq, size=64),
     "HQQ, blocks of 32": partial(hqq, size=32),
-    "errors passed on, likeness as measured": partial(passed_on, segment=1536, believed=0.99),
-    "errors passed on, four fifths believed": partial(passed_on, segment=1536, believed=0.8),
-    "errors passed on, half believed": partial(passed_on, segment=1536, believed=0.5),
-    "errors passed on, a quarter believed": partial(passed_on, segment=1536, believed=0.25),
-    "half believed, within 768 inputs": partial(passed_on, segment=768, believed=0.5),
-    "half believed, within 512 inputs": partial(passed_on, segment=512, believed=0.5),
-    "half believed, within 128 inputs": partial(passed_on, segment=128, believed=0.5),
+    "GPTQ, shrinkage factor 0.99": partial(passed_on, segment=1536, believed=0.99),
+    "GPTQ, shrinkage factor 0.8": partial(passed_on, segment=1536, believed=0.8),
+    "GPTQ, shrinkage factor 0.5": partial(passed_on, segment=1536, believed=0.5),
+    "GPTQ, shrinkage factor 0.25": partial(passed_on, segment=1536, believed=0.25),
+    "GPTQ, shrinkage factor 0.5, segments of 768": partial(passed_on, segment=768, believed=0.5),
+    "GPTQ, shrinkage factor 0.5, segments of 512": partial(passed_on, segment=512, believed=0.5),
+    "GPTQ, shrinkage factor 0.5, segments of 128": partial(passed_on, segment=128, believed=0.5),
 }
 
 
