@@ -153,7 +153,7 @@ class EngineSettings(Section):
         description="auto: infrs's own kernels where the processor supports them; precise: the same, with less "
         "rounding where that costs time; avx2: the same, without AVX-512; onnxruntime: ONNX Runtime's kernels.",
     )
-    max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run at once.")
+    max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run in parallel.")
     max_model_len: int = Field(
         default=0,
         ge=0,
