@@ -1,4 +1,4 @@
-"""What an answer's text means: reasoning, tool calls and content, in one stream of events."""
+"""Parse an answer's text into one stream of events: reasoning, tool calls and content."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from infrs.text.tools.parser import CallParser
 
 
 class AnswerReader:
-    """Streams one answer: `feed` text, and `flush` when it has ended. Calls are looked for in the content only."""
+    """Parse one answer: `feed` its text, and `flush` at its end. Only content can contain calls."""
 
     def __init__(self, splitter: ReasoningSplitter | None, parser: CallParser | None) -> None:
-        """None where the model does not reason, or the request has no tools."""
+        """`splitter`: None for a model without reasoning. `parser`: None for a request without tools."""
         self._splitter = splitter
         self._parser = parser
 
     def feed(self, text: str) -> list[Event]:
-        """What the next piece of text means."""
+        """Return the events of the next piece of text."""
         events: list[Event] = [Content(text)] if text else []
         if self._splitter is not None:
             events = self._splitter.feed(text)
         return self._calls(events)
 
     def flush(self, *, cut: bool = False) -> list[Event]:
-        """End the answer: what was held back. `cut`: a limit ended it, so the beginning of a call is no content."""
+        """Return the events of withheld text. `cut`: a limit ended the answer, so an incomplete call is not content."""
         events = self._splitter.flush() if self._splitter is not None else []
         return self._calls(events) + (self._parser.flush(cut=cut) if self._parser is not None else [])
 

@@ -10,12 +10,12 @@ ConstraintKind = Literal["json_schema", "regex", "choice", "grammar", "calls"]
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A language, and the request field that asked for it.
+    """A language, and the request field that selects it.
 
     text: for json_schema the schema as JSON, for choice a JSON list of strings, for grammar Lark or GBNF, for calls
-    Lark that `infrs.text.tools` has made of the tools' schemas.
-    param: what an error names. after: unless empty, free text that ends with it comes first, such as a reasoning block.
-    or_else: another language that the text may be of instead, which must not begin like this one.
+    Lark that `infrs.text.tools` makes from the tools' schemas.
+    param: the field that errors name. after: if not empty, free text up to this string comes first, such as a
+    reasoning block. or_else: an alternative language, which must not begin like this one.
     """
 
     kind: ConstraintKind

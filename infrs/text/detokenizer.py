@@ -1,4 +1,4 @@
-"""Token ids to text as they come, in whole characters."""
+"""Convert a stream of token ids to text, in whole characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Detokenizer:
-    """Streams the text of one answer. What is fed and flushed joins to exactly `Tokenizer.decode` of all ids."""
+    """Stream the text of one answer. All pieces together equal `Tokenizer.decode` of all ids."""
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: frozenset[int] = frozenset()) -> None:
         """`skip_special`: special tokens have no text, except those in `shown`."""
@@ -24,36 +24,36 @@ class Detokenizer:
         )
 
     def feed(self, token_id: int) -> str:
-        """The text that this token completes, maybe none."""
+        """Return the text that this token completes; it may be empty."""
         return "" if token_id in self._skipped else self._text.feed(token_id)
 
     def flush(self) -> str:
-        """No more tokens come: the text of those that wait, with U+FFFD for bytes that make no character."""
+        """Return the text of withheld tokens at the end, with U+FFFD for incomplete characters."""
         return self._text.flush()
 
 
 class _BytesText:
-    """Where a text is its tokens' bytes."""
+    """Text of a tokenizer that joins the bytes of its tokens."""
 
     def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
         self._bytes_of = bytes_of
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token_id: int) -> str:
-        """The characters that a token completes."""
+        """Return the characters that a token completes."""
         return self._utf8.decode(self._bytes_of(token_id))
 
     def flush(self) -> str:
-        """What is left of a character."""
+        """Return the rest of an incomplete character."""
         return self._utf8.decode(b"", final=True)
 
 
 class _DecodedText:
-    """Where only the tokenizer knows.
+    """Text of any other tokenizer, from its decoder.
 
-    A token waits while its bytes may end inside a character. Then the decoder, which may strip a leading space, drop
-    `##` and more, runs over the tokens before the waiting ones and them, and over the ones before alone: the difference
-    is new text. So a token is decoded a small, fixed number of times, however long the answer is.
+    A token waits while its bytes may end inside a character. The decoder may strip a leading space, drop `##` and more.
+    So it decodes the previous tokens with and without the waiting ones; the difference is the new text. Each token is
+    decoded a small, fixed number of times.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -65,7 +65,7 @@ class _DecodedText:
         self._begun = False  # whether any text has come out
 
     def feed(self, token_id: int) -> str:
-        """The text that a token completes."""
+        """Return the text that a token completes."""
         token = self._token(token_id)
         if token is None:
             return ""
@@ -73,29 +73,29 @@ class _DecodedText:
         return "" if self._ends_open(token) else self.flush()
 
     def flush(self) -> str:
-        """The text of those that wait."""
+        """Return the text of the waiting tokens."""
         known = len(self._decode(self._before))
         text = self._decode(self._before + self._waiting)[known:]
         if text:
             self._before, self._begun = self._waiting, True
         elif not self._begun:
-            self._before += self._waiting  # all stripped so far: the next token is not the first
+            self._before += self._waiting  # all text was stripped so far: the next token is not the first
         self._waiting = []
         return text
 
 
 class _Utf8Follower:
-    """Byte-level vocabularies spell each byte as one character of an alphabet: follows UTF-8 through them."""
+    """Follow UTF-8 through a byte-level vocabulary, which spells each byte as one character."""
 
     def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __call__(self, token: str) -> bool:
-        """Whether a character is still incomplete after this token."""
+        """Return whether a character is incomplete after this token."""
         self._utf8.decode(spelt_bytes(token))
         return bool(self._utf8.getstate()[0])
 
 
 def _is_byte_token(token: str) -> bool:
-    """Whether a token is a lone byte, `<0xE2>`. A run of them is text or not as a whole, so it must come to its end."""
+    """Return whether a token is a single byte, `<0xE2>`. A run of them is valid UTF-8 or not as a whole."""
     return BYTE_TOKEN.fullmatch(token) is not None

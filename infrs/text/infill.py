@@ -1,4 +1,4 @@
-"""Fill-in-the-middle prompts: what comes before a gap and after it, for models that were trained to fill it."""
+"""Fill-in-the-middle prompts: the text before and after a gap, for models trained to fill it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARKS = (
 
 
 def infill_marks(tokenizer: Tokenizer) -> tuple[int, int, int] | None:
-    """Ids of the tokens that begin the prefix, the suffix and the middle; None if the vocabulary has none."""
+    """Return the ids of the tokens before prefix, suffix and middle; None if the vocabulary has none."""
     for marks in _MARKS:
         before, after, middle = (tokenizer.token_id(mark) for mark in marks)
         if before is not None and after is not None and middle is not None:
@@ -25,7 +25,7 @@ def infill_marks(tokenizer: Tokenizer) -> tuple[int, int, int] | None:
 
 
 def infill_prompt(tokenizer: Tokenizer, marks: tuple[int, int, int], prefix: str, suffix: str) -> Sequence[int]:
-    """Ids of the prompt whose continuation goes between `prefix` and `suffix` (prefix, suffix, middle order)."""
+    """Return the ids of a prompt for the text between `prefix` and `suffix` (prefix, suffix, middle order)."""
     before, after, middle = marks
     ids = [*tokenizer.encode("", special=True), before, *tokenizer.encode(prefix, special=False)]
     return [*ids, after, *tokenizer.encode(suffix, special=False), middle]

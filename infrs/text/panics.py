@@ -1,4 +1,4 @@
-"""Rust libraries panic where Python's raise: as a BaseException, which nobody expects and which ends a thread."""
+"""Convert panics of Rust libraries to ValueError: as a BaseException a panic would end its thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def raises_panics(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, which raises ValueError where a library that it calls panics."""
+    """Wrap a function so that it raises ValueError if a library panics."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,10 +1,10 @@
-"""Keeps special tokens that a person types from being read as such.
+"""Encode special tokens inside messages as plain characters.
 
-A chat template writes `<|im_start|>` to say who speaks. The same characters inside a message must stay characters, or a
-user could speak as the system. The tokenizer sees only the rendered prompt, so before rendering each special token in
-a message is replaced by a mark. Afterwards the marks become the typed characters again while the template's own special
-tokens become aliases, and a copy of the tokenizer that knows no special token but the aliases encodes the whole in one
-go. So merges, spaces and prefixes at the borders are the tokenizer's own.
+A chat template writes `<|im_start|>` to mark a role. The same characters inside a message must stay characters, or a
+user could write system messages. The tokenizer sees only the rendered prompt. So each special token in a message is
+replaced by a mark before rendering. After rendering, marks become the typed characters again, and the template's own
+special tokens become aliases. A copy of the tokenizer, with the aliases as its only special tokens, encodes the whole
+text. So merges, spaces and prefixes at the boundaries are those of the tokenizer.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from infrs.text.unlocked import encode_unlocked
 
 
 class Quoter:
-    """Quotes people's text for one tokenizer, and encodes prompts that hold it. Safe to use from several threads."""
+    """Quote messages for one tokenizer, and encode prompts that contain them. Thread-safe."""
 
     def __init__(self, definition: str, tokenizer: Tokenizer) -> None:
-        """`definition`: the text of the `tokenizer.json` that `tokenizer` was made from."""
+        """`definition`: the text of the `tokenizer.json` of `tokenizer`."""
         self._definition = definition
         self._special = {i: token for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._ids = {token.content: i for i, token in self._special.items() if token.content}
-        # A mark is digits, which come unchanged through whatever a template does to text: trim, upper, tojson.
+        # A mark consists of digits, which no template changes: trim, upper, tojson.
         self._nonce = f"{secrets.randbelow(10**20):020}"
         any_special = "|".join(re.escape(content) for content in sorted(self._ids, key=len, reverse=True)) or "(?!)"
         self._any_special = re.compile(any_special)
@@ -38,9 +38,9 @@ class Quoter:
         self._normalizer = tokenizer.normalizer if normalised else None
 
     def quote(self, text: str) -> str:
-        """Replace each special token in `text` by a mark that nobody can guess; mostly there is none.
+        """Replace each special token in `text` by an unpredictable mark.
 
-        Raises RequestError if one would come about only as the tokenizer normalises the text.
+        Raises RequestError if normalisation by the tokenizer would create a special token.
         """
         text = self._any_special.sub(lambda match: self._mark(match[0]), text)
         if self._normalizer is not None and self._any_special.search(self._normalizer.normalize_str(text)):
@@ -48,17 +48,17 @@ class Quoter:
         return text
 
     def is_quoted(self, text: str) -> bool:
-        """Whether a mark is in the text, so that `encode` must be used."""
+        """Return whether the text contains a mark, so that `encode` must be used."""
         return self._nonce in text
 
     def unquote(self, text: str) -> str:
-        """The text as it reads, with what the marks in it stand for."""
+        """Replace the marks in a text by their special tokens."""
         return self._any_mark.sub(lambda match: self._special[int(match[1])].content, text)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        """Ids of a prompt with marks in it; `special` as in `Tokenizer.encode`.
+        """Return the ids of a prompt with marks; `special` as in `Tokenizer.encode`.
 
-        Raises RequestError if the vocabulary has no way to write a quoted special token but as itself.
+        Raises RequestError if the vocabulary can only write a quoted special token as itself.
         """
         plain, originals = self._plain
 
@@ -76,11 +76,11 @@ class Quoter:
 
     @cached_property
     def _plain(self) -> tuple[Tokenizer, dict[int, int]]:
-        """The tokenizer with marks for special tokens, and the id that each mark's id stands for."""
+        """Return the tokenizer with aliases for special tokens, and the special id of each alias id."""
         plain = Tokenizer.from_str(self._definition)
         plain.no_truncation()
         plain.no_padding()
-        plain.encode_special_tokens = True  # that is: as the characters they are written with
+        plain.encode_special_tokens = True  # as plain characters
         marks = {self._mark(content): self._special[token_id] for content, token_id in self._ids.items()}
         plain.add_tokens(
             [

@@ -1,4 +1,4 @@
-"""Reasoning blocks: what stands between `<think>` and `</think>` at the beginning of an answer."""
+"""Reasoning blocks: the text between `<think>` and `</think>` at the start of an answer."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ TAGS = OPEN, CLOSE = "<think>", "</think>"
 
 
 def thinks(template: str) -> bool:
-    """Whether the model of a chat template writes reasoning blocks."""
+    """Return whether the model of a chat template writes reasoning blocks."""
     return CLOSE in template or OPEN in template
 
 
 def opens_block(prompt: str) -> bool:
-    """Whether a prompt, or its last part, ends inside a block, so that the answer begins with reasoning."""
+    """Return whether a prompt, or its last part, ends inside a block, so that the answer begins with reasoning."""
     return prompt.rstrip().endswith(OPEN)
 
 
 class ReasoningSplitter:
-    """Streams one answer: `feed` text, and `flush` when it has ended.
+    """Split one answer: `feed` its text, and `flush` at its end.
 
-    Only a block that begins the answer is one. The space around the tags belongs to neither part. The outcome does not
-    depend on how the text is cut into pieces.
+    Only a block at the start of the answer counts. Whitespace around the tags is dropped. The result does not depend on
+    the boundaries of the pieces.
     """
 
     def __init__(self, *, inside: bool = False) -> None:
-        """`inside`: whether the prompt has opened the block."""
-        self._tag: str | None = CLOSE if inside else OPEN  # that is waited for; None once all is content
+        """`inside`: whether the prompt opened the block."""
+        self._tag: str | None = CLOSE if inside else OPEN  # the expected tag; None when the rest is content
         self._has_begun = inside
         self._rest = ""
         self._space: list[str] = []  # at the end of the reasoning so far
@@ -34,16 +34,16 @@ class ReasoningSplitter:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a block, closed or not."""
+        """Return whether the answer has a block, closed or not."""
         return self._has_begun
 
     @property
     def is_over(self) -> bool:
-        """Whether no more reasoning can come."""
+        """Return whether the reasoning is complete."""
         return self._tag is None
 
     def feed(self, text: str) -> list[Event]:
-        """What the next piece of text means."""
+        """Return the events of the next piece of text."""
         self._rest += text
         events: list[Event] = []
         if self._tag == OPEN:
@@ -55,7 +55,7 @@ class ReasoningSplitter:
         return events
 
     def flush(self) -> list[Event]:
-        """The answer has ended: what was held back is text of the part where it stands."""
+        """Return the events of withheld text at the end of the answer."""
         rest, self._rest = self._rest, ""
         if self._tag == CLOSE:
             return self._shown(rest)

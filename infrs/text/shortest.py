@@ -1,9 +1,9 @@
-"""How many tokens a text has at least, told from its bytes: a text far too long is refused without tokenising it.
+"""A lower bound for a text's token count, from its bytes: infrs refuses too long a text without tokenising it.
 
-A byte of a text is part of one token, which is no longer than the longest token that has that byte. So each byte is
-worth one over that length, and what a text's bytes are worth together is no more than its tokens. That holds where each
-byte is in some token, as with byte-level BPE, and with SentencePiece's BPE if it has a token for each byte to fall back
-on. Of other tokenizers, which drop text or have one token for whatever they do not know, nothing is claimed.
+Each byte of a text is part of one token, and no longer than the longest token with that byte. So each byte counts one
+over that length, and the sum over a text is a lower bound. This holds if each byte is in some token: for byte-level
+BPE, and for SentencePiece's BPE with a fallback token for each byte. Other tokenizers drop text or map unknown text to
+one token; for them the bound is 0.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Part = Mapping[str, Any]  # of a tokenizer.json
 
 
 class Shortest:
-    """The lower bound for one tokenizer. Safe to use from several threads."""
+    """The lower bound for one tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, spelt_bytes: Callable[[str], bytes]) -> None:
-        """`spelt_bytes`: of a token."""
-        parts = orjson.loads(tokenizer.to_str())  # as it was understood, in one form
+        """`spelt_bytes`: returns the bytes of a token."""
+        parts = orjson.loads(tokenizer.to_str())  # parsed and in one form
         added = tokenizer.get_added_tokens_decoder().values()
-        self._strips = any(token.lstrip or token.rstrip for token in added)  # all the space that stands beside it
+        self._strips = any(token.lstrip or token.rstrip for token in added)  # all whitespace next to the token
         self._normalizer = tokenizer.normalizer
         self._falls_back = _falls_back(parts)
         self._worth = np.zeros(256)
@@ -53,12 +53,12 @@ class Shortest:
             self._worth = _worth(tokens + [token.content.encode() for token in added], alone)
 
     def num_tokens(self, text: str) -> int:
-        """So many tokens the text has at least; 0 where nothing is known."""
+        """Return a lower bound of the number of tokens; 0 if none is known."""
         counts = sum(map(self._count_bytes, _pieces(text)), start=np.zeros(256, np.int64))
         return int(np.ceil(float(counts @ self._worth) * _ROUNDING))
 
     def _count_bytes(self, piece: str) -> npt.NDArray[np.int64]:
-        """[256]: how often each byte is in a piece and in its tokens; zeros if NFC may change the piece."""
+        """Return the count of each byte in a piece, [256]; zeros if NFC may change the piece."""
         if self._falls_back:
             piece = _as_space(piece)
         elif not self._is_normal(piece):
@@ -68,12 +68,12 @@ class Shortest:
         return np.bincount(np.frombuffer(piece.encode(errors="ignore"), np.uint8), minlength=256)
 
     def _is_normal(self, text: str) -> bool:
-        """Whether NFC leaves the text, and with it each part of the text, as it is."""
+        """Return whether NFC changes neither the text nor any part of it."""
         return self._normalizer is None or text.isascii() or self._normalizer.normalize_str(text) == text
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a text where NFC of the parts is NFC of the whole."""
+    """Split a text so that NFC of the parts is NFC of the whole."""
     start = 0
     while start < len(text):
         border = _BORDER.search(text, start + _PIECE)
@@ -83,7 +83,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _worth(tokens: Collection[bytes], alone: Collection[int]) -> npt.NDArray[np.float64]:
-    """[256]: what a byte adds to the number of tokens at least; nothing if it is not among `alone`."""
+    """Return the least that each byte adds to the token count, [256]; 0 for bytes that are not in `alone`."""
     longest = np.ones(256)
     by_length = sorted(filter(None, tokens), key=len)
     for length, alike in groupby(by_length, key=len):
@@ -94,7 +94,7 @@ def _worth(tokens: Collection[bytes], alone: Collection[int]) -> npt.NDArray[np.
 
 
 def _is_byte_level(parts: Part) -> bool:
-    """Whether each byte of a text, once NFC was made of it, is in a token, but for those that are in no vocabulary."""
+    """Return whether, after NFC, each byte of a text is in a token, except bytes without a vocabulary entry."""
     normalizer, splitter = parts.get("normalizer"), parts.get("pre_tokenizer")
     return (
         parts["model"].get("type") == "BPE"
@@ -106,7 +106,7 @@ def _is_byte_level(parts: Part) -> bool:
 
 
 def _falls_back(parts: Part) -> bool:
-    """Whether it is SentencePiece's BPE: spaces made visible, and a token for each byte of what it does not know."""
+    """Return whether it is SentencePiece's BPE: visible spaces, and a fallback token for each byte."""
     model = parts["model"]
     steps = _steps(parts.get("normalizer"), "normalizers")
     return bool(
@@ -129,7 +129,7 @@ def _shows_spaces(step: Part) -> bool:
 
 
 def _keeps_all(pre_tokenizer: Part | None, known: AbstractSet[str]) -> bool:
-    """Whether it cuts a text only; it may remove letters that are not `known`, as our own of a GGUF does."""
+    """Return whether it only splits a text. It may remove letters that are not `known`, as for a GGUF file."""
     return all(
         step["type"] in _KEEPS_ALL
         or (step["type"] == "Split" and (step["behavior"] != "Removed" or _removes_unknown(step["pattern"], known)))

@@ -1,24 +1,24 @@
-"""Stop strings across the borders of streamed pieces."""
+"""Stop strings across the boundaries of streamed pieces."""
 
 from __future__ import annotations
 
 
 class StopMatcher:
-    """Cuts a stream of text before the first stop string to be completed.
+    """End a stream of text before the first complete stop string.
 
-    Of several that are completed by the same character the longest counts. The outcome does not depend on how the
-    text is cut into pieces. Text is held back only while it may be the beginning of a stop string.
+    If one character completes several, the longest counts. The result does not depend on the boundaries of the pieces.
+    Text is withheld only while it may be the start of a stop string.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
-        """`stops`: non-empty strings; none at all lets everything through."""
+        """`stops`: non-empty strings, or none."""
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
         self._held = ""
         self.found: str | None = None  # the stop string that has ended the stream
 
     def feed(self, text: str) -> tuple[str, bool]:
-        """Take the next piece: the text that may now be shown, and whether a stop string has ended the stream."""
+        """Return the text that can be shown after this piece, and whether a stop string ended the stream."""
         if not self._stops:
             return text, False
         if self.found is not None:
@@ -36,7 +36,7 @@ class StopMatcher:
         return text[:held_from], False
 
     def flush(self) -> str:
-        """The stream has ended: what was held back, since it was no stop string after all."""
+        """Return withheld text at the end of the stream."""
         held, self._held = self._held, ""
         return held
 

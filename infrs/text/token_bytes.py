@@ -1,4 +1,4 @@
-"""The bytes that each token adds to an answer's text, exactly."""
+"""The exact bytes that each token adds to an answer's text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ _SPACE = "<0x20>"
 
 
 class TokenBytes:
-    """Bytes of single tokens, such that those of an answer's tokens join to the UTF-8 of its text.
+    """Bytes of single tokens. Those of an answer's tokens join to the UTF-8 of its text.
 
-    Where the text is no UTF-8 it has U+FFFD and the bytes are the model's own. A control token adds nothing to a text.
-    Safe to use from several threads.
+    For invalid UTF-8 the text has U+FFFD and the bytes are the model's own. A control token adds nothing. Thread-safe.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         anchor = next((ids for text in ("a", "1", ".") if (ids := tokenizer.encode(text, special=False))), [])
         self._anchor = anchor[-1] if anchor else None
-        self._known: dict[int, bytes] = {}  # of tokens that are the same everywhere; no more than the vocabulary
+        self._known: dict[int, bytes] = {}  # tokens with the same bytes everywhere; at most the vocabulary
 
     def of(self, token_id: int, previous: int | None) -> bytes:
-        """The bytes of a token after another, or at the start of a text: some tokenizers strip a space there."""
+        """Return the bytes of a token after another, or at the start of a text, where some tokenizers strip a space."""
         if token_id in self._known:
             return self._known[token_id]
         token = self._tokenizer.token(token_id)
@@ -30,7 +29,9 @@ class TokenBytes:
             piece = b""
         elif self._tokenizer.is_byte_level:
             piece = self._tokenizer.spelt_bytes(token_id)
-        elif BYTE_TOKEN.fullmatch(token) and token != _SPACE:  # which some strip at the start, as other spaces
+        elif (
+            BYTE_TOKEN.fullmatch(token) and token != _SPACE
+        ):  # some tokenizers strip it at the start, like other spaces
             piece = bytes([int(token[3:5], 16)])
         else:
             before = [] if previous is None else [previous]
@@ -40,15 +41,15 @@ class TokenBytes:
         return piece
 
     def inside(self, token_id: int) -> bytes:
-        """The bytes of a token after some word."""
+        """Return the bytes of a token after a word."""
         return self.of(token_id, self._anchor)
 
     def is_control(self, token_id: int) -> bool:
-        """Whether a token has no text, or does not exist."""
+        """Return whether a token has no text, or does not exist."""
         return token_id in self._tokenizer.special_ids or self._tokenizer.token(token_id) is None
 
     def spelling(self, token_id: int) -> str:
-        """How to show a token: its text, a control token as it is written, U+FFFD for a part of a character."""
+        """Return a token's text for display: a control token as written, U+FFFD for part of a character."""
         if self.is_control(token_id):
             return self._tokenizer.token(token_id) or ""
         return self.inside(token_id).decode(errors="replace")

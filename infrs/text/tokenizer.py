@@ -19,16 +19,16 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class Tokenizer:
-    """A bundle's tokenizer. Safe to use from several threads.
+    """A bundle's tokenizer. Thread-safe.
 
-    definition: the text of its `tokenizer.json`. special_ids: the control tokens, which `decode` leaves out unless told
-    otherwise. is_byte_level: whether tokens are spelt in an alphabet of bytes, as GPT-2's are. joins_bytes: whether
-    `decode` joins those bytes and does nothing else.
+    definition: the text of its `tokenizer.json`. special_ids: the control tokens, which `decode` omits by default.
+    is_byte_level: whether tokens are spelt in GPT-2's alphabet of bytes. joins_bytes: whether `decode` only joins those
+    bytes.
     """
 
     @raises_panics
     def __init__(self, definition: str) -> None:
-        """`definition`: the text of a `tokenizer.json`. Raises ValueError if it is none."""
+        """`definition`: the text of a `tokenizer.json`. Raises ValueError if it is invalid."""
         try:
             self._backend = Backend.from_str(definition)
         except Exception as error:  # tokenizers raises nothing finer
@@ -43,7 +43,7 @@ class Tokenizer:
         state = b"{}" if decoder is None else decoder.__getstate__()  # its JSON
         self.is_byte_level = b'"ByteLevel"' in state
         self.joins_bytes = orjson.loads(state).get("type") == "ByteLevel"
-        self._pieces: dict[int, bytes] = {}  # as they come up: no more than the vocabulary
+        self._pieces: dict[int, bytes] = {}  # filled on use: at most the vocabulary
 
     @classmethod
     def load(cls, bundle: Path) -> Tokenizer:
@@ -60,12 +60,12 @@ class Tokenizer:
         return int(self._backend.get_vocab_size())
 
     def token(self, token_id: int) -> str | None:
-        """A token as the vocabulary spells it; None if there is none with that id."""
+        """Return a token as the vocabulary spells it; None if the id has no token."""
         token: str | None = self._backend.id_to_token(token_id)
         return token
 
     def spelt_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token of a byte-level vocabulary spells; none if there is no token with that id."""
+        """Return the bytes of a token of a byte-level vocabulary; empty if the id has no token."""
         piece = self._pieces.get(token_id)
         if piece is None:
             token = self.token(token_id)
@@ -75,16 +75,16 @@ class Tokenizer:
         return piece
 
     def token_id(self, token: str) -> int | None:
-        """The id of a token as the vocabulary spells it; None if there is none."""
+        """Return the id of a token as the vocabulary spells it; None if there is none."""
         token_id: int | None = self._backend.token_to_id(token)
         return token_id
 
     @raises_panics
     def encode(self, text: str, *, special: bool) -> list[int]:
-        """Ids of a text, in which a special token such as `<|im_end|>` is one id unless it was quoted.
+        """Return the ids of a text. A special token such as `<|im_end|>` is one id unless it is quoted.
 
-        `special` adds what the model expects around a plain text, such as BOS; a chat template writes its own.
-        Raises RequestError if quoted text cannot be written otherwise than with a special token.
+        `special` adds the tokens that the model expects around plain text, such as BOS; a chat template has its own.
+        Raises RequestError if quoted text can only be written with a special token.
         """
         if self._quoter.is_quoted(text):
             return self._quoter.encode(text, special=special)
@@ -93,9 +93,9 @@ class Tokenizer:
 
     @raises_panics
     def check_length(self, text: str, limit: int, param: str) -> None:
-        """Raise ContextLengthError, which calls the text `param`, if it certainly has more than `limit` tokens.
+        """Raise ContextLengthError, with the field `param`, if a text certainly has more than `limit` tokens.
 
-        This is far cheaper than `encode`, and misses texts that are only a few times too long.
+        This is much cheaper than `encode`, but misses texts that are only a few times too long.
         """
         if len(text.encode(errors="ignore")) <= limit:
             return  # a token has a byte or more
@@ -107,31 +107,31 @@ class Tokenizer:
             )
 
     @cached_property
-    def _shortest(self) -> Shortest:  # made when the first long text comes: it takes a tenth of a second
+    def _shortest(self) -> Shortest:  # made for the first long text: it takes 0.1 s
         return Shortest(self._backend, spelt_bytes)
 
     @raises_panics
     def quote(self, text: str) -> str:
-        """Make a person's text safe to put into a prompt: its special tokens will be encoded as mere characters."""
+        """Quote a text for a prompt: its special tokens are encoded as plain characters."""
         return self._quoter.quote(text)
 
     @raises_panics
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
-        """Text of ids. Bytes that are no UTF-8 come out as U+FFFD; ids without a token are passed over."""
+        """Return the text of ids. Invalid UTF-8 becomes U+FFFD; ids without a token are skipped."""
         text: str = self._backend.decode_batch([ids], skip_special_tokens=skip_special)[0]  # releases the GIL
         return text
 
 
 def spelt_bytes(token: str) -> bytes:
-    """The bytes of a token of a byte-level vocabulary."""
+    """Return the bytes of a token of a byte-level vocabulary."""
     try:
         return bytes(map(_BYTE_OF.__getitem__, token))
-    except KeyError:  # an added token, spelt as it reads
+    except KeyError:  # an added token, spelt as plain text
         return token.encode()
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's: printable Latin-1 stands for itself, the other bytes for U+0100 onwards, in order."""
+    """Return GPT-2's alphabet: printable Latin-1 is itself, the other bytes are U+0100 onwards, in order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Tokenising without the GIL: `Tokenizer.encode` of the `tokenizers` library holds it, its batch calls release it."""
+"""Tokenise without the GIL: `Tokenizer.encode` of the `tokenizers` library holds it, batch calls release it."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a batch runs in the 
 
 
 def encode_unlocked(tokenizer: Tokenizer, text: str, *, special: bool) -> Encoding:
-    """Encode a text with the ids of `tokenizer.encode`, but without offsets. Other threads run meanwhile."""
+    """Return the encoding of `tokenizer.encode` without offsets. Other threads can run during the call."""
     return tokenizer.encode_batch_fast([text], add_special_tokens=special)[0]

@@ -1,4 +1,4 @@
-"""Conversations with tools, as a chat template takes them."""
+"""Prepare conversations with tools for a chat template."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infrs.text.tools.call_grammar import Tool
 
 Message = Mapping[str, Any]
 
-# After Google's guide to function calling with Gemma, whose template knows no tools either.
+# After Google's guide to function calling with Gemma, which has a template without tools.
 _INSTRUCTIONS = """You have access to these functions:
 {functions}
 
@@ -20,7 +20,7 @@ or with a JSON list of these for several calls. Answer in plain text if no funct
 
 
 def declared(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Tools as templates take them: as OpenAI writes them."""
+    """Return tools in OpenAI's format, which templates expect."""
     return [
         {
             "type": "function",
@@ -31,12 +31,12 @@ def declared(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 def for_template(messages: Sequence[Message], tools: Sequence[Tool], template: str) -> list[Message]:
-    """The messages of a conversation with tools, changed where the template could not show them as they are.
+    """Return the messages of a conversation with tools, converted to what the template supports.
 
-    A template that shows tools gets them as its variable `tools`, or, Phi's way, in the system message. Any other gets
-    them as text: the tools as instructions, calls as the JSON that the instructions ask for, results as the user's.
+    A template with support for tools gets them as its variable `tools` or, for Phi, in the system message. Any other
+    template gets text: the tools as instructions, calls as JSON of that format, results as the user's messages.
     """
-    if "length 9" in template:  # Mistral's templates take no other ids
+    if "length 9" in template:  # Mistral's templates require ids of 9 characters
         messages = [_with_short_ids(message) for message in messages]
     if "tool_calls" not in template:
         messages = _as_text(messages)
@@ -48,37 +48,37 @@ def for_template(messages: Sequence[Message], tools: Sequence[Tool], template: s
 
 
 def _as_text(messages: Sequence[Message]) -> list[Message]:
-    told: list[Message] = []
+    changed: list[Message] = []
     for message in messages:
         if message["role"] == "tool":
             result = f"<tool_response>\n{message['content']}\n</tool_response>"
-            if told and told[-1].get("is_result"):  # templates want turns to alternate
-                told[-1] = {**told[-1], "content": f"{told[-1]['content']}\n{result}"}
+            if changed and changed[-1].get("is_result"):  # templates require alternating turns
+                changed[-1] = {**changed[-1], "content": f"{changed[-1]['content']}\n{result}"}
             else:
-                told.append({"role": "user", "content": result, "is_result": True})
+                changed.append({"role": "user", "content": result, "is_result": True})
         elif message.get("tool_calls"):
             calls = [call["function"] for call in message["tool_calls"]]
             written = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
-            told.append({"role": message["role"], "content": "\n".join(filter(None, (message["content"], written)))})
+            changed.append({"role": message["role"], "content": "\n".join(filter(None, (message["content"], written)))})
         else:
-            told.append(message)
-    return [{name: value for name, value in message.items() if name != "is_result"} for message in told]
+            changed.append(message)
+    return [{name: value for name, value in message.items() if name != "is_result"} for message in changed]
 
 
 def _with_instructions(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
-    """In the system message, or else before the first user's words: some templates know no system."""
+    """Add the instructions to the system message, or before the first user message: some templates have no system."""
     functions = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in declared(tools))
     text = _INSTRUCTIONS.format(functions=functions)
-    told = list(messages)
-    for index, message in enumerate(told):
+    changed = list(messages)
+    for index, message in enumerate(changed):
         if message["role"] == "system":
-            told[index] = {**message, "content": f"{message['content']}\n\n{text}"}
-            return told
-    for index, message in enumerate(told):
+            changed[index] = {**message, "content": f"{message['content']}\n\n{text}"}
+            return changed
+    for index, message in enumerate(changed):
         if message["role"] == "user":
-            told[index] = {**message, "content": f"{text}\n\n{message['content']}"}
-            return told
-    return [{"role": "user", "content": text}, *told]
+            changed[index] = {**message, "content": f"{text}\n\n{message['content']}"}
+            return changed
+    return [{"role": "user", "content": text}, *changed]
 
 
 def _with_system_tools(messages: Sequence[Message], tools: str) -> list[Message]:

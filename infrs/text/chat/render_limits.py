@@ -1,8 +1,7 @@
-"""What one rendering of a chat template may cost: time, and the text and lists that it makes on the way.
+"""Limits for one rendering of a chat template: its time, and the text and lists that it makes.
 
-A template comes with a model from the Hub, so it is a stranger's program. Loops and calls are bounded by a clock;
-what grows by more than its parts (padding, replacing, joining, repeating) is estimated before it is done, and what is
-made is charged for.
+A template from the Hub is an untrusted program. A clock limits loops and calls. Operations with results larger than
+their inputs (padding, replacing, joining, repeating) are estimated before they run. All results are charged.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from jinja2 import TemplateError
 from jinja2.utils import Namespace
 
-SECONDS = 10.0  # an honest template takes milliseconds
+SECONDS = 10.0  # a normal template takes milliseconds
 _MAX_MADE = 64 << 20  # characters
-_ELEMENT = 8  # characters that an element of a list counts as
-_VISIT = 32  # the same where it is looked into, which takes its time
+_ELEMENT = 8  # characters charged for an element of a list
+_VISIT = 32  # the same for an element that is visited, which takes time
 _MAX_INTEGER_BITS = 4096
 
-# What takes a width, an indent or a count, as filters and as methods: the result is at most so many times its parts.
+# Filters and methods with a width, an indent or a count: the result is at most that many times the inputs.
 _WIDENING = frozenset(
     {"center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "to_bytes"}
 )
@@ -30,43 +29,43 @@ _PRINTING = frozenset(
     {"string", "pprint", "xmlattr", "urlencode", "urlize", "e", "escape", "forceescape", "lower", "upper"}
     | {"title", "capitalize", "trim", "striptags", "wordcount", "safe"}
 )
-_WIDE_FORMAT = re.compile(r"\d{5}|\{[^{}]*\{|%[^a-zA-Z%]*\*")  # a width of five digits, or one that an argument gives
+_WIDE_FORMAT = re.compile(r"\d{5}|\{[^{}]*\{|%[^a-zA-Z%]*\*")  # a width of five digits, or one from an argument
 
 
 class Budget(threading.local):
-    """What is left for the rendering that runs in this thread."""
+    """The rest of the limits for the rendering in this thread."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Give a new rendering all of it."""
+        """Reset the limits for a new rendering."""
         self._deadline = time.monotonic() + SECONDS
         self._left = _MAX_MADE
 
     def tick(self) -> bool:
-        """Count a turn of a loop or a call; True. Raises TemplateError when the time is up."""
+        """Return True; called in each loop iteration and call. Raises TemplateError after the time limit."""
         if time.monotonic() > self._deadline:
             raise TemplateError(f"it takes longer than {SECONDS:g} s")
         return True
 
     def afford(self, size: int) -> None:
-        """Raise TemplateError if a value of that size is too large to make."""
+        """Raise TemplateError if a value of `size` characters exceeds the limit."""
         if size > self._left:
             raise TemplateError("it makes too large a value")
 
     def spend(self, size: int) -> None:
-        """Charge for a value that has been made."""
+        """Charge `size` characters. Raises TemplateError."""
         self.afford(size)
         self._left -= size
 
     def spend_all(self, value: object) -> None:
-        """Charge for a value with all that is in it: lists in lists are written down in little space."""
+        """Charge a value with all nested values, which a short expression can contain."""
         self.spend(weigh(value, self._left))
 
 
 def weigh(value: object, limit: int) -> int:
-    """The length of a value as text, about, counted only until it exceeds `limit`."""
+    """Return the approximate length of a value as text, counted until it exceeds `limit`."""
     size, level = 0, [value]
     while level and size <= limit:
         item = level.pop()
@@ -84,16 +83,16 @@ def weigh(value: object, limit: int) -> int:
 
 
 def length(value: object) -> int:
-    """The size of a value without what is in its elements."""
+    """Return the size of a value without nested values."""
     if isinstance(value, str | bytes):
         return len(value)
     return _ELEMENT * len(value) if isinstance(value, list | tuple | dict) else 0
 
 
 def estimate(name: str, values: Sequence[object], limit: int = _MAX_MADE) -> int:
-    """The most that a filter or method of that name could make of its arguments, the first being what it works on.
+    """Return an upper bound for the result of a filter or method. The first value is its operand.
 
-    Zero for what makes no more than it is given. Raises TemplateError for formats whose width is not to be seen.
+    0 if the result is no larger than the inputs. Raises TemplateError for formats with an unknown width.
     """
     if name == "format":
         if any(isinstance(value, str) and _WIDE_FORMAT.search(value) for value in values[:1]):
@@ -110,7 +109,7 @@ def estimate(name: str, values: Sequence[object], limit: int = _MAX_MADE) -> int
 
 
 def check_product(left: object, right: object) -> int:
-    """The size of `left * right`. Raises TemplateError for numbers of very many digits."""
+    """Return the size of `left * right`. Raises TemplateError for numbers above 4096 bits."""
     if isinstance(left, int) and isinstance(right, int):
         if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
             raise TemplateError("it makes too large a number")

@@ -1,4 +1,4 @@
-"""The Jinja environment of chat templates: what transformers gives them, in a sandbox.
+"""The Jinja environment of chat templates: that of transformers, in a sandbox.
 
 After `_compile_jinja_template` in transformers' utils/chat_template_utils.py.
 """
@@ -23,9 +23,9 @@ from infrs.text.chat.render_limits import Budget, check_product, estimate, lengt
 
 
 def template_environment() -> Sandbox:
-    """A new environment: trimmed blocks, `break` and `continue`, `tojson`, `raise_exception`, `strftime_now`."""
+    """Return a new environment: trimmed blocks, `break` and `continue`, `tojson`, `raise_exception`, `strftime_now`."""
     extensions = [_Generation, "jinja2.ext.loopcontrols"]
-    # Jinja's optimizer computes while it reads, with no clock, and takes time by the cube of an expression's depth.
+    # Jinja's optimizer evaluates expressions without a clock, in time cubic in their depth.
     environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=extensions, optimized=False)
     environment.filters["tojson"] = environment.bounded("tojson", _tojson)
     environment.globals["raise_exception"] = _raise_exception
@@ -34,7 +34,7 @@ def template_environment() -> Sandbox:
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, whose templates are bounded besides: see bounds.py. Safe to use from several threads."""
+    """Jinja's sandbox with the limits of `infrs.text.chat.render_limits`. Thread-safe."""
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
@@ -42,31 +42,31 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(**options, finalize=self.made)
         self.budget = Budget()
         self.filters = {name: self.bounded(name, function) for name, function in self.filters.items()}
-        del self.globals["lipsum"]  # random Latin, as much as is asked for
+        del self.globals["lipsum"]  # random Latin of any length
 
     def variables(self, source: str) -> frozenset[str]:
-        """The names that a template looks up outside itself: `find_undeclared_variables`, without the optimizer."""
+        """Return the names that a template does not define: `find_undeclared_variables`, without the optimizer."""
         generator = TrackingCodeGenerator(self)
         generator.optimizer = None
         generator.visit(self.parse(source))
         return frozenset(generator.undeclared_identifiers)
 
     def tick(self) -> bool:
-        """Called in each turn of a loop and at each start of a macro."""
+        """Check the time, in each loop iteration and at each start of a macro."""
         return self.budget.tick()
 
     def made(self, value: Any) -> Any:  # noqa: ANN401
-        """The same value, charged for: a list that is written down, what is put out."""
+        """Charge a value, such as a list literal or output, and return it."""
         self.budget.spend_all(value)
         return value
 
     def concatenated(self, *parts: Any) -> str:  # noqa: ANN401
-        """What `~` makes."""
+        """Return the result of `~`."""
         self.budget.spend_all(parts)
         return "".join(map(str, parts))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
-        """Arithmetic as usual; no powers and no `%` formatting."""
+        """Evaluate an operator. Raises TemplateError for powers and `%` formatting."""
         if operator == "**" or (operator == "%" and isinstance(left, str | list | tuple)):
             raise TemplateError(f"{operator!r} could make too large a value here")
         if operator == "*":
@@ -76,7 +76,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return result
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, N805
-        """Call what a template calls. The names are Jinja's: keyword arguments may have any other."""
+        """Call an object for a template. Mangled parameter names allow keyword arguments of any name."""
         __self.tick()
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str | bytes | int):
@@ -88,14 +88,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return result
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # noqa: ANN401
-        """A text's `format` as Jinja's sandbox has it, unless it would widen what it formats."""
+        """Return the sandboxed `format` of a text. Raises TemplateError for a wide format."""
         wrapped = super().wrap_str_format(value)
         if wrapped is not None:
             estimate("format", [value.__self__])
         return wrapped
 
     def bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A filter that is estimated before it runs and charged for after."""
+        """Return a filter that is estimated before it runs and charged after it."""
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -109,7 +109,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return run
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """The template's tree, with a tick in all that repeats. Jinja has no public place for this."""
+        """Return the template's tree with a tick in each loop and macro. Jinja has no public hook for this."""
         tree = super()._parse(source, name, filename)
         for loop in tree.find_all(nodes.For):
             loop.body.insert(0, nodes.ExprStmt(_own("tick")))
@@ -123,12 +123,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _own(name: str, *arguments: nodes.Expr) -> nodes.Call:
-    """A call of the environment's own method."""
+    """Return a call of a method of the environment."""
     return nodes.Call(nodes.EnvironmentAttribute(name), [*arguments], [], None, None)
 
 
 def _replace(node: nodes.Node) -> None:
-    """Have `~`, and lists and the like that are written down, made by the environment."""
+    """Let the environment evaluate `~` and the literals of lists, dicts and tuples."""
     for field, value in node.iter_fields():
         if isinstance(value, list):
             setattr(node, field, [_replaced(item) for item in value])
@@ -147,12 +147,12 @@ def _replaced(value: Any) -> Any:  # noqa: ANN401  # a field of a node
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what an assistant wrote, for training; here its body is just text."""
+    """`{% generation %}` marks the assistant's text for training; here its body is plain text."""
 
     tags = {"generation"}  # noqa: RUF012  # declared so by Jinja
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The body of the tag."""
+        """Parse the body of the tag."""
         line = next(parser.stream).lineno
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
@@ -172,5 +172,5 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Unlike Jinja's own, this leaves `<` and quotes as they are."""
+    """Convert to JSON. Unlike Jinja's filter, keep `<` and quotes unchanged."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -1,4 +1,4 @@
-"""A conversation as one prompt: the model's own chat template, or a plain format for models without one."""
+"""Render a conversation as a prompt, with the model's chat template or a plain format."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ Variables = Mapping[str, Any]
 
 
 class ChatFormat(Protocol):
-    """How a conversation is written.
+    """The format of a conversation.
 
-    stop: strings at which an answer ends, since the model would go on with the next turn. adds_special: whether the
-    tokenizer must add BOS and the like, because the format writes no special tokens itself. variables: names that the
-    format looks at besides the messages, such as `enable_thinking`. source: the template's text, if there is one.
+    stop: strings that end an answer, because the model would continue with the next turn. adds_special: whether the
+    tokenizer must add BOS and other special tokens, because the format has none. variables: names that the format
+    reads besides the messages, such as `enable_thinking`. source: the template's text, or empty.
     """
 
     @property
     def source(self) -> str:
-        """The template's text."""
+        """Return the template's text."""
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings at which an answer ends."""
+        """Return the strings that end an answer."""
 
     @property
     def adds_special(self) -> bool:
-        """Whether the tokenizer adds BOS and the like."""
+        """Return whether the tokenizer adds BOS and other special tokens."""
 
     @property
     def variables(self) -> frozenset[str]:
-        """Names that the format looks at besides the messages."""
+        """Return the names that the format reads besides the messages."""
 
     def render(
         self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
     ) -> str:
-        """The prompt; `add_generation_prompt` ends it where the assistant's answer begins. Raises RequestError."""
+        """Return the prompt; `add_generation_prompt` ends it where the answer begins. Raises RequestError."""
 
 
 def encode_chat(
@@ -65,11 +65,11 @@ def encode_chat(
     tools: Sequence[Tool] = (),
     limit: int | None = None,
 ) -> list[int]:
-    """Ids of the prompt of a conversation. Special tokens in messages, variables and tools are mere text to the model.
+    """Return the ids of a conversation's prompt. Special tokens in messages, variables and tools are plain text.
 
-    continue_final_message: end where the last message's content ends, so that the answer goes on with it.
-    limit: tokens beyond which the prompt is of no use. Raises RequestError, param "messages", if the model's template
-    refuses the conversation, and ContextLengthError if the prompt is so long that it is clear without tokenising.
+    continue_final_message: end the prompt with the last message's content, so that the answer continues it.
+    limit: the most tokens that the prompt can have. Raises RequestError, param "messages", if the model's template
+    refuses the conversation, and ContextLengthError if the prompt certainly exceeds the limit.
     """
     quoted = [
         {name: value if name == "role" else _quoted(tokenizer, value) for name, value in message.items()}
@@ -90,7 +90,7 @@ def encode_chat(
 
 
 def _quoted(tokenizer: Tokenizer, value: Any) -> Any:  # noqa: ANN401  # any JSON
-    """The same with each text in it quoted, an object's keys too."""
+    """Return the value with all texts quoted, including keys of objects."""
     if isinstance(value, str):
         return tokenizer.quote(value)
     if isinstance(value, list):
@@ -101,8 +101,8 @@ def _quoted(tokenizer: Tokenizer, value: Any) -> Any:  # noqa: ANN401  # any JSO
 
 
 def render_open(chat_format: ChatFormat, messages: Messages, variables: Variables | None = None) -> str:
-    """The prompt up to the end of the last message's content. Raises RequestError if the template leaves it out."""
-    end = f"{secrets.randbelow(10**30):030}"  # digits come unchanged through whatever a template does to text
+    """Return the prompt up to the end of the last message's content. Raises RequestError if the template omits it."""
+    end = f"{secrets.randbelow(10**30):030}"  # no template changes digits
     last = {**messages[-1], "content": messages[-1]["content"] + end}
     prompt, found, _ = chat_format.render(
         [*messages[:-1], last], add_generation_prompt=False, variables=variables
@@ -115,7 +115,7 @@ def render_open(chat_format: ChatFormat, messages: Messages, variables: Variable
 
 
 def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "auto") -> ChatFormat:
-    """The format of a bundle: its chat template, or the plain one if it has none or `chat_format` is "simple".
+    """Return the format of a bundle: its chat template, or the plain format if there is none or it is "simple".
 
     Raises BundleError if the template or the tokenizer's configuration cannot be read.
     """
@@ -127,7 +127,7 @@ def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "aut
         template_path = bundle / TEMPLATE_FILE
         source = template_path.read_text(encoding="utf-8") if template_path.exists() else _template_of(config)
         return SimpleFormat() if source is None else ChatTemplate(source, _special_tokens(config))
-    except Exception as error:  # Jinja's, and those of Python's compiler for what Jinja makes of it
+    except Exception as error:  # errors of Jinja, and of Python's compiler for its code
         raise BundleError(f"{bundle}: the chat template cannot be read ({error}); use chat_format simple") from error
 
 
@@ -148,15 +148,15 @@ class SimpleFormat:
 
 
 class ChatTemplate:
-    """A model's Jinja template, in a sandbox, with the functions and settings that transformers gives it."""
+    """A model's Jinja template in a sandbox, with the functions and settings of transformers."""
 
     stop: tuple[str, ...] = ()
     adds_special = False
 
     def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
-        """`special_tokens`: what the template knows as `bos_token` and so on.
+        """`special_tokens`: the template's `bos_token` and so on.
 
-        Raises what Jinja raises, or Python's compiler.
+        Raises the errors of Jinja and of Python's compiler.
         """
         environment = template_environment()
         self.source = source
@@ -167,7 +167,7 @@ class ChatTemplate:
     def render(
         self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
     ) -> str:
-        """See ChatFormat. The error carries the template's own words."""
+        """See ChatFormat. The error contains the template's message."""
         pieces, num_chars = [], 0
         self._budget.begin()
         own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "documents": None}
@@ -186,7 +186,7 @@ class ChatTemplate:
 
 
 def _template_of(config: Mapping[str, Any]) -> str | None:
-    """The `chat_template` of a tokenizer_config.json: a string, or several by name."""
+    """Return the `chat_template` of a tokenizer_config.json: a string, or several by name."""
     template = config.get("chat_template")
     if isinstance(template, list):
         template = {entry["name"]: entry["template"] for entry in template}.get("default")
@@ -194,6 +194,6 @@ def _template_of(config: Mapping[str, Any]) -> str | None:
 
 
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """The tokens that a template may name, each a string or an object with its `content`."""
+    """Return the special tokens for templates. In the file each is a string or an object with `content`."""
     tokens = {name: config[name] for name in _SPECIAL_TOKENS if config.get(name) is not None}
     return {name: token if isinstance(token, str) else token["content"] for name, token in tokens.items()}

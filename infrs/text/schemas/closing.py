@@ -1,10 +1,10 @@
-"""Closes the objects of a schema for generation: those that list their properties get no others.
+"""Close the objects of a schema for generation: an object has only its listed properties.
 
-JSON Schema lets an object have more than the listed properties; models that may write more often do, without end. An
-object stays as it is where its schema says anything of others (`additionalProperties`, `unevaluatedProperties`) or
-lists none. Where several schemas apply to one object (`allOf`, `$ref` beside keywords, `anyOf` beside `properties`),
-closing each by what it lists would forbid what the others list. The outermost is closed instead, by what all of them
-list, and those inside stay open; so does one that is also used alone.
+JSON Schema allows further properties, and models then often write them without end. An object stays open if its
+schema has `additionalProperties` or `unevaluatedProperties`, or lists no properties. Several schemas can apply to one
+object (`allOf`, `$ref` with other keywords, `anyOf` with `properties`). Closing each would forbid the properties of
+the others. So the outermost schema is closed over the properties of all, and the inner ones stay open. An inner schema
+that is also used alone stays open too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 
 from infrs.text.schemas.tree import Node, resolve, rewrite, subschemas
 
-_MAX_PARTS = 50_000  # looked at in all; a schema that is so entangled stays as it is
-_IN_PLACE = frozenset({"allOf", "if", "then", "else", "dependentSchemas", "dependencies"})  # beside the own keywords
+_MAX_PARTS = 50_000  # visited in total; a schema with more stays unchanged
+_IN_PLACE = frozenset(
+    {"allOf", "if", "then", "else", "dependentSchemas", "dependencies"}
+)  # next to the schema's own keywords
 _DEFINITIONS = ("$defs", "definitions")
 _SAYS = frozenset({"additionalProperties", "unevaluatedProperties"})
 _ARRAYS = frozenset({"items", "prefixItems", "additionalItems", "unevaluatedItems", "contains"})
@@ -40,11 +42,11 @@ def closed(schema: Any) -> Any:  # noqa: ANN401  # any JSON
 
 
 class _Plan:
-    """Which objects are to be closed. Nodes are told apart by identity: JSON that was parsed has no node twice."""
+    """The objects to close. Nodes are compared by identity, because parsed JSON has no node twice."""
 
     def __init__(self, schema: object) -> None:
-        self.names: dict[int, list[str]] = {}  # by node that may be closed, all that it may then have
-        self.kept: set[int] = set()  # nodes that stay as they are
+        self.names: dict[int, list[str]] = {}  # by node to close: all its allowed properties
+        self.kept: set[int] = set()  # nodes that stay unchanged
         self._schema = schema
         self._parts_left = _MAX_PARTS
         self._targets: dict[str, object] = {}
@@ -75,7 +77,7 @@ class _Plan:
         self._visit_inside(parts)
 
     def _visit_inside(self, parts: list[Node]) -> None:
-        """Go on to the schemas of properties and items, but keep those that are not alone there."""
+        """Continue with the schemas of properties and items, but keep those that apply together with others."""
         listed = Counter(name for part in parts for name in _mapping(part, "properties"))
         num_arrays = sum(bool(part.keys() & _ARRAYS) for part in parts)
         num_patterns = sum(len(_mapping(part, "patternProperties")) for part in parts)
@@ -83,25 +85,25 @@ class _Plan:
         overlaid = num_patterns + num_others
         for part in parts:
             for name, child in _mapping(part, "properties").items():
-                self._go_on(child, alone=listed[name] == 1 and not overlaid)
+                self._continue_with(child, alone=listed[name] == 1 and not overlaid)
             for keyword, child in subschemas(part):
                 if keyword == "patternProperties":
-                    self._go_on(child, alone=not listed and overlaid == 1)
+                    self._continue_with(child, alone=not listed and overlaid == 1)
                 elif keyword in _ARRAYS:
-                    self._go_on(child, alone=num_arrays == 1)
+                    self._continue_with(child, alone=num_arrays == 1)
                 elif keyword in _SAYS:
-                    self._go_on(child, alone=len(parts) == 1)
+                    self._continue_with(child, alone=len(parts) == 1)
                 elif keyword in _DEFINITIONS:
-                    self._go_on(child, alone=True)
+                    self._continue_with(child, alone=True)
 
-    def _go_on(self, node: object, *, alone: bool) -> None:
+    def _continue_with(self, node: object, *, alone: bool) -> None:
         if alone:
             self._to_visit.append(node)
         else:
             self._keep_whole(node)
 
     def _close(self, node: Node, parts: list[Node]) -> None:
-        """Note the names of all parts, unless one of them says something else."""
+        """Record the property names of all parts, unless a part has further keywords for properties."""
         if any(part.keys() & _SAYS for part in parts) or any("patternProperties" in part for part in parts[1:]):
             return
         if any(self._is_lost(part) for part in parts) or not any(_mapping(part, "properties") for part in parts):
@@ -114,7 +116,7 @@ class _Plan:
         self.names[id(node)] = [*names]
 
     def _keep_whole(self, node: object) -> None:
-        """Keep a node and everything in it."""
+        """Keep a node and all nodes inside it."""
         to_do = [node]
         whole: set[int] = set()
         while to_do:
@@ -126,7 +128,7 @@ class _Plan:
         self.kept |= whole
 
     def _groups(self, node: Node) -> Iterator[list[object]]:
-        """The schemas that apply to a node's value beside its own keywords; those of a group are alternatives."""
+        """Yield the schemas that apply to a node's value besides its own keywords; a group has alternatives."""
         for keyword in ("anyOf", "oneOf"):
             if isinstance(node.get(keyword), list):
                 yield node[keyword]
@@ -136,10 +138,10 @@ class _Plan:
             yield [self._target(node)]
 
     def _parts(self, node: Node) -> list[Node]:
-        """All schemas that apply to a node's value beside itself, however deep they stand in one another."""
+        """Return all other schemas that apply to a node's value, at any depth."""
         found: dict[int, Node] = {}
         to_do = [child for group in self._groups(node) for child in group]
-        for part in to_do:  # which grows meanwhile
+        for part in to_do:  # the list grows in the loop
             if isinstance(part, dict) and part is not node and id(part) not in found:
                 found[id(part)] = part
                 to_do += [child for group in self._groups(part) for child in group]
@@ -147,7 +149,7 @@ class _Plan:
         return list(found.values())
 
     def _describes(self, node: object) -> bool:
-        """Whether a schema, or one that applies with it, says what is inside an object or an array."""
+        """Return whether a schema, or one that applies with it, has keywords for objects or arrays."""
         if not isinstance(node, dict):
             return False
         if id(node) not in self._describing:

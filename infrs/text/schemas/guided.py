@@ -1,4 +1,4 @@
-"""A JSON schema as llguidance's compiler takes it."""
+"""Convert a JSON schema for llguidance's compiler."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llguidance import LLMatcher
 from infrs.text.schemas.closing import closed
 from infrs.text.schemas.tree import Node, rewrite, simplified
 
-# Between JSON's tokens: nothing, a space, or a line break and an indent. Models fill whatever more is allowed.
+# Between JSON's tokens: nothing, a space, or a line break and an indent. Models would use any further whitespace.
 _OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": " |\\n {0,20}"}
 
 
 def guided(schema: Any, *, lenient: bool = False) -> Node:  # noqa: ANN401  # any JSON
-    """Build the operand of Lark's `%json`: the schema without neutral keywords, its objects closed.
+    """Build the operand of Lark's `%json`: the schema without neutral keywords and with closed objects.
 
     `lenient`: ignore keywords and patterns that the compiler does not implement.
     """
@@ -38,6 +38,6 @@ def _simplified_for_tools(node: Node) -> Node:
 
 @lru_cache(maxsize=256)
 def _is_implemented(pattern: str) -> bool:
-    """Whether the compiler takes a pattern, which may hold look-ahead or be no regex at all."""
+    """Return whether the compiler accepts a pattern. It may have look-ahead or be invalid."""
     grammar = f"start: %json {json.dumps({'type': 'string', 'pattern': pattern})}"
     return not LLMatcher.validate_grammar(grammar)

@@ -1,7 +1,7 @@
-"""JSON schemas as trees: where a schema's subschemas stand, and a copy without the keywords that ask for nothing.
+"""JSON schemas as trees: their subschemas, and a copy without neutral keywords.
 
-The grammar compiler refuses every keyword that it does not implement, also where its value asks for nothing, as zod's
-`propertyNames: {"type": "string"}` does. Sources: JSON Schema 2020-12, Core sections 10 and 11, Validation section 6.
+The grammar compiler refuses every keyword that it does not implement, even with a neutral value such as zod's
+`propertyNames: {"type": "string"}`. Sources: JSON Schema 2020-12, Core sections 10 and 11, Validation section 6.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SINGLE |= {"additionalProperties", "unevaluatedProperties", "not", "if", "then"
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 _ANNOTATIONS = frozenset({"title", "description", "$comment", "examples", "default", "deprecated"})
-# Validation, section 7.3. A `format` that is none of them is an annotation, as OpenAPI's `password` and `binary`.
+# Validation, section 7.3. Any other `format` is an annotation, such as OpenAPI's `password` and `binary`.
 _FORMATS = frozenset({"date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname"})
 _FORMATS |= {"ipv4", "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uuid", "uri-template"}
 _FORMATS |= {"json-pointer", "relative-json-pointer", "regex"}
@@ -26,7 +26,7 @@ _URI_CHARS = "#/%$~!&'()*+,;=:@?-._"
 
 
 def subschemas(node: Node) -> Iterator[tuple[str, object]]:
-    """The schemas directly inside a schema, each with its keyword. Values such as those of `enum` are none."""
+    """Yield the schemas directly inside a schema, each with its keyword. Values of `enum` are not schemas."""
     for keyword, value in node.items():
         if keyword in _MAPS and isinstance(value, dict):
             yield from ((keyword, child) for child in value.values())
@@ -37,7 +37,7 @@ def subschemas(node: Node) -> Iterator[tuple[str, object]]:
 
 
 def rewrite(schema: Any, change: Callable[[Node], Node]) -> Any:  # noqa: ANN401  # any JSON
-    """Copy a schema with `change` made to every object in it that is a schema, outer ones first."""
+    """Copy a schema and apply `change` to every schema object in it, outer ones first."""
     if not isinstance(schema, dict):
         return schema
     changed = change(schema)
@@ -52,7 +52,7 @@ def rewrite(schema: Any, change: Callable[[Node], Node]) -> Any:  # noqa: ANN401
 
 
 def resolve(schema: object, reference: str) -> object:
-    """What a local reference such as `#/$defs/a` points to; None if that is nothing."""
+    """Return the target of a local reference such as `#/$defs/a`; None if there is none."""
     if not reference.startswith("#"):
         return None
     target = schema
@@ -66,7 +66,7 @@ def resolve(schema: object, reference: str) -> object:
 
 
 def simplified(node: Node) -> Node:
-    """Copy one schema, without what is inside, as the compiler takes it: see `rewrite`."""
+    """Copy one schema, without its subschemas, in the form for the compiler: see `rewrite`."""
     node = {keyword: value for keyword, value in node.items() if not _asks_nothing(keyword, value, node)}
     if "if" in node and "then" not in node and "else" not in node:
         del node["if"]
@@ -79,7 +79,7 @@ def simplified(node: Node) -> Node:
 
 
 def _takes_all(schema: object, *, type_of_all: str = "") -> bool:
-    """Whether a schema lets everything through that is of one type."""
+    """Return whether a schema accepts every value of one type."""
     if not isinstance(schema, dict):
         return schema is True
     types = schema.get("type", type_of_all)
@@ -91,7 +91,7 @@ def _names_nothing(value: object) -> bool:
     return isinstance(value, dict) and all(each == [] or _takes_all(each) for each in value.values())
 
 
-# Whether a keyword of a value asks for nothing in a schema.
+# For each keyword, whether a value is neutral in a schema.
 _NEUTRAL: dict[str, Callable[[Any, Node], bool]] = {
     "unevaluatedProperties": lambda value, _: _takes_all(value),
     "unevaluatedItems": lambda value, _: _takes_all(value),
@@ -107,7 +107,7 @@ _NEUTRAL: dict[str, Callable[[Any, Node], bool]] = {
     "minContains": lambda value, node: "contains" not in node or (value == 0 and "maxContains" not in node),
     "maxContains": lambda _, node: "contains" not in node,
     "format": lambda value, _: isinstance(value, str) and value not in _FORMATS,
-    "$dynamicAnchor": lambda *_: True,  # only the references to them mean something
+    "$dynamicAnchor": lambda *_: True,  # only references to them have a meaning
     "$recursiveAnchor": lambda *_: True,
 }
 

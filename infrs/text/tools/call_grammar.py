@@ -1,4 +1,4 @@
-"""The grammar of tool calls, as a Lark text that llguidance reads."""
+"""The grammar of tool calls, in Lark for llguidance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from infrs.text.schemas.guided import guided
 from infrs.text.tools.parser import FENCE, Syntax
 
-MAX_CALLS = 16  # that a grammar lets an answer make
+MAX_CALLS = 16  # the most calls that a grammar allows in an answer
 
-# Keywords by which parameters may have some without listing them.
+# Keywords by which arguments can have properties that are not listed.
 _DESCRIBING = {"additionalProperties", "patternProperties", "required", "minProperties", "allOf", "anyOf", "oneOf"}
 _DESCRIBING |= {"$ref", "if", "dependentSchemas"}
 
@@ -22,8 +22,8 @@ _DESCRIBING |= {"$ref", "if", "dependentSchemas"}
 class Tool:
     """A function that the model may call.
 
-    parameters: JSON schema of its arguments, an object. strict: whether they must follow all of it, or only as far as
-    its keywords are supported.
+    parameters: JSON schema of its arguments, an object. strict: whether arguments must match all of it, or only its
+    supported keywords.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Tool:
     strict: bool = False
 
 
-# The Lark term of a text: a quoted string, or the token where the tokenizer has the text as a control token.
+# Return the Lark term of a text: a quoted string, or the token if the text is a control token.
 Literal = Callable[[str], str]
 
 
@@ -48,7 +48,7 @@ def calls_grammar(
     after: Sequence[str],
     key: str,
 ) -> str:
-    """Answers that call the tools, once or, if `many`, up to MAX_CALLS times; unless `required`, also plain text.
+    """Return the grammar of answers with one call or, if `many`, up to MAX_CALLS; unless `required`, also plain text.
 
     before, between, after, key: see ToolFormat. The first before calls is a marker of the syntax, unless bare.
     """
@@ -68,8 +68,8 @@ def calls_grammar(
 
 
 def _or_text(syntax: Syntax, literal: Literal) -> list[str]:
-    """The start: text in which the parser would see no call, or calls, after such text where a marker tells them."""
-    opening = r"(json|tool_code|tool_call)?\s*\[?\s*\{"  # a fence is one of calls only if this follows
+    """Return the start rules: text without calls for the parser, or calls; with a marker, also text before calls."""
+    opening = r"(json|tool_code|tool_call)?\s*\[?\s*\{"  # a fence starts calls only before this
     markers = [re.escape(marker) + (opening if marker == FENCE else "") for marker in syntax.starts]
     text = rf"TEXT: /(?s:.*)/ & ~/(?s:.*)({'|'.join(markers)})(?s:.*)/"
     if syntax.bare:
@@ -85,7 +85,7 @@ def _open(tool: Tool, key: str) -> str:
 
 
 def _arguments(tool: Tool) -> dict[str, Any]:
-    """The schema of a call's arguments; those of a function that describes no parameters are `{}`."""
+    """Return the schema of a call's arguments; `{}` for a function without parameters."""
     parameters = {"type": "object", **tool.parameters}
     if not parameters.get("properties") and not any(parameters.get(keyword) for keyword in _DESCRIBING):
         parameters.setdefault("additionalProperties", False)

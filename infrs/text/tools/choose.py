@@ -1,4 +1,4 @@
-"""Which format a model writes its tool calls in."""
+"""Choose the format of a model's tool calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infrs.text.tools.call_grammar import Tool
 from infrs.text.tools.formats import gemma, generic, granite, hermes, llama3, mistral, phi
 from infrs.text.tools.tool_format import ToolFormat
 
-# In the order that they are looked for: the ones that name their markers first.
+# In the order of detection: formats with specific markers first.
 FORMATS = {
     "mistral": mistral.FORMAT,
     "hermes": hermes.FORMAT,
@@ -24,7 +24,7 @@ FORMATS = {
 
 
 def choose_format(template: str, name: str = "auto") -> ToolFormat:
-    """The format of a chat template, or the one that a setting names. KeyError if there is none of that name."""
+    """Return the format of a chat template, or the named format. Raises KeyError for an unknown name."""
     if name != "auto":
         return FORMATS[name]
     return next(tool_format for tool_format in FORMATS.values() if tool_format.detect(template))
@@ -33,7 +33,7 @@ def choose_format(template: str, name: str = "auto") -> ToolFormat:
 def calls_constraint(
     tool_format: ToolFormat, tools: Sequence[Tool], tokenizer: Tokenizer, *, many: bool, required: bool
 ) -> Constraint:
-    """An answer that calls one of the tools, or several if `many`, or unless `required` is plain text."""
+    """Return the constraint of an answer with one call, or several if `many`; unless `required`, also plain text."""
 
     def literal(text: str) -> str:
         token_id = tokenizer.token_id(text)

@@ -1,4 +1,4 @@
-"""What a stream of answer text means, piece by piece."""
+"""The events of a streamed answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Text for the reader."""
+    """Text of the answer."""
 
     text: str
 
@@ -21,14 +21,14 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class CallStart:
-    """A call begins; the Arguments up to the next CallStart are its."""
+    """The start of a call. The Arguments up to the next CallStart belong to it."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """A piece of the running call's arguments, JSON as the model wrote it."""
+    """A piece of the current call's arguments: JSON as the model wrote it."""
 
     text: str
 

@@ -1,8 +1,8 @@
-"""The parser that all formats share: JSON calls between markers, read as they come.
+"""The streaming parser of all formats: JSON calls between markers.
 
-A call is a JSON object with a name that the request knows and an object of arguments. What looks like one and is none
-stays content, to the last character. The outcome does not depend on how the text is cut into pieces, and the time is
-linear in its length.
+A call is a JSON object with the name of one of the request's tools and an object of arguments. Anything else stays
+content, to the last character. The result does not depend on the boundaries of the pieces. The time is linear in the
+length of the text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from infrs.text.tools.events import Arguments, CallStart, Content, Event
 
 FENCE = "```"
-_HEAD_CHARS = 512  # a call whose name and first bracket come later is read whole before it is shown
+_HEAD_CHARS = 512  # if the name and the first bracket come later, the whole call is read before it is shown
 _LEAD_CHARS = 160
 _KEYS = ("name", "arguments", "parameters", "type", "function", "id")
 _FIRST_KEY = re.compile(r'\{\s*(?:"([^"\\]{0,32})"|[^"\s])')
@@ -27,17 +27,17 @@ _LEAD = re.compile(rf"[\w\s.\[\]-]{{0,{_LEAD_CHARS + 1}}}", re.ASCII)
 _LEAD_WORDS = ("json", "tool_code", "tool_call")
 _JSON_LEAD = re.compile(rf"(?:{'|'.join(_LEAD_WORDS)})?\s*\[?\s*")
 _NAMED_LEAD = re.compile(r"\s*([\w.-]{1,64})\s*(?:\[CALL_ID\]\w{0,64})?\s*(?:\[ARGS\])?\s*", re.ASCII)
-_BRACKETS = ("<", "[")  # a marker that begins so is seldom text, unlike a fence or a word
+_BRACKETS = ("<", "[")  # such a marker is rarely text, unlike a fence or a word
 _BETWEEN = re.compile(r"[\s,;\]]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """Where calls stand in a format. No start marker is the beginning of another.
+    """The markers of a format. No start marker is a prefix of another.
 
-    starts: markers before one call or a list of them. ends: markers after them. inner: markers inside calls.
-    bare: whether an answer that begins with a call needs no marker. named: whether the marker may be followed by the
-    name and then only the arguments.
+    starts: markers before one call or a list of calls. ends: markers after them. inner: markers inside calls.
+    bare: whether a call at the start of an answer needs no marker. named: whether the name and the arguments alone can
+    follow the marker.
     """
 
     starts: tuple[str, ...]
@@ -48,38 +48,38 @@ class Syntax:
 
 
 class CallParser:
-    """Streams one answer: `feed` text, and `flush` when it has ended."""
+    """Parse one answer: `feed` its text, and `flush` at its end."""
 
     def __init__(self, syntax: Syntax, names: frozenset[str], max_calls: int | None = None) -> None:
-        """`names`: the tools there are. `max_calls`: text after so many calls is dropped."""
+        """`names`: the tools of the request. `max_calls`: text after this many calls is dropped."""
         self._syntax = syntax
         self._names = names
         self._calls_left = max_calls
         self._any_start = re.compile("|".join(map(re.escape, syntax.starts)) or "(?!)")
         self._phase: Callable[[], Iterator[Event | None]] = self._text
         self._rest = ""  # not read yet
-        self._space: list[str] = []  # that has no text after it so far: none of it is shown before a call
-        self._undo: list[str] = []  # what becomes content if a call that began is none
+        self._space: list[str] = []  # whitespace without text after it so far: it is dropped before a call
+        self._undo: list[str] = []  # becomes content if the started call is not a call
         self._head = ""
         self._nesting = _Nesting()
-        self._begun = False  # whether anything but space has come
-        self._in_block = False  # whether a start marker waits for its end marker
+        self._begun = False  # whether any text but whitespace has come
+        self._in_block = False  # whether a start marker has no end marker yet
         self._bare_openings: tuple[str, ...] = ("{", "[")
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """What must be seen of an answer, though it be control tokens."""
+        """Return the markers that the parser needs in the text, even if they are control tokens."""
         return (*self._syntax.starts, *self._syntax.ends, *self._syntax.inner)
 
     def expect_form(self) -> None:
-        """An answer without calls is of a form that was asked for: a bare object is of the form, only a list is calls.
+        """Expect structured output instead of plain text: a bare object is output, and only a list is calls.
 
-        The grammar of such an answer tells them apart in the same way, or is refused.
+        The grammar of such an answer makes the same distinction, or is refused.
         """
         self._bare_openings = ("[",)
 
     def feed(self, text: str) -> list[Event]:
-        """What the next piece of text means."""
+        """Return the events of the next piece of text."""
         self._rest += text
         events: list[Event] = []
         phase = None
@@ -89,9 +89,9 @@ class CallParser:
         return events
 
     def flush(self, *, cut: bool = False) -> list[Event]:
-        """End the answer: what was held back is content. `cut`: a limit ended it, so the beginning of a call is none.
+        """Return withheld text as content. `cut`: a limit ended the answer, so the start of a call is dropped.
 
-        A beginning that no call of these tools can have stays content.
+        Text that cannot start a call of these tools stays content.
         """
         held = [*self._space, *self._undo, self._rest]
         if self._phase in (self._arguments, self._tail, self._between, self._done) or (cut and self._may_be_call()):
@@ -101,18 +101,18 @@ class CallParser:
         return [Content(text)] if text else []
 
     def _may_be_call(self) -> bool:
-        """Whether what is held back can be the beginning of a call or of its marker."""
+        """Return whether withheld text can be the start of a call or of its marker."""
         if self._phase == self._text:
             return self._rest.startswith(_BRACKETS)
         if self._phase == self._object:
             return _may_begin_call("".join(self._undo[self._undo_start() :]), self._names)
-        is_telling = self._undo[-1].startswith(_BRACKETS)  # the marker; the phase is _lead
+        is_distinct = self._undo[-1].startswith(_BRACKETS)  # the marker; the phase is _lead
         return (
-            is_telling or bool(_JSON_LEAD.fullmatch(self._rest)) or any(w.startswith(self._rest) for w in _LEAD_WORDS)
+            is_distinct or bool(_JSON_LEAD.fullmatch(self._rest)) or any(w.startswith(self._rest) for w in _LEAD_WORDS)
         )
 
     def _text(self) -> Iterator[Event | None]:
-        """Content, up to a marker."""
+        """Read content, up to a marker."""
         if self._syntax.bare and not self._begun:
             stripped = self._rest.lstrip()
             if stripped[:1] in self._bare_openings:
@@ -138,7 +138,7 @@ class CallParser:
         self._phase = self._lead
 
     def _lead(self) -> Iterator[Event | None]:
-        """Between a marker and the brace of its call."""
+        """Read the text between a marker and the brace of its call."""
         match = _LEAD.match(self._rest)
         end = match.end() if match else 0
         if end == len(self._rest) and end <= _LEAD_CHARS:
@@ -161,7 +161,7 @@ class CallParser:
         self._phase = self._object
 
     def _object(self) -> Iterator[Event | None]:
-        """A call's object, up to its arguments if its name comes first, else to its end."""
+        """Read a call's object, up to its arguments if its name comes first, else to its end."""
         piece, self._rest = self._rest, ""
         end = self._nesting.end(piece)
         if end is not None:
@@ -195,11 +195,11 @@ class CallParser:
                 yield self._refuse()
 
     def _undo_start(self) -> int:
-        """Where in `_undo` the object begins: its first piece with a brace that opens it."""
+        """Return the index in `_undo` of the first piece with an opening brace."""
         return next(index for index, piece in enumerate(self._undo) if piece.startswith("{"))
 
     def _back_to(self, length: int, piece: str) -> None:
-        """Read a piece only as far as `length`; the rest of it is to be read again."""
+        """Consume `length` characters of a piece, and read the rest again."""
         self._undo.append(piece[:length])
         self._rest = piece[length:] + self._rest
 
@@ -216,7 +216,7 @@ class CallParser:
             self._phase = self._then
 
     def _tail(self) -> Iterator[Event | None]:
-        """What follows the arguments in a call's object; nobody asked for it."""
+        """Skip the text after the arguments in a call's object."""
         end = self._nesting.end(self._rest)
         self._rest = "" if end is None else self._rest[end:]
         if end is not None:
@@ -224,7 +224,7 @@ class CallParser:
         yield None
 
     def _between(self) -> Iterator[Event | None]:
-        """After a call: another, the end of them, or text."""
+        """Read the text after a call: another call, an end marker, or content."""
         if self._calls_left == 0:
             self._phase = self._done
             return
@@ -252,7 +252,7 @@ class CallParser:
         yield None
 
     def _take(self, name: str) -> bool:
-        """Whether a call of `name` is one, and then count it."""
+        """Return whether `name` is a tool, and count the call if so."""
         if name not in self._names:
             return False
         if self._calls_left is not None:
@@ -260,7 +260,7 @@ class CallParser:
         return True
 
     def _refuse(self) -> Event | None:
-        """It is no call: show what was held back."""
+        """Return withheld text as content, because it is not a call."""
         self._in_block = False
         self._phase = self._text
         text = "".join(self._undo)
@@ -268,7 +268,7 @@ class CallParser:
         return self._content(text)
 
     def _content(self, text: str) -> Content | None:
-        """Show text, but for the space at its end."""
+        """Return text as content, without the whitespace at its end."""
         shown = text.rstrip()
         if not shown:
             self._space.append(text)
@@ -279,14 +279,14 @@ class CallParser:
 
     @staticmethod
     def _partial(text: str, markers: tuple[str, ...]) -> int:
-        """Length of the longest end of `text` that a marker begins with."""
+        """Return the length of the longest suffix of `text` that is a prefix of a marker."""
         longest = max(map(len, markers), default=1) - 1
         ends = (text[-length:] for length in range(min(longest, len(text)), 0, -1))
         return next((len(end) for end in ends if any(marker.startswith(end) for marker in markers)), 0)
 
 
 class _Nesting:
-    """Follows brackets and strings through JSON that comes in pieces."""
+    """Follow brackets and strings through JSON in pieces."""
 
     def __init__(self, depth: int = 0) -> None:
         self._depth = depth
@@ -294,7 +294,7 @@ class _Nesting:
         self._escaped = False
 
     def end(self, text: str) -> int | None:
-        """Index after the bracket in `text` that closes the outermost; None if it goes on."""
+        """Return the index after the bracket in `text` that closes the outermost; None if it is still open."""
         start, self._escaped = int(self._escaped and bool(text)), self._escaped and not text
         for match in _STRUCTURE.finditer(text, start):
             mark = match[0]
@@ -310,7 +310,7 @@ class _Nesting:
 
 
 def _whole_call(text: str) -> tuple[str, str] | None:
-    """Name and arguments of a call's object in any order, or as the `function` of one; None if it is none."""
+    """Return name and arguments of a call's object, in any order or inside `function`; None if it is not a call."""
     try:
         call = json.loads(text)
         call = call.get("function", call)
@@ -325,7 +325,7 @@ def _whole_call(text: str) -> tuple[str, str] | None:
 
 
 def _may_begin_call(text: str, names: frozenset[str]) -> bool:
-    """Whether a call's object can begin with `text`, which is cut anywhere."""
+    """Return whether a call's object can start with `text`, which can end anywhere."""
     try:
         call = from_json(text, allow_partial="trailing-strings")
     except ValueError:

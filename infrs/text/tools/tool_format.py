@@ -1,4 +1,4 @@
-"""What there is to say of a format of tool calls: its markers, of which its parser and its grammar are made."""
+"""The description of a tool-call format: its markers. They define its parser and its grammar."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from infrs.text.tools.parser import CallParser, Syntax
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
-    """How a family of models writes its calls.
+    """The tool-call format of a family of models.
 
-    signs: a chat template that has one of them writes this format. before, between, after: the text around calls, each
-    marker that may be a control token by itself; a bare call that is the only one has none around it. key: what the
-    format calls the arguments.
+    signs: texts of which a chat template of this format has one. before, between, after: the text around calls, with
+    each marker that can be a control token as its own item; a single bare call has none. key: the format's key of the
+    arguments.
     """
 
     signs: tuple[str, ...]
@@ -26,15 +26,15 @@ class ToolFormat:
     key: str = "arguments"
 
     def detect(self, template: str) -> bool:
-        """Whether a chat template writes this format."""
+        """Return whether a chat template has this format."""
         return any(sign in template for sign in self.signs)
 
     def parser(self, names: frozenset[str], max_calls: int | None) -> CallParser:
-        """Reads one answer."""
+        """Return a parser for one answer."""
         return CallParser(self.syntax, names, max_calls)
 
     def grammar(self, tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
-        """Answers with calls, in Lark; see `calls_grammar`."""
+        """Return the grammar of answers with calls, in Lark; see `calls_grammar`."""
         is_alone = self.syntax.bare and not many
         return calls_grammar(
             self.syntax,

@@ -1,4 +1,4 @@
-"""Gemma 2 and 3: the answer is a call, `{"name": ..., "parameters": ...}`, maybe in a fence, as Google's guide asks."""
+"""Gemma 2 and 3: the answer is a call, `{"name": ..., "parameters": ...}`, optionally in a fence (Google's guide)."""
 
 from __future__ import annotations
 

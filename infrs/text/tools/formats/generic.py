@@ -1,4 +1,4 @@
-"""Models that were taught no format: JSON calls, alone or in a list, bare, fenced or in `<tool_call>` tags."""
+"""Models without a trained format: JSON calls, alone or in a list, bare, fenced or in `<tool_call>` tags."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from infrs.text.tools.parser import FENCE, Syntax
 from infrs.text.tools.tool_format import ToolFormat
 
 FORMAT = ToolFormat(
-    signs=("",),  # any template may
+    signs=("",),  # matches any template
     syntax=Syntax(starts=("<tool_call>", FENCE), ends=("</tool_call>", FENCE), bare=True),
     before=("[",),
     between=(", ",),

@@ -1,4 +1,4 @@
-"""Llama 3.1 to 3.3: the answer is a call, `{"name": ..., "parameters": ...}`, maybe after `<|python_tag|>`."""
+"""Llama 3.1 to 3.3: the answer is a call, `{"name": ..., "parameters": ...}`, optionally after `<|python_tag|>`."""
 
 from __future__ import annotations
 
