@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from infrs.errors import InfrsError, SourceError
 
 from ..recipes.recipe import round_to
+from ..replaced import replaced
 from .checkpoint import read_shapes
 from .config_check import check_sizes, first_line, read_json
 from .resolve import Model
@@ -34,7 +34,7 @@ _LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eage
 
 
 def load_model(model: Model, progress: Progress = lambda done, total: None) -> PreTrainedModel:
-    """The causal language model. progress: of a GGUF's tensors. Raises SourceError."""
+    """Return the causal language model. progress: called with the GGUF tensors read and in all. Raises SourceError."""
     _quiet()
     with _explained(model):
         if model.gguf is None:
@@ -45,7 +45,7 @@ def load_model(model: Model, progress: Progress = lambda done, total: None) -> P
 
 
 def load_encoder(model: Model) -> PreTrainedModel:
-    """The transformer of an embedding model, without a head. Raises SourceError."""
+    """Return the transformer of an embedding model, without a head. Raises SourceError."""
     _quiet()
     with _explained(model):
         return _load(model, AutoModel, read_source_config(model.directory), encoder=True)
@@ -61,7 +61,7 @@ def _load_folder(model: Model) -> PreTrainedModel:
 
 
 def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool = False) -> PreTrainedModel:  # noqa: ANN401
-    """The model of `described` with every weight of the folder in its place, and none made up."""
+    """Return the model of `described`; raise SourceError unless the folder fills every weight."""
     shapes = read_shapes(model.directory)
     check_sizes(read_json(model.directory / "config.json"), sum(math.prod(shape) for shape in shapes.values()))
     with _as_named(described):
@@ -94,17 +94,20 @@ def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
 
 @contextmanager
 def _as_named(described: SourceConfig) -> Iterator[None]:
-    """Take renamed tensors by their new names alone: transformers adds a prefix where no old name begins with it."""
+    """Load renamed tensors by exactly their new names.
+
+    transformers adds `base_model_prefix` where no old name begins with it, and `key_mapping` cannot prevent that.
+    """
     if not described.renamed:
         yield
         return
-    with patch.object(MODEL_FOR_CAUSAL_LM_MAPPING[type(described.config)], "base_model_prefix", ""):
+    with replaced(MODEL_FOR_CAUSAL_LM_MAPPING[type(described.config)], "base_model_prefix", ""):
         yield
 
 
 @contextmanager
 def _explained(model: Model) -> Iterator[None]:
-    """Turn what transformers raises into a sentence: a file from elsewhere can make it raise anything."""
+    """Turn any exception of transformers into a SourceError: a downloaded file can make it raise any type."""
     try:
         yield
     except InfrsError:
@@ -116,7 +119,7 @@ def _explained(model: Model) -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """The command speaks for itself; its libraries keep to errors."""
+    """Limit the libraries' logs to errors: the command reports its own progress."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for name in ("transformers", "optimum", "torch.onnx"):

@@ -1,4 +1,4 @@
-"""Load a GGUF file into PyTorch: transformers reads the tensors, and every one of them is accounted for."""
+"""Load a GGUF file into PyTorch through transformers, and check that every tensor is used."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import gguf
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
 
+from ...replaced import replaced
 from ..weights_check import check_filled
 from .config import ROPE_FACTORS, check_whole, config_fields
 
@@ -22,9 +22,10 @@ _UNUSED = re.compile(r"\.attn_rot_embd(\.weight)?$")  # frequencies that old con
 def load_gguf(
     path: Path, model_id: str, progress: Callable[[int, int], None], options: dict[str, Any]
 ) -> PreTrainedModel:
-    """The causal language model in the file `path`. Raises SourceError.
+    """Return the causal language model in the file `path`. Raises SourceError.
 
-    model_id: its name in errors. progress: of the tensors. options: of `from_pretrained`.
+    model_id: the name in errors. progress: called with the tensors read and their number. options: for
+    `from_pretrained`.
     """
     loader: Any = AutoModelForCausalLM
     with _once(progress):
@@ -43,7 +44,7 @@ def load_gguf(
 
 
 def _fields(reader: gguf.GGUFReader) -> dict[str, Any]:
-    """What the metadata changes in the configuration. Raises SourceError."""
+    """Return the fields of the configuration that the metadata sets. Raises SourceError."""
     named = reader.fields.get("general.architecture")
     prefixes = ("general.", "split.", f"{named.contents() if named else ''}.")
     metadata = {name: field.contents() for name, field in reader.fields.items() if name.startswith(prefixes)}
@@ -54,9 +55,9 @@ def _fields(reader: gguf.GGUFReader) -> dict[str, Any]:
 
 @contextmanager
 def _once(progress: Callable[[int, int], None]) -> Iterator[None]:
-    """Parse the file and build the table of names once; transformers does so often, which takes 12 s more.
+    """Parse the file and build the table of names once; transformers repeats both, which takes 12 s more.
 
-    `progress` replaces the bar that transformers always shows.
+    `progress` replaces the bar of transformers. `from_pretrained` has no parameter for any of the three.
     """
 
     def counted(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:  # noqa: ANN401  # as tqdm
@@ -65,8 +66,8 @@ def _once(progress: Callable[[int, int], None]) -> Iterator[None]:
             progress(done, len(tensors))
 
     with (
-        patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
-        patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        patch.object(modeling_gguf_pytorch_utils, "tqdm", counted),
+        replaced(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+        replaced(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+        replaced(modeling_gguf_pytorch_utils, "tqdm", counted),
     ):
         yield
