@@ -1,4 +1,4 @@
-"""S13: constraints.txt pins all that is installed for infrs, at the version that these tests run with.
+"""Every package that infrs installs is pinned in constraints.txt at the installed version.
 
 The matrix wants no known hole with a fix. Which are known changes by the day and is asked of a database on the
 network, so no test can promise it: `make audit` asks. What a test can promise is that the list it

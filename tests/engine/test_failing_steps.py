@@ -1,4 +1,4 @@
-"""F17, F19, F20 and D10: what fails in a step ends no more than it must and leaves nothing false behind."""
+"""A step that fails ends only the requests it must, and leaves no wrong state behind."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_nobody_takes_over_a_prefix_from_a_row_whose_own_copy_failed(new_engine:
 
 
 def test_a_decoder_that_fails_ends_its_own_request(new_engine: EngineFactory) -> None:
-    """F25, while the answer is written; it fails again when what it holds back is asked for."""
+    """The detokenizer fails while the answer is written, and again when its buffered text is requested."""
 
     class Broken(synthetic.Letters):
         def feed(self, token_id: int) -> str:

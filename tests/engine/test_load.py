@@ -67,7 +67,7 @@ def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", synthetic.KINDS)
 def test_a_graph_in_which_rows_share_a_scale_is_not_run_in_batches(kind: GraphKind, tmp_path: Path) -> None:
-    """D11: as ONNX Runtime's own dynamic quantisation to 8 bits makes them."""
+    """Graphs of ONNX Runtime's dynamic 8-bit quantisation."""
     path = tmp_path / "model.onnx"
     synthetic.build(path, kind)
     model = onnx.load(path)

@@ -1,4 +1,4 @@
-"""D1: a runner finds out when it starts whether a lone row is rounded differently here, acts on it and says so."""
+"""A runner detects at start whether a lone row rounds differently on this machine, pads it if so, and logs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory is left, and what a process says and does that has been given too little of it (F21)."""
+"""The memory limit of a process, and its errors when the limit is too low."""
 
 from __future__ import annotations
 

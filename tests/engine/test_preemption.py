@@ -1,4 +1,4 @@
-"""L8 and L11: who loses a slot to another tenant, when, and how often."""
+"""Preemption: which tenant loses a slot, when, and how often."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_who_is_chosen() -> None:
 def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """L8: beside 64 long ones, in whatever they are, and their tenant's prompts are computed on."""
+    """A short request next to 64 long ones, in any of their phases; their tenant's prompts continue."""
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or only the first would have to take one
     engine = new_engine(num_rows=8, capacity=200, prefill_chunk=8, chunk_invariant=True)
     for number in range(64):
@@ -236,7 +236,7 @@ def watch(engine: Engine) -> None:
 def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """L11: joins, leaves and losses of slots at random: nobody loses more than three, and every answer is its own."""
+    """Random joins, leaves and preemptions: no request loses more than three slots, and every answer is unchanged."""
     rng = random.Random(seed)
     monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", rng.choice([0, 3, 16]))

@@ -1,4 +1,4 @@
-"""D6: an answer does not show that its sequence has lost its slot and gone on later."""
+"""A sequence that is preempted and resumed gives the same answer."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TARGETS = {
 def test_who_loses_its_slot_after_any_step_tells_the_same(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
 ) -> None:
-    """D6: after each of the first 32 steps, and then again and again, with what it computed kept or not."""
+    """Preempted after each of the first 32 steps, then repeatedly, with its keys and values cached or dropped."""
     monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or it would seldom be back in time
     num_choices = TARGETS[kind].num_choices
@@ -121,7 +121,7 @@ def test_who_goes_on_takes_over_no_siblings_prompt(new_engine: EngineFactory) ->
 def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int
 ) -> None:
-    """D6 where scores are sums of floats: log-probabilities after a loss at each of the first 32 steps."""
+    """Where scores are sums of floats: log-probabilities after preemption at each of the first 32 steps."""
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)
     attention.build(tmp_path / "model.onnx")
     runner = open_runner(

@@ -1,4 +1,4 @@
-"""L8 and L11: who gets the next slot, and why nobody who has one lacks memory for it."""
+"""Which request gets the next slot; a request with a slot always has memory for it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> 
 
 
 def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
-    """L11 asks for preemption where the keys and values do not fit. Here they always do.
+    """No sequence is preempted for lack of memory: the keys and values of every slot always fit.
 
     A slot is a row as long as the context, its own from the start (`Slab`), and `infrs.engine.build` opens no more rows
     than the budget for keys and values holds. So a lack of room takes a slot from nobody (another tenant may:

@@ -91,7 +91,6 @@ def test_narrow_dtypes_are_smaller(bundles: dict[str, Path]) -> None:
 def test_same_inputs_give_the_same_bytes(
     tiny_folder: Path, tmp_path: Path, bundles: dict[str, Path], dtype: str
 ) -> None:
-    """E9."""
     again = read_manifest(export(tiny_folder, tmp_path, dtype))
     assert again.files == read_manifest(bundles[dtype]).files
 
@@ -154,7 +153,6 @@ def test_an_output_that_cannot_be_made(tiny_folder: Path, tmp_path: Path) -> Non
 def test_a_graph_that_differs_is_not_published(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """E8."""
     record = parity.record
 
     def altered(model: torch.nn.Module, *arguments: object) -> list[parity.Passage]:

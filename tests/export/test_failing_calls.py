@@ -1,4 +1,4 @@
-"""E2 and E3: an export at whose n-th system call on the cache something is wrong publishes whole bundles or none."""
+"""An export whose n-th system call on the cache fails publishes whole bundles or none."""
 
 from __future__ import annotations
 

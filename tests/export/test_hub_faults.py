@@ -1,4 +1,4 @@
-"""E5 and E6: a Hub that fails, lies, dawdles or sends elsewhere, and a cache of its files that is not whole."""
+"""Downloads from a Hub that fails, sends wrong data, stalls or redirects, and from an incomplete cache."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_a_name_that_no_hub_knows(export: Run) -> None:
 
 @pytest.mark.parametrize("file", [WEIGHTS, CONFIG, "tokenizer.json"])
 def test_offline_with_a_part_of_the_files(hub: Hub, export: Run, tmp_path: Path, file: str) -> None:
-    """E6. And nobody is spoken to."""
+    """No connection is made."""
     fetched(hub.url, tmp_path)
     (path,) = (tmp_path / "home").rglob(f"snapshots/*/{file}")
     path.unlink()

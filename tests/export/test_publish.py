@@ -135,7 +135,7 @@ def test_disk_full_inside_the_tracer_is_no_fault_of_the_model(
 def test_a_killed_export_leaves_nothing_to_serve(
     tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
-    """E1: kill -9 at several moments of the writing, then an export that must succeed and clean up."""
+    """`kill -9` at several moments of the export; the next export succeeds and cleans up."""
     pauses = [random.uniform(0, 2.5) for _ in range(100)] if full else [0.0, 0.4, 1.0, 1.6]
     for pause in pauses:
         process = subprocess.Popen(
@@ -185,7 +185,6 @@ def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_pat
 def test_exporters_at_once_export_once(
     tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
-    """E4."""
     count = 8 if full else 3
     processes = [
         subprocess.Popen(
@@ -202,12 +201,11 @@ def test_exporters_at_once_export_once(
 
 @pytest.mark.parametrize("folder", ["a cache é ✓ 'quoted'", "/".join(["x" * 120] * 3)], ids=["odd", "long"])
 def test_odd_caches(tiny_folder: Path, tmp_path: Path, folder: str) -> None:
-    """E10."""
     verify_bundle(export_model(str(tiny_folder), output=tmp_path / folder, progress=False))
 
 
 def test_a_cache_on_another_file_system(tiny_folder: Path, tmp_path: Path) -> None:
-    """E10. Where /dev/shm is one; staging and bundle are on the same in any case, or the renaming would fail."""
+    """A cache on another file system (/dev/shm); staging and bundle share one, or the rename would fail."""
     shared = Path("/dev/shm")  # noqa: S108
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else tmp_path) as folder:
         verify_bundle(export_model(str(tiny_folder), output=Path(folder) / "cache", progress=False))
@@ -221,7 +219,7 @@ def test_impossible_caches_are_explained(tiny_folder: Path, tmp_path: Path, fold
 
 
 def test_others_may_read_a_bundle_and_not_change_it(tiny_folder: Path, tmp_path: Path) -> None:
-    """S15, S14: a server that runs as somebody else needs no more."""
+    """Another user's server needs no more than these modes."""
     before = os.umask(0o022)
     try:
         bundle = export_model(str(tiny_folder), output=tmp_path / "cache", progress=False)

@@ -197,7 +197,7 @@ def test_bias_is_added() -> None:
 @pytest.mark.parametrize("shape", [(192, 64), (96, 576), (576, 96)])
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
 def test_a_row_of_a_batch_has_the_same_bits_in_any_batch(dtype: str, shape: tuple[int, int]) -> None:
-    """D1. Of two rows and more. A lone row of 4-bit weights takes another kernel on AVX2: the engine pads it to two."""
+    """Batches of two rows or more. On AVX2 a lone row of 4-bit weights uses another kernel: the engine pads it."""
     product = session(lowering(dtype).linear(random_weight(*shape), "x", "y"), "x", TensorProto.FLOAT, ["M", shape[1]])
     x = np.random.default_rng(2).standard_normal((128, shape[1])).astype(np.float32)
     whole = product.run(None, {"x": x})[0]

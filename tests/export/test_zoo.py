@@ -1,4 +1,4 @@
-"""E7: repositories made to do harm: each is refused in one line, runs nothing, connects to nobody, fills no memory."""
+"""Harmful repositories: each is refused in one line, runs no code, opens no connection and fills no memory."""
 
 from __future__ import annotations
 

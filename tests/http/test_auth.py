@@ -76,7 +76,6 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("how", WRONG)
 def test_every_route_but_two_wants_a_key(guarded: FakeServer, blank_app: Sanic[Any, Any], how: str) -> None:
-    """S1."""
     code, headers = WRONG[how]
     for method, path in routes(blank_app):
         answer = guarded.request(method, path, b"{}" if method == "POST" else None, JSON | headers)
@@ -139,7 +138,7 @@ def test_a_refusal_is_quick_and_reads_no_body(guarded: FakeServer) -> None:
 
 
 def test_keys_are_compared_whole_and_as_digests_only() -> None:
-    """S2: the source has one comparison of secrets, `compare_digest`, and it runs for every key."""
+    """The only comparison of secrets in the source is `compare_digest`, and it runs for every key."""
     tree = ast.parse(inspect.getsource(Keys))
     compared = [node for node in ast.walk(tree) if isinstance(node, ast.Compare)]
     assert {ast.unparse(node) for node in compared} == {"scheme.lower() != 'bearer'", "len(authorization) > 1"}
@@ -150,7 +149,7 @@ def test_keys_are_compared_whole_and_as_digests_only() -> None:
 @pytest.mark.nightly("constant time")
 @pytest.mark.serial
 def test_time_tells_nothing_of_a_key(full: bool, figure: Callable[[str], None]) -> None:
-    """S2: wrong keys with no character right and with all but one take equally long, by Student's t over many keys.
+    """Wrong keys with no correct character and with one wrong character take the same time, by Student's t.
 
     Welch's t of one key asked in turns, as the matrix has it, tells where texts lie in memory: of two with nothing
     right one takes up to 15 ns longer, as long as the process lives. Over many keys that goes both ways.
@@ -193,7 +192,7 @@ def test_tenants() -> None:
 
 
 def test_no_prompt_is_reused_across_keys() -> None:
-    """S11, over the real engine: what one key's prompts left in the slots is nothing to another's."""
+    """With the real engine: one key's prompts never reuse the cached tokens of another key."""
     with fake_server(keys=",".join(KEYS), engine="synthetic", rows=2) as server:
 
         def cached(key: str) -> int:
@@ -293,7 +292,6 @@ def test_a_server_rereads_its_keys_on_sighup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
 def test_beyond_this_machine_only_with_a_key(host: str) -> None:
-    """S3."""
     with pytest.raises(ConfigError, match="no API key is set"):
         load_keys(ServerSettings(host=host), {})
     assert load_keys(ServerSettings(host=host), {"INFRS_API_KEYS": KEYS[0]})
@@ -315,7 +313,6 @@ def test_the_command_refuses_too(tmp_path: Path) -> None:
 
 
 def test_only_its_names_reach_it() -> None:
-    """S10."""
 
     def status(server: FakeServer, host: str) -> int:
         return server.request("GET", "/health", headers={"host": host}).status

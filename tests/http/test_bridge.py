@@ -208,7 +208,6 @@ def test_a_refusal_leaves_nothing_behind() -> None:
 
 
 def test_deltas_after_the_loop_is_closed_do_no_harm() -> None:
-    """F26."""
     engine = ManualEngine()
 
     async def scenario() -> None:

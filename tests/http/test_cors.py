@@ -76,7 +76,6 @@ def test_a_page_of_another_site_cannot_make_the_server_work(server: FakeServer, 
 
 
 def test_pages_that_may_call(guarded: FakeServer) -> None:
-    """S9."""
 
     page = PAGE
 

@@ -91,7 +91,7 @@ def test_a_reader_that_takes_nothing_is_cut() -> None:
 
 @pytest.mark.slow
 def test_a_reader_that_is_slow_is_not_cut() -> None:
-    """L9: a few KiB a second of a stream that is faster, for several times `server.send_timeout`."""
+    """A client reads a few KiB/s of a faster stream, for several times `server.send_timeout`."""
     limit = 1.0
     with fake_server(rows=1, max_model_len=1 << 21, interval=0.01, server={"send_timeout": limit}) as server:
         with socket.socket() as reader:

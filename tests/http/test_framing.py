@@ -281,7 +281,7 @@ def test_pipelined_requests_are_answered_in_order(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_junk_behind_a_running_request_ends_it(stream: bool) -> None:
-    """F16. Row 54: who sends 70 KB and leaves could not be seen to leave."""
+    """A client that pipelines 70 KB and leaves: the server could not detect that it left."""
     with fake_server(rows=1, max_model_len=1 << 21, interval=0.005) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
             connection.sendall(chat_request(stream=stream))

@@ -162,7 +162,6 @@ def test_a_stopping_server_says_what_it_waits_for(number: signal.Signals, count:
 
 
 def test_drain_finishes_what_runs_and_refuses_what_comes() -> None:
-    """F2."""
     with fake_server(interval=0.02) as server, ThreadPoolExecutor(2) as pool:
         running = [pool.submit(server.chat, max_tokens=50, stream=stream) for stream in (False, True)]
         server.wait_until(lambda: server.gauge("infrs_requests_running") == 2)
@@ -183,7 +182,6 @@ def test_drain_finishes_what_runs_and_refuses_what_comes() -> None:
 
 
 def test_drain_is_bounded() -> None:
-    """F3."""
     options = {"drain_timeout": 0.3}
     with fake_server(interval=0.05, server=options) as server, ThreadPoolExecutor(2) as pool:
         whole, streamed = (pool.submit(server.chat, max_tokens=500, stream=stream) for stream in (False, True))
@@ -200,7 +198,6 @@ def test_drain_is_bounded() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_drain(number: signal.Signals) -> None:
-    """F4."""
     with fake_server(interval=0.05) as server, ThreadPoolExecutor(1) as pool:
         running = pool.submit(server.chat, max_tokens=500, stream=True)
         server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)

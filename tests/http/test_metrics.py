@@ -79,7 +79,6 @@ def test_cancelled_and_drained_requests_are_counted() -> None:
 
 @pytest.mark.nightly("series")
 def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str], None]) -> None:
-    """S16."""
     number = 5000 if full else 100
     with fake_server(server={"access_log": False}) as server:
         server.get("/metrics")

@@ -75,7 +75,7 @@ def test_a_silent_stream_is_kept_alive() -> None:
 
 
 def test_refusals_are_quick_at_four_times_the_capacity() -> None:
-    """L2, in short: 64 clients on 2 slots and 14 places to wait. Goodput is bench work's to measure."""
+    """64 clients on 2 slots and 14 queue places. tests/reliability/test_capacity.py measures goodput."""
     with fake_server(rows=2, max_queue=14, interval=0.01) as server, ThreadPoolExecutor(64) as pool:
         seconds: list[float] = []
 

@@ -23,7 +23,6 @@ FAULTY = Path(__file__).parent / "faulty_server.py"
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_stalled_engine_ends_the_process(stream: bool) -> None:
-    """F18."""
     with fake_server(server={"stall_timeout": TIMEOUT}) as server, ThreadPoolExecutor(1) as pool:
         assert server.chat(max_tokens=2).status == 200
         time.sleep(0.7)

@@ -1,4 +1,4 @@
-"""D1, the operator table: on this processor a row has the same bits in batches of any size, by either set of kernels.
+"""On this processor a row has the same bits in batches of any size, with either set of kernels.
 
 Of infrs's kernels the other files here show it too, input by input. Of ONNX Runtime's only the operators of bundles are
 looked at: MLAS chooses kernels by what the processor has, so this is measured wherever the tests run.

@@ -1,4 +1,4 @@
-"""F28 and F29: a bundle that is damaged, or that reaches beyond its folder, is refused in one line and never served."""
+"""A damaged bundle, or one that refers outside its folder, is refused in one line and never served."""
 
 from __future__ import annotations
 

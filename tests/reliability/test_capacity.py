@@ -1,4 +1,4 @@
-"""L2: four times as many requests as the engine can answer: as many answered as ever, the others refused at once."""
+"""Four times the engine's capacity: the throughput stays, and the other requests are refused immediately."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def request_seconds(server: FakeServer, count: int) -> tuple[float, float]:
 @pytest.mark.nightly("idle and slow connections")
 @pytest.mark.serial
 def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable[[str], None]) -> None:
-    """L7. Rounds without and with them take turns, and the best counts: what the server costs, it costs in each."""
+    """Rounds without and with the idle connections alternate, and the best counts: server cost shows in each."""
     num_idle, num_slow, num_asked, num_rounds = (1000, 200, 200, 5) if full else (300, 100, 15, 1)
     wanted = num_idle + num_slow + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server inherits it
@@ -66,7 +66,7 @@ def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable
 
 
 def test_more_connections_than_files() -> None:
-    """F22: without a file left to open, the server neither spins nor dies, and recovers."""
+    """With no file descriptor left, the server neither spins nor dies, and recovers."""
     with fake_server() as server:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (64, 64))
         held = []
@@ -99,7 +99,7 @@ def answers(server: FakeServer) -> bool:
 
 
 def test_kill_is_seen_as_a_cut() -> None:
-    """F1: who streams gets no `[DONE]` that is not true."""
+    """`kill -9` during a stream: the client gets no `[DONE]`."""
     with fake_server(interval=0.01) as server:
         connection = connect(server, chat_request(stream=True))
         assert connection.recv(100)
@@ -119,7 +119,7 @@ def test_kill_is_seen_as_a_cut() -> None:
 @pytest.mark.slow
 @pytest.mark.nightly("hostile requests")
 def test_hostile_requests_leave_no_memory(full: bool, figure: Callable[[str], None]) -> None:
-    """L5: a hundred of each of the worst leave one MiB at the most, after as many to warm up."""
+    """A hundred of each of the worst requests add at most 1 MiB, after as many for warm-up."""
     rounds = 5 if full else 1
     worst = [
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -155,7 +155,6 @@ def hit(server: FakeServer, data: bytes) -> None:
 @pytest.mark.nightly("starts and stops")
 @pytest.mark.serial
 def test_every_start_gets_the_port_and_every_stop_is_quick(full: bool, figure: Callable[[str], None]) -> None:
-    """L10."""
     seconds = []
     for _ in range(50 if full else 3):
         with fake_server() as server:

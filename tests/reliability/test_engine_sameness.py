@@ -1,4 +1,4 @@
-"""D4, D5, D8 and D10 on the demo model: threads, ends of chunks, rows given up and company that fails change no bit."""
+"""On the demo model: threads, chunk borders, evicted rows and failing neighbours change no bit."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def told(deltas: list[Delta]) -> list[object]:
 
 @pytest.mark.nightly("threads")
 def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
-    """D8. Alone and together: a product is cut among threads so that each sum is one thread's."""
+    """Alone and in batches: products are split so that one thread computes each sum."""
     num_asks, num_tokens = (20, 32) if full else (4, 12)
     answers = []
     for threads in (1, 2):
@@ -97,7 +97,7 @@ def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]
 
 
 def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
-    """D5. One token less, just so and one more, of a chunk and of the eight positions that lie together."""
+    """Prompt lengths of one less, equal and one more than a chunk and than a group of eight positions."""
     engine = demo.engine()
     lengths = [end + by for end in (8, CHUNK, 2 * CHUNK) for by in (-1, 0, 1)]
     asks = [demo.ask(str(length), length, 4, length) for length in lengths]
@@ -108,7 +108,7 @@ def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
 
 @pytest.mark.nightly("evicted")
 def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
-    """D4. A prompt that is computed, reused, given up for others, and computed again."""
+    """A prompt that is computed, reused, evicted and computed again."""
     num_asks, num_tokens = (20, 32) if full else (2, 8)
     engine = demo.engine(rows=2)
     for number in range(num_asks):
@@ -129,7 +129,7 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], N
 @pytest.mark.nightly("neighbours that fail")
 @pytest.mark.parametrize("harm", ["cancelled", "not finite"])
 def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
-    """D10. At each step another of the three beside it is taken away, or its scores are no numbers any more."""
+    """In each step one of three neighbours is cancelled, or its logits become NaN."""
     num_asks, num_tokens = (5, 32) if full else (2, 16)
     engine = demo.engine()
     commit = engine._commit

@@ -39,7 +39,7 @@ def faulty() -> Iterator[FakeServer]:
 def test_a_text_that_the_tokenizer_fails_on(
     faulty: FakeServer, word: str, error: tuple[int, str, str | None, str], stream: bool
 ) -> None:
-    """F20 and F25; what the library said is for the log."""
+    """The library's message goes to the log only."""
     answer = faulty.chat(word, stream=stream)
     assert answer.error == error
     assert ("retry-after" in answer.headers) == (error[0] == 503)
@@ -56,7 +56,7 @@ def poisoned() -> Iterator[FakeServer]:
 
 @pytest.mark.parametrize("at", [0, 3])
 def test_scores_that_are_no_numbers_stay_off_the_wire(poisoned: FakeServer, at: int) -> None:
-    """F19, streamed and whole, with log-probabilities: an error, never NaN, and who runs beside it notices nothing."""
+    """Streamed and whole, with log-probabilities: an error, never NaN, and no effect on its neighbours."""
     asked = {"logprobs": True, "top_logprobs": 5, "ignore_eos": True}
     sick = asked | {"seed": 1000 + at, "max_tokens": 20}
 
@@ -88,7 +88,7 @@ def test_scores_that_are_no_numbers_stay_off_the_wire(poisoned: FakeServer, at: 
 
 
 def test_nobody_reads_the_log() -> None:
-    """F24: the pipe of standard error breaks; answers go on, and so does a proper end."""
+    """The pipe of standard error breaks; the server still answers and shuts down cleanly."""
     with fake_server() as server:
         assert server.process.stderr is not None
         server.process.stderr.close()
@@ -101,7 +101,7 @@ def test_nobody_reads_the_log() -> None:
 
 
 def test_no_deadline_hangs_on_the_clock_on_the_wall() -> None:
-    """F23: a clock that is set forward or back puts nothing off. It is read for what people are told, only."""
+    """Setting the wall clock forward or back triggers no timeout: only timestamps in answers and logs use it."""
     told = {"created", "completed", "self._created"}
     readings = []
     for path in (ROOT / "infrs").rglob("*.py"):
@@ -123,7 +123,7 @@ def test_no_deadline_hangs_on_the_clock_on_the_wall() -> None:
 
 
 def test_the_same_request_id_twice(faulty: FakeServer) -> None:
-    """F27: it names nothing inside the server."""
+    """A client's request id identifies nothing inside the server."""
     with ThreadPoolExecutor(4) as pool:
         headers = {"content-type": "application/json", "x-request-id": "one-of-them"}
         body = chat_request(max_tokens=20).partition(b"\r\n\r\n")[2]
@@ -162,7 +162,7 @@ def leave(server: FakeServer, number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.nightly("clients that disconnect")
 def test_clients_that_leave_at_any_moment(full: bool, figure: Callable[[str], None]) -> None:
-    """F6 to F15 and L6: half of the requests are left, the other half answered as if they were alone."""
+    """Clients abandon half of the requests; the other half get the same answers as alone."""
     count = 1000 if full else 100
     with fake_server(engine="synthetic", rows=4, max_queue=60, capacity=1024, server=QUIET) as server:
 

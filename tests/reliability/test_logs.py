@@ -1,4 +1,4 @@
-"""S4, S5 and S12: no secret leaves the server, no prompt is in its log, and nobody writes there but the server."""
+"""No secret leaves the server, no prompt reaches its log, and no client can forge a log line."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_no_secret_is_told(script: str, log_format: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("log_format", FORMATS)
 def test_nobody_else_writes_into_the_log(log_format: str) -> None:
-    """S12. Whatever stands in a path, a header, a name or an id."""
+    """Control characters in paths, headers, model names and ids."""
     settings = {"log_level": "debug", "log_format": log_format}
     with logging_server(server=settings, embedding="beside") as (server, end):
         quoted = "".join(f"%{byte:02x}" for byte in INJECTED.encode())

@@ -1,4 +1,4 @@
-"""L1, L3, L8, L9 and L12: many clients, of whom some are slow and some want much."""
+"""Many clients at the same time: slow ones, greedy ones, and long streams."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def share(samples: list[float], percent: int) -> float:
 @pytest.mark.nightly("ramp")
 @pytest.mark.serial
 def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> None:
-    """L1: nothing but answers and 429, which clients heed; every answer is whole; more clients take nothing away."""
+    """Answers or 429 only; every answer is complete; more clients do not lower the throughput."""
     seconds, steps = (20.0, [1, 2, 4, 8, 16, 32, 64, 128, 256]) if full else (1.0, [1, 8, 96])
     rates: dict[int, float] = {}
     with fake_server(rows=8, max_queue=64, interval=0.03, server=QUIET) as server:
@@ -60,7 +60,7 @@ def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> Non
 @pytest.mark.nightly("health under load")
 @pytest.mark.serial
 def test_health_answers_beside_all_that(full: bool, figure: Callable[[str], None]) -> None:
-    """L3: 64 streams, and prompts of 32,000 tokens one after the other."""
+    """64 streams, with prompts of 32,000 tokens one after the other."""
     seconds, num_streams = (60.0, 64) if full else (2.0, 16)
     taken: list[float] = []
     with (
@@ -98,7 +98,7 @@ def test_health_answers_beside_all_that(full: bool, figure: Callable[[str], None
 @pytest.mark.nightly("fairness")
 @pytest.mark.serial
 def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str], None]) -> None:
-    """L8: a short request takes at most three times its unloaded time, since it gets a slot in the next step.
+    """A short request gets a slot in the next step and takes at most three times its unloaded time.
 
     Exactly so in tests/engine/test_preemption.py. What is asserted on a shared machine is that few of the others ended
     before it, and that it took a slot to make it so.
@@ -154,7 +154,7 @@ def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str
 @pytest.mark.nightly("slow readers")
 @pytest.mark.serial
 def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
-    """L9: who reads a KiB a second costs the others nothing, and little memory; who stops reading is cut."""
+    """Readers of 1 KiB/s slow no other request and cost little memory; a reader that stops is disconnected."""
     # In full longer than send_timeout: who reads on is not cut, however far it falls behind.
     num_readers, seconds = (200, 90.0) if full else (30, 3.0)
     rows, limit = num_readers + 4, 2.0
@@ -212,7 +212,7 @@ def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
 
 @pytest.mark.nightly("streams")
 def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str], None]) -> None:
-    """L12: no word is lost, doubled or out of its place, there is one end, and the usage is the sum."""
+    """No word is lost, duplicated or out of order; there is one end, and the usage is the sum."""
     count = 10_000 if full else 200
 
     def stream(number: int) -> str:

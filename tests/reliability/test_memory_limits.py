@@ -1,4 +1,4 @@
-"""F21: a process with little memory says what to lower when it starts, and refuses a request instead of dying of it."""
+"""With little memory the server names the setting to lower at start, and refuses requests instead of dying."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""D2, D3, D4, D7 and D9: the same request gives the same bytes, whatever else is in the batch, in every dtype."""
+"""The same request gives the same bytes in any batch, in every dtype."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_alone_or_among_others(
 def test_a_server_that_is_killed_changes_nothing(
     dtype: Dtype, demo_cache: Callable[[Dtype], Path], full: bool, figure: Callable[[str], None]
 ) -> None:
-    """D9: `kill -9` while others stream, and the next server gives the same bytes, asked in another order."""
+    """`kill -9` during streams; the next server gives the same bytes for the same requests in another order."""
     num_asks, num_tokens = (24, 64) if full else (4, 8)
     asks = [make_ask(number, num_tokens) for number in range(num_asks)]
     options = ("--demo", "--dtype", dtype, "--cache-dir", demo_cache(dtype), "--max-num-seqs", "2")

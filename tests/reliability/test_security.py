@@ -1,4 +1,4 @@
-"""S6, S7, S8 and S11, and row 97: what the server never reaches for, never imports, never calls and never tells."""
+"""What the server never connects to, imports, calls or reveals."""
 
 from __future__ import annotations
 
@@ -89,7 +89,6 @@ def offences(path: Path) -> Iterator[str]:
 
 
 def test_what_runs_code_is_called_nowhere(tmp_path: Path) -> None:
-    """S8."""
     files = [path for folder in ("infrs", "export") for path in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100
     found = [offence for path in files for offence in offences(path)]
@@ -111,7 +110,7 @@ def distance(one: list[float], other: list[float]) -> float:
 @pytest.mark.nightly("time across keys")
 @pytest.mark.serial
 def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable[[str], None]) -> None:
-    """S11: of what another key has asked nothing is reused, and it takes as long as what nobody has asked.
+    """A prompt that another key has sent is not reused, and takes as long as one that no key has sent.
 
     The time is compared in the full form only: a machine that is shared tells other times.
     """

@@ -67,7 +67,7 @@ def ask(server: FakeServer, number: int) -> None:
 @pytest.mark.nightly("soak")
 @pytest.mark.serial
 def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> None:
-    """L4: in the full form, 0.1 MiB in a thousand requests at the most; the quick one sees only what is coarse.
+    """The full form allows 0.1 MiB per thousand requests; the quick form finds only large leaks.
 
     As fast as they are answered, for five minutes after one to get warm, and not for the matrix's 30: that is five
     times the 20,000 requests that it wants, and its bound on the time of all rows together is kept.

@@ -1,4 +1,4 @@
-"""F5 and F30: a start that is interrupted leaves nothing, and two servers share one bundle."""
+"""An interrupted start leaves no files, and two servers share one bundle."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_two_servers_of_one_cache(demo_cache: Callable[[Dtype], Path]) -> None:
 
 
 def test_telemetry_of_onnx_runtime_is_off(tmp_path: Path) -> None:
-    """S6. Where its telemetry is on, it keeps a file beside temporary ones as soon as it is loaded."""
+    """With its telemetry on, ONNX Runtime creates a file among the temporary ones when it loads."""
     code = "import infrs.engine.runners.session, onnxruntime"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
     done = subprocess.run(

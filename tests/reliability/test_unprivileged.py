@@ -1,4 +1,4 @@
-"""S14: it serves as nobody, from a cache, a home and a folder that it may only read, and writes nothing."""
+"""The server runs as an unprivileged user with a read-only cache, home and working folder, and writes nothing."""
 
 from __future__ import annotations
 
