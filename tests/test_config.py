@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from infrs.bundle.manifest import Dtype
 from infrs.config.layers import flag_name, load_settings
 from infrs.config.other_names import OTHER_DTYPES
-from infrs.config.settings import SECTIONS, Settings
+from infrs.config.settings import SECTIONS, EngineSettings, Settings
 from infrs.errors import ConfigError
 
 KEYS = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
@@ -47,6 +47,8 @@ OTHER = {
     "model.tool_format": "hermes",
     "model.generation_config": "none",
     "engine.kernels": "onnxruntime",
+    "engine.instructions": "avx2",
+    "engine.precision": "high",
     "engine.threads": 3,
     "engine.max_num_seqs": 2,
     "engine.max_model_len": 100,
@@ -166,6 +168,27 @@ def test_layers_do_not_disturb_each_other(layers: list[str]) -> None:
         flags={key: text(OTHER[key]) for key in KEYS if where[key] == "flag"},
     )
     assert {key: value_of(settings, key) for key in KEYS} == OTHER
+
+
+@pytest.mark.parametrize(("old", "name", "value"), [("precise", "precision", "high"), ("avx2", "instructions", "avx2")])
+def test_an_old_value_of_kernels_sets_its_own_setting_and_logs_a_note(
+    old: str, name: str, value: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "c.json", "engine.kernels", old)
+    for layers in ({"config": path}, {"environ": {"INFRS_ENGINE__KERNELS": old}}, {"flags": {"engine.kernels": old}}):
+        caplog.clear()
+        settings = load_settings(**{"environ": {}, **layers})  # type: ignore[arg-type]
+        assert settings.engine == EngineSettings.model_validate({name: value})
+        (record,) = caplog.records
+        assert f"engine.{name} {value}" in record.message
+    explicit = load_settings(config=path, environ={}, flags={f"engine.{name}": "auto"})
+    assert explicit.engine == EngineSettings()
+
+
+@pytest.mark.parametrize("value", ["fast", 7, ["avx2"]])
+def test_a_value_of_kernels_that_never_existed_is_refused(value: object, tmp_path: Path) -> None:
+    error = refused(config=write(tmp_path / "c.json", "engine.kernels", value))
+    assert "is not allowed; allowed: auto, onnxruntime" in str(error)
 
 
 def test_config_json_of_the_current_directory_is_read(tmp_path: Path) -> None:

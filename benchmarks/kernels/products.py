@@ -10,14 +10,14 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import get_args
 
 import click
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.engine.runners.session import Kernels, Session, create_session, kernels_of
+from infrs.engine.runners.session import Session, create_session, kernels_of
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE
 
 BLOCK = 32
 SHAPES = ((3072, 576), (576, 1536))  # outputs, inputs: the demo's two largest
@@ -58,7 +58,7 @@ def sessions(model: onnx.ModelProto) -> dict[str, Session]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        for kernels in get_args(Kernels):
+        for kernels in (AUTO, PRECISE, AVX2, ONNXRUNTIME):
             session = create_session(path, 1, kernels=kernels)
             found[(kernels_of(session) or "onnxruntime").split()[0]] = session
     return found

@@ -33,7 +33,7 @@ from infrs import native
 from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.engine.runners.opening import open_runner
 from infrs.engine.runners.runner import Runner, Segment
-from infrs.engine.runners.session import Kernels
+from infrs.native.options import AUTO, KernelOptions
 
 TEXT = Path(__file__).parent / "held_text.txt"
 MANUAL_CHARACTERS = 24_000
@@ -96,7 +96,7 @@ def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     return scores
 
 
-def runner_of(bundle: Path, kernels: Kernels = "auto") -> Runner:
+def runner_of(bundle: Path, kernels: KernelOptions = AUTO) -> Runner:
     manifest = chat_manifest(read_manifest(bundle))
     return open_runner(bundle, manifest, num_rows=1, capacity=PIECE, threads=0, kernels=kernels)
 

@@ -110,9 +110,10 @@ def _announce(registry: ModelRegistry, *, listener: socket.socket, started: floa
     body: dict[str, Any] = {"model": registry.models[0].model_id, "input": _QUESTION}
     for chat in (served.model for served in registry.chat_models):
         stats, path = chat.engine.snapshot(), "chat/completions"
-        kernels = f"infrs's {stats.kernels.split()[0]}" if stats.kernels else "ONNX Runtime's"
+        words = stats.kernels.split(maxsplit=2)  # instructions, build, and a note if nodes fall back
+        kernels = " ".join([f"infrs's {words[0]} kernels", *words[2:]]) if words else "ONNX Runtime's kernels"
         facts.append(
-            f"{chat.manifest.graph} graph, {kernels} kernels, {_threads(stats.threads)}, {stats.num_rows} slots, "
+            f"{chat.manifest.graph} graph, {kernels}, {_threads(stats.threads)}, {stats.num_rows} slots, "
             f"context {stats.max_model_len}{_defaults(chat.sampling)}"
         )
         messages = [{"role": "user", "content": _QUESTION}]

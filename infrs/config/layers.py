@@ -8,6 +8,7 @@ parses by each field's type.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json, to_json
 
-from infrs.config.other_names import OTHER_DTYPES, OTHER_FLAGS
+from infrs.config.other_names import OLD_KERNELS, OTHER_DTYPES, OTHER_FLAGS
 from infrs.config.settings import KEYS_VARIABLE, SECTIONS, ModelEntry, Section, Settings
 from infrs.errors import ConfigError
 from infrs.spelling import nearest
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 ENV_PREFIX = "INFRS_"
@@ -118,7 +121,7 @@ def _describes_a_model(content: bytes) -> bool:
 
 def _parse(layer: _Layer) -> dict[str, Any]:
     """The values of a layer that it sets."""
-    values, models = layer.values, None
+    values, models = _with_new_names(layer), None
     if not isinstance(values, bytes) and isinstance(values.get("models"), str):
         models = _models_as_json(values["models"])
         values = {key: value for key, value in values.items() if key != "models"}
@@ -133,6 +136,20 @@ def _parse(layer: _Layer) -> dict[str, Any]:
     except ValidationError as error:
         raise _refusal(layer, error.errors()[0], models) from None
     return parsed
+
+
+def _with_new_names(layer: _Layer) -> Mapping[str, Any] | bytes:
+    """Return a layer's values with an old value of `engine.kernels` replaced, and log a note that names its setting."""
+    try:
+        tree = from_json(layer.values) if isinstance(layer.values, bytes) else layer.values
+        engine = dict(tree["engine"])
+        name, value = OLD_KERNELS[engine["kernels"]]
+    except (KeyError, TypeError, ValueError):  # no such value; if the layer is invalid, its validation says why
+        return layer.values
+    origin = layer.origin("engine.kernels")
+    logger.warning("engine.kernels (%s): %s is now engine.%s %s", origin, engine["kernels"], name, value)
+    renamed = {**tree, "engine": {name: value, **engine, "kernels": "auto"}}
+    return to_json(renamed) if isinstance(layer.values, bytes) else renamed
 
 
 def _refusal(layer: _Layer, first: ErrorDetails, models: str | None) -> ConfigError:

@@ -1,4 +1,4 @@
-"""Names that llama.cpp, vLLM and Ollama use, and what infrs calls them."""
+"""Names that llama.cpp, vLLM, Ollama and older versions of infrs use, and what infrs calls them."""
 
 from __future__ import annotations
 
@@ -65,3 +65,6 @@ _DTYPES = {
     ),
 }
 OTHER_DTYPES = {other: ours for ours, others in _DTYPES.items() for other in others}
+
+# Old values of `engine.kernels`, and the name and value of the `engine` setting that replaces each.
+OLD_KERNELS = {"precise": ("precision", "high"), "avx2": ("instructions", "avx2")}

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infrs.bundle.manifest import AUTO_DTYPES, DtypeChoice
 from infrs.errors import ConfigError
+from infrs.native.options import Instructions, KernelOptions, Library, Precision
 
 KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
 
@@ -148,10 +149,18 @@ class EngineSettings(Section):
     threads: int = Field(
         default=0, ge=0, le=1024, description="Compute threads. 0: one per physical core, within the CPU quota."
     )
-    kernels: Literal["auto", "precise", "avx2", "onnxruntime"] = Field(
+    kernels: Library = Field(
         default="auto",
-        description="auto: infrs's own kernels where the processor supports them; precise: the same, with less "
-        "rounding where that costs time; avx2: the same, without AVX-512; onnxruntime: ONNX Runtime's kernels.",
+        description="auto: infrs's kernels for every node that they implement; onnxruntime: none of them.",
+    )
+    instructions: Instructions = Field(
+        default="auto",
+        description="Instruction set of infrs's kernels. auto: the widest that the processor has; avx2: no AVX-512.",
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="Precision of infrs's kernels next to int8 and int4 weights. auto: 8-bit activations but for the "
+        "output layer, 16-bit keys and values; high: 16-bit activations for all 8-bit weights, 32-bit keys and values.",
     )
     max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run in parallel.")
     max_model_len: int = Field(
@@ -167,6 +176,11 @@ class EngineSettings(Section):
     kv_budget_mb: int = Field(
         default=0, ge=0, le=1 << 24, description="Memory for keys and values (the KV cache), in MiB. 0: automatic."
     )
+
+    @property
+    def kernel_options(self) -> KernelOptions:
+        """The settings that choose the kernels."""
+        return KernelOptions(self.kernels, self.instructions, self.precision)
 
 
 def _entry(value: object) -> object:

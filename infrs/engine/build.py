@@ -33,7 +33,7 @@ def load_engine(
     _check_context(settings.max_model_len, manifest.context_length)
     available = available_bytes()
     try:
-        session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernels)
+        session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernel_options)
     except MemoryError:
         raise _too_large(0) from None
     token_bytes = kv_bytes_per_token(session, manifest)

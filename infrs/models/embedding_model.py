@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrs.bundle.manifest import EmbeddingManifest
-from infrs.engine.runners.session import Kernels
 from infrs.errors import ContextLengthError, RequestError
 from infrs.models.encoder import Encoder, open_encoder
+from infrs.native.options import AUTO, KernelOptions
 from infrs.text.tokenizer import Tokenizer
 
 
@@ -54,7 +54,7 @@ class EmbeddingModel:
 
 
 def load_embedding_model(
-    bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: Kernels = "auto"
+    bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: KernelOptions = AUTO
 ) -> EmbeddingModel:
     """Open a verified bundle. Raises BundleError."""
     return EmbeddingModel(

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import EmbeddingManifest
-from infrs.engine.runners.session import Kernels, Session, create_session, threads_of
+from infrs.engine.runners.session import Session, create_session, threads_of
 from infrs.errors import BundleError, EngineError
+from infrs.native.options import AUTO, KernelOptions
 
 Vector = npt.NDArray[np.float32]
 
@@ -49,7 +50,7 @@ class OnnxEncoder:
         return vector
 
 
-def open_encoder(bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: Kernels = "auto") -> OnnxEncoder:
+def open_encoder(bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: KernelOptions = AUTO) -> OnnxEncoder:
     """Open a bundle's graph. threads, kernels: as of `create_session`.
 
     Raises BundleError if it cannot be opened or has another border than `infrs.bundle.graph_signature` says.

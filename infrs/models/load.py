@@ -75,7 +75,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> Lo
     """
     manifest = verify_bundle(bundle)
     if isinstance(manifest, EmbeddingManifest):
-        return load_embedding_model(bundle, manifest, engine.threads, engine.kernels)
+        return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
     return _load_chat_model(bundle, manifest, model, engine)
 
 

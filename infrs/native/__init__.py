@@ -1,9 +1,9 @@
-"""infrs's own kernels: a library of ONNX Runtime operators, built with the package where there is a C++ compiler.
+"""infrs's own kernels: a library of ONNX Runtime operators, compiled at installation if there is a C++ compiler.
 
 It holds `MatMulNBits`, `GroupQueryAttention` and `SkipSimplifiedLayerNormalization` under ONNX Runtime's own names and
-attributes, and a gate and a product with scales in 16 bits that a graph also defines as functions, so one graph runs
-with it or without. All are for AVX2, the products for AVX512-VNNI too. With it, a token's bits depend neither on the
-rows beside it nor on how its prompt was cut into runs.
+attributes. It also holds an MLP gate and a product with 16-bit scales, which a graph defines as functions too. So one
+graph runs with the library or without it. All kernels support AVX2, and the products and attention AVX-512. A token's
+bits depend neither on the other rows of a batch nor on how its prompt was cut into runs.
 """
 
 from __future__ import annotations
@@ -11,23 +11,54 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import mmap
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node that the kernels do not implement. output: the name of one of its outputs, which no other node has."""
+
+    output: str
+    name: str
+    reason: str
+
+
 def library() -> Path | None:
-    """The kernels' library; None if it could not be built when infrs was installed."""
+    """Return the path of the kernels' library, or None if infrs was installed without a C++ compiler."""
     spec = find_spec("infrs.native.kernels")
     return Path(spec.origin) if spec and spec.origin else None
 
 
 def build_id(path: Path) -> str:
-    """What tells one build of the library from another: a hash of its bytes."""
+    """Return the hash of a library, which identifies its build."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def take_refusals(path: Path) -> list[Refusal]:
+    """Return the nodes without a kernel in the sessions that this thread has created since its last call."""
+    lines = (_call(path, "infrs_take_refusals") or "").splitlines()
+    return [Refusal(*line.split("\t", 2)) for line in lines]
+
+
+def known_attributes(path: Path, op_type: str) -> frozenset[str] | None:
+    """Return the attributes that an operator's kernel reads, or None if the library has no kernel for it."""
+    attributes = _call(path, "infrs_known_attributes", op_type.encode())
+    return None if attributes is None else frozenset(attributes.split())
+
+
+def _call(path: Path, function: str, *arguments: bytes) -> str | None:
+    called = getattr(ctypes.CDLL(str(path)), function, None)
+    if called is None:  # the library was built from older sources, and refuses a whole graph instead
+        return None
+    called.restype, called.argtypes = ctypes.c_char_p, [ctypes.c_char_p] * len(arguments)
+    result: bytes | None = called(*arguments)
+    return None if result is None else result.decode(errors="replace")
+
+
 def release_pages(directory: Path) -> None:
-    """Take the pages of mapped files out of this process's memory; they come back from the system's cache when read.
+    """Release this process's memory for mapped files of a directory. Pages that are read again come from the cache.
 
     The kernels keep their own copy of the weights, in the order in which they read them. Linux only.
     """

@@ -1,10 +1,14 @@
-// The operators that ONNX Runtime takes from this library instead of its own, by the same names and attributes: a
-// bundle's graph runs with or without it. A node that a kernel cannot take is an error when the session is made.
+// The operators of this library. They have the names and attributes of ONNX Runtime's own and replace those in a
+// session, so a bundle's graph runs with or without them.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
+#include <iterator>
+#include <string>
 #include <type_traits>
+#include <utility>
 
 #include "activation.h"
 #include "attention.h"
@@ -16,20 +20,19 @@
 namespace infrs {
 namespace {
 
-// Wide: 8-bit weights meet inputs of 16 bits wherever they are. Else only in the output layer: what is rounded there
-// goes straight into the scores.
-// Scale: float, or uint16_t for scales in 16 bits, an operator of infrs's own.
-template <TileKernel (*Tiles)(int64_t bits, bool wide), bool Wide, typename Scale>
+// Scale: float, or uint16_t for float16 scales, which only the operator in infrs's own domain takes.
+template <typename Scale>
 class MatMulNBits {
  public:
   static constexpr const char* name = "MatMulNBits";
+  static constexpr const char* attributes = "K N bits block_size accuracy_level weight_prepacked input_bits";
   // Input, weights, scales, zero points, order of the inputs, bias.
   static constexpr int kScale = std::is_same_v<Scale, float> ? kFloat : kFloat16;
   static constexpr int inputs[] = {kFloat, kUInt8, kScale, -kUInt8, -kInt32, -kFloat};
   static constexpr int outputs[] = {kFloat};
 
-  explicit MatMulNBits(const NodeInfo& node)
-      : inputs_(node.integer("K", 0)), outputs_(node.integer("N", 0)), weights_(pack(node)) {}
+  MatMulNBits(const NodeInfo& node, Choice choice)
+      : inputs_(node.integer("K", 0)), outputs_(node.integer("N", 0)), weights_(pack(node, choice)) {}
 
   void compute(const Run& run) const {
     const auto x = run.input<float>(0);
@@ -42,40 +45,59 @@ class MatMulNBits {
   }
 
  private:
-  static PackedMatrix pack(const NodeInfo& node) {
+  static PackedMatrix pack(const NodeInfo& node, Choice choice) {
     const int64_t bits = node.integer("bits", 4), k = node.integer("K", 0), n = node.integer("N", 0);
     require(0 < k && k <= kMaxInputs && 0 < n && n <= kMaxOutputs, "MatMulNBits: a K or N of impossible size");
     support(bits == 4 || bits == 8, "MatMulNBits: only 4 and 8 bits");
     support(node.integer("block_size", 0) == kBlock && k % kBlock == 0, "MatMulNBits: only whole blocks of 32");
-    support(!node.integer("weight_prepacked", 0), "MatMulNBits: no weights that are packed already");
+    support(!node.integer("weight_prepacked", 0), "MatMulNBits: no prepacked weights");
     support(!node.has_input(3) && !node.has_input(4), "MatMulNBits: no zero points and no order of the inputs");
     const auto values = node.constant<uint8_t>(1);
     const auto scales = node.constant<Scale>(2);
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
             "MatMulNBits: weights or scales of another size than N and K say");
-    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits),
-                        Tiles(bits, Wide || is_output_layer(node)));
+    const bool wide = choice.wide || input_bits(node) == 16;
+    const TileKernel tiles = choice.avx512 ? tiles_avx512(bits, wide) : tiles_avx2(bits, wide);
+    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), tiles);
   }
 
-  // By the name that export gives its product.
-  static bool is_output_layer(const NodeInfo& node) { return node.name().rfind("lm_head", 0) == 0; }
+  // Bits to which activations are rounded before they meet 8-bit weights. The output layer has 16, because its
+  // rounding goes straight into the logits. A node without the attribute is in ONNX Runtime's domain, where the
+  // attribute is not allowed, or in an older bundle. There the name that export gives the output layer decides.
+  static int64_t input_bits(const NodeInfo& node) {
+    const int64_t bits = node.integer("input_bits", node.name().rfind("lm_head", 0) == 0 ? 16 : 8);
+    require(bits == 8 || bits == 16, "MatMulNBits: input_bits is neither 8 nor 16");
+    return bits;
+  }
 
-  static constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // keeps the products of sizes in range
+  static constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // so products of sizes fit 64 bits
 
   int64_t inputs_, outputs_;
   PackedMatrix weights_;
 };
 
-// Stored: how the keys and values lie in the memory of past and present, which the graph calls float32 of a capacity:
-// Half fits twice as many positions into it.
-template <typename Stored, bool Avx512>
+// Stored: the type of the keys and values in the memory of past and present. The graph declares that memory as float32;
+// with Half, twice as many positions fit into it.
+template <typename Stored>
 class GroupQueryAttention {
  public:
   static constexpr const char* name = "GroupQueryAttention";
-  static constexpr int inputs[] = {kFloat, -kFloat, -kFloat, kFloat, kFloat, kInt32, kInt32, -kFloat, -kFloat};
-  static constexpr int outputs[] = {kFloat, kFloat, kFloat};
+  static constexpr const char* attributes =
+      "num_heads kv_num_heads do_rotary rotary_interleaved scale softcap local_window_size smooth_softmax qk_output "
+      "causal sliding_window_cache k_quant_type v_quant_type kv_cache_bit_width qk_norm_epsilon q_norm_epsilon "
+      "k_norm_epsilon";
+  // Query, key, value, past key and value, lengths, longest length, cosines, sines. Then inputs that are not supported:
+  // positions, bias, sinks, scales of key and value, norms of query and key, lengths of the queries.
+  static constexpr int inputs[] = {kFloat,  -kFloat, -kFloat, -kFloat, -kFloat, kInt32,  kInt32,  -kFloat, -kFloat,
+                                   -kInt64, -kFloat, -kFloat, -kFloat, -kFloat, -kFloat, -kFloat, -kInt32};
+  static constexpr size_t kSupportedInputs = 9;
+  static constexpr int outputs[] = {kFloat, -kFloat, -kFloat, -kFloat};
 
-  explicit GroupQueryAttention(const NodeInfo& node) : rotates_(flag(node, "do_rotary")) {
+  GroupQueryAttention(const NodeInfo& node, Choice choice) : rotates_(flag(node, "do_rotary")) {
+    for (size_t index = kSupportedInputs; index < std::size(inputs); ++index)
+      support(!node.has_input(index), "GroupQueryAttention: no inputs after the rotary tables");
+    support(node.has_input(3) && node.has_input(4) && node.has_output(1) && node.has_output(2),
+            "GroupQueryAttention: only with past and present keys and values");
     const int64_t heads = node.integer("num_heads", 0), kv_heads = node.integer("kv_num_heads", 0);
     require(0 < kv_heads && kv_heads <= heads && heads <= kMaxHeads && heads % kv_heads == 0,
             "GroupQueryAttention: num_heads or kv_num_heads is impossible");
@@ -94,15 +116,15 @@ class GroupQueryAttention {
     require(window >= -1, "GroupQueryAttention: local_window_size is impossible");
     shape_.window = std::max<int64_t>(0, window);
     shape_.interleaved = flag(node, "rotary_interleaved");
-    shape_.loops = Avx512 ? attention_loops_avx512<Stored>() : attention_loops_avx2<Stored>();
-    shape_.wide_loops = Avx512 ? attention_loops_avx512<float>() : attention_loops_avx2<float>();
-    support(node.integer("smooth_softmax", -1) <= 0 && !node.integer("qk_output", 0),
-            "GroupQueryAttention: only the plain softmax, and no scores");
+    shape_.loops = choice.avx512 ? attention_loops_avx512<Stored>() : attention_loops_avx2<Stored>();
+    shape_.wide_loops = choice.avx512 ? attention_loops_avx512<float>() : attention_loops_avx2<float>();
+    support(node.integer("smooth_softmax", -1) <= 0 && !node.integer("qk_output", 0) && !node.has_output(3),
+            "GroupQueryAttention: only the plain softmax, and no output of scores");
     support(node.integer("causal", 1) == 1 && !node.integer("sliding_window_cache", 0),
             "GroupQueryAttention: only causal attention, and no sliding cache");
     support(node.text("k_quant_type", "NONE") == "NONE" && node.text("v_quant_type", "NONE") == "NONE" &&
                 !node.integer("kv_cache_bit_width", 0),
-            "GroupQueryAttention: no quantised keys and values");
+            "GroupQueryAttention: no quantized keys and values");
   }
 
   void compute(const Run& run) const {
@@ -159,14 +181,14 @@ class GroupQueryAttention {
     return value;
   }
 
-  // The present tensor with the past in it: nothing to do where both are bound to the same memory.
+  // Returns the present tensor, with the past copied into it unless both are bound to the same memory.
   static Stored* in_place(const Run& run, size_t output, const Tensor<const float>& past) {
     float* present = run.output<float>(output, past.shape);
     if (present != past.data) std::copy_n(past.data, elements(past.shape), present);
     return reinterpret_cast<Stored*>(present);
   }
 
-  // They keep products of sizes in range, and positions in the 32 bits of a vector's lanes.
+  // With these limits, products of sizes fit 64 bits, and positions fit the 32-bit lanes of a vector.
   static constexpr int64_t kMaxHeads = 1 << 16, kMaxCapacity = 1 << 30;
 
   AttentionShape<Stored> shape_{};
@@ -176,12 +198,16 @@ class GroupQueryAttention {
 class SkipSimplifiedLayerNormalization {
  public:
   static constexpr const char* name = "SkipSimplifiedLayerNormalization";
-  static constexpr int inputs[] = {kFloat, kFloat, kFloat};
+  static constexpr const char* attributes = "epsilon";
+  // Input, skip, gamma, bias.
+  static constexpr int inputs[] = {kFloat, kFloat, kFloat, -kFloat};
   static constexpr int outputs[] = {kFloat, -kFloat, -kFloat, -kFloat};
 
-  explicit SkipSimplifiedLayerNormalization(const NodeInfo& node) : epsilon_(node.number("epsilon", 1e-12f)) {
+  SkipSimplifiedLayerNormalization(const NodeInfo& node, Choice) : epsilon_(node.number("epsilon", 1e-12f)) {
+    support(!node.has_input(3), "SkipSimplifiedLayerNormalization: no bias");
     require(std::isfinite(epsilon_) && epsilon_ >= 0, "SkipSimplifiedLayerNormalization: epsilon is impossible");
-    support(!node.has_output(1) && !node.has_output(2), "SkipSimplifiedLayerNormalization: no mean, no deviation");
+    support(!node.has_output(1) && !node.has_output(2),
+            "SkipSimplifiedLayerNormalization: no output of mean or deviation");
   }
 
   void compute(const Run& run) const {
@@ -199,14 +225,15 @@ class SkipSimplifiedLayerNormalization {
   float epsilon_;
 };
 
-// infrs's own: a graph that has it defines it as a function too, of ONNX Runtime's operators.
+// An operator of infrs's own domain. The graph also defines it as a function of ONNX Runtime's operators.
 class GatedQuickGelu {
  public:
   static constexpr const char* name = "GatedQuickGelu";
+  static constexpr const char* attributes = "";
   static constexpr int inputs[] = {kFloat};
   static constexpr int outputs[] = {kFloat};
 
-  explicit GatedQuickGelu(const NodeInfo&) {}
+  GatedQuickGelu(const NodeInfo&, Choice) {}
 
   void compute(const Run& run) const {
     const auto x = run.input<float>(0);
@@ -222,17 +249,20 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-OrtCustomOpDomain* domain(const char* name, std::initializer_list<const OrtCustomOp*> operators) {
-  OrtCustomOpDomain* made;
-  check(api->CreateCustomOpDomain(name, &made));
-  for (const OrtCustomOp* op : operators) check(api->CustomOpDomain_Add(made, op));
-  return made;
-}
+// Nodes of the session that this thread creates and that have no kernel here: an output, the node's name and the
+// reason, with tabs between them, one node per line.
+thread_local std::string refusals;
 
-// Entries of a session: to go no further than AVX2, to give 8-bit weights inputs of 16 bits everywhere, to store keys
-// and values in 16 bits, and the note of what is used.
+// Entries of a session's configuration: use no more than AVX2; round activations to 16 bits everywhere; store keys and
+// values in 16 bits; replace only the nodes that the caller has moved to the domains below; the instructions in use.
 constexpr const char *kAvx2 = "infrs.avx2", *kPrecise = "infrs.precise", *kHalves = "infrs.halves",
-                     *kInstructions = "infrs.instructions";
+                     *kSelected = "infrs.selected", *kInstructions = "infrs.instructions";
+
+// Operators that replace those of ONNX Runtime, and those of infrs's own domain. A node in one of the other two domains
+// has been moved there by the caller (infrs/native/nodes.py): ONNX Runtime then runs the nodes that stayed behind. The
+// names are as long as those that they stand for, so moving a node changes no length in a file.
+constexpr const char *kReplaced = "com.microsoft", *kOwn = "infrs.native", *kSelectedReplaced = "infrs.kernels",
+                     *kSelectedOwn = "native.infrs";
 
 bool has_entry(const OrtSessionOptions* options, const char* entry) {
   int is_there = 0;
@@ -240,57 +270,88 @@ bool has_entry(const OrtSessionOptions* options, const char* entry) {
   return is_there;
 }
 
-OrtStatus* add_operators(OrtSessionOptions* options) {
-  static const Operator<MatMulNBits<tiles_avx2, true, float>> matmul_avx2;
-  static const Operator<MatMulNBits<tiles_avx512, false, float>> matmul_avx512;
-  static const Operator<MatMulNBits<tiles_avx512, true, float>> matmul_precise;
-  static const Operator<MatMulNBits<tiles_avx2, true, uint16_t>> narrow_matmul_avx2;
-  static const Operator<MatMulNBits<tiles_avx512, false, uint16_t>> narrow_matmul_avx512;
-  static const Operator<MatMulNBits<tiles_avx512, true, uint16_t>> narrow_matmul_precise;
-  static const Operator<GroupQueryAttention<float, false>> attention_avx2;
-  static const Operator<GroupQueryAttention<Half, false>> half_attention_avx2;
-  static const Operator<GroupQueryAttention<float, true>> attention_avx512;
-  static const Operator<GroupQueryAttention<Half, true>> half_attention_avx512;
-  static const Operator<SkipSimplifiedLayerNormalization> norm;
-  static const Operator<GatedQuickGelu> gated;
-  return guarded([options] {
-    // ONNX Runtime keeps pointers to them for as long as the sessions live: one of each for all of them.
-    enum { kOnlyAvx2, kAvx512, kAvx512Precise };
-    static OrtCustomOpDomain* const replaced[][2] = {
-        {domain("com.microsoft", {&matmul_avx2, &attention_avx2, &norm}),
-         domain("com.microsoft", {&matmul_avx2, &half_attention_avx2, &norm})},
-        {domain("com.microsoft", {&matmul_avx512, &attention_avx512, &norm}),
-         domain("com.microsoft", {&matmul_avx512, &half_attention_avx512, &norm})},
-        {domain("com.microsoft", {&matmul_precise, &attention_avx512, &norm}),
-         domain("com.microsoft", {&matmul_precise, &half_attention_avx512, &norm})},
-    };
-    static OrtCustomOpDomain* const own[] = {
-        domain("infrs.native", {&narrow_matmul_avx2, &gated}),
-        domain("infrs.native", {&narrow_matmul_avx512, &gated}),
-        domain("infrs.native", {&narrow_matmul_precise, &gated}),
-    };
-    static const char* const names[] = {"avx2", "avx512", "avx512-precise"};
-    const bool narrow = !has_avx512() || has_entry(options, kAvx2);
-    const auto kind = narrow ? kOnlyAvx2 : has_entry(options, kPrecise) ? kAvx512Precise : kAvx512;
-    check(api->AddCustomOpDomain(options, replaced[kind][has_entry(options, kHalves)]));
-    check(api->AddCustomOpDomain(options, own[kind]));
-    check(api->AddSessionConfigEntry(options, kInstructions, names[kind]));
-  });
+OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtCustomOp*> operators) {
+  OrtCustomOpDomain* domain;
+  check(api->CreateCustomOpDomain(name, &domain));
+  for (const OrtCustomOp* op : operators) check(api->CustomOpDomain_Add(domain, op));
+  return domain;
+}
+
+// All operators for one choice, in the domains that a session can ask for.
+struct Operators {
+  explicit Operators(Choice choice)
+      : matmul(choice), narrow_matmul(choice), attention(choice), half_attention(choice), norm(choice), gate(choice) {
+    for (const bool selected : {false, true}) {
+      const char* const name = selected ? kSelectedReplaced : kReplaced;
+      replaced[selected][false] = new_domain(name, {&matmul, &attention, &norm});
+      replaced[selected][true] = new_domain(name, {&matmul, &half_attention, &norm});
+      own[selected] = new_domain(selected ? kSelectedOwn : kOwn, {&narrow_matmul, &gate});
+    }
+  }
+
+  Operator<MatMulNBits<float>> matmul;
+  Operator<MatMulNBits<uint16_t>> narrow_matmul;
+  Operator<GroupQueryAttention<float>> attention;
+  Operator<GroupQueryAttention<Half>> half_attention;
+  Operator<SkipSimplifiedLayerNormalization> norm;
+  Operator<GatedQuickGelu> gate;
+  OrtCustomOpDomain* replaced[2][2];  // whether only selected nodes are replaced; whether keys and values are Half
+  OrtCustomOpDomain* own[2];
+};
+
+void add_operators(OrtSessionOptions* options) {
+  // Sessions keep pointers to the operators for as long as they live, so all sessions share these.
+  static const Operators avx2({false, true}), avx512({true, false}), precise({true, true});
+  const bool narrow = !has_avx512() || has_entry(options, kAvx2), wide = has_entry(options, kPrecise);
+  const Operators& operators = narrow ? avx2 : wide ? precise : avx512;
+  const bool selected = has_entry(options, kSelected);
+  check(api->AddCustomOpDomain(options, operators.replaced[selected][has_entry(options, kHalves)]));
+  check(api->AddCustomOpDomain(options, operators.own[selected]));
+  check(api->AddSessionConfigEntry(options, kInstructions, narrow ? "avx2" : wide ? "avx512-precise" : "avx512"));
+}
+
+template <typename... Kernels>
+const char* attributes_of(const char* name) {
+  const char* found = nullptr;
+  ((std::strcmp(Kernels::name, name) == 0 ? found = Kernels::attributes : nullptr), ...);
+  return found;
 }
 
 }  // namespace
+
+void refuse(const NodeInfo& node, const char* reason) {
+  refusals += node.first_output() + '\t' + node.name() + '\t' + reason + '\n';
+}
+
 }  // namespace infrs
 
-// All is compiled for AVX2 or more but this function, which looks whether the processor has it. F16C is older: where
-// AVX2 is, it is too, and clang has no name for it.
-extern "C" __attribute__((visibility("default"), target("no-avx"))) OrtStatus* RegisterCustomOps(
+#define INFRS_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Returns the refusals of the sessions that this thread has created since its last call. The text is valid until the
+// next call.
+INFRS_EXPORT const char* infrs_take_refusals() {
+  static thread_local std::string taken;
+  taken = std::exchange(infrs::refusals, {});
+  return taken.c_str();
+}
+
+// Returns the attributes that an operator's kernel reads, with spaces between them; null if it has no kernel here.
+INFRS_EXPORT const char* infrs_known_attributes(const char* name) {
+  using namespace infrs;
+  return attributes_of<MatMulNBits<float>, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
+                       GatedQuickGelu>(name);
+}
+
+// Everything else is compiled for AVX2 or more. This function checks that the processor has it. Every processor with
+// AVX2 has F16C too, for which clang has no name.
+INFRS_EXPORT __attribute__((target("no-avx"))) OrtStatus* RegisterCustomOps(
     OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
-  if (!api)  // an older one has no such version, but CreateStatus is where it was in the first
+  if (!api)  // an older ONNX Runtime has no such version, but CreateStatus is at the same place in version 1
     return base->GetApi(1)->CreateStatus(
         ORT_NOT_IMPLEMENTED, "this ONNX Runtime is older than infrs's kernels need; install onnxruntime 1.21 or later");
   infrs::api = api;
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
     return infrs::api->CreateStatus(ORT_NOT_IMPLEMENTED, "this processor has no AVX2 and FMA");
-  return infrs::add_operators(options);
+  return infrs::guarded([options] { infrs::add_operators(options); });
 }

@@ -1,4 +1,4 @@
-// A custom operator of ONNX Runtime as a C++ class, over the C interface of onnxruntime_c_api.h.
+// Turns a C++ class into a custom operator of ONNX Runtime, through the C API of onnxruntime_c_api.h.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ namespace infrs {
 
 inline const OrtApi* api = nullptr;  // set once, by RegisterCustomOps
 
-// Raises what ONNX Runtime reports; a kernel's exceptions become a status again at its border.
+// Throws the error that ONNX Runtime reports. `guarded` turns exceptions back into a status.
 inline void check(OrtStatus* status) {
   if (!status) return;
   const std::string message = api->GetErrorMessage(status);
@@ -26,17 +26,22 @@ inline void check(OrtStatus* status) {
   throw std::runtime_error(message);
 }
 
-// What no kernel could do: the node or its inputs contradict themselves.
+// Throws std::invalid_argument unless `holds`: the node or its inputs contradict themselves, so no kernel can run it.
 inline void require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
 }
 
-// What these kernels do not do: ONNX Runtime's own may.
+// A node that these kernels do not implement. ONNX Runtime's own kernel may.
+struct Unsupported : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Throws Unsupported unless `holds`.
 inline void support(bool holds, const char* message) {
-  if (!holds) throw std::runtime_error(message);
+  if (!holds) throw Unsupported(message);
 }
 
-// Does `work`; its exceptions become a status. `invalid` precedes the message of what no kernel could do.
+// Calls `work` and turns its exception into a status. `invalid` precedes the message of std::invalid_argument.
 template <typename Work>
 OrtStatus* guarded(const Work& work, const char* invalid = "") noexcept {
   try {
@@ -53,10 +58,10 @@ OrtStatus* guarded(const Work& work, const char* invalid = "") noexcept {
 template <typename T>
 struct Tensor {
   std::vector<int64_t> shape;
-  T* data = nullptr;  // null: an optional input or output that the graph leaves out
+  T* data = nullptr;  // null: an optional input or output that the node omits
 };
 
-// A dimension that is not known is -1.
+// Returns a tensor's shape; an unknown dimension is -1.
 inline std::vector<int64_t> dimensions(const OrtTensorTypeAndShapeInfo* info) {
   size_t rank = 0;
   check(api->GetDimensionsCount(info, &rank));
@@ -73,12 +78,12 @@ inline std::vector<int64_t> shape_of(const OrtValue* value) {
   return dimensions(info);
 }
 
-// A node's attributes and constant inputs, while its kernel is made.
+// A node's attributes and constant inputs, available while ONNX Runtime creates its kernel.
 class NodeInfo {
  public:
   explicit NodeInfo(const OrtKernelInfo* info) : info_(info) {}
 
-  // An attribute, or `otherwise` where the node has none of this name. Each throws if it is of another type.
+  // Each returns an attribute, or `otherwise` if the node does not have it, and throws if it has another type.
   int64_t integer(const char* name, int64_t otherwise) const {
     int64_t value;
     return read(api->KernelInfoGetAttribute_int64(info_, name, &value)) ? value : absent(name, otherwise);
@@ -92,31 +97,31 @@ class NodeInfo {
     if (!read(api->KernelInfoGetAttribute_string(info_, name, nullptr, &size))) return absent(name, otherwise);
     std::string value(size, '\0');
     check(api->KernelInfoGetAttribute_string(info_, name, value.data(), &size));
-    return value.c_str();  // without the zero at its end
+    return value.c_str();  // without the terminating zero
   }
   std::string name() const {
     size_t size = 0;
     check(api->KernelInfo_GetNodeName(info_, nullptr, &size));
     std::string name(size, '\0');
     check(api->KernelInfo_GetNodeName(info_, name.data(), &size));
-    return name.c_str();  // without the zero at its end
+    return name.c_str();  // without the terminating zero
   }
-  // Whether the node has an input of this index: optional ones before its last may be left out too.
+  // Whether the node has this input. An optional input may also be omitted before the last one, as an empty name.
   bool has_input(size_t index) const {
     size_t count, size = 0;
     check(api->KernelInfo_GetInputCount(info_, &count));
     if (index >= count) return false;
     check(api->KernelInfo_GetInputName(info_, index, nullptr, &size));
-    return size > 1;  // with the zero at its end
+    return size > 1;  // the size counts the terminating zero
   }
-  bool has_output(size_t index) const {
-    size_t count, size = 0;
-    check(api->KernelInfo_GetOutputCount(info_, &count));
-    if (index >= count) return false;
-    check(api->KernelInfo_GetOutputName(info_, index, nullptr, &size));
-    return size > 1;
+  bool has_output(size_t index) const { return !output_name(index).empty(); }
+  // Returns the first output that the node has; its name identifies the node in its graph.
+  std::string first_output() const {
+    std::string name;
+    for (size_t index = 0; name.empty() && index < outputs(); ++index) name = output_name(index);
+    return name;
   }
-  // What the graph says of an input's shape; -1 if it leaves that open.
+  // Returns a dimension of an input as the graph declares it; -1 if the graph does not.
   int64_t dimension(size_t index, size_t axis) const {
     OrtTypeInfo* type;
     check(api->KernelInfo_GetInputTypeInfo(info_, index, &type));
@@ -131,16 +136,29 @@ class NodeInfo {
     int is_constant = 0;
     const OrtValue* value = nullptr;
     check(api->KernelInfoGetConstantInput_tensor(info_, index, &is_constant, &value));
-    support(is_constant && value, "an input that has to be constant is not");
+    support(is_constant && value, "an input that must be constant is not");
     void* data;
     check(api->GetTensorMutableData(const_cast<OrtValue*>(value), &data));
     return {shape_of(value), static_cast<const T*>(data)};
   }
 
  private:
+  size_t outputs() const {
+    size_t count;
+    check(api->KernelInfo_GetOutputCount(info_, &count));
+    return count;
+  }
+  std::string output_name(size_t index) const {
+    size_t size = 0;
+    if (index >= outputs()) return {};
+    check(api->KernelInfo_GetOutputName(info_, index, nullptr, &size));
+    std::string name(size, '\0');
+    check(api->KernelInfo_GetOutputName(info_, index, name.data(), &size));
+    return name.c_str();  // without the terminating zero
+  }
   static bool read(OrtStatus* status) {
     if (!status) return true;
-    api->ReleaseStatus(status);  // the attribute is not there, or of another type
+    api->ReleaseStatus(status);  // the attribute does not exist, or has another type
     return false;
   }
   template <typename T>
@@ -153,13 +171,13 @@ class NodeInfo {
                           read(api->KernelInfoGetAttribute_string(info_, name, nullptr, &size)) ||
                           read(api->KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size)) ||
                           read(api->KernelInfoGetAttributeArray_float(info_, name, nullptr, &size));
-    if (is_there) throw std::invalid_argument("the attribute " + std::string(name) + " is of another type");
+    if (is_there) throw std::invalid_argument("the attribute " + std::string(name) + " has another type");
     return otherwise;
   }
   const OrtKernelInfo* info_;
 };
 
-// A node's inputs and outputs in one run.
+// A node's inputs and outputs during one run.
 class Run {
  public:
   explicit Run(OrtKernelContext* context) : context_(context) {}
@@ -176,10 +194,10 @@ class Run {
   template <typename T>
   T* output(size_t index, const std::vector<int64_t>& shape) const {
     T* data = optional_output<T>(index, shape);
-    require(data || !elements(shape), "an output that is not optional is left out");
+    require(data || !elements(shape), "a required output is omitted");
     return data;
   }
-  // Null where the node has no such output.
+  // Returns null if the node does not have this output.
   template <typename T>
   T* optional_output(size_t index, const std::vector<int64_t>& shape) const {
     OrtValue* value = nullptr;
@@ -200,11 +218,20 @@ class Run {
   OrtKernelContext* context_;
 };
 
-// `Kernel` has a static `name`, static `inputs` and `outputs` (types; a negative type is an optional tensor), a
-// constructor from NodeInfo and `compute(const Run&) const`.
+// Records why a node has no kernel here, so that the caller can leave the node to ONNX Runtime.
+void refuse(const NodeInfo& node, const char* reason);
+
+// The choices that are the same for every node of a session.
+struct Choice {
+  bool avx512;  // else AVX2
+  bool wide;    // 16-bit activations in every product with 8-bit weights
+};
+
+// `Kernel` has a static `name`, static `inputs` and `outputs` (tensor types; a negative type is optional), a
+// constructor from NodeInfo and Choice, and `compute(const Run&) const`.
 template <typename Kernel>
 struct Operator : OrtCustomOp {
-  Operator() : OrtCustomOp{} {
+  explicit Operator(Choice chosen) : OrtCustomOp{}, choice(chosen) {
     version = ORT_API_VERSION;
     GetName = [](const OrtCustomOp*) { return Kernel::name; };
     GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // the CPU
@@ -217,16 +244,32 @@ struct Operator : OrtCustomOp {
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
-    CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
-      return guarded([&] { *kernel = new Kernel(NodeInfo(info)); }, "invalid node: ");
+    CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
+      return guarded([&] { *kernel = create(NodeInfo(info), static_cast<const Operator*>(op)->choice); },
+                     "invalid node: ");
     };
     KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
-      return guarded([&] { static_cast<const Kernel*>(kernel)->compute(Run(context)); });
+      return guarded([&] {
+        if (!kernel) throw Unsupported("infrs's kernels do not implement this node");
+        static_cast<const Kernel*>(kernel)->compute(Run(context));
+      });
     };
     KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   }
 
+  const Choice choice;
+
  private:
+  // Returns null for a node that the kernel does not implement. ONNX Runtime then creates the kernels of the other
+  // nodes, so one attempt finds every such node.
+  static Kernel* create(const NodeInfo& node, Choice choice) {
+    try {
+      return new Kernel(node, choice);
+    } catch (const Unsupported& error) {
+      refuse(node, error.what());
+      return nullptr;
+    }
+  }
   static ONNXTensorElementDataType type(int tensor) { return static_cast<ONNXTensorElementDataType>(std::abs(tensor)); }
   static OrtCustomOpInputOutputCharacteristic kind(int tensor) {
     return tensor < 0 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
@@ -235,6 +278,7 @@ struct Operator : OrtCustomOp {
 
 constexpr int kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr int kFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+constexpr int kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 constexpr int kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 constexpr int kUInt8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
 

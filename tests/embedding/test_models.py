@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from onnx import TensorProto, helper
 
 from infrs.bundle.manifest import EmbeddingManifest, Manifest, Source, chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings, ModelSettings, Settings
-from infrs.engine.runners.session import Kernels, kernels_of
+from infrs.engine.runners.session import kernels_of
 from infrs.errors import BundleError, ConfigError, ContextLengthError, DrainingError, EngineError, RequestError
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.encoder import OnnxEncoder, open_encoder, shorten
@@ -122,7 +123,7 @@ def test_served_alone_from_its_bundle(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["auto", "onnxruntime"])
-def test_the_kernels_that_the_settings_name(bundle: Path, kernels: Kernels) -> None:
+def test_the_kernels_that_the_settings_name(bundle: Path, kernels: Literal["auto", "onnxruntime"]) -> None:
     model = load_model(bundle, ModelSettings(model_id="tiny"), EngineSettings(kernels=kernels))
     assert isinstance(model, EmbeddingModel)
     assert isinstance(model.encoder, OnnxEncoder)

@@ -14,7 +14,7 @@ from synthetic import VOCAB
 
 from infrs.engine.runners.opening import kv_bytes_per_token, open_runner, open_session
 from infrs.engine.runners.runner import Runner, Segment
-from infrs.engine.runners.session import Kernels
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
 
 CAPACITY = 600
 PROMPT = np.random.default_rng(0).integers(1, VOCAB, 530)
@@ -27,10 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(folder: Path, kernels: Kernels = "auto", threads: int = 1, *, blocks: bool = False) -> Runner:
+def opened(folder: Path, kernels: KernelOptions = AUTO, threads: int = 1, *, blocks: bool = False) -> Runner:
     manifest = attention.manifest(blocks=blocks)
     runner = open_runner(folder, manifest, num_rows=3, capacity=CAPACITY, threads=threads, kernels=kernels)
-    assert bool(runner.kernels) == (kernels == "auto")
+    assert bool(runner.kernels) == (kernels == AUTO)
     return runner
 
 
@@ -54,8 +54,8 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
     return tokens
 
 
-@pytest.mark.parametrize(("kernels", "size"), [("auto", 2), ("avx2", 2), ("precise", 4), ("onnxruntime", 4)])
-def test_beside_narrow_weights_keys_and_values_take_16_bits(folder: Path, kernels: Kernels, size: int) -> None:
+@pytest.mark.parametrize(("kernels", "size"), [(AUTO, 2), (AVX2, 2), (PRECISE, 4), (ONNXRUNTIME, 4)])
+def test_beside_narrow_weights_keys_and_values_take_16_bits(folder: Path, kernels: KernelOptions, size: int) -> None:
     for blocks in (False, True):
         manifest = attention.manifest(blocks=blocks)
         session = open_session(folder, manifest, threads=1, kernels=kernels)
@@ -73,7 +73,7 @@ def test_the_plain_graph_keeps_its_own_in_32_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("blocks", [False, True])
 def test_the_same_tokens_as_over_onnx_runtime(folder: Path, blocks: bool) -> None:
     answers = []
-    for kernels in ("auto", "onnxruntime"):
+    for kernels in (AUTO, ONNXRUNTIME):
         runner = opened(folder, kernels, blocks=blocks)
         answers.append(decode(runner, 1, prefill(runner, 1, PROMPT, [0]), len(PROMPT), 40))
     assert answers[0] == answers[1]

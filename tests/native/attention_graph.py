@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from kernel_graphs import FLOAT, INT32, Floats, graph_of, opened_with_own
 
-from infrs.engine.runners.session import Kernels
+from infrs.native.options import AUTO, KernelOptions
 
 POSITIONS = 1024  # of the rotary tables
 
@@ -70,7 +70,9 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
 
 
 @cache
-def session(form: Form, threads: int = 1, kernels: Kernels = "auto", *, halves: bool = False) -> ort.InferenceSession:
+def session(
+    form: Form, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
+) -> ort.InferenceSession:
     return opened_with_own(model(form), threads, kernels, halves=halves)
 
 
@@ -90,7 +92,7 @@ class Rows:
         *,
         threads: int = 1,
         in_place: bool = True,
-        kernels: Kernels = "auto",
+        kernels: KernelOptions = AUTO,
         halves: bool = False,
     ) -> None:
         self.form, self.session, self.in_place = form, session(form, threads, kernels, halves=halves), in_place
@@ -130,7 +132,7 @@ class Rows:
         return output
 
 
-def whole(form: Form, new: Floats, *, threads: int = 1, kernels: Kernels = "auto", halves: bool = False) -> Floats:
+def whole(form: Form, new: Floats, *, threads: int = 1, kernels: KernelOptions = AUTO, halves: bool = False) -> Floats:
     """A row's tokens in one run: [tokens, heads * dim]."""
     capacity = -(-len(new) // 8) * 8
     return Rows(form, 1, capacity, threads=threads, kernels=kernels, halves=halves).run(0, new[None], [0])[0]

@@ -259,10 +259,10 @@ def random_case(seed: int) -> Case:
     return Case(lambda: model, feeds)
 
 
-def outcome(case: Case, kernels: Any = "auto") -> str:
+def outcome(case: Case) -> str:
     """By whose kernels it ran, "own" or "onnxruntime", or why it was refused or failed."""
     try:
-        session = opened(case.model(), threads=2, kernels=kernels)
+        session = opened(case.model(), threads=2)
     except BundleError as error:
         return f"refused: {error}"
     if not kernels_of(session):  # what ONNX Runtime makes of it is its own affair
@@ -276,13 +276,13 @@ def outcome(case: Case, kernels: Any = "auto") -> str:
 
 def main() -> None:
     """Print each case's name before it is tried and its outcome behind it. A number is the seed of a random one."""
-    kernels, *names = sys.argv[1:]
+    names = sys.argv[1:]
     if library := os.environ.get("CRAFTED_LIBRARY"):
         native.library = lambda: Path(library)
     for name in names:
         print(json.dumps([name]), flush=True)
         case = random_case(int(name)) if name.isdigit() else CASES[name]
-        print(json.dumps([name, outcome(case, kernels)]), flush=True)
+        print(json.dumps([name, outcome(case)]), flush=True)
 
 
 if __name__ == "__main__":

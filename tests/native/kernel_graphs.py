@@ -13,7 +13,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.engine.runners.session import Kernels, create_session, kernels_of
+from infrs.engine.runners.session import create_session, kernels_of
+from infrs.native.options import AUTO, KernelOptions
 
 Floats = npt.NDArray[np.float32]
 FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
@@ -56,7 +57,7 @@ def has_avx512() -> bool:
 
 
 def opened(
-    model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto", *, halves: bool = False
+    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
 ) -> ort.InferenceSession:
     """A session over the graph, whatever kernels it gets."""
     with TemporaryDirectory() as folder:
@@ -66,7 +67,7 @@ def opened(
 
 
 def opened_with_own(
-    model: onnx.ModelProto, threads: int = 1, kernels: Kernels = "auto", *, halves: bool = False
+    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
 ) -> ort.InferenceSession:
     """A session over the graph with infrs's kernels."""
     session = opened(model, threads, kernels, halves=halves)

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_graphs import Floats
 
+from infrs.native.options import AVX2
+
 FORMS = {
     "one head": Form(heads=1, rotary=4),
     "three heads a key": Form(heads=3, dim=64, rotary=32),
@@ -86,7 +88,7 @@ def test_what_is_not_finite_stays_so_in_16_bits(value: float) -> None:
 def test_wider_vectors_give_the_same_bits(form: Form, tokens: int, seed: int, size: float, halves: bool) -> None:
     """Where the processor has no AVX-512, both are the same kernel."""
     new = drawn(form, tokens, seed) * np.float32(size)
-    narrow = whole(form, new, kernels="avx2", halves=halves)
+    narrow = whole(form, new, kernels=AVX2, halves=halves)
     assert whole(form, new, halves=halves).tobytes() == narrow.tobytes()
 
 

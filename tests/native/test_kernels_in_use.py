@@ -1,4 +1,4 @@
-"""Which kernels a session gets: infrs's where they can run the graph, else ONNX Runtime's for all of it."""
+"""Which kernels run a session: infrs's for every node that they implement, and ONNX Runtime's for the others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 from kernel_graphs import FLOAT, graph_of, has_avx512, opened
 
 from infrs import native
-from infrs.engine.runners.session import create_session, kernels_of
+from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of
 from infrs.errors import BundleError
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
 
 RNG = np.random.default_rng(0)
 
@@ -54,7 +55,7 @@ def unknown_head_dim() -> onnx.ModelProto:
 
 
 def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Three rows, of a token each."""
+    """Return inputs of three rows with one token each."""
     sizes = {"rows": 3, "tokens": 1, "capacity": 8}
     feeds = {}
     for value in model.graph.input:
@@ -65,36 +66,38 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return feeds
 
 
-REFUSED = {
+UNSUPPORTED = {
     "blocks of 16": (product(block=16), "only whole blocks of 32"),
     "blocks of 64": (product(block=64), "only whole blocks of 32"),
-    "zero points": (product(zero_points=True), ""),
+    "zero points": (product(zero_points=True), "no zero points"),
     "a part of a block": (product(inputs=48), "only whole blocks of 32"),
     "two bits": (product(bits=2), "only 4 and 8 bits"),
-    "a biased norm": (biased_norm(), ""),
+    "a biased norm": (biased_norm(), "no bias"),
     "smooth softmax": (attention(smooth_softmax=1), "only the plain softmax"),
     "an unknown head_dim": (unknown_head_dim(), "head_dim"),
     "a very wide head": (attention(dim=520), "head_dim"),
 }
+every_unsupported = pytest.mark.parametrize(("model", "reason"), UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
 
 
-@pytest.mark.parametrize(("model", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_graph_that_they_cannot_run_is_left_to_onnx_runtime(
+@every_unsupported
+def test_a_graph_of_unsupported_nodes_runs_on_onnx_runtimes_kernels(
     model: onnx.ModelProto, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         session = opened(model)
     (record,) = caplog.records
-    assert "infrs's own kernels do not run here" in record.message
+    assert "ONNX Runtime's slower kernels run the whole graph" in record.message
     assert reason in record.message
     assert kernels_of(session) == ""
+    assert fallback_nodes(session) == ()
     feeds = feeds_of(model)
-    expected = opened(model, kernels="onnxruntime").run(None, feeds)[0]
+    expected = opened(model, kernels=ONNXRUNTIME).run(None, feeds)[0]
     assert np.isfinite(expected).all()
     np.testing.assert_array_equal(session.run(None, feeds)[0], expected)
 
 
-def test_a_graph_that_nothing_can_run_is_refused_without_a_word_of_kernels(
+def test_a_graph_that_no_kernel_can_run_is_refused_without_a_log_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -104,44 +107,44 @@ def test_a_graph_that_nothing_can_run_is_refused_without_a_word_of_kernels(
     assert caplog.records == []
 
 
-def test_a_graph_that_they_can_run_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_names_its_instructions_and_build(caplog: pytest.LogCaptureFixture) -> None:
     library = native.library()
     assert library is not None
     widest, precise = ("avx512", "avx512-precise") if has_avx512() else ("avx2", "avx2")
     with caplog.at_level(logging.WARNING):
         assert kernels_of(opened(product())) == f"{widest} {native.build_id(library)}"
-        assert kernels_of(opened(product(), kernels="precise")) == f"{precise} {native.build_id(library)}"
-        assert kernels_of(opened(product(), kernels="avx2")) == f"avx2 {native.build_id(library)}"
+        assert kernels_of(opened(product(), kernels=PRECISE)) == f"{precise} {native.build_id(library)}"
+        assert kernels_of(opened(product(), kernels=AVX2)) == f"avx2 {native.build_id(library)}"
     assert caplog.records == []
-    assert kernels_of(opened(product(), kernels="onnxruntime")) == ""
+    assert kernels_of(opened(product(), kernels=ONNXRUNTIME)) == ""
 
 
-def test_without_the_library_onnx_runtime_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_onnx_runtime_runs_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     model = product()
     feeds = feeds_of(model)
-    expected = opened(model, kernels="onnxruntime").run(None, feeds)[0]
+    expected = opened(model, kernels=ONNXRUNTIME).run(None, feeds)[0]
     monkeypatch.setattr("infrs.native.find_spec", lambda name: None)
     session = opened(model)
     assert kernels_of(session) == ""
     np.testing.assert_array_equal(session.run(None, feeds)[0], expected)
 
 
-@pytest.mark.parametrize("kernels", ["auto", "precise", "avx2", "onnxruntime"])
-def test_the_library_is_loaded_only_when_asked_for(kernels: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", [AUTO, PRECISE, AVX2, ONNXRUNTIME])
+def test_the_library_is_loaded_only_if_the_options_ask_for_it(kernels: KernelOptions, tmp_path: Path) -> None:
     onnx.save(product(), tmp_path / "model.onnx")
     code = f"""
 from pathlib import Path
 from infrs.engine.runners.session import create_session
+from infrs.native.options import KernelOptions
 session = create_session(Path({str(tmp_path / "model.onnx")!r}), 1, kernels={kernels!r})
 print("infrs/native/kernels" in Path("/proc/self/maps").read_text())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout.strip() == str(kernels != "onnxruntime")
+    assert done.stdout.strip() == str(kernels != ONNXRUNTIME)
 
 
-def test_sessions_come_and_go() -> None:
-    """The library serves many sessions, whichever ends first."""
+def test_sessions_share_the_library_whichever_ends_first() -> None:
     model = product()
     feeds = feeds_of(model)
     first = opened(model)
@@ -153,7 +156,7 @@ def test_sessions_come_and_go() -> None:
 
 
 def resident(folder: Path) -> int:
-    """Bytes of files of a folder that this process has in memory."""
+    """Return how many bytes of a folder's files are in this process's memory."""
     size, counts = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if "-" in line.split(maxsplit=1)[0]:
@@ -177,7 +180,7 @@ def test_pages_of_weights_are_released_and_come_back(tmp_path: Path) -> None:
     feeds = {"x": RNG.standard_normal((3, 1024)).astype(np.float32)}
     path = tmp_path / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    sessions = {kernels: create_session(path, 1, kernels=kernels) for kernels in ("onnxruntime", "auto")}
+    sessions = {kernels: create_session(path, 1, kernels=kernels) for kernels in (ONNXRUNTIME, AUTO)}
     before = {kernels: session.run(None, feeds)[0] for kernels, session in sessions.items()}
     mapped = np.memmap(tmp_path / "weights.bin", np.uint8, mode="r")
     total = int(mapped.sum())

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_graphs import FLOAT, Floats, graph_of, opened, opened_with_own
 
+from infrs.native.options import ONNXRUNTIME
+
 WIDTHS = [1, 7, 8, 64, 577]
 EPSILON = 1e-5
 
@@ -27,7 +29,7 @@ def session(width: int, threads: int, own: bool = True, with_sum: bool = True) -
     kept = [value for value in model.graph.output if value.name.strip()]
     del model.graph.output[:]
     model.graph.output.extend(kept)
-    return opened_with_own(model, threads) if own else opened(model, threads, "onnxruntime")
+    return opened_with_own(model, threads) if own else opened(model, threads, ONNXRUNTIME)
 
 
 def drawn(rows: int, width: int, seed: int) -> tuple[Floats, Floats]:

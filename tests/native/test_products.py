@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kernel_graphs import FLOAT, Floats, graph_of, has_avx512, opened_with_own
 from onnx import helper, numpy_helper
 
-from infrs.engine.runners.session import Kernels
+from infrs.native.options import AUTO, AVX2, PRECISE, KernelOptions
 
 BLOCK = 32
 SHAPES = [(1, 32), (5, 64), (16, 96), (17, 576), (33, 1536), (40, 32)]  # outputs, inputs
@@ -53,7 +53,9 @@ def attributes_of(bits: int, input_bits: int, shape: tuple[int, int]) -> dict[st
 
 
 @cache
-def product(bits: int, input_bits: int, shape: tuple[int, int], threads: int, kernels: Kernels) -> ort.InferenceSession:
+def product(
+    bits: int, input_bits: int, shape: tuple[int, int], threads: int, kernels: KernelOptions
+) -> ort.InferenceSession:
     values, scales = quantised(bits, shape)
     inputs: dict[str, Any] = {"x": (FLOAT, ["batch", "rows", "inputs"]), "values": values, "scales": scales}
     model = graph_of("MatMulNBits", inputs, {"y": ["batch", "rows", shape[0]]}, attributes_of(bits, input_bits, shape))
@@ -64,7 +66,7 @@ def weights_of(case: Case) -> npt.NDArray[np.float64]:
     return dequantised(case[0], case[-1])
 
 
-def multiply(case: Case, x: Floats, threads: int = 1, kernels: Kernels = "auto") -> Floats:
+def multiply(case: Case, x: Floats, threads: int = 1, kernels: KernelOptions = AUTO) -> Floats:
     return np.asarray(product(*case, threads, kernels).run(None, {"x": x[None]})[0][0])
 
 
@@ -124,14 +126,14 @@ def test_a_row_has_the_same_bits_whatever_is_beside_it(case: Case, rows: int, se
 def test_wider_vectors_give_the_same_bits_of_the_same_inputs(case: Case, rows: int, seed: int) -> None:
     """Where the processor has no AVX-512, both are the same kernel."""
     x = drawn_rows(case, rows, seed)
-    assert multiply(case, x, kernels="precise").tobytes() == multiply(case, x, kernels="avx2").tobytes()
+    assert multiply(case, x, kernels=PRECISE).tobytes() == multiply(case, x, kernels=AVX2).tobytes()
 
 
 def test_only_precise_kernels_and_the_output_layer_round_to_16_bits() -> None:
     shape = (33, 1536)
     x = np.random.default_rng(4).standard_normal((9, 1536)).astype(np.float32)
     narrow, output_layer = multiply((8, 8, shape), x), multiply((8, 16, shape), x)
-    assert multiply((8, 8, shape), x, kernels="precise").tobytes() == output_layer.tobytes()
+    assert multiply((8, 8, shape), x, kernels=PRECISE).tobytes() == output_layer.tobytes()
     assert (narrow.tobytes() != output_layer.tobytes()) == has_avx512()
 
 

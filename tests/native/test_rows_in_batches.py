@@ -17,14 +17,14 @@ from attention_graph import model as attention_model
 from kernel_graphs import FLOAT, Floats, graph_of, opened, opened_with_own
 from onnx import ModelProto
 
-from infrs.engine.runners.session import Kernels
+from infrs.native.options import AUTO, ONNXRUNTIME, KernelOptions
 
 INPUTS, OUTPUTS = 576, 1536
 SIZES = [2, 3, 5, 8, 16, 33, 64]
-SETS: list[Kernels] = ["auto", "onnxruntime"]
+SETS: list[KernelOptions] = [AUTO, ONNXRUNTIME]
 OWN = {"MatMulNBits 4", "MatMulNBits 8", "SkipSimplifiedLayerNormalization"}
 # With AVX2 alone the runner lets no row decode alone for it (`_single_row_agrees` in infrs/engine/runners/fused.py).
-MAY_DIFFER_ALONE = {("MatMulNBits 4", "onnxruntime")}
+MAY_DIFFER_ALONE = {("MatMulNBits 4", ONNXRUNTIME)}
 RNG = np.random.default_rng(0)
 
 
@@ -66,17 +66,17 @@ MODELS = {
 }
 for kind in ("MatMul", "Softmax", "Sigmoid", "Tanh", "Erf", "Exp"):
     MODELS[kind].graph.node[0].domain = ""
-CASES = [(name, kernels) for name in MODELS for kernels in SETS if name in OWN or kernels == "onnxruntime"]
+CASES = [(name, kernels) for name in MODELS for kernels in SETS if name in OWN or kernels == ONNXRUNTIME]
 
 
 @cache
-def session(name: str, kernels: Kernels, threads: int) -> ort.InferenceSession:
-    return (opened if kernels == "onnxruntime" else opened_with_own)(MODELS[name], threads, kernels)
+def session(name: str, kernels: KernelOptions, threads: int) -> ort.InferenceSession:
+    return (opened if kernels == ONNXRUNTIME else opened_with_own)(MODELS[name], threads, kernels)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("name", "kernels"), CASES)
-def test_a_row_in_batches_of_any_size(name: str, kernels: Kernels, threads: int) -> None:
+def test_a_row_in_batches_of_any_size(name: str, kernels: KernelOptions, threads: int) -> None:
     """As one sequence's tokens and as one token of each of several sequences."""
     run = session(name, kernels, threads)
     inputs = [entry.name for entry in run.get_inputs()]
@@ -104,9 +104,9 @@ FORM = Form(heads=9, kv_heads=3, dim=64, rotary=32, packed=False)
 
 @pytest.mark.parametrize("kernels", SETS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_rows_of_different_lengths_decode_as_if_alone(kernels: Kernels, threads: int) -> None:
+def test_rows_of_different_lengths_decode_as_if_alone(kernels: KernelOptions, threads: int) -> None:
     """GroupQueryAttention, its rotation included."""
-    run = (opened if kernels == "onnxruntime" else opened_with_own)(attention_model(FORM), threads, kernels)
+    run = (opened if kernels == ONNXRUNTIME else opened_with_own)(attention_model(FORM), threads, kernels)
     lengths, capacity = np.array([0, 1, 7, 30, 63, 12], np.int32), 64
     rng = np.random.default_rng(2)
     kept = [rng.standard_normal((len(lengths), FORM.kv_heads, capacity, FORM.dim)).astype(np.float32) for _ in range(2)]

@@ -18,6 +18,7 @@ from infrs.engine.runners.session import (
     Session,
     Tokens,
     check_inputs,
+    fallback_nodes,
     kernels_of,
     stored_bytes,
     threads_of,
@@ -66,7 +67,8 @@ class FusedRunner:
         self._fills = False
         self._fills = not self._single_row_agrees()
         self.capabilities = Capabilities(
-            chunk_invariant=bool(self.kernels) and manifest.recipe.name == "blocks", min_rows=2 if self._fills else 1
+            chunk_invariant=bool(self.kernels) and not fallback_nodes(session) and manifest.recipe.name == "blocks",
+            min_rows=2 if self._fills else 1,
         )
         alone = "a row alone has the bits that it has beside others"
         filled = "a row alone would have other bits, so an idle one runs beside it"

@@ -9,14 +9,15 @@ from infrs.bundle.manifest import Manifest
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
 from infrs.engine.runners.runner import Runner
-from infrs.engine.runners.session import Kernels, Session, create_session, stored_bytes
+from infrs.engine.runners.session import Session, create_session, stored_bytes
 from infrs.errors import BundleError
+from infrs.native.options import AUTO, KernelOptions
 
 _SHARED_SCALE = b"DynamicQuantizeLinear"  # ONNX's operator, whose scale is of its whole input
 
 
 def open_session(
-    bundle: Path, manifest: Manifest, *, threads: int, kernels: Kernels = "auto", profile: Path | None = None
+    bundle: Path, manifest: Manifest, *, threads: int, kernels: KernelOptions = AUTO, profile: Path | None = None
 ) -> Session:
     """A session over a bundle's graph; see `create_session`.
 
@@ -58,7 +59,7 @@ def open_runner(
     num_spare_rows: int = 0,
     capacity: int,
     threads: int,
-    kernels: Kernels = "auto",
+    kernels: KernelOptions = AUTO,
 ) -> Runner:
     """`new_runner` of `open_session`, where how many rows there is room for does not depend on the session."""
     session = open_session(bundle, manifest, threads=threads, kernels=kernels)

@@ -1,11 +1,11 @@
-"""ONNX Runtime's sessions: the only file that imports it. How a graph is opened, and by whose kernels it runs."""
+"""ONNX Runtime sessions: how a graph is opened and which kernels run it. The only module that imports ONNX Runtime."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,96 +14,189 @@ import onnxruntime as ort
 from infrs import native
 from infrs.errors import BundleError
 from infrs.machine.cpus import default_threads
+from infrs.native.nodes import Node, read_nodes, with_selected
+from infrs.native.options import AUTO, KernelOptions
 
 logger = logging.getLogger(__name__)
 
-Kernels = Literal["auto", "precise", "avx2", "onnxruntime"]
 Tokens: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Session: TypeAlias = ort.InferenceSession
 Binding: TypeAlias = ort.IOBinding
 
-# The session's own notes of what runs it: a build of `infrs.native`, and the instructions that it uses.
-_KERNELS = "infrs.kernels"
-_INSTRUCTIONS = "infrs.instructions"
+# Entries of a session's configuration. The library reads some of them (library.cpp); the others describe the session.
+_AVX2 = "infrs.avx2"
+_PRECISE = "infrs.precise"
 _HALVES = "infrs.halves"  # keys and values are stored in 16 bits
-_NO_MEMORY = "std::bad_alloc"  # C++'s own exception, as ONNX Runtime passes it on
-_INVALID = "invalid node: "  # `infrs.native` begins its reason so where no kernel could run the node
+_SELECTED = "infrs.selected"  # infrs's kernels run only the nodes that `with_selected` has moved
+_INSTRUCTIONS = "infrs.instructions"  # set by the library
+_KERNELS = "infrs.kernels"  # the build of the library
+_FALLBACK = "infrs.fallback."  # and a number: the name of a node that falls back
+_MODEL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+_NO_MEMORY = "std::bad_alloc"  # the name of C++'s exception, which ONNX Runtime passes on
+_INVALID = "invalid node: "  # the library's message begins so if no kernel can run the node
+_STATEFUL = "GroupQueryAttention"
 
 
 def create_session(
-    path: Path, threads: int, *, kernels: Kernels = "auto", halves: bool = False, profile: Path | None = None
+    path: Path, threads: int, *, kernels: KernelOptions = AUTO, halves: bool = False, profile: Path | None = None
 ) -> Session:
-    """Open a graph on the CPU provider. `threads` 0 takes `default_threads()`.
+    """Open a graph on the CPU. `threads` 0 means `default_threads()`.
 
-    kernels: "auto" takes those of `infrs.native` where they were built and this processor and the graph allow;
-    "precise" the same, with 16-bit inputs for all 8-bit weights; "avx2" the same without wider vectors, which has them.
-    halves: infrs's kernels are to store keys and values in 16 bits, unless they are "precise"; see `stored_bytes`.
-    profile: the beginning of the path of ONNX Runtime's own profile, which `session.end_profiling()` completes.
-    Raises BundleError with ONNX Runtime's reason, in one line, where nothing can run the graph or one of its nodes
-    contradicts itself; MemoryError where memory is what lacks.
+    infrs's kernels run every node that they implement, if they were built and the processor has AVX2. The other nodes
+    fall back to ONNX Runtime's kernels, see `fallback_nodes`. If a node cannot fall back alone, all do.
+
+    halves: store keys and values in 16 bits, unless the precision is "high" or an attention node falls back; see
+    `stored_bytes`. profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
+    Raises BundleError with ONNX Runtime's reason if no kernel can run the graph or a node contradicts itself, and
+    MemoryError if memory runs out.
     """
-    own, refusal = native.library() if kernels != "onnxruntime" else None, ""
-    if own is not None:
+    library, reason = native.library() if kernels.kernels == "auto" else None, ""
+    if library is not None:
+        entries: dict[str, str | bool] = {
+            _KERNELS: native.build_id(library),
+            _AVX2: kernels.instructions == "avx2",
+            _PRECISE: kernels.precision == "high",
+            _HALVES: halves and kernels.precision != "high",
+        }
         try:
-            session = _open(path, _options(threads, own, profile, kernels, halves=halves))
+            session = _open_with_library(path, threads, profile, library, entries)
         except Exception as error:  # ONNX Runtime raises many types, none of them public
-            refusal = _reason(error)
-            if _NO_MEMORY in refusal:
-                raise MemoryError(refusal) from error
-            if _INVALID in refusal:
+            reason = _reason(error)
+            if _NO_MEMORY in reason:
+                raise MemoryError(reason) from error
+            if _INVALID in reason:
                 raise _unopened(path, error) from error
         else:
             native.release_pages(path.parent)
             return session
     try:
-        session = _open(path, _options(threads, None, profile, kernels))
+        session = _open(path, _options(threads, profile))
     except Exception as error:
         if _NO_MEMORY in _reason(error):
             raise MemoryError(_reason(error)) from error
         raise _unopened(path, error) from error
-    if refusal:
-        logger.warning("infrs's own kernels do not run here, ONNX Runtime's do, slower: %s", refusal)
+    if reason:
+        logger.warning("ONNX Runtime's slower kernels run the whole graph, because infrs's kernels cannot: %s", reason)
     return session
+
+
+def kernels_of(session: Session) -> str:
+    """Return the instructions and the build of infrs's kernels that run a session, as "avx512 0123456789abcdef".
+
+    If nodes fall back, their number follows, as in "avx512 0123456789abcdef (3 nodes fall back)". The text is empty if
+    ONNX Runtime's kernels run the whole graph.
+    """
+    build, fallbacks = _entry(session, _KERNELS), len(fallback_nodes(session))
+    if not build:
+        return ""
+    note = f" ({fallbacks} node{'s' if fallbacks > 1 else ''} fall{'s' if fallbacks == 1 else ''} back)"
+    return f"{_entry(session, _INSTRUCTIONS)} {build}{note if fallbacks else ''}"
+
+
+def fallback_nodes(session: Session) -> tuple[str, ...]:
+    """Return the names of the nodes that ONNX Runtime's kernels run, although infrs has a kernel for their operator.
+
+    Empty if infrs's kernels run every such node, or no node (see `kernels_of`). If it is not empty, a token's bits may
+    depend on how its prompt was cut into runs.
+    """
+    names: list[str] = []
+    while name := _entry(session, f"{_FALLBACK}{len(names)}"):
+        names.append(name)
+    return tuple(names)
+
+
+def threads_of(session: Session) -> int:
+    """Return how many threads compute a session's runs."""
+    return int(session.get_session_options().intra_op_num_threads)
+
+
+def stored_bytes(session: Session) -> int:
+    """Return the bytes of one number among the keys and values of a session: 2 (IEEE half) or 4."""
+    return 2 if _entry(session, _HALVES) else 4
+
+
+def check_inputs(session: Session, required: set[str], optional: Set[str] = frozenset()) -> None:
+    """Raise BundleError unless a graph has all required inputs, and no others but the optional ones."""
+    present = {node.name for node in session.get_inputs()}
+    if not required <= present <= required | optional:
+        odd = sorted(present ^ required)
+        raise BundleError(
+            f"the graph's inputs are not those its manifest promises ({', '.join(odd[:4])}); export again"
+        )
+
+
+def _open_with_library(
+    path: Path, threads: int, profile: Path | None, library: Path, entries: Mapping[str, str | bool]
+) -> Session:
+    """Open a graph with infrs's kernels. Raises an exception if they can run none of its nodes."""
+    native.take_refusals(library)  # what an attempt that failed has left
+    session = _open(path, _options(threads, profile, library, entries))
+    nodes = [node for node in read_nodes(path) if native.known_attributes(library, node.op_type) is not None]
+    reasons = _refused(library, nodes)
+    if not reasons:
+        return session
+    del session  # its memory is needed for the second attempt
+    selected = [node for node in nodes if reasons.keys().isdisjoint(node.outputs)]
+    refused = [node for node in nodes if node not in selected]
+    first_reason = next(iter(reasons.values()))
+    if not selected or not reasons.keys() <= {output for node in nodes for output in node.outputs}:
+        raise BundleError(first_reason)
+    names = [node.name or node.outputs[0] for node in refused]
+    keeps_halves = entries[_HALVES] and all(node.op_type != _STATEFUL for node in refused)
+    chosen = {
+        **entries,
+        _SELECTED: True,
+        _HALVES: keeps_halves,
+        _MODEL_FOLDER: str(path.parent.resolve()),
+        **{f"{_FALLBACK}{number}": name for number, name in enumerate(names)},
+    }
+    session = _open(with_selected(path, selected), _options(threads, profile, library, chosen))
+    logger.warning(
+        "%d of %d nodes run on ONNX Runtime's slower kernels, because infrs's kernels do not implement them; "
+        "the first is %s (%s)",
+        len(refused),
+        len(nodes),
+        names[0],
+        first_reason,
+    )
+    return session
+
+
+def _refused(library: Path, nodes: Sequence[Node]) -> dict[str, str]:
+    """Return why nodes have no kernel in `library`, by the name of an output."""
+    reasons = {refusal.output: refusal.reason for refusal in native.take_refusals(library)}
+    for node in nodes:
+        unknown = set(node.attributes) - (native.known_attributes(library, node.op_type) or set())
+        if unknown and reasons.keys().isdisjoint(node.outputs):
+            reasons[node.outputs[0]] = f"{node.op_type}: unknown attribute {min(unknown)}"
+    return reasons
+
+
+def _open(model: Path | bytes, options: ort.SessionOptions) -> Session:
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _unopened(path: Path, error: Exception) -> BundleError:
     return BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again")
 
 
-def _open(path: Path, options: ort.SessionOptions) -> Session:
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
-def kernels_of(session: Session) -> str:
-    """The instructions and the build of `infrs.native` that a session runs, as "avx512 0123456789abcdef".
-
-    Empty if all its kernels are ONNX Runtime's.
-    """
-    build = _note(session, _KERNELS)
-    return f"{_note(session, _INSTRUCTIONS)} {build}" if build else ""
-
-
-def threads_of(session: Session) -> int:
-    """How many threads compute a session's runs."""
-    return int(session.get_session_options().intra_op_num_threads)
-
-
-def stored_bytes(session: Session) -> int:
-    """Bytes that a number takes among the keys and values that a session reads and writes: 2 (IEEE half) or 4."""
-    return 2 if _note(session, _HALVES) else 4
-
-
-def _note(session: Session, entry: str) -> str:
+def _entry(session: Session, name: str) -> str:
     try:
-        return str(session.get_session_options().get_session_config_entry(entry))
+        return str(session.get_session_options().get_session_config_entry(name))
     except RuntimeError:  # no such entry
         return ""
 
 
 def _options(
-    threads: int, library: Path | None, profile: Path | None, kernels: Kernels, *, halves: bool = False
+    threads: int, profile: Path | None, library: Path | None = None, entries: Mapping[str, str | bool] | None = None
 ) -> ort.SessionOptions:
+    """Return the options of a session. entries: of its configuration; a bool says whether the entry is there."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
@@ -114,27 +207,12 @@ def _options(
         options.profile_file_prefix = str(profile)
     # Initializers outside the arena: the arena doubles its blocks and would hold up to twice the weights.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    # How long a thread that waits for work spins, in microseconds, before it gives its core away: longer, and two
-    # threads collapse as soon as another process wants a core; not at all, and every operator pays for a wake-up.
+    # How long an idle thread spins before it releases its core, in microseconds. If it spins longer, the threads slow
+    # each other down as soon as another process needs a core. If it does not spin, every operator pays for a wake-up.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+    for name, value in (entries or {}).items():
+        if value:
+            options.add_session_config_entry(name, "1" if value is True else str(value))
     if library is not None:
-        options.add_session_config_entry(f"infrs.{kernels}", "1")
-        if halves and kernels != "precise":
-            options.add_session_config_entry(_HALVES, "1")
         options.register_custom_ops_library(str(library))
-        options.add_session_config_entry(_KERNELS, native.build_id(library))
     return options
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def check_inputs(session: Session, required: set[str], optional: Set[str] = frozenset()) -> None:
-    """Raise BundleError unless a graph has all the inputs that are required, and none beside those and the optional."""
-    present = {node.name for node in session.get_inputs()}
-    if not required <= present <= required | optional:
-        odd = sorted(present ^ required)
-        raise BundleError(
-            f"the graph's inputs are not those its manifest promises ({', '.join(odd[:4])}); export again"
-        )
