@@ -82,14 +82,23 @@ class QuantizedLowering:
             names,
             [y],
             name=f"{weight.name}/MatMulNBits",
-            domain=NATIVE if quantized.scales.dtype == np.float16 else MICROSOFT,
+            domain=MICROSOFT,
             K=inputs,
             N=outputs,
             bits=bits,
             block_size=self.block_size,
             accuracy_level=4,  # without it the kernel turns all weights to float32 at every call
         )
+        if quantized.scales.dtype == np.float16:
+            node.domain = NATIVE
+            # ONNX Runtime refuses this attribute in its own domain. There the node's name decides (library.cpp).
+            node.attribute.append(helper.make_attribute("input_bits", self._input_bits(weight, bits)))
         return Lowered([node], tensors)
+
+    @staticmethod
+    def _input_bits(weight: Weight, bits: int) -> int:
+        """Return the bits to which infrs's kernels round activations at least; AVX2 rounds to 16 for 8-bit weights."""
+        return 16 if bits == 8 and weight.role == "lm_head" else 8
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
         """One `GatherBlockQuantized`, its scales widened; a plain `Gather` where rows are not whole blocks."""

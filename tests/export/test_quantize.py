@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -206,3 +206,23 @@ def test_a_row_of_a_batch_has_the_same_bits_in_any_batch(dtype: str, shape: tupl
         for start in (0, 1, 7):
             part = product.run(None, {"x": x[start : start + rows]})[0]
             assert np.array_equal(part, whole[start : start + rows]), (rows, start)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "role", "factor", "expected"),
+    [
+        ("int8", "lm_head", 1, 16),
+        ("int8", "down_proj", 1, 8),
+        ("int4", "lm_head", 1, 16),
+        ("int4", "down_proj", 1, 8),
+        ("int8", "lm_head", 1e-6, None),  # its scales need 32 bits, so it is in ONNX Runtime's domain
+    ],
+)
+def test_a_product_of_infrs_names_the_bits_of_its_activations(
+    dtype: Literal["int8", "int4"], role: str, factor: float, expected: int | None
+) -> None:
+    array = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32) * np.float32(factor)
+    (node,) = lowering(dtype).linear(Weight(role, role, array), "x", "y").nodes
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    assert attributes.get("input_bits") == expected
+    assert node.domain == ("com.microsoft" if expected is None else "infrs.native")

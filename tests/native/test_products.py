@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_graphs import FLOAT, Floats, graph_of, has_avx512, opened_with_own
+from infrs_export.graph.fusions.functions import functions
+from kernel_graphs import FLOAT, Floats, graph_of, has_avx512, opened, opened_with_own
 from onnx import helper, numpy_helper
 
-from infrs.native.options import AUTO, AVX2, PRECISE, KernelOptions
+from infrs.errors import BundleError
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
 
 BLOCK = 32
 SHAPES = [(1, 32), (5, 64), (16, 96), (17, 576), (33, 1536), (40, 32)]  # outputs, inputs
@@ -218,3 +221,38 @@ def test_scales_of_16_bits_give_the_bits_of_the_same_scales_in_32(
         answers.append(opened_with_own(model).run(None, {"x": x})[0])
     assert np.isfinite(answers[0]).all()
     assert answers[0].tobytes() == answers[1].tobytes()
+
+
+def narrow(name: str, **attributes: int) -> onnx.ModelProto:
+    """Return a graph of infrs's own product: 8-bit weights with 16-bit scales."""
+    values, scales = quantised(8, (33, 1536))
+    inputs: dict[str, Any] = {
+        "x": (FLOAT, ["batch", "rows", 1536]),
+        "values": values,
+        "scales": np.clip(scales, -60000, 60000).astype(np.float16),
+    }
+    given = {"name": name, "N": 33, "K": 1536, "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
+    model = graph_of("MatMulNBits", inputs, {"y": ["batch", "rows", 33]}, given | attributes)
+    model.graph.node[0].domain = "infrs.native"
+    model.opset_import.append(helper.make_opsetid("infrs.native", 1))
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    model.functions.extend(functions(model.graph.node, opsets))
+    return model
+
+
+def test_input_bits_of_a_node_choose_the_rounding_of_activations_whatever_its_name_is() -> None:
+    """A node without the attribute, as in older bundles, has 16 bits if its name begins with lm_head."""
+    x = np.random.default_rng(4).standard_normal((1, 9, 1536)).astype(np.float32)
+
+    def result(model: onnx.ModelProto, kernels: KernelOptions = AUTO) -> bytes:
+        return np.asarray(opened(model, kernels=kernels).run(None, {"x": x})[0]).tobytes()
+
+    narrow_bits, wide_bits = result(narrow("gate")), result(narrow("lm_head"))
+    assert (narrow_bits != wide_bits) == has_avx512()
+    assert result(narrow("gate", input_bits=16)) == wide_bits
+    assert result(narrow("lm_head", input_bits=8)) == narrow_bits
+    assert result(narrow("lm_head", input_bits=16)) == wide_bits
+    without = [result(narrow("gate", input_bits=bits), ONNXRUNTIME) for bits in (8, 16)]
+    assert without == [result(narrow("gate"), ONNXRUNTIME)] * 2
+    with pytest.raises(BundleError, match="invalid node: MatMulNBits: input_bits is neither 8 nor 16"):
+        opened(narrow("gate", input_bits=4))

@@ -31,13 +31,14 @@ def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Fun
     """ONNX Runtime's, with scales in 16 bits."""
     inputs = ["x", "values", "scales", "zero_points", "order", "bias"]
     attributes = ["K", "N", "bits", "block_size", "accuracy_level"]
+    own = ["input_bits"]  # only infrs's kernel reads it
     product = helper.make_node(name, ["x", "values", "wide", *inputs[3:]], ["y"], domain=MICROSOFT)
     for attribute in attributes:
         product.attribute.append(
             onnx.AttributeProto(name=attribute, ref_attr_name=attribute, type=onnx.AttributeProto.INT)
         )
     nodes = [helper.make_node("Cast", ["scales"], ["wide"], to=onnx.TensorProto.FLOAT), product]
-    return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, attributes)
+    return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, [*attributes, *own])
 
 
 _DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
