@@ -134,7 +134,7 @@ def test_libraries_stay_in_their_rooms() -> None:
 
 
 def test_request_models_do_not_import_the_core() -> None:
-    """What a client sends is one thing, what the engine takes another; `infrs.api.common.convert` turns one into it."""
+    """Requests are what clients send; `infrs.api.common.engine_request` converts them to what the engine takes."""
     graph = imports("infrs", "infrs")
     requests = [name for name in graph if is_within(name, "infrs.api") and name.endswith(".request")]
     assert requests

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from asyncio.transports import Transport
-from collections.abc import Iterator, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from sanic import HTTPResponse
 from sanic import Request as HTTPRequest
 
 from infrs.api.common.errors import status_of
 from infrs.api.output import sse
-from infrs.core import Delta, Request
+from infrs.api.output.prepared import Prepared, Presenter
+from infrs.core import Delta
 from infrs.errors import InfrsError
 from infrs.http.error_handler import CLIENT_GONE, JSON, log_failure
 from infrs.http.keepalive import Keepalive
@@ -25,40 +25,18 @@ from infrs.models.bridge import DeltaStream
 from infrs.models.served import ServedChatModel
 
 
-class Presenter(Protocol):
-    """How the answers of one request look on the wire. Takes all deltas in order, one way or the other."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last frame has been made."""
-
-    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
-        """The events of a stream that deltas make, the end of the stream included."""
-
-    @property
-    def ping(self) -> bytes:
-        """A comment or an event that says nothing but that the server is there."""
-
-    def failed(self, error: InfrsError) -> bytes:
-        """The event that ends a stream whose headers are out, where its answer failed."""
-
-    def whole(self, deltas: Sequence[Delta]) -> bytes:
-        """The body of an answer that is not streamed, from all its deltas."""
-
-
-async def answer(
-    request: HTTPRequest, model: ServedChatModel, asked: Sequence[Request], form: Presenter, *, stream: bool
-) -> HTTPResponse | None:
-    """Run engine requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
+async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> HTTPResponse | None:
+    """Run prepared requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
     context = context_of(request).for_model(model.model_id)
+    asked, presenter = prepared.requests, prepared.presenter
     deltas = model.submit(asked, context, state_of(request).settings.server.queue_timeout)
     meter = Meter(model.metrics, request.ctx.received)
     request.ctx.asked = Asked([one.request_id for one in asked], time.perf_counter(), meter)
     try:
-        if stream:
-            await _Streamed(request, form).send(deltas, meter)
+        if prepared.stream:
+            await _Streamed(request, presenter).send(deltas, meter)
             return None
-        return await _whole(form, deltas, meter)
+        return await _whole(presenter, deltas, meter)
     finally:
         deltas.close()
         meter.close()

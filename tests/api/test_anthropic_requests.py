@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from infrs.api.anthropic.convert import to_conversation, to_task
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
-from infrs.api.anthropic.to_chat import MessagesChat, to_chat
-from infrs.api.chat.template_messages import to_messages
+from infrs.api.chat.prompt import template_messages
+from infrs.api.common.conversation import ChatTask
 from infrs.api.common.fields import parse_body
 from infrs.errors import RequestError
 
@@ -16,9 +17,9 @@ TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"
 CALL = {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": "é"}}
 
 
-def chat(*, variables: frozenset[str] = frozenset(), thinks: bool = False, **fields: Any) -> MessagesChat:
+def task(*, variables: frozenset[str] = frozenset(), thinks: bool = False, **fields: Any) -> ChatTask:
     body = {"model": "m", "max_tokens": 5, "messages": [user("hi")]} | fields
-    return to_chat(parse_body(MessagesRequest, body), variables=variables, thinks=thinks)
+    return to_task(parse_body(MessagesRequest, body), variables=variables, thinks=thinks)
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def result(**fields: Any) -> dict[str, Any]:
 
 def told(**fields: Any) -> list[dict[str, Any]]:
     """The messages as chat templates get them."""
-    return to_messages(chat(**fields))
+    return template_messages(task(**fields).conversation)
 
 
 def test_system_and_text() -> None:
@@ -92,10 +93,10 @@ def test_results(fields: dict[str, Any], content: str) -> None:
 
 
 def test_the_assistants_last_words_are_continued() -> None:
-    asked = chat(messages=[user("?"), assistant(text("It is"))])
-    assert asked.continue_final_message
-    assert not asked.prompts_answer
-    assert not chat().continue_final_message
+    asked = task(messages=[user("?"), assistant(text("It is"))]).conversation
+    assert asked.continue_last
+    assert not asked.add_generation_prompt
+    assert not task().conversation.continue_last
 
 
 @pytest.mark.parametrize(
@@ -111,25 +112,24 @@ def test_the_assistants_last_words_are_continued() -> None:
     ],
 )
 def test_tool_choice(choice: Any, must_call: bool, max_calls: int | None, names: list[str]) -> None:
-    asked = chat(tools=[TOOL, TOOL | {"name": "sub", "strict": True}], tool_choice=choice)
+    asked = task(tools=[TOOL, TOOL | {"name": "sub", "strict": True}], tool_choice=choice)
     assert (asked.must_call, asked.max_calls) == (must_call, max_calls)
-    assert [tool.name for tool in asked.callable_tools] == names
-    assert [tool.strict for tool in asked.declared_tools] == [False, True]
-    assert asked.declared_tools[0].parameters == TOOL["input_schema"]
+    assert [tool.name for tool in asked.conversation.tools] == names
+    assert [tool.strict for tool in asked.conversation.tools] == [name == "sub" for name in names]
+    assert all(tool.parameters == TOOL["input_schema"] for tool in asked.conversation.tools)
 
 
 @pytest.mark.parametrize("kind", ["auto", "none"])
 def test_no_tools_and_no_call_asked_for(kind: str) -> None:
-    asked = chat(tool_choice={"type": kind})
-    assert (asked.must_call, asked.callable_tools) == (False, [])
+    asked = task(tool_choice={"type": kind})
+    assert (asked.must_call, asked.conversation.tools) == (False, ())
 
 
 def test_sampling() -> None:
     fields = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "stop_sequences": ["x"] * 64, "stream": True}
-    asked = chat(**fields, metadata={"user_id": "u"}, service_tier="auto")
-    assert (asked.temperature, asked.top_p, asked.top_k, asked.stream, asked.user) == (0.5, 0.9, 3, True, "u")
-    assert asked.stop == ["x"] * 64
-    assert asked.max_output_tokens == 5
+    asked = task(**fields, metadata={"user_id": "u"}, service_tier="auto").options
+    assert asked.sampling == {"temperature": 0.5, "top_p": 0.9, "top_k": 3}
+    assert (asked.stream, asked.stop, asked.max_tokens) == (True, ("x",) * 64, 5)
 
 
 @pytest.mark.parametrize(
@@ -152,22 +152,22 @@ def test_sampling() -> None:
     ],
 )
 def test_thinking(thinking: Any, variables: set[str], thinks: bool, expected: dict[str, Any]) -> None:
-    asked = chat(thinking=thinking, max_tokens=2000, variables=frozenset(variables), thinks=thinks)
-    assert asked.variables == expected
+    asked = task(thinking=thinking, max_tokens=2000, variables=frozenset(variables), thinks=thinks)
+    assert asked.conversation.variables == expected
 
 
 def test_output_config() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     config = {"effort": "max", "format": {"type": "json_schema", "schema": schema}}
-    asked = chat(output_config=config, variables=frozenset({"reasoning_effort"}))
-    assert asked.variables == {"reasoning_effort": "max"}
-    assert chat(output_config=config).variables == {}
+    asked = task(output_config=config, variables=frozenset({"reasoning_effort"}))
+    assert asked.conversation.reasoning_effort == "max"
+    assert task(output_config=config).conversation.reasoning_effort is None
     assert asked.constraint is not None
     assert (asked.constraint.kind, asked.constraint.param) == ("json_schema", "output_config.format")
 
 
 def test_what_asks_for_nothing_is_accepted() -> None:
-    chat(
+    task(
         cache_control={"type": "ephemeral", "scope": "global"},
         context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
         output_config={"effort": "high"},
@@ -253,7 +253,7 @@ FIRST = "messages[0].content[0]"
 )  # fmt: skip
 def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(RequestError) as refused:
-        chat(**fields)
+        task(**fields)
     assert (refused.value.param, refused.value.code) == (param, code)
     assert str(refused.value).startswith(param)
 
@@ -268,13 +268,13 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
 )
 def test_a_misspelt_field_is_told_what_it_may_mean(fields: dict[str, Any], what: str) -> None:
     with pytest.raises(RequestError) as refused:
-        chat(**fields)
+        task(**fields)
     assert str(refused.value) == what.format("is not a parameter of this endpoint")
 
 
 def test_counting_takes_what_makes_a_prompt_only() -> None:
     body = {"model": "m", "messages": [user("a")], "tools": [TOOL], "system": "s"}
-    counted = to_chat(parse_body(CountTokensRequest, body), variables=frozenset(), thinks=False)
-    assert to_messages(counted)[0]["role"] == "system"
+    counted = to_conversation(parse_body(CountTokensRequest, body), variables=frozenset(), thinks=False)
+    assert counted.turns[0].role == "system"
     with pytest.raises(RequestError, match="max_tokens is not a parameter"):
         parse_body(CountTokensRequest, body | {"max_tokens": 5})

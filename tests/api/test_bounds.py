@@ -189,15 +189,16 @@ RESPONSE: list[Case] = [
         None,
         1 << 20,
     ),
-    ("tools", lambda length: {"tools": [without(function("f"), "function")] * length}, None, 128),
+    ("tools", lambda length: {"tools": [without(function(f"f{i}"), "function") for i in range(length)]}, None, 128),
     (
         "tool_choice.tools",
         lambda length: {
+            "tools": [without(function("f"), "function")],
             "tool_choice": {
                 "type": "allowed_tools",
                 "mode": "auto",
                 "tools": [without(function("f"), "function")] * length,
-            }
+            },
         },
         1,
         128,
@@ -238,7 +239,7 @@ MESSAGE: list[Case] = [
         1024,
         (1 << 30) - 1,  # less than max_tokens
     ),
-    ("tools", lambda length: {"tools": [{"name": "f", "input_schema": {}}] * length}, None, 128),
+    ("tools", lambda length: {"tools": [{"name": f"f{i}", "input_schema": {}} for i in range(length)]}, None, 128),
     (
         "tools[0].description",
         lambda length: {"tools": [{"name": "f", "input_schema": {}, "description": "x" * length}]},

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infrs.api.chat.convert import to_task
 from infrs.api.chat.request import ChatCompletionRequest, parse_chat_request
 from infrs.errors import RequestError
 
@@ -345,12 +346,14 @@ def test_all_that_is_honoured() -> None:
     assert [turn.text for turn in parsed.messages] == ["d", "s", "ab", ""]
     assert parsed.stop == ["x"]
     assert parsed.max_output_tokens == 5
-    assert (parsed.num_choices, parsed.num_logprobs, parsed.prompts_answer) == (128, 20, False)
-    assert parsed.variables == {"enable_thinking": False, "date_string": "today", "reasoning_effort": "high"}
+    task = to_task(parsed)
+    assert (task.options.num_choices, task.options.num_logprobs) == (128, 20)
+    assert task.conversation.variables == {"enable_thinking": False, "date_string": "today"}
+    assert (task.conversation.reasoning_effort, task.conversation.add_generation_prompt) == ("high", False)
 
 
 @pytest.mark.parametrize(
-    ("options", "includes_usage", "counts_every_chunk"),
+    ("options", "include_usage", "usage_in_every_chunk"),
     [
         (None, False, False),
         ({}, False, False),
@@ -358,9 +361,9 @@ def test_all_that_is_honoured() -> None:
         ({"include_usage": True, "continuous_usage_stats": True}, True, True),
     ],
 )
-def test_when_a_stream_counts(options: object, includes_usage: bool, counts_every_chunk: bool) -> None:
-    asked = parse_chat_request(body(stream=True, stream_options=options))
-    assert (asked.includes_usage, asked.counts_every_chunk) == (includes_usage, counts_every_chunk)
+def test_when_a_stream_counts(options: object, include_usage: bool, usage_in_every_chunk: bool) -> None:
+    asked = parse_chat_request(body(stream=True, stream_options=options)).options
+    assert (asked.include_usage, asked.usage_in_every_chunk) == (include_usage, usage_in_every_chunk)
 
 
 def test_what_a_call_gave_comes_after_it() -> None:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_completion_request import JSON
 
-from infrs.api.chat.template_messages import to_messages
-from infrs.api.responses.body import response
-from infrs.api.responses.output import Output
-from infrs.api.responses.request import LOGPROBS, ResponsesRequest, parse_responses_request, to_chat
+from infrs.api.chat.prompt import template_messages
+from infrs.api.responses.convert import to_task
+from infrs.api.responses.output_items import OutputItems
+from infrs.api.responses.request import LOGPROBS, ResponsesRequest, parse_responses_request
+from infrs.api.responses.response_object import response
 from infrs.errors import RequestError
 from infrs.text.constraint import JSON_OBJECT
 from infrs.text.tools.events import Arguments, CallStart
@@ -40,7 +41,7 @@ def body(**fields: object) -> dict[str, Any]:
 
 def messages(items: list[Any], **fields: Any) -> list[dict[str, Any]]:
     """The conversation as a chat template gets it, without ids."""
-    told = to_messages(to_chat(parse_responses_request(body(input=items, **fields))))
+    told = template_messages(to_task(parse_responses_request(body(input=items, **fields))).conversation)
     for message in told:
         if "tool_calls" in message:
             message["tool_calls"] = [call["function"] for call in message["tool_calls"]]
@@ -97,13 +98,14 @@ def test_items_that_were_told_are_taken_back() -> None:
     assert [item["id"].partition("_")[0] for item in told] == ["msg", "msg", "rs", "fc", "fco"]
     again = parse_responses_request(body(input=told))
     assert [item.stored() for item in again.input] == told
-    assert to_messages(to_chat(again)) == to_messages(to_chat(asked))
-    assert to_chat(parse_responses_request(body()), earlier=told).messages[:-1] == to_chat(asked).messages
+    assert to_task(again) == to_task(asked)
+    continued = to_task(parse_responses_request(body()), earlier=told)
+    assert continued.conversation.turns[:-1] == to_task(asked).conversation.turns
 
 
 def test_too_long_a_conversation_is_refused() -> None:
     with pytest.raises(RequestError) as refused:
-        to_chat(parse_responses_request(body()), earlier=[USER] * 2048)
+        to_task(parse_responses_request(body()), earlier=[USER] * 2048)
     assert (refused.value.param, refused.value.code) == ("input", "array_above_max_length")
 
 
@@ -208,9 +210,9 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
     ids=str,
 )
 def test_which_tools_may_be_called(choice: Any, must_call: bool, names: list[str]) -> None:
-    asked = to_chat(parse_responses_request(body(tools=[TOOL, TOOL | {"name": "g"}], tool_choice=choice)))
+    asked = to_task(parse_responses_request(body(tools=[TOOL, TOOL | {"name": "g"}], tool_choice=choice)))
     assert asked.must_call == must_call
-    assert [tool.name for tool in asked.callable_tools] == names
+    assert [tool.name for tool in asked.conversation.tools] == names
 
 
 @pytest.mark.parametrize(
@@ -223,14 +225,14 @@ def test_which_tools_may_be_called(choice: Any, must_call: bool, names: list[str
     ids=str,
 )
 def test_the_form_of_the_text(form: dict[str, Any], expected: str | None) -> None:
-    asked = to_chat(parse_responses_request(body(text={"format": form})))
-    assert (asked.form and asked.form.text) == expected
-    assert asked.constrained_by == (None if expected is None else "text.format")
+    asked = to_task(parse_responses_request(body(text={"format": form})))
+    assert (asked.constraint and asked.constraint.text) == expected
+    assert (asked.constraint and asked.constraint.param) == (None if expected is None else "text.format")
 
 
 def test_a_result_of_a_call_that_is_kept() -> None:
-    asked = to_chat(parse_responses_request(body(input=[RESULT])), earlier=[CALL])
-    assert [message.role for message in asked.messages] == ["assistant", "tool"]
+    asked = to_task(parse_responses_request(body(input=[RESULT])), earlier=[CALL])
+    assert [turn.role for turn in asked.conversation.turns] == ["assistant", "tool"]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_a_result_of_a_call_that_is_kept() -> None:
     [({}, None), ({"top_logprobs": 0}, None), ({"top_logprobs": 3}, 3), ({"include": [LOGPROBS]}, 0)],
 )
 def test_log_probabilities(fields: dict[str, Any], num_logprobs: int | None) -> None:
-    assert to_chat(parse_responses_request(body(**fields))).num_logprobs == num_logprobs
+    assert to_task(parse_responses_request(body(**fields))).options.num_logprobs == num_logprobs
 
 
 ITEMS = st.fixed_dictionaries(
@@ -267,7 +269,7 @@ def test_any_object_is_taken_or_refused_with_a_code(fields: dict[str, object], g
 
 def fault(payload: dict[str, Any]) -> RequestError | None:
     try:
-        to_chat(parse_responses_request(payload))
+        to_task(parse_responses_request(payload))
     except RequestError as error:
         return error
     return None
@@ -289,7 +291,7 @@ HOSTED = [
 @pytest.mark.parametrize("choice", [None, "auto", "required", SHELL])
 def test_hosted_tools_are_dropped_beside_functions(choice: Any) -> None:
     asked = parse_responses_request(body(tools=[HOSTED[0], SHELL, *HOSTED[1:]], tool_choice=choice))
-    assert [tool.name for tool in to_chat(asked).declared_tools] == ["shell"]
+    assert [tool.name for tool in to_task(asked).conversation.tools] == ["shell"]
     told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
     assert [tool["name"] for tool in told["tools"]] == ["shell"]
 
@@ -305,14 +307,13 @@ def test_functions_of_a_namespace() -> None:
     space = {"type": "namespace", "name": "mcp__x", "description": "d", "tools": [SHELL, HOSTED[1]]}
     call = CALL | {"name": "shell", "namespace": "mcp__x"}
     asked = parse_responses_request(body(tools=[SHELL, space], input=[call, RESULT]))
-    chat = to_chat(asked)
-    assert [tool.name for tool in chat.declared_tools] == ["shell", "mcp__x.shell"]
-    assert chat.messages[0].tool_calls is not None
-    assert chat.messages[0].tool_calls[0].function.name == "mcp__x.shell"
+    conversation = to_task(asked).conversation
+    assert [tool.name for tool in conversation.tools] == ["shell", "mcp__x.shell"]
+    assert [call.name for call in conversation.turns[0].calls] == ["mcp__x.shell"]
     assert asked.input[0].model_dump(exclude_none=True) == call
     told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
     assert [tool["name"] for tool in told["tools"][1]["tools"]] == ["shell"]
-    output = Output(asked.names)
+    output = OutputItems(asked.names)
     events = [*output.add([CallStart("mcp__x.shell"), Arguments("{}"), CallStart("shell")], [])]
     assert [(item["name"], item.get("namespace")) for item in output.whole()] == [("shell", "mcp__x"), ("shell", None)]
     assert events[0]["item"]["namespace"] == "mcp__x"

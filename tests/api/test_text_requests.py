@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from infrs.api.embeddings.request import check_num_tokens, embedding_list, parse_embedding_request
+from infrs.api.chat.convert import to_conversation
+from infrs.api.embeddings.embed import check_dimensions, embedding_list, encode_texts
+from infrs.api.embeddings.request import EmbeddingRequest, parse_embedding_request
 from infrs.api.tokens.request import TokenizeChatRequest, TokenizeRequest, parse_tokenize_request
 from infrs.errors import RequestError
 
@@ -40,7 +43,7 @@ def test_a_text_under_either_name(fields: dict[str, Any], text: str, special: bo
 def test_a_conversation_to_tokenize() -> None:
     asked = parse_tokenize_request({"messages": [USER], "add_special_tokens": False})
     assert isinstance(asked, TokenizeChatRequest)
-    assert asked.prompts_answer
+    assert to_conversation(asked).add_generation_prompt
 
 
 @pytest.mark.parametrize(
@@ -64,25 +67,42 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
     assert (refused.value.param, refused.value.code) == (param, code)
 
 
-def test_no_more_numbers_than_a_vector_has() -> None:
+def vectors_model(dimensions: int, max_tokens: int) -> Any:
+    """A model that is only asked about its manifest and about the lengths of texts."""
+    return SimpleNamespace(
+        model_id="m",
+        manifest=SimpleNamespace(dimensions=dimensions, vocab_size=9, normalized=False),
+        check_length=lambda ids, _: len(ids) <= max_tokens,
+    )
+
+
+def embedding_request(**fields: object) -> EmbeddingRequest:
+    return parse_embedding_request({"model": "m", "input": "a", **fields})
+
+
+def test_dimensions_above_those_of_the_model_are_refused() -> None:
+    model = vectors_model(384, 1)
     for dimensions in (None, 1, 384):
-        parse_embedding_request({"model": "m", "input": "a", "dimensions": dimensions}).check_dimensions(384)
+        check_dimensions(model, embedding_request(dimensions=dimensions))
     with pytest.raises(RequestError, match="385 are more than the 384") as refused:
-        parse_embedding_request({"model": "m", "input": "a", "dimensions": 385}).check_dimensions(384)
+        check_dimensions(model, embedding_request(dimensions=385))
     assert (refused.value.param, refused.value.code) == ("dimensions", "integer_above_max_value")
 
 
-def test_no_more_tokens_than_a_request_may_have() -> None:
-    check_num_tokens(300_000)
+def test_more_tokens_than_a_request_may_have_are_refused() -> None:
+    model = vectors_model(2, 150_000)
+    halves = [[1] * 150_000, [2] * 150_000]
+    assert encode_texts(model, embedding_request(input=halves)) == halves
     with pytest.raises(RequestError, match="300001 tokens") as refused:
-        check_num_tokens(300_001)
+        encode_texts(model, embedding_request(input=[*halves, [3]]))
     assert (refused.value.param, refused.value.code) == ("input", "max_tokens_per_request")
 
 
 @pytest.mark.parametrize("as_base64", [False, True])
 def test_a_list_of_vectors(as_base64: bool) -> None:
+    request = embedding_request(encoding_format="base64" if as_base64 else None)
     vectors = [np.array([1, 2], np.float32), np.array([3, 4], np.float32)]
-    told = json.loads(embedding_list("m", vectors, 7, as_base64=as_base64))
+    told = json.loads(embedding_list(vectors_model(2, 1), request, vectors, 7))
     shown = [entry.pop("embedding") for entry in told["data"]]
     if as_base64:
         shown = [np.frombuffer(base64.b64decode(text), "<f4").tolist() for text in shown]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from test_requests import ASSISTANT, CALLS, FUNCTION_CALL, USER, body, message, refusal
 
+from infrs.api.chat.convert import to_task
 from infrs.api.chat.request import parse_chat_request
 from infrs.text.constraint import JSON_OBJECT
 
@@ -111,8 +112,8 @@ def test_which_tools_may_be_called(
 )
 def test_what_the_answers_text_must_be(fields: dict[str, object], expected: tuple[str, str, str] | None) -> None:
     asked = parse_chat_request(body(**fields))
-    form = asked.form
-    assert (form and (form.kind, form.text, form.param)) == expected
+    constraint = to_task(asked).constraint
+    assert (constraint and (constraint.kind, constraint.text, constraint.param)) == expected
     assert asked.constrained_by == (expected[2] if expected else None)
     called = parse_chat_request(body(**fields, tools=TOOLS, tool_choice="required"))
-    assert (called.form, called.constrained_by) == (None, "tools")
+    assert (to_task(called).constraint, called.constrained_by) == (None, "tools")

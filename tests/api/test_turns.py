@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 from test_requests import USER, body, message, refusal
 
+from infrs.api.chat.convert import to_conversation
+from infrs.api.chat.prompt import template_messages
 from infrs.api.chat.request import parse_chat_request
-from infrs.api.chat.template_messages import to_messages
 
 
 @pytest.mark.parametrize("role", ["developer", "system", "user", "assistant"])
 @pytest.mark.parametrize("name", ["a", "planner_1", "Анна", "n" * 64, "a.b-c"])
 def test_names(role: str, name: str) -> None:
-    told = to_messages(parse_chat_request(body(messages=[{"role": role, "content": "a", "name": name}, USER])))
+    told = template_messages(
+        to_conversation(parse_chat_request(body(messages=[{"role": role, "content": "a", "name": name}, USER])))
+    )
     assert [turn.get("name") for turn in told] == [name, None]
 
 

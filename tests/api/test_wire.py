@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrs.api.anthropic.message import MessageBlocks
-from infrs.api.chat.message import AnswerMessage
+from infrs.api.chat.convert import to_conversation
+from infrs.api.chat.message_builder import MessageBuilder
+from infrs.api.chat.prompt import template_messages
 from infrs.api.chat.request import ChatCompletionRequest, parse_chat_request
-from infrs.api.chat.template_messages import to_messages
-from infrs.api.common import convert, errors
+from infrs.api.common import errors
+from infrs.api.common.engine_request import new_id, to_request
 from infrs.api.common.strict_json import BYTES_PER_BYTE, parse_object
 from infrs.api.output import bodies, sse
 from infrs.api.output.usage import to_finish_reason, to_response_usage, to_usage
@@ -35,6 +37,13 @@ BODY = {"model": "m", "messages": [{"role": "developer", "content": "d"}, {"role
 
 def parsed(**fields: object) -> ChatCompletionRequest:
     return parse_chat_request({**BODY, **fields})
+
+
+def sampling(defaults: SamplingParams, **fields: object) -> SamplingParams:
+    request = to_request(
+        parsed(**fields).options, request_id="r", prompt_ids=[1], limits=Limits(10, 20), defaults=defaults
+    )
+    return request.sampling
 
 
 @pytest.mark.parametrize(
@@ -157,7 +166,12 @@ HEAD = {"id": "id", "object": "chat.completion.chunk", "created": 7, "model": 'a
 def test_chunks(include_usage: bool, text: str) -> None:
     chunks = sse.ChatChunks(HEAD, include_usage=include_usage)
     entries = [{"token": text}]
-    frames = chunks.role(0) + chunks.content(1, text) + chunks.content(2, text, entries) + chunks.finish(3, "stop")
+    frames = (
+        chunks.role(0)
+        + chunks.delta(1, {"content": text})
+        + chunks.delta(2, {"content": text}, entries)
+        + chunks.finish(3, "stop")
+    )
     *choices, usage = decode(frames + chunks.usage({"total_tokens": 1}))
     expected = [
         (0, {"role": "assistant", "content": ""}, None, None),
@@ -204,7 +218,7 @@ def test_completion() -> None:
     usage = to_usage(Usage(3, 4, 2))
     head = bodies.head("chat.completion", answer_id="chatcmpl-1", created=7, model="m", fingerprint="fp_1")
     body = json.loads(
-        bodies.completion(head, [bodies.chat_choice(0, AnswerMessage().whole() | {"content": "t"}, "stop")], usage)
+        bodies.completion(head, [bodies.chat_choice(0, MessageBuilder().whole() | {"content": "t"}, "stop")], usage)
     )
     assert body == {
         "id": "chatcmpl-1",
@@ -259,12 +273,15 @@ def test_models() -> None:
 )
 def test_arguments_that_are_no_object_stay_as_they_were_written(arguments: str, told: object) -> None:
     call = {"role": "assistant", "function_call": {"name": "f", "arguments": arguments}}
-    [*_, message] = to_messages(parsed(messages=[*BODY["messages"], call]))
+    [*_, message] = template_messages(to_conversation(parsed(messages=[*BODY["messages"], call])))
     assert message["tool_calls"] == [{"id": "call_f", "type": "function", "function": {"name": "f", "arguments": told}}]
 
 
 def test_developer_is_system() -> None:
-    assert to_messages(parsed()) == [{"role": "system", "content": "d"}, {"role": "user", "content": "u"}]
+    assert template_messages(to_conversation(parsed())) == [
+        {"role": "system", "content": "d"},
+        {"role": "user", "content": "u"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +299,7 @@ def test_developer_is_system() -> None:
     ],
 )
 def test_sampling(fields: dict[str, object], expected: SamplingParams) -> None:
-    assert convert.to_sampling(parsed(**fields), SamplingParams()) == expected
+    assert sampling(SamplingParams(), **fields) == expected
 
 
 OWN = SamplingParams(temperature=0.6, top_p=0.95, top_k=20, min_p=0.05, typical_p=0.9, repetition_penalty=1.1)
@@ -306,12 +323,12 @@ OWN = SamplingParams(temperature=0.6, top_p=0.95, top_k=20, min_p=0.05, typical_
 )
 def test_what_a_request_leaves_out_is_the_models(fields: dict[str, object], differs: dict[str, Any]) -> None:
     """One that switches something off has said so."""
-    assert convert.to_sampling(parsed(**fields), OWN) == replace(OWN, **differs)
+    assert sampling(OWN, **fields) == replace(OWN, **differs)
 
 
 def test_the_context_bounds_prompt_and_answer() -> None:
     def ask(num_prompt: int, **fields: object) -> int:
-        request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(num_prompt), **OF_MODEL)
+        request = to_request(parsed(**fields).options, request_id="r", prompt_ids=range(num_prompt), **OF_MODEL)
         assert len(request.prompt_ids) == num_prompt
         return request.max_tokens
 
@@ -327,8 +344,8 @@ def test_the_context_bounds_prompt_and_answer() -> None:
 
 
 def test_stops_of_the_client_and_of_the_format() -> None:
-    request = convert.to_request(
-        parsed(stop=["a", "b"], ignore_eos=True),
+    request = to_request(
+        parsed(stop=["a", "b"], ignore_eos=True).options,
         request_id="r",
         prompt_ids=[1],
         **OF_MODEL,
@@ -346,7 +363,7 @@ def test_finish_reasons() -> None:
 
 
 def test_ids_differ() -> None:
-    ids = {convert.new_id("chatcmpl") for _ in range(100)}
+    ids = {new_id("chatcmpl") for _ in range(100)}
     assert len(ids) == 100
     assert all(value.startswith("chatcmpl-") for value in ids)
 
@@ -363,12 +380,13 @@ def test_ids_differ() -> None:
 )
 def test_what_the_model_cannot_take(fields: dict[str, object], param: str) -> None:
     with pytest.raises(RequestError) as caught:
-        convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), **OF_MODEL)
+        to_request(parsed(**fields).options, request_id="r", prompt_ids=range(4), **OF_MODEL)
     assert (caught.value.param, caught.value.code) == (param, "invalid_value")
 
 
 def test_what_the_model_can() -> None:
     fields = {"logit_bias": {"19": 1}, "stop_token_ids": [19], "min_tokens": 6, "n": 3}
-    request = convert.to_request(parsed(**fields), request_id="r", prompt_ids=range(4), **OF_MODEL, num_logprobs=2)
+    options = parsed(**fields, logprobs=True, top_logprobs=2).options
+    request = to_request(options, request_id="r", prompt_ids=range(4), **OF_MODEL)
     assert request.stop_token_ids == {19}
     assert (request.min_tokens, request.num_choices, request.num_logprobs) == (6, 3, 2)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from fake_process import MODEL, FakeServer, fake_server
 
+from infrs.api.chat.convert import to_conversation
+from infrs.api.chat.prompt import template_variables
 from infrs.api.chat.request import parse_chat_request
 from infrs.errors import UnsupportedParameterError
-from infrs.http.routes.chat import template_variables
 
 TEMPLATE = (
     "{% for tool in tools or [] %}tool {{ tool.function.name }}\n{% endfor %}"
@@ -128,13 +129,13 @@ def test_a_response(templated: FakeServer, fields: dict[str, Any], prompt: str) 
     ],
 )
 def test_effort(thinks: bool, variables: set[str], told: dict[str, str] | None) -> None:
-    body = parse_chat_request({"model": MODEL, "messages": [ASK], "reasoning_effort": "low"})
+    conversation = to_conversation(parse_chat_request({"model": MODEL, "messages": [ASK], "reasoning_effort": "low"}))
     model: Any = SimpleNamespace(
         model_id=MODEL, thinks=thinks, chat_format=SimpleNamespace(variables=frozenset(variables))
     )
     if told is not None:
-        assert template_variables(model, body) == told
+        assert template_variables(model, conversation) == told
         return
     with pytest.raises(UnsupportedParameterError) as refused:
-        template_variables(model, body)
+        template_variables(model, conversation)
     assert refused.value.param == "reasoning_effort"

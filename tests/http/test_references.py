@@ -9,8 +9,8 @@ import pytest
 from fake_process import MODEL, FakeServer, fake_server
 from test_responses_store import KEYS, ask
 
+from infrs.api.responses.history import resolve
 from infrs.api.responses.items import ItemReference, MessageItem, parse_items
-from infrs.api.responses.references import resolve
 from infrs.api.responses.store import ResponseStore, StoredResponse
 from infrs.errors import RequestError
 

@@ -1,1 +1,1 @@
-"""`/v1/messages`: Anthropic's requests, converted to chat completions, and its answers."""
+"""`/v1/messages`: Anthropic's requests, their conversion to neutral form, and the presenter."""

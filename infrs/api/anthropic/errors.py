@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 
-PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})  # that speak as Anthropic's do
+PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})  # whose errors have this shape
 
-OVERLOADED = 529  # what Anthropic answers where others answer 503
+OVERLOADED = 529  # Anthropic's status in the place of 503
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -18,14 +18,14 @@ _TYPES = {
 
 
 def anthropic_status(status: int) -> int:
-    """The status that Anthropic's clients expect where OpenAI's get `status`."""
+    """Return Anthropic's status for the status of an OpenAI route."""
     return OVERLOADED if status == 503 else status
 
 
 def error_body(message: str, *, status: int, code: str | None, param: str | None = None) -> bytes:
-    """`{"type": "error", "error": {type, message, details}}`. status: Anthropic's.
+    """Return `{"type": "error", "error": {type, message, details}}`. status: Anthropic's.
 
-    details: `error_code` and `param`, the code and the field's name that OpenAI's routes tell.
+    details: `error_code` and `param`, which are `code` and `param` of an OpenAI error.
     """
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     error = {"type": kind, "message": message, "details": {"error_code": code, "param": param}}

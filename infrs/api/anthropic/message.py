@@ -1,4 +1,4 @@
-"""An answer on Anthropic's wire: a message of content blocks, as it grows and as a whole.
+"""An assistant's message of content blocks: a stream of events, and the whole message.
 
 Events: https://docs.claude.com/en/docs/build-with-claude/streaming
 """
@@ -20,11 +20,11 @@ _EMPTY = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}}
 
 
 class MessageBlocks:
-    """The blocks of a message. Both the streamed and the whole form are made here, so that they say the same."""
+    """Builds the blocks of a message. The stream and the whole body share it, so their content is the same."""
 
     def __init__(self) -> None:
-        self._blocks: list[dict[str, Any]] = []  # as they begin
-        self._pieces: list[list[str]] = []  # of each block's text, thoughts or input
+        self._blocks: list[dict[str, Any]] = []  # without their content
+        self._pieces: list[list[str]] = []  # the text, reasoning or input of each block
         self._is_open = False
 
     @property
@@ -33,7 +33,7 @@ class MessageBlocks:
         return any(block["type"] == "tool_use" for block in self._blocks)
 
     def add(self, event: Event) -> Iterator[bytes]:
-        """Take an event of the answer's text; the frames that tell a client of it."""
+        """Take an event, and yield the frames that show it."""
         match event:
             case Content(text):
                 yield from self._begin("text")
@@ -47,25 +47,25 @@ class MessageBlocks:
                 yield self._grow(text, {"type": "input_json_delta", "partial_json": text})
 
     def close(self) -> Iterator[bytes]:
-        """The answer, or a block of it, has ended."""
+        """End the open block, and yield its last frame."""
         if self._is_open:
             self._is_open = False
             yield frame("content_block_stop", {"index": len(self._blocks) - 1})
 
     def whole(self) -> list[dict[str, Any]]:
-        """All blocks."""
-        told = []
+        """Return all blocks."""
+        blocks = []
         for block, pieces in zip(self._blocks, self._pieces, strict=True):
             text = "".join(pieces)
             match block["type"]:
                 case "tool_use":
-                    told.append({**block, "input": _input(text)})
+                    blocks.append({**block, "input": _input(text)})
                 case kind:
-                    told.append({**block, kind: text})
-        return told
+                    blocks.append({**block, kind: text})
+        return blocks
 
     def _begin(self, kind: str, **fields: object) -> Iterator[bytes]:
-        """Begin a block, unless one of text or of thoughts goes on."""
+        """Begin a block, unless the open block continues."""
         if self._is_open and kind != "tool_use" and self._blocks[-1]["type"] == kind:
             return
         yield from self.close()
@@ -80,7 +80,7 @@ class MessageBlocks:
 
 
 def _input(text: str) -> dict[str, Any]:
-    """A call's input: as far as it goes, where the answer was cut in it, as Anthropic's own clients read it."""
+    """Return the input of a call. Of an input that is cut, return the complete part, as Anthropic's clients do."""
     try:
         value = from_json(text or "{}", allow_partial=True)
     except ValueError:
@@ -89,7 +89,7 @@ def _input(text: str) -> dict[str, Any]:
 
 
 def frame(kind: str, fields: Mapping[str, object]) -> bytes:
-    """An event, whose data say its name again."""
+    """Return an event whose data repeat its name."""
     return named_event(kind, {"type": kind, **fields})
 
 
@@ -102,7 +102,7 @@ def message(
     stop_reason: str | None = None,
     stop_sequence: str | None = None,
 ) -> dict[str, object]:
-    """A message, whole or, without a reason to have stopped, as a stream begins it."""
+    """Return a message. A stream begins with one that has no `stop_reason`."""
     return {
         "id": answer_id,
         "type": "message",
@@ -113,8 +113,3 @@ def message(
         "stop_sequence": stop_sequence,
         "usage": usage,
     }
-
-
-def new_id() -> str:
-    """An id for a message."""
-    return f"msg_{secrets.token_hex(12)}"

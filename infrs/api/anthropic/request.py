@@ -18,6 +18,7 @@ from infrs.api.anthropic.blocks import (
 )
 from infrs.api.common.fields import (
     HINT,
+    MAX_MESSAGES,
     Body,
     Fraction,
     Model,
@@ -31,8 +32,12 @@ from infrs.api.common.fields import (
     refuse,
     refuse_part,
 )
-from infrs.api.common.tools import Name, Parameters
+from infrs.api.common.tools import NO_ARGUMENTS, Name, Parameters, check_unique
+from infrs.errors import RequestError
+from infrs.text.tools.call_grammar import Tool
 
+# Versions of Anthropic's API. Parameters that the later one removed, such as `temperature`, have an effect in both.
+VERSIONS = ("2023-06-01", "2026-10-21")
 _EDIT = re.compile(r"(clear_tool_uses|clear_thinking|compact)_[0-9]{8}")
 _ROLES = {"text": ("user", "assistant", "system"), "tool_result": ("user",)}  # of a block; of others the assistant
 
@@ -64,6 +69,10 @@ class ToolParam(Body):
     input_examples: Unlisted = None
     defer_loading: Off = None
     allowed_callers: Annotated[Any, Neutral(["direct"])] = None
+
+    def as_tool(self) -> Tool:
+        """Return the same as a tool of the chat template."""
+        return Tool(self.name, self.description or "", self.input_schema or NO_ARGUMENTS, bool(self.strict))
 
 
 class ToolChoice(Body):
@@ -130,7 +139,7 @@ class CountTokensRequest(Body):
     """What makes a prompt. None is "not given"."""
 
     model: Model
-    messages: Annotated[list[MessageParam], Field(min_length=1, max_length=2048)]
+    messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: TextContent | None = None
     tools: Annotated[list[ToolParam], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
@@ -156,6 +165,7 @@ class CountTokensRequest(Body):
     @model_validator(mode="after")
     def _tools_agree(self) -> Self:
         names = [tool.name for tool in self.tools or ()]
+        check_unique(names, "tools")
         choice = self.tool_choice
         if choice and choice.type in ("any", "tool") and not names:
             refuse("tool_choice", "a call is asked for, but there are no tools")
@@ -179,6 +189,14 @@ class CountTokensRequest(Body):
     def must_call(self) -> bool:
         """Whether the answer has to be a call."""
         return self.tool_choice is not None and self.tool_choice.type in ("any", "tool")
+
+    @property
+    def callable_tools(self) -> list[ToolParam]:
+        """The tools that the answer may call."""
+        choice = self.tool_choice
+        if choice is None or choice.type in ("auto", "any"):
+            return self.tools or []
+        return [tool for tool in self.tools or () if tool.name == choice.name]
 
     @property
     def output_format(self) -> OutputFormat | None:
@@ -207,3 +225,12 @@ class MessagesRequest(CountTokensRequest):
         if budget is not None and budget >= self.max_tokens:
             refuse("thinking.budget_tokens", f"must be less than max_tokens, which is {self.max_tokens}")
         return self
+
+
+def check_version(version: str | None) -> None:
+    """Raise RequestError for an unknown `anthropic-version`. A client may send none."""
+    if version is not None and version not in VERSIONS:
+        known = " or ".join(VERSIONS)
+        raise RequestError(
+            f"anthropic-version: {ascii(version)[:40]} is not spoken here; send {known}", param="anthropic-version"
+        )

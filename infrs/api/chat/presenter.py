@@ -1,4 +1,4 @@
-"""The answers of a chat completion, as chunks and as a whole."""
+"""The presenter of chat completions: chunks, or the whole body."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from infrs.api.chat.choice import ChoiceReader
-from infrs.api.chat.message import AnswerMessage
-from infrs.api.chat.request import ChatCompletionRequest
+from infrs.api.chat.choice_parser import ChoiceParser
+from infrs.api.chat.message_builder import MessageBuilder
+from infrs.api.common.conversation import ChatTask
 from infrs.api.common.errors import body_of
 from infrs.api.output import bodies, sse
 from infrs.api.output.tally import Tally
@@ -19,24 +19,29 @@ from infrs.models.loaded import LoadedModel
 
 
 class ChatPresenter:
-    """Presenter of `POST /v1/chat/completions`. Both ways read a choice's deltas with the same `_Choice`."""
+    """Presenter of `POST /v1/chat/completions`. A stream and a whole body parse the deltas with the same `_Choice`."""
 
     ping = sse.PING
 
     def __init__(
         self,
-        body: ChatCompletionRequest,
+        task: ChatTask,
         model: LoadedModel,
         answer_id: str,
-        readers: Sequence[ChoiceReader],
+        parsers: Sequence[ChoiceParser],
+        *,
+        uses_functions: bool = False,
+        service_tier: str | None = None,
     ) -> None:
-        self._body = body
+        """`parsers`: one per answer. uses_functions: see MessageBuilder. service_tier: see `bodies.head`."""
+        self._options = task.options
+        self._service_tier = service_tier
         self._model = model
         self._answer_id = answer_id
         self._created = int(time.time())
-        self._choices = [_Choice(reader, AnswerMessage(uses_functions=body.uses_functions)) for reader in readers]
+        self._choices = [_Choice(parser, MessageBuilder(uses_functions=uses_functions)) for parser in parsers]
         self._tally = Tally()
-        self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=body.includes_usage)
+        self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=task.options.include_usage)
 
     @property
     def finished(self) -> bool:
@@ -44,13 +49,13 @@ class ChatPresenter:
         return all(choice.finish_reason is not None for choice in self._choices)
 
     def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
-        """See Presenter. The chunks of several choices come as their tokens do, one among the other."""
+        """See Presenter. The chunks of several choices interleave as their tokens do."""
         for delta in deltas:
             self._tally.count(delta)
             choice = self._choices[delta.index]
             is_first = not choice.begun
-            changes, logprobs = choice.read(delta)
-            usage = self._usage if self._body.counts_every_chunk else None
+            changes, logprobs = choice.feed(delta)
+            usage = self._usage if self._options.usage_in_every_chunk else None
             if is_first:
                 yield self._chunks.role(delta.index, usage)
             for change in changes or [{"content": ""}] * bool(logprobs):
@@ -59,7 +64,7 @@ class ChatPresenter:
             if choice.finish_reason is not None:
                 yield self._chunks.finish(delta.index, choice.finish_reason, usage)
         if deltas and self.finished:
-            if self._body.includes_usage:
+            if self._options.include_usage:
                 yield self._chunks.usage(self._usage)
             yield sse.DONE
 
@@ -72,12 +77,12 @@ class ChatPresenter:
         entries: list[list[Any]] = [[] for _ in self._choices]
         for delta in deltas:
             self._tally.count(delta)
-            _, logprobs = self._choices[delta.index].read(delta)
+            _, logprobs = self._choices[delta.index].feed(delta)
             entries[delta.index] += logprobs or ()
         choices = []
         for index, choice in enumerate(self._choices):
             assert choice.finish_reason is not None, "a stream ends with a finish reason or raises"  # noqa: S101
-            logprobs = entries[index] if self._body.logprobs else None
+            logprobs = entries[index] if self._options.num_logprobs is not None else None
             choices.append(bodies.chat_choice(index, choice.message.whole(), choice.finish_reason, logprobs))
         return bodies.completion(self._head("chat.completion"), choices, self._usage)
 
@@ -93,28 +98,28 @@ class ChatPresenter:
             created=self._created,
             model=self._model.model_id,
             fingerprint=self._model.fingerprint,
-            service_tier=self._body.service_tier,
+            service_tier=self._service_tier,
         )
 
 
 class _Choice:
     """One answer: the changes of its message."""
 
-    def __init__(self, reader: ChoiceReader, message: AnswerMessage) -> None:
+    def __init__(self, parser: ChoiceParser, message: MessageBuilder) -> None:
         self.begun = False
         self.finish_reason: str | None = None
         self.message = message
-        self._reader = reader
+        self._parser = parser
 
     @property
     def num_reasoning_tokens(self) -> int:
-        """See ChoiceReader."""
-        return self._reader.num_reasoning_tokens
+        """See ChoiceParser."""
+        return self._parser.num_reasoning_tokens
 
-    def read(self, delta: Delta) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-        """The changes of the message and the log-probabilities that a delta adds, the latter None if not asked for."""
+    def feed(self, delta: Delta) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+        """Return the changes of the message and the log-probabilities that a delta adds. See ChoiceParser.feed."""
         self.begun = True
-        events, logprobs = self._reader.read(delta)
+        events, logprobs = self._parser.feed(delta)
         changes = [self.message.add(event) for event in events]
         if delta.finish_reason is not None:
             self.finish_reason = self.message.finish_reason(to_finish_reason(delta.finish_reason))

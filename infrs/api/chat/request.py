@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import (
     HINT,
+    MAX_MESSAGES,
     Body,
     Metadata,
     Neutral,
@@ -24,11 +25,9 @@ from infrs.api.common.fields import (
     refuse_part,
 )
 from infrs.api.common.other_fields import OtherFields
-from infrs.api.common.structured_output import ConstrainedGeneration
-from infrs.api.common.tools import CalledFunction, CallId, ToolCall, ToolUse
-from infrs.text.constraint import Constraint
+from infrs.api.common.structured_output import ConstrainedGenerationFields
+from infrs.api.common.tools import CalledFunction, CallId, ToolCall, ToolFields
 
-MAX_MESSAGES = 2048
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 Author = Annotated[str, Field(pattern=r"^[^\s<|\\/>]{1,64}$")]  # OpenAI's pattern
@@ -141,14 +140,8 @@ class TemplateVariables(Body):
     tools_in_user_message: bool | None = None  # Llama 3
 
 
-class Conversation(ToolUse):
-    """Messages and tools, and how they become a prompt.
-
-    prompt_param, effort_param: what the route that was asked calls `messages` and `reasoning_effort`.
-    """
-
-    prompt_param: ClassVar[str] = "messages"
-    effort_param: ClassVar[str] = "reasoning_effort"
+class ConversationFields(ToolFields):
+    """Messages and tools, and how they become a prompt."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     add_generation_prompt: bool | None = None
@@ -180,19 +173,8 @@ class Conversation(ToolUse):
             refuse("continue_final_message", "the last message is not the assistant's; nothing is there to continue")
         return self
 
-    @property
-    def prompts_answer(self) -> bool:
-        """Whether the prompt ends where a new message of the assistant begins."""
-        return not self.continue_final_message and self.add_generation_prompt is not False
 
-    @property
-    def variables(self) -> dict[str, str | int | float | bool]:
-        """What the client tells the chat template, `reasoning_effort` included."""
-        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
-        return effort | (self.chat_template_kwargs.model_dump(exclude_none=True) if self.chat_template_kwargs else {})
-
-
-class ChatCompletionRequest(ConstrainedGeneration, Conversation, OtherFields):
+class ChatCompletionRequest(ConstrainedGenerationFields, ConversationFields, OtherFields):
     """A chat completion asked for. None is "not given"."""
 
     max_completion_tokens: TokenCount | None = None
@@ -233,11 +215,6 @@ class ChatCompletionRequest(ConstrainedGeneration, Conversation, OtherFields):
     def constrained_by(self) -> str | None:
         """The field whose grammar the answer follows."""
         return self.declared_in if self.must_call else super().constrained_by
-
-    @property
-    def form(self) -> Constraint | None:
-        """What the answer's text must be, unless it is a call."""
-        return None if self.must_call else self.constraint
 
     @property
     def max_output_tokens(self) -> int | None:

@@ -30,13 +30,24 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from infrs.api.common.conversation import GenerationOptions
 from infrs.api.common.fail_fast import bound_errors
 from infrs.api.common.validation_errors import Place, request_error
 
 MAX_CHOICES = 128
 MAX_FIELDS = 256  # of an object, unknown ones included
 MAX_LOGIT_BIAS = 1024
+MAX_MESSAGES = 2048  # of a conversation
 MAX_STOPS = 64
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
 _TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
 # OpenAI's opaque ids (user and the like) never change an answer; here they must only be short and printable.
 _OPAQUE = r"^[^\x00-\x1f\x7f]*$"
@@ -53,6 +64,10 @@ class Body(BaseModel):
         schema = handler(source)
         bound_errors(handler.resolve_ref_schema(schema))
         return schema
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return the fields among `names` that are not None, by name."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @model_validator(mode="before")
     @classmethod
@@ -198,7 +213,7 @@ class StreamOptions(Body):
         return self
 
 
-class Generation(Body):
+class GenerationFields(Body):
     """The fields that say how to make an answer, the same for a chat and for a plain prompt. None is "not given"."""
 
     model: Model
@@ -230,20 +245,45 @@ class Generation(Body):
 
     @property
     def num_choices(self) -> int:
-        """Answers that are asked for."""
+        """Answers per prompt."""
         return self.n or 1
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The answer's bound in tokens; None is the end of the context."""
+        """Most tokens of an answer; None is the end of the context."""
         return self.max_tokens
 
     @property
-    def includes_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    def num_logprobs(self) -> int | None:
+        """Alternatives to show with each token; None is no log-probabilities."""
+        return None
 
     @property
-    def counts_every_chunk(self) -> bool:
-        """Whether each chunk of a stream has the token counts so far."""
-        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
+    def options(self) -> GenerationOptions:
+        """The same in neutral form."""
+        shown = self.stream_options or StreamOptions()
+        return GenerationOptions(
+            sampling=self._sampling,
+            max_tokens=self.max_output_tokens,
+            min_tokens=self.min_tokens or 0,
+            stop=tuple(self.stop or ()),
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            ignore_eos=bool(self.ignore_eos),
+            num_choices=self.num_choices,
+            num_logprobs=self.num_logprobs,
+            stream=bool(self.stream),
+            include_usage=bool(shown.include_usage),
+            usage_in_every_chunk=bool(shown.continuous_usage_stats),
+        )
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        """The fields of SamplingParams that are given. A negative `top_k` is off; a seed is taken modulo 2^64."""
+        given = self.given(*_SAMPLING)
+        if self.top_k is not None:
+            given["top_k"] = max(self.top_k, 0)
+        if self.seed is not None:
+            given["seed"] = self.seed % (1 << 64)
+        if self.logit_bias is not None:
+            given["logit_bias"] = tuple((int(token_id), bias) for token_id, bias in self.logit_bias.items())
+        return given

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infrs.api.common.fields import Body, Generation, refuse
+from infrs.api.common.fields import Body, GenerationFields, refuse
 from infrs.text.constraint import JSON_OBJECT, Constraint
 
 _MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, whose compilation grows with the square of their length
@@ -42,13 +42,8 @@ class ResponseFormat(Body):
         return self
 
 
-class StructuredOutput(Body):
-    """The fields that constrain an answer's text; at most one of them may be given.
-
-    format_param: what the route that was asked calls `response_format`.
-    """
-
-    format_param: ClassVar[str] = "response_format"
+class StructuredOutputFields(Body):
+    """The fields that constrain an answer's text; at most one of them may be given."""
 
     response_format: ResponseFormat | None = None
     guided_json: Schema | str | None = None
@@ -67,7 +62,7 @@ class StructuredOutput(Body):
 
     @property
     def constraint(self) -> Constraint | None:
-        """What the answer's text must be."""
+        """The constraint on the answer's text."""
         return next(iter(self._constraints()), None)
 
     def _constraints(self) -> list[Constraint]:
@@ -75,7 +70,7 @@ class StructuredOutput(Body):
         asked = self.response_format
         if asked is not None and asked.type != "text":
             text = json.dumps(asked.json_schema.schema_) if asked.json_schema else JSON_OBJECT
-            found.append(Constraint("json_schema", text, self.format_param))
+            found.append(Constraint("json_schema", text, "response_format"))
         for param, schema in (("guided_json", self.guided_json), ("json_schema", self.json_schema)):
             if schema is not None:
                 text = schema if isinstance(schema, str) else json.dumps(schema)
@@ -90,8 +85,8 @@ class StructuredOutput(Body):
         return found
 
 
-class ConstrainedGeneration(Generation, StructuredOutput):
-    """An answer to make that may have to be of a form."""
+class ConstrainedGenerationFields(GenerationFields, StructuredOutputFields):
+    """Generation whose text may be constrained."""
 
     @property
     def constrained_by(self) -> str | None:

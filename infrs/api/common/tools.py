@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
@@ -12,9 +13,10 @@ from infrs.api.common.fields import Body, refuse, refuse_part
 from infrs.text.tools.call_grammar import Tool
 
 MAX_NAME = 64
+MAX_TOOLS = 128
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.-]{{1,{MAX_NAME}}}$")]
 CallId = Annotated[str, Field(min_length=1, max_length=256)]
-_NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 def _of_object(schema: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +37,8 @@ class Function(Body):
     strict: bool | None = None
 
     def as_tool(self) -> Tool:
-        """The same as the tool formats take it."""
-        return Tool(self.name, self.description or "", self.parameters or _NO_ARGUMENTS, bool(self.strict))
+        """Return the same as a tool of the chat template."""
+        return Tool(self.name, self.description or "", self.parameters or NO_ARGUMENTS, bool(self.strict))
 
 
 class FunctionTool(Body):
@@ -83,6 +85,13 @@ class ToolChoice(Body):
         return self
 
 
+def check_unique(names: Sequence[str], param: str) -> None:
+    """Refuse the body, inside its validator, if the field `param` declares two tools of one name."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        refuse(param, f"{twice} is declared twice")
+
+
 def or_mode(*modes: str) -> WrapValidator:
     """Takes a string that is one of `modes` as it is, so that faults of an object are told as the object's."""
 
@@ -97,19 +106,19 @@ def or_mode(*modes: str) -> WrapValidator:
 
 
 class CalledFunction(Body):
-    """What an assistant called. arguments: the JSON that it wrote."""
+    """The function that an assistant called. arguments: JSON text."""
 
     name: Name
     arguments: str
 
-    @property
-    def parsed(self) -> object:
-        """The arguments as templates want them; what is no JSON object stays a string."""
-        try:
-            value = json.loads(self.arguments or "{}")
-        except (ValueError, RecursionError):
-            return self.arguments
-        return value if isinstance(value, dict) else self.arguments
+
+def parse_arguments(arguments: str) -> object:
+    """Return the arguments of a call as templates take them: parsed, or unchanged if they are not a JSON object."""
+    try:
+        value = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return arguments
+    return value if isinstance(value, dict) else arguments
 
 
 class ToolCall(Body):
@@ -121,13 +130,13 @@ class ToolCall(Body):
     index: int | None = None  # of a streamed call that a client has put together
 
 
-Functions = Annotated[list[Function], Field(max_length=128)]
+Functions = Annotated[list[Function], Field(max_length=MAX_TOOLS)]
 
 
-class ToolUse(Body):
+class ToolFields(Body):
     """The fields about tools, and the older ones about functions."""
 
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoice, or_mode("none", "auto", "required")] | None = None
     parallel_tool_calls: bool | None = None
     functions: Functions | None = None
@@ -142,9 +151,7 @@ class ToolUse(Body):
         if self.tool_choice is not None and self.functions:
             refuse("tool_choice", "not with functions; send function_call")
         names = [tool.name for tool in self.declared_tools]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            refuse(self.declared_in, f"{twice} is declared twice")
+        check_unique(names, self.declared_in)
         unknown = next((name for name in self._allowed if name not in names), None)
         if unknown is not None:
             refuse("tool_choice.allowed_tools.tools", f"{unknown} is not among the tools")

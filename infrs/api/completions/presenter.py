@@ -1,4 +1,4 @@
-"""The answers of a completion, as chunks and as a whole."""
+"""The presenter of completions: chunks, or the whole body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from infrs.text.token_bytes import TokenBytes
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as the engine takes it, and the text that `echo` shows of it."""
+    """The token ids of a prompt, and the text that `echo` shows."""
 
     request_id: str
     ids: Sequence[int]
@@ -39,6 +39,7 @@ class CompletionPresenter:
         self, body: CompletionRequest, model: LoadedModel, answer_id: str, prompts: Sequence[EncodedPrompt]
     ) -> None:
         self._body = body
+        self._options = body.options
         self._choices = {
             (prompt.request_id, index): _Choice(body, model.token_bytes, prompt, position)
             for position, (prompt, index) in enumerate(
@@ -55,7 +56,7 @@ class CompletionPresenter:
             model=model.model_id,
             fingerprint=model.fingerprint,
         )
-        self._chunks = sse.TextChunks(self._head, include_usage=body.includes_usage)
+        self._chunks = sse.TextChunks(self._head, include_usage=self._options.include_usage)
 
     @property
     def finished(self) -> bool:
@@ -67,14 +68,14 @@ class CompletionPresenter:
         for delta in self._in_order(deltas):
             self._tally.count(delta)
             choice = self._choices[delta.request_id, delta.index]
-            text, logprobs = choice.read(delta, self._scores.get(delta.request_id))
+            text, logprobs = choice.feed(delta, self._scores.get(delta.request_id))
             if text or choice.finish_reason is not None or (logprobs and logprobs["tokens"]):
-                usage = to_usage(self._tally.usage) if self._body.counts_every_chunk else None
+                usage = to_usage(self._tally.usage) if self._options.usage_in_every_chunk else None
                 yield self._chunks.text(
                     choice.position, text, logprobs=logprobs, reason=choice.finish_reason, usage=usage
                 )
         if deltas and self.finished:
-            if self._body.includes_usage:
+            if self._options.include_usage:
                 yield self._chunks.usage(to_usage(self._tally.usage))
             yield sse.DONE
 
@@ -122,11 +123,11 @@ class _Choice:
         self._kept: dict[str, list[Any]] | None = None if body.logprobs is None else no_text_logprobs()
         self._scores: list[float] = []
 
-    def read(self, delta: Delta, scores: Delta | None) -> tuple[str, dict[str, list[Any]] | None]:
+    def feed(self, delta: Delta, scores: Delta | None) -> tuple[str, dict[str, list[Any]] | None]:
         """The text and the log-probabilities that a delta adds. scores: the delta with those of the prompt."""
         if delta.finish_reason is not None:
             self.finish_reason = to_finish_reason(delta.finish_reason)
-        text, logprobs = self._continuation.read(delta), None
+        text, logprobs = self._continuation.feed(delta), None
         if self._to_echo:
             text = self._prompt.text + text
         if self._logprobs is not None:
@@ -139,7 +140,7 @@ class _Choice:
 
     def keep(self, delta: Delta, scores: Delta | None) -> None:
         """Read a delta and keep what it adds."""
-        text, logprobs = self.read(delta, scores)
+        text, logprobs = self.feed(delta, scores)
         self._texts.append(text)
         self._scores += [entry.logprob for entry in delta.logprobs]
         if self._kept is not None and logprobs is not None:

@@ -9,19 +9,17 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from infrs.api.common.fields import MAX_CHOICES, Neutral, parse_body, refuse
 from infrs.api.common.other_fields import OtherFields
-from infrs.api.common.structured_output import ConstrainedGeneration
+from infrs.api.common.structured_output import ConstrainedGenerationFields
 from infrs.api.common.text_or_tokens import Text, as_texts, texts_schema
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
-Prompt = Text
 
-
-class CompletionRequest(ConstrainedGeneration, OtherFields):
-    """A completion asked for. None is "not given"."""
+class CompletionRequest(ConstrainedGenerationFields, OtherFields):
+    """Texts to continue. None is "not given"."""
 
     prompt: Annotated[
-        list[Prompt],
+        list[Text],
         PlainValidator(partial(as_texts, param="prompt", limit=MAX_CHOICES)),
         WithJsonSchema(texts_schema(MAX_CHOICES)),
     ]
@@ -53,12 +51,23 @@ class CompletionRequest(ConstrainedGeneration, OtherFields):
 
     @property
     def num_choices(self) -> int:
-        """Answers to make of each prompt; the best `n` of them are shown."""
+        """Answers to generate per prompt. The response has the best `n` of them."""
         return self.best_of or self.n or 1
 
     @property
+    def max_output_tokens(self) -> int:
+        """Most tokens of an answer."""
+        return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to show with each token. The best of several answers is chosen by log-probabilities."""
+        ranks = self.num_choices > (self.n or 1)
+        return 0 if ranks and self.logprobs is None else self.logprobs
+
+    @property
     def scores_prompt(self) -> bool:
-        """Whether the prompt's own tokens are shown with their log-probabilities."""
+        """Whether the response has the log-probabilities of the prompt's tokens."""
         return bool(self.echo) and self.logprobs is not None
 
 

@@ -1,1 +1,1 @@
-"""What presenters share: server-sent events, bodies, usage, log-probabilities."""
+"""Output that the presenters share: server-sent events, bodies, usage, log-probabilities."""

@@ -10,9 +10,10 @@ import orjson
 def head(
     kind: str, *, answer_id: str, created: int, model: str, fingerprint: str, service_tier: str | None = None
 ) -> dict[str, object]:
-    """What every answer and every chunk of one begins with. created: Unix time in seconds.
+    """Return the fields that each body and each chunk starts with. created: Unix time in seconds.
 
-    kind: `chat.completion`, `chat.completion.chunk` or `text_completion`. service_tier: shown if the client named one.
+    kind: `chat.completion`, `chat.completion.chunk` or `text_completion`. service_tier: what the client
+    asks for; None leaves the field out.
     """
     common = {
         "id": answer_id,
@@ -27,7 +28,7 @@ def head(
 def chat_choice(
     index: int, message: Mapping[str, object], finish_reason: str, logprobs: Sequence[object] | None = None
 ) -> dict[str, object]:
-    """One answer of a chat completion. logprobs: the entries of `logprobs.content`."""
+    """Return one choice of a chat completion. logprobs: the entries of `logprobs.content`."""
     return {
         "index": index,
         "message": message,
@@ -39,16 +40,16 @@ def chat_choice(
 def completion(
     head: Mapping[str, object], choices: Sequence[Mapping[str, object]], usage: Mapping[str, object]
 ) -> bytes:
-    """The body of an answer that is not streamed."""
+    """Return the body of an answer that is not streamed."""
     return orjson.dumps({**head, "choices": choices, "usage": usage})
 
 
 def model(model_id: str, created: int, max_model_len: int) -> dict[str, object]:
-    """One model. created: Unix time in seconds. max_model_len: tokens of prompt and answer together, as in vLLM."""
+    """Return one model. created: Unix time in seconds. max_model_len: tokens of prompt and answer, as in vLLM."""
     head = {"id": model_id, "object": "model", "created": created, "owned_by": "infrs"}
     return head | {"max_model_len": max_model_len}
 
 
 def model_list(models: Sequence[Mapping[str, object]]) -> bytes:
-    """The list of models."""
+    """Return the list of models."""
     return orjson.dumps({"object": "list", "data": models})

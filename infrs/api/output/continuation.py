@@ -1,4 +1,4 @@
-"""The text of an answer that goes on with a text that the client has."""
+"""The text of an answer that continues the client's text."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from infrs.text.token_bytes import TokenBytes
 
 
 class Continuation:
-    """Gives an answer the leading space back that some tokenizers strip at the start of a text.
+    """Restores the leading space that some tokenizers strip at the start of a text.
 
-    The engine decodes each answer by itself. Where it goes on with the prompt (a plain completion, a message to be
-    continued), its first token is no start of a text, so `Hello` and ` world` must not become `Helloworld`.
+    The engine decodes each answer alone. Where the answer continues the prompt (a plain completion, a continued
+    message), its first token does not start a text: `Hello` and ` world` must not become `Helloworld`.
     """
 
     def __init__(self, token_bytes: TokenBytes, previous: int | None) -> None:
-        """`previous`: the token that the answer goes on from; None begins a text, to which nothing is given back."""
+        """`previous`: the token before the answer; None starts a text, where nothing is restored."""
         self._token_bytes = token_bytes
         self._previous = previous
-        self._lacking: str | None = "" if previous is None else None  # None until the first token with text has come
+        self._lacking: str | None = "" if previous is None else None  # None until the first token with text
 
-    def read(self, delta: Delta) -> str:
-        """The text of a delta, and before the first of it what was stripped."""
+    def feed(self, delta: Delta) -> str:
+        """Return the text of a delta, the stripped space before the first of it included."""
         if self._lacking is None:
             token_id = next((i for i in delta.token_ids if not self._token_bytes.is_control(i)), None)
             if token_id is not None:

@@ -1,6 +1,6 @@
 """Server-sent events of a streamed answer.
 
-What is the same in every chunk is serialised once, so that a token costs one string to escape.
+The constant part of all chunks is serialised once, so that a token costs one string to escape.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 DONE = b"data: [DONE]\n\n"
-PING = b": ping\n\n"  # a comment, which clients pass over
+PING = b": ping\n\n"  # a comment, which clients ignore
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 Usage = Mapping[str, object]
 
 
 class _Chunks:
-    """Chunks with the same head, as event frames (bytes)."""
+    """Makes chunks with the same head, as event frames (bytes)."""
 
     def __init__(self, head: Mapping[str, object], *, include_usage: bool) -> None:
         """`head`: id, object, created, model and so on."""
@@ -25,7 +25,7 @@ class _Chunks:
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
 
     def usage(self, usage: Usage) -> bytes:
-        """The chunk with no choice that ends the stream when `stream_options.include_usage` asks for it."""
+        """Return the chunk without a choice that ends a stream with `stream_options.include_usage`."""
         return self._frame(b"", usage)
 
     def _frame(self, choice: bytes, usage: Usage | None) -> bytes:
@@ -34,17 +34,11 @@ class _Chunks:
 
 
 class ChatChunks(_Chunks):
-    """`chat.completion.chunk`. `usage`, where given, is that of the answer so far."""
+    """Makes `chat.completion.chunk` frames. `usage`, where given, is that of the answer so far."""
 
     def role(self, index: int, usage: Usage | None = None) -> bytes:
-        """The first chunk of a choice."""
+        """Return the first chunk of a choice."""
         return self.delta(index, {"role": "assistant", "content": ""}, None, usage)
-
-    def content(
-        self, index: int, text: str, logprobs: Sequence[object] | None = None, usage: Usage | None = None
-    ) -> bytes:
-        """A piece of the answer."""
-        return self.delta(index, {"content": text}, logprobs, usage)
 
     def delta(
         self,
@@ -53,19 +47,19 @@ class ChatChunks(_Chunks):
         logprobs: Sequence[object] | None = None,
         usage: Usage | None = None,
     ) -> bytes:
-        """Anything that a choice gained. logprobs: the entries of `logprobs.content`."""
+        """Return a chunk with a change of the message. logprobs: the entries of `logprobs.content`."""
         entries = b"null" if logprobs is None else b'{"content":' + orjson.dumps(logprobs) + b',"refusal":null}'
         choice = b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":null}' % (index, orjson.dumps(delta), entries)
         return self._frame(choice, usage)
 
     def finish(self, index: int, reason: str, usage: Usage | None = None) -> bytes:
-        """The last chunk of a choice."""
+        """Return the last chunk of a choice."""
         choice = b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}' % (index, orjson.dumps(reason))
         return self._frame(choice, usage)
 
 
 class TextChunks(_Chunks):
-    """`text_completion` chunks."""
+    """Makes `text_completion` frames."""
 
     def text(
         self,
@@ -76,16 +70,16 @@ class TextChunks(_Chunks):
         reason: str | None = None,
         usage: Usage | None = None,
     ) -> bytes:
-        """A piece of a choice; the last one has its finish reason."""
+        """Return a chunk with a piece of text; the last one of a choice has its finish reason."""
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         return self._frame(orjson.dumps(choice), usage)
 
 
 def error_event(body: bytes) -> bytes:
-    """An error after the headers: an event that carries the error body. No `[DONE]` follows it."""
+    """Return an event that carries an error body, for an error after the headers. No `[DONE]` follows it."""
     return b"data: " + body + b"\n\n"
 
 
 def named_event(name: str, payload: Mapping[str, object]) -> bytes:
-    """An event that has a name."""
+    """Return an event with a name."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(payload) + b"\n\n"

@@ -8,17 +8,19 @@ from infrs.core import Delta, Usage
 
 
 class Tally:
-    """Adds up the tokens of a request's answers: each prompt once, however many answers share it."""
+    """Sums the tokens of a request's answers. A prompt counts once, however many answers share it."""
 
     def __init__(self) -> None:
-        self._prompts: dict[str, Usage] = {}  # by request id, as its first answer tells
+        self._prompts: dict[str, Usage] = {}  # by request id, from the first answer
         self._num_output: dict[tuple[str, int], int] = {}
 
     def count(self, delta: Delta) -> None:
-        """Take note of a delta; its counts are those of its answer so far."""
+        """Count a delta. Its usage is that of its answer so far."""
         if delta.index == 0 or delta.request_id not in self._prompts:
             usage = delta.usage if delta.index == 0 else replace(delta.usage, num_reused_tokens=0)
-            self._prompts[delta.request_id] = usage  # the others reuse the first one's prompt, which is no saving
+            self._prompts[delta.request_id] = (
+                usage  # the other answers share the first one's prompt, which is no cache hit
+            )
         self._num_output[delta.request_id, delta.index] = delta.usage.num_output_tokens
 
     @property

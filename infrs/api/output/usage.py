@@ -6,9 +6,9 @@ from infrs.core import FinishReason, Usage
 
 
 def to_usage(usage: Usage, num_reasoning_tokens: int | None = None) -> dict[str, object]:
-    """Token counts as OpenAI names them; prompt tokens whose keys and values were reused count as cached.
+    """Return token counts in OpenAI's shape. Prompt tokens with reused keys and values count as cached.
 
-    num_reasoning_tokens: None where nothing is known of reasoning.
+    num_reasoning_tokens: None for a model without reasoning.
     """
     details = {} if num_reasoning_tokens is None else {"reasoning_tokens": num_reasoning_tokens}
     return {
@@ -21,7 +21,7 @@ def to_usage(usage: Usage, num_reasoning_tokens: int | None = None) -> dict[str,
 
 
 def to_response_usage(usage: Usage, num_reasoning_tokens: int) -> dict[str, object]:
-    """Token counts as `/v1/responses` names them."""
+    """Return token counts in the shape of `/v1/responses`."""
     return {
         "input_tokens": usage.num_prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.num_reused_tokens, "cache_write_tokens": 0},
@@ -32,7 +32,7 @@ def to_response_usage(usage: Usage, num_reasoning_tokens: int) -> dict[str, obje
 
 
 def to_finish_reason(reason: FinishReason) -> str:
-    """`stop` or `length`; a sequence that was cancelled or failed has an error, not a finish reason, on the wire."""
+    """Return `stop` or `length`. Raises ValueError for other reasons: a failed answer has an error instead."""
     if reason not in (FinishReason.STOP, FinishReason.LENGTH):
         raise ValueError(f"{reason} has no finish_reason on the wire")
     return reason.value

@@ -1,1 +1,1 @@
-"""`/v1/responses`: requests, items, stored responses and the presenter of answers."""
+"""`/v1/responses`: requests, items, stored responses, their conversion to neutral form, and the presenter."""

@@ -1,25 +1,23 @@
-"""The items of `/v1/responses`: turns, calls, what calls gave and reasoning; and the messages that they make."""
+"""The items of `/v1/responses`: messages, calls, results of calls and reasoning."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter
 
-from infrs.api.chat.request import Message, Part, RefusalPart, TextPart, text_as_part, text_or_refusal
+from infrs.api.chat.request import RefusalPart, text_as_part, text_or_refusal
 from infrs.api.common.fields import HINT, Body, Unlisted, Unsupported
-from infrs.api.common.tools import CalledFunction, CallId, Name, ToolCall
-from infrs.api.responses.options import full_name
+from infrs.api.common.tools import CallId, Name
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
 class Content(Body):
-    """A part of text. `logprobs` and `annotations` come with an answer that is sent back."""
+    """A part of text. An answer that the client sends back has `logprobs` and `annotations`."""
 
     type: Literal["input_text", "output_text"]
     text: str
@@ -45,13 +43,13 @@ class _Item(Body):
     status: Status | None = None
 
     def stored(self) -> dict[str, Any]:
-        """The item as it is told again, with an id."""
+        """Return the item as the server shows it later, with an id."""
         default = {"id": new_item_id(self.id_prefix), "status": "completed"}
         return default | self.model_dump(exclude_none=True)
 
 
 class MessageItem(_Item):
-    """A turn. `content` given as a string is one part."""
+    """A message. A string as `content` is one part."""
 
     id_prefix = "msg"
 
@@ -61,18 +59,18 @@ class MessageItem(_Item):
     phase: Annotated[Literal["commentary", "final_answer"], HINT] | None = None
 
     def stored(self) -> dict[str, Any]:
-        """See _Item. An assistant's text is `output_text`, whatever it was called."""
-        told = {"type": "message"} | super().stored()
+        """See _Item. The type of an assistant's text becomes `output_text`."""
+        item = {"type": "message"} | super().stored()
         if self.role == "assistant":
-            told["content"] = [
+            item["content"] = [
                 part if part["type"] == "refusal" else {**part, "type": "output_text", "annotations": []}
-                for part in told["content"]
+                for part in item["content"]
             ]
-        return told
+        return item
 
 
 class FunctionCall(_Item):
-    """A call that the assistant made. arguments: the JSON that it wrote."""
+    """A call that the assistant made. arguments: JSON text."""
 
     id_prefix = "fc"
 
@@ -85,7 +83,7 @@ class FunctionCall(_Item):
 
 
 class FunctionCallOutput(_Item):
-    """What a call gave."""
+    """The result of a call."""
 
     id_prefix = "fco"
 
@@ -112,7 +110,7 @@ class ReasoningText(Body):
 
 
 class ReasoningItem(_Item):
-    """What the assistant thought before it answered."""
+    """The reasoning of the assistant before its answer."""
 
     id_prefix = "rs"
 
@@ -123,13 +121,13 @@ class ReasoningItem(_Item):
 
     @property
     def text(self) -> str:
-        """The reasoning itself, or else its summary."""
+        """The reasoning, or its summary where there is no text of it."""
         parts: list[ReasoningText] | list[Summary] = self.content or self.summary
         return "\n\n".join(part.text for part in parts)
 
 
 class ItemReference(Body):
-    """An item of a stored response, named by its id."""
+    """A reference to an item of a stored response, by id."""
 
     id: ItemId
     type: Literal["item_reference"] | None = None
@@ -158,72 +156,10 @@ _ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 
 
 def parse_items(items: Sequence[Mapping[str, Any]]) -> list[Item]:
-    """Return items that this server has told before."""
+    """Return items that this server has stored."""
     return _ITEMS.validate_python(items)
 
 
 def new_item_id(prefix: str) -> str:
-    """An id that nobody can guess."""
+    """Return a random id that cannot be guessed."""
     return f"{prefix}_{secrets.token_hex(24)}"
-
-
-@dataclass
-class _Turn:
-    """The assistant's turn, which several items make: reasoning, then text, then calls."""
-
-    reasoning: list[str] = field(default_factory=list)
-    text: str | None = None
-    calls: list[ToolCall] = field(default_factory=list)
-
-    @property
-    def has_answered(self) -> bool:
-        return self.text is not None or bool(self.calls)
-
-    def take(self) -> list[Message]:
-        """The message of the turn, if there is anything in it; then the turn is empty again."""
-        if not self.has_answered and not self.reasoning:
-            return []
-        text = self.text if self.calls else self.text or ""
-        message = Message(
-            role="assistant",
-            content=None if text is None else [TextPart(type="text", text=text)],
-            tool_calls=self.calls or None,
-            reasoning_content="\n\n".join(self.reasoning) or None,
-        )
-        self.reasoning, self.text, self.calls = [], None, []
-        return [message]
-
-
-def to_messages(items: Iterable[Item]) -> list[Message]:
-    """Return the conversation that items make. A reference that is left names an item that is there already."""
-    messages: list[Message] = []
-    turn = _Turn()
-    for item in items:
-        match item:
-            case FunctionCall():
-                called = CalledFunction(name=full_name(item.name, item.namespace), arguments=item.arguments)
-                turn.calls.append(ToolCall(id=item.call_id, type="function", function=called))
-            case ReasoningItem() | MessageItem(role="assistant"):
-                if turn.has_answered:
-                    messages += turn.take()
-                if isinstance(item, ReasoningItem):
-                    turn.reasoning += [item.text] * bool(item.text)
-                else:
-                    turn.text = _joined(item.content)
-            case MessageItem():
-                messages += turn.take()
-                messages.append(Message(role=item.role, content=_parts(item.content)))
-            case FunctionCallOutput():
-                messages += turn.take()
-                content = _parts(item.output)
-                name = item.name and full_name(item.name, item.namespace)
-                messages.append(Message(role="tool", content=content, tool_call_id=item.call_id, name=name))
-    return messages + turn.take()
-
-
-def _joined(contents: list[ContentPart]) -> str:
-    return "".join(part.text for part in contents)
-
-
-def _parts(contents: list[ContentPart]) -> list[Part]:
-    return [TextPart(type="text", text=_joined(contents))]

@@ -1,19 +1,23 @@
-"""The parts of a `/v1/responses` body beside its items: form of the text, reasoning, tools and their choice."""
+"""The parts of a `/v1/responses` body other than its items: text format, reasoning, tools and their choice."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from infrs.api.chat.request import Effort
 from infrs.api.common.fields import HINT, Body, Neutral, Off, Unsupported, Verbosity, refuse_part
-from infrs.api.common.structured_output import ResponseFormat, SchemaName
+from infrs.api.common.structured_output import SchemaName
 from infrs.api.common.tools import MAX_NAME, Function, Name
+from infrs.text.constraint import JSON_OBJECT, Constraint
+from infrs.text.tools.call_grammar import Tool
 
 
 class TextFormat(Body):
-    """`text.format`: free text, any JSON object, or JSON of a schema, which is followed to the letter."""
+    """`text.format`: free text, any JSON object, or JSON that matches a schema. The server enforces the schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: SchemaName | None = None
@@ -33,14 +37,16 @@ class TextFormat(Body):
         return self
 
     @property
-    def as_response_format(self) -> ResponseFormat:
-        """The same as a chat completion has it."""
-        schema = {"name": self.name, "schema": self.schema_} if self.type == "json_schema" else None
-        return ResponseFormat.model_validate({"type": self.type, "json_schema": schema})
+    def constraint(self) -> Constraint | None:
+        """The constraint on the answer's text."""
+        if self.type == "text":
+            return None
+        schema = JSON_OBJECT if self.schema_ is None else json.dumps(self.schema_)
+        return Constraint("json_schema", schema, "text.format")
 
 
 class TextOptions(Body):
-    """`text`: how the answer's text is to be."""
+    """`text`: the format and the verbosity of the answer's text."""
 
     format: TextFormat | None = None
     verbosity: Verbosity | None = None
@@ -69,7 +75,7 @@ Summary = Annotated[Literal["auto", "concise", "detailed"], HINT]
 
 
 class ReasoningOptions(Body):
-    """`reasoning`. What the model thinks is told in full, as the content of reasoning items."""
+    """`reasoning`. The answer shows all reasoning, as the content of reasoning items."""
 
     effort: Effort | None = None
     summary: Summary | None = None
@@ -93,19 +99,18 @@ class ResponseTool(Function):
             refuse_part("type", "only functions are supported, which the client runs", "unsupported_parameter")
         return value
 
-    def as_function(self, namespace: str | None = None) -> Function:
-        """Return the function alone, under the name by which the model knows it."""
-        name = full_name(self.name, namespace)
-        return Function(name=name, description=self.description, parameters=self.parameters, strict=self.strict)
+    def as_tool(self, namespace: str | None = None) -> Tool:
+        """Return the same as a tool of the chat template, under its full name."""
+        return replace(super().as_tool(), name=full_name(self.name, namespace))
 
 
 def full_name(name: str, namespace: str | None) -> str:
-    """Return the name by which the model knows a function of a namespace."""
+    """Return the name under which the model sees a function of a namespace."""
     return name if namespace is None else f"{namespace}.{name}"
 
 
 class OtherTool(Body):
-    """A tool that is no function: one that OpenAI runs, or one whose input is no JSON. Dropped beside functions."""
+    """A tool that is not a function: hosted, or with input that is not JSON. It is dropped if functions are given."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -113,7 +118,7 @@ class OtherTool(Body):
 
 
 def _tag(value: object) -> str:
-    """Return the tag of a tool: in brackets, so that no field of a body is called so."""
+    """Return the tag of a tool. Its brackets keep it apart from the names of fields."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return {"namespace": "<namespace>"}.get(str(kind), "<other>" if kind in _OTHER_TOOLS else "<function>")
 

@@ -1,68 +1,68 @@
-"""The answer of a response, as events and as a whole."""
+"""The presenter of responses: events, or the whole body."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from infrs.api.chat.choice import ChoiceReader
+from infrs.api.chat.choice_parser import ChoiceParser
 from infrs.api.common.errors import message_of, status_of
 from infrs.api.output import sse
 from infrs.api.output.tally import Tally
 from infrs.api.output.usage import to_response_usage
-from infrs.api.responses.body import SAMPLING_FIELDS, response
-from infrs.api.responses.output import Output, Payload
+from infrs.api.responses.output_items import OutputItems, Payload
 from infrs.api.responses.request import ResponsesRequest
+from infrs.api.responses.response_object import SAMPLING_FIELDS, response
 from infrs.core import Delta, FinishReason, SamplingParams
 from infrs.errors import InfrsError
 
-Keep = Callable[[dict[str, Any]], None]
+Keep = Callable[[Mapping[str, Any]], None]
 
 
 class ResponsesPresenter:
-    """Presenter of `POST /v1/responses`. Both ways read the deltas with the same `Output`."""
+    """Presenter of `POST /v1/responses`. A stream and a whole body parse the deltas into the same OutputItems."""
 
     ping = sse.PING
 
     def __init__(
         self,
-        asked: ResponsesRequest,
+        body: ResponsesRequest,
         answer_id: str,
-        reader: ChoiceReader,
+        parser: ChoiceParser,
         sampling: SamplingParams,
         keep: Keep | None,
     ) -> None:
-        """`sampling`: how its tokens are chosen. `keep`: stores a response that has come to its end."""
-        self._asked = asked
+        """`sampling`: the parameters in use. `keep`: stores the response when it ends; None stores nothing."""
+        self._body = body
         self._answer_id = answer_id
         self._sampling = sampling
         self._keep = keep
         self._created = int(time.time())
-        self._reader = reader
-        self._output = Output(asked.names)
+        self._parser = parser
+        self._output = OutputItems(body.names)
         self._tally = Tally()
         self._num_events = 0
 
     @property
     def finished(self) -> bool:
         """See Presenter."""
-        return self._reader.finish_reason is not None
+        return self._parser.finish_reason is not None
 
     def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
         """See Presenter. Each event has its number in the stream."""
         if deltas:
             yield from self._begin()
         for delta in deltas:
-            for payload in self._read(delta):
+            for payload in self._feed(delta):
                 yield self._event(payload)
         if deltas and self.finished:
             yield self._event({"type": f"response.{self._status}", "response": self._end()})
 
     def failed(self, error: InfrsError) -> bytes:
-        """See Presenter. A client may have seen nothing but comments before."""
+        """See Presenter. The client may have received only comments so far."""
         status = status_of(error)
         code = error.code if status == 400 else "rate_limit_exceeded" if status == 429 else "server_error"
         failure = self._response("failed", error={"code": code, "message": message_of(error)})
@@ -71,34 +71,34 @@ class ResponsesPresenter:
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """See Presenter."""
         for delta in deltas:
-            for _ in self._read(delta):
+            for _ in self._feed(delta):
                 pass
         return orjson.dumps(self._end())
 
     @property
     def _status(self) -> str:
-        return "incomplete" if self._reader.finish_reason is FinishReason.LENGTH else "completed"
+        return "incomplete" if self._parser.finish_reason is FinishReason.LENGTH else "completed"
 
     def _begin(self) -> Iterator[bytes]:
-        """The events that every stream begins with, unless they have been sent."""
+        """Yield the events that start a stream, unless they are sent already."""
         if not self._num_events:
             for name in ("created", "in_progress"):
                 yield self._event({"type": f"response.{name}", "response": self._response("in_progress")})
 
-    def _read(self, delta: Delta) -> Iterator[Payload]:
-        """What a delta adds to the output. The tokens of reasoning have no log-probabilities."""
+    def _feed(self, delta: Delta) -> Iterator[Payload]:
+        """Yield the events that a delta adds. The tokens of reasoning have no log-probabilities."""
         self._tally.count(delta)
-        in_reasoning = self._reader.in_reasoning
-        events, logprobs = self._reader.read(delta)
-        if in_reasoning or self._reader.in_reasoning:
+        in_reasoning = self._parser.in_reasoning
+        events, logprobs = self._parser.feed(delta)
+        if in_reasoning or self._parser.in_reasoning:
             logprobs = None
         yield from self._output.add(events, logprobs or ())
         if self.finished:
             yield from self._output.end(complete=self._status == "completed")
 
     def _end(self) -> dict[str, Any]:
-        """The response at its end, which is kept before the client hears of it."""
-        usage = to_response_usage(self._tally.usage, self._reader.num_reasoning_tokens)
+        """Return the finished response. It is stored before the client receives it."""
+        usage = to_response_usage(self._tally.usage, self._parser.num_reasoning_tokens)
         ended = self._response(self._status, usage=usage, completed=int(time.time()))
         if self._keep is not None:
             self._keep(ended)
@@ -106,7 +106,7 @@ class ResponsesPresenter:
 
     def _response(self, status: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401  # see `response`
         return response(
-            self._asked,
+            self._body,
             response_id=self._answer_id,
             created=self._created,
             stored=self._keep is not None,

@@ -1,4 +1,4 @@
-"""Responses that a client may ask for again or go on from, in memory, within bounds."""
+"""Responses that a client may fetch or continue later, in memory, within bounds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """body: the response object as it was sent. items: JSON array of the whole conversation that it answered.
+    """A response with its conversation.
 
-    own: the items that it added to the conversation, each as JSON, by id.
+    body: the response object as sent. items: JSON array of the whole conversation before the response.
+    own: the items that the request and its response added to the conversation, each as JSON, by id.
     """
 
     body: bytes
@@ -20,7 +21,7 @@ class StoredResponse:
 
     @property
     def num_bytes(self) -> int:
-        """What it takes of the store."""
+        """Size in the store, in bytes."""
         return len(self.body) + len(self.items) + sum(len(name) + len(item) for name, item in self.own.items())
 
 
@@ -29,15 +30,15 @@ class _Shelf:
     """One tenant's responses, the least recently used first."""
 
     responses: OrderedDict[str, StoredResponse] = field(default_factory=OrderedDict)
-    owners: dict[str, str] = field(default_factory=dict)  # of an item, by its id: the response that has it
+    owners: dict[str, str] = field(default_factory=dict)  # id of an item -> id of the response that has it
     num_bytes: int = 0
 
 
 class ResponseStore:
-    """Keeps the latest responses. A tenant sees its own only.
+    """Stores the latest responses. A tenant sees only its own.
 
-    What is beyond the bounds goes: the least recently used of the tenant that takes most, so that one tenant cannot
-    push out another that takes less. A response that is kept does not need those before it.
+    Beyond the bounds, the store drops the least recently used response of the tenant with the most, so that no tenant
+    displaces another that takes less. A stored response does not need those before it.
     """
 
     def __init__(self, max_responses: int, max_bytes: int) -> None:
@@ -47,21 +48,21 @@ class ResponseStore:
 
     @property
     def keeps_any(self) -> bool:
-        """Whether there is room for any response at all."""
+        """Whether the bounds allow any response."""
         return self._max_responses > 0 and self._max_bytes > 0
 
     @property
     def num_responses(self) -> int:
-        """Responses that are kept."""
+        """Number of stored responses."""
         return sum(len(shelf.responses) for shelf in self._shelves.values())
 
     @property
     def num_bytes(self) -> int:
-        """What they take."""
+        """Size of all stored responses, in bytes."""
         return sum(shelf.num_bytes for shelf in self._shelves.values())
 
     def put(self, tenant: str, response_id: str, response: StoredResponse) -> None:
-        """Keep a response under an id that is new."""
+        """Store a response under a new id."""
         shelf = self._shelves.setdefault(tenant, _Shelf())
         shelf.responses[response_id] = response
         shelf.owners |= dict.fromkeys(response.own, response_id)
@@ -72,7 +73,7 @@ class ResponseStore:
             self._drop_oldest(max(self._shelves, key=lambda name: len(self._shelves[name].responses)))
 
     def get(self, tenant: str, response_id: str) -> StoredResponse | None:
-        """A response of the tenant's, which counts as used by this."""
+        """Return a response of the tenant, and mark it as used; None if there is none."""
         shelf = self._shelves.get(tenant)
         if shelf is None or response_id not in shelf.responses:
             return None
@@ -80,14 +81,14 @@ class ResponseStore:
         return shelf.responses[response_id]
 
     def find_item(self, tenant: str, item_id: str) -> bytes | None:
-        """Return an item of the tenant's responses as JSON. Its response counts as used by this."""
+        """Return an item of the tenant's responses as JSON, and mark its response as used."""
         shelf = self._shelves.get(tenant)
         owner = shelf and shelf.owners.get(item_id)
         response = self.get(tenant, owner) if owner else None
         return response.own[item_id] if response else None
 
     def delete(self, tenant: str, response_id: str) -> bool:
-        """Forget a response of the tenant's; whether there was one."""
+        """Delete a response of the tenant. Return whether there was one."""
         if self.get(tenant, response_id) is None:
             return False
         self._drop(tenant, response_id)

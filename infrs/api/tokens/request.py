@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from infrs.api.chat.request import Conversation
+from infrs.api.chat.request import ConversationFields
 from infrs.api.common.fields import Body, Model, Neutral, TokenId, parse_body, refuse
 
 MAX_TOKENS = 1 << 20
@@ -55,7 +55,7 @@ class TokenizeRequest(Body):
         return self.prompt is not None if given is None else given
 
 
-class TokenizeChatRequest(Conversation):
+class TokenizeChatRequest(ConversationFields):
     """A conversation to tokenize, as `/v1/chat/completions` would make a prompt of it."""
 
     model: Model | None = None
@@ -71,7 +71,7 @@ class DetokenizeRequest(Body):
     skip_special_tokens: bool | None = None
 
 
-class ApplyTemplateRequest(Conversation):
+class ApplyTemplateRequest(ConversationFields):
     """A conversation to be shown as the prompt that the model would get."""
 
     model: Model | None = None

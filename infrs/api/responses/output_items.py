@@ -1,6 +1,6 @@
-"""The output of a response as it grows: what each piece of an answer adds, as events on the wire and as items.
+"""The output items of a response as it grows: events on the wire, and the whole items.
 
-Both the streamed and the whole form are made here, so that they say the same.
+The stream and the whole body share them, so their content is the same.
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
@@ -91,8 +91,8 @@ class _Call:
 
     def end(self) -> Iterator[Payload]:
         item = self.whole()
-        told = {"name": item["name"], "arguments": item["arguments"]}
-        yield {"type": "response.function_call_arguments.done", "item_id": self.id, **told}
+        call = {"name": item["name"], "arguments": item["arguments"]}
+        yield {"type": "response.function_call_arguments.done", "item_id": self.id, **call}
         yield {"type": "response.output_item.done", "item": item}
 
     def whole(self) -> dict[str, Any]:
@@ -107,17 +107,17 @@ class _Call:
         }
 
 
-class Output:
+class OutputItems:
     """The items of one response, in order; the last may be open."""
 
     def __init__(self, functions: Mapping[str, tuple[str | None, str]] | None = None) -> None:
-        """`functions`: namespace and name of each, by the name that the model knows."""
+        """`functions`: namespace and name of each, by the name that the model sees."""
         self._functions = functions or {}
         self._items: list[_Text | _Call] = []
-        self._logprobs: list[dict[str, Any]] = []  # of tokens whose text has not come yet
+        self._logprobs: list[dict[str, Any]] = []  # of tokens whose text is still to come
 
     def add(self, events: Sequence[Event], logprobs: Logprobs) -> Iterator[Payload]:
-        """What a piece of the answer adds. logprobs: entries of its tokens; those of a message's text are shown."""
+        """Yield the events that a piece of the answer adds. logprobs: entries of its tokens, shown with text only."""
         self._logprobs += logprobs
         for event in events:
             if isinstance(event, Content):
@@ -133,7 +133,7 @@ class Output:
                     yield from self._text(_REASONING, event.text)
 
     def end(self, *, complete: bool) -> Iterator[Payload]:
-        """The answer has ended, by itself if `complete`; one without any text is an empty message."""
+        """End the output, and yield its last events. An answer without text becomes an empty message."""
         if not self._items:
             yield from self._begin(_Text(_MESSAGE))
         last = self._items[-1]
@@ -142,7 +142,7 @@ class Output:
         yield from self._end_last("completed" if complete else "incomplete")
 
     def whole(self) -> list[dict[str, Any]]:
-        """The items."""
+        """Return the items."""
         return [item.whole() for item in self._items]
 
     @property
@@ -159,7 +159,7 @@ class Output:
         yield from self._numbered(last.add(text, logprobs))
 
     def _take_logprobs(self, text: str) -> Logprobs:
-        """Those of a text, without the space in front of it that is not shown, as after reasoning."""
+        """Return the entries of a text, without those of leading space that is not shown, as after reasoning."""
         taken, self._logprobs = self._logprobs, []
         if text[:1].isspace():
             return taken
@@ -177,6 +177,6 @@ class Output:
             yield from self._numbered(self._items[-1].end())
 
     def _numbered(self, payloads: Iterator[Payload]) -> Iterator[Payload]:
-        """With the place of the last item."""
+        """Yield payloads with the index of the last item."""
         for payload in payloads:
             yield {**payload, "output_index": len(self._items) - 1}

@@ -1,4 +1,4 @@
-"""An assistant's message as it grows: each event of its text as a change on the wire, and all of them as a whole."""
+"""An assistant's message as it grows: a change on the wire per event, and the whole message."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
 
 
-class AnswerMessage:
-    """Both the streamed and the whole form of a message are made here, so that they say the same."""
+class MessageBuilder:
+    """Builds a message from events. The stream and the whole body share it, so their content is the same."""
 
     def __init__(self, *, uses_functions: bool = False) -> None:
-        """`uses_functions`: whether a call is told the older way, as `function_call`."""
+        """`uses_functions`: show a call as `function_call`, OpenAI's older form."""
         self._uses_functions = uses_functions
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[_Call] = []
 
     def add(self, event: Event) -> dict[str, Any]:
-        """Take an event; the `delta` that tells a client of it."""
+        """Take an event, and return the `delta` that shows it."""
         match event:
             case Content(text):
                 self._content.append(text)
@@ -44,13 +44,13 @@ class AnswerMessage:
         return {"reasoning_content": event.text}
 
     def finish_reason(self, reason: str) -> str:
-        """OpenAI's: a message that made calls and came to its own end says so."""
+        """Return OpenAI's finish reason, which names the calls of a message that is complete."""
         if reason != "stop" or not self._calls:
             return reason
         return "function_call" if self._uses_functions else "tool_calls"
 
     def whole(self) -> dict[str, Any]:
-        """The message. Its content is null if it has calls and no text."""
+        """Return the message. Its content is null if it has calls and no text."""
         content = "".join(self._content)
         message: dict[str, Any] = {
             "role": "assistant",

@@ -1,0 +1,74 @@
+"""Preparation of a conversation: prompt, grammar, engine request and presenter. It does not need a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from infrs.api.chat.choice_parser import ChoiceParser
+from infrs.api.chat.convert import to_task
+from infrs.api.chat.presenter import ChatPresenter
+from infrs.api.chat.prompt import encode_prompt
+from infrs.api.chat.request import ChatCompletionRequest
+from infrs.api.common.conversation import ChatTask
+from infrs.api.common.engine_request import new_id, to_request
+from infrs.api.output.prepared import Prepared
+from infrs.core import Request, RequestContext
+from infrs.engine.sampling.json_schema import check_schema
+from infrs.models.loaded import LoadedModel
+from infrs.text import reasoning
+from infrs.text.constraint import Constraint
+from infrs.text.tools.choose import calls_constraint
+
+_LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
+
+
+def prepare(model: LoadedModel, body: ChatCompletionRequest, context: RequestContext) -> Prepared:
+    """Prepare a chat completion. Raises RequestError."""
+    answer_id, task = new_id("chatcmpl"), to_task(body)
+    request, parsers = prepare_task(model, task, answer_id, context)
+    presenter = ChatPresenter(
+        task, model, answer_id, parsers, uses_functions=body.uses_functions, service_tier=body.service_tier
+    )
+    return Prepared((request,), presenter, task.options.stream)
+
+
+def prepare_task(
+    model: LoadedModel, task: ChatTask, answer_id: str, context: RequestContext
+) -> tuple[Request, list[ChoiceParser]]:
+    """Return the engine's request, and a parser for each of its answers.
+
+    Raises RequestError for what the model cannot take, and ContextLengthError for a prompt that is too long.
+    """
+    conversation = task.conversation
+    prompt_ids = encode_prompt(model, conversation, model.limits.max_model_len)
+    end = model.tokenizer.decode(prompt_ids[-_LAST_TOKENS:], skip_special=False)
+    in_reasoning = model.thinks and reasoning.opens_block(end)
+    constraint = _constraint(model, task)
+    if constraint is not None and in_reasoning:
+        constraint = replace(constraint, after=reasoning.CLOSE)
+    request = to_request(
+        task.options,
+        request_id=answer_id,
+        prompt_ids=prompt_ids,
+        limits=model.limits,
+        defaults=model.sampling,
+        format_stop=model.chat_format.stop,
+        prompt_param=conversation.field_names.messages,
+        tenant=context.tenant,
+        grammar=None if constraint is None else model.grammars.compile(constraint),
+    )
+    previous = prompt_ids[-1] if conversation.continue_last else None
+    parsers = [ChoiceParser(task, model, previous, in_reasoning=in_reasoning) for _ in range(task.options.num_choices)]
+    return request, parsers
+
+
+def _constraint(model: LoadedModel, task: ChatTask) -> Constraint | None:
+    """Return the constraint of the tools, of the text, or of both as alternatives."""
+    tools = task.conversation.tools
+    if not tools or not (task.must_call or task.constraint or any(tool.strict for tool in tools)):
+        return task.constraint
+    for tool in tools:
+        check_schema(tool.parameters, task.conversation.field_names.tools)
+    required = task.must_call or task.constraint is not None
+    calls = calls_constraint(model.tool_format, tools, model.tokenizer, many=task.max_calls is None, required=required)
+    return replace(calls, or_else=task.constraint)

@@ -1,0 +1,40 @@
+"""A request that is ready for the engine, and the presenter that formats its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from infrs.core import Delta, Request
+from infrs.errors import InfrsError
+
+
+class Presenter(Protocol):
+    """Formats the answers of one request. It takes all deltas in order, either as a stream or as a whole."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last frame has been made."""
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
+        """Yield the events of a stream that the deltas make, the end of the stream included."""
+
+    @property
+    def ping(self) -> bytes:
+        """A comment or an event without content, which keeps a connection open."""
+
+    def failed(self, error: InfrsError) -> bytes:
+        """Return the event that ends a stream whose headers are sent, after its answer failed."""
+
+    def whole(self, deltas: Sequence[Delta]) -> bytes:
+        """Return the body of an answer that is not streamed, from all its deltas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` of each API returns. stream: whether the client asked for a stream."""
+
+    requests: tuple[Request, ...]
+    presenter: Presenter
+    stream: bool

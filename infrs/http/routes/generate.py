@@ -1,0 +1,54 @@
+"""The path of a request to a chat model: parse, find the model, admit, prepare in a text thread, respond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from infrs.api.common.strict_json import parse_object
+from infrs.api.output.prepared import Prepared
+from infrs.core import RequestContext
+from infrs.http.error_handler import JSON
+from infrs.http.respond import answer
+from infrs.http.state import context_of, state_of
+from infrs.models.loaded import LoadedModel
+
+
+class NamesModel(Protocol):
+    """A parsed request."""
+
+    @property
+    def model(self) -> str | None:
+        """Return the id of the model that it names."""
+
+
+B = TypeVar("B", bound=NamesModel)
+
+
+async def generate(
+    request: Request,
+    parse: Callable[[dict[str, Any]], B],
+    prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
+) -> HTTPResponse | None:
+    """Generate answers, streamed or whole. `prepare` of an API runs in a text thread."""
+    state, context = state_of(request), context_of(request)
+    body = parse(parse_object(request.body))
+    served = state.require_models().find_chat(body.model)
+    with served.admitted():
+        prepared = await state.in_thread(lambda: prepare(served.model, body, context), context)
+        return await answer(request, served, prepared)
+
+
+async def compute(
+    request: Request, parse: Callable[[dict[str, Any]], B], work: Callable[[LoadedModel, B], dict[str, Any]]
+) -> HTTPResponse:
+    """Respond with the result of `work`, which needs the model's tokenizer but not its engine."""
+    state = state_of(request)
+    body = parse(parse_object(request.body))
+    served = state.require_models().find_chat(body.model)
+    with served.admitted():
+        content = await state.in_thread(lambda: orjson.dumps(work(served.model, body)), context_of(request))
+        return HTTPResponse(content, content_type=JSON)
