@@ -13,10 +13,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from infrs.errors import SourceError
 
-from ..graph.fusions.architectures import FUSED
+from ..graph.fusions.families import FAMILIES
 
 _MEDIA = ("vision_config", "audio_config", "speech_config", "image_token_id", "image_token_index")
-_OTHERS = "choose a model of one of these families: " + ", ".join(sorted(FUSED))
+_OTHERS = "choose a model of one of these families: " + ", ".join(sorted(FAMILIES))
 
 
 def check_model_type(config: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ def check_model_type(config: dict[str, Any]) -> None:
             f"{model_type} reads texts and writes none; infrs serves such a model's embeddings where the files of "
             "sentence-transformers (modules.json) lie beside it"
         )
-    if model_type not in FUSED and any(config.get(name) is not None for name in _MEDIA):
+    if model_type not in FAMILIES and any(config.get(name) is not None for name in _MEDIA):
         raise SourceError(
             f"{model_type!r:.60} is a multimodal model whose text part infrs cannot export alone; "
             "choose the text model that it was made from"
@@ -55,5 +55,5 @@ def check_architecture(config: PretrainedConfig) -> None:
         )
     tasks = TasksManager._SUPPORTED_MODEL_TYPE.get(model_type.replace("_", "-"), {})
     tasks = TasksManager._SUPPORTED_MODEL_TYPE.get(model_type, tasks).get("onnx", {})
-    if model_type not in FUSED and "text-generation-with-past" not in tasks:
+    if model_type not in FAMILIES and "text-generation-with-past" not in tasks:
         raise SourceError(f"infrs cannot export {model_type} models yet; {_OTHERS}")

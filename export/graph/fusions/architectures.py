@@ -1,6 +1,6 @@
-"""Which models get the fused graph: an allow-list that `tests/export/test_architectures.py` verifies, and checks.
+"""Decide whether a model gets the fused graph.
 
-A model that is not listed, or whose config asks for something the fused graph does not compute, gets the plain graph.
+A model outside `FAMILIES` gets the plain graph. So does one with a config that the fused graph does not support.
 """
 
 from __future__ import annotations
@@ -12,29 +12,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from infrs.bundle.manifest import KVGeometry
 
 from .attention import attributes, projections
+from .families import FAMILIES
 from .modules import output_layer, rotary_modules, rotary_table
-
-FUSED = {
-    "arcee": "ArceeForCausalLM",
-    "ernie4_5": "Ernie4_5ForCausalLM",
-    "gemma": "GemmaForCausalLM",
-    "gemma2": "Gemma2ForCausalLM",
-    "gemma3_text": "Gemma3ForCausalLM",
-    "glm": "GlmForCausalLM",
-    "glm4": "Glm4ForCausalLM",
-    "gpt2": "GPT2LMHeadModel",
-    "granite": "GraniteForCausalLM",
-    "helium": "HeliumForCausalLM",
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "olmo": "OlmoForCausalLM",
-    "olmo2": "Olmo2ForCausalLM",
-    "phi3": "Phi3ForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "smollm3": "SmolLM3ForCausalLM",
-    "starcoder2": "Starcoder2ForCausalLM",
-}
 
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
@@ -62,7 +41,8 @@ def kv_geometry(model: PreTrainedModel) -> KVGeometry:
 def why_plain(model: PreTrainedModel) -> str:
     """Why `model` cannot have the fused graph; empty if it can."""
     config: Any = model.config
-    if FUSED.get(config.model_type) != type(model).__name__:
+    family = FAMILIES.get(config.model_type)
+    if family is None or family.architecture != type(model).__name__:
         return f"{config.model_type} ({type(model).__name__}) is not among the fused architectures"
     if rope_type(config) not in _ROPE_TYPES:
         return f"rope type {rope_type(config)} is not supported by the fused graph"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from .cache import FusedCache
+from .families import FAMILIES
 from .ops import AttentionAttributes, linear, reshape_features, split_features
 
 Forward = Callable[..., Any]
@@ -29,8 +30,6 @@ _LAYOUTS = (
     Projections(("qkv_proj",), "o_proj"),
     Projections(("c_attn",), "c_proj"),
 )
-
-_INTERLEAVED = ("ernie4_5", "glm", "glm4", "helium")  # rotate neighbours, not halves
 
 
 def projections(module: Module) -> Projections | None:
@@ -65,10 +64,9 @@ def attributes(module: Module) -> AttentionAttributes:
         if module.scale_attn_by_inverse_layer_idx:
             scale /= module.layer_idx + 1
     # Only what the model's own attention reads: configs carry stray keys.
-    window = getattr(module, "sliding_window", None)
-    if config.model_type in ("mistral", "phi3", "starcoder2"):
-        window = config.sliding_window
-    softcap = module.attn_logit_softcapping if config.model_type == "gemma2" else None
+    family = FAMILIES[config.model_type]
+    window = config.sliding_window if family.window_in_config else getattr(module, "sliding_window", None)
+    softcap = module.attn_logit_softcapping if family.softcap else None
     return AttentionAttributes(
         num_heads=num_heads,
         num_kv_heads=(width // head_dim - num_heads) // 2,
@@ -76,7 +74,7 @@ def attributes(module: Module) -> AttentionAttributes:
         scale=scale,
         softcap=float(softcap or 0.0),
         window=int(window or 0),
-        interleaved=config.model_type in _INTERLEAVED,
+        interleaved=family.interleaved,
     )
 
 

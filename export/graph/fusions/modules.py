@@ -13,6 +13,7 @@ from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from .attention import Forward, Module, fused_attention, out_features, projections
+from .families import FAMILIES
 from .ops import activation, embedding, gated_silu, linear, rms_norm, split_features
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -36,10 +37,10 @@ def _embedding(module: nn.Embedding, name: str) -> Forward:
     return lambda ids: embedding(ids, name, module.embedding_dim) * scale
 
 
-def _rms_norm(module: Module) -> Forward:
+def _rms_norm(module: Module, *, adds_one: bool) -> Forward:
     epsilon = float(module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps)
     weight = module.weight
-    if type(module).__name__.startswith("Gemma"):
+    if adds_one:
         weight = 1.0 + weight.detach()
     return lambda x: rms_norm(x, weight, epsilon)
 
@@ -71,7 +72,8 @@ def _is_gated_mlp(module: nn.Module) -> bool:
 
 
 def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
-    """Every module of `model` whose forward changes while it is traced, with the forward to use."""
+    """Yield every module of `model` that gets another forward for the trace, with that forward."""
+    family = FAMILIES[model.config.model_type]
     for name, module in model.named_modules():
         if projections(module):
             yield module, fused_attention(module, name)
@@ -82,7 +84,7 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
         elif isinstance(module, nn.Embedding):
             yield module, _embedding(module, name)
         elif type(module).__name__.endswith("RMSNorm"):
-            yield module, _rms_norm(module)
+            yield module, _rms_norm(module, adds_one=family.norm_adds_one)
         elif type(module).__name__ == "OlmoLayerNorm":
             yield module, _bare_layer_norm(module)
         elif type(module) in _ACTIVATIONS:
