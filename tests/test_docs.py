@@ -22,6 +22,7 @@ from infrs.http.auth import Keys
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
@@ -99,9 +100,16 @@ def test_the_architecture_document_lists_every_package() -> None:
     assert between("packages", ARCHITECTURE) == packages_table()
 
 
-def test_files_named_by_the_architecture_document_exist() -> None:
-    named = set(re.findall(r"`((?:infrs|export|tests|docs)/[\w./-]+)`", ARCHITECTURE))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_named_by_a_document_exist(document: Path) -> None:
+    named = set(re.findall(r"`((?:infrs|export|tests|docs|benchmarks)/[\w./-]+)`", document.read_text()))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_scripts_named_by_a_document_exist(document: Path) -> None:
+    named = set(re.findall(r"-m (benchmarks[\w.]+\w)", document.read_text()))
+    assert [name for name in sorted(named) if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()] == []
 
 
 def test_modules_named_by_the_architecture_document_exist() -> None:
@@ -124,6 +132,6 @@ def test_the_wheel_has_every_package() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for document in DOCUMENTS:
         for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name} links to {link}"
