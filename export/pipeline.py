@@ -135,8 +135,7 @@ def _build(
 
         facts = build_embedding(found, dtype, directory, context_length=context_length, report=report)
         return EmbeddingManifest(**common, **facts, **_last(directory))
-    facts = _build_chat(found, dtype, directory, context_length=context_length, report=report)
-    return Manifest(**common, **facts, **_last(directory))
+    return _build_chat(found, dtype, directory, common, context_length=context_length, report=report)
 
 
 def _last(directory: Path) -> dict[str, Any]:
@@ -150,17 +149,24 @@ def _last(directory: Path) -> dict[str, Any]:
 
 
 def _build_chat(
-    found: Model, dtype: Dtype, directory: Path, *, context_length: int | None, report: Progress
-) -> dict[str, Any]:
-    """Fill `directory` with the bundle of a chat model; what its manifest says of this model alone."""
+    found: Model,
+    dtype: Dtype,
+    directory: Path,
+    common: dict[str, Any],
+    *,
+    context_length: int | None,
+    report: Progress,
+) -> Manifest:
+    """Fill `directory` with the bundle of a chat model and return its manifest. `common`: the fields known before."""
     import torch  # noqa: F401, PLC0415  # first: without it, transformers raises errors that do not name it
     from tokenizers import Tokenizer  # noqa: PLC0415
+
+    from infrs.engine.runners.opening import open_runner  # noqa: PLC0415
 
     from .bundle.companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
     from .graph.convert import convert  # noqa: PLC0415
     from .graph.fusions.architectures import longest_context, why_plain  # noqa: PLC0415
     from .parity import chat as parity  # noqa: PLC0415
-    from .parity.runner import open_runner  # noqa: PLC0415
     from .recipes.calibration import measure_moments  # noqa: PLC0415
     from .sources.torch_model import load_model, round_weights  # noqa: PLC0415
 
@@ -197,19 +203,26 @@ def _build_chat(
     del model
     gc.collect()  # the session below needs the room
     report.note("comparing the bundle with its source")
-    runner = open_runner(directory / conversion.graph_file, conversion.graph, conversion.kv, parity.MAX_TOKENS)
-    return {
-        "architecture": architecture,
-        "graph": conversion.graph,
-        "graph_reason": conversion.reason,
-        "graph_file": conversion.graph_file,
-        "kv": conversion.kv,
-        "vocab_size": conversion.vocab_size,
-        "context_length": conversion.context_length,
-        "special_tokens": special_tokens(directory),
-        "sampling": sampling(directory, report.note),
-        "parity": parity.check(dtype, runner, passages),
-    }
+    is_fused = conversion.graph == "fused"
+    in_blocks = is_fused and dtype in recipes.BLOCK_DTYPES
+    manifest = Manifest(
+        **common,
+        architecture=architecture,
+        graph=conversion.graph,
+        graph_reason=conversion.reason,
+        graph_file=conversion.graph_file,
+        states=conversion.kv.states("float16" if in_blocks else "float32"),
+        batch_invariant=is_fused,
+        chunk_invariant=in_blocks,
+        vocab_size=conversion.vocab_size,
+        context_length=conversion.context_length,
+        special_tokens=special_tokens(directory),
+        sampling=sampling(directory, report.note),
+        parity={},
+        **_last(directory),
+    )
+    runner = open_runner(directory, manifest, num_rows=1, capacity=parity.MAX_TOKENS, threads=0, spin=False)
+    return manifest.model_copy(update={"parity": parity.check(dtype, runner, passages)})
 
 
 def _is_embedding_model(found: Model) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from infrs.bundle.manifest import Dtype, KVGeometry, Manifest, Recipe, Source, SpecialTokens, slug
+from infrs.bundle.manifest import Dtype, Manifest, Recipe, Source, SpecialTokens, slug
+from infrs.bundle.states import KVGeometry
 
 
 def publish(
@@ -26,7 +27,9 @@ def publish(
         architecture="llama",
         graph="fused",
         graph_file="model.onnx",
-        kv=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1),
+        states=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32"),
+        batch_invariant=True,
+        chunk_invariant=False,
         vocab_size=1,
         context_length=1,
         special_tokens=SpecialTokens(bos=None, eos=()),

@@ -19,7 +19,8 @@ from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from infrs.bundle.manifest import GraphKind, KVGeometry
+from infrs.bundle.manifest import GraphKind
+from infrs.bundle.states import KVGeometry
 from infrs.errors import ExportError
 
 from ..bundle.publish import full_disk_explained

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from infrs.bundle.graph_signature import LOGITS, past_names
-from infrs.bundle.manifest import KVGeometry
+from infrs.bundle.states import KVGeometry
 from infrs.errors import ExportError
 
 from ..recipes.lowering import Weight

@@ -24,7 +24,7 @@ from infrs.bundle.graph_signature import (
     past_names,
     present_names,
 )
-from infrs.bundle.manifest import KVGeometry
+from infrs.bundle.states import KVGeometry
 
 from .fusions.attention import Forward
 from .fusions.cache import FusedCache

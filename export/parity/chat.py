@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from infrs.bundle.manifest import Dtype
+from infrs.engine.runners.runner import Runner, Segment
 from infrs.errors import ParityError, SourceError
 
-from .runner import Runner
+from .kernels import kernels_name
 from .text import PROMPTS, TEXT
 
 MAX_DIFFERENCE = 1e-3
@@ -91,7 +92,7 @@ def check(dtype: Dtype, runner: Runner, passages: list[Passage]) -> dict[str, fl
         _check_divergence(dtype, figures, LIMITS[dtype])
     else:
         _check_equal(dtype, passages, answers, figures)
-    return figures
+    return figures | {"kernels": kernels_name(runner.kernels)}
 
 
 def _check_vocabulary(model: PreTrainedModel, encode: Encode) -> None:
@@ -114,8 +115,12 @@ def _continue(model: PreTrainedModel, ids: NDArray[np.int64], num_steps: int) ->
 
 
 def _answer(runner: Runner, passage: Passage) -> NDArray[np.float32]:
-    runner.reset()
-    return np.concatenate([runner.feed(piece) for piece in passage.pieces if len(piece)])
+    answers, start = [], 0
+    for piece in passage.pieces:
+        if len(piece):
+            answers.append(runner.run([Segment(0, start, piece, range(len(piece)))]).copy())
+            start += len(piece)
+    return np.concatenate(answers)
 
 
 def _check_equal(

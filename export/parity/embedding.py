@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from infrs.bundle.graph_signature import EMBEDDING, INPUT_IDS
 from infrs.bundle.manifest import Dtype
+from infrs.engine.runners.session import create_session, kernels_of
 from infrs.errors import ParityError, SourceError
 
 from ..graph.sentence_encoder import SentenceEncoder
-from .runner import open_session
+from .kernels import kernels_name
 from .text import PROMPTS, TEXT
 
 MAX_DIFFERENCE = 1e-4  # all-MiniLM-L6-v2 in float32: 2e-7
@@ -56,7 +57,7 @@ def record(
 
 def check(dtype: Dtype, graph: Path, recorded: list[tuple[list[int], Vector]]) -> dict[str, float | int | str]:
     """The figures of the bundle for its manifest. Raises ParityError that says what differed."""
-    session = open_session(graph)
+    session = create_session(graph, threads=0, spin=False)
     cosines, differences = [], []
     for ids, source in recorded:
         got = session.run([EMBEDDING], {INPUT_IDS: np.array([ids], np.int64)})[0][0]
@@ -82,4 +83,5 @@ def check(dtype: Dtype, graph: Path, recorded: list[tuple[list[int], Vector]]) -
         "num_tokens": num_tokens,
         "max_difference": worst,
         "min_cosine": min(least, 1.0),
+        "kernels": kernels_name(kernels_of(session)),
     }

@@ -140,6 +140,7 @@ _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
     "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
 }
+BLOCK_DTYPES = frozenset(_QUANTIZED)  # keys and values are then stored in 16 bits, rounded far less than the weights
 CALIBRATED_DTYPES = frozenset({"int4"})  # which are rounded by what the inputs are like
 
 

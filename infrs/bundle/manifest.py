@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
+from infrs.bundle.states import LayerState, upgrade_manifest
 from infrs.errors import BundleError, BundleNotFoundError
 from infrs.spelling import nearest
 
@@ -73,18 +74,6 @@ class FileEntry(_Frozen):
     sha256: Sha256
 
 
-class KVGeometry(_Frozen):
-    """Shape of the key/value cache; a layer's slab is [rows, num_kv_heads, capacity, head_dim]."""
-
-    num_layers: int = Field(ge=1, le=1024)
-    num_kv_heads: int = Field(ge=1, le=1024)
-    head_dim: int = Field(ge=1, le=4096)
-
-    def bytes_per_token(self, stored_bytes: int) -> int:
-        """Bytes of keys and values that one token of one sequence occupies, if a number takes `stored_bytes`."""
-        return self.num_layers * self.num_kv_heads * self.head_dim * 2 * stored_bytes
-
-
 class SpecialTokens(_Frozen):
     """Ids that the server needs by role. Generation ends at any of `eos`."""
 
@@ -127,14 +116,27 @@ class _Bundle(_Frozen):
 
 
 class Manifest(_Bundle):
-    """Everything the server needs to know about the bundle of a chat model before it opens the graph."""
+    """Everything the server needs to know about the bundle of a chat model before it opens the graph.
+
+    graph_reason: why the graph is plain; empty if it is fused. states: of each layer, in order.
+    batch_invariant: a row's bits do not depend on the rows of the same run, so rows can share a run.
+    chunk_invariant: with infrs's kernels, a token's bits do not depend on how its sequence is split into runs.
+    sampling: older bundles have none.
+    """
 
     kind: Literal["chat"] = "chat"
     graph: GraphKind
-    graph_reason: str = ""  # why the graph is plain; empty if it is fused
-    kv: KVGeometry
+    graph_reason: str = ""
+    states: tuple[LayerState, ...] = Field(min_length=1, max_length=1024, strict=False)
+    batch_invariant: bool
+    chunk_invariant: bool
     special_tokens: SpecialTokens
-    sampling: Sampling = Sampling()  # bundles that were made before it was noted say nothing
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, fields: Any) -> Any:  # noqa: ANN401  # JSON, or what the constructor was given
+        return upgrade_manifest(fields) if isinstance(fields, dict) else fields
 
 
 class EmbeddingManifest(_Bundle):

@@ -10,7 +10,8 @@ import synthetic
 from onnx import TensorProto, helper, numpy_helper
 
 from infrs.bundle import graph_signature as graph
-from infrs.bundle.manifest import KVGeometry, Manifest
+from infrs.bundle.manifest import Manifest
+from infrs.bundle.states import KVGeometry
 
 HEADS, DIM = 2, 16
 GEOMETRY = KVGeometry(num_layers=1, num_kv_heads=HEADS, head_dim=DIM)
@@ -75,5 +76,5 @@ def build(path: Path) -> None:
 
 def manifest(*, blocks: bool = False) -> Manifest:
     """The synthetic manifest with this graph's geometry; `blocks`: as if its weights were in blocks of 8 or 4 bits."""
-    made = synthetic.manifest().model_copy(update={"kv": GEOMETRY})
-    return made.model_copy(update={"recipe": made.recipe.model_copy(update={"name": "blocks"})}) if blocks else made
+    states = GEOMETRY.states("float16" if blocks else "float32")
+    return synthetic.manifest().model_copy(update={"states": states, "chunk_invariant": blocks})

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import GraphKind, Manifest
+from infrs.bundle.states import KVGeometry
 from infrs.engine.engine import Engine
 
 VOCAB = 97
@@ -154,7 +155,9 @@ def manifest(kind: GraphKind = "fused") -> Manifest:
             "architecture": "synthetic",
             "graph": kind,
             "graph_file": "model.onnx",
-            "kv": {"num_layers": 1, "num_kv_heads": 1, "head_dim": 1},
+            "states": KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32"),
+            "batch_invariant": kind == "fused",
+            "chunk_invariant": False,
             "vocab_size": VOCAB,
             "context_length": 512,
             "special_tokens": {"bos": None, "eos": (0,)},

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-import onnx
 import pytest
 import synthetic
 
-from infrs.bundle.manifest import GraphKind, KVGeometry
+from infrs.bundle.manifest import GraphKind
+from infrs.bundle.states import KVGeometry, LayerState, StateKind, bytes_per_token
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import choose_capacity, count_spare_rows, load_engine
 from infrs.engine.runners.opening import open_runner
@@ -17,7 +17,8 @@ from infrs.errors import BundleError, ConfigError
 from infrs.text.tokenizer import Tokenizer
 
 MIB = 1 << 20
-TOKEN_BYTES = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64).bytes_per_token(4)  # 16 KiB
+STATES = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64).states("float32")
+TOKEN_BYTES = bytes_per_token(STATES, "float32")  # 16 KiB
 
 
 @pytest.mark.parametrize(
@@ -66,20 +67,22 @@ def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", synthetic.KINDS)
-def test_a_graph_in_which_rows_share_a_scale_is_not_run_in_batches(kind: GraphKind, tmp_path: Path) -> None:
-    """Graphs of ONNX Runtime's dynamic 8-bit quantisation."""
-    path = tmp_path / "model.onnx"
-    synthetic.build(path, kind)
-    model = onnx.load(path)
-    weight = next(tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
-    outputs = ["rounded", "scale", "zero_point"]
-    model.graph.node.insert(0, onnx.helper.make_node("DynamicQuantizeLinear", [weight.name], outputs))
-    onnx.save(model, path)
+def test_a_graph_in_which_rows_change_each_other_is_not_run_in_batches(kind: GraphKind, tmp_path: Path) -> None:
+    synthetic.build(tmp_path / "model.onnx", kind)
+    manifest = synthetic.manifest(kind).model_copy(update={"batch_invariant": False})
     if kind == "plain":
-        open_runner(tmp_path, synthetic.manifest(kind), num_rows=2, capacity=16, threads=1)
+        open_runner(tmp_path, manifest, num_rows=2, capacity=16, threads=1)
         return
     with pytest.raises(BundleError, match="one request would change another's answer; export the model again"):
-        open_runner(tmp_path, synthetic.manifest(kind), num_rows=2, capacity=16, threads=1)
+        open_runner(tmp_path, manifest, num_rows=2, capacity=16, threads=1)
+
+
+@pytest.mark.parametrize("kind", ["window", "recurrent", "conv"])
+def test_a_state_that_no_runner_has_is_refused_before_the_graph_is_opened(kind: StateKind, tmp_path: Path) -> None:
+    state = LayerState(kind=kind, shape=(1, 1), dtype="float32", truncatable=False, snapshottable=True)
+    manifest = synthetic.manifest().model_copy(update={"states": (*synthetic.manifest().states, state)})
+    with pytest.raises(BundleError, match=f"^this version does not run {kind} state; upgrade infrs$"):
+        open_runner(tmp_path, manifest, num_rows=1, capacity=16, threads=1)
 
 
 def test_a_graph_of_the_other_kind_is_refused(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infrs.bundle.manifest import KVGeometry
+from infrs.bundle.states import KVGeometry
 from infrs.engine.runners.slab import Slab
 
-GEOMETRY = KVGeometry(num_layers=3, num_kv_heads=2, head_dim=4)
+STATES = KVGeometry(num_layers=3, num_kv_heads=2, head_dim=4).states("float32")
 
 
 @pytest.mark.parametrize(("asked", "capacity"), [(1, 8), (8, 8), (9, 16), (100, 104)])
 def test_capacity_comes_in_groups_of_eight(asked: int, capacity: int) -> None:
-    slab = Slab(GEOMETRY, rows=5, capacity=asked)
+    slab = Slab(STATES, rows=5, capacity=asked)
     assert (slab.rows, slab.capacity) == (5, capacity)
     assert [array.shape for array in slab.arrays] == [(5, 2, capacity, 4)] * 6
     assert not any(array.any() for array in slab.arrays)
@@ -24,7 +24,7 @@ def test_capacity_comes_in_groups_of_eight(asked: int, capacity: int) -> None:
 
 @pytest.mark.parametrize(("num_tokens", "end"), [(1, 8), (8, 8), (9, 16)])
 def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, end: int) -> None:
-    slab = Slab(GEOMETRY, rows=3, capacity=24)
+    slab = Slab(STATES, rows=3, capacity=24)
     for number, array in enumerate(slab.arrays):
         array[:] = number + np.arange(array.size).reshape(array.shape)
     before = [array.copy() for array in slab.arrays]
@@ -36,12 +36,12 @@ def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, e
 
 def test_rows_that_cannot_be_had() -> None:
     with pytest.raises(MemoryError, match="memory"):
-        Slab(GEOMETRY, rows=1, capacity=1 << 44)
+        Slab(STATES, rows=1, capacity=1 << 44)
 
 
 def test_its_pages_are_never_huge() -> None:
     """Of which the first token of each row and head would take one; the flag is `nh` in proc(5)."""
-    slab = Slab(GEOMETRY, rows=2, capacity=4096)
+    slab = Slab(STATES, rows=2, capacity=4096)
     address = slab.arrays[0].ctypes.data
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():

@@ -10,7 +10,7 @@ import attention
 import numpy as np
 import pytest
 
-from infrs.bundle.manifest import KVGeometry
+from infrs.bundle.states import KVGeometry
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.runner import Segment
 from infrs.engine.runners.session import create_session
@@ -55,8 +55,8 @@ def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) 
 
 
 def test_the_first_token_of_a_row_takes_pages_not_megabytes() -> None:
-    geometry = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64)
-    slab = Slab(geometry, rows=8, capacity=8192)
+    states = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64).states("float32")
+    slab = Slab(states, rows=8, capacity=8192)
     before = resident_bytes()
     for array in slab.arrays:
         array[:, :, 0] = 1

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from infrs.bundle.local_models import find_exported, read_local
 from infrs.bundle.manifest import Sampling, find_bundle, read_manifest, verify_bundle
+from infrs.bundle.states import KVGeometry
 from infrs.cli.command import run
 from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.core import SamplingParams
@@ -48,7 +49,10 @@ def test_bundle_is_whole_and_found_under_its_folder_name(bundles: dict[str, Path
     assert bundle.name.startswith(f"{dtype}-")
     assert manifest.graph == "fused"
     assert manifest.architecture == "llama"
-    assert (manifest.kv.num_layers, manifest.kv.num_kv_heads, manifest.kv.head_dim) == (2, 2, 16)
+    in_blocks = dtype in ("int8", "int4")
+    geometry = KVGeometry(num_layers=2, num_kv_heads=2, head_dim=16)
+    assert manifest.states == geometry.states("float16" if in_blocks else "float32")
+    assert (manifest.batch_invariant, manifest.chunk_invariant) == (True, in_blocks)
     assert manifest.context_length == 128
     assert manifest.source.kind == "local"
     assert {*MODEL_FILES, "config.json", "tokenizer.json", "tokenizer_config.json"} <= manifest.files.keys()

@@ -23,7 +23,7 @@ from infrs.text.chat.template import load_chat_format
 KEEPER = """
 import contextlib, io, json, os, pathlib, re, sys
 import infrs_export.sources.torch_model, infrs_export.bundle.companions, infrs_export.graph.convert
-import infrs_export.parity.chat, infrs_export.parity.runner
+import infrs_export.parity.chat, infrs.engine.runners.opening
 from infrs.cli.command import run
 from infrs_export.cli import main
 cache, zoo, seen = *sys.argv[1:], []

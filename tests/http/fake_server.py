@@ -23,7 +23,8 @@ from fake_encoder import EMBEDDING_ID, embedding_model
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
-from infrs.bundle.manifest import KVGeometry, Manifest, Recipe, Sampling, Source, SpecialTokens
+from infrs.bundle.manifest import Manifest, Recipe, Sampling, Source, SpecialTokens
+from infrs.bundle.states import KVGeometry
 from infrs.config.settings import EngineSettings, Settings
 from infrs.core import Delta, FinishReason, Request, SamplingParams, TokenLogprob, Usage
 from infrs.engine.engine import Engine
@@ -225,7 +226,9 @@ MANIFEST = Manifest(
     architecture="fake",
     graph="fused",
     graph_file="model.onnx",
-    kv=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1),
+    states=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32"),
+    batch_invariant=True,
+    chunk_invariant=False,
     vocab_size=256,
     context_length=512,
     special_tokens=SpecialTokens(bos=None, eos=(0,)),

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from infrs.bundle.manifest import KVGeometry
+from infrs.bundle.states import KVGeometry
 
 from .attention import attributes, projections
 from .families import FAMILIES

@@ -20,10 +20,9 @@ from infrs.engine.runners.session import (
     check_inputs,
     fallback_nodes,
     kernels_of,
-    stored_bytes,
     threads_of,
 )
-from infrs.engine.runners.slab import Slab
+from infrs.engine.runners.slab import Slab, stored_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +45,17 @@ class FusedRunner:
         capacity: int,
         num_spare_rows: int = 0,
     ) -> None:
-        past = graph.past_names(manifest.kv.num_layers)
+        num_layers = len(manifest.states)
+        past = graph.past_names(num_layers)
         check_inputs(
             session,
             {graph.INPUT_IDS, graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH, graph.LOGITS_INDICES, *past},
         )
         self._session = session
-        self._kv_names = list(zip(past, graph.present_names(manifest.kv.num_layers), strict=True))
+        self._kv_names = list(zip(past, graph.present_names(num_layers), strict=True))
         # One row and one position more than asked for: room for the filling of products of a single row.
         self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
-        self.store = Slab(manifest.kv, self.spare_rows.stop, capacity + 1, stored_bytes(session))
+        self.store = Slab(manifest.states, self.spare_rows.stop, capacity + 1, stored_dtype(session))
         self._bindings: dict[tuple[int, int], _Bound] = {}
         self._total = np.zeros((), dtype=np.int32)
         self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)
@@ -67,8 +67,9 @@ class FusedRunner:
         self._fills = False
         self._fills = not self._single_row_agrees()
         self.capabilities = Capabilities(
-            chunk_invariant=bool(self.kernels) and not fallback_nodes(session) and manifest.recipe.name == "blocks",
+            chunk_invariant=bool(self.kernels) and not fallback_nodes(session) and manifest.chunk_invariant,
             min_rows=2 if self._fills else 1,
+            truncatable=all(state.truncatable for state in manifest.states),
         )
         alone = "a row alone has the bits that it has beside others"
         filled = "a row alone would have other bits, so an idle one runs beside it"
@@ -131,8 +132,7 @@ class FusedRunner:
             _bind_input(bound.binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
             for (past, present), array in zip(self._kv_names, self.store.arrays, strict=True):
                 view = array[first : first + rows]
-                _bind_input(bound.binding, past, view)
-                _bind_output(bound.binding, present, view)
+                _bind_state(bound.binding, past, present, view)
             self._bindings[key] = bound
         return self._bindings[key]
 
@@ -186,3 +186,11 @@ def _bind_input(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
 
 def _bind_output(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
     binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_state(binding: Binding, past: str, present: str, view: npt.NDArray[Any]) -> None:
+    """Bind rows of the store as past and present. The graph declares them as float32, also if they have 16 bits."""
+    rows, num_kv_heads, capacity, head_dim = view.shape
+    shape = (rows, num_kv_heads, capacity * view.itemsize // 4, head_dim)
+    binding.bind_input(past, "cpu", 0, np.float32, shape, view.ctypes.data)
+    binding.bind_output(present, "cpu", 0, np.float32, shape, view.ctypes.data)

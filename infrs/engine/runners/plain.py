@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
-from infrs.bundle.manifest import KVGeometry, Manifest
+from infrs.bundle.manifest import Manifest
+from infrs.bundle.states import LayerState
 from infrs.engine.runners.runner import Capabilities, Segment
 from infrs.engine.runners.session import Logits, Session, check_inputs, kernels_of, threads_of
 
@@ -21,9 +22,10 @@ class RowArrays:
     [1, num_kv_heads, length, head_dim]. Runs return new arrays, so rows may share them.
     """
 
-    def __init__(self, geometry: KVGeometry, num_rows: int) -> None:
-        empty = np.zeros((1, geometry.num_kv_heads, 0, geometry.head_dim), dtype=np.float32)
-        self.rows: list[list[npt.NDArray[np.float32]]] = [[empty] * (2 * geometry.num_layers) for _ in range(num_rows)]
+    def __init__(self, states: Sequence[LayerState], num_rows: int) -> None:
+        shapes = [(1, num_kv_heads, 0, head_dim) for num_kv_heads, head_dim in (state.shape for state in states)]
+        empty = [np.zeros(shape, dtype=np.float32) for shape in shapes for _ in ("key", "value")]
+        self.rows: list[list[npt.NDArray[np.float32]]] = [[*empty] for _ in range(num_rows)]
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
         """See StateStore.copy."""
@@ -44,16 +46,15 @@ class PlainRunner:
         capacity: int,
         num_spare_rows: int = 0,
     ) -> None:
-        geometry = manifest.kv
-        self._past_names = graph.past_names(geometry.num_layers)
-        self._outputs = [graph.LOGITS, *graph.present_names(geometry.num_layers)]
+        self._past_names = graph.past_names(len(manifest.states))
+        self._outputs = [graph.LOGITS, *graph.present_names(len(manifest.states))]
         check_inputs(session, {graph.INPUT_IDS, graph.ATTENTION_MASK, *self._past_names}, {graph.POSITION_IDS})
         self.kernels = kernels_of(session)
         self.threads = threads_of(session)
         self._takes_positions = graph.POSITION_IDS in {node.name for node in session.get_inputs()}
         self._session = session
         self.spare_rows = range(num_rows, num_rows + num_spare_rows)
-        self.store = RowArrays(geometry, self.spare_rows.stop)
+        self.store = RowArrays(manifest.states, self.spare_rows.stop)
         self.num_rows = num_rows
         self.capacity = capacity
 

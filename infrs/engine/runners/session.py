@@ -32,6 +32,7 @@ _SELECTED = "infrs.selected"  # infrs's kernels run only the nodes that `with_se
 _INSTRUCTIONS = "infrs.instructions"  # set by the library
 _KERNELS = "infrs.kernels"  # the build of the library
 _FALLBACK = "infrs.fallback."  # and a number: the name of a node that falls back
+_SPINNING = "session.intra_op.allow_spinning"
 _MODEL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 _NO_MEMORY = "std::bad_alloc"  # the name of C++'s exception, which ONNX Runtime passes on
@@ -40,7 +41,13 @@ _STATEFUL = "GroupQueryAttention"
 
 
 def create_session(
-    path: Path, threads: int, *, kernels: KernelOptions = AUTO, halves: bool = False, profile: Path | None = None
+    path: Path,
+    threads: int,
+    *,
+    kernels: KernelOptions = AUTO,
+    halves: bool = False,
+    spin: bool = True,
+    profile: Path | None = None,
 ) -> Session:
     """Open a graph on the CPU. `threads` 0 means `default_threads()`.
 
@@ -48,10 +55,12 @@ def create_session(
     fall back to ONNX Runtime's kernels, see `fallback_nodes`. If a node cannot fall back alone, all do.
 
     halves: store keys and values in 16 bits, unless the precision is "high" or an attention node falls back; see
-    `stored_bytes`. profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
+    `stored_bytes`. spin: idle threads spin for a moment; an export does not, because it shares its machine.
+    profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason if no kernel can run the graph or a node contradicts itself, and
     MemoryError if memory runs out.
     """
+    spinning: dict[str, str | bool] = {} if spin else {_SPINNING: "0"}
     library, reason = native.library() if kernels.kernels == "auto" else None, ""
     if library is not None:
         entries: dict[str, str | bool] = {
@@ -59,7 +68,7 @@ def create_session(
             _AVX2: kernels.instructions == "avx2",
             _PRECISE: kernels.precision == "high",
             _HALVES: halves and kernels.precision != "high",
-        }
+        } | spinning
         try:
             session = _open_with_library(path, threads, profile, library, entries)
         except Exception as error:  # ONNX Runtime raises many types, none of them public
@@ -72,7 +81,7 @@ def create_session(
             native.release_pages(path.parent)
             return session
     try:
-        session = _open(path, _options(threads, profile))
+        session = _open(path, _options(threads, profile, entries=spinning))
     except Exception as error:
         if _NO_MEMORY in _reason(error):
             raise MemoryError(_reason(error)) from error

@@ -1,0 +1,75 @@
+"""What each layer of a model keeps for a sequence between runs, as a manifest describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+StateKind = Literal["kv", "window", "recurrent", "conv"]
+StateDtype = Literal["float32", "float16"]
+DTYPE_BYTES: dict[StateDtype, int] = {"float32": 4, "float16": 2}
+
+_CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True)
+_Size = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class LayerState(BaseModel):
+    """The state that one layer keeps for one sequence.
+
+    kind: `kv`, a key and a value for each position; `window`, the same for the last positions only; `recurrent`, one
+    array that each token updates; `conv`, the last inputs of a convolution.
+    shape: of one key or value, [num_kv_heads, head_dim], for `kv` and `window`; otherwise of the whole state.
+    dtype: as infrs's kernels store the numbers. ONNX Runtime's kernels store float32, whatever the manifest says.
+    truncatable: a sequence can continue from any earlier position. snapshottable: a copy of the state can be kept.
+    """
+
+    model_config = _CONFIG
+
+    kind: StateKind
+    shape: tuple[_Size, ...] = Field(min_length=1, max_length=4, strict=False)
+    dtype: StateDtype
+    truncatable: bool
+    snapshottable: bool
+
+
+def bytes_per_token(states: Iterable[LayerState], dtype: StateDtype) -> int:
+    """Return the bytes that a token of one sequence takes in `states`, if their numbers are stored as `dtype`."""
+    return sum(2 * prod(state.shape) * DTYPE_BYTES[dtype] for state in states if state.kind == "kv")
+
+
+class KVGeometry(BaseModel):
+    """The shape of keys and values in a model whose layers are all alike."""
+
+    model_config = _CONFIG
+
+    num_layers: int = Field(ge=1, le=1024)
+    num_kv_heads: int = Field(ge=1, le=1024)
+    head_dim: int = Field(ge=1, le=4096)
+
+    def states(self, dtype: StateDtype) -> tuple[LayerState, ...]:
+        """Return the state of each layer."""
+        state = LayerState(
+            kind="kv", shape=(self.num_kv_heads, self.head_dim), dtype=dtype, truncatable=True, snapshottable=True
+        )
+        return (state,) * self.num_layers
+
+
+def upgrade_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a chat model's manifest, with those that older exporters did not write.
+
+    Before `states`, a manifest had `kv`, the geometry of layers that are all alike. Keys and values had 16 bits in a
+    fused graph with weights in blocks. Only that graph consisted of operators that compute each token by itself
+    with infrs's kernels. No exporter wrote a fused graph in which one row changes the result of another.
+    """
+    if "states" in manifest or "kv" not in manifest:
+        return manifest
+    fields = dict(manifest)
+    geometry = KVGeometry.model_validate(fields.pop("kv"))
+    recipe = fields.get("recipe")
+    is_fused = fields.get("graph") == "fused"
+    in_blocks = is_fused and isinstance(recipe, dict) and recipe.get("name") == "blocks"
+    fields["states"] = [state.model_dump() for state in geometry.states("float16" if in_blocks else "float32")]
+    return fields | {"batch_invariant": is_fused, "chunk_invariant": in_blocks}

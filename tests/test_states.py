@@ -1,0 +1,64 @@
+"""States in a manifest: what older manifests imply, and how many bytes a token takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hollow_bundles
+import pytest
+
+from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
+from infrs.bundle.states import KVGeometry, StateDtype, bytes_per_token
+from infrs.errors import BundleError
+
+OLD_KV = {"num_layers": 3, "num_kv_heads": 2, "head_dim": 8}
+NEW = ("states", "batch_invariant", "chunk_invariant")
+
+
+def read_old(cache: Path, **fields: Any) -> Manifest:  # noqa: ANN401  # of any field
+    """Read a manifest as older exporters wrote it."""
+    bundle = hollow_bundles.publish(cache, "a/b", "int8")
+    path = bundle / "manifest.json"
+    kept = {name: value for name, value in json.loads(path.read_text()).items() if name not in NEW}
+    path.write_text(json.dumps(kept | {"kv": OLD_KV} | fields))
+    return chat_manifest(read_manifest(bundle))
+
+
+@pytest.mark.parametrize(
+    ("graph", "recipe", "dtype", "batch_invariant", "chunk_invariant"),
+    [
+        ("fused", "blocks", "float16", True, True),
+        ("fused", "dense", "float32", True, False),
+        ("fused", "half", "float32", True, False),
+        ("plain", "blocks", "float32", False, False),
+    ],
+)
+def test_an_older_manifest_implies_its_states_and_invariants(
+    graph: str, recipe: str, dtype: StateDtype, batch_invariant: bool, chunk_invariant: bool, tmp_path: Path
+) -> None:
+    old = read_old(tmp_path, graph=graph, recipe={"name": recipe, "options": {}, "hash": "0" * 64})
+    assert old.states == KVGeometry.model_validate(OLD_KV).states(dtype)
+    assert (old.batch_invariant, old.chunk_invariant) == (batch_invariant, chunk_invariant)
+    assert Manifest.model_validate_json(old.model_dump_json()) == old
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"kv": OLD_KV | {"num_layers": 0}}, "chat.num_layers"),
+        ({"kv": None}, "chat"),
+        ({"states": [{"kind": "paged"}]}, "chat.states.0.kind"),
+        ({"states": [], "kv": None}, "chat.states"),
+    ],
+)
+def test_states_that_make_no_sense_are_refused_in_one_line(fields: Any, where: str, tmp_path: Path) -> None:  # noqa: ANN401
+    with pytest.raises(BundleError, match=rf"manifest\.json: {where}") as caught:
+        read_old(tmp_path, **fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_token_takes_a_key_and_a_value_in_each_layer() -> None:
+    states = KVGeometry(num_layers=3, num_kv_heads=2, head_dim=8).states("float16")
+    assert (bytes_per_token(states, "float16"), bytes_per_token(states, "float32")) == (192, 384)
