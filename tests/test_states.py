@@ -17,7 +17,7 @@ OLD_KV = {"num_layers": 3, "num_kv_heads": 2, "head_dim": 8}
 NEW = ("states", "batch_invariant", "chunk_invariant")
 
 
-def read_old(cache: Path, **fields: Any) -> Manifest:  # noqa: ANN401  # of any field
+def read_old(cache: Path, **fields: Any) -> Manifest:
     """Read a manifest as older exporters wrote it."""
     bundle = hollow_bundles.publish(cache, "a/b", "int8")
     path = bundle / "manifest.json"
@@ -27,20 +27,20 @@ def read_old(cache: Path, **fields: Any) -> Manifest:  # noqa: ANN401  # of any 
 
 
 @pytest.mark.parametrize(
-    ("graph", "recipe", "dtype", "batch_invariant", "chunk_invariant"),
+    ("graph", "recipe", "dtype", "invariants"),
     [
-        ("fused", "blocks", "float16", True, True),
-        ("fused", "dense", "float32", True, False),
-        ("fused", "half", "float32", True, False),
-        ("plain", "blocks", "float32", False, False),
+        ("fused", "blocks", "float16", (True, True)),
+        ("fused", "dense", "float32", (True, False)),
+        ("fused", "half", "float32", (True, False)),
+        ("plain", "blocks", "float32", (False, False)),
     ],
 )
 def test_an_older_manifest_implies_its_states_and_invariants(
-    graph: str, recipe: str, dtype: StateDtype, batch_invariant: bool, chunk_invariant: bool, tmp_path: Path
+    graph: str, recipe: str, dtype: StateDtype, invariants: tuple[bool, bool], tmp_path: Path
 ) -> None:
     old = read_old(tmp_path, graph=graph, recipe={"name": recipe, "options": {}, "hash": "0" * 64})
     assert old.states == KVGeometry.model_validate(OLD_KV).states(dtype)
-    assert (old.batch_invariant, old.chunk_invariant) == (batch_invariant, chunk_invariant)
+    assert (old.batch_invariant, old.chunk_invariant) == invariants
     assert Manifest.model_validate_json(old.model_dump_json()) == old
 
 
@@ -53,7 +53,7 @@ def test_an_older_manifest_implies_its_states_and_invariants(
         ({"states": [], "kv": None}, "chat.states"),
     ],
 )
-def test_states_that_make_no_sense_are_refused_in_one_line(fields: Any, where: str, tmp_path: Path) -> None:  # noqa: ANN401
+def test_states_that_make_no_sense_are_refused_in_one_line(fields: Any, where: str, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=rf"manifest\.json: {where}") as caught:
         read_old(tmp_path, **fields)
     assert "\n" not in str(caught.value)

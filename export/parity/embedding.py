@@ -1,7 +1,8 @@
-"""The gate that every embedding model passes: the bundle's vectors must be those of the source model.
+"""The parity check of embedding models: the bundle must give the same vectors as the source model.
 
-`record` asks the source model (eager PyTorch, float32; weights rounded alike for 16 bits) for the vectors of texts from
-one word to the longest it takes, `check` asks the bundle. Vectors are compared at the source's length 1:
+`record` runs the source model (eager PyTorch, float32; weights rounded to the same 16 bits) on texts from one word to
+the longest that it accepts. `check` runs the bundle in the session that serves it. Vectors are scaled so that the
+source's have length 1:
 
 - float32, float16, bfloat16: no number of a vector differs by more than `MAX_DIFFERENCE`.
 - int8: the least cosine of a text's two vectors is at least `MIN_COSINE`. NaN or infinity anywhere fails.
@@ -35,9 +36,9 @@ Vector = NDArray[np.float32]
 def record(
     encoder: SentenceEncoder, encode: Callable[[str], list[int]], max_tokens: int
 ) -> list[tuple[list[int], Vector]]:
-    """The ids of texts, at most `max_tokens` each, and the source's vectors [dimensions] of them.
+    """Return the ids of texts, at most `max_tokens` each, and the source's vectors of them, float32 [dimensions].
 
-    Raises SourceError if `encode` is not the model's.
+    Raises SourceError if the tokenizer `encode` does not belong to the model.
     """
     texts = [*PROMPTS, *filter(str.strip, TEXT.splitlines()), TEXT]
     recorded = []
@@ -56,7 +57,7 @@ def record(
 
 
 def check(dtype: Dtype, graph: Path, recorded: list[tuple[list[int], Vector]]) -> dict[str, float | int | str]:
-    """The figures of the bundle for its manifest. Raises ParityError that says what differed."""
+    """Return the figures for the manifest. Raises ParityError, which names the difference."""
     session = create_session(graph, threads=0, spin=False)
     cosines, differences = [], []
     for ids, source in recorded:

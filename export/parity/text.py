@@ -1,4 +1,4 @@
-"""What the parity gate reads: about 2 kB of prose, dialogue, figures and code, and three short prompts."""
+"""The texts of the parity check: about 2 kB of prose, dialogue, figures and code, and three short prompts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class RoundsLoneRows(FusedRunner):
 
 
 @pytest.mark.parametrize(
-    ("kind", "min_rows", "found"), [(FusedRunner, 1, "has the bits"), (RoundsLoneRows, 2, "would have other bits")]
+    ("kind", "min_rows", "found"), [(FusedRunner, 1, "has the same bits"), (RoundsLoneRows, 2, "has other bits")]
 )
 def test_what_a_lone_row_comes_to_is_found_out_and_logged(
     kind: type[FusedRunner], min_rows: int, found: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -1,4 +1,4 @@
-"""The runner of the fused graph: rows of a slab, bound in place."""
+"""The runner of the fused graph, over a slab that is bound in place."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from infrs.engine.runners.slab import Slab, stored_dtype
 
 logger = logging.getLogger(__name__)
 
-# MLAS cuts a product into tiles of this many rows, and on some CPUs a tile of a single row takes a kernel whose
-# rounding differs from that of two rows and more (MatMulNBits, 4 bits, AVX2 without VNNI: measured).
+# MLAS splits a product into tiles of this many rows. On some CPUs the kernel for a tile of one row rounds differently
+# (measured for MatMulNBits with 4 bits on AVX2 without VNNI).
 _TILE_ROWS = 128
 
 _UNBOUND: tuple[tuple[int, ...], npt.NDArray[Any]] = (-1,), np.empty(0)
 
 
 class FusedRunner:
-    """Runs the fused graph over a slab bound in place: no key or value is ever copied by a step."""
+    """Run the fused graph. A step copies no keys or values: the graph writes them to the slab."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class FusedRunner:
         )
         self._session = session
         self._kv_names = list(zip(past, graph.present_names(num_layers), strict=True))
-        # One row and one position more than asked for: room for the filling of products of a single row.
+        # One row and one position more than requested, for the filling of products of a single row.
         self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
         self.store = Slab(manifest.states, self.spare_rows.stop, capacity + 1, stored_dtype(session))
         self._bindings: dict[tuple[int, int], _Bound] = {}
@@ -63,16 +63,15 @@ class FusedRunner:
         self.capacity = capacity
         self.kernels = kernels_of(session)
         self.threads = threads_of(session)
-        # All products in blocks and attention are then infrs's own, which compute a token by itself.
-        self._fills = False
+        self._fills = False  # whether products of a single row are filled up, because they round differently
         self._fills = not self._single_row_agrees()
         self.capabilities = Capabilities(
             chunk_invariant=bool(self.kernels) and not fallback_nodes(session) and manifest.chunk_invariant,
             min_rows=2 if self._fills else 1,
             truncatable=all(state.truncatable for state in manifest.states),
         )
-        alone = "a row alone has the bits that it has beside others"
-        filled = "a row alone would have other bits, so an idle one runs beside it"
+        alone = "a row alone has the same bits as in a batch"
+        filled = "a row alone has other bits than in a batch, so an idle row runs with it"
         logger.info("batch-invariant: %s", filled if self._fills else alone)
 
     def run(self, segments: Sequence[Segment]) -> Logits:
@@ -125,7 +124,7 @@ class FusedRunner:
         return logits[:num_scored]
 
     def _bound_rows(self, first: int, rows: int) -> _Bound:
-        """The binding of a range of rows, made once: 60 to 120 bindings cost a third of a small model's step."""
+        """Return the binding of a range of rows, which is kept: making it costs a third of a small model's step."""
         key = (first, rows)
         if key not in self._bindings:
             bound = _Bound(self._session.io_binding())
@@ -137,7 +136,7 @@ class FusedRunner:
         return self._bindings[key]
 
     def _single_row_agrees(self) -> bool:
-        """Whether a row alone gives the same bits as beside another on this CPU."""
+        """Return whether a row alone gives the same bits as next to another on this CPU."""
         segments = [Segment(row, 0, (0,), (0,)) for row in range(2)]
         alone = self.run(segments[:1]).copy()
         beside = self.run(segments)[:1]
@@ -159,9 +158,9 @@ def _session_runs(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 class _Bound:
-    """A binding, and the arrays that it has bound by address, which live as long as it is to use them.
+    """A binding, and the arrays that are bound by address and must live as long as it.
 
-    An array is noted when it is bound, and not before: a step may fail in between.
+    An array is recorded after it is bound, because the step may fail before.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -170,7 +169,7 @@ class _Bound:
         self.logits: Logits | None = None  # where the scores are written
 
     def feed(self, name: str, dtype: type[np.integer[Any]], shape: tuple[int, ...], values: Tokens) -> None:
-        """Set an input. Where its shape is the last one, as in one decode step after another, nothing is bound anew."""
+        """Set an input. If its shape is the same as in the last run, the array is already bound."""
         bound_shape, array = self._inputs.get(name, _UNBOUND)
         if bound_shape != shape:
             self._inputs.pop(name, None)
