@@ -63,12 +63,12 @@ def create_session(
     spinning: dict[str, str | bool] = {} if spin else {_SPINNING: "0"}
     library, reason = native.library() if kernels.kernels == "auto" else None, ""
     if library is not None:
-        entries: dict[str, str | bool] = {
+        entries = spinning | {
             _KERNELS: native.build_id(library),
             _AVX2: kernels.instructions == "avx2",
             _PRECISE: kernels.precision == "high",
             _HALVES: halves and kernels.precision != "high",
-        } | spinning
+        }
         try:
             session = _open_with_library(path, threads, profile, library, entries)
         except Exception as error:  # ONNX Runtime raises many types, none of them public
