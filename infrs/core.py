@@ -1,4 +1,4 @@
-"""The values that cross between the server and the engine. No wire format, no numpy, no asyncio."""
+"""The values that pass between the server and the engine. No wire format, no numpy, no asyncio."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ class Grammar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One ask: a tokenised prompt and what to do with it. Validated before it is made.
+    """A tokenised prompt and its parameters, validated.
 
-    num_choices: answers to give; answer i draws from (seed, i). num_logprobs: None for none, else how many
-    alternatives to tell beside each token. prompt_logprobs: tell them of the prompt's tokens too.
-    min_tokens: tokens before which no end-of-sequence or stop token is drawn.
-    tenant: keys and values of a prompt are reused only for requests of the same tenant.
+    num_choices: number of answers; answer i draws from (seed, i). num_logprobs: None for none, else the number of
+    alternatives per token. prompt_logprobs: return them for prompt tokens too.
+    min_tokens: number of tokens before an end-of-sequence or stop token may be drawn.
+    tenant: cached tokens are reused only between requests of one tenant.
     """
 
     request_id: str
@@ -148,14 +148,14 @@ class Usage:
     num_reused_tokens: int = 0
 
 
-@dataclass(slots=True)  # not frozen, which makes it three times as dear, at every token
+@dataclass(slots=True)  # not frozen: that would be three times as slow, at every token
 class Delta:
-    """What one answer of a request gained: whole characters only, stop strings already removed.
+    """New text of one answer of a request: whole characters only, stop strings already removed.
 
-    index: which of the request's answers. finish_reason: on the last Delta of an answer and on no other; error: only
-    beside ERROR. logprobs: of the tokens whose text is shown, if asked for; they may come with a later Delta than
-    their text. prompt_logprobs: on the first Delta of answer 0, of every prompt token but the first. stop_string: the
-    one of Request.stop that ended the answer, on its last Delta.
+    index: number of the answer within its request. finish_reason: only on the last Delta of an answer. error: only
+    with ERROR. logprobs: of the tokens in the text, if requested; they may arrive with a later Delta than their text.
+    prompt_logprobs: on the first Delta of answer 0, of every prompt token but the first. stop_string: the string of
+    Request.stop that ended the answer, on its last Delta.
     """
 
     request_id: str

@@ -34,7 +34,7 @@ class ConfigError(InfrsError):
 
 
 class ModelNotNamedError(ConfigError):
-    """No setting names a model, and which is meant cannot be told."""
+    """No setting names a model, and several are possible."""
 
     def __init__(self, message: str, *, commands: tuple[str, ...]) -> None:
         super().__init__(message, param="model.model_id")

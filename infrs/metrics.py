@@ -35,7 +35,7 @@ class Metrics:
         counter, gauge, seconds = self._counter, self._gauge, self._seconds
         self.requests = counter("requests", "Requests answered.", "route", "status")
         self.errors = counter("errors", "Requests refused or failed, by error code.", "code")
-        self.cancelled = counter("requests_cancelled", "Requests whose client disconnected.")
+        self.cancelled = counter("requests_cancelled", "Requests cancelled by a disconnected client.")
         self.drained = counter("requests_drained", "Requests answered during shutdown.")
         self.refused_connections = counter("connections_refused", "Connections beyond server.max_connections.")
         self.duration = seconds("request", "From the request's head to its last byte.", _DURATION, "route")

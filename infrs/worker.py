@@ -1,4 +1,4 @@
-"""A thread that works on what others give it until it is stopped: what the services have in common."""
+"""The base class of worker threads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from infrs.errors import DrainingError, EngineError, InfrsError
 
 
 class Worker(ABC):
-    """One thread, started and stopped once. Its kinds say what it does.
+    """One thread, started and stopped once. Subclasses define its work.
 
-    `_wake` guards what the thread shares with others and tells it that there is something to do, or that it is to stop.
+    `_wake` guards the shared state. Notify it when there is work, or when the thread must stop.
     """
 
     def __init__(self, name: str, failed: str) -> None:
-        """`failed`: what those are told who come after it has failed for good."""
+        """`failed`: the error message of requests after a permanent failure."""
         self._failed = failed
         self._wake = threading.Condition()
         self._stopping = False
@@ -24,7 +24,7 @@ class Worker(ABC):
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs and takes requests."""
+        """Return whether the thread runs and takes requests."""
         return self._thread.is_alive() and not self._ended
 
     def start(self) -> None:
@@ -32,7 +32,7 @@ class Worker(ABC):
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Stop after what is being run, end what is left with an error, and wait `timeout` seconds for the thread."""
+        """Stop after the current unit of work, fail the open requests, and wait `timeout` seconds for the thread."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -41,11 +41,11 @@ class Worker(ABC):
 
     @abstractmethod
     def _work(self) -> None:
-        """Work until `_stopping`, or until it fails for good."""
+        """Work until `_stopping` or a permanent failure."""
 
     @abstractmethod
     def _close(self, error: InfrsError) -> None:
-        """End what is left with an error, now that nothing more comes in."""
+        """Fail the remaining requests. No new ones arrive."""
 
     def _check_open(self) -> None:
         """Raise DrainingError or EngineError if the thread takes no more requests. Call it under `_wake`."""

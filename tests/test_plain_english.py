@@ -20,7 +20,13 @@ EXEMPT = {
     "export/recipes/calibration_text.py": "a text for measuring inputs",
     "infrs/native/third_party/onnxruntime_c_api.h": "ONNX Runtime's header",
 }
-CLEAN = ("README.md", "docs", "infrs/text", "tests/test_plain_english.py")  # the folders and files that are checked
+CLEAN = (
+    "README.md",
+    "docs",
+    "infrs/models",
+    "infrs/text",
+    "tests/test_plain_english.py",
+)  # the folders and files that are checked
 
 Line = tuple[int, str]
 

@@ -46,7 +46,7 @@ def main(port: int, busy: str, calm: str, num_short: int, pause: float) -> None:
 
     def gauge(name: str) -> float:
         lines = fetch(port, "/metrics", calm).decode().splitlines()
-        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{"))
 
     model = json.loads(fetch(port, "/v1/models", calm))["data"][0]["id"]
     show("alone", [short(number) for number in range(num_short)])

@@ -1,4 +1,4 @@
-"""The Sanic app: its routes, and Sanic's defaults set right."""
+"""The Sanic app: its configuration and its routes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from infrs.http.auth import Keys
 from infrs.http.error_handler import WireErrorHandler
 from infrs.http.lifecycle import load_and_drain as lifecycle
 from infrs.http.lifecycle import signals
+from infrs.http.lifecycle.serve import run_server
 from infrs.http.observability import access_log as access
 from infrs.http.observability.tracing import open_traces
-from infrs.http.protocol import MAX_HEAD_BYTES, BoundedProtocol, notice_lost_peers
+from infrs.http.protocol import MAX_HEAD_BYTES, notice_lost_peers
 from infrs.http.routes.table import ROUTES
 from infrs.http.state import ServerState
 from infrs.models.registry import ModelRegistry
 
 logger = logging.getLogger("infrs.server")
-
-_BACKLOG = 1024
 
 
 def create_app(
@@ -54,10 +53,10 @@ def create_app(
         {
             "REQUEST_MAX_SIZE": settings.server.max_body_bytes,
             "REQUEST_MAX_HEADER_SIZE": MAX_HEAD_BYTES,
-            "REQUEST_TIMEOUT": settings.server.header_timeout + 5,  # ours comes first: see protocol.py
-            "RESPONSE_TIMEOUT": settings.server.request_timeout + 30,  # ours comes first, with a reason
+            "REQUEST_TIMEOUT": settings.server.header_timeout + 5,  # later than our own: see protocol.py
+            "RESPONSE_TIMEOUT": settings.server.request_timeout + 30,  # later than our own, which gives a reason
             "KEEP_ALIVE_TIMEOUT": 75,
-            "GRACEFUL_SHUTDOWN_TIMEOUT": 2,  # the drain has come before
+            "GRACEFUL_SHUTDOWN_TIMEOUT": 2,  # after the drain
             "ACCESS_LOG": False,
             "AUTO_EXTEND": False,
             "MOTD": False,
@@ -74,7 +73,7 @@ def create_app(
 
 
 def listen(server: ServerSettings) -> socket.socket:
-    """Take the address before the model is loaded. Raises ConfigError, one line, if it cannot be had."""
+    """Bind the address before the model is loaded. Raises ConfigError if that fails."""
     host, port = server.host, server.port
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -91,22 +90,18 @@ def listen(server: ServerSettings) -> socket.socket:
 
 
 def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
-    """Serve until a signal or a failure ends it; the process's exit code. One process, one engine.
+    """Serve until a signal or a failure, and return the exit code of the process.
 
-    Raises what `load` raised, if that was an InfrsError.
+    Raises the InfrsError of a failed `load`.
     """
-    os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"  # which it gives at a terminal, of options that are its own
     signals.end_by_default()
-    with signals.unhandled_by_sanic():
-        app.run(
-            sock=listener, protocol=BoundedProtocol, single_process=True, backlog=_BACKLOG, access_log=False, motd=False
-        )
+    run_server(app, listener)
     state: ServerState = app.ctx.state
     if state.start_error is not None:
         raise state.start_error
     if state.text.busy_for():
-        logger.warning("the text of one request is still being worked on; the process does not wait for it")
+        logger.warning("text work of a request still runs; the process does not wait for it")
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(state.exit_code)  # the interpreter would join the thread
+        os._exit(state.exit_code)  # the interpreter would wait for the thread
     return state.exit_code

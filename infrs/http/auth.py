@@ -1,4 +1,4 @@
-"""API keys: where they come from and who holds one."""
+"""API keys: their sources and their check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{8,512}")  # printable ASCII but the com
 
 
 class Keys:
-    """The keys of a server, held as digests. Without any, everyone may call it."""
+    """The API keys of a server, as digests. Without keys, every client may call it."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in sorted(set(keys))]
@@ -31,20 +31,20 @@ class Keys:
         return bool(self._digests)
 
     def replace(self, keys: Keys) -> None:
-        """Take the keys of another set in place of these."""
+        """Replace these keys by those of another set."""
         self._digests = keys._digests
 
     def tenant(self, authorization: list[str]) -> str:
-        """The tenant that the `Authorization` headers of a request stand for; "" where no key is needed.
+        """Return the tenant of the `Authorization` headers of a request; "" on a server without keys.
 
-        The time this takes tells nothing of a key: digests are compared, whole, with each that there is.
+        The duration reveals nothing about a key: the digest is compared, in constant time, with every known one.
         Raises MissingKeyError, AuthenticationError.
         """
         if not self._digests:
             return ""
         scheme, _, key = (authorization[0] if authorization else "").partition(" ")
         if scheme.lower() != "bearer" or not key:
-            raise MissingKeyError("this server wants an API key: send `Authorization: Bearer <key>`")
+            raise MissingKeyError("this server requires an API key; send `Authorization: Bearer <key>`")
         given = _digest(key)
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if len(authorization) > 1 or not any(matches):
@@ -53,10 +53,10 @@ class Keys:
 
 
 def load_keys(settings: ServerSettings, environ: Mapping[str, str] | None = None) -> Keys:
-    """The keys of `server.api_keys_file`, one a line, `#` begins a comment, and of INFRS_API_KEYS, comma-separated.
+    """Return the keys of `server.api_keys_file`, one per line with `#` comments, and of INFRS_API_KEYS, with commas.
 
-    Raises ConfigError if the file cannot be read or holds none, if a key is malformed, and if the server would listen
-    beyond this machine without a key although `server.allow_unauthenticated` is not set.
+    Raises ConfigError if the file is unreadable or empty, if a key is malformed, and if other machines could reach the
+    server without a key although `server.allow_unauthenticated` is not set.
     """
     environ = os.environ if environ is None else environ
     keys = [(key.strip(), KEYS_VARIABLE) for key in environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
@@ -78,7 +78,7 @@ def load_keys(settings: ServerSettings, environ: Mapping[str, str] | None = None
 
 
 def reread_keys(keys: Keys, settings: ServerSettings) -> None:
-    """Replace `keys` by those that `server.api_keys_file` holds now. An invalid file changes nothing and is logged."""
+    """Read `server.api_keys_file` again into `keys`. An invalid file changes nothing and is logged."""
     if not settings.api_keys_file:
         logger.warning("SIGHUP: server.api_keys_file is not set, so there are no API keys to reread")
         return
@@ -91,7 +91,7 @@ def reread_keys(keys: Keys, settings: ServerSettings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
+    """Return whether only this machine can reach a listening address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,8 +1,8 @@
-"""Which web pages may call the server: its own and those of `server.cors_origins` (the Fetch standard's CORS protocol).
+"""CORS: allow the server's own web pages and those of `server.cors_origins` (the Fetch standard's CORS protocol).
 
-Without CORS headers a browser keeps the answer from a page of another origin, but it still sends the request, which
-costs a generation. So the request itself is refused. No credentials but the `Authorization` header are allowed, and
-never the origin `null`, which any page can give itself.
+Without CORS headers, a browser hides the answer from a page of another origin, but it still sends the request, which
+costs a generation. So the server refuses the request. It allows no credentials except the `Authorization` header, and
+never the origin `null`, which any page can claim.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PREFLIGHT = "preflight"
 _SECONDS_TO_REMEMBER = "600"
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")  # of a web page, an extension or a desktop app
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# Allowed where a preflight does not say which it asks for.
+# Allowed if a preflight does not list headers.
 _HEADERS = "anthropic-version, authorization, content-type, x-api-key, x-request-id"
 _HEADER_LIST = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]+")
 
 
 def origins(settings: ServerSettings) -> frozenset[str]:
-    """The origins that are allowed, as browsers write them. Raises ConfigError for what is none."""
+    """Return the allowed origins, as browsers write them. Raises ConfigError for an invalid origin."""
     given = frozenset(origin.strip() for origin in settings.cors_origins.split(",") if origin.strip())
     for origin in sorted(given):
         if origin != "*" and not _ORIGIN.fullmatch(origin):
@@ -42,8 +42,8 @@ def origins(settings: ServerSettings) -> frozenset[str]:
 def check_origin(request: Request, allowed: frozenset[str]) -> None:
     """Raise OriginNotAllowedError for a request from a page that is neither the server's own nor allowed.
 
-    Other clients send no `Origin`. A browser's `Sec-Fetch-Site`, which no page can set, tells a same-origin page even
-    behind a proxy that rewrites `Host`, and a cross-site request that has no `Origin`.
+    Clients other than browsers send no `Origin`. A browser's `Sec-Fetch-Site`, which no page can set, identifies a
+    same-origin page even behind a proxy that rewrites `Host`, and a cross-site request without `Origin`.
     """
     site = request.headers.get("sec-fetch-site", "")
     origins = [origin for origin in request.headers.getall("origin", []) if origin]
@@ -60,14 +60,14 @@ def check_origin(request: Request, allowed: frozenset[str]) -> None:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    """Whether an origin is that of the host a request names. The scheme may differ: a proxy may end TLS."""
+    """Return whether an origin matches the Host of a request. The scheme may differ: a proxy may terminate TLS."""
     scheme, _, authority = origin.partition("://")
     port = _DEFAULT_PORTS.get(scheme, "")
     return bool(port and host) and authority.removesuffix(port) == host.removesuffix(port)
 
 
 def install(app: Sanic[Any, Any], settings: ServerSettings) -> None:
-    """Let the pages of `server.cors_origins` in. Call it when all routes are there."""
+    """Allow the pages of `server.cors_origins`. Call it after all routes are added."""
     allowed = origins(settings)
     if not allowed:
         return
@@ -85,12 +85,12 @@ def install(app: Sanic[Any, Any], settings: ServerSettings) -> None:
 
 
 def is_preflight(request: Request, route: Route) -> bool:
-    """Whether a browser asks, by itself and hence without a key, if a page may call a route."""
+    """Return whether a request is a browser's preflight, which carries no key."""
     return request.method == "OPTIONS" and getattr(route.ctx, "is_preflight", False)
 
 
 async def _preflight(request: Request, **_: str) -> HTTPResponse:
-    """Allow the headers that are asked for: SDKs add their own, such as `x-stainless-os` and `anthropic-beta`."""
+    """Allow the requested headers: SDKs add their own, such as `x-stainless-os` and `anthropic-beta`."""
     asked = request.headers.get("access-control-request-headers", "")
     return HTTPResponse(
         status=204,

@@ -1,4 +1,4 @@
-"""Every error as the clients of its route expect it, OpenAI's or Anthropic's; Sanic's own included."""
+"""Turn every exception, including Sanic's, into an error of the route's API: OpenAI's or Anthropic's."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from infrs.spelling import nearest
 logger = logging.getLogger("infrs.server")
 
 JSON = "application/json"
-CLIENT_GONE = 499  # nginx's status for a client that left before its answer
+CLIENT_GONE = 499  # nginx's status for a client that disconnected before its answer
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")  # of all routes
 
-# Statuses that Sanic raises: the code and the sentence that the client gets for each.
+# Statuses that Sanic raises: the code and the message for the client.
 _WORDS = {
     400: ("bad_request", "the request is not valid HTTP"),
     403: ("forbidden", "the request is not allowed here"),
@@ -48,15 +48,15 @@ _HEADERS = {401: {"www-authenticate": "Bearer"}, 429: _RETRY, 503: _RETRY}
 
 
 class WireErrorHandler(ErrorHandler):
-    """Answers any exception with an error of the route's own shape, and logs those that nobody meant."""
+    """Answers any exception with an error in the shape of the route's API, and logs unexpected ones."""
 
     def default(self, request: Request, exception: BaseException) -> HTTPResponse:
-        """Build the response; Sanic calls this for whatever a route or Sanic itself raised."""
+        """Build the response. Sanic calls this for every exception of a route or of its own."""
         if isinstance(exception, InfrsError):
             state_of(request).metrics.errors.labels(exception.code).inc()
             return _failure(request, exception)
         if isinstance(exception, RequestCancelled):
-            return HTTPResponse(status=CLIENT_GONE)  # for the log: there is nobody to send it to
+            return HTTPResponse(status=CLIENT_GONE)  # for the log only: the client is disconnected
         if isinstance(exception, CancelledError):
             return _failure(request, DrainingError("the server shut down before the answer was complete"))
         if isinstance(exception, SanicException):
@@ -79,13 +79,13 @@ class WireErrorHandler(ErrorHandler):
 
 
 def _path_hint(request: Request) -> str:
-    """What to ask for instead of a path that is not there."""
+    """Return a suggestion for an unknown path."""
     meant = nearest(request.path, [f"/{route.path}" for route in request.app.router.routes if not route.params])
     return f"did you mean {meant}?" if meant else "see /v1/models and /v1/chat/completions"
 
 
 def _allowed_methods(request: Request) -> str:
-    """The value of `Allow`. Sanic does not tell it of a path with parameters and several routes."""
+    """Return the value of `Allow`. Sanic does not know it for a path with parameters and several routes."""
     host = request.headers.getone("host", None)
     allowed = []
     for method in _METHODS:
@@ -96,7 +96,7 @@ def _allowed_methods(request: Request) -> str:
 
 
 def _failure(request: Request, error: InfrsError) -> HTTPResponse:
-    """The response of an error of ours."""
+    """Return the response of an InfrsError."""
     status = status_of(error)
     if status == 500:
         log_failure(error)
@@ -112,7 +112,7 @@ def _response(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HTTPResponse:
-    """An error on the wire. status: as OpenAI's clients expect it."""
+    """Return an error response. status: as OpenAI's clients expect it."""
     body = error_body
     if request.path in anthropic_errors.PATHS:
         status, body = anthropic_errors.anthropic_status(status), anthropic_errors.error_body
@@ -120,5 +120,5 @@ def _response(
 
 
 def log_failure(error: BaseException) -> None:
-    """Log what failed inside the server, with its traceback."""
+    """Log an internal failure with its traceback."""
     logger.error("request failed: %s: %s", type(error).__name__, ascii(str(error)), exc_info=error)

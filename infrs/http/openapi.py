@@ -1,4 +1,4 @@
-"""`/openapi.json`: what the server takes, from its route table and the models that check its requests."""
+"""`/openapi.json`: describe the routes and their request bodies."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ANTHROPIC_ERROR = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. bodies: the models of its request, any one of them. produces: media types.
+    """One method of one path. bodies: alternative models of its request body. produces: media types.
 
     error: the schema of its errors.
     """
@@ -64,7 +64,7 @@ class Operation:
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 description. A field marked `x-refused` takes only the values of its `enum`."""
+    """Return the OpenAPI 3.1 document. A field marked `x-refused` accepts only the values of its `enum`."""
     models = {model for operation in operations for model in operation.bodies}
     by_name = sorted(models, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in by_name], ref_template=_REF)
@@ -76,7 +76,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "infrs", "version": version, "license": {"name": "MIT"}},
         "paths": paths,
-        "security": [{"bearerAuth": []}, {}],  # the empty one: of a server without keys
+        "security": [{"bearerAuth": []}, {}],  # the empty one: a server without keys
         "components": {
             "schemas": {ERROR: _ERROR, ANTHROPIC_ERROR: _ANTHROPIC_ERROR, **definitions.get("$defs", {})},
             "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer"}},
@@ -90,7 +90,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {
             "200": {"description": "The answer.", "content": {media: {} for media in operation.produces}},
             "default": {
-                "description": "Why there is none.",
+                "description": "An error.",
                 "content": {"application/json": {"schema": {"$ref": _REF.format(model=operation.error)}}},
             },
         },

@@ -1,7 +1,7 @@
-"""What is refused as soon as a request's head is there, before any byte of its body is read.
+"""Check a request's head before its body is read, and make the request's context.
 
-Sanic reads the body before its middleware runs; the `http.lifecycle.request` signal comes first. An error raised
-there is answered at once and the connection closed, without `100 Continue`.
+Sanic reads the body before its middleware runs, but sends the `http.lifecycle.request` signal earlier. An error raised
+in its handler is answered immediately, without `100 Continue`, and closes the connection.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _DIGITS = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
 GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"})
 EMBEDDINGS_PATH = "/v1/embeddings"
-OPEN_ROUTES = frozenset({"health", "ready"})  # what an orchestrator asks, which holds no key
+OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has no key
 
 
 class StrictRequest(Request):
-    """A request whose URL, where the head could not be parsed, cannot fail a second time while Sanic answers."""
+    """A request with a safe URL after an invalid head, so that Sanic can answer without a second failure."""
 
     def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *args, **kwargs)
@@ -46,7 +46,7 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
     @app.signal("http.lifecycle.request")
     async def _guard(request: Request) -> None:
         stream = request.transport.get_protocol().http  # type: ignore[attr-defined]  # Sanic's HttpProtocol
-        stream.request, request.stream = request, stream  # else Sanic answers a refusal without its request
+        stream.request, request.stream = request, stream  # else Sanic answers an error without its request
         check_form(request)
         check_host(request, hosts)
         if not _is_open(request):
@@ -57,7 +57,7 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
 
 
 def check_form(request: Request) -> None:
-    """Raise BadRequest unless the names, the values, the host and the length in a head are well-formed."""
+    """Raise BadRequest unless header names, header values, Host and Content-Length are well-formed."""
     headers = request.headers
     if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in headers.items()):
         raise BadRequest
@@ -70,7 +70,7 @@ def check_form(request: Request) -> None:
 
 
 def allowed_hosts(state: ServerState) -> frozenset[str] | None:
-    """Names that clients may call the server by; None for any."""
+    """Return the host names that clients may use; None for any."""
     settings = state.settings.server
     named = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
     if is_loopback(settings.host):
@@ -79,23 +79,23 @@ def allowed_hosts(state: ServerState) -> frozenset[str] | None:
 
 
 def check_host(request: Request, allowed: frozenset[str] | None) -> None:
-    """Raise HostNotAllowedError for a name that is not ours.
+    """Raise HostNotAllowedError for a host name that is not the server's.
 
-    A web page whose own name is made to point at this machine could call us by that name from its visitor's browser
-    (DNS rebinding). An address is no name: a page that came from there came from us.
+    This prevents DNS rebinding: a web page could point its own name at this machine and call the server from its
+    visitor's browser. An IP address is safe: a page from that address is the server's own.
     """
     name = request.headers.get("host", "").lower()
     match = _HOST.fullmatch(name)
     host = match[1].strip("[]") if match else name
     if allowed is None or not host or host in allowed or _is_address(host):
         return
-    raise HostNotAllowedError("this server is not called so; add the name to server.allowed_hosts", param="host")
+    raise HostNotAllowedError("this server does not have this name; add it to server.allowed_hosts", param="host")
 
 
 def tenant_of(request: Request, keys: Keys) -> str:
-    """Whose request it is. Raises AuthenticationError unless it has a key or its route needs none."""
+    """Return the tenant of a request. Raises AuthenticationError if the route needs a valid key and there is none."""
     given = request.headers.getall("authorization", [])
-    if request.path in anthropic_errors.PATHS and "x-api-key" in request.headers:  # which counts there if both are sent
+    if request.path in anthropic_errors.PATHS and "x-api-key" in request.headers:  # takes precedence there
         given = [f"Bearer {key}" for key in request.headers.getall("x-api-key")]
     try:
         return keys.tenant(given)
@@ -106,7 +106,7 @@ def tenant_of(request: Request, keys: Keys) -> str:
 
 
 def _is_open(request: Request) -> bool:
-    """Whether anyone may ask: the router decides, so that no spelling of a path is open here and guarded there."""
+    """Return whether a route needs no key. The router decides, so that every spelling of a path has one result."""
     try:
         route, _, _ = request.app.router.get(request.path, request.method, request.headers.getone("host", None))
     except SanicException:
@@ -115,7 +115,7 @@ def _is_open(request: Request) -> bool:
 
 
 def check_body(request: Request, state: ServerState) -> None:
-    """Raise the error that a body deserves by what the head says of it, or by how much there is to do already."""
+    """Raise an error for a body that is too large or of the wrong type, and for a model without room in its queue."""
     headers = request.headers
     if int(headers.get("content-length", 0)) > state.settings.server.max_body_bytes:
         raise PayloadTooLarge
@@ -141,7 +141,7 @@ def _is_address(host: str) -> bool:
 
 
 def _unsupported(request: Request) -> SanicException:
-    """415; but of a path that is not there the client should hear that instead."""
+    """Return a 415 error, or the router's error for an unknown path."""
     try:
         request.app.router.get(request.path, request.method, request.headers.getone("host", None))
     except SanicException as error:

@@ -1,7 +1,7 @@
-"""Cuts the client of a stream that takes nothing of what waits for it.
+"""Disconnect a streaming client that reads nothing.
 
-What is acknowledged tells the slow from the stalled. How long a write takes does not, since the kernel takes up to
-megabytes for the client; nor does the kernel's TCP_USER_TIMEOUT, which ends who is merely slow too.
+Acknowledged bytes distinguish a slow client from a stalled one. The duration of a write does not, because the kernel
+buffers megabytes for the client. TCP_USER_TIMEOUT would disconnect slow clients too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import struct
 import sys
 from asyncio.transports import Transport
 
-_CHECKS = 8  # in the time that a client has
-# Of Linux's struct tcp_info: tcpi_unacked (segments), tcpi_bytes_acked, tcpi_notsent_bytes.
+_CHECKS = 8  # within the time limit
+# Fields of Linux's struct tcp_info: tcpi_unacked (segments), tcpi_bytes_acked, tcpi_notsent_bytes.
 _INFO = struct.Struct("=24xI92xQ16xI")
 
 
 class StalledClient:
-    """Watches a connection until it is closed; aborts it if, for `seconds`, bytes wait and none is taken."""
+    """Watches a connection and aborts it if bytes wait and the client reads none for `seconds`."""
 
     def __init__(self, transport: Transport, seconds: float) -> None:
         self._transport = transport
@@ -29,7 +29,7 @@ class StalledClient:
         self._check()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -47,7 +47,7 @@ class StalledClient:
 
 
 def _progress(transport: Transport) -> tuple[int, bool]:
-    """(what changes with each byte that the peer takes, whether bytes wait for it)."""
+    """Return (a value that changes with each byte that the peer reads, whether bytes wait)."""
     buffered = transport.get_write_buffer_size()
     if sys.platform != "linux":
         return buffered, buffered > 0

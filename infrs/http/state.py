@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -38,10 +39,16 @@ class ServerState:
         self.loaded = False
         self.draining = False
         self.stalled: InfrsError | None = None
+        self.stopping = asyncio.Event()
         self.exit_code = 0
         self.start_error: InfrsError | None = None
         self.metrics.gauge("stored_responses", "Stored responses.", lambda: self.responses.num_responses)
         self.metrics.gauge("stored_responses_bytes", "Size of the stored responses.", lambda: self.responses.num_bytes)
+
+    def stop(self, exit_code: int = 0) -> None:
+        """Drain the server and end it."""
+        self.exit_code = exit_code
+        self.stopping.set()
 
     def require_models(self) -> ModelRegistry:
         """Return the models. Raises DrainingError, and ModelLoadingError during the start."""

@@ -1,7 +1,8 @@
-"""From the engine's thread to the event loop: deltas as batches that a coroutine awaits.
+"""Carry deltas from the engine thread to the event loop, as batches that a coroutine awaits.
 
-The engine's sink only appends to a deque and wakes the loop, once for all that a step has for all requests. What
-waits for one reader is bounded by its answer, which the context bounds; a reader that takes nothing is cut (reader.py).
+The engine's sink only appends to a deque and wakes the loop, once per step for all requests. The deltas that wait for
+one reader are limited by its answer, and so by the context length. `infrs.http.stalled_client` disconnects a client
+that reads nothing.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ from infrs.errors import EngineError, InfrsError, RequestTimeoutError
 
 
 class DeltaStream:
-    """The deltas of one or more requests that belong together: an async iterator of the batches that are ready.
+    """An async iterator over batches of deltas of one or more requests that belong together.
 
-    Close it in a `finally`. The first answer that fails ends it, after what has come before.
+    Close it in a `finally`. The first answer that fails ends it, after the deltas before the failure.
     """
 
     def __init__(self, requests: Sequence[Request], close: Callable[[DeltaStream], None]) -> None:
-        self._open = {request.request_id: request.num_choices for request in requests}  # answers still to come
+        self._open = {request.request_id: request.num_choices for request in requests}  # number of unfinished answers
         self._deltas: list[Delta] = []
         self._error: InfrsError | None = None
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._interrupted = False
-        self.waiting_since: float | None = None  # the loop's time; None while nobody waits
+        self.waiting_since: float | None = None  # the loop's time; None while no reader waits
         self._close = close
 
     @property
     def open_ids(self) -> list[str]:
-        """The requests of which the engine still holds something."""
+        """Return the ids of the unfinished requests."""
         return list(self._open)
 
     def __aiter__(self) -> DeltaStream:
         return self
 
     async def __anext__(self) -> list[Delta]:
-        """At least one delta, or none where the wait was interrupted. Raises an answer's error where it failed."""
+        """Return at least one delta, or none after an interruption. Raises the error of a failed answer."""
         self._interrupted = False
         while not self._deltas and not self._interrupted:
             if self._error is not None:
@@ -59,41 +60,41 @@ class DeltaStream:
         return deltas
 
     def interrupt(self) -> None:
-        """Let who waits go on without a delta."""
+        """Wake the reader without a delta."""
         self._interrupted = True
         self._wake.set()
 
     def close(self) -> None:
-        """Let go of the requests: cancel those that have not finished. Idempotent."""
+        """Cancel the unfinished requests and release the stream. Idempotent."""
         self._close(self)
 
     def feed(self, delta: Delta) -> None:
-        """Take a delta, on the event loop."""
+        """Add a delta, on the event loop."""
         if delta.finish_reason is not None:
             self._open[delta.request_id] -= 1
             if not self._open[delta.request_id]:
                 del self._open[delta.request_id]
         if delta.finish_reason in (FinishReason.ERROR, FinishReason.CANCELLED):
-            self.fail(delta.error or EngineError("the engine gave the request up"))
+            self.fail(delta.error or EngineError("the engine cancelled the request"))
         elif self._error is None:
             self._deltas.append(delta)
             self._wake.set()
 
     def fail(self, error: InfrsError) -> None:
-        """End the stream with an error, after the deltas that it already has. The first error stands."""
+        """End the stream with an error, after the deltas that it already has. The first error is kept."""
         self._error = self._error or error
         self._wake.set()
 
 
 class Bridge:
-    """Submits requests to the engine and carries their deltas to the loop that made it."""
+    """Submits requests to the engine and carries their deltas to the event loop that created the bridge."""
 
     def __init__(self, engine: EngineService) -> None:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[tuple[DeltaStream, Delta]] = deque()
         self._wake_pending = False
-        self._streams: dict[DeltaStream, list[asyncio.TimerHandle]] = {}  # with the alarms of each
+        self._streams: dict[DeltaStream, list[asyncio.TimerHandle]] = {}  # with the timers of each
 
     def submit(self, requests: Sequence[Request], context: RequestContext) -> DeltaStream:
         """Start requests, all or none, with the tenant of the context.
@@ -116,7 +117,7 @@ class Bridge:
         return stream
 
     def limit_wait(self, stream: DeltaStream, seconds: float) -> None:
-        """Fail a stream with RequestTimeoutError if none of its requests has got a slot `seconds` from now."""
+        """Fail a stream with RequestTimeoutError if none of its requests has a slot after `seconds`."""
         late = RequestTimeoutError(f"no slot became free within the {seconds:g} s that this server lets a request wait")
 
         def give_up() -> None:
@@ -131,15 +132,15 @@ class Bridge:
             stream.fail(error)
 
     def _close(self, stream: DeltaStream) -> None:
-        alarms = self._streams.pop(stream, None)
-        if alarms is not None:
-            for alarm in alarms:
-                alarm.cancel()
+        timers = self._streams.pop(stream, None)
+        if timers is not None:
+            for timer in timers:
+                timer.cancel()
             for request_id in stream.open_ids:
                 self._engine.cancel(request_id)
 
     def _post(self, stream: DeltaStream, delta: Delta) -> None:
-        """On the engine's thread. A loop that is closed has no readers left."""
+        """Queue a delta, on the engine thread. A closed loop has no readers left."""
         self._inbox.append((stream, delta))
         if not self._wake_pending:
             self._wake_pending = True
@@ -147,7 +148,7 @@ class Bridge:
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._wake_pending = False  # before the inbox is read: what comes later wakes again
+        self._wake_pending = False  # before the inbox is read: a later delta must wake the loop again
         while self._inbox:
             stream, delta = self._inbox.popleft()
             stream.feed(delta)

@@ -1,4 +1,4 @@
-"""An embedding model that is loaded: its bundle, its tokenizer and what makes its vectors."""
+"""A loaded embedding model: its bundle, its tokenizer and its encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infrs.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class EmbeddingModel:
-    """created: Unix time in seconds."""
+    """An open bundle of an embedding model. created: Unix time in seconds."""
 
     model_id: str
     manifest: EmbeddingManifest
@@ -26,13 +26,13 @@ class EmbeddingModel:
 
     @property
     def max_model_len(self) -> int:
-        """Most tokens of a text."""
+        """Return the maximum number of tokens of a text."""
         return self.manifest.context_length
 
     def ids_of(self, text: str, param: str) -> list[int]:
-        """Token ids of a text, with the model's special tokens and the prompt that its texts begin with.
+        """Return the token ids of a text, with the model's special tokens and the prompt that its texts begin with.
 
-        Raises RequestError, which calls the text `param`, where the text has no token of this model.
+        Raises RequestError, which names the text `param`, if the text has no token of this model.
         """
         ids = self.tokenizer.encode(self.manifest.prompt + text, special=True)
         if not ids:
@@ -40,11 +40,11 @@ class EmbeddingModel:
         return ids
 
     def check_text(self, text: str, param: str) -> None:
-        """Raise ContextLengthError as `check_length` does, for a text that is too long beyond doubt, untokenised."""
+        """Raise ContextLengthError, before tokenisation, for a text that is certainly too long."""
         self.tokenizer.check_length(self.manifest.prompt + text, self.manifest.context_length, param)
 
     def check_length(self, ids: list[int], param: str) -> None:
-        """Raise ContextLengthError, which calls the text `param`, for more tokens than the model takes."""
+        """Raise ContextLengthError, which names the text `param`, for more tokens than the model takes."""
         if len(ids) > self.manifest.context_length:
             raise ContextLengthError(
                 f"{param} has {len(ids)} tokens, but {self.model_id} takes texts of at most "

@@ -1,4 +1,4 @@
-"""The thread that makes vectors: texts in, futures out. Knows no asyncio and no wire."""
+"""The worker thread of an embedding model: texts in, futures out. Uses no asyncio."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from infrs.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-# A run that fails ends its own request; so many in a row mean that the runtime itself is broken.
+# A failed run ends its own request. This many in a row mean that the runtime itself is broken.
 _MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingStats:
-    """A moment of the service. num_open: requests that run or wait. last_progress: seconds of the monotonic clock."""
+    """A snapshot. num_open: requests that run or wait. last_progress: seconds of the monotonic clock."""
 
     num_open: int
     last_progress: float
@@ -29,7 +29,7 @@ class EmbeddingStats:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """The texts of one request, and the vectors that it has so far."""
+    """The texts of one request and its vectors so far."""
 
     texts: Sequence[Sequence[int]]
     future: Future[list[Vector]] = field(default_factory=Future)
@@ -37,9 +37,9 @@ class _Job:
 
 
 class EmbeddingService(Worker):
-    """Makes vectors in one thread, a text at a time, the open requests taking turns: none waits for another's end.
+    """Computes vectors in one thread, one text at a time. Open requests take turns.
 
-    At most `max_queue` requests are open beside one. Every method may be called from any thread.
+    At most `max_queue` requests wait while one runs. Every method may be called from any thread.
     """
 
     def __init__(self, encoder: Encoder, max_queue: int) -> None:
@@ -50,9 +50,9 @@ class EmbeddingService(Worker):
         self._last_progress = time.monotonic()
 
     def submit(self, texts: Sequence[Sequence[int]]) -> Future[list[Vector]]:
-        """Queue the token ids of one text or more; the future has their vectors, in order.
+        """Queue the token ids of texts and return a future of their vectors, in order.
 
-        To cancel the future ends the request before its next text. Raises QueueFullError, DrainingError, or
+        Cancel the future to end the request before its next text. Raises QueueFullError, DrainingError, or
         EngineError if the thread has failed.
         """
         job = _Job(texts)
@@ -73,7 +73,7 @@ class EmbeddingService(Worker):
             self._end(job, error)
 
     def snapshot(self) -> EmbeddingStats:
-        """The counts as of now."""
+        """Return the current counts."""
         return EmbeddingStats(len(self._jobs), self._last_progress)
 
     def _work(self) -> None:
@@ -82,7 +82,7 @@ class EmbeddingService(Worker):
             try:
                 job.vectors.append(self._encoder.encode(job.texts[len(job.vectors)]))
                 failures = 0
-            except InfrsError as error:  # of this text, which says nothing of the runtime
+            except InfrsError as error:  # an error of this text, not of the runtime
                 self._end(job, error)
             except Exception as error:
                 logger.exception("a text could not be embedded")
@@ -97,7 +97,7 @@ class EmbeddingService(Worker):
         self.fail_all(error)
 
     def _next(self) -> _Job | None:
-        """Wait for the request whose turn it is; None when the thread is to end."""
+        """Wait for the next request in turn and return it; None when the thread must stop."""
         with self._wake:
             self._drop_cancelled()
             while not (self._jobs or self._stopping):
@@ -108,7 +108,7 @@ class EmbeddingService(Worker):
             return self._jobs[0]
 
     def _let_others(self, job: _Job) -> None:
-        """Put a request that has had its turn behind those that have come meanwhile."""
+        """Move a request behind the others after its turn."""
         with self._wake:
             if self._jobs and self._jobs[0] is job:
                 self._jobs.rotate(-1)
@@ -118,7 +118,7 @@ class EmbeddingService(Worker):
             self._jobs.remove(job)
 
     def _end(self, job: _Job, error: InfrsError | None = None) -> None:
-        """Answer a request, once, unless nobody waits for it any more."""
+        """Complete a request, once, unless it was cancelled."""
         with self._wake:
             if job not in self._jobs:
                 return

@@ -1,4 +1,4 @@
-"""From the token ids of one text to its vector."""
+"""Compute the vector of a text from its token ids."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ Vector = npt.NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """What makes vectors. Called by one thread at a time."""
+    """Computes vectors. Called by one thread at a time."""
 
-    threads: int  # that compute
+    threads: int  # compute threads
 
     def encode(self, ids: Sequence[int]) -> Vector:
-        """The vector of a text, float32 [dimensions], of at least one token id."""
+        """Return the vector of a text, float32 [dimensions]. ids: at least one token id."""
 
 
 class OnnxEncoder:
-    """Runs a bundle's graph, one text a run.
+    """Runs a bundle's graph, one text per run.
 
-    Texts of one length could share a run, but not to the bit: from 8 tokens on the products of two texts side by side
-    round differently from those of one (all-MiniLM-L6-v2; docs/dead-ends.md). It would be
-    up to 1.9 times as fast for texts of 16 tokens and no faster from 64 on; that a text always has the same vector is
-    worth more.
+    Texts of one length could share a run, but not with the same bits: from 8 tokens on, the products of two texts
+    together round differently from those of one (all-MiniLM-L6-v2; docs/dead-ends.md). It would be
+    up to 1.9 times as fast for texts of 16 tokens and no faster from 64 on. A vector that never changes is worth more.
     """
 
     def __init__(self, session: Session, dimensions: int) -> None:
@@ -42,7 +41,7 @@ class OnnxEncoder:
         self._dimensions = dimensions
 
     def encode(self, ids: Sequence[int]) -> Vector:
-        """See Encoder. Raises EngineError if the graph gives what is no vector."""
+        """See Encoder. Raises EngineError if the graph returns no vector of finite numbers."""
         row = np.asarray(ids, dtype=np.int64)[None, :]
         vector: Vector = self._session.run([graph.EMBEDDING], {graph.INPUT_IDS: row})[0][0]
         if vector.shape != (self._dimensions,) or not np.isfinite(vector).all():
@@ -53,17 +52,17 @@ class OnnxEncoder:
 def open_encoder(bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: KernelOptions = AUTO) -> OnnxEncoder:
     """Open a bundle's graph. threads, kernels: as of `create_session`.
 
-    Raises BundleError if it cannot be opened or has another border than `infrs.bundle.graph_signature` says.
+    Raises BundleError if it cannot be opened or does not have the signature of `infrs.bundle.graph_signature`.
     """
     session = create_session(bundle / manifest.graph_file, threads, kernels=kernels)
-    border = [[node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs())]
-    if border != [[graph.INPUT_IDS], [graph.EMBEDDING]]:
+    signature = [[node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs())]
+    if signature != [[graph.INPUT_IDS], [graph.EMBEDDING]]:
         raise BundleError("the graph's inputs and outputs are not those of an embedding model; export the model again")
     return OnnxEncoder(session, manifest.dimensions)
 
 
 def shorten(vector: Vector, dimensions: int, *, normalized: bool) -> Vector:
-    """The first `dimensions` numbers of a vector, of length 1 again if the model's vectors are `normalized`."""
+    """Return the first `dimensions` numbers of a vector, scaled to length 1 if the model's vectors are `normalized`."""
     short = vector[:dimensions]
     if not normalized or dimensions >= len(vector):
         return short

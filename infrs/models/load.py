@@ -52,7 +52,7 @@ async def load_models(
 
 
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:
-    """Raise ConfigError for two chat models, and for settings of chats that an embedding model cannot have."""
+    """Raise ConfigError for two chat models, and for chat settings of an embedding model."""
     chats = [manifest.source.model_id for manifest in manifests if isinstance(manifest, Manifest)]
     if len(chats) > 1:
         raise ConfigError(
@@ -106,20 +106,20 @@ def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, set
 
 
 def default_sampling(manifest: Manifest, model: ModelSettings) -> SamplingParams:
-    """How tokens are chosen where a request does not say; OpenAI's way is that of `SamplingParams`."""
-    said = manifest.sampling if model.generation_config == "auto" else Sampling()
-    return SamplingParams(**said.model_dump(exclude_none=True))
+    """Return the sampling parameters of a request that sets none: the model's own, else OpenAI's defaults."""
+    own = manifest.sampling if model.generation_config == "auto" else Sampling()
+    return SamplingParams(**own.model_dump(exclude_none=True))
 
 
 def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat) -> frozenset[int]:
-    """Control tokens that mark tool calls and reasoning in the text of an answer."""
+    """Return the control tokens that mark tool calls and reasoning in the text of an answer."""
     markers = (*tool_format.parser(frozenset(), None).markers, *reasoning.TAGS)
     ids = (tokenizer.token_id(marker) for marker in markers)
     return frozenset(token_id for token_id in ids if token_id is not None and token_id in tokenizer.special_ids)
 
 
 def fingerprint(manifest: AnyManifest, versions: Mapping[str, str], sampling: SamplingParams) -> str:
-    """OpenAI's `system_fingerprint`: a hash of the bundle's files and recipe, of what runs it and of its defaults."""
+    """Return OpenAI's `system_fingerprint`: a hash of the bundle's files, recipe, runtime and default sampling."""
     parts = [
         *(f"{name} {entry.sha256}" for name, entry in sorted(manifest.files.items())),
         manifest.recipe.hash,

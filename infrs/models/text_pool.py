@@ -26,7 +26,7 @@ class TextPool:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(_THREADS, "infrs-text")
         self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
-        self._failures: set[asyncio.Future[InfrsError]] = set()  # one for each request that waits
+        self._failures: set[asyncio.Future[InfrsError]] = set()  # one per waiting request
 
     async def run(self, work: Callable[[], T], context: RequestContext) -> T:
         """Run `work` in a thread.
@@ -55,12 +55,12 @@ class TextPool:
                 failure.set_result(error)
 
     def busy_for(self) -> float:
-        """Seconds that the oldest work has been running; 0 if none is."""
+        """Return the seconds that the oldest running work has taken; 0 if none runs."""
         started = [*self._started.values()]
         return time.monotonic() - min(started) if started else 0.0
 
     def close(self) -> None:
-        """Start no more work, and do not wait for what runs."""
+        """Start no more work, and do not wait for running work."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _timed(self, work: Callable[[], T]) -> T:

@@ -50,8 +50,8 @@ def stream(client: OpenAI, question: str, **fields: Any) -> str:
 
 def num_running(server: Server) -> float:
     for line in _get(server, "/metrics").splitlines():
-        if line.startswith("infrs_requests_running "):
-            return float(line.split()[1])
+        if line.startswith("infrs_requests_running{"):
+            return float(line.rpartition(" ")[2])
     raise AssertionError("no gauge of running requests")
 
 

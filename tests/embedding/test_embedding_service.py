@@ -77,7 +77,7 @@ def test_the_bound_of_open_requests(start: Start, gate: Gate) -> None:
     futures = [service.submit([[1]]), service.submit([[2]])]
     with pytest.raises(QueueFullError):
         service.submit([[3]])
-    futures[1].cancel()  # frees its place at once
+    futures[1].cancel()  # frees its place immediately
     futures[1] = service.submit([[4]])
     gate.open()
     assert [future.result(WAIT)[0][0] for future in futures] == [1, 4]
@@ -153,7 +153,7 @@ def test_stopping_ends_what_is_open(start: Start, gate: Gate) -> None:
     assert len(gate.run) == 1
 
 
-def test_all_may_be_failed_at_once(start: Start, gate: Gate) -> None:
+def test_all_requests_may_be_failed_together(start: Start, gate: Gate) -> None:
     service = start(gate, 3)
     future = service.submit([[1], [2]])
     assert gate.begun.acquire(timeout=WAIT)

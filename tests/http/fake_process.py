@@ -1,4 +1,4 @@
-"""Runs `fake_server.py` and speaks to it."""
+"""Runs `fake_server.py` and sends it requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "fake/words"
-# What a shared machine may add to any time, in seconds: upper bounds tell a hang from an answer, not fast from slow.
+# The delay that a shared machine may add, in seconds: upper bounds detect hangs, not slowness.
 SLACK = 3.0
 SCRIPT = Path(__file__).parent / "fake_server.py"
 JSON = {"content-type": "application/json"}
@@ -108,7 +108,7 @@ class FakeServer:
         """Seconds until the condition held."""
         started = time.monotonic()
         while not condition():
-            assert time.monotonic() - started < seconds, "it never came to hold"
+            assert time.monotonic() - started < seconds, "the condition never held"
             time.sleep(0.005)
         return time.monotonic() - started
 

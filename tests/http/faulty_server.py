@@ -1,4 +1,4 @@
-"""A fake server whose tokenizer fails, or never returns, as the text tells it to."""
+"""A fake server with a tokenizer that fails, or never returns, for certain words of the text."""
 
 from __future__ import annotations
 

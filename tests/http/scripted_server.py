@@ -1,4 +1,4 @@
-"""A server whose model says what it is told to after "say:", or what its grammar allows.
+"""A server with a model that repeats the prompt after "say:", or follows its grammar.
 
 A token is three characters, or as many as the request's seed, modulo 7, and one more.
 """

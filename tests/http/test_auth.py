@@ -1,4 +1,4 @@
-"""Who is let in: keys and names; web pages are in test_cors.py."""
+"""Access control: keys and host names. test_cors.py tests web pages."""
 
 import ast
 import contextlib
@@ -148,10 +148,10 @@ def test_keys_are_compared_whole_and_as_digests_only() -> None:
 
 @pytest.mark.nightly("constant time")
 @pytest.mark.serial
-def test_time_tells_nothing_of_a_key(full: bool, figure: Callable[[str], None]) -> None:
+def test_the_time_of_a_refusal_reveals_nothing_about_the_key(full: bool, figure: Callable[[str], None]) -> None:
     """Wrong keys with no correct character and with one wrong character take the same time, by Student's t.
 
-    Welch's t of one key asked in turns, as the matrix has it, tells where texts lie in memory: of two with nothing
+    Welch's t of one key asked in turns, as the matrix has it, shows where texts lie in memory: of two with nothing
     right one takes up to 15 ns longer, as long as the process lives. Over many keys that goes both ways.
     """
     num_keys, count = 400 if full else 80, 50

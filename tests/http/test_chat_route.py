@@ -190,7 +190,7 @@ def test_engine_failure_after_headers(server: FakeServer) -> None:
     assert server.chat("boom").error == (500, "server_error", None, "engine_error")
 
 
-def test_many_at_once(server: FakeServer) -> None:
+def test_many_concurrent_requests(server: FakeServer) -> None:
     def ask(i: int) -> str:
         text = f"echo {i}"
         answer = server.chat(text, max_tokens=4, stream=bool(i % 2))
@@ -279,13 +279,13 @@ def test_usage_in_every_chunk(server: FakeServer) -> None:
     assert {event["usage"]["prompt_tokens"] for event in events} == {10}
 
 
-def test_service_tier_is_told_when_asked_for(server: FakeServer) -> None:
+def test_service_tier_is_returned_when_requested(server: FakeServer) -> None:
     assert server.chat(max_tokens=1, service_tier="auto").json["service_tier"] == "default"
     assert server.chat(max_tokens=1, service_tier="auto", stream=True).events[0]["service_tier"] == "default"
     assert "service_tier" not in server.chat(max_tokens=1).json
 
 
-def test_the_template_is_told_what_it_knows(server: FakeServer) -> None:
+def test_the_template_gets_the_variables_that_it_uses(server: FakeServer) -> None:
     def prompt(**fields: object) -> str:
         return str(server.chat("echo", max_tokens=1, **fields).json["choices"][0]["message"]["content"])
 

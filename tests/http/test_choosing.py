@@ -52,7 +52,7 @@ def refusal(**flags: str) -> tuple[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("like", [MANIFEST, EMBEDDING], ids=["chat", "embedding"])
-def test_the_only_one_is_served_and_that_is_told(like: AnyManifest, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_only_cached_model_is_served_and_logged(like: AnyManifest, caplog: pytest.LogCaptureFixture) -> None:
     """In any dtypes: `auto` chooses one later."""
     put("org/name", "int4", revision="v1", like=like)
     put("org/name", "int8", revision="v1", like=like)
@@ -119,7 +119,7 @@ def test_of_several_none_is_served() -> None:
     )
 
 
-def test_where_there_is_none_the_beginning_is_told() -> None:
+def test_without_a_model_the_error_shows_the_first_commands() -> None:
     assert refusal() == (
         "no model is named, and models_cache holds no model; run one of these:",
         ("infrs-serve --demo", f"infrs-serve {DEFAULT}"),

@@ -216,9 +216,10 @@ def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, w
     """The lines that a server of one chat model prints when it is ready."""
     engine = SimpleNamespace(snapshot=lambda: SimpleNamespace(num_rows=1, max_model_len=8, kernels="", threads=2))
     model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
-    served: Any = SimpleNamespace(chat=model, models=[model], embedding={})
+    served = SimpleNamespace(model_id="a/b", model=model)
+    registry: Any = SimpleNamespace(models=[served], chat_models=[served], embedding_models=[])
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        _announce(served, listener, 0.0, with_key=with_key)
+        _announce(registry, listener=listener, started=0.0, with_key=with_key)
     return capsys.readouterr().out.splitlines()
 
 
@@ -233,7 +234,7 @@ def test_the_line_to_try_asks_for_the_key_that_it_takes(with_key: bool, capsys: 
     ("own", "told"),
     [({}, ""), ({"temperature": 0.6, "top_p": 1.0, "top_k": 20}, ", by default temperature 0.6, top_k 20")],
 )
-def test_the_line_of_a_model_tells_its_own_sampling(
+def test_the_line_of_a_model_shows_its_own_sampling(
     own: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]

@@ -60,7 +60,7 @@ class TestLangChain:
         assert "".join(str(chunk.content) for chunk in chunks) == "Hello, Köln."
         assert len(chunks) > 4
 
-    def test_several_at_once(self, chat: ChatOpenAI) -> None:
+    def test_several_concurrent_requests(self, chat: ChatOpenAI) -> None:
         assert [a.content for a in chat.batch([f"say:number {i}" for i in range(5)])] == [
             f"number {i}" for i in range(5)
         ]
@@ -116,7 +116,7 @@ class TestPydanticAI:
             return "say:It is sunny."
 
         answer = agent.run_sync(f"say:{CALL}").output
-        assert answer.startswith("It is sunny.")  # and goes on with what the prompt shows behind the result
+        assert answer.startswith("It is sunny.")  # and continues with the text after the result in the prompt
         assert seen == ["Köln"]
 
 

@@ -26,7 +26,7 @@ def test_whole(server: FakeServer) -> None:
     }
 
 
-def test_sixteen_tokens_unless_told(server: FakeServer) -> None:
+def test_sixteen_tokens_by_default(server: FakeServer) -> None:
     assert server.complete("four").json["usage"]["completion_tokens"] == 16
     assert server.complete("x" * 505).json["usage"]["completion_tokens"] == 7
 

@@ -1,4 +1,4 @@
-"""A model's own sampling, from its manifest to its tokens: what a request leaves out, and what is told of it."""
+"""A model's own sampling, from its manifest to its tokens: what a request leaves out, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_none_sets_it_aside() -> None:
     assert default_sampling(manifest, ModelSettings(generation_config="none")) == SamplingParams()
 
 
-def test_the_fingerprint_tells_it() -> None:
+def test_the_fingerprint_depends_on_it() -> None:
     kinds = [SamplingParams(), SamplingParams(temperature=0.6), SamplingParams(top_k=6)]
     assert len({fingerprint(MANIFEST, {}, kind) for kind in kinds}) == 3
 
@@ -115,14 +115,14 @@ def test_every_route_takes_what_a_request_leaves_out_from_the_model(own: FakeSer
     assert ask(own, temperature=1, top_p=1) == SAYS | {"temperature": 1, "top_p": 1}
 
 
-def test_every_event_of_a_response_tells_what_is_used(own: FakeServer) -> None:
+def test_every_event_of_a_response_shows_the_sampling(own: FakeServer) -> None:
     answer = own.post("/v1/responses", model=MODEL, input="hi", max_output_tokens=2, top_p=0.5, stream=True)
     frames = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: ")]
     told = [frame["response"] for frame in frames if "response" in frame]
     assert [(body["temperature"], body["top_p"]) for body in told] == [(0.6, 0.5)] * 3
 
 
-def test_props_tell_it(own: FakeServer, server: FakeServer) -> None:
+def test_props_show_it(own: FakeServer, server: FakeServer) -> None:
     props = own.get("/props").json
     assert props["default_sampling_params"] == SAYS
     assert props["settings"]["model"]["generation_config"] == "auto"
@@ -130,13 +130,13 @@ def test_props_tell_it(own: FakeServer, server: FakeServer) -> None:
     assert server.get("/props").json["default_sampling_params"] == neutral
 
 
-def test_a_server_told_none_does_as_openai(server: FakeServer) -> None:
+def test_a_server_with_generation_config_none_uses_the_defaults_of_openai(server: FakeServer) -> None:
     with fake_server(sampling=SAYS, model={"generation_config": "none"}, server=QUIET) as told:
         assert of_chat(told) == of_chat(server)
         assert of_response(told) == of_response(server)
 
 
-def test_a_model_that_is_to_be_greedy_is_unless_told_otherwise() -> None:
+def test_a_greedy_model_is_greedy_by_default() -> None:
     with fake_server(engine="synthetic", sampling={"top_k": 1}, server=QUIET) as greedy:
 
         def text(**fields: object) -> str:

@@ -243,7 +243,7 @@ def test_requests_take_turns() -> None:
         assert len(vectors(answer)) == 200
 
 
-def test_overload_answers_at_once() -> None:
+def test_overload_is_refused_immediately() -> None:
     with fake_server(embedding="alone", interval=0.02, max_queue=0, server={"access_log": False}) as running:
         thread, answers = in_background(running, ["a"] * 100)
         running.wait_until(lambda: num_open(running) == 1)

@@ -51,7 +51,9 @@ def test_a_missing_bundle_is_exported_and_found(
     assert exporting.find_or_export(settings) == bundle
 
 
-def test_what_the_cache_has_of_the_model_is_told(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bundles_of_the_model_in_the_cache_are_listed(
+    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(settings.cache_dir, "org/name", "int4", revision="v1")
     publish(settings.cache_dir / ".tmp", "org/nam", "int4", revision="v1")
     monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))

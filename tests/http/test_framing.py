@@ -26,7 +26,7 @@ PATIENCE = 5.0
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[FakeServer]:
-    """A server whose deadlines are short."""
+    """A server with short deadlines."""
     with fake_server(server={"header_timeout": SHORT, "body_timeout": SHORT}) as running:
         yield running
 
@@ -237,7 +237,7 @@ def test_many_small_chunks(server: FakeServer, size: int, count: int) -> None:
 
 
 def test_more_chunks_than_bytes_allow(server: FakeServer) -> None:
-    """Row 44: one too many, and one byte too little; what is wrong is told."""
+    """Row 44: one too many, and one byte too little; the error says what is wrong."""
     few = in_chunks(chat_body(max_tokens=1).ljust(1025), 1)
     many = in_chunks(b" " * 64 * 1999, 64) + in_chunks(b" " * 63, 63)
     for chunks in (few, many):
@@ -266,7 +266,7 @@ def test_many_small_chunks_do_not_hold_the_others_up(server: FakeServer) -> None
 
 
 def test_no_continue_without_a_key(guarded: FakeServer) -> None:
-    """Row 48, and row 26 behind a key: who has none learns of no path."""
+    """Row 48, and row 26 behind a key: a client without one learns of no path."""
     received = guarded.raw(HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
     assert statuses(received) == [401]
     for path in (b"//v1/models", b"/V1/models", b"/v1/models/../models", b"http://localhost/v1/models", b"*"):
@@ -332,7 +332,7 @@ def test_a_refusal_reaches_a_client_that_still_sends(server: FakeServer) -> None
 
 
 def test_a_client_that_stays_after_a_refusal_is_cut(server: FakeServer) -> None:
-    """What it goes on sending is read over for a second, not for ever."""
+    """The server discards further bytes for a second, not forever."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(get(b"/health", b"Content-Length: x"))
         assert statuses(connection.recv(4096)) == [400]

@@ -58,7 +58,7 @@ def test_deltas_that_keep_coming_are_not_interrupted_however_long_it_takes() -> 
 
 
 def test_a_reader_that_is_busy_does_not_wait() -> None:
-    """What takes long is the reader's own: a ping behind it would tell of a silence that was none."""
+    """The delay is the reader's own: a ping after it would be wrong."""
 
     async def feed(stream: DeltaStream) -> None:
         stream.feed(delta())
@@ -69,7 +69,7 @@ def test_a_reader_that_is_busy_does_not_wait() -> None:
 
 
 def test_a_wait_that_begins_late_is_interrupted_in_time() -> None:
-    """Not only at the next round of an alarm that the reader's own pause has put out of step."""
+    """Not only at the next round of a timer that the reader's pause has shifted."""
 
     async def feed(stream: DeltaStream) -> None:
         stream.feed(delta())

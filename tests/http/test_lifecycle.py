@@ -29,7 +29,7 @@ def test_loading() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_loading_ends_it_at_once(number: signal.Signals) -> None:
+def test_a_signal_while_loading_ends_it_immediately(number: signal.Signals) -> None:
     with fake_server(wait_ready=False, load_seconds=30) as server:
         time.sleep(0.2)
         server.process.send_signal(number)
@@ -40,14 +40,14 @@ def test_a_signal_while_loading_ends_it_at_once(number: signal.Signals) -> None:
 @pytest.mark.parametrize("moment", ["before_server_start", "after_server_start"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_model_loads_ends_it(number: signal.Signals, moment: str) -> None:
-    """Sanic ignores signals for a moment, then handles them itself."""
+    """The default action of a signal holds during the whole start."""
     code = f"""
-import os, time
+import asyncio, os
 from infrs.config.settings import Settings
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import Keys
 settings = Settings.model_validate({{"server": {{"port": 0}}}})
-app = create_app(settings, Keys(()), lambda: time.sleep(60), print)
+app = create_app(settings, Keys(()), lambda models: asyncio.sleep(60), print)
 
 @app.{moment}
 async def interrupt(app):
@@ -55,7 +55,7 @@ async def interrupt(app):
 
 run(app, listen(settings.server))
 """
-    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (-number, b"")
 
 
@@ -110,7 +110,7 @@ def test_a_model_that_cannot_be_loaded() -> None:
         assert server.output() == "fake: no such weights\n"
 
 
-def test_a_model_whose_loading_fails_as_nobody_expected() -> None:
+def test_an_unexpected_failure_of_loading() -> None:
     with fake_server(wait_ready=False, load_seconds=0.3, fail="unexpectedly") as server:
         assert finish(server) == 1
         log = server.output()

@@ -129,7 +129,7 @@ def test_what_becomes_the_prompt(server: FakeServer) -> None:
     assert counted.json == {"input_tokens": len(told)}
 
 
-def test_thinking_is_told_to_the_template(server: FakeServer) -> None:
+def test_thinking_reaches_the_template(server: FakeServer) -> None:
     asked = [{"role": "user", "content": "echo"}]
     told = ask(server, messages=asked, thinking={"type": "disabled"}, max_tokens=1).json
     assert told["content"][0]["text"] == "thinking: False\nuser: echo"
@@ -205,7 +205,7 @@ def test_what_counting_refuses(server: FakeServer, fields: dict[str, Any], code:
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
-def test_errors_have_the_shape_whoever_raises_them(server: FakeServer, path: str) -> None:
+def test_all_errors_have_the_shape_of_the_api(server: FakeServer, path: str) -> None:
     def failed(method: str, data: bytes | None = b"{}", **headers: str) -> tuple[int, str, str | None, str]:
         return fault(server.request(method, path, data, JSON | headers))
 

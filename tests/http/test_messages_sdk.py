@@ -49,7 +49,7 @@ def user(content: Any) -> Any:
     return [{"role": "user", "content": content}]
 
 
-def told(answer: Message) -> dict[str, Any]:
+def shown(answer: Message) -> dict[str, Any]:
     """All of a message but its ids and the counts that a second prompt changes."""
     message = answer.model_dump(exclude_none=True)
     assert message.pop("id").startswith("msg_")
@@ -66,7 +66,7 @@ def same(client: Anthropic, messages: Any, max_tokens: int = 2000, **fields: Any
     answer = client.messages.create(model=MODEL, max_tokens=max_tokens, messages=messages, **fields)
     with client.messages.stream(model=MODEL, max_tokens=max_tokens, messages=messages, **fields) as stream:
         final = stream.get_final_message()
-    assert told(final) == told(answer)
+    assert shown(final) == shown(answer)
     return answer
 
 

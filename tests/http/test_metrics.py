@@ -13,6 +13,10 @@ NAMES = [
     "infrs_requests_running",
     "infrs_requests_waiting",
     "infrs_preemptions_total",
+    "infrs_draft_tokens_total",
+    "infrs_accepted_tokens_total",
+    "infrs_guessed_tokens_total",
+    "infrs_confirmed_tokens_total",
     "infrs_kv_used_ratio",
     "infrs_prompt_tokens_total",
     "infrs_prompt_tokens_reused_total",
@@ -33,7 +37,7 @@ NAMES = [
 ]
 
 
-def test_the_real_engine_tells_how_it_fares() -> None:
+def test_the_engine_exports_its_metrics() -> None:
     with fake_server(engine="synthetic", rows=2, max_queue=8) as server:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: server.chat("the same long beginning", max_tokens=8, ignore_eos=True), range(6)))
@@ -41,6 +45,8 @@ def test_the_real_engine_tells_how_it_fares() -> None:
         text = server.get("/metrics").body.decode()
     read = {name: metric(text, name) for name in NAMES}
     assert read["infrs_queue_wait_seconds_count"] == 6
+    assert read["infrs_guessed_tokens_total"] == read["infrs_draft_tokens_total"]  # the deprecated name
+    assert read["infrs_confirmed_tokens_total"] == read["infrs_accepted_tokens_total"]
     assert read["infrs_output_tokens_total"] == 48
     assert read["infrs_step_seconds_count"] == read["infrs_batch_size_count"] >= 24
     assert metric(text, "infrs_batch_size_sum") <= 2 * read["infrs_step_seconds_count"]
@@ -114,7 +120,7 @@ def test_a_log_of_json() -> None:
     assert "Traceback" in failed["traceback"]
 
 
-def test_the_log_tells_of_each_request_how_many_tokens_it_had_and_how_fast_they_came() -> None:
+def test_the_log_has_the_token_counts_and_rates_of_each_request() -> None:
     with fake_server(server={"log_format": "json"}, interval=0.02) as server:
         for stream in (False, True):
             server.chat("one two three four five six", stream=stream, max_tokens=6)

@@ -42,7 +42,7 @@ def test_a_stream_reads_on_while_others_are_refused(server: FakeServer) -> None:
     assert len(events) == 103  # role, words, finish, [DONE]
 
 
-def test_who_waits_too_long_for_a_slot() -> None:
+def test_a_request_that_waits_too_long_for_a_slot_fails() -> None:
     with fake_server(rows=1, interval=0.05, server={"queue_timeout": 0.5}) as server, ThreadPoolExecutor(3) as pool:
         running = pool.submit(server.chat, max_tokens=40)
         server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)

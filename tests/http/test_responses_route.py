@@ -1,4 +1,4 @@
-"""`/v1/responses` over HTTP: what is refused, how it fails, and who leaves."""
+"""`/v1/responses` over HTTP: refusals, failures and disconnections."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_what_reaches_the_engine(server: FakeServer) -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_is_told_back(server: FakeServer, field: str, value: object, stream: bool) -> None:
+def test_fields_that_are_returned(server: FakeServer, field: str, value: object, stream: bool) -> None:
     answer = server.post("/v1/responses", model=MODEL, input="please stop", stream=stream, **{field: value})
     told = [data["response"] for _, data in events(answer.body) if "response" in data] if stream else [answer.json]
     assert len(told) == (3 if stream else 1)

@@ -192,7 +192,7 @@ def test_a_second_turn_knows_the_first(client: OpenAI) -> None:
     prompt = "user: say:Four.\nassistant: Four.\nuser: say:Five."  # the instructions are not carried over
     assert second.usage is not None
     assert (second.usage.input_tokens, second.previous_response_id) == (len(prompt), first.id)
-    client.responses.delete(first.id)  # what goes on from it does not need it
+    client.responses.delete(first.id)  # a continuation does not need it
     third = client.responses.create(model=MODEL, input="say:Six.", previous_response_id=second.id)
     assert third.usage is not None
     assert third.usage.input_tokens == len(prompt + "\nassistant: Five.\nuser: say:Six.")

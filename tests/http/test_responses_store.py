@@ -1,4 +1,4 @@
-"""What is kept of responses, and for whom."""
+"""The store of responses: limits, eviction and tenants."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_least_recently_used_goes_first() -> None:
     assert (store.num_responses, store.num_bytes) == (0, 0)
 
 
-def test_who_takes_most_makes_room() -> None:
+def test_the_largest_tenant_makes_room() -> None:
     store = ResponseStore(100, 100)
     store.put("quiet", "1", of_size(40))
     for number in range(50):
@@ -51,7 +51,7 @@ def test_who_takes_most_makes_room() -> None:
     st.integers(0, 6),
     st.integers(0, 120),
 )
-def test_bounds_hold_and_nobody_sees_what_is_anothers(
+def test_limits_hold_and_tenants_are_separate(
     steps: list[tuple[str, str, int, int]], max_responses: int, max_bytes: int
 ) -> None:
     store = ResponseStore(max_responses, max_bytes)

@@ -100,7 +100,7 @@ def test_a_path_that_is_like_none(server: FakeServer, path: str) -> None:
         ("/v1/chat/completions", (415, "invalid_request_error", None, "unsupported_media_type")),
     ],
 )
-def test_a_wrong_path_is_told_before_a_wrong_type(
+def test_a_wrong_path_is_reported_before_a_wrong_type(
     server: FakeServer, path: str, error: tuple[int, str, str | None, str]
 ) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}

@@ -1,4 +1,4 @@
-"""Threads that live but make no progress: `/ready` tells; a stalled engine ends the process."""
+"""Threads that live but make no progress: `/ready` fails; a stalled engine ends the process."""
 
 import asyncio
 import threading

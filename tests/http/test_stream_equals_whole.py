@@ -10,7 +10,7 @@ from fake_process import MODEL, FakeServer, fake_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-QUIET = {"access_log": False}  # nobody reads it, and a pipe that is full would stop the server
+QUIET = {"access_log": False}  # no test reads it, and a full pipe would block the server
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -80,7 +80,7 @@ def both_ways(server: FakeServer, kind: str, fields: dict[str, Any], continuous:
     stream = server.post(path, **fields, stream=True, stream_options=options)
     expected, usage = whole(answer.json, kind)
     choices, streamed_usage = streamed(stream.events, kind)
-    for choice in (*expected, *choices):  # no entries and no logprobs at all are told apart elsewhere
+    for choice in (*expected, *choices):  # other tests distinguish no entries from no logprobs
         if choice["logprobs"] is not None and not any(choice["logprobs"].values()):
             choice["logprobs"] = None
     assert choices == expected

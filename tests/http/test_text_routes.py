@@ -16,7 +16,7 @@ from infrs.api.chat.request import ChatCompletionRequest
 
 @pytest.fixture(scope="module")
 def with_begin() -> Iterator[FakeServer]:
-    """A server whose tokenizer has a control token, and puts it before texts."""
+    """A server with a tokenizer that puts a control token before texts."""
     with fake_server(engine="synthetic", server={"access_log": False}) as running:
         yield running
 

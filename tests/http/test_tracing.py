@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, as a collector gets them: one span a request, and nothing that anybody said in it."""
+"""OpenTelemetry traces, as a collector gets them: one span a request, without any text of the client."""
 
 from __future__ import annotations
 

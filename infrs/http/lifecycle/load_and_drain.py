@@ -1,4 +1,4 @@
-"""From the first byte of the model to the last answer: load, watch, drain."""
+"""Load the models, watch their threads, drain the server."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def install(
     load: Callable[[ModelRegistry], Awaitable[None]],
     on_ready: Callable[[ModelRegistry], None],
 ) -> None:
-    """Load the model once the server listens, end the process when its engine dies, drain before it stops."""
+    """Load the models when the server listens, stop it when an engine fails, drain it before it stops."""
 
     @app.after_server_start
     async def _start(app: Sanic[Any, Any]) -> None:
         signals.on_hangup(partial(reread_keys, keys, state.settings.server))
-        app.ctx.model_task = asyncio.create_task(_run_model(app, state, load, on_ready))
+        app.ctx.model_task = asyncio.create_task(_run_models(state, load, on_ready))
 
     @app.before_server_stop
     async def _stop(app: Sanic[Any, Any]) -> None:
@@ -46,8 +46,7 @@ def install(
             logger.info("stopped")
 
 
-async def _run_model(
-    app: Sanic[Any, Any],
+async def _run_models(
     state: ServerState,
     load: Callable[[ModelRegistry], Awaitable[None]],
     on_ready: Callable[[ModelRegistry], None],
@@ -56,29 +55,24 @@ async def _run_model(
         await load(state.models)
     except InfrsError as error:
         state.start_error = error
-        _give_up(app, state, error.exit_code)
+        state.stop(error.exit_code)
         return
     except Exception:
         logger.exception("the model could not be loaded")
-        _give_up(app, state, 1)
+        state.stop(1)
         return
-    signals.on_stop(partial(app.stop, False))
+    signals.on_stop(state.stop)
     state.loaded = True
     on_ready(state.models)
     reason = await until_failure(state)
     if not state.draining:
         logger.critical("%s; the server exits", reason)
         state.fail_all(EngineError(reason))
-        _give_up(app, state, EngineError.exit_code)
-
-
-def _give_up(app: Sanic[Any, Any], state: ServerState, exit_code: int) -> None:
-    state.exit_code = exit_code
-    asyncio.get_running_loop().call_soon(app.stop, False)
+        state.stop(EngineError.exit_code)
 
 
 async def drain(state: ServerState) -> None:
-    """Let the requests in flight finish, for `server.drain_timeout` seconds at most, then stop the services.
+    """Wait at most `server.drain_timeout` seconds for the requests in flight, then unload the models.
 
     A second signal ends the process immediately.
     """

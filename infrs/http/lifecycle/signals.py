@@ -1,7 +1,7 @@
-"""What signals do: SIGINT and SIGTERM end the process or drain the server, SIGHUP rereads the API keys.
+"""Signal handling: SIGINT and SIGTERM drain the server, SIGHUP rereads the API keys.
 
-While a model loads there is no request to finish, and ONNX Runtime holds the GIL, for which a handler would wait. So
-SIGINT and SIGTERM keep their default action until the model is loaded.
+While a model loads, SIGINT and SIGTERM keep their default action and end the process. No request is lost then, and a
+handler would have to wait for the GIL, which ONNX Runtime holds.
 """
 
 from __future__ import annotations
@@ -9,17 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from unittest.mock import patch
-
-from sanic.server import runners
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
-
-
-def unhandled_by_sanic() -> AbstractContextManager[object]:
-    """Keep Sanic from handling SIGINT and SIGTERM. It first ignores them, and a signal in that moment would be lost."""
-    return patch.object(runners, "_setup_system_signals", lambda *arguments: None)
 
 
 def end_by_default() -> None:
@@ -35,12 +26,12 @@ def on_stop(stop: Callable[[], None]) -> None:
 
 
 def on_hangup(reread: Callable[[], None]) -> None:
-    """Call `reread` on the event loop for each SIGHUP, also for one that is pending."""
+    """Call `reread` on the event loop for each SIGHUP, including a pending one."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reread)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def ignore_hangup() -> None:
-    """Keep SIGHUP from ending a process that stops."""
+    """Ignore SIGHUP, so that it does not end a process that drains."""
     asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

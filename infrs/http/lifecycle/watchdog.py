@@ -1,4 +1,4 @@
-"""Watches the services from the event loop: whether they live, and whether they get on."""
+"""Watch the worker threads from the event loop: detect failures and stalls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infrs.models.served import ServedModel, Service
 logger = logging.getLogger("infrs.server")
 
 _SECONDS = 0.5
-_READY_PART = 4  # /ready fails after a quarter of what ends the process
+_READY_PART = 4  # /ready fails after a quarter of the time that ends the process
 
 
 class StallClock:
@@ -36,7 +36,7 @@ class StallClock:
 
 
 def stall_of(engine: float, text: float, bound: float) -> InfrsError | None:
-    """The error of an engine, or else a text thread, that has made no progress for more than `bound` seconds."""
+    """Return the error of an engine or a text thread without progress for more than `bound` seconds."""
     if engine > bound:
         return EngineStalledError(f"the engine has made no step for {bound:g} s; if it stays so, restart the server")
     if text > bound:

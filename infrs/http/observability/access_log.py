@@ -1,4 +1,4 @@
-"""Request ids, the access log and the counts of requests by route and status."""
+"""Request ids, the access log, and request counts by route and status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_PATH = 200
 
 
 def install(app: Sanic[Any, Any], state: ServerState) -> None:
-    """Note when each request came, and send its id back with every response."""
+    """Record the arrival of each request, and send its id with every response."""
 
     @app.signal("http.lifecycle.request", priority=1)
     async def _received(request: Request) -> None:
@@ -35,15 +35,15 @@ def install(app: Sanic[Any, Any], state: ServerState) -> None:
         response.headers["x-request-id"] = request_id(request)
         if request.path in anthropic_errors.PATHS:
             response.headers["request-id"] = request_id(request)
-        request.body = b""  # a request is part of a cycle, which the collector may leave alone for hundreds of others
+        request.body = b""  # a request is part of a reference cycle, which may outlive hundreds of requests
         if state.draining and isinstance(request.stream, Http):
             request.stream.keep_alive = False
-        if response.content_type != sse.CONTENT_TYPE:  # a stream says itself how it ended
+        if response.content_type != sse.CONTENT_TYPE:  # a stream reports its own end
             finished(request, response.status)
 
 
 def request_id(request: Request) -> str:
-    """The client's `x-request-id` where it is short and plain, else a new one; the same for the whole request."""
+    """Return the client's `x-request-id` if it is short and plain, else a new id. It is made once per request."""
     if not hasattr(request.ctx, "request_id"):
         given = request.headers.get("x-request-id", "")
         request.ctx.request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
@@ -51,7 +51,7 @@ def request_id(request: Request) -> str:
 
 
 def finished(request: Request, status: int) -> None:
-    """Count and log a request that is over. Neither its query nor its body is logged."""
+    """Count and log a finished request, without its query and body."""
     state = state_of(request)
     seconds = time.perf_counter() - getattr(request.ctx, "received", time.perf_counter())
     route = f"/{request.route.path}" if request.route else "none"
@@ -59,7 +59,7 @@ def finished(request: Request, status: int) -> None:
     state.metrics.duration.labels(route).observe(seconds)
     if state.traces is not None:
         state.traces.record(
-            method=request.method if request.route else "HTTP",  # which says nothing that a client made up
+            method=request.method if request.route else "HTTP",  # a fixed value: a client could send any method
             route=route,
             status=status,
             request_id=request_id(request),

@@ -1,4 +1,4 @@
-"""The log: one line an event, for people or as JSON, and no control byte of anybody's in it."""
+"""Log formats: one line per event, as text or JSON, without control bytes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _UNSAFE_IN_LINES = re.compile(r"[^\x20-\x7e\n]")
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people. Only a traceback takes more than one."""
+    """Formats a record as one line of text, with a traceback on further lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        """The line of a record, without its traceback."""
+        """Return the line of a record, without its traceback."""
         return _UNSAFE.sub(_escape, super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401  # logging's name and types
-        """A traceback."""
+        """Return a traceback as lines."""
         return _UNSAFE_IN_LINES.sub(_escape, super().formatException(ei))
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, the record's `fields` and its traceback."""
+    """Formats a record as one JSON object: time (UTC), level, logger, message, its `fields` and its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the line of a record."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -47,7 +47,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def to_stderr(settings: ServerSettings) -> None:
-    """Log to stderr as `server.log_level` and `server.log_format` say."""
+    """Log to stderr with `server.log_level` and `server.log_format`."""
     stream = logging.StreamHandler()
     stream.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[stream], force=True)

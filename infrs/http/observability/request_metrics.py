@@ -1,4 +1,4 @@
-"""Times and token counts of one request."""
+"""Measure the latency and count the tokens of one request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infrs.metrics import ChatMetrics
 
 
 class Meter:
-    """Observes the deltas of a request as they reach the event loop. `received`: `perf_counter` at its head."""
+    """Observes the deltas of a request as they reach the event loop. received: `perf_counter` at its head."""
 
     def __init__(self, metrics: ChatMetrics, received: float) -> None:
         self._metrics = metrics
@@ -20,17 +20,19 @@ class Meter:
         self._tally = Tally()
         self._closed = False
         self.first: float | None = None  # `perf_counter` at the first delta
-        self._num_first = 0  # output tokens that came with it
+        self._num_first = 0  # output tokens in the first batch
 
     @property
     def usage(self) -> Usage:
-        """Tokens so far, of all answers."""
+        """Return the token counts so far, of all answers."""
         return self._tally.usage
 
     @property
     def figures(self) -> dict[str, float]:
-        """What the log tells of a request: token counts and, as far as it came, `first_token_seconds` from its head to
-        its first token and `tokens_per_second` from there on, all answers together."""
+        """Return the figures for the log, of all answers together.
+
+        These are token counts, `first_token_seconds` since the head, and `tokens_per_second` after the first token.
+        """
         usage = self.usage
         figures: dict[str, float] = {
             "prompt_tokens": usage.num_prompt_tokens,
@@ -45,7 +47,7 @@ class Meter:
         return figures
 
     def count(self, deltas: Sequence[Delta]) -> None:
-        """Note deltas that are ready together; the time since the last ones counts once."""
+        """Count a batch of deltas. The time since the previous batch counts once."""
         now = time.perf_counter()
         if self._last is None:
             self.first = now
@@ -59,7 +61,7 @@ class Meter:
             self._num_first = self.usage.num_output_tokens
 
     def close(self) -> None:
-        """Add up the tokens, however the answers ended. Idempotent."""
+        """Add the tokens to the metrics, however the answers ended. Idempotent."""
         if not self._closed:
             self._closed, usage = True, self.usage
             self._metrics.prompt_tokens.inc(usage.num_prompt_tokens)

@@ -1,8 +1,8 @@
-"""OpenTelemetry: one span a request, with the moments at which it was queued, got a slot and got its first token.
+"""OpenTelemetry: one span per request, with events when it was queued, got a slot and got its first token.
 
-Numbers and names only: no prompt, no answer, no key and no query is in a span. The extra `otel` brings the SDK; where
-spans go is told by its own variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER ...).
-Attributes are those of the semantic conventions 1.37, https://opentelemetry.io/docs/specs/semconv/.
+A span contains numbers and names only: no prompt, answer, key or query. The extra `otel` installs the SDK. Its own
+variables configure the export (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and others).
+The attributes follow the semantic conventions 1.37, https://opentelemetry.io/docs/specs/semconv/.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from infrs.metrics import ChatMetrics
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-_MOST_WAITS = 4096  # that are kept for requests that have not ended
+_MAX_WAITS = 4096  # kept for requests that have not ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _WaitObserver:
     def started(self, request_id: str, waited: float) -> None:
         """See `infrs.engine.service.Observer`."""
         self._metrics.started(request_id, waited)
-        if len(self._waits) < _MOST_WAITS:
+        if len(self._waits) < _MAX_WAITS:
             self._waits[request_id] = waited
 
 
@@ -72,7 +72,7 @@ class Traces:
         headers: Mapping[str, str],
         asked: Asked | None,
     ) -> None:
-        """Make the span of a request that ends now. `received`: `perf_counter` at its head."""
+        """Export the span of a request that ends now. received: `perf_counter` at its head."""
         from opentelemetry.propagate import extract  # noqa: PLC0415  # of the extra
         from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ class Traces:
         span.end(epoch + int(1e9 * now))
 
     def _moments(self, asked: Asked) -> list[tuple[str, float]]:
-        """The stations of a request on its way through the engine, as far as it came."""
+        """Return the events of a request in the engine, as far as it got."""
         moments = [("queued", asked.submitted)]
         waits = [wait for name in asked.request_ids if (wait := self._waits.pop(name, None)) is not None]
         if waits:
@@ -124,7 +124,7 @@ def open_traces() -> Traces:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "server.traces needs what the extra `otel` brings; run: pip install 'infrs[otel]'", param="server.traces"
+            "server.traces needs the extra `otel`; run: pip install 'infrs[otel]'", param="server.traces"
         ) from None
     named = {"service.version": __version__}
     if "OTEL_SERVICE_NAME" not in os.environ:

@@ -24,13 +24,13 @@ _LIBRARIES = ("onnxruntime", "sanic", "tokenizers", "numpy")
 
 
 async def list_models(request: Request) -> HTTPResponse:
-    """The models that are served, the chat model first."""
+    """List the models, chat models first."""
     models = state_of(request).require_models().models
     return HTTPResponse(bodies.model_list([_entry(served.model) for served in models]), content_type=JSON)
 
 
 async def get_model(request: Request, model_id: str) -> HTTPResponse:
-    """A model, by its id, whose slash may come as `/` or as `%2F`."""
+    """Return a model by its id. A slash in the id may be sent as `/` or `%2F`."""
     served = state_of(request).require_models().find(unquote(model_id))
     return HTTPResponse(orjson.dumps(_entry(served.model)), content_type=JSON)
 
@@ -40,12 +40,12 @@ def _entry(model: LoadedModel | EmbeddingModel) -> dict[str, object]:
 
 
 async def health(request: Request) -> HTTPResponse:
-    """Whether the event loop answers: liveness."""
+    """Report that the event loop runs: liveness."""
     return HTTPResponse(b'{"status":"ok"}', content_type=JSON)
 
 
 async def ready(request: Request) -> HTTPResponse:
-    """Whether a request would be served: loaded, alive and not shutting down. 503 or 500 with the reason if not."""
+    """Report that requests are served: models loaded, threads alive, no shutdown. Else 503 or 500 with the reason."""
     state = state_of(request)
     models = state.require_models().models
     if not all(served.service.alive for served in models):
@@ -56,7 +56,7 @@ async def ready(request: Request) -> HTTPResponse:
 
 
 async def props(request: Request) -> HTTPResponse:
-    """What is served, and how. What is on the top level is of the chat model, if there is one."""
+    """Describe the models, settings and versions. The top level describes the chat model, if there is one."""
     state = state_of(request)
     models = state.require_models()
     chat = models.chat_models[:1]
@@ -108,5 +108,5 @@ def _of_embedding(model: EmbeddingModel) -> dict[str, Any]:
 
 
 async def metrics(request: Request) -> HTTPResponse:
-    """Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     return HTTPResponse(state_of(request).metrics.render(), content_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""The route table: every path that this server answers, and what it takes there."""
+"""The route table: every path, its handler and its request bodies."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation and what does it. A GET answers HEAD too."""
+    """An operation and its handler. A GET answers HEAD too."""
 
     operation: Operation
     handler: Handler
 
     @property
     def methods(self) -> list[str]:
-        """As the router takes them."""
+        """Return the methods for the router."""
         return ["GET", "HEAD"] if self.operation.method == "GET" else [self.operation.method]
 
 
 async def openapi(request: Request) -> HTTPResponse:
-    """The description of all routes."""
+    """Return the OpenAPI document."""
     return HTTPResponse(_description(), content_type=JSON)
 
 
@@ -72,10 +72,10 @@ ROUTES = (
         Operation("POST", "/v1/responses", "Answer a conversation as items.", (ResponsesRequest,), _ANSWERS),
         responses.create_response,
     ),
-    Route(Operation("GET", "/v1/responses/<response_id>", "A response that is kept."), responses.get_response),
-    Route(Operation("DELETE", "/v1/responses/<response_id>", "Forget a response."), responses.delete_response),
+    Route(Operation("GET", "/v1/responses/<response_id>", "Return a stored response."), responses.get_response),
+    Route(Operation("DELETE", "/v1/responses/<response_id>", "Delete a stored response."), responses.delete_response),
     Route(
-        Operation("GET", "/v1/responses/<response_id>/input_items", "What a response was made from."),
+        Operation("GET", "/v1/responses/<response_id>/input_items", "List the input items of a response."),
         responses.list_input_items,
     ),
     Route(
@@ -86,7 +86,7 @@ ROUTES = (
         Operation(
             "POST",
             "/v1/messages",
-            "Answer a conversation, Anthropic's way.",
+            "Answer a conversation (Anthropic's Messages API).",
             (MessagesRequest,),
             _ANSWERS,
             ANTHROPIC_ERROR,
@@ -97,29 +97,34 @@ ROUTES = (
         Operation(
             "POST",
             "/v1/messages/count_tokens",
-            "The tokens of such a conversation.",
+            "Count the tokens of a conversation.",
             (CountTokensRequest,),
             error=ANTHROPIC_ERROR,
         ),
         messages.count_tokens,
     ),
-    Route(Operation("POST", "/v1/embeddings", "The vectors of texts.", (EmbeddingRequest,)), embeddings.embeddings),
+    Route(Operation("POST", "/v1/embeddings", "Embed texts.", (EmbeddingRequest,)), embeddings.embeddings),
     Route(
-        Operation("POST", "/tokenize", "Token ids of a text or a prompt.", (TokenizeRequest, TokenizeChatRequest)),
+        Operation(
+            "POST", "/tokenize", "Return the token ids of a text or a prompt.", (TokenizeRequest, TokenizeChatRequest)
+        ),
         text_routes.tokenize,
     ),
-    Route(Operation("POST", "/detokenize", "The text of token ids.", (DetokenizeRequest,)), text_routes.detokenize),
     Route(
-        Operation("POST", "/apply-template", "The prompt of a conversation.", (ApplyTemplateRequest,)),
+        Operation("POST", "/detokenize", "Return the text of token ids.", (DetokenizeRequest,)), text_routes.detokenize
+    ),
+    Route(
+        Operation("POST", "/apply-template", "Return the prompt of a conversation.", (ApplyTemplateRequest,)),
         text_routes.apply_template,
     ),
-    Route(Operation("GET", "/v1/models", "The models that are served."), status.list_models),
-    Route(Operation("GET", "/v1/models/<model_id:path>", "A model, by its id."), status.get_model),
-    Route(Operation("GET", "/health", "Whether the process answers."), status.health),
-    Route(Operation("GET", "/ready", "Whether a request would be served."), status.ready),
-    Route(Operation("GET", "/props", "What is served, and how."), status.props),
+    Route(Operation("GET", "/v1/models", "List the models."), status.list_models),
+    Route(Operation("GET", "/v1/models/<model_id:path>", "Return a model by its id."), status.get_model),
+    Route(Operation("GET", "/health", "Liveness: whether the process answers."), status.health),
+    Route(Operation("GET", "/ready", "Readiness: whether requests are served."), status.ready),
+    Route(Operation("GET", "/props", "Describe the models, settings and versions."), status.props),
     Route(
-        Operation("GET", "/metrics", "Prometheus metrics.", produces=(CONTENT_TYPE.partition(";")[0],)), status.metrics
+        Operation("GET", "/metrics", "Return Prometheus metrics.", produces=(CONTENT_TYPE.partition(";")[0],)),
+        status.metrics,
     ),
-    Route(Operation("GET", "/openapi.json", "This description."), openapi),
+    Route(Operation("GET", "/openapi.json", "Return this document."), openapi),
 )

@@ -1,0 +1,64 @@
+"""Run the app on an event loop from its first connection to the end of its drain.
+
+`Sanic.run` ignores SIGINT and SIGTERM for a moment of its start, and a signal in that moment would be lost. Sanic's
+`create_server` leaves signals alone, so this module runs the server's lifecycle itself.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any, cast
+
+from sanic import Sanic
+from sanic.server import AsyncioServer, try_use_uvloop
+
+from infrs.http.protocol import BoundedProtocol
+from infrs.http.state import ServerState
+
+_BACKLOG = 1024
+_POLL_SECONDS = 0.1
+
+
+def run_server(app: Sanic[Any, Any], listener: socket.socket) -> None:
+    """Serve until `ServerState.stop`, then drain."""
+    try_use_uvloop()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_serve(app, listener))
+    finally:
+        loop.close()
+
+
+async def _serve(app: Sanic[Any, Any], listener: socket.socket) -> None:
+    os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"  # about options that this server does not have
+    state: ServerState = app.ctx.state
+    created = await app.create_server(
+        sock=listener, protocol=BoundedProtocol, backlog=_BACKLOG, asyncio_server_kwargs={"start_serving": False}
+    )
+    server = cast(AsyncioServer, created)
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    await state.stopping.wait()
+    await server.before_stop()
+    server.close()
+    await _close_connections(server, app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
+    await server.after_stop()
+
+
+async def _close_connections(server: AsyncioServer, seconds: float) -> None:
+    """Close idle connections, and the others after `seconds`."""
+    for connection in list(server.connections):
+        connection.close_if_idle()
+    for _ in range(round(seconds / _POLL_SECONDS)):
+        if not server.connections:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+    for connection in list(server.connections):
+        connection.abort()
