@@ -1,4 +1,4 @@
-// The activation of a gated MLP: the first half of each row opens the second.
+// The activation of a gated MLP: the first half of each row gates the second half.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace infrs {
 
-// y [rows, width] = silu(x[:, :width]) * x[:, width:], x [rows, 2 * width]. silu(v) = v / (1 + e**-v).
+// Computes y [rows, width] = silu(x[:, :width]) * x[:, width:] for x [rows, 2 * width]. silu(v) = v / (1 + e**-v).
 void gate(const float* x, size_t rows, size_t width, float* y, const Parallel& parallel);
 
 }  // namespace infrs

@@ -12,16 +12,17 @@
 namespace infrs {
 namespace {
 
-constexpr size_t kPartition = 256;   // keys whose softmax is computed at once; partitions are then folded in order
-constexpr size_t kValueBlock = 64;   // values that stay in the first-level cache while every query takes them
+constexpr size_t kPartition = 256;   // keys that share one softmax; the partitions are then merged in order
+constexpr size_t kValueBlock = 64;   // values that stay in the L1 cache while every query reads them
 constexpr size_t kTileQueries = 48;  // queries that share a pass over the keys
 constexpr size_t kPartWork = 1 << 15;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// One query: what it sees, and its softmax so far. An output is sum(weight * value) / sum, weights relative to `max`.
+// One query: the keys that it attends to, and its softmax so far. An output is sum(weight * value) / sum. Weights are
+// relative to `max`.
 struct Query {
   const float* features;
-  size_t first, end;  // keys
+  size_t first, end;  // keys [first, end)
   float max, sum;
   float* output;
 };
@@ -49,7 +50,8 @@ __m256 cap(__m256 score, float limit) {
   return _mm256_load_ps(lanes);
 }
 
-// Turns the dot products of a query with the 32 keys from `start` on into scores. What it does not see is -infinity.
+// Turns the dot products of a query with the 32 keys from `start` on into scores. A key outside its range gets
+// -infinity.
 template <typename Stored>
 void weigh(const AttentionShape<Stored>& shape, const Query& query, size_t start, float* scores) {
   const bool sees_all = query.first <= start && start + kScoreKeys <= query.end;
@@ -69,8 +71,8 @@ void weigh(const AttentionShape<Stored>& shape, const Query& query, size_t start
   }
 }
 
-// Scores of 32 keys, in groups of eight, from `start` on. scores: [queries, kPartition], of which 32 columns are
-// written.
+// Computes the scores of the 32 keys from `start` on, in groups of eight. scores: [queries, kPartition], of which 32
+// columns are written.
 template <typename Shape, typename Loaded>
 void score(const Shape& shape, const AttentionLoops<Loaded>& loops, const Loaded* const* groups, size_t start,
            const Query* queries, size_t num_queries, float* scores) {
@@ -87,14 +89,14 @@ void score(const Shape& shape, const AttentionLoops<Loaded>& loops, const Loaded
   }
 }
 
-// Adds the values from `block` to `end`, each query those that it sees. values: from `block` on. weights: [queries,
-// kPartition], likewise.
+// Adds to each query's output the values of [block, end) that it attends to. values and weights [queries, kPartition]
+// start at `block`.
 template <typename Loaded>
 void add(size_t dim, const AttentionLoops<Loaded>& loops, const Loaded* values, size_t block, size_t end,
          const Query* queries, size_t num_queries, const float* weights, float* outputs) {
   for (size_t q = 0; q < num_queries; q += loops.together) {
     const size_t last = std::min(q + loops.together, num_queries);
-    // Keys that all of them see are taken together; the others see what is before and after.
+    // The queries share a pass over the keys that all of them attend to. Each handles its other keys alone.
     size_t common = block, stop = end;
     for (size_t r = q; r < last; ++r) {
       common = std::max(common, queries[r].first);
@@ -127,9 +129,9 @@ void widen(const Half* x, size_t count, float* y) {
     _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
 }
 
-// Merges a later partition's softmax into `query`.
+// Merges the softmax of a later partition into `query`.
 void fold(size_t head_dim, Query& query, const Partial& partial, const float* output) {
-  if (partial.sum == 0) return;  // nothing seen there
+  if (partial.sum == 0) return;  // the query attends to no key there
   const float top = std::max(query.max, partial.max);
   const float kept = exp_one(query.max - top), added = exp_one(partial.max - top);
   query.max = top;
@@ -147,15 +149,15 @@ void finish(size_t head_dim, Query& query) {
     _mm256_storeu_ps(query.output + d, _mm256_div_ps(_mm256_loadu_ps(query.output + d), sum));
 }
 
-// The softmax of one partition for some queries of one head of keys. `outputs`: [queries, head_dim]; a query that
-// sees nothing of the partition gets a sum of zero.
+// Computes the softmax of one partition for some queries of one key head. outputs: [queries, head_dim]. A query that
+// attends to no key of the partition gets a sum of zero.
 template <typename Stored>
 void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, const Stored* values, size_t capacity,
                       size_t partition, const Query* queries, size_t num_queries, Partial* partials,
                       float* outputs) {
   alignas(32) float scores[kTileQueries * kPartition];
   const size_t dim = shape.head_dim, begin = partition * kPartition;
-  // What more queries take than share a loop is widened once for all of them.
+  // If more queries than one loop handles share the keys and values, these are widened once for all queries.
   constexpr bool kNarrow = !std::is_same_v<Stored, float>;
   alignas(32) float wide[kNarrow ? kValueBlock * kMaxHeadDim : 1];
   const bool widens = kNarrow && num_queries > shape.loops.together;
@@ -166,7 +168,7 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
   }
   for (size_t start = first / kScoreKeys * kScoreKeys; start < end; start += kScoreKeys) {
     const Stored* groups[kScoreGroups];
-    for (size_t g = 0; g < kScoreGroups; ++g)  // keys beyond the capacity are seen by no query
+    for (size_t g = 0; g < kScoreGroups; ++g)  // no query attends to keys beyond the capacity
       groups[g] = keys + std::min(start + g * kLanes, capacity - kLanes) * dim;
     float* const targets = scores + (start - begin);
     if constexpr (kNarrow) {
@@ -205,7 +207,7 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
   }
 }
 
-// A token's place in its row.
+// Returns the position of a token in its row.
 template <typename Stored>
 size_t position(const AttentionRun<Stored>& run, size_t row, size_t token) {
   return static_cast<size_t>(run.lengths[row]) + 1 - run.tokens + token;
@@ -213,8 +215,8 @@ size_t position(const AttentionRun<Stored>& run, size_t row, size_t token) {
 
 void store(const float* x, size_t count, float* y) { std::memcpy(y, x, count * sizeof(float)); }
 
-// To the nearest, ties to even. What is too large for 16 bits becomes the largest number that is not; infinities stay,
-// so that whoever looks for scores that are not finite finds them.
+// Rounds to nearest, ties to even. A finite number that is too large for 16 bits becomes the largest half. Infinities
+// stay, so the engine still detects scores that are not finite.
 void store(const float* x, size_t count, Half* y) {
   const __m256 largest = _mm256_set1_ps(65504.0f), sign = _mm256_set1_ps(-0.0f);
   const __m256 infinity = _mm256_set1_ps(kInfinity);
@@ -227,7 +229,7 @@ void store(const float* x, size_t count, Half* y) {
   }
 }
 
-// Rotates the queries and stores the keys and values of the tokens [first, last), counted over all rows.
+// Rotates the queries and stores the keys and values of the tokens [first, last), which are numbered over all rows.
 template <typename Stored>
 void take_in(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, size_t first, size_t last,
              float* rotated) {
@@ -249,7 +251,7 @@ void take_in(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& ru
   }
 }
 
-// Some tokens of a row, with query heads that share one head of keys.
+// Some tokens of a row, with query heads that share one key head.
 template <typename Stored>
 struct Tile {
   const Stored *keys, *values;
@@ -257,7 +259,7 @@ struct Tile {
   size_t num_queries = 0;
 };
 
-// A run's queries cut into tiles, that heads which share keys read them once.
+// The queries of a run, split into tiles in which heads that share keys read them once.
 template <typename Stored>
 class Tiles {
  public:
@@ -268,9 +270,9 @@ class Tiles {
         token_tiles_((run.tokens + tile_tokens_ - 1) / tile_tokens_) {}
 
   size_t count() const { return run_.rows * shape_.num_kv_heads * head_tiles_ * token_tiles_; }
-  size_t queries() const { return tile_heads_ * tile_tokens_; }  // of a tile, at most
+  size_t queries() const { return tile_heads_ * tile_tokens_; }  // maximum of a tile
 
-  // queries: the rotated ones, [rows, tokens, heads, head_dim].
+  // queries: rotated, [rows, tokens, heads, head_dim].
   Tile<Stored> make(size_t index, const float* queries) const {
     const size_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
     const size_t token_tile = index % token_tiles_, head_tile = index / token_tiles_ % head_tiles_;
@@ -297,7 +299,7 @@ class Tiles {
   size_t heads_, tile_heads_, tile_tokens_, head_tiles_, token_tiles_;
 };
 
-// Whole softmaxes of a tile, one partition after the other.
+// Computes the whole softmax of each query of a tile, one partition after the other.
 template <typename Stored>
 void attend_tile(const AttentionShape<Stored>& shape, size_t capacity, Tile<Stored>& tile) {
   const size_t dim = shape.head_dim;
@@ -327,9 +329,9 @@ void attend(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run
   for (size_t row = 0; row < run.rows; ++row) longest = std::max(longest, position(run, row, run.tokens));
   const size_t partitions = (longest + kPartition - 1) / kPartition;
 
-  static thread_local std::vector<float> scratch;  // the workers see the caller's, by its address
+  static thread_local std::vector<float> scratch;  // workers use the calling thread's, through a pointer
   static thread_local std::vector<Partial> partial_scratch;
-  constexpr size_t kEnoughTiles = 16;  // to keep the threads evenly busy without cutting along the keys
+  constexpr size_t kEnoughTiles = 16;  // enough to balance the threads without splitting the keys
   const Tiles<Stored> tiles(shape, run);
   const bool whole = tiles.count() >= kEnoughTiles || partitions == 1;
   const size_t num_partials = whole ? 0 : tiles.count() * partitions * tiles.queries();

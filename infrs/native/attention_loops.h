@@ -1,6 +1,6 @@
-// The loops where attention's time goes, once for each kind of processor. Both give the same bits: a score adds the
-// features in order, an output the keys, each in a lane of its own, and a sum of weights every eighth of them. While
-// they compute with some keys or values they fetch those behind: a processor itself stops at the end of each page.
+// The inner loops of attention, for AVX2 and for AVX-512. Both give the same bits: a score adds the features in order,
+// an output adds the keys in order, and each lane of a sum of weights adds every eighth weight. The loops prefetch the
+// keys and values that follow, because the hardware prefetcher stops at the end of each page.
 #pragma once
 
 #include <cstddef>
@@ -8,37 +8,37 @@
 
 namespace infrs {
 
-// How keys and values are stored: in 32 bits, or in IEEE's 16, to which they are rounded as they come in.
+// An IEEE half, to which keys and values are rounded when they are stored. Otherwise they are stored as float.
 using Half = uint16_t;
 
-constexpr size_t kKeyLanes = 8;     // keys that are stored side by side
-constexpr size_t kScoreGroups = 4;  // groups of so many keys that are scored at once
+constexpr size_t kKeyLanes = 8;     // keys in a stored group
+constexpr size_t kScoreGroups = 4;  // groups that are scored together
 constexpr size_t kScoreKeys = kScoreGroups * kKeyLanes;
 constexpr size_t kMaxTogether = 8;
-constexpr size_t kAhead = 32;  // values that are fetched ahead; of keys as many as are scored at once
+constexpr size_t kAhead = 32;  // distance of the prefetched values; for keys it is kScoreKeys
 
-// Dot products of some queries, [head_dim] each, with four groups of keys, [head_dim, 8] each. scores[r]: [32].
+// Computes the dot products of queries [head_dim] with four groups of keys [head_dim, 8]. scores[r]: [32].
 template <typename Stored>
 using Dots = void (*)(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores);
 
-// outputs[r] [head_dim] += weights[r] [count] @ values [count, head_dim].
+// Computes outputs[r] [head_dim] += weights[r] [count] @ values [count, head_dim].
 template <typename Stored>
 using AddValues = void (*)(size_t head_dim, const Stored* values, const float* const* weights, size_t count,
                            float* const* outputs);
 
-// A softmax over some of a query's keys: its weights are relative to `max` and come to `sum`.
+// A softmax over some of the keys of a query. Its weights are relative to `max`, and `sum` is their sum.
 struct Partial {
   float max, sum;
 };
 
-// Turns scores into weights, eight at a time: what lies between `count` and the next multiple of eight is -infinity.
+// Turns scores into weights, eight at a time. Scores from `count` to the next multiple of eight must be -infinity.
 using Softmax = Partial (*)(float* scores, size_t count);
 
 template <typename Stored>
 struct AttentionLoops {
-  size_t together;                      // queries that a loop takes at most, kMaxTogether or less
-  const Dots<Stored>* dots;             // dots[i] is for i + 1 queries, as are
-  const AddValues<Stored>* add_values;  // these
+  size_t together;                      // maximum number of queries per call, kMaxTogether or less
+  const Dots<Stored>* dots;             // dots[i] and add_values[i] are for i + 1 queries
+  const AddValues<Stored>* add_values;
   Softmax softmax;
 };
 

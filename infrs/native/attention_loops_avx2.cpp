@@ -1,4 +1,4 @@
-// Attention's loops on AVX2: vectors of eight keys, or of eight features.
+// The loops of attention for AVX2. A vector holds eight keys or eight features.
 #include <limits>
 #include <utility>
 
@@ -8,7 +8,7 @@
 namespace infrs {
 namespace {
 
-constexpr size_t kTogether = 3;  // queries whose sums fit the sixteen vector registers
+constexpr size_t kTogether = 3;  // the sums of so many queries fit into sixteen registers
 
 inline __m256 load(const float* x) { return _mm256_loadu_ps(x); }
 inline __m256 load(const Half* x) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }

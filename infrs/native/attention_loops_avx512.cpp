@@ -1,4 +1,4 @@
-// Attention's loops on AVX-512: vectors of sixteen keys, two groups of eight, or of sixteen features.
+// The loops of attention for AVX-512. A vector holds sixteen keys (two groups of eight) or sixteen features.
 #include <limits>
 #include <utility>
 
@@ -51,7 +51,7 @@ void dots(size_t head_dim, const float* const* queries, const Stored* const* gro
   }
 }
 
-// lanes: of the last vector, those whose features there are.
+// lanes: those of the last vector that hold a feature.
 template <size_t R, size_t Vectors, typename Stored>
 void add_features(size_t head_dim, const Stored* values, const float* const* weights, size_t count,
                   float* const* outputs, size_t feature, __mmask16 lanes) {
@@ -96,7 +96,7 @@ void add_values(size_t head_dim, const Stored* values, const float* const* weigh
   }
 }
 
-// As `exp_lanes` of simd.h, step for step.
+// Does the same steps as `exp_lanes` in simd.h.
 inline __m512 exp_lanes(__m512 x) {
   const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
   const __m512 bounded = _mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_max_ps(_mm512_set1_ps(-87.33654f), x));
@@ -115,7 +115,7 @@ inline __m512 exp_lanes(__m512 x) {
   return _mm512_maskz_mul_ps(normal, p, _mm512_castsi512_ps(exponent));
 }
 
-// As that of simd.h, which has to be compiled for AVX2.
+// The same as in simd.h, where it is compiled for AVX2.
 inline float sum_lanes(__m256 x) {
   __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   y = _mm_add_ps(y, _mm_movehl_ps(y, y));

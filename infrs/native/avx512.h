@@ -1,6 +1,6 @@
-// For the files with instructions beyond AVX2: between INFRS_AVX512_BEGIN and INFRS_AVX512_END functions are compiled
-// for AVX512-VNNI, and called where the processor has it. Inline functions of other headers are not for these files:
-// the linker might keep a copy that other processors cannot run.
+// For files with instructions beyond AVX2. Functions between INFRS_AVX512_BEGIN and INFRS_AVX512_END are compiled for
+// AVX512-VNNI and called only if the processor has it. These files must not use inline functions of other headers: the
+// linker might keep a copy of such a function that other processors cannot run.
 #pragma once
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@
 #define INFRS_AVX512_END _Pragma("clang attribute pop")
 #define INFRS_UNROLL_ALL _Pragma("clang loop unroll(full)")
 #else
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in GCC's own header
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // a false warning in GCC's own header
 #define INFRS_AVX512_BEGIN \
   _Pragma("GCC push_options") _Pragma("GCC target(\"avx512f,avx512bw,avx512vl,avx512vnni\")")
 #define INFRS_AVX512_END _Pragma("GCC pop_options")

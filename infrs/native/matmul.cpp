@@ -13,18 +13,19 @@
 namespace infrs {
 namespace {
 
-constexpr size_t kRowChunk = 48;       // rows whose rounded inputs stay in the second-level cache
-constexpr size_t kPartWork = 1 << 15;  // multiply-adds below which a thread is not worth waking
+constexpr size_t kRowChunk = 48;       // rows whose rounded inputs stay in the L2 cache
+constexpr size_t kPartWork = 1 << 15;  // multiply-adds that pay for waking a thread
 
-// Rows rounded to integers, tile by tile as TileInput has them. To 16 bits: one scale a row. To 8 bits: one scale a
-// block, and where its sums start.
+// Rows rounded to integers, in the layout of TileInput, tile by tile. 16-bit rows have one scale each. 8-bit rows have
+// one scale per block and the initial value of its sums.
 struct RoundedRows {
   std::vector<uint32_t> words;
   std::vector<float> scales;
   std::vector<int32_t> starts;
 };
 
-// Largest magnitude as the bits of a float; NaN is larger than infinity, so that it is never lost.
+// Returns the largest magnitudes as the bits of floats. The bits of NaN are larger than those of infinity, so NaN is
+// never lost.
 inline __m256i larger(__m256i bits, __m256 x) {
   return _mm256_max_epi32(bits, _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)));
 }
@@ -36,10 +37,10 @@ inline float magnitude(__m256i bits) {
   return _mm_cvtss_f32(_mm_castsi128_ps(x));
 }
 
-// Inputs too small for the quotient to be finite are taken as zeros.
+// Returns levels / largest, or 0 if the quotient could overflow. Such small inputs count as zeros.
 inline float inverse(float largest, float levels) { return largest > 1e-33f ? levels / largest : 0.0f; }
 
-// Stores eight words of a row among those of the others; where its next word goes.
+// Stores eight words of a row between those of the other rows. Returns where the next word of the row goes.
 inline uint32_t* put_words(__m256i row, size_t rows, uint32_t* target) {
   alignas(32) uint32_t words[kLanes];
   _mm256_store_si256(reinterpret_cast<__m256i*>(words), row);
@@ -50,7 +51,7 @@ inline uint32_t* put_words(__m256i row, size_t rows, uint32_t* target) {
   return target;
 }
 
-// Rows [rows, inputs] to int16, one scale a row.
+// Rounds x [rows, inputs] to int16 with one scale per row.
 void round_wide(const float* x, size_t rows, size_t inputs, uint32_t* words, float* scales) {
   for (size_t row = 0; row < rows; ++row, x += inputs) {
     __m256i bits = _mm256_setzero_si256();
@@ -67,7 +68,7 @@ void round_wide(const float* x, size_t rows, size_t inputs, uint32_t* words, flo
   }
 }
 
-// Rows to int8, one scale and start a block. zero: the weight that stands for 0.
+// Rounds x [rows, inputs] to int8 with one scale and one start per block. zero: the weight level that represents 0.
 void round_narrow(const float* x, size_t rows, size_t inputs, uint32_t zero, uint32_t* words, float* scales,
                   int32_t* starts) {
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -90,7 +91,7 @@ void round_narrow(const float* x, size_t rows, size_t inputs, uint32_t zero, uin
       const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(level[0], level[1]), _mm256_add_epi32(level[2], level[3]));
       alignas(32) int32_t lanes[kLanes];
       _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), sum);
-      uint32_t total = 0;  // wraps for inputs that are not finite, and neither is their scale
+      uint32_t total = 0;  // may wrap if inputs are not finite; their scale is then not finite either
       for (int32_t lane : lanes) total += static_cast<uint32_t>(lane);
       scales[place] = largest / 127.0f;
       starts[place] = static_cast<int32_t>(0 - zero * total);
@@ -98,7 +99,7 @@ void round_narrow(const float* x, size_t rows, size_t inputs, uint32_t zero, uin
   }
 }
 
-// The power of two that brings the largest scale just below 2**15, within what 16 bits hold.
+// Returns the power of two that scales the largest value to just below 2**15, which fits a half.
 float unit_of(const float* scales, size_t count) {
   float largest = 0;
   for (size_t i = 0; i < count; ++i) {
@@ -152,7 +153,7 @@ PackedMatrix::PackedMatrix(const uint8_t* values, const float* scales, size_t ou
       } else if (bits == 8) {
         for (size_t k = 0; k < kBlock; ++k) target[k / 4 * 4 * kColumns + lane * 4 + k % 4] = source[k];
       } else {
-        // Inputs 8s .. 8s+3 in the low halves of a step's bytes, 8s+4 .. 8s+7 in the high ones.
+        // The low four bits of the bytes of step s hold inputs 8s to 8s+3, the high four bits inputs 8s+4 to 8s+7.
         for (size_t k = 0; k < kBlock; ++k) {
           const uint8_t level = source[k / 2] >> (k % 2 * 4) & 15;
           target[k / 8 * 4 * kColumns + lane * 4 + k % 4] |= static_cast<uint8_t>(level << (k % 8 / 4 * 4));
@@ -170,7 +171,7 @@ void PackedMatrix::multiply(const float* x, size_t rows, const float* bias, floa
   rounded.words.resize(rows * row_words);
   rounded.scales.resize(rows * row_scales);
   rounded.starts.resize(wide ? 0 : rows * blocks_);
-  RoundedRows& buffers = rounded;  // the workers see the caller's buffers, not their own
+  RoundedRows& buffers = rounded;  // workers use the buffers of the calling thread, not their own
   const size_t tiles = (rows + kernel_.max_rows - 1) / kernel_.max_rows;
   const auto first_row = [&](size_t tile) { return rows * tile / tiles; };
   parallel(tiles, std::max<size_t>(1, kPartWork / (inputs_ * kernel_.max_rows)), [&](size_t first, size_t last) {
@@ -187,7 +188,7 @@ void PackedMatrix::multiply(const float* x, size_t rows, const float* bias, floa
     }
   });
 
-  // Sixteen outputs of a tile's rows. `ahead`: fetch the next group's weights on the way.
+  // Computes sixteen outputs of the rows of a tile. ahead: also prefetch the weights of the next group.
   const auto multiply_tile = [&](size_t group, size_t tile, bool ahead) {
     float out[kMaxTileRows][kColumns];
     const size_t row = first_row(tile), count = first_row(tile + 1) - row, group_bytes = blocks_ * block_bytes_;

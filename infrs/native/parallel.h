@@ -1,4 +1,4 @@
-// Work cut into parts that any thread may take: the kernels see this, not ONNX Runtime's thread pool.
+// Splits work into parts for the threads of a pool. The kernels use this and do not depend on ONNX Runtime's pool.
 #pragma once
 
 #include <algorithm>
@@ -6,12 +6,12 @@
 
 namespace infrs {
 
-// Calls `run(data, part)` for every part in [0, parts), on as many threads as there are; returns when all are done.
+// Calls `run(data, part)` for every part in [0, parts) on the threads of the pool, and returns when all are done.
 struct Parallel {
   void (*launch)(void* pool, void (*run)(void* data, size_t part), size_t parts, void* data);
   void* pool;
 
-  // Calls `work(first, last)` on ranges that cover [0, items); a range holds `grain` items or more.
+  // Calls `work(first, last)` for ranges that cover [0, items). A range has at least `grain` items.
   template <typename Work>
   void operator()(size_t items, size_t grain, const Work& work) const {
     constexpr size_t kMaxParts = 32;

@@ -1,5 +1,5 @@
-// Eight floats at a time on AVX2: what the kernels share. Every function rounds the same way wherever it is used, so
-// that a row's result never depends on its neighbours (compiled with -ffp-contract=off; fused products are explicit).
+// Vector functions of eight floats for AVX2. Each function rounds the same way wherever it is used, so a row's result
+// never depends on other rows. Fused multiply-adds are explicit; the compiler may add none (-ffp-contract=off).
 #pragma once
 
 #include <immintrin.h>
@@ -10,7 +10,7 @@
 
 namespace infrs {
 
-// Before a loop whose bounds the compiler knows: its variables then live in registers.
+// Unrolls a loop with constant bounds, so its variables stay in registers.
 #if defined(__clang__)
 #define INFRS_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -31,9 +31,9 @@ inline float sum_lanes(__m256 x) {
   return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
-// e**x within 2 ulp for x <= 88; exactly 1 at 0, exactly 0 below the smallest normal number (and at -infinity), NaN of
-// NaN: of two operands, the instructions for minimum and maximum return the second if either is NaN.
-// Cephes' expf: x = n ln 2 + r, a polynomial in r, the exponent by its bits.
+// Returns e**x within 2 ulp for x <= 88: exactly 1 for 0, exactly 0 if the result is below the smallest normal number,
+// and NaN for NaN, because the instructions for minimum and maximum return their second operand if either is NaN.
+// The method is expf of Cephes: x = n ln 2 + r, a polynomial in r, and n written into the exponent bits.
 inline __m256 exp_lanes(__m256 x) {
   const __m256 normal = _mm256_cmp_ps(x, _mm256_set1_ps(-87.33654f), _CMP_NLT_UQ);
   const __m256 bounded = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-87.33654f), x));

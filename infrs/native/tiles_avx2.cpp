@@ -1,4 +1,4 @@
-// Tiles on AVX2: two vectors of eight outputs.
+// Tiles for AVX2: two vectors of eight outputs.
 #include <cstring>
 #include <utility>
 
@@ -8,7 +8,7 @@
 namespace infrs {
 namespace {
 
-constexpr size_t kMaxRows = 6;  // sums of so many rows fit the sixteen vector registers
+constexpr size_t kMaxRows = 6;  // the sums of so many rows fit into sixteen registers
 
 inline __m256i broadcast_32_bits(const void* address) {
   int32_t bits;
@@ -16,7 +16,7 @@ inline __m256i broadcast_32_bits(const void* address) {
   return _mm256_set1_epi32(bits);
 }
 
-// Keeps the compiler from loading every row's inputs first, which spills the sums: 1.5 times slower.
+// Prevents the compiler from loading the inputs of all rows first, which spills the sums and takes 1.5 times as long.
 inline void keep_in_registers(__m256i (&sum)[2]) { asm("" : "+x"(sum[0]), "+x"(sum[1])); }
 
 inline __m256 half_lanes(const uint8_t* address) {
@@ -25,13 +25,13 @@ inline __m256 half_lanes(const uint8_t* address) {
 
 inline void prefetch(const uint8_t* weights) { _mm_prefetch(reinterpret_cast<const char*>(weights), _MM_HINT_T0); }
 
-// The totals live in memory: the registers are for a block's sums.
+// The totals are in memory, because the registers hold the sums of a block.
 inline void add_scaled(float* total, __m256i sum, __m256 scale) {
   _mm256_storeu_ps(total, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, _mm256_loadu_ps(total)));
 }
 
-// Sixteen outputs of R rows, 8-bit weights: pairs of inputs multiplied into 32-bit sums (|sum| < 2**28), a block's
-// sum scaled and added in float32.
+// Sixteen outputs of R rows with 8-bit weights. Pairs of products are added to 32-bit sums (|sum| < 2**28). The sum of
+// a block is scaled and added in float32.
 template <size_t R>
 void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;
@@ -63,7 +63,7 @@ void tile_8_bits(const TileInput& input, float (*y)[kColumns]) {
   }
 }
 
-// Sixteen outputs of R rows, 4-bit weights: a block's products fit 16-bit sums (8 * 2 * 15 * 127 < 2**15).
+// Sixteen outputs of R rows with 4-bit weights. The products of a block fit 16-bit sums (8 * 2 * 15 * 127 < 2**15).
 template <size_t R>
 void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;

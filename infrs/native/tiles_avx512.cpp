@@ -1,4 +1,4 @@
-// Tiles on AVX512-VNNI: an instruction multiplies and adds 16-bit pairs, or quadruples of bytes, for sixteen outputs.
+// Tiles for AVX512-VNNI. One instruction multiplies and adds two 16-bit integers, or four bytes, for sixteen outputs.
 #include <cstring>
 #include <utility>
 
@@ -10,7 +10,7 @@ INFRS_AVX512_BEGIN
 namespace infrs {
 namespace {
 
-// Few rows take several sums each, or the additions would wait for one another.
+// Few rows use several sums each. With one sum each, every addition would wait for the one before.
 template <size_t R>
 constexpr size_t kSums = R == 1 ? 4 : R <= 3 ? 2 : 1;
 
@@ -20,7 +20,7 @@ inline __m512i broadcast_32_bits(const void* address) {
   return _mm512_set1_epi32(bits);
 }
 
-// Keeps the compiler from loading every row's inputs first, which spills the sums.
+// Prevents the compiler from loading the inputs of all rows first, which spills the sums.
 inline void keep_in_register(__m512i& sum) { asm("" : "+v"(sum)); }
 
 inline void prefetch(const uint8_t* weights) { _mm_prefetch(reinterpret_cast<const char*>(weights), _MM_HINT_T0); }
@@ -37,12 +37,12 @@ inline __m512i added(const __m512i (&sums)[N]) {
   return total;
 }
 
-// The totals live in memory: the registers are for a block's sums.
+// The totals are in memory, because the registers hold the sums of a block.
 inline void add_scaled(float* total, __m512i sum, __m512 scale) {
   _mm512_storeu_ps(total, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, _mm512_loadu_ps(total)));
 }
 
-// 8-bit weights, 16-bit inputs.
+// Sixteen outputs of R rows with 8-bit weights and 16-bit inputs.
 template <size_t R>
 void tile_words(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;
@@ -69,7 +69,7 @@ void tile_words(const TileInput& input, float (*y)[kColumns]) {
   }
 }
 
-// A block's sums begin where its inputs' start says, so that the weights need not be taken from zero.
+// Initializes the sums of a block with its `starts`, so the unsigned weights need no correction for their zero level.
 template <size_t R>
 inline void begin(__m512i (&sum)[R][kSums<R>], const int32_t* starts) {
   INFRS_UNROLL_ALL
