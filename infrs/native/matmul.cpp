@@ -13,7 +13,7 @@
 namespace infrs {
 namespace {
 
-constexpr size_t kRowChunk = 48;       // rows whose rounded inputs stay in the L2 cache
+constexpr size_t kRowChunk = 48;       // the rounded inputs of so many rows stay in the L2 cache
 constexpr size_t kPartWork = 1 << 15;  // multiply-adds that pay for waking a thread
 
 // Rows rounded to integers, in the layout of TileInput, tile by tile. 16-bit rows have one scale each. 8-bit rows have

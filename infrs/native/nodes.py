@@ -57,7 +57,7 @@ def with_selected(path: Path, nodes: Collection[Node]) -> bytes:
     content = bytearray(path.read_bytes())
     for node in nodes:
         content[node.domain] = SELECTED_DOMAINS[bytes(content[node.domain])]
-    for domain in SELECTED_DOMAINS.values():  # a repeated field may go on at the end of a message
+    for domain in SELECTED_DOMAINS.values():  # further values of a repeated field may be at the end
         opset = _field(1, domain) + bytes([2 << 3, 1])
         content += _field(_MODEL_OPSET_IMPORT, opset)
     return bytes(content)

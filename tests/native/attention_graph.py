@@ -1,4 +1,4 @@
-"""GroupQueryAttention by infrs's kernel and by a plain float64 reference, over the same rows."""
+"""GroupQueryAttention on the same rows, by infrs's kernel and by a float64 reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POSITIONS = 1024  # of the rotary tables
 
 @dataclass(frozen=True)
 class Form:
-    """What a graph's node says."""
+    """The sizes and attributes of an attention node."""
 
     heads: int = 3
     kv_heads: int = 1
@@ -42,7 +42,7 @@ def angles(form: Form) -> npt.NDArray[np.float64]:
 
 
 def model(form: Form, **attributes: object) -> onnx.ModelProto:
-    """A graph of the node alone; `attributes` are added to its own."""
+    """Return a graph of one node. `attributes` extend or replace those of the form."""
     cache_shape = ["rows", form.kv_heads, "capacity", form.dim]
     query, key, value = form.widths
     inputs: dict[str, Any] = (
@@ -77,12 +77,12 @@ def session(
 
 
 def drawn(form: Form, tokens: int, seed: int) -> Floats:
-    """Queries, keys and values of a row's tokens: [tokens, sum of widths]."""
+    """Return random queries, keys and values of a row's tokens: [tokens, sum of widths]."""
     return np.random.default_rng(seed).standard_normal((tokens, sum(form.widths))).astype(np.float32)
 
 
 class Rows:
-    """Rows of keys and values that a session goes on with, in 32 bits or 16 (`halves`)."""
+    """Rows of keys and values that a session extends, stored in 32 bits, or in 16 (`halves`)."""
 
     def __init__(
         self,
@@ -97,13 +97,13 @@ class Rows:
     ) -> None:
         self.form, self.session, self.in_place = form, session(form, threads, kernels, halves=halves), in_place
         rng = np.random.default_rng(0)
-        shape = (rows, form.kv_heads, capacity // (2 if halves else 1), form.dim)  # what is there at first is nobody's
+        shape = (rows, form.kv_heads, capacity // (2 if halves else 1), form.dim)  # initially arbitrary
         self.kept = [rng.standard_normal(shape).astype(np.float32) * 1e6 for _ in range(2)]
         for array in self.kept:
             array[:, :, ::3] = np.nan
 
     def run(self, first: int, new: Floats, starts: Sequence[int]) -> Floats:
-        """Append new [B, S, ...] to the rows from `first` on, at their positions `starts`; [B, S, heads * dim]."""
+        """Append `new` [B, S, ...] to the B rows from `first` on, at positions `starts`. Return [B, S, heads * dim]."""
         rows, tokens, _ = new.shape
         ends = np.array(starts, np.int32) + tokens
         feeds = {"lengths": ends - 1, "total": np.array(ends.max(), np.int32)}
@@ -133,13 +133,13 @@ class Rows:
 
 
 def whole(form: Form, new: Floats, *, threads: int = 1, kernels: KernelOptions = AUTO, halves: bool = False) -> Floats:
-    """A row's tokens in one run: [tokens, heads * dim]."""
+    """Compute a row's tokens in one run and return the outputs [tokens, heads * dim]."""
     capacity = -(-len(new) // 8) * 8
     return Rows(form, 1, capacity, threads=threads, kernels=kernels, halves=halves).run(0, new[None], [0])[0]
 
 
 def _rotated(form: Form, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Pairs of features [tokens, heads, dim] as complex numbers, turned by their position's angle."""
+    """Rotate pairs of features of x [tokens, heads, dim] as complex numbers, by the angles of their positions."""
     if not form.rotary:
         return x
     pairs = x[..., : 2 * form.rotary]
@@ -151,7 +151,7 @@ def _rotated(form: Form, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def reference(form: Form, new: Floats) -> npt.NDArray[np.float64]:
-    """The operator in float64 over a whole row: [tokens, heads * dim]."""
+    """Compute the operator in float64 for a whole row. Return [tokens, heads * dim]."""
     tokens = len(new)
     parts = np.split(new.astype(np.float64), np.cumsum(form.widths)[:2], axis=-1)
     query, key, value = (part.reshape(tokens, -1, form.dim) for part in parts)

@@ -1,7 +1,7 @@
-"""Nodes that no exporter writes: attributes, sizes and inputs that reach beyond what is there.
+"""Nodes that no exporter writes: attributes, sizes and inputs that point beyond the data of the graph.
 
-Run as a script, it opens and runs each of them with infrs's kernels and prints what came of it, a line of JSON each; a
-crash ends this process, not the test's.
+As a script, this module opens and runs each of them with infrs's kernels and prints the outcome as one line of JSON. A
+crash ends this process and not that of the tests.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Feeds = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """A node and what it is run with."""
+    """A graph of one node, and its inputs."""
 
     model: Callable[[], onnx.ModelProto]
-    feeds: Feeds = field(default_factory=dict)  # instead of those that fit
+    feeds: Feeds = field(default_factory=dict)
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -48,14 +48,14 @@ def attention(form: attention_graph.Form = FORM, feeds: Feeds | None = None, **a
 
 
 def attention_feeds(form: attention_graph.Form) -> dict[str, np.ndarray]:
-    """Two rows of three new tokens, in 16 places."""
+    """Return inputs of two rows with three new tokens each and room for 16."""
     kept = zeros(2, form.kv_heads, 16, form.dim)
     lengths = {"lengths": np.array([2, 2], np.int32), "total": np.array(3, np.int32)}
     return {"query": zeros(2, 3, sum(form.widths)), "past_key": kept, "past_value": kept} | lengths
 
 
 def retyped(form: attention_graph.Form, **outputs: str) -> Case:
-    """The node with some of its outputs renamed or left out ("")."""
+    """Return a case with some outputs renamed or omitted ("")."""
 
     def model() -> onnx.ModelProto:
         made = attention_graph.model(form)
@@ -70,7 +70,7 @@ def retyped(form: attention_graph.Form, **outputs: str) -> Case:
 
 
 def tables(rows: int, width: int) -> Case:
-    """Rotary tables of another size than a head or the places."""
+    """Return a case with rotary tables of another size than the heads or the capacity."""
 
     def model() -> onnx.ModelProto:
         made = attention_graph.model(ROTARY)
@@ -230,11 +230,11 @@ MODELS: list[tuple[Case, dict[str, list[Any]]]] = [
 
 
 def random_case(seed: int) -> Case:
-    """One of the operators with some of its attributes, inputs and constants replaced."""
+    """Return a node of a random operator, with some of its attributes, inputs and constants replaced."""
     chance = random.Random(seed)
     case, attributes = chance.choice(MODELS)
     model = case.model()
-    # The graph promises no shapes, else ONNX Runtime compares them before the kernel runs.
+    # The graph declares no shapes, because ONNX Runtime would check them before the kernel runs.
     for value in [*model.graph.input, *model.graph.output]:
         for place, dim in enumerate(value.type.tensor_type.shape.dim):
             if not (value.name.startswith("past") and place == 3):
@@ -260,12 +260,12 @@ def random_case(seed: int) -> Case:
 
 
 def outcome(case: Case) -> str:
-    """By whose kernels it ran, "own" or "onnxruntime", or why it was refused or failed."""
+    """Return which kernels ran a case, "own" or "onnxruntime", or why it was refused or failed."""
     try:
         session = opened(case.model(), threads=2)
     except BundleError as error:
         return f"refused: {error}"
-    if not kernels_of(session):  # what ONNX Runtime makes of it is its own affair
+    if not kernels_of(session):  # how ONNX Runtime's kernels handle the node is not tested here
         return "onnxruntime"
     try:
         session.run(None, dict(case.feeds))
@@ -275,7 +275,7 @@ def outcome(case: Case) -> str:
 
 
 def main() -> None:
-    """Print each case's name before it is tried and its outcome behind it. A number is the seed of a random one."""
+    """Print the name of each case before it runs, and its outcome after it. A number is the seed of a random case."""
     names = sys.argv[1:]
     if library := os.environ.get("CRAFTED_LIBRARY"):
         native.library = lambda: Path(library)

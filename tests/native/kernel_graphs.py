@@ -27,7 +27,10 @@ def graph_of(
     outputs: Mapping[str, Shape],
     attributes: Mapping[str, object],
 ) -> onnx.ModelProto:
-    """One com.microsoft node. An input is a type and a shape, a constant, or left out (None); outputs are float32."""
+    """Return a graph of one com.microsoft node with float32 outputs.
+
+    An input is a type and a shape, a constant, or None if it is omitted.
+    """
     constants = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
     given = {name: value for name, value in inputs.items() if isinstance(value, tuple)}
     node = helper.make_node(
@@ -52,14 +55,14 @@ def graph_of(
 
 
 def has_avx512() -> bool:
-    """Whether this processor has the instructions of the wider kernels."""
+    """Return whether this processor has the instructions of the AVX-512 kernels."""
     return {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= set(Path("/proc/cpuinfo").read_text().split())
 
 
 def opened(
     model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
 ) -> ort.InferenceSession:
-    """A session over the graph, whatever kernels it gets."""
+    """Return a session of the graph, with any kernels."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
@@ -69,7 +72,7 @@ def opened(
 def opened_with_own(
     model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
 ) -> ort.InferenceSession:
-    """A session over the graph with infrs's kernels."""
+    """Return a session of the graph and check that infrs's kernels run it."""
     session = opened(model, threads, kernels, halves=halves)
     assert kernels_of(session), "infrs's kernels are not in use: were they built? See CONTRIBUTING.md"
     return session

@@ -1,4 +1,4 @@
-"""GroupQueryAttention against float64, and a token's bits whatever its run and its neighbours are."""
+"""Attention agrees with float64, and a token's bits depend neither on its run nor on other rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def close(result: Floats, expected: npt.NDArray[np.float64], tolerance: float = 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize("tokens", [1, 2, 9, 290, 600])
-def test_a_whole_row(form: Form, tokens: int) -> None:
+def test_a_whole_row_agrees_with_float64(form: Form, tokens: int) -> None:
     new = drawn(form, tokens, seed=tokens)
     close(whole(form, new), reference(form, new))
 
@@ -49,7 +49,7 @@ def test_a_whole_row(form: Form, tokens: int) -> None:
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize("tokens", [1, 9, 600])
 def test_keys_and_values_in_16_bits_are_close(form: Form, tokens: int) -> None:
-    """A half has 11 bits: a value is off by 2^-12 of its size at most, and so is a score."""
+    """A half has 11 significant bits, so values and scores have relative errors of at most 2^-12."""
     new = drawn(form, tokens, seed=tokens)
     close(whole(form, new, halves=True), reference(form, new), 2e-3)
 
@@ -61,13 +61,15 @@ def test_keys_and_values_in_16_bits_are_close(form: Form, tokens: int) -> None:
     st.sampled_from([1e-6, 1, 30]),
 )
 @settings(max_examples=40)
-def test_what_16_bits_hold_is_stored_as_it_is(form: Form, tokens: int, seed: int, size: float) -> None:
+def test_keys_and_values_that_16_bits_hold_exactly_give_the_bits_of_32(
+    form: Form, tokens: int, seed: int, size: float
+) -> None:
     new = (drawn(form, tokens, seed) * np.float32(size)).astype(np.float16).astype(np.float32)
     assert whole(form, new, halves=True).tobytes() == whole(form, new).tobytes()
 
 
 @pytest.mark.parametrize(("value", "stored"), [(1e6, 65504.0), (-1e6, -65504.0), (65519.0, 65504.0), (1 + 2**-11, 1.0)])
-def test_what_16_bits_do_not_hold_is_rounded_to_what_they_do(value: float, stored: float) -> None:
+def test_a_value_that_16_bits_do_not_hold_is_rounded_to_a_finite_half(value: float, stored: float) -> None:
     form = FORMS["window of one"]
     new = drawn(form, 1, seed=1)
     new[0, -form.dim :] = value
@@ -75,7 +77,7 @@ def test_what_16_bits_do_not_hold_is_rounded_to_what_they_do(value: float, store
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_what_is_not_finite_stays_so_in_16_bits(value: float) -> None:
+def test_a_value_that_is_not_finite_stays_so_in_16_bits(value: float) -> None:
     form = FORMS["window of one"]
     new = drawn(form, 9, seed=1)
     new[4, -form.dim :] = value
@@ -85,21 +87,21 @@ def test_what_is_not_finite_stays_so_in_16_bits(value: float) -> None:
 
 @given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]), st.booleans())
 @settings(max_examples=50)
-def test_wider_vectors_give_the_same_bits(form: Form, tokens: int, seed: int, size: float, halves: bool) -> None:
-    """Where the processor has no AVX-512, both are the same kernel."""
+def test_avx512_and_avx2_give_the_same_bits(form: Form, tokens: int, seed: int, size: float, halves: bool) -> None:
+    """Both are the same kernel if the processor has no AVX-512."""
     new = drawn(form, tokens, seed) * np.float32(size)
     narrow = whole(form, new, kernels=AVX2, halves=halves)
     assert whole(form, new, halves=halves).tobytes() == narrow.tobytes()
 
 
 def in_runs(rows: Rows, row: int, new: Floats, cuts: list[int]) -> Floats:
-    """A row's tokens in runs that begin at `cuts`."""
+    """Run a row's tokens in several runs that begin at `cuts`, and return all outputs."""
     return np.concatenate([rows.run(row, new[None, a:b], [a])[0] for a, b in pairwise([*cuts, len(new)])])
 
 
 @st.composite
 def cut(draw: st.DrawFn, tokens: int) -> list[int]:
-    """Where a row's runs begin: a few long ones, then perhaps tokens one by one, as a server does."""
+    """Draw where the runs of a row begin: a few long ones, then perhaps single tokens, as in a server."""
     cuts = {0, *draw(st.lists(st.integers(0, tokens - 1), max_size=6))}
     one_by_one = draw(st.integers(0, min(tokens, 40)))
     start = draw(st.sampled_from([0, 256 - 20, 512 - 20, tokens - one_by_one]))
@@ -108,7 +110,7 @@ def cut(draw: st.DrawFn, tokens: int) -> list[int]:
 
 @given(forms, st.sampled_from([1, 7, 64, 257, 300, 513, 640]), st.integers(0, 99), threads_used, st.data())
 @settings(max_examples=60)
-def test_a_token_has_the_same_bits_however_its_row_is_cut(
+def test_a_token_has_the_same_bits_however_its_row_is_split_into_runs(
     form: Form, tokens: int, seed: int, threads: int, data: st.DataObject
 ) -> None:
     new = drawn(form, tokens, seed)
@@ -121,10 +123,10 @@ def test_a_token_has_the_same_bits_however_its_row_is_cut(
 
 @given(forms, st.lists(st.integers(1, 560), min_size=1, max_size=5), threads_used, st.booleans(), st.booleans())
 @settings(max_examples=40)
-def test_rows_that_decode_together_go_on_as_if_alone(
+def test_rows_that_decode_together_have_the_bits_of_rows_that_decode_alone(
     form: Form, lengths: list[int], threads: int, in_place: bool, halves: bool
 ) -> None:
-    """Rows of different lengths, each given 20 more tokens beside the others."""
+    """The rows have different lengths and get 20 more tokens each, in common runs."""
     more = 20
     row_tokens = [drawn(form, length + more, seed) for seed, length in enumerate(lengths)]
     rows = Rows(form, len(lengths) + 1, 584, threads=threads, in_place=in_place, halves=halves)
@@ -143,7 +145,7 @@ def test_rows_that_decode_together_go_on_as_if_alone(
         assert result.tobytes() == whole(form, new, halves=halves)[length:].tobytes()
 
 
-def test_rows_of_several_tokens_together() -> None:
+def test_a_run_of_several_tokens_for_several_rows_gives_the_bits_of_each_row_alone() -> None:
     form = FORMS["window"]
     row_tokens = np.stack([drawn(form, 90, seed) for seed in range(3)])
     rows = Rows(form, 3, 96, threads=2)
@@ -155,8 +157,8 @@ def test_rows_of_several_tokens_together() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 100, 299])
-def test_a_token_that_is_not_a_number_spoils_all_that_see_it(place: int) -> None:
-    """A NaN must not be lost on its way to where the engine looks for it."""
+def test_a_nan_key_makes_every_token_that_attends_to_it_nan(place: int) -> None:
+    """The engine looks for NaN in the logits, so attention must not lose one."""
     form = FORMS["three heads a key"]
     new = drawn(form, 300, seed=1)
     good = whole(form, new)
@@ -169,11 +171,11 @@ def test_a_token_that_is_not_a_number_spoils_all_that_see_it(place: int) -> None
 def test_large_scores_do_not_overflow() -> None:
     form = Form(heads=3, dim=64, scale=100.0)
     new = drawn(form, 300, seed=2)
-    close(whole(form, new), reference(form, new), 2e-3)  # a score of 2000 in float32 is right to 1e-4
+    close(whole(form, new), reference(form, new), 2e-3)  # the float32 error of a score of 2000 is 1e-4
 
 
 @pytest.mark.parametrize("halves", [False, True])
-def test_capacity_may_be_filled_to_the_last_place_and_no_further(halves: bool) -> None:
+def test_a_row_can_fill_its_capacity_but_not_exceed_it(halves: bool) -> None:
     form = FORMS["three heads a key"]
     rows = Rows(form, 1, 16, halves=halves)
     new = drawn(form, 17, seed=3)
@@ -184,7 +186,7 @@ def test_capacity_may_be_filled_to_the_last_place_and_no_further(halves: bool) -
     assert rows.run(0, new[None, 15:16], [15]).tobytes() == result[:, 15:].tobytes()
 
 
-def test_positions_beyond_the_rotary_tables() -> None:
+def test_a_position_beyond_the_rotary_tables_is_an_error() -> None:
     form = FORMS["one head"]
     rows = Rows(form, 1, POSITIONS + 8)
     rows.run(0, drawn(form, POSITIONS, seed=4)[None], [0])
@@ -200,7 +202,7 @@ def test_positions_beyond_the_rotary_tables() -> None:
         (0, 1, 0, "a row beyond its capacity"),
     ],
 )
-def test_what_cannot_be_run_is_an_error(capacity: int, tokens: int, start: int, message: str) -> None:
+def test_an_impossible_capacity_or_length_is_an_error(capacity: int, tokens: int, start: int, message: str) -> None:
     form = FORMS["no rotation"]
     with pytest.raises(Exception, match=message):
         Rows(form, 1, capacity).run(0, drawn(form, tokens, seed=5)[None], [start])
@@ -232,7 +234,7 @@ def test_shapes_that_do_not_agree_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
-def test_nothing_to_do(shape: tuple[int, int]) -> None:
+def test_a_run_without_rows_or_tokens_returns_an_empty_output(shape: tuple[int, int]) -> None:
     form = FORMS["three heads a key"]
     rows = Rows(form, 2, 16)
     new = np.zeros((*shape, sum(form.widths)), np.float32)

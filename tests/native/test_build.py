@@ -1,4 +1,4 @@
-"""The build names every file of the kernels, and the compiler has nothing to say about them."""
+"""The build lists every file of the kernels, and the compiler gives no warnings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ HEADERS = sorted((ROOT / "infrs" / "native").rglob("*.h"))
 (EXTENSION,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
 
 
-def test_every_file_is_built_or_depended_on() -> None:
+def test_every_source_is_compiled_and_every_header_is_a_dependency() -> None:
     assert EXTENSION["sources"] == [path.relative_to(ROOT).as_posix() for path in SOURCES]
     assert EXTENSION["depends"] == [path.relative_to(ROOT).as_posix() for path in HEADERS]
     assert (
         ROOT / "MANIFEST.in"
-    ).read_text() == "recursive-include infrs/native *.h\n"  # or a source archive lacks them
+    ).read_text() == "recursive-include infrs/native *.h\n"  # a source archive needs the headers
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_no_warnings(path: Path) -> None:
+def test_a_source_compiles_without_warnings(path: Path) -> None:
     command = ["c++", *EXTENSION["extra-compile-args"], "-O0", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -32,7 +32,7 @@ def test_no_warnings(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in SOURCES + HEADERS if "third_party" not in path.parts], ids=lambda path: path.name
 )
-def test_form(path: Path) -> None:
+def test_a_file_has_short_lines_and_at_most_400_of_them(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 400
     assert [line for line in lines if len(line) > 120 or line != line.rstrip() or "\t" in line] == []

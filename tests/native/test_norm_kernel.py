@@ -1,4 +1,4 @@
-"""SkipSimplifiedLayerNormalization against float64 and against ONNX Runtime's own."""
+"""SkipSimplifiedLayerNormalization agrees with float64 and with ONNX Runtime's kernel."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def drawn(rows: int, width: int, seed: int) -> tuple[Floats, Floats]:
 
 @given(st.sampled_from(WIDTHS), st.integers(1, 130), st.integers(0, 2**32), st.sampled_from([1, 2]), st.data())
 @settings(max_examples=40)
-def test_the_norm(width: int, rows: int, seed: int, threads: int, data: st.DataObject) -> None:
+def test_the_norm_agrees_with_float64_and_a_row_alone_has_the_same_bits(
+    width: int, rows: int, seed: int, threads: int, data: st.DataObject
+) -> None:
     x, skip = drawn(rows, width, seed)
     y, added = session(width, threads).run(None, {"x": x, "skip": skip})
     both = x.astype(np.float64) + skip
@@ -54,7 +56,7 @@ def test_the_norm(width: int, rows: int, seed: int, threads: int, data: st.DataO
     assert part[0].tobytes() == y[:, chosen].tobytes()
 
 
-def test_nan_stays_in_its_row() -> None:
+def test_a_nan_affects_its_own_row_only() -> None:
     x, skip = drawn(5, 64, 0)
     good = session(64, 1).run(None, {"x": x, "skip": skip})[0]
     x[0, 2, 50] = np.nan
@@ -63,7 +65,7 @@ def test_nan_stays_in_its_row() -> None:
     assert np.delete(y, 2, axis=1).tobytes() == np.delete(good, 2, axis=1).tobytes()
 
 
-def test_no_rows_and_shapes_that_do_not_agree() -> None:
+def test_no_rows_give_no_output_and_shapes_that_do_not_agree_are_an_error() -> None:
     x, skip = drawn(3, 64, 0)
     assert session(64, 1).run(None, {"x": x[:, :0], "skip": skip[:, :0]})[0].shape == (1, 0, 64)
     with pytest.raises(Exception, match="shapes that do not agree"):

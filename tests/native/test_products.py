@@ -1,4 +1,4 @@
-"""MatMulNBits against dequantised weights in float64, and a row's bits whatever is beside it.
+"""MatMulNBits agrees with dequantized weights in float64, and a row's bits do not depend on other rows.
 
 A case is the bits of the weights, the bits that inputs are rounded to, and the shape. On AVX2 8-bit weights meet 16-bit
 inputs even where 8 are asked for.
@@ -32,7 +32,7 @@ every_form = pytest.mark.parametrize("form", FORMS, ids=str)
 
 
 @cache
-def quantised(bits: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Floats]:
+def quantized(bits: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Floats]:
     outputs, inputs = shape
     rng = np.random.default_rng(bits)
     values = rng.integers(0, 256, (outputs, inputs // BLOCK, BLOCK * bits // 8), dtype=np.uint8)
@@ -42,15 +42,15 @@ def quantised(bits: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.uint8],
 
 
 @cache
-def dequantised(bits: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    values, scales = quantised(bits, shape)
+def dequantized(bits: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    values, scales = quantized(bits, shape)
     if bits == 4:
         values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], BLOCK)
     return ((values.astype(np.float64) - 2 ** (bits - 1)) * scales[..., None].astype(np.float64)).reshape(shape)
 
 
 def attributes_of(bits: int, input_bits: int, shape: tuple[int, int]) -> dict[str, Any]:
-    """Of a node; the name of the output layer's asks for inputs of 16 bits."""
+    """Return the attributes of a node. The name of the output layer asks for 16-bit inputs."""
     name = {8: "model.layers.0.mlp.down_proj/MatMulNBits", 16: "lm_head/MatMulNBits"}[input_bits]
     return {"name": name, "N": shape[0], "K": shape[1], "bits": bits, "block_size": BLOCK}
 
@@ -59,14 +59,14 @@ def attributes_of(bits: int, input_bits: int, shape: tuple[int, int]) -> dict[st
 def product(
     bits: int, input_bits: int, shape: tuple[int, int], threads: int, kernels: KernelOptions
 ) -> ort.InferenceSession:
-    values, scales = quantised(bits, shape)
+    values, scales = quantized(bits, shape)
     inputs: dict[str, Any] = {"x": (FLOAT, ["batch", "rows", "inputs"]), "values": values, "scales": scales}
     model = graph_of("MatMulNBits", inputs, {"y": ["batch", "rows", shape[0]]}, attributes_of(bits, input_bits, shape))
     return opened_with_own(model, threads, kernels)
 
 
 def weights_of(case: Case) -> npt.NDArray[np.float64]:
-    return dequantised(case[0], case[-1])
+    return dequantized(case[0], case[-1])
 
 
 def multiply(case: Case, x: Floats, threads: int = 1, kernels: KernelOptions = AUTO) -> Floats:
@@ -74,7 +74,7 @@ def multiply(case: Case, x: Floats, threads: int = 1, kernels: KernelOptions = A
 
 
 def drawn_rows(case: Case, rows: int, seed: int) -> Floats:
-    """Rows of very different sizes, some with outliers and some with zeros."""
+    """Return rows of very different magnitudes, with outliers and zeros."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, case[-1][1])) * 10.0 ** rng.uniform(-40, 20, (rows, 1))
     x[rng.random(x.shape) < 0.01] *= 1000
@@ -83,13 +83,13 @@ def drawn_rows(case: Case, rows: int, seed: int) -> Floats:
 
 
 def bound(case: Case, x: Floats) -> npt.NDArray[np.float64]:
-    """What rounding the inputs to integers and the scales to 16 bits, and adding in float32, can come to."""
+    """Return the largest error of rounded inputs, 16-bit scales and float32 additions: [rows, outputs]."""
     bits, input_bits, (outputs, inputs) = case
     blocks = inputs // BLOCK
     levels = 127 if input_bits == 8 else 32767
     weights = np.abs(weights_of(case)).reshape(outputs, blocks, BLOCK).sum(axis=-1)  # [N, blocks]
     largest = np.abs(x.astype(np.float64)).reshape(len(x), blocks, BLOCK).max(axis=-1)
-    if input_bits == 16 or (bits == 8 and not has_avx512()):  # one scale a row
+    if input_bits == 16 or (bits == 8 and not has_avx512()):  # one scale per row
         largest = np.broadcast_to(largest.max(axis=-1, keepdims=True), largest.shape)
     step = largest / levels  # between two levels; inputs below 1e-33 are taken as zeros
     rounding = (0.51 * step + np.minimum(largest, 1e-33)) @ weights.T
@@ -100,14 +100,14 @@ def bound(case: Case, x: Floats) -> npt.NDArray[np.float64]:
 
 @given(cases, st.integers(1, 130), st.integers(0, 2**32), st.sampled_from([1, 2]))
 @settings(max_examples=40)
-def test_products_of_dequantised_weights(case: Case, rows: int, seed: int, threads: int) -> None:
+def test_a_product_agrees_with_dequantized_weights(case: Case, rows: int, seed: int, threads: int) -> None:
     x = drawn_rows(case, rows, seed)
     error = np.abs(multiply(case, x, threads) - x.astype(np.float64) @ weights_of(case).T)
     assert (error <= bound(case, x)).all()
 
 
 @every_form
-def test_the_bound_is_tight_enough_to_see_an_error(form: tuple[int, int]) -> None:
+def test_the_error_bound_is_small_compared_with_the_products(form: tuple[int, int]) -> None:
     case = (*form, (17, 576))
     x = np.random.default_rng(0).standard_normal((3, 576)).astype(np.float32)
     assert (bound(case, x) < 0.1 * np.abs(x.astype(np.float64) @ weights_of(case).T).max()).all()
@@ -115,7 +115,7 @@ def test_the_bound_is_tight_enough_to_see_an_error(form: tuple[int, int]) -> Non
 
 @given(cases, st.integers(1, 130), st.integers(0, 2**32), st.data())
 @settings(max_examples=40)
-def test_a_row_has_the_same_bits_whatever_is_beside_it(case: Case, rows: int, seed: int, data: st.DataObject) -> None:
+def test_a_row_has_the_same_bits_next_to_any_other_rows(case: Case, rows: int, seed: int, data: st.DataObject) -> None:
     x = drawn_rows(case, rows, seed)
     together = multiply(case, x, threads=2)
     chosen = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=60))
@@ -126,13 +126,13 @@ def test_a_row_has_the_same_bits_whatever_is_beside_it(case: Case, rows: int, se
 
 @given(cases, st.integers(1, 130), st.integers(0, 2**32))
 @settings(max_examples=40)
-def test_wider_vectors_give_the_same_bits_of_the_same_inputs(case: Case, rows: int, seed: int) -> None:
-    """Where the processor has no AVX-512, both are the same kernel."""
+def test_avx512_and_avx2_give_the_same_bits(case: Case, rows: int, seed: int) -> None:
+    """Both are the same kernel if the processor has no AVX-512."""
     x = drawn_rows(case, rows, seed)
     assert multiply(case, x, kernels=PRECISE).tobytes() == multiply(case, x, kernels=AVX2).tobytes()
 
 
-def test_only_precise_kernels_and_the_output_layer_round_to_16_bits() -> None:
+def test_only_high_precision_and_the_output_layer_round_to_16_bits() -> None:
     shape = (33, 1536)
     x = np.random.default_rng(4).standard_normal((9, 1536)).astype(np.float32)
     narrow, output_layer = multiply((8, 8, shape), x), multiply((8, 16, shape), x)
@@ -142,7 +142,7 @@ def test_only_precise_kernels_and_the_output_layer_round_to_16_bits() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @every_form
-def test_what_is_not_finite_spoils_its_own_row_only(form: tuple[int, int], value: float) -> None:
+def test_an_input_that_is_not_finite_affects_its_own_row_only(form: tuple[int, int], value: float) -> None:
     case = (*form, (33, 1536))
     x = np.random.default_rng(1).standard_normal((9, 1536)).astype(np.float32)
     good = multiply(case, x)
@@ -153,10 +153,10 @@ def test_what_is_not_finite_spoils_its_own_row_only(form: tuple[int, int], value
 
 
 @every_form
-def test_an_addition_that_follows_becomes_the_bias_of_the_product(form: tuple[int, int]) -> None:
-    """ONNX Runtime folds it into the node: projections with a bias, as qwen2's."""
+def test_an_addition_after_the_product_becomes_its_bias(form: tuple[int, int]) -> None:
+    """ONNX Runtime merges the nodes, for example in the projections of qwen2."""
     case = (*form, (17, 576))
-    values, scales = quantised(form[0], case[-1])
+    values, scales = quantized(form[0], case[-1])
     bias = np.linspace(-3, 3, 17, dtype=np.float32)
     inputs: dict[str, Any] = {"x": (FLOAT, ["rows", 576]), "values": values, "scales": scales}
     model = graph_of("MatMulNBits", inputs, {"product": ["rows", 17]}, attributes_of(*case))
@@ -170,9 +170,9 @@ def test_an_addition_that_follows_becomes_the_bias_of_the_product(form: tuple[in
 
 @pytest.mark.parametrize("size", [1e-30, 1e-7, 1e30])
 @every_form
-def test_scales_of_any_size(form: tuple[int, int], size: float) -> None:
+def test_scales_of_any_magnitude_keep_the_error_bound(form: tuple[int, int], size: float) -> None:
     case = (*form, (17, 576))
-    values, scales = quantised(form[0], case[-1])
+    values, scales = quantized(form[0], case[-1])
     inputs = {"x": (FLOAT, ["rows", 576]), "values": values, "scales": (scales * size).astype(np.float32)}
     session = opened_with_own(graph_of("MatMulNBits", inputs, {"y": ["rows", 17]}, attributes_of(*case)))
     x = np.random.default_rng(2).standard_normal((3, 576)).astype(np.float32)
@@ -181,8 +181,8 @@ def test_scales_of_any_size(form: tuple[int, int], size: float) -> None:
 
 
 @every_form
-def test_the_largest_sums_fit(form: tuple[int, int]) -> None:
-    """Every input at its largest level, every weight at an end of its range: the integer sums must not wrap."""
+def test_the_largest_sums_do_not_overflow(form: tuple[int, int]) -> None:
+    """Every input is at its largest level and every weight at an end of its range."""
     shape, bits = (16, 65536), form[0]
     values = np.zeros((16, shape[1] // BLOCK, BLOCK * bits // 8), np.uint8)
     values[8:] = 255
@@ -195,7 +195,7 @@ def test_the_largest_sums_fit(form: tuple[int, int]) -> None:
     np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-4)
 
 
-def test_no_rows_and_another_width() -> None:
+def test_no_rows_give_no_output_and_another_width_is_an_error() -> None:
     case = (8, 8, (5, 64))
     assert multiply(case, np.empty((0, 64), np.float32)).shape == (0, 5)
     with pytest.raises(Exception, match="the input's last dimension is not K"):
@@ -205,11 +205,9 @@ def test_no_rows_and_another_width() -> None:
 
 @every_form
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_scales_of_16_bits_give_the_bits_of_the_same_scales_in_32(
-    form: tuple[int, int], shape: tuple[int, int]
-) -> None:
+def test_float16_scales_give_the_bits_of_the_same_float32_scales(form: tuple[int, int], shape: tuple[int, int]) -> None:
     bits, input_bits = form
-    values, drawn = quantised(bits, shape)
+    values, drawn = quantized(bits, shape)
     scales = np.clip(drawn, -60000, 60000).astype(np.float16)
     answers = []
     for kept in (scales, scales.astype(np.float32)):
@@ -225,7 +223,7 @@ def test_scales_of_16_bits_give_the_bits_of_the_same_scales_in_32(
 
 def narrow(name: str, **attributes: int) -> onnx.ModelProto:
     """Return a graph of infrs's own product: 8-bit weights with 16-bit scales."""
-    values, scales = quantised(8, (33, 1536))
+    values, scales = quantized(8, (33, 1536))
     inputs: dict[str, Any] = {
         "x": (FLOAT, ["batch", "rows", 1536]),
         "values": values,

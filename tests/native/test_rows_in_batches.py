@@ -23,7 +23,7 @@ INPUTS, OUTPUTS = 576, 1536
 SIZES = [2, 3, 5, 8, 16, 33, 64]
 SETS: list[KernelOptions] = [AUTO, ONNXRUNTIME]
 OWN = {"MatMulNBits 4", "MatMulNBits 8", "SkipSimplifiedLayerNormalization"}
-# With AVX2 alone the runner lets no row decode alone for it (`_single_row_agrees` in infrs/engine/runners/fused.py).
+# With AVX2 alone, the runner therefore never decodes a single row (`_single_row_agrees` in fused.py).
 MAY_DIFFER_ALONE = {("MatMulNBits 4", ONNXRUNTIME)}
 RNG = np.random.default_rng(0)
 
@@ -76,8 +76,8 @@ def session(name: str, kernels: KernelOptions, threads: int) -> ort.InferenceSes
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("name", "kernels"), CASES)
-def test_a_row_in_batches_of_any_size(name: str, kernels: KernelOptions, threads: int) -> None:
-    """As one sequence's tokens and as one token of each of several sequences."""
+def test_a_row_has_the_same_bits_in_batches_of_any_size(name: str, kernels: KernelOptions, threads: int) -> None:
+    """The rows are tokens of one sequence, and single tokens of several sequences."""
     run = session(name, kernels, threads)
     inputs = [entry.name for entry in run.get_inputs()]
     everything = [np.random.default_rng(1).standard_normal((max(SIZES), INPUTS)).astype(np.float32) for _ in inputs]
@@ -104,8 +104,8 @@ FORM = Form(heads=9, kv_heads=3, dim=64, rotary=32, packed=False)
 
 @pytest.mark.parametrize("kernels", SETS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_rows_of_different_lengths_decode_as_if_alone(kernels: KernelOptions, threads: int) -> None:
-    """GroupQueryAttention, its rotation included."""
+def test_rows_of_different_lengths_decode_with_the_bits_of_each_row_alone(kernels: KernelOptions, threads: int) -> None:
+    """The operator is GroupQueryAttention with its rotation."""
     run = (opened if kernels == ONNXRUNTIME else opened_with_own)(attention_model(FORM), threads, kernels)
     lengths, capacity = np.array([0, 1, 7, 30, 63, 12], np.int32), 64
     rng = np.random.default_rng(2)
