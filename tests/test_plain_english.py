@@ -23,8 +23,10 @@ EXEMPT = {
 CLEAN = (
     "README.md",
     "docs",
+    "infrs/api",
     "infrs/models",
     "infrs/text",
+    "tests/api",
     "tests/test_plain_english.py",
 )  # the folders and files that are checked
 

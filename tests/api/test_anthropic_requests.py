@@ -38,7 +38,7 @@ def result(**fields: Any) -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": "t1"} | fields
 
 
-def told(**fields: Any) -> list[dict[str, Any]]:
+def template_turns(**fields: Any) -> list[dict[str, Any]]:
     """The messages as chat templates get them."""
     return template_messages(task(**fields).conversation)
 
@@ -46,16 +46,16 @@ def told(**fields: Any) -> list[dict[str, Any]]:
 def test_system_and_text() -> None:
     marked = text("Be kind.") | {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
     system = {"role": "system", "content": "Be brief.\nBe kind."}
-    assert told(system=[text("Be brief."), marked])[0] == system
-    assert told(system="Be brief.\nBe kind.")[0] == system
-    assert told(messages=[user([text("a"), text("b")])]) == [user("a\nb")]
+    assert template_turns(system=[text("Be brief."), marked])[0] == system
+    assert template_turns(system="Be brief.\nBe kind.")[0] == system
+    assert template_turns(messages=[user([text("a"), text("b")])]) == [user("a\nb")]
     later = {"role": "system", "content": "Now German."}
-    assert told(messages=[user("a"), later, user("b")]) == [user("a"), later, user("b")]
+    assert template_turns(messages=[user("a"), later, user("b")]) == [user("a"), later, user("b")]
 
 
 def test_turns_of_a_role_are_one_turn() -> None:
     turns = [user("a"), user("b"), assistant(text("c")), assistant(text("d")), user("e")]
-    assert [(m["role"], m["content"]) for m in told(messages=turns)] == [
+    assert [(m["role"], m["content"]) for m in template_turns(messages=turns)] == [
         ("user", "a\nb"),
         ("assistant", "c\nd"),
         ("user", "e"),
@@ -65,7 +65,7 @@ def test_turns_of_a_role_are_one_turn() -> None:
 def test_thoughts_calls_and_results() -> None:
     thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
     turns = [user("1+1?"), assistant(thought, text("Let me."), CALL), user([result(content="2"), text("And?")])]
-    assert told(messages=turns, tools=[TOOL]) == [
+    assert template_turns(messages=turns, tools=[TOOL]) == [
         user("1+1?"),
         {
             "role": "assistant",
@@ -89,7 +89,7 @@ def test_thoughts_calls_and_results() -> None:
     ],
 )
 def test_results(fields: dict[str, Any], content: str) -> None:
-    assert told(messages=[user("?"), assistant(CALL), user([result(**fields)])])[-1]["content"] == content
+    assert template_turns(messages=[user("?"), assistant(CALL), user([result(**fields)])])[-1]["content"] == content
 
 
 def test_the_assistants_last_words_are_continued() -> None:
@@ -266,7 +266,7 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
         ({"output_config": {"formt": None}}, "output_config.formt {}; did you mean format?"),
     ],
 )
-def test_a_misspelt_field_is_told_what_it_may_mean(fields: dict[str, Any], what: str) -> None:
+def test_the_error_of_a_misspelt_field_names_the_field_it_may_mean(fields: dict[str, Any], what: str) -> None:
     with pytest.raises(RequestError) as refused:
         task(**fields)
     assert str(refused.value) == what.format("is not a parameter of this endpoint")

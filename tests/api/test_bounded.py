@@ -122,7 +122,7 @@ def test_a_refused_value_is_shown_as_it_begins(value: object) -> None:
         lambda value: {"}": [], "b": value, "c": {}},
     ],
 )
-def test_depth_is_counted_whatever_lies_beside_it(around: Callable[[Any], Any]) -> None:
+def test_depth_is_counted_whatever_lies_next_to_it(around: Callable[[Any], Any]) -> None:
     value: Any = []
     for _ in range(MAX_DEPTH - 2):
         value = around(value)

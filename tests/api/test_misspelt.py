@@ -1,4 +1,4 @@
-"""A misspelt field, at any depth: refused, and told with the one that it may mean."""
+"""A misspelt field, at any depth: the error names the field that it may mean."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_instructions_come_first() -> None:
     assert messages([USER], instructions="be")[0] == {"role": "system", "content": "be"}
 
 
-def test_items_that_were_told_are_taken_back() -> None:
+def test_stored_items_are_accepted_as_input() -> None:
     asked = parse_responses_request(body(input=[USER, SAID, THOUGHT, CALL, RESULT]))
     told = [item.stored() for item in asked.input]
     assert [item["id"].partition("_")[0] for item in told] == ["msg", "msg", "rs", "fc", "fco"]
@@ -289,7 +289,7 @@ HOSTED = [
 
 
 @pytest.mark.parametrize("choice", [None, "auto", "required", SHELL])
-def test_hosted_tools_are_dropped_beside_functions(choice: Any) -> None:
+def test_hosted_tools_with_functions_are_dropped(choice: Any) -> None:
     asked = parse_responses_request(body(tools=[HOSTED[0], SHELL, *HOSTED[1:]], tool_choice=choice))
     assert [tool.name for tool in to_task(asked).conversation.tools] == ["shell"]
     told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)

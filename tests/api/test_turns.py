@@ -1,4 +1,4 @@
-"""What a message may carry beside its role and text: a name, and what the assistant refused."""
+"""Names and refusals of messages."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
         ({"content": "Yes.", "refusal": None}, "Yes."),
     ],
 )
-def test_what_the_assistant_refused_is_its_text(fields: dict[str, object], text: str) -> None:
+def test_a_refusal_is_the_text_of_its_message(fields: dict[str, object], text: str) -> None:
     assert parse_chat_request(message(role="assistant", **fields)).messages[0].text == text

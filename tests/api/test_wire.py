@@ -93,7 +93,7 @@ def test_bodies_that_are_no_json_object(body: bytes, code: str) -> None:
     ("body", "place"),
     [(b'{"a":"caf\xe9"}', 9), (b"\xff\xfe{\x00}\x00", 0), ('{"ä":"'.encode() + b'\xed\xa0\x80"}', 7)],
 )
-def test_what_is_not_utf8_is_told_with_its_place(body: bytes, place: int) -> None:
+def test_the_error_of_invalid_utf8_names_its_byte(body: bytes, place: int) -> None:
     with pytest.raises(RequestError) as caught:
         parse_object(body)
     assert caught.value.message == f"the body is not UTF-8: byte {place} (from 0) begins no character"

@@ -1,4 +1,4 @@
-"""What messages are made of on Anthropic's wire: content blocks (https://docs.claude.com/en/api/messages)."""
+"""The content blocks of Anthropic's messages (https://docs.claude.com/en/api/messages)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infrs.api.common.tools import CallId, Name
 
 
 class CacheControl(Body):
-    """Where a prompt may be cut to be reused. Prompts are reused without being told to, so it changes nothing."""
+    """A cache breakpoint of a prompt. It has no effect: the server reuses every prefix it can."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
@@ -21,7 +21,7 @@ class CacheControl(Body):
 
 
 class TextBlock(Body):
-    """Text, of anyone."""
+    """Text, in a message of any role."""
 
     type: Literal["text"]
     text: str
@@ -30,7 +30,7 @@ class TextBlock(Body):
 
 
 class ThinkingBlock(Body):
-    """What the assistant thought, as an earlier answer told it. signature: opaque, checked by nobody here."""
+    """Reasoning of the assistant in an earlier answer. signature: opaque; the server does not check it."""
 
     type: Literal["thinking"]
     thinking: str
@@ -38,7 +38,7 @@ class ThinkingBlock(Body):
 
 
 class ToolUseBlock(Body):
-    """A call of the assistant's."""
+    """A call that the assistant made."""
 
     type: Literal["tool_use"]
     id: CallId
@@ -50,7 +50,7 @@ class ToolUseBlock(Body):
 
 
 def _only(*types: str) -> BeforeValidator:
-    """Refuses a block of another type, naming the type."""
+    """Return a validator that refuses a block of another type, by the name of its type."""
 
     def check(value: object) -> object:
         if isinstance(value, Body):
@@ -66,7 +66,7 @@ def _only(*types: str) -> BeforeValidator:
 
 
 def _tag(value: Any) -> str:  # noqa: ANN401  # a block, parsed or not
-    """Of a union: in brackets, so that no field of a body is called so."""
+    """Return the tag of a block. Its brackets keep it apart from the names of fields."""
     return f"<{value['type'] if isinstance(value, dict) else value.type}>"
 
 
@@ -78,7 +78,7 @@ TextContent = Annotated[
 
 
 class ToolResultBlock(Body):
-    """What a call gave, told by the user."""
+    """The result of a call, in a message of the user."""
 
     type: Literal["tool_result"]
     tool_use_id: CallId

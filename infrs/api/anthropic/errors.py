@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})  # whose errors have this shape
+PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})  # their errors have this shape
 
 OVERLOADED = 529  # Anthropic's status in the place of 503
 _TYPES = {

@@ -89,7 +89,7 @@ def _input(text: str) -> dict[str, Any]:
 
 
 def frame(kind: str, fields: Mapping[str, object]) -> bytes:
-    """Return an event whose data repeat its name."""
+    """Return an event. Its data repeat its name."""
     return named_event(kind, {"type": kind, **fields})
 
 

@@ -39,7 +39,10 @@ from infrs.text.tools.call_grammar import Tool
 # Versions of Anthropic's API. Parameters that the later one removed, such as `temperature`, have an effect in both.
 VERSIONS = ("2023-06-01", "2026-10-21")
 _EDIT = re.compile(r"(clear_tool_uses|clear_thinking|compact)_[0-9]{8}")
-_ROLES = {"text": ("user", "assistant", "system"), "tool_result": ("user",)}  # of a block; of others the assistant
+_ROLES = {
+    "text": ("user", "assistant", "system"),
+    "tool_result": ("user",),
+}  # of a block type; all other types: assistant
 
 
 class MessageParam(Body):
@@ -57,7 +60,7 @@ class MessageParam(Body):
 
 
 class ToolParam(Body):
-    """A tool of the client's that the model may call."""
+    """A tool of the client that the model may call."""
 
     type: Literal["custom"] | None = None
     name: Name
@@ -65,7 +68,7 @@ class ToolParam(Body):
     input_schema: Parameters
     strict: bool | None = None
     cache_control: CacheControl | None = None
-    eager_input_streaming: bool | None = None  # how soon the input is streamed: here always as it grows
+    eager_input_streaming: bool | None = None  # the server always streams the input as it grows
     input_examples: Unlisted = None
     defer_loading: Off = None
     allowed_callers: Annotated[Any, Neutral(["direct"])] = None
@@ -76,7 +79,7 @@ class ToolParam(Body):
 
 
 class ToolChoice(Body):
-    """Whether tools are to be called, and which."""
+    """Whether the answer calls tools, and which."""
 
     type: Literal["auto", "any", "tool", "none"]
     name: Name | None = None
@@ -90,11 +93,11 @@ class ToolChoice(Body):
 
 
 class Thinking(Body):
-    """Whether the model is to think before it answers. budget_tokens: a target, told to templates that know one."""
+    """Whether the model writes reasoning before its answer. budget_tokens: a target, for templates that read one."""
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Annotated[int, Field(ge=1024, lt=1 << 31)] | None = None
-    display: Literal["summarized", "omitted"] | None = None  # thoughts are told whole
+    display: Literal["summarized", "omitted"] | None = None  # the answer shows all reasoning
 
     @model_validator(mode="after")
     def _budget_where_it_belongs(self) -> Self:
@@ -111,7 +114,7 @@ class OutputFormat(Body):
 
 
 class OutputConfig(Body):
-    """How much effort, and in which form."""
+    """The effort, and the format of the answer's text."""
 
     effort: Annotated[Literal["low", "medium", "high", "xhigh", "max"], HINT] | None = None
     format: OutputFormat | None = None
@@ -130,13 +133,13 @@ def _is_edit(edit: dict[str, Any]) -> dict[str, Any]:
 
 
 class ContextManagement(Body):
-    """What may be cut from a long prompt. A hint: a prompt is never cut here, and one that is too long is refused."""
+    """Edits of a long prompt. A hint: the server never edits a prompt, and refuses one that is too long."""
 
     edits: Annotated[list[Annotated[dict[str, Any], AfterValidator(_is_edit)]], Field(max_length=16)] | None = None
 
 
 class CountTokensRequest(Body):
-    """What makes a prompt. None is "not given"."""
+    """The fields that make a prompt. None is "not given"."""
 
     model: Model
     messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -187,7 +190,7 @@ class CountTokensRequest(Body):
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer has to be a call."""
+        """Whether the answer must be a call."""
         return self.tool_choice is not None and self.tool_choice.type in ("any", "tool")
 
     @property
@@ -200,12 +203,12 @@ class CountTokensRequest(Body):
 
     @property
     def output_format(self) -> OutputFormat | None:
-        """The form of the answer's text."""
+        """The format of the answer's text."""
         return self.output_config.format if self.output_config else None
 
 
 class MessagesRequest(CountTokensRequest):
-    """A message asked for. None is "not given"."""
+    """A conversation to answer. None is "not given"."""
 
     max_tokens: TokenCount
     stream: bool | None = None

@@ -1,1 +1,1 @@
-"""`/v1/chat/completions`: requests, messages and the presenter of answers."""
+"""`/v1/chat/completions`: requests, prompts, their preparation, and the presenter."""

@@ -42,7 +42,7 @@ class TextPart(Body):
 
 
 class RefusalPart(Body):
-    """What the assistant said instead of an answer; a model reads it as any other text of the assistant's."""
+    """A refusal of the assistant. The model reads it like other text."""
 
     type: Literal["refusal"]
     refusal: str
@@ -54,7 +54,7 @@ class RefusalPart(Body):
 
 
 def text_or_refusal(value: object) -> str:
-    """Return the tag of a part: in brackets, so that no field of a body is called so."""
+    """Return the tag of a part. Its brackets keep it apart from the names of fields."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return "<refusal>" if kind == "refusal" else "<text>"
 
@@ -65,7 +65,7 @@ Part = Annotated[
 
 
 def text_as_part(kind: str) -> Callable[[object], object]:
-    """Reads a content that is a string as one part, whose `type` is `kind`."""
+    """Return a validator that turns a string into one part with `kind` as its `type`."""
 
     def read(value: object) -> object:
         if isinstance(value, str):
@@ -78,7 +78,7 @@ def text_as_part(kind: str) -> Callable[[object], object]:
 
 
 class Message(Body):
-    """One turn. `content` given as a string is one text part."""
+    """One message. A string as `content` is one text part."""
 
     role: Role
     content: (
@@ -95,7 +95,7 @@ class Message(Body):
     reasoning_content: str | None = None
     name: Author | None = None
     refusal: str | None = None
-    # What OpenAI's own answers carry beside these, empty when unused: a client may send an answer back as it came.
+    # OpenAI's answers also have these, empty when unused. A client may send an answer back unchanged.
     audio: Unsupported = None
     annotations: Unlisted = None
 
@@ -110,7 +110,7 @@ class Message(Body):
             ("tool_call_id", self.tool_call_id is None or self.role == "tool"),
         ):
             if not allowed:
-                refuse_part(field, f"not in a message of role {self.role}, or beside other calls")
+                refuse_part(field, f"not in a message of role {self.role}, or with other calls")
         if self.content is None and self.refusal is None and not calls:
             null = "content" in self.model_fields_set
             refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
@@ -122,12 +122,12 @@ class Message(Body):
 
     @property
     def text(self) -> str:
-        """The content's parts, joined; a refusal where there is no content."""
+        """The parts of the content, joined; the refusal if there is no content."""
         return "".join(part.text for part in self.content or ()) or self.refusal or ""
 
 
 class TemplateVariables(Body):
-    """What a client may tell a chat template: a closed list, in which nothing can replace what the server tells it."""
+    """The template variables that a client may set. None of them can replace a variable of the server."""
 
     enable_thinking: bool | None = None  # Qwen3, SmolLM3, GLM
     thinking: bool | None = None  # Granite, DeepSeek
@@ -175,7 +175,7 @@ class ConversationFields(ToolFields):
 
 
 class ChatCompletionRequest(ConstrainedGenerationFields, ConversationFields, OtherFields):
-    """A chat completion asked for. None is "not given"."""
+    """A conversation to answer. None is "not given"."""
 
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
@@ -208,25 +208,25 @@ class ChatCompletionRequest(ConstrainedGenerationFields, ConversationFields, Oth
     @model_validator(mode="after")
     def _constraint_begins_an_answer(self) -> Self:
         if self.constrained_by and self.continue_final_message:
-            refuse("continue_final_message", f"not with {self.constrained_by}, whose grammar begins an answer")
+            refuse("continue_final_message", f"not with {self.constrained_by}; its grammar begins an answer")
         return self
 
     @property
     def constrained_by(self) -> str | None:
-        """The field whose grammar the answer follows."""
+        """The field with the grammar of the answer."""
         return self.declared_in if self.must_call else super().constrained_by
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The answer's bound in tokens, under either name."""
+        """Most tokens of the answer, under either name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives to tell beside each token; None is no log-probabilities at all."""
+        """Alternatives to show with each token; None is no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
 def parse_chat_request(payload: dict[str, Any]) -> ChatCompletionRequest:
-    """Validate a body. Raises RequestError naming the first field at fault in `param` (`messages[0].role`)."""
+    """Validate a body. Raises RequestError that names the first invalid field, such as `messages[0].role`."""
     return parse_body(ChatCompletionRequest, payload)

@@ -1,1 +1,1 @@
-"""What all routes share: strict JSON, field types, validation errors, tools, structured output."""
+"""Code that the APIs share: strict JSON, fields, validation errors, tools, the neutral conversation."""

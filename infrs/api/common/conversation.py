@@ -28,7 +28,7 @@ class Call:
 class Turn:
     """One message. role: developer, system, user, assistant, tool or function.
 
-    reasoning: the assistant's reasoning before its content. call_id: the call whose result a tool turn carries.
+    reasoning: the assistant's reasoning before its content. call_id: the call that a tool turn has the result of.
     """
 
     role: str

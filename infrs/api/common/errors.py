@@ -1,4 +1,4 @@
-"""Errors on the wire: the status, `type` and body of an InfrsError, in OpenAI's shape."""
+"""Errors in OpenAI's shape: the status, `type` and body of an InfrsError."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ _STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 50
 
 
 def status_of(error: InfrsError) -> int:
-    """The HTTP status of an error; 500 for what is nobody's fault but ours."""
+    """Return the HTTP status of an error; 500 for a fault of the server."""
     return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
 
 
 def error_type(status: int) -> str:
-    """OpenAI's `type` of a status."""
+    """Return OpenAI's `type` for a status."""
     match status:
         case 401:
             return "authentication_error"
@@ -92,16 +92,16 @@ def error_type(status: int) -> str:
 
 
 def error_body(message: str, *, status: int, code: str | None, param: str | None = None) -> bytes:
-    """`{"error": {message, type, param, code}}`."""
+    """Return `{"error": {message, type, param, code}}`."""
     return orjson.dumps({"error": {"message": message, "type": error_type(status), "param": param, "code": code}})
 
 
 def message_of(error: InfrsError) -> str:
-    """What the client is told. What went wrong inside the server is for the log."""
+    """Return the message for the client. Only the log has the details of a fault of the server."""
     inside = status_of(error) == 500
     return "the server failed while it worked on this request; see its log" if inside else error.message
 
 
 def body_of(error: InfrsError) -> bytes:
-    """The body of an error."""
+    """Return the body of an error."""
     return error_body(message_of(error), status=status_of(error), code=error.code, param=error.param)

@@ -1,6 +1,6 @@
-"""Makes the validation of a body stop early: pydantic gathers an error of each invalid element of a list or mapping.
+"""Early end of validation. pydantic collects an error for each invalid element of a list or mapping.
 
-A body of 4 MB can hold a million of them, which takes gigabytes and tens of seconds.
+A body of 4 MB can have a million of them, which take gigabytes and tens of seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def bound_errors(schema: CoreSchema) -> None:
     """Change a schema in place: its lists and mappings stop at their first error, its integers take `8.0`.
 
     JSON has one kind of number, and JSON Schema's `integer` takes 8.0 (2020-12 Validation, 6.1.1). The elements of
-    lists stay as they are: a call of Python for each of a million token ids takes too long.
+    lists do not change: a Python call for each of a million token ids takes too long.
     """
     for node in [*nodes(schema)]:
         if node["type"] in ("list", "dict"):
@@ -44,5 +44,5 @@ def nodes(schema: Any) -> Iterator[Node]:  # noqa: ANN401  # any part of a schem
 
 
 def _whole(value: object) -> object:
-    """A whole number written as 8.0, as the integer."""
+    """Return a whole number such as 8.0 as an integer."""
     return int(value) if type(value) is float and value.is_integer() and abs(value) < _MAX_INTEGER else value

@@ -1,4 +1,4 @@
-"""What llama.cpp's server, Ollama and transformers call what a request may ask, and what there is for it here."""
+"""Field names of llama.cpp's server, Ollama and transformers, and the fields to use instead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Container
 
 _LENGTH = ("max_tokens", "max_output_tokens")
 
-# The first that the endpoint has is the one to use.
+# Advice names the first field that the endpoint has.
 _INSTEAD: dict[str, tuple[str, ...]] = {
     "n_predict": _LENGTH,
     "num_predict": _LENGTH,
@@ -19,14 +19,14 @@ _INSTEAD: dict[str, tuple[str, ...]] = {
 _NEEDLESS = {
     "num_ctx": "the context is as long as engine.max_model_len says",
     "n_ctx": "the context is as long as engine.max_model_len says",
-    "options": "what is in it goes beside `model`, each as a field of its own",
+    "options": "send its entries as fields of their own, next to `model`",
 }
 
 
 def advice(word: str, known: Container[str]) -> str | None:
-    """What to do about an unknown field that another server knows; known: the fields of the endpoint."""
+    """Return what to do about an unknown field that another server knows. known: the fields of the endpoint."""
     instead = next((name for name in _INSTEAD.get(word, ()) if name in known), None)
     if instead is not None:
         return f"use {instead}"
-    generates = "temperature" in known  # what the reasons are about
+    generates = "temperature" in known  # the reasons concern generation
     return f"remove it: {_NEEDLESS[word]}" if word in _NEEDLESS and generates else None

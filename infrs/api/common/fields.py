@@ -1,4 +1,4 @@
-"""What the request bodies of every route share: strictness, refusals by name, and the fields of a generation.
+"""Base of the request bodies: strict validation, refusals by name, and the fields that control generation.
 
 No type is coerced, and each field is one of four kinds:
 
@@ -60,7 +60,7 @@ class Body(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
-        """How pydantic is to check a body of this kind: see `bound_errors`."""
+        """Return the core schema of a body. See `bound_errors`."""
         schema = handler(source)
         bound_errors(handler.resolve_ref_schema(schema))
         return schema
@@ -72,7 +72,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _not_all_unknown(cls, value: object) -> object:
-        """pydantic makes an error of each unknown field: of a body full of them, for a second."""
+        """Refuse a body of many unknown fields early. pydantic would spend a second on an error for each."""
         if isinstance(value, dict) and len(value) > MAX_FIELDS:
             known = _by_name(cls)
             unknown = next(name for name in value if name not in known)
@@ -81,17 +81,17 @@ class Body(BaseModel):
 
 
 class Neutral:
-    """Annotates a field that is not supported: null and `values`, which change nothing, are accepted, nothing else."""
+    """Annotates an unsupported field. It accepts only null and `values`, which have no effect."""
 
     def __init__(self, *values: object) -> None:
         self.values = (None, *values)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """How pydantic is to check the field."""
+        """Return the core schema of the field."""
         return core_schema.no_info_plain_validator_function(self._check)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """How the field is described: by what is accepted."""
+        """Return the JSON schema of the field: the accepted values."""
         return {"enum": list(self.values), "x-refused": True}
 
     def _check(self, value: object) -> None:
@@ -123,7 +123,7 @@ T = TypeVar("T", bound=Body)
 
 
 def parse_body(kind: type[T], payload: dict[str, Any]) -> T:
-    """Validate a body. Raises RequestError naming the first field at fault in `param` (`messages[0].role`)."""
+    """Validate a body. Raises RequestError that names the first invalid field, such as `messages[0].role`."""
     try:
         return kind.model_validate(payload)
     except ValidationError as error:
@@ -131,7 +131,7 @@ def parse_body(kind: type[T], payload: dict[str, Any]) -> T:
 
 
 def _honoured(kind: type[Body], place: Place) -> list[str]:
-    """The honoured fields of the object at a place in a body; none where it cannot be told which object that is."""
+    """Return the honoured fields of the object at a place in a body; none if its type is unknown."""
     kinds = {"": kind}
     for part in place:
         if isinstance(part, int):
@@ -154,7 +154,7 @@ def _by_name(kind: type[Body]) -> dict[str, FieldInfo]:
 
 
 def _bodies(annotation: object) -> Iterator[tuple[str, type[Body]]]:
-    """The bodies that a field may hold, each as pydantic calls it: by its tag in a union, or else by its name."""
+    """Yield the bodies that a field may hold, each by pydantic's name: its tag in a union, or its class name."""
     if isinstance(annotation, type) and issubclass(annotation, Body):
         yield annotation.__name__, annotation
     parts = get_args(annotation)
@@ -214,7 +214,7 @@ class StreamOptions(Body):
 
 
 class GenerationFields(Body):
-    """The fields that say how to make an answer, the same for a chat and for a plain prompt. None is "not given"."""
+    """The fields that control generation, for chats and for plain prompts. None is "not given"."""
 
     model: Model
     stream: bool | None = None

@@ -1,4 +1,4 @@
-"""The fields of other servers that clients send, at the values that change nothing here."""
+"""The fields of other servers that clients send, at the values that have no effect here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infrs.api.common.fields import HINT, Body, Neutral, Opaque, Unsupported
 
 
 class OtherFields(Body):
-    """What clients of vLLM, SGLang, llama.cpp, Ollama and OpenRouter send to every server, mostly as defaults."""
+    """Fields that clients of vLLM, SGLang, llama.cpp, Ollama and OpenRouter send, mostly as defaults."""
 
     # vLLM
     priority: Annotated[Any, Neutral(0)] = None

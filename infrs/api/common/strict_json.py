@@ -1,7 +1,7 @@
-"""Bytes of a request body to a JSON object, strictly.
+"""Strict parser of request bodies.
 
-orjson refuses what JSON has no words for (NaN, 1e999, a byte order mark, lone surrogates, a second document).
-Duplicate keys: the last one wins, as in most parsers.
+orjson refuses text that is not JSON: NaN, 1e999, a byte order mark, lone surrogates, a second document.
+Of duplicate keys the last one wins, as in most parsers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 from infrs.errors import RequestError
 
 MAX_DEPTH = 64
-BYTES_PER_BYTE = 64  # that a body's objects take at most: `[],` is a list of 72
+BYTES_PER_BYTE = 64  # most bytes of objects per byte of a body: `[],` becomes a list of 72 bytes
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 @contextmanager
 def _collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the objects of a body again and again while there come more of them.
+    """Pause the garbage collector, which would walk the growing objects of a body again and again.
 
     JSON makes no cycles. A million lists take 0.1 s to parse, and 1.3 s with the collector running.
     """
@@ -70,7 +70,7 @@ def _collection_paused() -> Iterator[None]:
 
 
 def _first_alien(body: bytes) -> int:
-    """The place, from 0, of the first byte that is not UTF-8."""
+    """Return the index of the first byte that is not UTF-8."""
     try:
         body.decode()
     except UnicodeDecodeError as error:
@@ -79,7 +79,7 @@ def _first_alien(body: bytes) -> int:
 
 
 def _check_room(num_bytes: int) -> None:
-    """Raise MemoryError unless so much can be had now: orjson reads a null pointer where an object cannot be made."""
+    """Raise MemoryError unless that much memory is free: orjson crashes when an allocation fails."""
     try:
         mmap.mmap(-1, max(num_bytes, 1)).close()
     except OSError as error:
@@ -91,7 +91,7 @@ def _too_deep() -> RequestError:
 
 
 def _depth(value: dict[str, Any]) -> int:
-    """Levels of nesting, counted only as far as one past MAX_DEPTH. A level may hold a million values."""
+    """Return the levels of nesting, at most MAX_DEPTH + 1. A level may hold a million values."""
     level: list[Any] = [value]
     depth = 0
     while level and depth <= MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""Structured output on the wire: OpenAI's `response_format`, vLLM's `guided_*` and llama.cpp's spellings."""
+"""The fields of structured output: OpenAI's `response_format`, vLLM's `guided_*` and llama.cpp's names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from infrs.api.common.fields import Body, GenerationFields, refuse
 from infrs.text.constraint import JSON_OBJECT, Constraint
 
-_MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, whose compilation grows with the square of their length
+_MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, and their compile time grows with the square of the length
 
 SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Schema = dict[str, Any] | bool
@@ -19,7 +19,7 @@ GrammarText = Annotated[str, Field(min_length=1, max_length=_MAX_GRAMMAR)]
 
 
 class JsonSchema(Body):
-    """`response_format.json_schema`. Followed to the letter whether `strict` or not."""
+    """`response_format.json_schema`. The server enforces the schema, `strict` or not."""
 
     name: SchemaName
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
@@ -86,16 +86,16 @@ class StructuredOutputFields(Body):
 
 
 class ConstrainedGenerationFields(GenerationFields, StructuredOutputFields):
-    """Generation whose text may be constrained."""
+    """Generation with an optional constraint on the text."""
 
     @property
     def constrained_by(self) -> str | None:
-        """The field whose grammar the answer follows."""
+        """The field with the grammar of the answer."""
         return self.constraint.param if self.constraint else None
 
     @model_validator(mode="after")
     def _ends_where_its_grammar_does(self) -> Self:
         for field, given in (("ignore_eos", self.ignore_eos), ("min_tokens", self.min_tokens)):
             if given and self.constrained_by:
-                refuse(field, f"not with {self.constrained_by}, whose grammar ends the answer")
+                refuse(field, f"not with {self.constrained_by}; its grammar ends the answer")
         return self

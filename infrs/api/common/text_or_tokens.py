@@ -10,7 +10,7 @@ Text = str | list[int]
 
 
 def as_texts(value: object, param: str, limit: int) -> list[Text]:
-    """A text, or at most `limit` of them, each a string or its token ids; none empty and all of a kind."""
+    """Return one to `limit` texts, all strings or all lists of token ids. Refuses an empty text."""
     alone = isinstance(value, str) or (isinstance(value, list) and value and all(type(item) is int for item in value))
     if alone:
         value = [value]
@@ -38,7 +38,7 @@ def as_texts(value: object, param: str, limit: int) -> list[Text]:
 
 
 def texts_schema(limit: int) -> dict[str, Any]:
-    """The JSON schema of what `as_texts` takes."""
+    """Return the JSON schema of the values that `as_texts` takes."""
     text = {"type": "string", "minLength": 1}
     ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
     many = {"type": "array", "minItems": 1, "maxItems": limit}

@@ -1,4 +1,4 @@
-"""Tools on the wire: what a request declares and chooses, and the calls that messages carry."""
+"""The fields of tools: declarations, the choice among them, and calls in messages."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class FunctionTool(Body):
 
 
 class FunctionName(Body):
-    """The function of a choice."""
+    """The function that a choice names."""
 
     name: Name
 
 
 class NamedTool(Body):
-    """A tool that is named."""
+    """A tool that a choice names."""
 
     type: Literal["function"]
     function: FunctionName
@@ -93,7 +93,7 @@ def check_unique(names: Sequence[str], param: str) -> None:
 
 
 def or_mode(*modes: str) -> WrapValidator:
-    """Takes a string that is one of `modes` as it is, so that faults of an object are told as the object's."""
+    """Return a validator that accepts a string of `modes`. Errors of an object then name its fields."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         if not isinstance(value, str):
@@ -163,12 +163,12 @@ class ToolFields(Body):
 
     @property
     def uses_functions(self) -> bool:
-        """Whether the client speaks of functions, not tools, and is to be answered so."""
+        """Whether the client uses OpenAI's older `functions`. The answer then does too."""
         return bool(self.functions)
 
     @property
     def declared_tools(self) -> list[Tool]:
-        """All tools, whatever may be chosen."""
+        """All tools, whatever the choice."""
         functions = [tool.function for tool in self.tools or ()] + (self.functions or [])
         return [function.as_tool() for function in functions]
 
@@ -181,18 +181,18 @@ class ToolFields(Body):
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer has to be a call."""
+        """Whether the answer must be a call."""
         return self._chosen not in ("none", "auto")
 
     @property
     def max_calls(self) -> int | None:
-        """Calls that the answer may make; None is any number."""
+        """Most calls of the answer; None is any number."""
         one = self.parallel_tool_calls is False or self.uses_functions or self._chosen not in ("auto", "required")
         return 1 if one else None
 
     @property
     def _chosen(self) -> str:
-        """none, auto, required, or a tool's name."""
+        """`none`, `auto`, `required`, or the name of a tool."""
         choice: ToolChoice | FunctionName | str = self.tool_choice or self.function_call or "auto"
         if isinstance(choice, ToolChoice):
             return (

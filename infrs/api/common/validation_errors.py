@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a body, in OpenAI's terms: a code, a `param` path and a sentence."""
+"""Conversion of pydantic's errors to OpenAI's: a code, a `param` path and a sentence."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from infrs.api.common.field_advice import advice
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.spelling import nearest
 
-Place = Sequence[int | str]  # where in a body, as pydantic tells it: `("messages", 0, "role")`
+Place = Sequence[int | str]  # a place in a body, in pydantic's form: `("messages", 0, "role")`
 
 _LONGEST_MESSAGE = 500
 _LONGEST_VALUE = 64
-_MOST_COMPARED = 16  # unknown fields; comparing takes its time, and a body may have any number
+_MOST_COMPARED = 16  # unknown fields, to bound the time of comparing names
 _MEDIA = ("image_url", "input_audio", "file", "refusal", "video_url", "audio_url", "input_image", "input_file")
 
-# pydantic's error type -> OpenAI's code; what is not listed and ends in _type or _parsing is invalid_type.
+# pydantic's error type -> OpenAI's code. Other types that end in _type or _parsing are invalid_type.
 _CODES = {
     "missing": "missing_required_parameter",
     "extra_forbidden": "unknown_parameter",
@@ -48,8 +48,8 @@ _BOUNDS = {
 
 
 def request_error(error: ValidationError, payload: object, known: Callable[[Place], list[str]]) -> RequestError:
-    """What is to be told of a body as a RequestError. known: the fields that the object at a place may have."""
-    details = _to_tell(error.errors(include_url=False), known)
+    """Return the RequestError of a body. known: returns the fields that the object at a place may have."""
+    details = _most_useful(error.errors(include_url=False), known)
     where_at_fault = _path(details["loc"], payload, missing=details["type"] == "missing") if details["loc"] else None
     param = details.get("ctx", {}).get("param", where_at_fault)
     if details["type"] == "part":
@@ -81,21 +81,21 @@ def request_error(error: ValidationError, payload: object, known: Callable[[Plac
     return RequestError(message[:_LONGEST_MESSAGE], param=param, code=_code(details))
 
 
-def _to_tell(faults: list[ErrorDetails], known: Callable[[Place], list[str]]) -> ErrorDetails:
-    """The first fault; of a field that is missing because it is misspelt, the misspelling."""
+def _most_useful(faults: list[ErrorDetails], known: Callable[[Place], list[str]]) -> ErrorDetails:
+    """Return the first fault, or the misspelling that explains a missing field."""
     first = faults[0]
     if first["type"] != "missing":
         return first
     *place, missing = first["loc"]
-    beside = (fault for fault in faults if fault["type"] == "extra_forbidden" and [*fault["loc"][:-1]] == place)
-    return next((fault for fault in islice(beside, _MOST_COMPARED) if _meant(fault, known) == missing), first)
+    unknown = (fault for fault in faults if fault["type"] == "extra_forbidden" and [*fault["loc"][:-1]] == place)
+    return next((fault for fault in islice(unknown, _MOST_COMPARED) if _meant(fault, known) == missing), first)
 
 
 def _to_do(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str:
-    """What somebody who sent an unknown field is to do."""
+    """Return what to do about an unknown field."""
     *place, name = unknown["loc"]
-    if not place and (told := advice(str(name), known(place))):
-        return told
+    if not place and (found := advice(str(name), known(place))):
+        return found
     meant = _meant(unknown, known)
     return f"did you mean {meant}?" if meant else "remove it"
 
@@ -119,9 +119,9 @@ def _code(details: ErrorDetails) -> str:
 
 
 def _path(loc: Place, payload: object, *, missing: bool) -> str:
-    """`("messages", 0, "role")` as `messages[0].role`, as far as the payload itself has such a place.
+    """Return `("messages", 0, "role")` as `messages[0].role`, as far as the payload has such a place.
 
-    What it has not is the tag of a union, and passed over, but for the last part of what is `missing`.
+    Other parts are tags of unions, which the path leaves out, but for the last part of a `missing` field.
     """
     path = ""
     for position, part in enumerate(loc, 1):
@@ -141,7 +141,7 @@ def _path(loc: Place, payload: object, *, missing: bool) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as it begins: one of megabytes is not written out."""
+    """Return the start of a value's text. A value may have megabytes."""
     if isinstance(value, bool | None):
         return {None: "null", True: "true", False: "false"}[value]
     text = ""

@@ -1,1 +1,1 @@
-"""`/v1/completions`: requests and the presenter of answers."""
+"""`/v1/completions`: requests, their preparation, and the presenter."""

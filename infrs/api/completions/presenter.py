@@ -46,8 +46,8 @@ class CompletionPresenter:
                 (prompt, index) for prompt in prompts for index in range(body.num_choices)
             )
         }
-        self._scores: dict[str, Delta] = {}  # the delta of each prompt that has its log-probabilities
-        self._held: dict[str, list[Delta]] = {}  # of answers that wait for them
+        self._scores: dict[str, Delta] = {}  # by request id: the delta with the log-probabilities of the prompt
+        self._held: dict[str, list[Delta]] = {}  # of answers that wait for the scores
         self._tally = Tally()
         self._head = bodies.head(
             "text_completion",
@@ -96,7 +96,7 @@ class CompletionPresenter:
         return bodies.completion(self._head, choices, to_usage(self._tally.usage))
 
     def _in_order(self, deltas: Sequence[Delta]) -> Iterator[Delta]:
-        """The deltas, with those of a prompt that is echoed with scores held until answer 0 has brought them."""
+        """Yield the deltas. Those of a prompt echoed with scores wait until answer 0 brings the scores."""
         for delta in deltas:
             if not self._body.scores_prompt or delta.request_id in self._scores:
                 yield delta
@@ -109,7 +109,7 @@ class CompletionPresenter:
 
 
 class _Choice:
-    """One answer as it is read. position: its index in a stream."""
+    """One answer. position: its index in a stream."""
 
     def __init__(self, body: CompletionRequest, token_bytes: TokenBytes, prompt: EncodedPrompt, position: int) -> None:
         self.position = position
@@ -124,7 +124,7 @@ class _Choice:
         self._scores: list[float] = []
 
     def feed(self, delta: Delta, scores: Delta | None) -> tuple[str, dict[str, list[Any]] | None]:
-        """The text and the log-probabilities that a delta adds. scores: the delta with those of the prompt."""
+        """Return the text and the log-probabilities that a delta adds. scores: the delta with those of the prompt."""
         if delta.finish_reason is not None:
             self.finish_reason = to_finish_reason(delta.finish_reason)
         text, logprobs = self._continuation.feed(delta), None
@@ -139,7 +139,7 @@ class _Choice:
         return text, logprobs
 
     def keep(self, delta: Delta, scores: Delta | None) -> None:
-        """Read a delta and keep what it adds."""
+        """Take a delta, and keep its text and log-probabilities."""
         text, logprobs = self.feed(delta, scores)
         self._texts.append(text)
         self._scores += [entry.logprob for entry in delta.logprobs]
@@ -148,11 +148,11 @@ class _Choice:
 
     @property
     def mean_logprob(self) -> float:
-        """Of the answer's tokens; an answer of none comes last."""
+        """The mean over the tokens of the answer; an answer without tokens sorts last."""
         return sum(self._scores) / len(self._scores) if self._scores else -math.inf
 
     def shown(self, index: int) -> dict[str, object]:
-        """All that was kept, as a choice of the body."""
+        """Return the answer as a choice of the body."""
         assert self.finish_reason is not None, "a stream ends with a finish reason or raises"  # noqa: S101
         return {
             "index": index,
@@ -163,7 +163,7 @@ class _Choice:
 
 
 def _best(answers: Sequence[_Choice], num_shown: int) -> Sequence[_Choice]:
-    """All answers as they are, or the best of more, by the mean log-probability of their tokens."""
+    """Return all answers, or the best of more, by the mean log-probability of their tokens."""
     if len(answers) == num_shown:
         return answers
     return sorted(answers, key=lambda choice: choice.mean_logprob, reverse=True)[:num_shown]

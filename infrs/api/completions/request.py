@@ -72,5 +72,5 @@ class CompletionRequest(ConstrainedGenerationFields, OtherFields):
 
 
 def parse_completion_request(payload: dict[str, Any]) -> CompletionRequest:
-    """Validate a body. Raises RequestError naming the first field at fault in `param` (`prompt[0]`)."""
+    """Validate a body. Raises RequestError that names the first invalid field in `param`, such as `prompt[0]`."""
     return parse_body(CompletionRequest, payload)

@@ -20,7 +20,7 @@ class TokenStream:
     """Decodes the tokens of one answer in order: the bytes of a token may depend on the token before it."""
 
     def __init__(self, token_bytes: TokenBytes, *, previous: int | None = None) -> None:
-        """`previous`: the token before the answer; None starts a text, whose leading space may be stripped."""
+        """`previous`: the token before the answer; None starts a text, where a leading space may be stripped."""
         self._tokens = token_bytes
         self._previous = previous
 

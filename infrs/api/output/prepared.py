@@ -25,7 +25,7 @@ class Presenter(Protocol):
         """A comment or an event without content, which keeps a connection open."""
 
     def failed(self, error: InfrsError) -> bytes:
-        """Return the event that ends a stream whose headers are sent, after its answer failed."""
+        """Return the event that ends a stream after its answer failed. Its headers are already sent."""
 
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """Return the body of an answer that is not streamed, from all its deltas."""
@@ -33,7 +33,7 @@ class Presenter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `prepare` of each API returns. stream: whether the client asked for a stream."""
+    """The result of `prepare` of each API. stream: whether the client asks for a stream."""
 
     requests: tuple[Request, ...]
     presenter: Presenter

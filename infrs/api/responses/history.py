@@ -1,4 +1,4 @@
-"""What a request to `/v1/responses` takes from the response store, and what it adds to it."""
+"""The stored items that a request to `/v1/responses` reads and adds."""
 
 from __future__ import annotations
 

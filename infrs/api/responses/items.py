@@ -161,5 +161,5 @@ def parse_items(items: Sequence[Mapping[str, Any]]) -> list[Item]:
 
 
 def new_item_id(prefix: str) -> str:
-    """Return a random id that cannot be guessed."""
+    """Return a random id, 192 bits long."""
     return f"{prefix}_{secrets.token_hex(24)}"

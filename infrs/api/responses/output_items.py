@@ -114,7 +114,7 @@ class OutputItems:
         """`functions`: namespace and name of each, by the name that the model sees."""
         self._functions = functions or {}
         self._items: list[_Text | _Call] = []
-        self._logprobs: list[dict[str, Any]] = []  # of tokens whose text is still to come
+        self._logprobs: list[dict[str, Any]] = []  # of tokens that have no text yet
 
     def add(self, events: Sequence[Event], logprobs: Logprobs) -> Iterator[Payload]:
         """Yield the events that a piece of the answer adds. logprobs: entries of its tokens, shown with text only."""

@@ -66,7 +66,7 @@ def _as_items(value: object) -> object:
 
 
 class ResponsesRequest(OtherFields):
-    """A response asked for. None is "not given"."""
+    """A conversation to answer. None is "not given"."""
 
     model: Model
     input: Annotated[
@@ -119,7 +119,7 @@ class ResponsesRequest(OtherFields):
         if self.stream_options is not None and not self.stream:
             refuse("stream_options", "only allowed with `stream: true`")
         if self.tools and not self.functions:
-            message = "not a tool that this server or its client runs, and no function is beside it; send functions"
+            message = "not a tool that this server or its client runs, and there is no function; send functions"
             refuse("tools[0].type", message, "unsupported_parameter")
         return self
 
@@ -169,5 +169,5 @@ class ResponsesRequest(OtherFields):
 
 
 def parse_responses_request(payload: dict[str, Any]) -> ResponsesRequest:
-    """Validate a body. Raises RequestError naming the first field at fault in `param` (`input[0].role`)."""
+    """Validate a body. Raises RequestError that names the first invalid field in `param`, such as `input[0].role`."""
     return parse_body(ResponsesRequest, payload)

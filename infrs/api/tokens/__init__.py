@@ -1,1 +1,1 @@
-"""`/tokenize`, `/detokenize` and `/apply-template`: requests."""
+"""`/tokenize`, `/detokenize` and `/apply-template`: requests and results."""

@@ -1,4 +1,4 @@
-"""The request bodies of `/tokenize`, `/detokenize` and `/apply-template`, in the words of vLLM and of llama.cpp."""
+"""The request bodies of `/tokenize`, `/detokenize` and `/apply-template`, with the names of vLLM and llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_TOKENS = 1 << 20
 class TokenizeRequest(Body):
     """A text to tokenize: `prompt` as vLLM calls it, `content` as llama.cpp does. None is "not given".
 
-    add_special_tokens, add_special: put BOS and the like around it, as the model's prompts have them; by default so for
-    `prompt`, not so for `content`, as those servers do. return_token_strs, with_pieces: tell each token's text too.
+    add_special_tokens, add_special: add BOS and the like, as prompts of the model have them. As in those servers, the
+    default is true for `prompt` and false for `content`. return_token_strs: show the text of each token too.
     """
 
     model: Model | None = None
@@ -45,26 +45,26 @@ class TokenizeRequest(Body):
 
     @property
     def text_param(self) -> str:
-        """The name that the text came under."""
+        """The name of the field with the text."""
         return "content" if self.prompt is None else "prompt"
 
     @property
     def special(self) -> bool:
-        """Whether BOS and the like are added."""
+        """Whether to add BOS and the like."""
         given = self.add_special_tokens if self.add_special is None else self.add_special
         return self.prompt is not None if given is None else given
 
 
 class TokenizeChatRequest(ConversationFields):
-    """A conversation to tokenize, as `/v1/chat/completions` would make a prompt of it."""
+    """A conversation to tokenize, with the prompt of `/v1/chat/completions`."""
 
     model: Model | None = None
     return_token_strs: bool | None = None
-    add_special_tokens: Annotated[Any, Neutral(False)] = None  # the chat format knows best
+    add_special_tokens: Annotated[Any, Neutral(False)] = None  # the chat format decides
 
 
 class DetokenizeRequest(Body):
-    """Token ids to be made text. Control tokens are written out unless skip_special_tokens is true."""
+    """Token ids to decode. Control tokens are shown unless skip_special_tokens is true."""
 
     model: Model | None = None
     tokens: Annotated[list[TokenId], Field(max_length=MAX_TOKENS)]
@@ -72,13 +72,13 @@ class DetokenizeRequest(Body):
 
 
 class ApplyTemplateRequest(ConversationFields):
-    """A conversation to be shown as the prompt that the model would get."""
+    """A conversation to show as the prompt that the model would read."""
 
     model: Model | None = None
 
 
 def parse_tokenize_request(payload: dict[str, Any]) -> TokenizeRequest | TokenizeChatRequest:
-    """Validate a body, a conversation if it has `messages`. Raises RequestError naming the field at fault."""
+    """Validate a body, a conversation if it has `messages`. Raises RequestError that names the field."""
     if payload.get("messages") is not None:
         return parse_body(TokenizeChatRequest, payload)
     return parse_body(TokenizeRequest, {name: value for name, value in payload.items() if name != "messages"})
