@@ -1,8 +1,8 @@
-"""What every part of the suite shares: bundles of the demo model, exported once a run, and the two forms of a test.
+"""Fixtures of all tests: the demo model's bundles, exported once per run, and the two forms of a test.
 
-A test marked `nightly` asks the fixture `full` how much to do. `make test` runs its quick form; `--nightly` runs the
-marked tests only, each as long as the reliability matrix wants it. What they report through the fixture `figure` stands
-in pytest's report (`--junit-xml`), of which tests/reliability/nightly.py makes the figures in docs/reliability.md.
+A test marked `nightly` has a quick form, which `make test` runs, and a full form, which `--nightly` runs; the fixture
+`full` says which. Its mark names its row in the table of docs/reliability.md. tests/reliability/nightly.py fills the
+table from pytest's report (`--junit-xml`), which holds what the tests report through the fixture `figure`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from infrs.bundle.manifest import Dtype, find_bundle
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 SCRIPTS = Path(sys.executable).parent
-NIGHTLY_SECONDS = 1800  # that one test may take in its full form; on a machine of its own none takes a third of it
+NIGHTLY_SECONDS = 1800  # limit of one test in its full form; on a quiet machine none needs a third of it
 FULL_EXAMPLES = 10_000  # of each property in its full form
 
 hypothesis.settings.register_profile("quick", deadline=None)
@@ -35,11 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     nightly = config.getoption("--nightly")
     hypothesis.settings.load_profile("nightly" if nightly else "quick")
     if nightly and "PYTEST_XDIST_WORKER" not in os.environ:
-        config.pluginmanager.register(FailuresAtOnce(config))
+        config.pluginmanager.register(FailuresImmediately(config))
 
 
-class FailuresAtOnce:
-    """Tells of a failure when it happens: pytest tells at its end, an hour later, and never if it is stopped."""
+class FailuresImmediately:
+    """Print a failure when it happens. pytest prints it at the end, an hour later, or never if it is stopped."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -59,13 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = marked
     for item in marked:
         item.add_marker(pytest.mark.timeout(NIGHTLY_SECONDS))
-        item.user_properties.append(("row", matrix_row(item)))
-        if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):  # one that has more to tell tells it later
+        item.user_properties.append(("row", table_row(item)))
+        if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):  # a later figure of the test replaces it
             item.user_properties.append(("figure", f"{FULL_EXAMPLES:,} inputs, 0 failures"))
 
 
-def matrix_row(item: pytest.Item) -> str:
-    """The row of the reliability matrix that a test marked `nightly` is for, and of which parameter."""
+def table_row(item: pytest.Item) -> str:
+    """Return the row in docs/reliability.md of a test marked `nightly`, with its parameter."""
     marker = item.get_closest_marker("nightly")
     assert marker is not None
     [row] = marker.args
@@ -74,26 +74,26 @@ def matrix_row(item: pytest.Item) -> str:
 
 @pytest.fixture(scope="session")
 def full(pytestconfig: pytest.Config) -> bool:
-    """Whether to run as long as the reliability matrix wants it."""
+    """Return whether the full form of a test runs."""
     return bool(pytestconfig.getoption("--nightly"))
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Report what a row of the reliability matrix came to, in words with figures."""
+    """Return a function that reports the result for the test's row in docs/reliability.md."""
     return lambda result: request.node.user_properties.append(("figure", result))
 
 
 @pytest.fixture(scope="session")
 def run_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this run share."""
+    """Return a folder that all workers of this run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def demo_cache(run_root: Path) -> Callable[[Dtype], Path]:
-    """A cache that holds the demo model in a dtype; the exporter's own lock keeps workers from doing it twice."""
+    """Return a cache with the demo model in a dtype. The exporter's lock keeps workers from exporting it twice."""
     cache = run_root / "demo_cache"
 
     def export(dtype: Dtype) -> Path:
@@ -107,5 +107,5 @@ def demo_cache(run_root: Path) -> Callable[[Dtype], Path]:
 
 @pytest.fixture(scope="session")
 def demo_bundle(demo_cache: Callable[[Dtype], Path]) -> Callable[[Dtype], Path]:
-    """The demo model's bundle in a dtype."""
+    """Return the demo model's bundle in a dtype."""
     return lambda dtype: find_bundle(demo_cache(dtype), DEMO_MODEL, "main", dtype)

@@ -1,9 +1,7 @@
 """Every package that infrs installs is pinned in constraints.txt at the installed version.
 
-The matrix wants no known hole with a fix. Which are known changes by the day and is asked of a database on the
-network, so no test can promise it: `make audit` asks. What a test can promise is that the list it
-asks about is whole.
-Hashes are not pinned: of one version, PyTorch's builds differ by processor.
+`make audit` compares the list with a public database of vulnerabilities, which changes daily, so no test can. Hashes
+are not pinned, because PyTorch has several builds of one version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bundle of a model, exported first where that has not been done: in a process of its own, for torch's memory."""
+"""Find the bundle of a model, or export the model first, in another process so that torch's memory is freed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -17,13 +19,23 @@ from infrs.bundle.manifest import MANIFEST_FILE, find_bundle
 from infrs.config.settings import ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError
 
-_REQUIRED = ("infrs_export", "torch", "transformers", "optimum", "onnx")
-_RUN_EXPORT = "from infrs_export.entry import main; main()"
-
 logger = logging.getLogger("infrs.cli.export_missing")
 
 
-def find_or_export(model: ModelSettings) -> Path:
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """The exporter: the Python code that runs it, and the modules that it needs."""
+
+    code: str
+    required: Sequence[str]
+
+
+EXPORTER = Exporter(
+    "from infrs_export.entry import main; main()", ("infrs_export", "torch", "transformers", "optimum", "onnx")
+)
+
+
+def find_or_export(model: ModelSettings, exporter: Exporter = EXPORTER) -> Path:
     """Return the cached bundle of a model, or export the model first if there is none.
 
     Raises BundleNotFoundError, which says what to run, if there is none and the export extra is not installed,
@@ -39,12 +51,12 @@ def find_or_export(model: ModelSettings) -> Path:
         return _find(model, path)
     except BundleNotFoundError as error:
         arguments = _arguments(model)
-        if not all(map(importlib.util.find_spec, _REQUIRED)):
+        if not all(map(importlib.util.find_spec, exporter.required)):
             command = shlex.join(["infrs-export", *arguments])
             extras = "export,demo" if model.model_id.startswith("demo/") or _is_gguf(path) else "export"
             raise BundleNotFoundError(f"{error}; run: pip install 'infrs[{extras}]' && {command}") from None
         logger.info("%s; exporting it", error)
-    code = _run([sys.executable, "-c", _RUN_EXPORT, "--for-server", *arguments])
+    code = _run([sys.executable, "-c", exporter.code, "--for-server", *arguments])
     if code:
         sys.exit(code)
     return _find(model, path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hollow_bundles import publish
 
-from infrs.cli import export_missing as exporting
+from infrs.cli.export_missing import Exporter, find_or_export
 from infrs.config.settings import ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError, InfrsError, SourceError
 
@@ -26,6 +26,8 @@ assert os.environ.get("HF_TOKEN") == "old name", os.environ.get("HF_TOKEN")
 publish(pathlib.Path(options["--output"]), model, "int4", revision="v1")
 """
 
+NOT_INSTALLED = Exporter("", ("no_such_module",))
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> ModelSettings:
@@ -38,45 +40,35 @@ def test_a_missing_bundle_is_exported_and_found(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(exporting, "_REQUIRED", ())
-    monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT)
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "old name")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with caplog.at_level("INFO"):
-        bundle = exporting.find_or_export(settings)
+        bundle = find_or_export(settings, Exporter(EXPORT, ()))
     assert caplog.messages == [f"no int4 bundle of org/name at revision v1 in {settings.cache_dir}; exporting it"]
     assert capfd.readouterr().err == ""
     assert bundle == settings.cache_dir / "org--name" / "int4-abc"
-    monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(9)")
-    assert exporting.find_or_export(settings) == bundle
+    assert find_or_export(settings, Exporter("raise SystemExit(9)", ())) == bundle
 
 
-def test_other_bundles_of_the_model_in_the_cache_are_listed(
-    settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_bundles_of_the_model_in_the_cache_are_listed(settings: ModelSettings) -> None:
     publish(settings.cache_dir, "org/name", "int4", revision="v1")
     publish(settings.cache_dir / ".tmp", "org/nam", "int4", revision="v1")
-    monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
     for update in ({"dtype": "int8"}, {"revision": "main"}, {"model_id": "org/nam"}):
         with pytest.raises(BundleNotFoundError, match=r" \(there is org/name in int4 at revision v1\); run: "):
-            exporting.find_or_export(settings.model_copy(update=update))
+            find_or_export(settings.model_copy(update=update), NOT_INSTALLED)
     with pytest.raises(BundleNotFoundError, match=r"^no int4 bundle of a/b at revision v1 in [^(]*; run: "):
-        exporting.find_or_export(settings.model_copy(update={"model_id": "a/b"}))
+        find_or_export(settings.model_copy(update={"model_id": "a/b"}), NOT_INSTALLED)
 
 
-def test_a_failed_export_gives_its_exit_code(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_REQUIRED", ())
-    monkeypatch.setattr(exporting, "_RUN_EXPORT", "raise SystemExit(5)")
+def test_a_failed_export_gives_its_exit_code(settings: ModelSettings) -> None:
     with pytest.raises(SystemExit) as caught:
-        exporting.find_or_export(settings)
+        find_or_export(settings, Exporter("raise SystemExit(5)", ()))
     assert caught.value.code == 5
 
 
-def test_an_export_of_something_else_is_not_served(settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_REQUIRED", ())
-    monkeypatch.setattr(exporting, "_RUN_EXPORT", "")
+def test_an_export_of_something_else_is_not_served(settings: ModelSettings) -> None:
     with pytest.raises(BundleNotFoundError):
-        exporting.find_or_export(settings)
+        find_or_export(settings, Exporter("", ()))
 
 
 EXPORT_FILE = f"""
@@ -95,26 +87,24 @@ print("exported", model, *rest[:4])
 def test_a_path_is_exported_once_and_again_when_its_file_changes(
     other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(exporting, "_REQUIRED", ())
-    monkeypatch.setattr(exporting, "_RUN_EXPORT", EXPORT_FILE)
+    exporter = Exporter(EXPORT_FILE, ())
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     file, exported = tmp_path / "tiny.gguf", ["exported", "tiny.gguf", "--revision", "main", "--dtype", "auto"]
     file.write_bytes(b"1")
     first = ModelSettings(model_id="tiny.gguf", cache_dir=tmp_path / "cache")
     second = ModelSettings(model_id=other.format(here=tmp_path.name, path=file), cache_dir=tmp_path / "cache")
-    bundle = exporting.find_or_export(first)
+    bundle = find_or_export(first, exporter)
     assert capfd.readouterr().out.split() == exported
-    assert exporting.find_or_export(second) == bundle == tmp_path / "cache" / "tiny" / "int8-abc"
-    assert exporting.find_or_export(second.model_copy(update={"model_id": "tiny"})) == bundle
+    assert find_or_export(second, exporter) == bundle == tmp_path / "cache" / "tiny" / "int8-abc"
+    assert find_or_export(second.model_copy(update={"model_id": "tiny"}), exporter) == bundle
     assert capfd.readouterr().out == ""
     file.write_bytes(b"22")
-    assert exporting.find_or_export(first) == bundle
+    assert find_or_export(first, exporter) == bundle
     assert capfd.readouterr().out.split() == exported
 
 
-def test_paths_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_REQUIRED", ("no_such_module",))
+def test_paths_that_cannot_be_exported(tmp_path: Path) -> None:
     bundle, file = publish(tmp_path, "a/b", "int8"), tmp_path / "X.GGUF"
     file.touch()
     refused: list[tuple[Path, type[InfrsError], str]] = [
@@ -128,7 +118,7 @@ def test_paths_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     for path, error, words in refused:
         with pytest.raises(error, match=words):
-            exporting.find_or_export(ModelSettings(model_id=str(path), cache_dir=tmp_path / "cache"))
+            find_or_export(ModelSettings(model_id=str(path), cache_dir=tmp_path / "cache"), NOT_INSTALLED)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -136,11 +126,10 @@ def test_a_signal_ends_the_export_too(number: signal.Signals, tmp_path: Path) ->
     code = f"""
 import sys
 from pathlib import Path
-from infrs.cli import export_missing as exporting
+from infrs.cli.export_missing import Exporter, find_or_export
 from infrs.config.settings import ModelSettings
-exporting._REQUIRED = ()
-exporting._RUN_EXPORT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-exporting.find_or_export(ModelSettings(cache_dir=Path({str(tmp_path)!r})))
+exporter = Exporter("import os, time; print(os.getpid(), flush=True); time.sleep(60)", ())
+find_or_export(ModelSettings(cache_dir=Path({str(tmp_path)!r})), exporter)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

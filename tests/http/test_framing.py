@@ -60,7 +60,7 @@ def client_hello() -> bytes:
 
 NOISE = bytes((i * 167 + 13) % 256 for i in range(1024)).replace(b"\n", b"")
 
-# The rows are those of the reliability matrix, section A, that are refused for their bytes alone.
+# Requests that are refused for their bytes alone.
 REFUSED = {
     "1 noise": (NOISE + b"\r\n\r\n", 400, "bad_request"),
     "2 a TLS hello": (client_hello() + b"\r\n\r\n", 400, "bad_request"),

@@ -1,8 +1,7 @@
-"""Damaged tokenizers, templates, schemas, grammars and manifests: refused in words, or used; never anything else.
+"""Damaged tokenizers, templates, schemas, grammars and manifests are refused with a message, or used.
 
-hypothesis makes them from good ones. Coverage-guided fuzzing (atheris) would see little of it: what reads them is
-native code, or Jinja, that is not instrumented. So the full form makes 10,000 inputs for each rather than to go on for
-ten minutes, which for all of them would be more than the matrix's bound on all its rows together.
+hypothesis makes them from valid ones, 10,000 of each in the full form. Coverage-guided fuzzing (atheris) would see
+little: native code and Jinja read them, without instrumentation.
 """
 
 from __future__ import annotations

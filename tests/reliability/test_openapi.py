@@ -24,7 +24,7 @@ REFUSALS = """
 expected-statuses = ["400", "401", "404", "405", "413", "415"]
 """
 LONGEST = 1 << 16  # bytes of a body, of which some of the cases have more
-CASES = 500  # of each mode, for each operation: the matrix wants 1,000 of both together
+CASES = 500  # of each mode, for each operation
 
 
 def describe(server: FakeServer) -> dict[str, Any]:

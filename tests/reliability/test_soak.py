@@ -69,8 +69,7 @@ def ask(server: FakeServer, number: int) -> None:
 def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """The full form allows 0.1 MiB per thousand requests; the quick form finds only large leaks.
 
-    As fast as they are answered, for five minutes after one to get warm, and not for the matrix's 30: that is five
-    times the 20,000 requests that it wants, and its bound on the time of all rows together is kept.
+    Requests follow each other without pause. Five minutes after one of warm-up are about 100,000 requests.
     """
     warm, seconds, size = (60.0, 300.0, 1000) if full else (1.0, 1.5, 100)
     with soaked() as server, ThreadPoolExecutor(CLIENTS) as pool:
