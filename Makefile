@@ -50,7 +50,7 @@ quick: .venv/.test kernels
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(PYTEST) --quiet -m "not slow" $(PYTEST_ARGS) $(UNIT_TESTS)
+	$(PYTEST) --quiet --numprocesses auto -m "not slow" -k "not demo" $(PYTEST_ARGS) $(UNIT_TESTS)
 
 check: .venv/.test
 	$(BIN)/ruff format --check .
