@@ -151,13 +151,8 @@ def test_keys_are_compared_whole_and_as_digests_only() -> None:
 def test_the_time_of_a_refusal_reveals_nothing_about_the_key(full: bool, figure: Callable[[str], None]) -> None:
     """Wrong keys with no correct character and with one wrong character take the same time, by Student's t.
 
-<<<<<<< HEAD
-    Welch's t of one key asked in turns, as the matrix has it, shows where texts lie in memory: of two with nothing
-    right one takes up to 15 ns longer, as long as the process lives. Over many keys that goes both ways.
-=======
     One key is not enough: Welch's t then shows where strings lie in memory. Of two keys with no correct character, one
     takes up to 15 ns longer while the process lives. Over many keys this averages out.
->>>>>>> e7f38b7 (Name the tests of make quick; inject the exporter instead of patching it)
     """
     num_keys, count = 400 if full else 80, 50
     choose = random.Random(2)
