@@ -1,4 +1,4 @@
-"""`infrs-export`: a Hugging Face model into a bundle."""
+"""`infrs-export`: convert a Hugging Face model to a bundle."""
 
 from __future__ import annotations
 
@@ -29,28 +29,30 @@ _AUTO = {kind: dtypes[0] for kind, dtypes in AUTO_DTYPES.items()}
     type=click.Choice(get_args(DtypeChoice)),
     default="auto",
     show_default=True,
-    help=f"How the weights are stored. auto: {_AUTO['chat']}; {_AUTO['embedding']} for embedding models.",
+    help=f"Storage format of the weights. auto: {_AUTO['chat']}; {_AUTO['embedding']} for embedding models.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("models_cache"),
     show_default=True,
-    help="The cache that bundles are published in.",
+    help="Cache directory of the bundles.",
 )
-@click.option("--model-id", help="Id to serve the model under; default its Hub id, or its folder's or file's name.")
-@click.option("--context-length", type=click.IntRange(min=1), help="Longest context to serve; default the model's own.")
+@click.option("--model-id", help="Id of the served model. Default: its Hub id, or the name of its folder or file.")
+@click.option(
+    "--context-length", type=click.IntRange(min=1), help="Maximum context length, in tokens. Default: the model's own."
+)
 @click.option(
     "--max-model-bytes",
     type=click.IntRange(min=1),
     default=MAX_MODEL_BYTES,
     show_default=True,
-    help="Files of a Hub model that come to more are not fetched.",
+    help="Maximum size of the files of a Hub model, in bytes. A larger model is refused.",
 )
-@click.option("--force", is_flag=True, help="Export again even if the bundle is there.")
-@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--force", is_flag=True, help="Export again even if the bundle exists.")
+@click.option("--quiet", is_flag=True, help="Print only the result, without progress.")
 @click.option(
-    "--for-server", is_flag=True, hidden=True, help="infrs-serve is about to serve it, so nobody need be told."
+    "--for-server", is_flag=True, hidden=True, help="For infrs-serve: do not print the command that serves the bundle."
 )
 @click.version_option(__version__, prog_name="infrs-export")
 def main(  # noqa: PLR0917  # click passes them by name

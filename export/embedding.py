@@ -1,4 +1,4 @@
-"""The export of an embedding model, in place of that of a chat model: `pipeline.py` has what comes before and after."""
+"""Export an embedding model: the step of `pipeline.py` that differs from a chat model."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ DEFAULT_LONGEST = 2048  # tokens: 16 heads take 0.3 GB for the scores of such a 
 def build_embedding(
     found: Model, dtype: Dtype, directory: Path, *, context_length: int | None, report: Progress
 ) -> dict[str, Any]:
-    """Fill `directory` with a bundle that passed its parity gate; what its manifest says of this model alone.
+    """Write a bundle to `directory`, run the parity check, and return this model's part of the manifest.
 
-    context_length: most tokens of a text; default the model's own, but at most DEFAULT_LONGEST.
+    context_length: the most tokens of a text; default the model's own, but at most DEFAULT_LONGEST.
     Raises SourceError, ExportError, ParityError.
     """
     layout = read_layout(found.directory)
@@ -47,7 +47,7 @@ def build_embedding(
     tokenizer = _tokenizer(directory / "tokenizer.json", lowercase=layout.lowercase)
     if dtype in recipes.HALF_DTYPES:
         round_weights(encoder, recipes.HALF_DTYPES[dtype])
-    report.note("asking the source model for its vectors")
+    report.note("recording the source model's vectors")
     recorded = embedding_parity.record(encoder, lambda text: tokenizer.encode(layout.prompt + text).ids, max_tokens)
     convert_embedding(encoder, directory, recipes.lowering(dtype), report.stage)
     report.note("comparing the bundle with its source")
@@ -65,7 +65,7 @@ def build_embedding(
 
 
 def _max_tokens(longest: int, asked: int | None) -> int:
-    """What the model takes, or less: the attention of a text of n tokens needs memory for n * n numbers a head."""
+    """Return the most tokens of a text. Attention over n tokens needs memory for n * n numbers per head."""
     if asked is not None and asked > longest:
         raise ExportError(
             f"a context of {asked} tokens is not possible, this model takes texts of 1 to {longest}: choose one within",
@@ -75,7 +75,7 @@ def _max_tokens(longest: int, asked: int | None) -> int:
 
 
 def _tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
-    """The bundle's tokenizer, which puts texts into small letters itself where the model has that done before it."""
+    """Return the bundle's tokenizer, with lower-casing as a normalizer if the model needs it."""
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()

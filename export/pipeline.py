@@ -1,4 +1,4 @@
-"""The export on one page: source -> model -> graph -> parity -> bundle."""
+"""The export pipeline: source -> model -> graph -> parity -> bundle."""
 
 from __future__ import annotations
 
@@ -52,18 +52,20 @@ def export_model(
     progress: bool = True,
     on_build: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Export `model` into the cache `output` and return its bundle; one that is already there is returned as it is.
+    """Export `model` into the cache `output` and return its bundle; an existing bundle is returned unchanged.
 
-    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. dtype: `auto` is the first one that
-    AUTO_DTYPES has for the kind of model. model_id: the id to serve it under;
+    model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. dtype: `auto` is the first one of
+    AUTO_DTYPES for the kind of model. model_id: the id to serve it under;
     default the Hub id, or the folder's or file's name. context_length: longest context to serve; default the model's.
-    max_model_bytes: what the files of a Hub model may come to.
+    max_model_bytes: the maximum size of a Hub model's files.
     force: export even if the bundle is there, and replace it. on_build: called if this call makes the bundle.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
     """
     with _explained(model), Progress(progress) as report, full_disk_explained(output):
         path = local_path(model)
-        local = None if path is None else read_local(path)  # before its files are read, so that a later change shows
+        local = (
+            None if path is None else read_local(path)
+        )  # before its files are read, so that a later change is detected
         found = resolve(
             model,
             revision=revision,
@@ -92,10 +94,10 @@ def export_model(
 
 
 def _publish(place: Place, build: Callable[[Path], AnyManifest], *, force: bool, report: Progress) -> None:
-    """Publish what `build` makes, unless another process has published the bundle in the meantime."""
+    """Publish the result of `build`, unless another process published the bundle in the meantime."""
     try:
         place.cache.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, FileNotFoundError) as error:  # a link to nowhere, or a place that holds no folders
+    except (FileExistsError, FileNotFoundError) as error:  # a broken link, or a parent that is not a folder
         raise ExportError(f"{place.cache} cannot be made ({error.strerror}); choose another --output") from error
     with staging(place, waiting=lambda: report.note("waiting for another export of the same bundle")) as directory:
         if force or not _is_published(place):
@@ -104,10 +106,10 @@ def _publish(place: Place, build: Callable[[Path], AnyManifest], *, force: bool,
 
 @contextmanager
 def _explained(model: str) -> Iterator[None]:
-    """Turn what a library raises into a sentence: other people's files can make it raise anything."""
+    """Convert any error of a library to ExportError: invalid files can cause any exception."""
     try:
         yield
-    except (InfrsError, ModuleNotFoundError):  # the second is an extra that is not installed: `entry.py` names it
+    except (InfrsError, ModuleNotFoundError):  # the second means a missing extra: `entry.py` names it
         raise
     except Exception as error:
         raise ExportError(
@@ -116,7 +118,7 @@ def _explained(model: str) -> Iterator[None]:
 
 
 def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:
-    """12 hex digits that differ wherever the bundles would: content, served name, recipe, context."""
+    """Return a hash, 12 hex digits, of all that defines a bundle: content, served name, recipe, context."""
     source = model.source
     parts = [model.content, source.model_id, source.revision, recipe.hash, context_length, version("transformers")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -125,10 +127,8 @@ def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:
 def _build(
     found: Model, dtype: Dtype, recipe: Recipe, directory: Path, *, context_length: int | None, report: Progress
 ) -> AnyManifest:
-    """Fill `directory` with a bundle that passed its parity gate, all but its manifest."""
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # torch's threads must not spin on a machine that others use too
+    """Write a bundle to `directory`, without manifest, and run the parity check."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on a shared machine
     common: dict[str, Any] = {"source": found.source, "dtype": dtype, "recipe": recipe}
     if _is_embedding_model(found):
         from .embedding import build_embedding  # noqa: PLC0415  # torch and transformers take seconds to import
@@ -139,7 +139,7 @@ def _build(
 
 
 def _last(directory: Path) -> dict[str, Any]:
-    """What a manifest says of a bundle that is complete but for it."""
+    """Return the manifest's fields about the files of a complete bundle."""
     _only_files(directory)
     return {
         "files": file_entries(directory),
@@ -179,7 +179,7 @@ def _build_chat(
     check_vocabulary(tokenizer, int(model.config.vocab_size))
     if dtype in recipes.HALF_DTYPES:
         round_weights(model, recipes.HALF_DTYPES[dtype])
-    report.note("asking the source model for its answers")
+    report.note("recording the source model's outputs")
     longest = min(context_length or longest_context(model.config) or parity.MAX_TOKENS, parity.MAX_TOKENS)
 
     def encode(text: str) -> list[int]:
@@ -201,7 +201,7 @@ def _build_chat(
     if conversion.reason:
         report.note(f"plain graph, slower: {conversion.reason}")
     del model
-    gc.collect()  # the session below needs the room
+    gc.collect()  # the session below needs the memory
     report.note("comparing the bundle with its source")
     is_fused = conversion.graph == "fused"
     in_blocks = is_fused and dtype in recipes.BLOCK_DTYPES
@@ -230,7 +230,7 @@ def _is_embedding_model(found: Model) -> bool:
 
 
 def _is_published(place: Place) -> bool:
-    """Whether the bundle is there and readable; one that is not is exported again."""
+    """Return whether the bundle exists and is readable."""
     try:
         read_manifest(place.final)
     except BundleError:
@@ -239,7 +239,7 @@ def _is_published(place: Place) -> bool:
 
 
 def _only_files(directory: Path) -> None:
-    """Drop what the exporter left besides files; a bundle has no folders."""
+    """Delete folders that the exporter left; a bundle has files only."""
     for path in directory.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""What the person who waits sees: a line for each step and a bar for each long one, on stderr."""
+"""Progress on stderr: a line for each step and a bar for each long step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.progress import Progress as Bars
 _STAGES = {
     "fetch": "fetching (MB)",
     "gguf": "reading the weights",
-    "calibration": "weighing the inputs",
+    "calibration": "measuring the inputs",
     "trace": "tracing the graph",
     "weights": "writing the weights",
 }
 
 
 class Progress:
-    """Reports to a terminal; silent if not `shown`."""
+    """Report progress to a terminal; nothing if not `shown`."""
 
     def __init__(self, shown: bool) -> None:
         self.shown = shown
@@ -37,13 +37,13 @@ class Progress:
             self._bars.stop()
 
     def note(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self._bars.console.print(text, highlight=False, markup=False)
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` parts of the stage `name` are ready."""
+        """Set the progress of the stage `name` to `done` of `total` parts."""
         if not self._tasks:
-            self._bars.start()  # no sooner: without a bar it leaves an empty line
+            self._bars.start()  # not earlier: without a bar it would leave an empty line
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(_STAGES.get(name, name), total=total)
         self._bars.update(self._tasks[name], completed=done, total=total)

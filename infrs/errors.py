@@ -1,8 +1,7 @@
-"""One error tree.
+"""The errors of infrs.
 
-Every error that infrs raises on purpose is an `InfrsError`: a stable `code`, a sentence that says what
-to do next, and where a request field or a configuration key is at fault, its name in `param`.
-HTTP statuses are the wire's business (`infrs.api.common.errors`); exit codes belong to the commands.
+Every expected error is an `InfrsError`. It has a stable `code` and a sentence with the problem and the fix. If a request
+field or a configuration key is wrong, `param` names it. `infrs.api.common.errors` maps codes to HTTP statuses.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from typing import ClassVar
 
 
 class InfrsError(Exception):
-    """Base of the tree. `str(error)` is the sentence for the user, one line.
+    """The base class. `str(error)` is the sentence for the user, one line.
 
-    commands: command lines to choose from instead, of an error that knows some.
+    commands: command lines that the user can run instead.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -42,20 +41,20 @@ class ModelNotNamedError(ConfigError):
 
 
 class BundleError(InfrsError):
-    """A bundle is absent, incomplete, altered or of another version than this server reads."""
+    """A bundle is absent, incomplete, changed or of a version that this server does not read."""
 
     code = "invalid_bundle"
     exit_code = 3
 
 
 class BundleNotFoundError(BundleError):
-    """No bundle answers to the model, revision and dtype asked for."""
+    """The cache has no bundle of the requested model, revision and dtype."""
 
     code = "bundle_not_found"
 
 
 class ExportError(InfrsError):
-    """An export could not be made; nothing was published."""
+    """An export failed; nothing was published."""
 
     code = "export_failed"
     exit_code = 4
@@ -68,7 +67,7 @@ class SourceError(ExportError):
 
 
 class ParityError(ExportError):
-    """The exported graph does not answer as its source model does."""
+    """The exported graph's outputs differ from the source model's."""
 
     code = "parity_failed"
 
@@ -81,7 +80,7 @@ class DiskFullError(ExportError):
 
 
 class RequestError(InfrsError):
-    """A request is not acceptable as it stands. `param` names the field."""
+    """A request is invalid. `param` names the field."""
 
     code = "invalid_value"
 
@@ -92,13 +91,13 @@ class RequestError(InfrsError):
 
 
 class UnsupportedParameterError(RequestError):
-    """A field that infrs does not honour: refused by name, never ignored."""
+    """A request has a field that infrs does not support."""
 
     code = "unsupported_parameter"
 
 
 class ContextLengthError(RequestError):
-    """The prompt, or the prompt and the answer asked for, exceed the model's context."""
+    """The prompt, or the prompt and the requested answer, exceed the model's context."""
 
     code = "context_length_exceeded"
 
@@ -122,7 +121,7 @@ class ModelUnloadedError(InfrsError):
 
 
 class QueueFullError(InfrsError):
-    """The waiting queue is at its bound; try again later."""
+    """The queue is full; try again later."""
 
     code = "queue_full"
 
@@ -140,7 +139,7 @@ class EngineError(InfrsError):
 
 
 class OutOfMemoryError(InfrsError):
-    """There is not the memory to do what the request asks for, now."""
+    """The server has too little memory for the request now."""
 
     code = "out_of_memory"
 

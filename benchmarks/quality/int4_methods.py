@@ -108,12 +108,12 @@ def hqq(weight: Matrix, _: Matrix, *, size: int) -> Rounded:
     return from_blocks(on_levels(blocks, scale, -half(kept) * scale), weight), 4 + 32 / size
 
 
-def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, believed: float) -> Rounded:
+def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, shrinkage: float) -> Rounded:
     """Round like the exporter: GPTQ within segments of inputs, with a shrinkage factor (`export.recipes.gptq`)."""
     size = min(segment, weight.shape[1])
     segments = to_blocks(inputs, size).transpose(1, 0, 2)
     moments = lift_silent(segments.transpose(0, 2, 1) @ segments / np.float32(len(inputs)))
-    levels, scales = round_with_feedback(weight, moments, followers(moments, believed), 4, 32)
+    levels, scales = round_with_feedback(weight, moments, followers(moments, shrinkage), 4, 32)
     return from_blocks(levels * scales[..., None], weight), 4.5
 
 
@@ -127,13 +127,13 @@ METHODS: dict[str, Method] = {
     "k-quant, as Q4_K": k_quant,
     "HQQ, blocks of 64": partial(hqq, size=64),
     "HQQ, blocks of 32": partial(hqq, size=32),
-    "GPTQ, shrinkage factor 0.99": partial(passed_on, segment=1536, believed=0.99),
-    "GPTQ, shrinkage factor 0.8": partial(passed_on, segment=1536, believed=0.8),
-    "GPTQ, shrinkage factor 0.5": partial(passed_on, segment=1536, believed=0.5),
-    "GPTQ, shrinkage factor 0.25": partial(passed_on, segment=1536, believed=0.25),
-    "GPTQ, shrinkage factor 0.5, segments of 768": partial(passed_on, segment=768, believed=0.5),
-    "GPTQ, shrinkage factor 0.5, segments of 512": partial(passed_on, segment=512, believed=0.5),
-    "GPTQ, shrinkage factor 0.5, segments of 128": partial(passed_on, segment=128, believed=0.5),
+    "GPTQ, shrinkage factor 0.99": partial(passed_on, segment=1536, shrinkage=0.99),
+    "GPTQ, shrinkage factor 0.8": partial(passed_on, segment=1536, shrinkage=0.8),
+    "GPTQ, shrinkage factor 0.5": partial(passed_on, segment=1536, shrinkage=0.5),
+    "GPTQ, shrinkage factor 0.25": partial(passed_on, segment=1536, shrinkage=0.25),
+    "GPTQ, shrinkage factor 0.5, segments of 768": partial(passed_on, segment=768, shrinkage=0.5),
+    "GPTQ, shrinkage factor 0.5, segments of 512": partial(passed_on, segment=512, shrinkage=0.5),
+    "GPTQ, shrinkage factor 0.5, segments of 128": partial(passed_on, segment=128, shrinkage=0.5),
 }
 
 

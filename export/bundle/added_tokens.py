@@ -1,7 +1,7 @@
-"""Tokens that a folder names outside of tokenizer.json, added to it with the ids that transformers gives them.
+"""Add tokens from other files of a folder to tokenizer.json, with the ids of transformers.
 
-Read as transformers' fast tokenizers do: `added_tokens_decoder` of tokenizer_config.json, or else added_tokens.json and
-special_tokens_map.json; then every special token that is not among them.
+The files are read like in transformers' fast tokenizers: `added_tokens_decoder` of tokenizer_config.json, or else
+added_tokens.json and special_tokens_map.json; then every special token that is not among them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> None:
-    """Add to the tokenizer at `tokenizer_path` the tokens that only the other files in `source` name.
+    """Add to the tokenizer at `tokenizer_path` the tokens that are only in the other files of `source`.
 
-    num_rows: of the model's embedding. A token beyond them, often a padding token that was never trained, is left out.
+    num_rows: of the model's embedding. A token beyond them, often an untrained padding token, is omitted.
     The file is written only if a token is added. Raises SourceError if a token does not get the id that a file gives.
     """
     names = optional_json(source / "tokenizer_config.json")
@@ -60,7 +60,7 @@ def _open(path: Path) -> Tokenizer:
 
 
 def _id(tokenizer: Tokenizer, content: str) -> int:
-    """The id of a token that is added next: that of the piece of this text, or the first after all others."""
+    """Return the id of the next added token: that of the piece with this text, or the first free id."""
     piece: int | None = tokenizer.token_to_id(content)
     last_added: int = max(tokenizer.get_added_tokens_decoder(), default=-1)
     pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
@@ -68,12 +68,12 @@ def _id(tokenizer: Tokenizer, content: str) -> int:
 
 
 def optional_json(path: Path) -> dict[str, Any]:
-    """The object in a tokenizer's file, empty where there is none. Raises SourceError."""
+    """Return the object in a tokenizer's file; empty if there is none. Raises SourceError."""
     return read_json(path, limit=FILE_BYTES) if path.is_file() else {}
 
 
 def text(token: object) -> str | None:
-    """A token is written as its text or as an AddedToken's fields."""
+    """Convert a token, written as text or as the fields of an AddedToken."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None
 
@@ -92,7 +92,7 @@ def _by_id(declared: object) -> Iterator[tuple[int, Any]]:
 
 
 def _special(names: dict[str, Any]) -> Iterator[Any]:
-    """The special tokens in the order of transformers: by role, then additional ones, then a model's own."""
+    """Return the special tokens in the order of transformers: by role, then additional ones, then a model's own."""
     yield from (names[f"{role}_token"] for role in _ROLES if text(names.get(f"{role}_token")))
     for key in ("additional_special_tokens", "extra_special_tokens"):  # the second is a list in transformers 5
         more = names.get(key) or []

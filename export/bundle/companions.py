@@ -1,4 +1,4 @@
-"""The files of a bundle beside its graph: configuration, tokenizer, chat template; and what they say of generating."""
+"""The files of a bundle besides its graph: configuration, tokenizer, chat template and default sampling."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_o
 
 
 def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> None:
-    """Write config.json, the tokenizer's files and generation_config.json where there is one. Raises SourceError."""
+    """Write config.json, the tokenizer's files and, if there is one, generation_config.json. Raises SourceError."""
     config = directory / "config.json"
     if model.gguf is not None:
         from ..sources.gguf.tokenizer import write_tokenizer  # noqa: PLC0415  # needs the extra `demo`
@@ -52,7 +52,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
 
 
 def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
-    """Raises SourceError if the tokenizer knows a token for which the model has no row: no request may name one."""
+    """Raise SourceError if a token has no row in the model's embedding."""
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if not 0 <= largest < num_rows:
         raise SourceError(
@@ -61,7 +61,7 @@ def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
 
 
 def special_tokens(directory: Path) -> SpecialTokens:
-    """Ids by role from the companions in `directory`: everything that any of them, or the chat template, ends with."""
+    """Return ids by role from the files in `directory`. End tokens are those of all files and of the chat template."""
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     config = read_json(directory / "config.json")
     generation = optional_json(directory / "generation_config.json")
@@ -83,10 +83,10 @@ def special_tokens(directory: Path) -> SpecialTokens:
 
 
 def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
-    """What generation_config.json in `directory` says; a value that no request may have is left out, and `note` told.
+    """Return the sampling of generation_config.json in `directory`. An invalid value is omitted and passed to `note`.
 
-    `do_sample` is not looked at, nor does vLLM: false is transformers' default, so it is seldom meant, and who asks an
-    API twice expects two answers.
+    `do_sample` is ignored, as in vLLM: false is transformers' default and so rarely intentional. Clients of an API
+    expect different answers to repeated requests.
     """
     generation = optional_json(directory / "generation_config.json")
     said = {name: generation[name] for name in Sampling.model_fields if generation.get(name) is not None}
@@ -101,7 +101,7 @@ def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
 
 
 def _convert_tokenizer(source: Path, directory: Path) -> None:
-    """A fast tokenizer from a slow one's files."""
+    """Return a fast tokenizer from the files of a slow one."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
         if not tokenizer.is_fast:

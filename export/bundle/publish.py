@@ -1,9 +1,9 @@
-"""Publish a bundle atomically: staged beside its place, made durable, renamed. What the server can see is whole.
+"""Publish a bundle atomically: stage it in the same cache, make it durable, rename it. The server sees whole bundles.
 
 Layout of the cache: `<slug>/<dtype>-<key>/` bundles, `.sources/` (`infrs.bundle.local_models`), `.locks/<name>.lock`
 (never deleted: unlinking a held lock lets two in), `.tmp/<name>/` staging areas, where `<name>` is
-`<slug>--<dtype>-<key>`. A staging area belongs to the holder of the lock of its name, so one whose lock is free is a
-dead export's and may be removed.
+`<slug>--<dtype>-<key>`. A staging area belongs to the holder of the lock of its name. If that lock is free,
+its export died and the area can be removed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MARGIN = 64 << 20
 
 
 class Place:
-    """Where one bundle goes in a cache, and where it is staged."""
+    """The paths of one bundle in a cache: final and staging."""
 
     def __init__(self, cache: Path, model_id: str, dtype: Dtype, key: str) -> None:
         self.cache = cache
@@ -34,21 +34,21 @@ class Place:
 
     @property
     def staging(self) -> Path:
-        """The new bundle until it is published."""
+        """Return the path of the new bundle until it is published."""
         return self.cache / STAGING / self.name / "new"
 
     @property
     def replaced(self) -> Path:
-        """The bundle that a forced export replaces, until it is deleted."""
+        """Return the path of a replaced bundle until it is deleted."""
         return self.cache / STAGING / self.name / "old"
 
 
 @contextmanager
 def staging(place: Place, waiting: Callable[[], None]) -> Iterator[Path]:
-    """Hold the lock of `place` and yield an empty staging directory; both are gone afterwards.
+    """Hold the lock of `place` and yield an empty staging directory; release both afterwards.
 
-    `waiting` is called once if another process holds the lock. Raises DiskFullError for any write that finds the disk
-    full, ExportError if the cache cannot be written or locked.
+    `waiting` is called once if another process holds the lock. Raises DiskFullError if the disk is full, ExportError if
+    the cache cannot be written or locked.
     """
     with full_disk_explained(place.cache):
         lock = _lock(place.cache, place.name)
@@ -69,14 +69,14 @@ def staging(place: Place, waiting: Callable[[], None]) -> Iterator[Path]:
 
 
 def publish(place: Place, manifest: AnyManifest) -> Path:
-    """Write the manifest last, make everything durable and rename the staged bundle to its place."""
+    """Write the manifest, make all files durable and rename the staged bundle to its final path."""
     staged = place.staging
     (staged / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
     for path in staged.iterdir():
         _sync(path)
     _sync(staged)
     place.final.parent.mkdir(parents=True, exist_ok=True)
-    if place.final.exists():  # a forced export, or what is left of a bundle somebody damaged
+    if place.final.exists():  # a forced export, or a damaged bundle
         place.final.rename(place.replaced)
     staged.rename(place.final)
     _sync(place.final.parent)
@@ -85,14 +85,14 @@ def publish(place: Place, manifest: AnyManifest) -> Path:
 
 
 def file_entries(directory: Path) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file, by name."""
+    """Return size and SHA-256 of every file, by name."""
     return {
         path.name: FileEntry(size=path.stat().st_size, sha256=sha256_file(path)) for path in sorted(directory.iterdir())
     }
 
 
 def check_space(cache: Path, needed: int) -> None:
-    """Raises DiskFullError if the file system of `cache` has fewer than `needed` bytes and a margin free."""
+    """Raise DiskFullError if the file system of `cache` has fewer than `needed` bytes and a margin free."""
     free = shutil.disk_usage(cache).free
     if free < needed + _MARGIN:
         raise DiskFullError(
@@ -103,7 +103,7 @@ def check_space(cache: Path, needed: int) -> None:
 
 @contextmanager
 def full_disk_explained(cache: Path) -> Iterator[None]:
-    """Turn a full or unwritable disk into a sentence."""
+    """Convert errors of a full or unwritable disk to DiskFullError and ExportError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The external data file of a graph: tensors written one after the other, never all in memory at once."""
+"""The external data file of a graph: tensors are written one by one, so they are never all in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hugging Face's own cache: whether the files of a model in it are what the Hub has sent them for."""
+"""Check files in Hugging Face's cache against the hashes of the Hub."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 
 
 def damage(file: Path) -> str:
-    """What is wrong with a file of a snapshot; empty if nothing is.
+    """Return what is wrong with a file of a snapshot; empty if nothing is.
 
-    It links to a blob that has the Hub's tag for a name: the SHA-256 of weights, what git hashes any other file to
-    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). A tag of another form tells nothing.
+    The file links to a blob with the Hub's tag as its name: the SHA-256 of weights, or the git hash of any other file
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). A tag of another form cannot be checked.
     """
     blob = file.resolve()
     if not blob.is_file():
@@ -28,7 +28,7 @@ def damage(file: Path) -> str:
 
 
 def remove(file: Path) -> None:
-    """Forget a file of a snapshot and its blob, so that both are fetched again."""
+    """Delete a file of a snapshot and its blob, so that both are fetched again."""
     file.resolve().unlink(missing_ok=True)
     file.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""A sentence for everything that can go wrong between here and the Hub."""
+"""Convert errors of the Hub and the network to errors with one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNREACHABLE = (
 
 @contextmanager
 def explained(model: str, revision: str) -> Iterator[None]:
-    """Raise a SourceError, or DiskFullError, for what huggingface_hub raises."""
+    """Convert the errors of huggingface_hub to SourceError and DiskFullError."""
     try:
         yield
     except (requests.RequestException, RecursionError, OSError, ValueError) as error:
@@ -26,7 +26,7 @@ def explained(model: str, revision: str) -> Iterator[None]:
 
 
 def not_in_cache(model: str, revision: str, file: str = "") -> SourceError:
-    """What is said offline of a model, or of a file of it, that is not on this machine."""
+    """Return the offline error for a model, or a file of it, that is not on this machine."""
     what = f"{file} of {model}" if file else model
     return SourceError(
         f"{what} at {revision} is not in the local cache and HF_HUB_OFFLINE is set; "
@@ -35,11 +35,11 @@ def not_in_cache(model: str, revision: str, file: str = "") -> SourceError:
 
 
 def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # noqa: PLR0911  # a table, in order
-    """From the narrow to the wide, for many of these are kinds of each other."""
+    """Return the error for an exception, from specific to general classes."""
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         if constants.HF_HUB_OFFLINE:
             return not_in_cache(model, revision)
-        if isinstance(error.__cause__, Exception):  # what it met before it looked for the file on this machine
+        if isinstance(error.__cause__, Exception):  # the error before it looked for the file on this machine
             return _explanation(model, revision, error.__cause__)
     if isinstance(error, errors.HFValidationError):
         return SourceError(f"{model} is no name that a model on the Hub can have; check its spelling")
@@ -74,7 +74,7 @@ def _sentence(  # noqa: PLR0911  # a table, in order
         case requests.TooManyRedirects() | RecursionError():
             return f"{hub} sends requests for {model} on in a circle; try again later"
         case requests.exceptions.ChunkedEncodingError():
-            return f"a download from {hub} broke off; run the same command again, it goes on where it stopped"
+            return f"a download from {hub} broke off; run the same command again to resume it"
         case requests.Timeout():
             return f"{hub} does not answer; {_UNREACHABLE}"
         case requests.RequestException(response=requests.Response() as response):
@@ -83,7 +83,7 @@ def _sentence(  # noqa: PLR0911  # a table, in order
 
 
 def _of_system(model: str, error: OSError) -> InfrsError:
-    if error.errno is None:  # that is how huggingface_hub tells of a wrong length
+    if error.errno is None:  # huggingface_hub reports a wrong length in this way
         return SourceError(
             f"a file of {model} was not as long as {constants.ENDPOINT} had said; run the same command again"
         )

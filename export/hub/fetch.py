@@ -1,4 +1,4 @@
-"""Download from the Hub: by commit, an allow-list of files, each of them checked."""
+"""Download from the Hub: by commit, from an allow-list of files, with each file checked."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ SMALL_FILES = [
     "*_Pooling/config.json",
     "*_Dense/config.json",
 ]
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # of which a model has one
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # a model has one of these
 _SMALL_BYTES = 64 << 20
-MAX_MODEL_BYTES = 64 << 30  # unless told otherwise: 32 billion parameters in 16 bits
+MAX_MODEL_BYTES = 64 << 30  # by default: 32 billion parameters in 16 bits
 WEIGHTS = ["model.safetensors", "model-*.safetensors", "*_Dense/model.safetensors"]
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model's files. commit: 40 hex digits. host: of the Hub they came from, None if they were on this machine."""
+    """A model's files. commit: 40 hex digits. host: the Hub's host; None if the files were on this machine."""
 
     commit: str
     directory: Path
@@ -63,10 +63,9 @@ def fetch(
 ) -> Fetched:
     """Fetch `revision` of a model into Hugging Face's own cache.
 
-    max_bytes: what all its files may come to. note: is told what is done, before it is, and why it takes longer.
-    stage: is told of the megabytes that have arrived, as `fetch`, and of how many it will be.
-    The environment means what huggingface_hub says it means (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT,
-    HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
+    max_bytes: the maximum size of all files. note: called before each step, and with reasons for delays. stage: called
+    with the name `fetch`, the downloaded and the total megabytes. huggingface_hub's environment variables apply
+    (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
     """
     from huggingface_hub import HfApi, configure_http_backend, constants, snapshot_download  # noqa: PLC0415  # reads the environment
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
@@ -87,7 +86,7 @@ def fetch(
         configure_http_backend(partial(session, Patience(note)))
         note(f"asking {host} for {model}")
         listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
-        # Asked for by its name once, so that the cache knows the commit when it is offline; from here on by commit.
+        # The first request is by name, so that the cache knows the commit offline; later requests are by commit.
         directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
         commit = directory.name
         note(f"fetching {model}")
@@ -104,7 +103,7 @@ def fetch(
 
 
 def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> None:
-    """Hash some of what `fetch` has fetched; what is damaged is fetched again, once.
+    """Check the hashes of fetched files; fetch a damaged file again, once.
 
     Raises SourceError, DiskFullError.
     """
@@ -126,9 +125,9 @@ def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> 
 
 
 def _listed(model: str, max_bytes: int, info: ModelInfo) -> dict[str, int]:
-    """The files to fetch, each with its size in bytes.
+    """Return the files to fetch, each with its size in bytes.
 
-    Raises SourceError for a model that is none or too large, before anything is fetched.
+    Raises SourceError for an invalid or too large model, before it fetches anything.
     """
     sizes = {item.rfilename: item.size or 0 for item in info.siblings or []}
     if not any(name.endswith(".safetensors") for name in sizes):

@@ -1,4 +1,4 @@
-"""How the Hub is spoken to: what it sends is taken as it is and at a least speed, so that nothing hangs or swells."""
+"""HTTP sessions for the Hub, with a minimum speed and without compression, so that no download hangs or expands."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from infrs.errors import SourceError
 SLOWEST = 1024  # bytes/s, over WINDOW
 WINDOW = 60.0  # s
 CONNECT, READ = 10.0, 30.0  # s, for requests to which huggingface_hub gives no timeout
-ANSWER = 60.0  # s, until the head of an answer is there, name lookup and connection included
-LONGEST_WAIT = 300.0  # s, in all, where the Hub asks for fewer requests
+ANSWER = 60.0  # s, until the headers of an answer, with name lookup and connection
+LONGEST_WAIT = 300.0  # s, in total, if the Hub asks for fewer requests
 _PIECE = 1 << 20
 
 
 class Patience:
-    """How long is waited in all for a Hub that asks for it (RFC 9110, Retry-After). Shared by all threads of a run."""
+    """The total time that a run waits for the Hub (RFC 9110, Retry-After). All threads of a run share it."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        """`note` is told of each wait."""
+        """`note`: called with a message before each wait."""
         self._note = note
         self._lock = threading.Lock()
-        self._spent = 0.0  # s; waits of several threads at once count once
+        self._spent = 0.0  # s; simultaneous waits of several threads count once
         self._until = 0.0
 
     def wait(self, response: requests.Response) -> bool:
-        """Wait as long as the answer asks for; False, at once, if it does not say or that would be too long."""
+        """Wait for the time in the answer. Return False immediately if it has none or it is too long."""
         seconds = _retry_after(response)
         if seconds is None:
             return False
@@ -48,24 +48,24 @@ class Patience:
             self._spent += more
             self._until = max(self._until, now + seconds)
         if more:
-            self._note(f"{_host(response)} asks for fewer requests; going on in {seconds:.0f} s")
+            self._note(f"{_host(response)} asks for fewer requests; continuing in {seconds:.0f} s")
         time.sleep(seconds)
         return True
 
 
 def session(patience: Patience) -> requests.Session:
-    """Make a session for huggingface_hub. Its own timeouts, if any, only end a Hub that sends nothing at all."""
+    """Return a session for huggingface_hub. Its own timeouts only detect a Hub that sends nothing."""
     made = requests.Session()
-    made.headers["Accept-Encoding"] = "identity"  # a file that is packed has another length, and may have any
+    made.headers["Accept-Encoding"] = "identity"  # a compressed file can expand to any length
     for scheme in ("http://", "https://"):
         made.mount(scheme, _Adapter(patience))
     return made
 
 
 def check_endpoint(endpoint: str) -> str:
-    """The host of a Hub, with its port if it is none of its own.
+    """Return the host of a Hub, with a port other than the default.
 
-    Raises SourceError for a Hub elsewhere without TLS: a token would be read on the way, and weights exchanged.
+    Raises SourceError for a remote Hub without TLS, which would expose the token and allow changed weights.
     """
     url = urlsplit(endpoint)
     if url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
@@ -79,7 +79,7 @@ class _Adapter(UniqueRequestIdAdapter):
         self._patience = patience
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request and read its answer within the bounds of this module. Raises requests.Timeout, SourceError."""
+        """Send a request within the limits of this module. Raises requests.Timeout, SourceError."""
         kwargs["timeout"] = kwargs.get("timeout") or (CONNECT, READ)
         send = partial(_in_time, partial(super().send, request, *args, **kwargs))
         response = send()
@@ -88,13 +88,15 @@ class _Adapter(UniqueRequestIdAdapter):
             response = send()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
-            raise SourceError(f"{_host(response)} sends compressed what was asked for as it is; try again later")
+            raise SourceError(
+                f"{_host(response)} sends a compressed file, but no compression was requested; try again later"
+            )
         response.raw.stream = partial(_pieces, response.raw, _host(response))
         return response
 
 
 def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
-    """Call `send`. Raises requests.Timeout after ANSWER s: the timeout of a socket starts again with every byte."""
+    """Call `send`. Raises requests.Timeout after ANSWER s; a socket's timeout would restart with every byte."""
     answer: Future[requests.Response] = Future()
 
     def run() -> None:
@@ -114,7 +116,7 @@ def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
 def _pieces(
     raw: BaseHTTPResponse, host: str, _: int | None = None, *, decode_content: bool | None = None
 ) -> Iterator[bytes]:
-    """The body as it arrives. Raises SourceError if less than SLOWEST bytes/s of it do, over a WINDOW."""
+    """Yield pieces of the body. Raises SourceError below SLOWEST bytes/s over a WINDOW."""
     since, received = time.monotonic(), 0
     while piece := raw.read1(_PIECE, decode_content=decode_content):
         received += len(piece)
@@ -122,15 +124,15 @@ def _pieces(
         if elapsed >= WINDOW:
             if received < SLOWEST * elapsed:
                 raise SourceError(
-                    f"{host} sends too slowly ({received / elapsed:.0f} bytes/s); run the same command again later, "
-                    "it goes on where it stopped"
+                    f"{host} sends too slowly ({received / elapsed:.0f} bytes/s); run the same command again later "
+                    "to resume the download"
                 )
             since, received = time.monotonic(), 0
         yield piece
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds, at least one; None where the answer does not say."""
+    """Return the seconds to wait, at least one; None if the answer has no valid value."""
     value = response.headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
         return max(1.0, float(value))

@@ -1,8 +1,8 @@
-"""Rounding whose errors make up for each other: GPTQ (Frantar et al., 2022, https://arxiv.org/abs/2210.17323).
+"""GPTQ: rounding with error compensation (Frantar et al., 2022, https://arxiv.org/abs/2210.17323).
 
-Inputs are rounded one after the other; what rounding the weights of one does to the product is taken back, as far as
-the inputs that follow resemble it, by theirs before they are rounded. How alike inputs are is measured on a text, and
-a short one measures chance too, so half of the likeness is believed, and only that within a segment of inputs.
+Inputs are rounded one after the other. The weights of later inputs compensate for the error of earlier ones, as far as
+the inputs correlate. The Hessian comes from a short text, which measures chance too. So its off-diagonal values are
+shrunk by half, and inputs of different segments count as uncorrelated.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 
 from .blocks import find_scales, narrow_each, nearest, to_blocks
 
-BELIEVED = 0.5  # of a measured correlation (benchmarks/quality/int4_methods.py)
+SHRINKAGE = 0.5  # the shrinkage factor of measured correlations (benchmarks/quality/int4_methods.py)
 
 
-def followers(moments: NDArray[np.float32], believed: float = BELIEVED) -> NDArray[np.float32]:
-    """How much of the error at input i of a segment the weights of input j > i have to take back: [S, size, size].
+def followers(moments: NDArray[np.float32], shrinkage: float = SHRINKAGE) -> NDArray[np.float32]:
+    """Return the share of the error at input i that the weights of input j > i compensate, [S, size, size].
 
-    moments: mean products of pairs of inputs, [S, size, size], the squares of single ones above zero.
+    moments: the Hessian, mean products of pairs of inputs, [S, size, size], with a positive diagonal.
     """
     import torch  # noqa: PLC0415
 
     sizes = np.sqrt(np.diagonal(moments, axis1=1, axis2=2))
-    alike = torch.from_numpy(believed * moments / (sizes[:, :, None] * sizes[:, None]))
-    alike.diagonal(dim1=1, dim2=2).fill_(1)  # so each eigenvalue is well above zero, whatever rounding did to others
-    # alike = a @ a.T with `a` upper triangular, whose inverse is the upper Cholesky factor of the inverse of `alike`.
+    alike = torch.from_numpy(shrinkage * moments / (sizes[:, :, None] * sizes[:, None]))
+    alike.diagonal(dim1=1, dim2=2).fill_(1)  # so each eigenvalue is well above zero in spite of rounding
+    # alike = a @ a.T with upper triangular `a`. The inverse of `a` is the upper Cholesky factor of the inverse of
+    # `alike`.
     lower = torch.linalg.cholesky(alike.flip(1, 2))
     upper = torch.linalg.solve_triangular(lower, torch.eye(lower.shape[1]), upper=False).flip(1, 2).numpy()
     upper /= np.diagonal(upper, axis1=1, axis2=2)[:, :, None].copy()
@@ -40,9 +41,9 @@ def round_with_feedback(
     bits: int,
     block_size: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Signed levels [N, B, block_size] and scales [N, B] of `weight` [N, K], B those of the segments together.
+    """Return signed levels [N, B, block_size] and scales [N, B] of `weight` [N, K], B over all segments.
 
-    moments, follow: as of `followers`; their segments are whole blocks and cover all inputs.
+    moments, follow: those of `followers`. Segments are whole blocks and cover all inputs.
     """
     import torch  # noqa: PLC0415
 
@@ -62,6 +63,6 @@ def round_with_feedback(
             levels[:, place] = nearest(left[:, place], scale, bits)
             error = errors[:, place - begin] = left[:, place] - levels[:, place] * scale
             left[:, place + 1 : end] -= follow[:, place, place + 1 : end, None] * error[:, None]
-        # By torch: numpy's threads, called from several of ours, wait for each other (three times as long in all).
+        # With torch: numpy's threads wait for each other if several of our threads call it (three times as long).
         behind[:, end:].baddbmm_(taken_back[:, end:, begin:end], told, alpha=-1)
     return levels.transpose(2, 0, 1).reshape(len(weight), -1, block_size), scales.reshape(-1, len(weight)).T

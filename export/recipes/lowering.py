@@ -26,7 +26,7 @@ class Weight:
     source: the parameter(s) it is made of; a tied embedding and lm_head have the same source and array.
     array: float32 [N, K], output features first (embedding: [vocab, hidden]). Never written to.
     bias: float32 [N] or None.
-    moments: mean products of pairs of its inputs, as `calibration` tells them; None where they were not measured.
+    moments: mean products of pairs of its inputs, from `calibration`; None without calibration.
     """
 
     name: str

@@ -37,8 +37,8 @@ def quantize(
 ) -> Quantized:
     """Round `weight` [N, K] to `bits` (4 or 8) with one scale a block. Deterministic; never writes to `weight`.
 
-    moments: of the inputs, if they were measured, as `calibration` tells them: then errors matter as much as the
-    inputs that they meet, and make up for each other. Without them all inputs count alike, each for itself.
+    moments: the Hessian of the inputs from `calibration`. With it, errors are weighted by the inputs, and GPTQ
+    compensates for them. Without it, all inputs count equally and independently.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the GIL
         values, scales = (

@@ -16,7 +16,7 @@ import infrs
 from infrs.bundle.manifest import Dtype, Recipe
 from infrs.errors import ExportError
 
-from .gptq import BELIEVED
+from .gptq import SHRINKAGE
 from .lowering import MICROSOFT, NATIVE, Float32Lowering, Lowered, Lowering, Tensor, Weight, add_bias
 from .quantize import Quantized, quantize
 
@@ -166,7 +166,7 @@ def recipe(dtype: Dtype) -> Recipe:
             "calibrated": dtype in CALIBRATED_DTYPES,
         }
     if dtype in CALIBRATED_DTYPES:
-        options["feedback"] = BELIEVED
+        options["feedback"] = SHRINKAGE
     name = {"float32": "dense", "int8": "blocks", "int4": "blocks"}.get(dtype, "half")
     text = json.dumps([name, dtype, options, infrs.__version__], sort_keys=True)
     return Recipe(name=name, options=options, hash=hashlib.sha256(text.encode()).hexdigest())

@@ -66,5 +66,5 @@ def _weight_map(directory: Path) -> dict[str, str]:
         raise SourceError(f"{INDEX} has no weight_map; download the model again")
     for name in weight_map.values():
         if not isinstance(name, str) or not _SHARD.fullmatch(name):
-            raise SourceError(f"{INDEX} names {name!a}, which is not a safetensors file beside it")
+            raise SourceError(f"{INDEX} names {name!a}, which is not a safetensors file next to it")
     return weight_map

@@ -1,4 +1,4 @@
-"""Find a model: a Hub id, a local Hugging Face folder, a `.gguf` file or the demo. Nothing of it is ever executed."""
+"""Find a model: a Hub id, a local Hugging Face folder, a `.gguf` file or the demo. No code of a model runs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
 class Model:
     """A model on disk. directory: a Hugging Face folder, or the folder of `gguf`.
 
-    content: hex SHA-256 that changes whenever a file that the bundle is made from does.
-    repository: the Hub id that the files were fetched by.
+    content: hex SHA-256 over all files that the bundle depends on.
+    repository: the Hub id of the download.
     """
 
     source: Source
@@ -49,10 +49,10 @@ def resolve(
     note: Callable[[str], None],
     stage: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Model:
-    """The model that `model` names, downloaded if need be; its files checked as far as that goes without torch.
+    """Find, download and check the model `model`, without torch.
 
-    max_bytes: what the files of a Hub model may come to. note: is told what is fetched, and what is waited for.
-    stage: is told how much of it has arrived, as `hub.fetch` has it.
+    max_bytes: the maximum size of a Hub model's files. note: called with a message for each download and wait.
+    stage: called with the progress, see `hub.fetch`.
     Raises SourceError.
     """
     path = local_path(model)
@@ -80,7 +80,7 @@ def resolve(
 
 
 def check_source(model: Model) -> None:
-    """Hash weights that came from the Hub, which takes too long to do where a bundle is only looked for.
+    """Check the hashes of weights from the Hub. This is too slow for a mere look-up of a bundle.
 
     Raises SourceError, DiskFullError.
     """
@@ -90,7 +90,7 @@ def check_source(model: Model) -> None:
 
 
 def check_folder(directory: Path) -> None:
-    """Refuse what infrs will not load: other people's code, pickles, quantised checkpoints, shards elsewhere.
+    """Refuse models with code, pickles, quantised checkpoints or shards outside their folder.
 
     Raises SourceError.
     """
@@ -112,7 +112,7 @@ def check_folder(directory: Path) -> None:
 
 
 def readable_id(stem: str) -> str:
-    """A model id from a file or folder name."""
+    """Return a model id for a file or folder name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "model"
 
 

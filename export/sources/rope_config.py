@@ -87,7 +87,7 @@ def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
     kind = rest.get("rope_type") or rest.get("type") or "default"
     if kind == "default":
         return fields
-    if kind == "longrope" and rest.get("original_max_position_embeddings"):  # which 4.57 reads beside the scaling
+    if kind == "longrope" and rest.get("original_max_position_embeddings"):  # 4.57 reads it outside the scaling
         fields["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
     scaling = {name: value for name, value in rest.items() if value is not None} | {"rope_type": kind}
     if model_type == "phi3":  # 4.57 allows it these three alone and derives the others

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of how a text becomes a vector (`modules.json` and what it names).
+"""Read the layout of a sentence-transformers folder (`modules.json` and its modules).
 
 https://sbert.net/docs/package_reference/sentence_transformer/models.html. Every option is honoured or refused by name.
 """
@@ -36,10 +36,10 @@ class Dense:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text's vector is made of its tokens'.
+    """The steps from a text's token vectors to its vector.
 
-    max_tokens: most tokens of a text, special ones included; None: as many as the transformer takes.
-    lowercase: whether texts are put into small letters first. prompt: what every text is to begin with.
+    max_tokens: most tokens of a text, with special tokens; None: the transformer's maximum.
+    lowercase: whether texts are lower-cased first. prompt: the prefix of every text.
     """
 
     pooling: Pooling
@@ -59,7 +59,7 @@ def check_dtype(dtype: Dtype) -> None:
     """Raises ExportError for a dtype that embedding models are not offered in."""
     if dtype not in EMBEDDING_DTYPES:
         raise ExportError(
-            f"embedding models are not offered in {dtype}, whose vectors differ too much; "
+            f"embedding models are not offered in {dtype}, because its vectors differ too much; "
             f"choose --dtype {', '.join(EMBEDDING_DTYPES)}",
             param="dtype",
         )
@@ -99,13 +99,13 @@ def read_modules(directory: Path) -> list[tuple[str, Path]]:
     for module in sorted(listed, key=lambda module: int(module.get("idx", 0))):
         path, kind = module.get("path"), module.get("type")
         if not isinstance(path, str) or not isinstance(kind, str) or Path(path).name != path or path == "..":
-            raise SourceError(f"{MODULES_FILE} names {path!r}, which is not a folder beside it")
+            raise SourceError(f"{MODULES_FILE} names {path!r}, which is not a folder next to it")
         modules.append((kind.rpartition(".")[2], directory / path))
     return modules
 
 
 def layout_files(directory: Path) -> list[Path]:
-    """The files that a bundle is made from beside the transformer's own: those of the modules in their folders."""
+    """Return the files of the modules in their folders, which a bundle depends on besides the transformer's."""
     names = ("config.json", "model.safetensors")
     folders = [path for _, path in read_modules(directory) if path != directory]
     return [path / name for path in folders for name in names if (path / name).is_file()]
@@ -123,7 +123,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _transformer(directory: Path) -> tuple[bool, int | None]:
-    """Whether texts are put into small letters, and their most tokens, which newer versions keep with the tokenizer."""
+    """Return whether texts are lower-cased, and their most tokens, which newer versions store with the tokenizer."""
     found = sorted(directory.glob(TRANSFORMER_FILES))
     config = read_json(found[0]) if found else {}
     for name, value in config.items():

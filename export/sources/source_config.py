@@ -14,7 +14,7 @@ from infrs.errors import SourceError
 from .config_check import read_json
 from .rope_config import FIELD, Parameters, translate
 
-# Multimodal wrappers whose text half is a model type of its own, under other tensor names.
+# Multimodal wrappers of a text model type, with other tensor names.
 _WRAPPERS = frozenset({"gemma3", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm"})
 _HALVES = {"qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 _RENAMED = {
@@ -49,12 +49,12 @@ class SourceConfig:
 
 
 def has_text_half(config: dict[str, Any]) -> bool:
-    """Whether `config` is of a multimodal model whose text half can be loaded alone."""
+    """Return whether `config` is that of a multimodal model with a text half that can be loaded alone."""
     return config.get("model_type") in _WRAPPERS
 
 
 def read_source_config(directory: Path) -> SourceConfig:
-    """The configuration in `directory`, whose model type transformers knows. Raises SourceError."""
+    """Return the configuration in `directory`. Raises SourceError for a model type that transformers does not know."""
     given = read_json(directory / "config.json")
     if has_text_half(given):
         return _text_half(given)

@@ -26,11 +26,11 @@ def check_model_type(config: dict[str, Any]) -> None:
     if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not decoder and not seq2seq:
         raise SourceError(
             f"{model_type} reads texts and writes none; infrs serves such a model's embeddings where the files of "
-            "sentence-transformers (modules.json) lie beside it"
+            "sentence-transformers (modules.json) are in its folder"
         )
     if model_type not in FAMILIES and any(config.get(name) is not None for name in _MEDIA):
         raise SourceError(
-            f"{model_type!r:.60} is a multimodal model whose text part infrs cannot export alone; "
+            f"{model_type!r:.60} is a multimodal model, and infrs cannot export its text part alone; "
             "choose the text model that it was made from"
         )
     if model_type not in CONFIG_MAPPING:

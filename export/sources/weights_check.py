@@ -25,7 +25,7 @@ _ROWS = 4096  # compared at a time
 _HARMLESS: tuple[tuple[str, int | None], ...] = (
     (r"rotary(_emb|_pos_emb)?\.(inv_freq|cos_cached|sin_cached)$", None),  # computed from config.json
     (r"(attn|attention|self_attention)\.bias$", 4),  # a causal mask that GPT-2 and GPT-NeoX once saved
-    (r"(attn|attention)\.masked_bias$", 0),  # the value of masked scores, saved beside that mask
+    (r"(attn|attention)\.masked_bias$", 0),  # the value of masked scores, saved with that mask
     (r"(^|\.)(position_ids|token_type_ids)$", 2),  # 0, 1, 2, ... and zeros, saved by old encoders
     (r"^(model\.)?mtp\.", None),  # heads that draft several tokens; the next token does not need them
 )

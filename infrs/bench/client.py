@@ -35,9 +35,9 @@ class Asking:
 
 @dataclass(slots=True)
 class Sample:
-    """What one request came to. Times are seconds since the load began; token counts are the server's own.
+    """The result of one request. Times are seconds since the start of the load; token counts are the server's own.
 
-    counted: the server told no counts, so each piece of text is taken for a token, and the input for none.
+    counted: the server sent no counts, so each piece of text counts as a token, and the input has none.
     """
 
     due: float

@@ -119,9 +119,9 @@ def _fields(context: click.Context, parameter: click.Parameter, value: str) -> d
     default="1,2,4,8",
     show_default=True,
     callback=_numbers(int),
-    help="Closed loop: users at once, a sweep.",
+    help="Closed loop: numbers of parallel users.",
 )
-@click.option("--rate", callback=_numbers(float), help="Open loop instead: requests a second (Poisson), a sweep.")
+@click.option("--rate", callback=_numbers(float), help="Open loop instead: numbers of requests per second (Poisson).")
 @click.option("--conversations", default=0, help="For each level, server and round. [default: 4 for each user]")
 @click.option("--rounds", default=3, show_default=True, help="Rounds; the servers take turns.")
 @click.option("--input-words", default=100, show_default=True, help="Words of a synthetic turn; about as many tokens.")
@@ -177,7 +177,7 @@ async def _targets(
         if isinstance(endpoint, Endpoint)
     ]
     if len(set(called)) < len(called):
-        raise click.UsageError("two servers have one name; tell them apart with --name")
+        raise click.UsageError("two servers have the same name; give each its own --name")
     return [
         Target(name, endpoint, models[place] if models else await find_model(endpoint), fields)
         for place, (name, endpoint) in enumerate(zip(called, endpoints, strict=True))

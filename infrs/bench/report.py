@@ -115,7 +115,7 @@ def table(targets: Sequence[Target], result: LevelResult) -> Table:
             cells.append(shown_ratio(result.ratio(base, target.name, figure, more_is_better=more_is_better)))
         grid.add_row(*cells)
     counts = ["pieces" if any(s.counted for s in result.samples[target.name]) else "usage" for target in targets]
-    if "pieces" in counts:  # of text, where the server tells no tokens
+    if "pieces" in counts:  # of text, if the server sends no token counts
         grid.add_row("output tokens by", counts[0], *(cell for count in counts[1:] for cell in (count, "")))
     errors = [sum(figures.errors for figures in result.rounds[target.name]) for target in targets]
     grid.add_row("errors, of all rounds", str(errors[0]), *(cell for count in errors[1:] for cell in (str(count), "")))

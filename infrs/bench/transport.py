@@ -55,7 +55,7 @@ class Endpoint:
 
 
 class _Answer:
-    """What httptools' parser tells of a response."""
+    """The response, filled by httptools' parser."""
 
     def __init__(self) -> None:
         self.body: deque[bytes] = deque()

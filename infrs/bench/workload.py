@@ -1,4 +1,4 @@
-"""What to ask: conversations whose later turns carry the answers to the earlier ones."""
+"""The workload: conversations in which later turns contain the answers to earlier ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The bundle's contract: what the exporter writes and the server trusts.
 
 A bundle is a directory `<cache>/<slug>/<dtype>-<key>/` that is never changed after it is published:
-`manifest.json` beside the files it lists. This module is all that `export/` shares with the server.
+`manifest.json` and the files it lists. This module is all that `export/` shares with the server.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Manifest(_Bundle):
 
 
 class EmbeddingManifest(_Bundle):
-    """The same of an embedding model, whose graph `infrs.bundle.graph_signature` describes.
+    """The manifest of an embedding model. `infrs.bundle.graph_signature` describes its graph.
 
     context_length: most tokens of a text, special ones included. pooling: how a text's vector is made of its tokens'.
     normalized: whether the vectors have length 1. prompt: what every text is to begin with.
@@ -272,7 +272,7 @@ def find_bundle(cache: Path, model_id: str, revision: str, dtype: DtypeChoice) -
 
 
 def preferred(bundles: Iterable[tuple[AnyManifest, Path]]) -> Path:
-    """Return the bundle whose dtype comes first in AUTO_DTYPES, the newest if there are several."""
+    """Return the bundle with the first dtype in AUTO_DTYPES, the newest if there are several."""
     newest_first = sorted(bundles, key=lambda bundle: (bundle[0].created, bundle[1]), reverse=True)
     return min(newest_first, key=lambda bundle: AUTO_DTYPES[bundle[0].kind].index(bundle[0].dtype))[1]
 
@@ -290,7 +290,7 @@ def manifests(cache: Path) -> Iterator[AnyManifest]:
 
 
 def _instead(cache: Path, model_id: str) -> str:
-    """What a cache holds of a model, or of the one whose id is most like it."""
+    """Return a hint with the cached bundles of a model, or of the model with the most similar id."""
     held: dict[str, set[str]] = {}
     for manifest in manifests(cache):
         source = manifest.source

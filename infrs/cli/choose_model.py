@@ -79,7 +79,7 @@ def _name(manifest: AnyManifest) -> _Name:
 
 
 def _asked(model: ModelSettings) -> Iterable[tuple[str, str]]:
-    """The fields that tell bundles apart and are set, each with the word that stands before its value."""
+    """Return the set fields that distinguish bundles, each with the word before its value."""
     is_asked = {"dtype": model.dtype != "auto", "revision": "revision" in model.model_fields_set}
     return [pair for pair in (("dtype", "in"), ("revision", "at revision")) if is_asked[pair[0]]]
 

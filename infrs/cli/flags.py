@@ -14,7 +14,7 @@ from infrs.config.settings import SECTIONS, Settings
 
 
 class SettingsCommand(click.Command):
-    """A command whose usage errors name the flag to use instead, where that is known."""
+    """A command with usage errors that suggest the correct flag, if it is known."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments. Raises click.UsageError."""

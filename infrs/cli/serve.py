@@ -30,7 +30,7 @@ from infrs.models.load import load_models
 from infrs.models.registry import ModelRegistry
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
-_QUESTION = "How many days are in a week?"  # whose answer by the demo names 7 days in every dtype (tests/e2e)
+_QUESTION = "How many days are in a week?"  # the demo answers "7 days" in every dtype (tests/e2e)
 
 _EPILOG = f"""
 Every setting has a flag, an environment variable ({ENV_PREFIX}SERVER__PORT=8081) and a place in the configuration

@@ -112,7 +112,7 @@ def _read(path: Path) -> bytes:
 
 
 def _describes_a_model(content: bytes) -> bool:
-    """Whether a ./config.json is that of a Hugging Face model, in whose folder the server was started."""
+    """Return whether a ./config.json is that of a Hugging Face model, because the server was started in its folder."""
     try:
         return "model_type" in TypeAdapter(dict[str, Any]).validate_json(content)
     except ValidationError:

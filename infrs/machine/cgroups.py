@@ -22,7 +22,7 @@ def folders(mounted: Path, lines: Iterable[str], controller: str) -> Iterator[Pa
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            names = ["", "unified"]  # version 2, alone or beside version 1
+            names = ["", "unified"]  # version 2, alone or together with version 1
         elif controller in controllers.split(","):
             names = list(dict.fromkeys([controllers, controller]))
         else:

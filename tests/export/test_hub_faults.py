@@ -246,7 +246,7 @@ def test_a_hub_that_asks_to_wait_is_waited_for(hub: Hub, tmp_path: Path, place: 
     assert time.monotonic() - started >= 2
     assert hub.busy[place] == []
     host = hub.url.removeprefix("http://")
-    assert f"{host} asks for fewer requests; going on in 2 s\n" in said
+    assert f"{host} asks for fewer requests; continuing in 2 s\n" in said
     assert said.count("asks for fewer requests") == 2
 
 

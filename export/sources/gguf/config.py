@@ -1,7 +1,7 @@
-"""What a GGUF file's metadata says of the arithmetic, beyond what transformers reads of it.
+"""Read the metadata of a GGUF file that transformers ignores.
 
-transformers takes a few keys and ignores the others. Here every key is read, known to change nothing, or refused by its
-name. The meaning of each is that of llama.cpp (src/llama-model.cpp, `load_hparams`).
+transformers reads a few keys. This module reads every other key, knows that it changes nothing, or refuses it by name.
+The meaning of each is that of llama.cpp (src/llama-model.cpp, `load_hparams`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "tensor_data_layout": None,
 }
 _PATTERNS = {"gemma2": 2, "gemma3": 6}  # one layer in so many has no window
-# Layers of the one size whose scores are scaled by the width of the model instead of that of a head.
+# The number of layers of the one size that scales scores by the model's width instead of the head's.
 _SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
 
 Metadata = Mapping[str, Any]

@@ -23,15 +23,23 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--rows", default="1,4,8,16", show_default=True, callback=_numbers, help="Rows that decode at once.")
-@click.option("--contexts", default="64,512,2048", show_default=True, callback=_numbers, help="Tokens a row holds.")
-@click.option("--steps", default=24, show_default=True, type=click.IntRange(2, 1000), help="Steps for each.")
-@click.option("--threads", default=0, show_default=True, help="Compute threads; 0: one for each physical core.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything measured here.")
+@click.option(
+    "--rows", default="1,4,8,16", show_default=True, callback=_numbers, help="Number of rows that decode together."
+)
+@click.option(
+    "--contexts",
+    default="64,512,2048",
+    show_default=True,
+    callback=_numbers,
+    help="Context length of each row, in tokens.",
+)
+@click.option("--steps", default=24, show_default=True, type=click.IntRange(2, 1000), help="Steps per measurement.")
+@click.option("--threads", default=0, show_default=True, help="Compute threads. 0: one per physical core.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all measurements to this file.")
 def engine(bundle: Path, json_path: Path | None, steps: int, **options: Any) -> None:  # noqa: ANN401  # click's
-    """Take the decode step of BUNDLE (a bundle's directory) apart, without HTTP, beside what the machine allows.
+    """Profile the decode step of BUNDLE (a directory) without HTTP, and compare it with the machine's limits.
 
-    Operators are measured in a session of their own, for profiling slows the others down.
+    Operators are measured in a separate session, because profiling slows the others down.
     """
     from infrs.bench.engine import profile, tables  # noqa: PLC0415  # ONNX Runtime: `load` does without it
 

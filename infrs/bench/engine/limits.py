@@ -48,15 +48,15 @@ def measure_machine() -> Machine:
 
 
 def weight_bytes(manifest: Manifest) -> int:
-    """Bytes of the graph and its weights as stored.
+    """Return the bytes of the graph and its weights as stored.
 
-    A decode step reads them all, but for an embedding table that is not also the output's: that one is counted too.
+    A decode step reads all of them, except an embedding table that is not also the output's. That one is included.
     """
     return sum(entry.size for name, entry in manifest.files.items() if name.startswith(manifest.graph_file))
 
 
 def bound(machine: Machine, manifest: Manifest, *, kv_bytes: int, multiply_adds: float) -> Bound:
-    """The bound of a decode step whose rows hold `kv_bytes` together and whose products do `multiply_adds`."""
+    """Return the limit of a decode step with `kv_bytes` of keys and values and `multiply_adds` in its products."""
     num_bytes = weight_bytes(manifest) + kv_bytes
     return Bound(reading=num_bytes / machine.bandwidth, computing=multiply_adds / machine.multiply_adds)
 

@@ -1,4 +1,4 @@
-"""The whole profile of a bundle: steps in a plain session, operators in a profiled one, limits beside them."""
+"""The profile of a bundle: steps in a plain session, operators in a profiled one, and the machine's limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infrs.text.tokenizer import Tokenizer
 _PROFILED_STEPS = 4
 _PROMPT = 512
 _SLACK = 64  # tokens decoded while the rows begin, and in steps that are not measured
-_TEXT = "Where does the time of one step go? Measure it, take it apart, and put the limit beside it. "
+_TEXT = "Where does the time of one step go? Measure it, divide it, and compare it with the limit. "
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _case(
 
 
 class _Opener:
-    """Opens the bundle anew, plain or profiled, with the same rows."""
+    """Open the bundle again, plain or profiled, with the same rows."""
 
     def __init__(self, bundle: Path, manifest: Manifest, options: Options, capacity: int) -> None:
         self._bundle = bundle

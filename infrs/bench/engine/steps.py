@@ -81,8 +81,8 @@ class RunCounter:
         return counted
 
 
-class _NoGuess(PromptLookup):
-    """A step that checks guesses is another run than the one to be measured, a token a row."""
+class _NoDrafts(PromptLookup):
+    """Propose no draft tokens, because the step to measure has one token per row."""
 
     def guess(self, token_ids: Tokens[int], limit: int) -> tuple[int, ...]:
         return ()
@@ -90,7 +90,7 @@ class _NoGuess(PromptLookup):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A runner ready to be measured, the session it runs, and what makes its text."""
+    """A runner to measure, its session, and a factory of detokenizers."""
 
     runner: Runner
     session: Any
@@ -98,9 +98,9 @@ class Bench:
     new_decoder: Callable[[], TextDecoder]
 
     def measure(self, prompt_ids: tuple[int, ...], rows: int, num_steps: int) -> StepTimes:
-        """Take `num_steps` decode steps of `rows` rows apart, whose contexts are about as long as `prompt_ids`.
+        """Measure `num_steps` decode steps of `rows` rows with contexts about as long as `prompt_ids`.
 
-        Raises ProfileError if the rows end before.
+        Raises ProfileError if the rows end earlier.
         """
         engine = self._decoding(prompt_ids, rows, num_steps)
         contexts, taken, first_run = [], [], self.counter.count
@@ -123,7 +123,7 @@ class Bench:
         )
 
     def _decoding(self, prompt_ids: tuple[int, ...], rows: int, num_steps: int) -> Engine:
-        """An engine whose rows have all begun to decode."""
+        """Return an engine in which all rows are decoding."""
         engine = Engine(self.runner, self.new_decoder, frozenset(), _CHUNK)
         prompt = prompt_ids[: round((len(prompt_ids) - num_steps / 2) / _CHUNK) * _CHUNK + 1]
         greedy = SamplingParams(temperature=0)
@@ -132,7 +132,7 @@ class Bench:
         while engine.scheduler.waiting or any(sequence.is_prefilling for sequence in engine.scheduler.running):
             engine.step()
         for sequence in engine.scheduler.running:
-            sequence.lookup = _NoGuess()
+            sequence.lookup = _NoDrafts()
         engine.step()  # the first step of all rows makes their binding
         return engine
 

@@ -16,12 +16,12 @@ _NUM_KINDS = 7
 
 
 def tables(result: Result) -> list[Table]:
-    """Steps and their parts in milliseconds beside the limit; operators as shares of the session's time."""
+    """Return tables: steps and their parts in ms with the limit; operators as shares of the session's time."""
     return [_steps(result), _operators(result)]
 
 
 def document(result: Result) -> dict[str, Any]:
-    """Everything that was measured, for JSON. Seconds, bytes and multiply-adds a second."""
+    """Return all measurements for JSON. Seconds, bytes and multiply-adds a second."""
     return {
         "machine": machine() | asdict(result.machine),
         "model": result.manifest.source.model_id,

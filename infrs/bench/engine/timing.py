@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
-Owner = Any  # an object or a class, whose attribute is a callable
+Owner = Any  # an object or a class with a callable attribute
 
 
 class Stopwatch:
