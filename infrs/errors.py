@@ -1,7 +1,7 @@
 """The errors of infrs.
 
-Every expected error is an `InfrsError`. It has a stable `code` and a sentence with the problem and the fix. If a request
-field or a configuration key is wrong, `param` names it. `infrs.api.common.errors` maps codes to HTTP statuses.
+Every expected error is an `InfrsError`. It has a stable `code` and a sentence with the problem and the fix. If a
+request field or a configuration key is wrong, `param` names it. `infrs.api.common.errors` maps codes to HTTP statuses.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python tests/mutants.py infrs/engine/scheduling/slots.py --tests tests/engine --sample 90
 
 Each fault is made in a copy of the checkout. First one case of every test runs for each, those in front that noticed
-faults before, then all cases for the faults that are left. Of those that nobody notices, some change nothing that
-matters, the others want a test.
+faults before, then all cases for the faults that are left. Of the undetected faults, some change nothing
+important; the others need a test.
 
 Left out is what no test could notice or every test would: strings; annotations, but for the calls in them, which are
 the bounds of fields; decorators, which are flags of data classes; `zip(strict=...)`, an assertion; lines that log.
@@ -134,8 +134,8 @@ class Tests:
         self.all = [line for line in self._pytest(folder, "--collect-only", *paths)[1].splitlines() if "::" in line]
         self.one_of_each = list({case.partition("[")[0]: case for case in self.all[::-1]}.values())[::-1]
 
-    def who_notices(self, folder: Path, *, all_cases: bool) -> str:
-        """The test that fails, or the file that cannot be imported; empty if nobody notices."""
+    def noticing_test(self, folder: Path, *, all_cases: bool) -> str:
+        """The test that fails, or the file that cannot be imported; empty if no test fails."""
         first = sorted({*self.one_of_each, *self.noticed}, key=lambda case: (-self.noticed[case], case))
         who = self._first_failure(folder, self.paths if all_cases else first)
         if who in self.all:
@@ -179,7 +179,7 @@ class Tests:
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True)
 @click.option("--seconds", default=60, show_default=True, help="For one test; one that takes longer twice has noticed.")
 def main(files: tuple[str, ...], paths: tuple[str, ...], *, sample: int, seed: int, workers: int, seconds: int) -> None:
-    """List a sample of the faults, and who notices each; then the share of those that somebody does."""
+    """List a sample of the faults with the failing test of each, then the share of detected faults."""
     every = [fault for file in files for fault in every_fault(file)]
     chosen = random.Random(seed).sample(every, min(sample, len(every)))
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(workers) as pool:
@@ -187,14 +187,14 @@ def main(files: tuple[str, ...], paths: tuple[str, ...], *, sample: int, seed: i
         for number in range(workers):
             folders.put(folder := Path(shutil.copytree(ROOT, Path(place) / str(number), ignore=NOT_COPIED)))
         tests = Tests(folder, paths, seconds)
-        if who := tests.who_notices(folder, all_cases=True):
+        if who := tests.noticing_test(folder, all_cases=True):
             raise click.ClickException(f"without any fault, {who} fails")
 
         def try_out(fault: Fault, *, all_cases: bool) -> str:
             what, source = fault.make()
             folder = folders.get()
             (folder / fault.file).write_text(source)
-            who = tests.who_notices(folder, all_cases=all_cases)
+            who = tests.noticing_test(folder, all_cases=all_cases)
             shutil.copy(ROOT / fault.file, folder / fault.file)
             folders.put(folder)
             click.echo(f"{what}\n    {who or ('NOBODY' if all_cases else 'nobody so far')}")

@@ -129,7 +129,7 @@ def test_flags_are_unambiguous() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_any_setting_from_any_layer(key: str, tmp_path: Path) -> None:
+def test_every_setting_can_be_set_in_every_layer(key: str, tmp_path: Path) -> None:
     value = OTHER[key]
     from_file = load_settings(config=write(tmp_path / "c.json", key, value), environ={})
     from_environment = load_settings(environ={env_name(key): text(value)})

@@ -29,13 +29,13 @@ def ids(settings: Settings) -> list[str]:
     return [model.model_id for model in settings.all_models]
 
 
-def test_without_models_there_is_the_one() -> None:
+def test_without_models_the_only_model_is_served() -> None:
     assert ids(load_settings(environ={})) == [DEFAULT]
     assert ids(of_file({"models": []})) == [DEFAULT]
 
 
 @pytest.mark.parametrize("text", ["a/b, c/d", '["a/b", {"model_id": "c/d"}]', "a/b,c/d,"])
-def test_any_layer_spells_it(text: str) -> None:
+def test_models_can_be_set_in_every_layer(text: str) -> None:
     settings = of_file({"models": ["a/b", {"model_id": "c/d"}]})
     assert ids(settings) == ["a/b", "c/d"]
     assert (

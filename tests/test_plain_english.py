@@ -36,7 +36,23 @@ CLEAN = (
     "infrs/text",
     "infrs/worker.py",
     "tests/api",
+    "tests/bench",
+    "tests/conftest.py",
+    "tests/e2e",
+    "tests/embedding",
+    "tests/export",
+    "tests/mutants.py",
+    "tests/test_config.py",
+    "tests/test_docs.py",
+    "tests/test_layers.py",
+    "tests/test_local_models.py",
+    "tests/test_models_config.py",
+    "tests/test_pins.py",
     "tests/test_plain_english.py",
+    "tests/test_process_1.py",
+    "tests/test_spelling.py",
+    "tests/test_style.py",
+    "tests/text",
 )  # the folders and files that are checked
 
 Line = tuple[int, str]

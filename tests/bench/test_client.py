@@ -64,13 +64,13 @@ def test_a_body_may_end_with_its_connection() -> None:
     assert sample.error == "the stream ended without [DONE]"
 
 
-def test_what_a_model_thinks_aloud_counts_as_text() -> None:
+def test_reasoning_counts_as_text() -> None:
     thought = event({"choices": [{"delta": {"reasoning_content": "Hm."}}]})
     sample, _ = asked(lambda body: [thought, piece("4"), usage(3, 2), event("[DONE]")])
     assert (sample.text, len(sample.arrivals)) == ("Hm.4", 2)
 
 
-def test_where_a_server_tells_no_counts_pieces_of_text_are_counted() -> None:
+def test_without_usage_pieces_of_text_are_counted() -> None:
     sample, _ = asked(lambda body: [piece("a"), piece("b"), event({"kind": "other"}), event("[DONE]")])
     assert (sample.error, sample.num_input, sample.num_output, sample.counted) == (None, 0, 2, True)
     sample, _ = asked(lambda body: answer("a", "b", num_output=5))
@@ -93,7 +93,7 @@ def test_where_a_server_tells_no_counts_pieces_of_text_are_counted() -> None:
         (lambda body: [10.0], {}, "no complete answer within 0.2 s"),
     ],
 )
-def test_failures_are_told_in_the_sample(script: Script, fields: dict[str, Any], said: str) -> None:
+def test_failures_are_in_the_sample(script: Script, fields: dict[str, Any], said: str) -> None:
     sample, _ = asked(script, timeout=0.2, **fields)
     assert sample.error is not None
     assert re.search(said, sample.error), sample.error

@@ -1,4 +1,4 @@
-"""`infrs-bench engine` on the demo model, whose products are known."""
+"""`infrs-bench engine` on the demo model, which has known products."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYERS, WIDTH, QKV, MLP, VOCAB = 30, 576, 960, 1536, 49152
 WEIGHTS = LAYERS * (WIDTH * QKV + WIDTH * WIDTH + 3 * WIDTH * MLP) + WIDTH * VOCAB
 
 
-def test_the_demo_taken_apart(demo_bundle: Callable[[Dtype], Path], tmp_path: Path) -> None:
+def test_profile_of_the_demo(demo_bundle: Callable[[Dtype], Path], tmp_path: Path) -> None:
     bundle, json_path = demo_bundle("int8"), tmp_path / "out.json"
     options = ["--rows", "2,4", "--contexts", "64", "--steps", "3", "--threads", "1", "--json", str(json_path)]
     done = CliRunner().invoke(engine, [str(bundle), *options], catch_exceptions=False)

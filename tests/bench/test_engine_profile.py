@@ -1,4 +1,4 @@
-"""The profile of a step: on the synthetic graph, whose nodes are known, and on made-up ONNX Runtime profiles."""
+"""The profile of a step, on the synthetic graph with known nodes and on artificial ONNX Runtime profiles."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_lone_row_is_measured_token_by_token(tmp_path: Path, monkeypatch: pyte
     profiler = bench(tmp_path)
     profiler.runner.capabilities = Capabilities(chunk_invariant=True)  # a lone row then verifies drafts
     times = profiler.measure(tuple(range(1, 65)), 1, num_steps=6)
-    assert times.context == round(sum(range(66, 72)) / 6)  # a token a step, none of them guessed
+    assert times.context == round(sum(range(66, 72)) / 6)  # one token per step, without draft tokens
     assert times.session > 0
     assert times.binding > 0
 

@@ -48,7 +48,7 @@ def running(script: Script) -> Iterator[FakeServer]:
         loop.close()
 
 
-def test_a_server_without_counts_is_told_in_the_table() -> None:
+def test_table_marks_a_server_without_counts() -> None:
     with (
         running(lambda body: answer("a", "b")) as counts,
         running(lambda body: [piece("a"), event("[DONE]")]) as silent,

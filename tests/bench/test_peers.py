@@ -34,7 +34,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def run_of(benchmark: Any, run: Any, rounds: int = 3) -> tuple[ModuleType, Any]:
-    """A run of one workload over two servers that nobody started."""
+    """A run of one workload over two servers that are not started."""
     peers, servers, workloads = (benchmark(name) for name in ("peers.compare", "peers.servers", "peers.workloads"))
     targets = [Target(name, Endpoint.parse("http://127.0.0.1:9"), "demo") for name in SPEEDS]
     started = [servers.Server(target, ready_seconds=1, resident_bytes=1, weight_bytes=1) for target in targets]
@@ -63,7 +63,7 @@ def test_rounds_take_turns_and_become_a_page(benchmark: Any) -> None:
     assert "infrs ran its own kernels" in text or "infrs ran ONNX Runtime's kernels" in text
 
 
-def test_a_run_that_is_broken_off_keeps_its_whole_rounds(benchmark: Any) -> None:
+def test_interrupted_run_keeps_complete_rounds(benchmark: Any) -> None:
     async def run(target: Target, seed: str) -> float:
         if seed.endswith(" 2"):
             raise KeyboardInterrupt
@@ -71,7 +71,7 @@ def test_a_run_that_is_broken_off_keeps_its_whole_rounds(benchmark: Any) -> None
 
     with pytest.raises(KeyboardInterrupt):
         run_of(benchmark, run)
-    gc.collect()  # asyncio tells of the task that nobody waits for any more: here, not in the middle of another test
+    gc.collect()  # asyncio reports the abandoned task here, not in another test
     kept = benchmark("lib.results").load("speed")
     assert kept["rounds"] == 1
     assert "1.50x" in benchmark("peers.page").PAGE.read_text()
@@ -90,7 +90,7 @@ def test_a_workload_that_fails_is_a_dash(benchmark: Any) -> None:
     assert "| - | ≥ 1.15x |\n" in text
 
 
-def test_quality_stands_beside_speed_and_notes_are_kept(benchmark: Any) -> None:
+def test_page_has_quality_and_keeps_notes(benchmark: Any) -> None:
     async def run(target: Target, _: str) -> float:
         return SPEEDS[target.name]
 

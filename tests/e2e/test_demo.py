@@ -60,7 +60,7 @@ def _get(server: Server, path: str) -> str:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_the_model_knows_for_certain(demo_server: DemoServer, dtype: Dtype) -> None:
+def test_demo_answers_simple_questions(demo_server: DemoServer, dtype: Dtype) -> None:
     """No token of this answer is a close call in any dtype, as those of sums are for 135 million parameters."""
     assert "7 days" in ask(demo_server(dtype).client(), "How many days are in a week?")
 

@@ -1,4 +1,4 @@
-"""The server's log-probabilities beside those of the source model in eager PyTorch, token by token."""
+"""The server's log-probabilities equal those of the source model in eager PyTorch, token by token."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_two_turns_are_one_conversation(demo_server: Callable[[Dtype], Server]) 
         assert stream.get_final_response().output_text == second.output_text
 
 
-def test_an_answer_is_a_call_or_of_its_form(demo_server: Callable[[Dtype], Server]) -> None:
+def test_answer_is_a_call_or_structured_output(demo_server: Callable[[Dtype], Server]) -> None:
     client = demo_server("int8").client()
     answer = client.responses.create(
         model=MODEL,

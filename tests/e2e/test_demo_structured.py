@@ -52,7 +52,7 @@ def test_every_finished_answer_validates(demo_server: Callable[[Dtype], Server])
 
 
 def test_a_set_of_schemas(demo_server: Callable[[Dtype], Server]) -> None:
-    """Whatever keywords a schema has, beside answers of other schemas in the batch: what is finished validates."""
+    """Each complete answer matches its schema, with other schemas in the batch."""
     client = demo_server("int8").client()
 
     def finished(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2, exported and served beside the demo model: what a user of both sees."""
+"""all-MiniLM-L6-v2, exported and served with the demo model."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def embed(client: OpenAI, texts: str | list[str], **fields: object) -> np.ndarra
     return np.array([each.embedding for each in answer.data], np.float32)
 
 
-def test_vectors_are_those_that_the_model_is_known_by(server: Server) -> None:
+def test_vectors_equal_known_vectors(server: Server) -> None:
     """The first numbers of sentence-transformers' own answer, and near texts are near."""
     client = server.client()
     np.testing.assert_allclose(
@@ -83,7 +83,7 @@ def test_vectors_are_those_that_the_model_is_known_by(server: Server) -> None:
     np.testing.assert_allclose(short, cat[:64] / np.linalg.norm(cat[:64]), rtol=1e-6)
 
 
-def test_the_same_vector_whatever_comes_with_it(server: Server) -> None:
+def test_vector_is_independent_of_the_batch(server: Server) -> None:
     """Alone, among others of one length and of other lengths, and while others ask and the chat model writes."""
     client = server.client()
     texts = ["sea " * count for count in (1, 2, 4, 8, 15, 90)] + TEXTS

@@ -40,7 +40,7 @@ def model(bundle: Path) -> EmbeddingModel:
     return load_embedding_model(bundle, manifest, threads=1)
 
 
-def test_texts_begin_with_the_prompt_and_are_never_cut(model: EmbeddingModel) -> None:
+def test_texts_start_with_the_prompt_and_are_never_truncated(model: EmbeddingModel) -> None:
     ids = model.ids_of("sea", "input")
     assert model.tokenizer.decode(ids, skip_special=False) == "<s>find: sea</s>"
     long = model.ids_of("sea " * 100, "input")  # the tokenizer as published truncates at 16 and pads
@@ -58,7 +58,7 @@ def test_a_vector_is_the_same_each_time(model: EmbeddingModel) -> None:
     np.testing.assert_array_equal(model.encoder.encode(ids), first)
 
 
-def test_a_graph_with_another_border_is_refused(bundle: Path, model: EmbeddingModel, tmp_path: Path) -> None:
+def test_graph_with_another_signature_is_refused(bundle: Path, model: EmbeddingModel, tmp_path: Path) -> None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [
         helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
@@ -71,7 +71,7 @@ def test_a_graph_with_another_border_is_refused(bundle: Path, model: EmbeddingMo
 
 
 @pytest.mark.parametrize("vector", [[np.nan, 0.0], [np.inf, 0.0], [1.0, 0.0, 0.0]])
-def test_what_is_no_vector_is_an_error(vector: list[float]) -> None:
+def test_invalid_vector_is_an_error(vector: list[float]) -> None:
     class Session:
         def run(self, *_: object) -> list[list[np.ndarray]]:
             return [[np.array(vector, np.float32)]]

@@ -20,8 +20,8 @@ Fault = Callable[[BaseHTTPRequestHandler, dict[str, str], bytes], None]  # answe
 class Hub:
     """Serves `folder` as `model` at `COMMIT`.
 
-    errors: answers by path prefix, as (status, headers, body). faults: by the name of a file, who answers its GETs.
-    busy: by path prefix, the Retry-After of each request that is turned away before one is answered.
+    errors: answers by path prefix, as (status, headers, body). faults: by the name of a file, the handler of its GETs.
+    busy: by path prefix, the Retry-After of each refused request before one is answered.
     moved: by the name of a file, where every request for it is sent on to.
     """
 

@@ -1,4 +1,4 @@
-"""Tokens that only the files beside tokenizer.json name get AutoTokenizer's ids, and end turns where they are eos."""
+"""Tokens from files other than tokenizer.json get AutoTokenizer's ids, and end turns if they are eos."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_an_added_token_ends_a_turn(tmp_path: Path, files: dict[str, dict[str, A
         ({"tokenizer_config": {"added_tokens_decoder": {str(VOCAB): 7}}}, "give token 7 id"),
     ],
 )
-def test_files_that_do_not_agree_are_refused(tmp_path: Path, files: dict[str, dict[str, Any]], words: str) -> None:
+def test_contradicting_token_files_are_refused(tmp_path: Path, files: dict[str, dict[str, Any]], words: str) -> None:
     folder = write(tmp_path, files)
     with pytest.raises(SourceError, match=words):
         add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 8)

@@ -79,7 +79,7 @@ def test_fused_graph_equals_eager_pytorch(
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_rows_of_different_lengths_decode_as_they_do_alone(name: str, exported: Callable[[str], Exported]) -> None:
+def test_rows_of_different_lengths_decode_like_single_rows(name: str, exported: Callable[[str], Exported]) -> None:
     export = exported(name)
     prompts = [tokens(length=length) for length in (3, 19, 11)]
     batch = FusedRunner(export.directory, export.conversion, rows=3)
@@ -123,7 +123,7 @@ def test_a_llama_layer_is_eight_nodes(exported: Callable[[str], Exported]) -> No
     assert len(layer) == 8, [node.op_type for node in layer]
 
 
-def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
+def test_conversion_does_not_change_the_model(tmp_path: Path) -> None:
     model = make_model(*FUSED["llama"])
     ids = tokens()
     before, state = eager(model, ids), list(model.state_dict())

@@ -23,7 +23,7 @@ def encode(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("segment", [1024, 64])
-def test_they_are_the_mean_products_of_what_a_layer_takes_in(
+def test_moments_are_mean_products_of_the_inputs(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, segment: int
 ) -> None:
     monkeypatch.setattr(calibration, "_SEGMENT", segment)
@@ -52,7 +52,7 @@ def test_they_are_the_mean_products_of_what_a_layer_takes_in(
     assert all(np.array_equal(measured[key], again[key]) for key in measured)
 
 
-def test_products_that_take_in_one_tensor_share_what_is_known_of_it(model: PreTrainedModel) -> None:
+def test_products_of_one_input_share_its_moments(model: PreTrainedModel) -> None:
     measured = measure_moments(model, encode, 64)
     layer = "model.layers.1"
     query, key, value = (measured[f"{layer}.self_attn.{part}_proj.weight"] for part in "qkv")
@@ -62,7 +62,7 @@ def test_products_that_take_in_one_tensor_share_what_is_known_of_it(model: PreTr
     assert len(measured) == 14
 
 
-def test_layers_that_see_nothing_or_no_numbers_are_left_out(model: PreTrainedModel) -> None:
+def test_layers_without_finite_inputs_have_no_moments(model: PreTrainedModel) -> None:
     linears = [(name, module) for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)]
     model.base_model.add_module("never_called", nn.Linear(8, 8))
     broken_name, broken = linears[-1]
@@ -74,7 +74,7 @@ def test_layers_that_see_nothing_or_no_numbers_are_left_out(model: PreTrainedMod
     assert len(measured) == len(linears) - 1
 
 
-def test_hooks_are_gone_when_the_model_fails(model: PreTrainedModel) -> None:
+def test_hooks_are_removed_after_a_failure(model: PreTrainedModel) -> None:
     before = [len(module._forward_pre_hooks) for module in model.modules()]
     with pytest.raises(IndexError):
         measure_moments(model, lambda text: [10**6] * 40, 64)

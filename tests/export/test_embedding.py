@@ -1,4 +1,4 @@
-"""Embedding models become bundles whose vectors are PyTorch's, and what is not offered is refused by name."""
+"""Bundles of embedding models give PyTorch's vectors, and unsupported options are refused by name."""
 
 from __future__ import annotations
 
@@ -134,14 +134,14 @@ def test_the_layout_that_newer_versions_write(tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors(bundle, TEXTS), expected, atol=1e-6)
 
 
-def test_long_texts_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_context_needs_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "DEFAULT_LONGEST", 32)
     folder = make_embedding_model(tmp_path / "tiny")
     assert export(folder)[1].context_length == 32
     assert export(folder, context_length=48)[1].context_length == 48
 
 
-def test_small_letters_and_a_prompt_are_of_the_bundle(tmp_path: Path) -> None:
+def test_lower_casing_and_prompt_are_in_the_bundle(tmp_path: Path) -> None:
     prompts = {"prompts": {"query": "find: ", "passage": ""}, "default_prompt_name": "query"}
     lower = {"max_seq_length": 48, "do_lower_case": True}
     bundle, manifest = export(make_embedding_model(tmp_path / "tiny", transformer=lower, prompts=prompts))
@@ -150,7 +150,7 @@ def test_small_letters_and_a_prompt_are_of_the_bundle(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shouted, said)
 
 
-def test_what_a_module_says_is_part_of_the_bundle(tmp_path: Path) -> None:
+def test_module_options_change_the_bundle(tmp_path: Path) -> None:
     """Files of modules lie in folders of their own: another pooling or another Dense is another bundle."""
     folder = make_embedding_model(tmp_path / "tiny", dense=24)
     bundles = {export(folder)[0]}
@@ -191,14 +191,14 @@ MODULE = "sentence_transformers.models."
         ("config.json", {"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "never runs"),
     ],
 )
-def test_what_is_not_offered_is_refused_by_name(tmp_path: Path, name: str, value: Any, message: str) -> None:
+def test_unsupported_module_is_refused_by_name(tmp_path: Path, name: str, value: Any, message: str) -> None:
     folder = make_embedding_model(tmp_path / "tiny")
     write(folder / name, value)
     with pytest.raises(SourceError, match=message):
         export(folder)
 
 
-def test_a_dense_module_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+def test_incomplete_dense_module_is_refused(tmp_path: Path) -> None:
     folder = make_embedding_model(tmp_path / "tiny", dense=24, activation="modules.activation.GELU")
     with pytest.raises(SourceError, match="activation GELU"):
         export(folder)
@@ -241,7 +241,7 @@ def test_a_graph_that_differs_is_not_published(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "cache" / "tiny").exists()
 
 
-def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_embedding_model(tmp_path / "tiny")
     main([str(folder), "--output", str(tmp_path / "cache"), "--quiet"], standalone_mode=False)
     assert "bert, embeddings of 64 numbers, texts of up to 48 tokens, float32" in capsys.readouterr().out

@@ -8,8 +8,8 @@ import pytest
 EXPORT = "from infrs_export.entry import main; main()"
 
 
-@pytest.mark.parametrize("missing", ["safetensors", "torch"])  # which the command imports at once, and at last
-def test_what_is_missing_is_told_with_how_to_get_it(missing: str, tmp_path: object) -> None:
+@pytest.mark.parametrize("missing", ["safetensors", "torch"])  # imported first, and last
+def test_missing_package_is_reported_with_the_install_command(missing: str, tmp_path: object) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; {EXPORT}"
     command = [sys.executable, "-c", code, "--demo", "--output", f"{tmp_path}/cache", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -65,7 +65,7 @@ def test_generation_ends_at_the_end_of_a_turn_too(bundles: dict[str, Path]) -> N
     assert special.bos == 0
 
 
-def test_the_models_own_sampling_is_noted(bundles: dict[str, Path]) -> None:
+def test_default_sampling_is_in_the_manifest(bundles: dict[str, Path]) -> None:
     for bundle in bundles.values():
         assert read_manifest(bundle).sampling == Sampling(temperature=0.6, top_k=20)
 
@@ -80,7 +80,7 @@ def test_a_server_samples_as_the_bundle_says(bundles: dict[str, Path], mode: str
     assert model.sampling == expected
 
 
-def test_figures_say_how_near_the_bundle_is(bundles: dict[str, Path]) -> None:
+def test_parity_figures_are_in_the_manifest(bundles: dict[str, Path]) -> None:
     for dtype in ("float32", "float16", "bfloat16"):
         assert float(read_manifest(bundles[dtype]).parity["max_difference"]) <= parity.MAX_DIFFERENCE
     assert 0 < float(read_manifest(bundles["int8"]).parity["kl"]) < float(read_manifest(bundles["int4"]).parity["kl"])
@@ -99,7 +99,7 @@ def test_same_inputs_give_the_same_bytes(
     assert again.files == read_manifest(bundles[dtype]).files
 
 
-def test_an_export_that_is_there_is_returned_without_torch(tiny_folder: Path, bundles: dict[str, Path]) -> None:
+def test_existing_bundle_is_returned_without_torch(tiny_folder: Path, bundles: dict[str, Path]) -> None:
     cache = bundles["float32"].parent.parent
     code = (
         "import sys; from pathlib import Path; from infrs_export.pipeline import export_model\n"
@@ -182,7 +182,7 @@ def test_a_recipe_that_loses_too_much_is_not_published(
     assert not (tmp_path / "tiny-llama").exists()
 
 
-def test_too_little_disk_is_said_before_writing(
+def test_full_disk_is_reported_before_writing(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline.recipes, "stored_bytes", lambda dtype, num_weights: 1 << 60)
@@ -234,7 +234,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("odd", "told"), ODD, ids=[told for _, told in ODD])
-def test_odd_sampling_is_left_out_and_told(odd: dict[str, object], told: str, tmp_path: Path) -> None:
+def test_invalid_sampling_is_omitted_and_reported(odd: dict[str, object], told: str, tmp_path: Path) -> None:
     sound = {"do_sample": False, "temperature": None, "top_p": 0.9, "top_k": 5, "typical_p": 1, "num_beams": 4}
     notes: list[str] = []
     (tmp_path / "generation_config.json").write_text(json.dumps(sound | odd))
@@ -248,7 +248,7 @@ def test_odd_sampling_is_left_out_and_told(odd: dict[str, object], told: str, tm
     assert len(note) < 200
 
 
-def test_a_model_that_says_nothing_of_sampling(tmp_path: Path) -> None:
+def test_model_without_generation_config_has_neutral_sampling(tmp_path: Path) -> None:
     notes: list[str] = []
     assert companions.sampling(tmp_path, notes.append) == Sampling()
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "temperature": None}))
@@ -256,7 +256,7 @@ def test_a_model_that_says_nothing_of_sampling(tmp_path: Path) -> None:
     assert notes == []
 
 
-def test_odd_sampling_stops_no_export(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
+def test_invalid_sampling_does_not_fail_the_export(tiny_copy: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tiny_copy("odd")
     odd: dict[str, object] = {}
     for value, _ in reversed(ODD):

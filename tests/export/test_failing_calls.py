@@ -1,4 +1,4 @@
-"""An export whose n-th system call on the cache fails publishes whole bundles or none."""
+"""An export with a failing n-th system call on the cache publishes whole bundles or none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAKE_SPACE = frozenset({"open", "os.mkdir", "os.rename"})  # no other finds the 
 
 
 class FailingCall:
-    """An audit hook: Python tells it of each system call on a path before it is made. It stays for good, but idle."""
+    """An audit hook that Python calls before each system call on a path. It cannot be removed, only disabled."""
 
     def __init__(self) -> None:
         self.root = ""
@@ -58,7 +58,7 @@ FAILING_CALL = FailingCall()
 @pytest.mark.slow
 @pytest.mark.nightly("failing calls")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
-def test_any_call_may_fail(
+def test_failing_system_call_leaves_whole_bundles(
     tiny_folder: Path, tmp_path: Path, number: int, full: bool, figure: Callable[[str], None]
 ) -> None:
     with FAILING_CALL.of(tmp_path, number):

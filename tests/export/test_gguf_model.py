@@ -103,7 +103,7 @@ def test_positions_matter_to_the_files_that_are_compared(tmp_path: Path, keys: d
     [("gemma2", 42, 32), ("gemma2", 46, 16), ("gemma3", 48, 32), ("gemma3", 62, 16)],
 )
 def test_the_largest_gemmas_scale_scores_by_their_width(architecture: str, layers: int, scalar: int) -> None:
-    """As llama.cpp tells them by their layers: the file does not say it."""
+    """llama.cpp detects them by their number of layers, because the file has no field for it."""
     said = {"context_length": 64, "block_count": layers, "embedding_length": 64, "feed_forward_length": 96}
     attention = {"head_count": 4, "head_count_kv": 2, "layer_norm_rms_epsilon": 1e-6, "key_length": 32}
     said |= {f"attention.{name}": value for name, value in attention.items()} | {"attention.sliding_window": 7}
@@ -181,7 +181,7 @@ def test_a_later_shard_which_holds_no_metadata_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [0, 100, 5_000, -5_000])
-def test_a_file_that_was_cut_is_refused(tmp_path: Path, size: int) -> None:
+def test_truncated_gguf_file_is_refused(tmp_path: Path, size: int) -> None:
     path = write_gguf(tmp_path / "model.gguf", make("llama", {}))
     content = path.read_bytes()
     path.write_bytes(content[:size])

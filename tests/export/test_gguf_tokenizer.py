@@ -255,14 +255,14 @@ def test_eos_is_what_ends_a_turn(changes: dict[str, Any], eos: str, tmp_path: Pa
         ({"ggml.tokens": ["a", "a"]}, "names a token twice"),
     ],
 )
-def test_what_is_not_known_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_unknown_tokenizer_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     write_gguf(tmp_path / "model.gguf", byte_level_metadata("smollm") | changes)
     with pytest.raises(SourceError, match=message):
         write_tokenizer(tmp_path / "model.gguf", tmp_path)
 
 
 @pytest.mark.parametrize("key", ["ggml.pre", "ggml.tokens", "ggml.token_type", "ggml.merges", "ggml.model"])
-def test_what_is_missing_is_named(key: str, tmp_path: Path) -> None:
+def test_missing_key_is_named(key: str, tmp_path: Path) -> None:
     metadata = byte_level_metadata("smollm")
     tokens = metadata["ggml.tokens"]
     del metadata[key]
@@ -271,7 +271,7 @@ def test_what_is_missing_is_named(key: str, tmp_path: Path) -> None:
         write_tokenizer(tmp_path / "model.gguf", tmp_path)
 
 
-def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
+def test_invalid_gguf_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"not a model at all" * 9)
     with pytest.raises(SourceError, match="not a readable GGUF file"):
         write_tokenizer(tmp_path / "model.gguf", tmp_path)

@@ -75,7 +75,7 @@ def test_an_embedding_model_comes_with_the_files_of_its_modules(hub: Hub, export
     assert not {"onnx/config.json", "2_Dense/pytorch_model.bin"} & hub.requested()
 
 
-def test_how_much_has_arrived_is_told_and_the_second_time_nothing_does(hub: Hub, tmp_path: Path) -> None:
+def test_download_progress_is_reported_once(hub: Hub, tmp_path: Path) -> None:
     said = fetched(hub.url, tmp_path).splitlines()
     asked = f"asking {hub.url.removeprefix('http://')} for {MODEL}"
     assert said[:2] == [asked, f"fetching {MODEL}"]

@@ -85,7 +85,7 @@ def dripping(handler: BaseHTTPRequestHandler, headers: dict[str, str], data: byt
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_file_that_does_not_come_as_it_should(
+def test_wrong_download_is_refused(
     hub: Hub, tmp_path: Path, file: str, fault: Callable[..., None], words: tuple[str, ...]
 ) -> None:
     """What is not whole is no bundle, and the next run, with a Hub that works, is not spoilt by what is left of it."""
@@ -132,12 +132,12 @@ def test_a_hub_that_never_answers(tmp_path: Path, piece: bytes, bounds: str) -> 
         assert time.monotonic() - started < 30
 
 
-def test_a_hub_that_drips_its_first_answer(hub: Hub, export: Run) -> None:
+def test_hub_with_a_slow_first_answer_times_out(hub: Hub, export: Run) -> None:
     hub.faults["main"] = dripping  # the last part of the path
     refused(export(before="from infrs_export.hub import session; session.WINDOW = 1.0"), "too slowly")
 
 
-def test_a_hub_whose_first_answer_stops(hub: Hub, export: Run) -> None:
+def test_hub_with_an_incomplete_first_answer_times_out(hub: Hub, export: Run) -> None:
     hub.errors["/api/models/"] = (200, {"Content-Length": "1000"}, "{")
     before = "from infrs_export.hub import session; session.READ = 1.0"
     refused(export(before=before), "again later")
@@ -164,7 +164,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_one_or_the_other(hub: Hub, e
     assert kept.read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
 
-def test_a_download_goes_on_where_it_broke_off(hub: Hub, export: Run, tmp_path: Path) -> None:
+def test_interrupted_download_resumes(hub: Hub, export: Run, tmp_path: Path) -> None:
     hub.faults[WEIGHTS] = cut_in_the_middle
     refused(export(), "broke off")
     hub.faults.clear()
@@ -221,7 +221,7 @@ def test_refusals_of_the_files_alone(hub: Hub, export: Run, name: str) -> None:
     refused(export(before="import time; time.sleep = lambda seconds: None"), *words)
 
 
-def test_what_is_too_large_is_not_fetched(hub: Hub, export: Run) -> None:
+def test_too_large_file_is_not_fetched(hub: Hub, export: Run) -> None:
     with (hub.folder / CONFIG).open("r+b") as file:
         file.truncate(2 << 30)
     refused(export(), CONFIG, "larger than")
@@ -277,7 +277,7 @@ def test_a_hub_without_tls_is_this_machine(export: Run) -> None:
     refused(export(HF_ENDPOINT="http://hub.example"), "HF_ENDPOINT", "https")
 
 
-def test_a_name_that_no_hub_knows(export: Run) -> None:
+def test_invalid_hub_name_is_refused(export: Run) -> None:
     refused(export(model="tests/tiny--llama.git"), "tests/tiny--llama.git", "Hub")
 
 

@@ -93,7 +93,7 @@ def test_fields(kind: str, tiny_copy: Callable[[str], Path], said: Callable[[Pat
         (OSError(7, "x"), "[Errno 7] x;"),
     ],
 )
-def test_whatever_a_library_raises(
+def test_any_library_error_becomes_one_sentence(
     error: Exception, words: str, tiny_folder: Path, said: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Whoever waits sees this program's own progress and nobody else's."""
+"""The exporter shows its own progress and hides that of its libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infrs_export.sources.torch_model import load_model
 from transformers import AutoModelForCausalLM, logging
 
 
-def test_notes_and_bars_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_prints_notes_only(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(shown=True) as report:
         report.note("one")
     assert capsys.readouterr().err == "one\n"
@@ -28,16 +28,16 @@ def test_notes_and_bars_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -
     assert len(list(filter(None, lines))) == 2
 
 
-def test_what_arrives_is_told_in_megabytes() -> None:
-    told: list[tuple[int, int]] = []
-    with arrivals(5_500_000, lambda done, total: told.append((done, total))):
+def test_download_progress_is_in_megabytes() -> None:
+    reported: list[tuple[int, int]] = []
+    with arrivals(5_500_000, lambda done, total: reported.append((done, total))):
         with file_download._get_progress_bar_context(desc="a", log_level=0, initial=1_000_000) as bar:
             bar.update(2_200_000)
             with file_download._get_progress_bar_context(desc="a", log_level=0, initial=3_200_000, _tqdm_bar=bar):
                 pass
         with file_download._get_progress_bar_context(desc="b", log_level=0) as bar:
             bar.update(9_000_000)  # more than was announced
-    assert told == [(1, 6), (4, 6), (4, 6), (6, 6)]
+    assert reported == [(1, 6), (4, 6), (4, 6), (6, 6)]
 
 
 def test_shards_are_read_without_a_bar(tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -50,10 +50,10 @@ def test_shards_are_read_without_a_bar(tiny_folder: Path, tmp_path: Path, capfd:
 
 
 @pytest.mark.slow
-def test_a_gguf_is_read_under_our_own(capfd: pytest.CaptureFixture[str]) -> None:
-    told: list[tuple[int, int]] = []
+def test_gguf_is_read_with_our_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    reported: list[tuple[int, int]] = []
     model = resolve(demo.MODEL_ID, revision="main", model_id=None, note=print)
     capfd.readouterr()
-    load_model(model, lambda done, total: told.append((done, total)))
-    assert told == [(done, 272) for done in range(1, 273)]
+    load_model(model, lambda done, total: reported.append((done, total)))
+    assert reported == [(done, 272) for done in range(1, 273)]
     assert capfd.readouterr().err == ""

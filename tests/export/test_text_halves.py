@@ -93,7 +93,7 @@ def load(folder: Path) -> Any:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_it_answers_as_the_whole_model_does(tmp_path: Path, name: str, tied: bool) -> None:
+def test_text_half_answers_like_the_whole_model(tmp_path: Path, name: str, tied: bool) -> None:
     whole = make(tmp_path / "model", name, tie_word_embeddings=tied)
     text = load(tmp_path / "model")
     ids = torch.arange(3, 43)[None]
@@ -113,7 +113,7 @@ def test_the_spelling_of_transformers_5_is_the_same_model(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_it_gets_the_fused_graph(tmp_path: Path, name: str) -> None:
+def test_text_half_gets_the_fused_graph(tmp_path: Path, name: str) -> None:
     make(tmp_path / "model", name)
     (tmp_path / "out").mkdir()
     assert convert(load(tmp_path / "model"), tmp_path / "out", Float32Lowering()).reason == ""

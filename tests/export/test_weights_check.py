@@ -98,7 +98,7 @@ def test_tensors_that_no_pass_reads_are_ignored(copied: Path, kind: str) -> None
     ("names", "accepted"),
     [({"bias": (1, 1, 8, 8), "masked_bias": ()}, True), ({"bias": (64,)}, False), ({"masked_bias": (64,)}, False)],
 )
-def test_a_mask_is_told_from_a_bias_by_its_shape(
+def test_mask_and_bias_are_distinguished_by_shape(
     tmp_path: Path, names: dict[str, tuple[int, ...]], accepted: bool
 ) -> None:
     make_model("llama", {}).save_pretrained(tmp_path / "model")

@@ -94,7 +94,7 @@ def pickled_weights(folder: Path) -> None:
 
 
 def code_for_a_model_type(folder: Path) -> None:
-    """A name that transformers would look for beside the weights."""
+    """Add files that transformers would look for next to the weights."""
     for name in ("configuration_evil.py", "modeling_evil.py", "tokenization_evil.py"):
         (folder / name).write_text(EVIL)
     config(folder, model_type="evil", architectures=["EvilForCausalLM"])

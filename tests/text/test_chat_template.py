@@ -73,7 +73,7 @@ def test_demo_template(demo_text: Path) -> None:
         ({"chat_template": "A", "eos_token": "</s>"}, "B{{ eos_token }}", "B</s>"),
     ],
 )
-def test_where_the_template_is(config: Any, file: str | None, expected: str | None, tmp_path: Path) -> None:
+def test_template_is_found(config: Any, file: str | None, expected: str | None, tmp_path: Path) -> None:
     if config is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     if file is not None:
@@ -108,13 +108,13 @@ def test_where_the_template_is(config: Any, file: str | None, expected: str | No
     ],
     ids=range(12),
 )
-def test_what_cannot_be_read_is_a_bundle_error(config: str, tmp_path: Path) -> None:
+def test_unreadable_file_raises_bundle_error(config: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_bytes(config.encode("latin-1"))
     with pytest.raises(BundleError, match="chat template cannot be read"):
         load_chat_format(tmp_path)
 
 
-def test_the_time_to_read_a_template_grows_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_parse_time_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not with the cube of how deep it is: 285 signs took Jinja's optimizer seven seconds."""
     asked = []
     as_const = nodes.UnaryExpr.as_const
@@ -147,7 +147,7 @@ def test_the_time_to_read_a_template_grows_as_it_does(monkeypatch: pytest.Monkey
         ),
     ],
 )
-def test_a_template_that_fails_or_misbehaves(template: str, words: str) -> None:
+def test_failing_template_raises_request_error(template: str, words: str) -> None:
     with pytest.raises(RequestError, match=words) as caught:
         ChatTemplate(template, TOKENS).render([USER])
     assert caught.value.param == "messages"
@@ -182,7 +182,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_what_grows_without_bounds_is_stopped(name: str) -> None:
+def test_template_with_unbounded_output_is_stopped(name: str) -> None:
     started = time.monotonic()
     with pytest.raises(RequestError, match=r"too large|too wide|undefined"):
         ChatTemplate(LARGE[name], {}).render([USER])
@@ -199,7 +199,7 @@ def test_what_grows_without_bounds_is_stopped(name: str) -> None:
         "{{ ([range(99999)] * 60000) | map('sort') | map('first') | list }}",
     ],
 )
-def test_what_goes_on_and_on_is_stopped(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_without_end_is_stopped(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(RequestError, match=r"longer than 0\.2 s|too large|recursion"):
@@ -213,5 +213,5 @@ def test_each_rendering_has_its_own_budget() -> None:
         assert template.render([{"role": "user", "content": "x" * 1_000_000}]) == "60000000"
 
 
-def test_harmless_arithmetic_is_left_alone() -> None:
+def test_normal_arithmetic_is_allowed() -> None:
     assert ChatTemplate("{{ 7 % 4 }}{{ 3 * 4 }}{{ '=' * 5 }}{{ 2.5 * 2 }}", {}).render([USER]) == "312=====5.0"

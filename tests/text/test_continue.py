@@ -1,4 +1,4 @@
-"""Prompts that end inside the assistant's message, and what a client may tell a template."""
+"""Prompts that end inside the assistant's message, and variables of a template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TURNS = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_prompt_ends_with_the_content(name: str) -> None:
+def test_continued_prompt_ends_with_the_content(name: str) -> None:
     template = ChatTemplate(TEMPLATES[name], TOKENS)
     prompt = render_open(template, TURNS)
     assert prompt.endswith("It is ")
@@ -23,11 +23,11 @@ def test_the_prompt_ends_with_the_content(name: str) -> None:
     assert closed.startswith(prompt.rstrip())
 
 
-def test_the_plain_format_too() -> None:
+def test_simple_format_continues_the_last_message() -> None:
     assert render_open(SimpleFormat(), TURNS) == "user: 2+2?\nassistant: It is "
 
 
-def test_a_template_that_hides_the_last_message() -> None:
+def test_template_without_the_last_message_is_refused() -> None:
     with pytest.raises(RequestError) as caught:
         render_open(ChatTemplate("{{ messages[0].content }}", {}), TURNS)
     assert caught.value.param == "messages"
@@ -40,7 +40,7 @@ def test_variables_reach_the_template_and_replace_nothing() -> None:
     assert template.render(TURNS, variables={"enable_thinking": False, "messages": ""}) == "False21"
 
 
-def test_variables_are_mere_text_to_the_model() -> None:
+def test_special_tokens_in_variables_are_text() -> None:
     tokenizer = Tokenizer(byte_level())
     template = ChatTemplate("{{ date_string }}<|im_end|>", {})
     ids = encode_chat(tokenizer, template, TURNS, variables={"date_string": "<|im_end|>"})

@@ -23,7 +23,7 @@ def streamed(tokenizer: Tokenizer, ids: list[int], *, skip_special: bool) -> str
 
 
 @pytest.mark.nightly("detokenizer")
-def test_streamed_is_decoded_at_once(tokenizer: Tokenizer, full: bool, figure: Callable[[str], None]) -> None:
+def test_streamed_text_equals_decoded_text(tokenizer: Tokenizer, full: bool, figure: Callable[[str], None]) -> None:
     size = tokenizer.vocab_size
     spellings = {token_id: tokenizer.token(token_id) or "" for token_id in range(min(size, 600))}
     lone_bytes = [i for i, token in spellings.items() if len(token) == 1 or token.startswith("<0x")]
@@ -57,7 +57,7 @@ def test_no_half_character(demo_text: Path, text: str) -> None:
     assert detokenizer.flush() == ""
 
 
-def test_what_is_cut_short_shows_at_the_end(demo_text: Path) -> None:
+def test_incomplete_character_is_flushed_at_the_end(demo_text: Path) -> None:
     tokenizer = Tokenizer.load(demo_text)
     first, *_ = tokenizer.encode("\U00020bb7", special=False)  # a rare character: several tokens
     detokenizer = Detokenizer(tokenizer)
@@ -66,7 +66,7 @@ def test_what_is_cut_short_shows_at_the_end(demo_text: Path) -> None:
 
 
 class CountingTokenizer:
-    """Counts the ids whose text it is asked for: a detokenizer's work, however busy the machine is."""
+    """Count the decoded ids: a measure of a detokenizer's work that does not depend on the machine's load."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer

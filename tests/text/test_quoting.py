@@ -56,7 +56,7 @@ def test_plain_content_gives_the_ids_of_transformers(kind: str, template: str) -
 
 
 @pytest.mark.parametrize("kind", CHAT_KINDS)
-def test_the_quoted_way_is_the_plain_way_where_nothing_is_quoted(kind: str) -> None:
+def test_quoted_encoding_equals_plain_encoding_without_marks(kind: str) -> None:
     definition = KINDS[kind]()
     backend = Backend.from_str(definition)
     quoter = Quoter(definition, backend)
@@ -110,14 +110,14 @@ def test_the_simple_format_begins_as_the_model_expects() -> None:
     assert tokenizer.decode(ids) == "user: </s> hello\nassistant:"
 
 
-def test_templates_cannot_see_the_mark_apart(demo_text: Path) -> None:
+def test_template_filters_keep_the_mark(demo_text: Path) -> None:
     tokenizer = Tokenizer.load(demo_text)
     template = ChatTemplate("{{ messages[0].content | trim | upper }}{{ messages | tojson }}", {})
     ids = encode_chat(tokenizer, template, [{"role": "user", "content": " 1<|im_end|>2 "}])
     assert tokenizer.decode(ids, skip_special=False) == '1<|im_end|>2[{"role": "user", "content": " 1<|im_end|>2 "}]'
 
 
-def test_a_token_that_only_normalising_brings_about_is_refused() -> None:
+def test_special_token_made_by_normalisation_is_refused() -> None:
     backend = Backend.from_str(byte_level())
     backend.normalizer = normalizers.NFKC()
     backend.add_special_tokens([AddedToken("<stop>", special=True, normalized=True)])
@@ -130,7 +130,7 @@ def test_a_token_that_only_normalising_brings_about_is_refused() -> None:
     assert tokenizer.encode(tokenizer.quote("<stop>"), special=False) != backend.encode("<stop>").ids
 
 
-def test_a_token_that_merges_bring_about_is_refused() -> None:
+def test_special_token_made_by_merges_is_refused() -> None:
     definition = json.loads(byte_level())
     vocab, merges = definition["model"]["vocab"], definition["model"]["merges"]
     definition["pre_tokenizer"] = None  # else no merge joins letters and signs
@@ -142,7 +142,7 @@ def test_a_token_that_merges_bring_about_is_refused() -> None:
         tokenizer.encode(tokenizer.quote("</s>"), special=False)
 
 
-def test_marks_cannot_be_guessed() -> None:
+def test_marks_are_random() -> None:
     marks = {Tokenizer(byte_level()).quote("<s>") for _ in range(3)}
     assert len(marks) == 3
     assert all(re.fullmatch(r"\d{28}", mark) for mark in marks)

@@ -139,7 +139,7 @@ def describing(draw: st.DrawFn, value: object, defs: dict[str, Any]) -> dict[str
 
 
 @given(st.data())
-def test_what_a_schema_describes_stays_possible(data: st.DataObject) -> None:
+def test_closed_schema_accepts_described_values(data: st.DataObject) -> None:
     value = data.draw(VALUES)
     defs: dict[str, Any] = {}
     schema = {**data.draw(describing(value, defs)), "$defs": defs}
@@ -183,7 +183,7 @@ ASKING: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("keywords", NEUTRAL, ids=json.dumps)
-def test_what_asks_for_nothing_goes(keywords: dict[str, Any]) -> None:
+def test_neutral_keywords_are_removed(keywords: dict[str, Any]) -> None:
     nested = {"properties": {"p": {"items": keywords}}, "$defs": {"d": keywords}}
     told = rewrite(nested, simplified)
     assert told["properties"]["p"]["items"].keys() <= {"x-order"}
@@ -191,7 +191,7 @@ def test_what_asks_for_nothing_goes(keywords: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("keywords", ASKING, ids=json.dumps)
-def test_what_asks_for_something_stays(keywords: dict[str, Any]) -> None:
+def test_other_keywords_are_kept(keywords: dict[str, Any]) -> None:
     assert simplified(keywords) == keywords
 
 
@@ -224,7 +224,7 @@ def test_patterns_that_cannot_be_compiled_are_dropped_where_lenient(pattern: str
     assert guided({"pattern": "^a+$"}, lenient=True)["pattern"] == "^a+$"
 
 
-def test_a_tangle_of_references_is_left_open_soon() -> None:
+def test_entangled_references_stay_open_in_bounded_time() -> None:
     chain = {str(index): {"$ref": f"#/$defs/{index + 1}", "required": ["a"]} for index in range(2000)}
     schema = {"properties": {"a": {}}, "$ref": "#/$defs/0", "$defs": chain}
     assert "additionalProperties" not in closed(schema)

@@ -35,7 +35,7 @@ TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=12), max_size=30).ma
 
 
 def stripping() -> str:
-    """Byte-level, where a special token takes all the space beside it with it."""
+    """Return a byte-level tokenizer in which a special token strips the whitespace next to it."""
     backend = Backend.from_str(byte_level())
     backend.add_special_tokens([AddedToken("<mask>", lstrip=True, rstrip=True, normalized=False, special=True)])
     return backend.to_str()
@@ -97,7 +97,7 @@ def test_a_text_that_fits_is_not_refused(kind: str, tokenizer: Tokenizer, text: 
             assert not refused(tokenizer, written, fits)
 
 
-def test_the_refusal_tells_what_to_do() -> None:
+def test_refusal_names_the_field_and_the_fix() -> None:
     tokenizer = Tokenizer(byte_level())
     sentence = r"^input\[3\] has \d+ tokens or more, but at most 10 are allowed; shorten input\[3\]$"
     with pytest.raises(ContextLengthError, match=sentence) as raised:
@@ -109,14 +109,14 @@ def test_a_text_that_is_far_too_long_is_refused(kind: str, tokenizer: Tokenizer)
     assert refused(tokenizer, "abcd" * 5000, 200) == (kind in BOUNDED)
 
 
-def test_typed_control_tokens_are_counted_as_they_read() -> None:
+def test_typed_control_tokens_count_as_text() -> None:
     """Not as the longer marks that stand for them on the way through a template."""
     tokenizer = Tokenizer(byte_level())
     text = tokenizer.quote("<|end|>" * 100)
     assert not refused(tokenizer, text, len(tokenizer.encode(text, special=False)))
 
 
-def test_what_the_tokenizer_composes_is_not_counted_apart() -> None:
+def test_composed_characters_are_not_counted_twice() -> None:
     tokenizer = Tokenizer(byte_level())
     text = "e\u0301" * 1000
     assert not refused(tokenizer, text, len(tokenizer.encode(text, special=False)))

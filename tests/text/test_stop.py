@@ -33,7 +33,7 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
 @given(TEXT, STOPS, st.lists(st.integers(0, 30), max_size=10))
 @example("aabab", ("abab",), [3])
 @example("abcab", ("abcd", "bc"), [])
-def test_streamed_is_searched(text: str, stops: tuple[str, ...], cuts: list[int]) -> None:
+def test_streamed_text_ends_like_the_whole_text(text: str, stops: tuple[str, ...], cuts: list[int]) -> None:
     matcher, shown, stopped = StopMatcher(stops), "", False
     for piece in pieces(text, cuts):
         emitted, stopped = matcher.feed(piece)
@@ -44,7 +44,7 @@ def test_streamed_is_searched(text: str, stops: tuple[str, ...], cuts: list[int]
 
 @pytest.mark.nightly("stop strings, held back")
 @given(TEXT, STOPS)
-def test_only_a_possible_beginning_is_held_back(text: str, stops: tuple[str, ...]) -> None:
+def test_only_a_possible_prefix_is_withheld(text: str, stops: tuple[str, ...]) -> None:
     matcher, shown = StopMatcher(stops), ""
     for end, character in enumerate(text, 1):
         emitted, stopped = matcher.feed(character)
@@ -63,5 +63,5 @@ def test_nothing_comes_after_the_stop() -> None:
     assert matcher.flush() == ""
 
 
-def test_no_stops_holds_nothing() -> None:
+def test_without_stop_strings_no_text_is_withheld() -> None:
     assert StopMatcher(()).feed("text") == ("text", False)

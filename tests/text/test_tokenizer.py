@@ -95,7 +95,7 @@ def test_facts(demo_text: Path) -> None:
     assert not Tokenizer(KINDS["undecoded"]()).is_byte_level
 
 
-def test_a_saved_truncation_or_padding_is_not_obeyed() -> None:
+def test_saved_truncation_and_padding_are_ignored() -> None:
     backend = Backend.from_str(KINDS["byte-level"]())
     backend.enable_truncation(2)
     backend.enable_padding(length=50)
@@ -106,14 +106,14 @@ def test_a_saved_truncation_or_padding_is_not_obeyed() -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff\xfe", b'{"model": 1}'])
-def test_what_cannot_be_read_is_a_bundle_error(content: bytes | None, tmp_path: Path) -> None:
+def test_unreadable_file_raises_bundle_error(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"tokenizer\.json cannot be read"):
         Tokenizer.load(tmp_path)
 
 
-def test_a_panic_in_the_library_is_an_ordinary_error() -> None:
+def test_library_panic_raises_value_error() -> None:
     """What is no `Exception` would pass by whatever guards a request, and end the engine's thread."""
 
     def panic() -> None:

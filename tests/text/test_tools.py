@@ -178,7 +178,7 @@ def test_any_text_in_any_pieces(parts: list[str], cuts: list[int]) -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [case[:2] for case in CASES if case[2] and not case[3]], ids=lambda value: str(value)[:30]
 )
-def test_no_piece_of_a_cut_call_is_content(name: str, text: str) -> None:
+def test_truncated_call_is_not_content(name: str, text: str) -> None:
     for end in range(1, len(text) + 1):
         for pieces in ([text[:end]], list(text[:end])):
             _, content = read(FORMATS[name].parser(NAMES, None), pieces, cut=True)
@@ -200,7 +200,7 @@ def test_no_piece_of_a_cut_call_is_content(name: str, text: str) -> None:
         ("phi", "if"),
     ],
 )
-def test_cut_text_that_begins_no_call_is_content(name: str, text: str) -> None:
+def test_truncated_text_without_a_call_is_content(name: str, text: str) -> None:
     assert read(FORMATS[name].parser(NAMES, None), list(text), cut=True) == ([], text)
 
 
@@ -244,7 +244,7 @@ def test_time_is_linear(name: str, unit: str) -> None:
         ("{{ messages }}", "generic"),
     ],
 )
-def test_the_template_tells_the_format(template: str, name: str) -> None:
+def test_tool_format_is_detected_from_the_template(template: str, name: str) -> None:
     assert choose_format(template) is FORMATS[name]
     assert choose_format(template, "mistral") is FORMATS["mistral"]
 

@@ -27,7 +27,7 @@ QWEN = """{%- for tool in tools %}{{ tool | tojson }}
 {% endif %}{% endfor %}"""
 
 
-def test_a_template_that_knows_tools_gets_them() -> None:
+def test_template_with_tools_gets_the_tools() -> None:
     told = for_template(LOOP, TOOLS, QWEN)
     assert told == LOOP
     prompt = ChatTemplate(QWEN, {}).render(told, variables={"tools": declared(TOOLS)})
@@ -36,7 +36,7 @@ def test_a_template_that_knows_tools_gets_them() -> None:
     assert prompt.endswith("tool: sunny\ntool: warm\n")
 
 
-def test_a_template_that_does_not_is_told_in_words() -> None:
+def test_template_without_tools_gets_text() -> None:
     told = for_template(LOOP, TOOLS, "{{ messages }}")
     assert [message["role"] for message in told] == ["user", "assistant", "user"]
     assert '"name": "weather"' in told[0]["content"]

@@ -126,7 +126,7 @@ FORM = Constraint("json_schema", json.dumps({"type": "object", **CITY}), "respon
 
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("name", FORMATS)
-def test_an_answer_is_a_call_or_of_its_form(
+def test_answer_is_a_call_or_structured_output(
     name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     calls = calls_constraint(FORMATS[name], TOOLS, tokenizer, many=many, required=True)
@@ -147,7 +147,7 @@ def test_an_answer_is_a_call_or_of_its_form(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_of_the_form_is_no_call(name: str) -> None:
+def test_structured_output_is_not_a_call(name: str) -> None:
     parser = FORMATS[name].parser(frozenset({"weather"}), None)
     parser.expect_form()
     text = '{"name": "weather", "city": "Bonn", "arguments": {"city": "Bonn"}}'
@@ -156,7 +156,7 @@ def test_what_is_of_the_form_is_no_call(name: str) -> None:
     assert not [event for event in events if isinstance(event, CallStart)]
 
 
-def test_the_form_that_is_at_fault_is_named(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+def test_invalid_format_is_named_in_the_error(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
     calls = calls_constraint(FORMATS["hermes"], TOOLS, tokenizer, many=True, required=True)
     form = Constraint("json_schema", '{"not": {}}', "response_format")
     with pytest.raises(RequestError, match="not supported") as refused:
