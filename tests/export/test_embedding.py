@@ -169,8 +169,8 @@ MODULE = "sentence_transformers.models."
     ("name", "value", "message"),
     [
         ("modules.json", {}, "not a JSON array"),
-        ("modules.json", [{"idx": 0, "path": "..", "type": MODULE + "Transformer"}], "not a folder beside it"),
-        ("modules.json", [{"idx": 0, "path": "/etc", "type": MODULE + "Transformer"}], "not a folder beside it"),
+        ("modules.json", [{"idx": 0, "path": "..", "type": MODULE + "Transformer"}], "not a folder next to it"),
+        ("modules.json", [{"idx": 0, "path": "/etc", "type": MODULE + "Transformer"}], "not a folder next to it"),
         ("modules.json", [{"idx": 0, "path": "", "type": MODULE + "WordEmbeddings"}], "found WordEmbeddings"),
         (
             "modules.json",

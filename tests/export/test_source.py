@@ -79,7 +79,7 @@ def test_damaged_weights_are_refused(tiny_copy: Callable[[str], Path]) -> None:
 def test_shards_outside_the_folder_are_refused(tiny_copy: Callable[[str], Path], shard: object) -> None:
     folder = tiny_copy("shards")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
-    with pytest.raises(SourceError, match="not a safetensors file beside it"):
+    with pytest.raises(SourceError, match="not a safetensors file next to it"):
         find(folder)
 
 

@@ -176,7 +176,7 @@ ZOO: dict[str, tuple[Callable[[Path], None], str]] = {
     "attention from the Hub": (attention_from_the_hub, "attn_implementation"),
     "pickled weights": (pickled_weights, "pickle"),
     "code beside the weights": (code_for_a_model_type, "does not know the model type 'evil'"),
-    "shard outside": (shard_outside, "not a safetensors file beside it"),
+    "shard outside": (shard_outside, "not a safetensors file next to it"),
     "overlapping offsets": (overlapping_offsets, "cannot load"),
     "vast dimensions": (vast_dimensions, "cannot load"),
     "vast configuration": (vast_configuration, "hidden_size"),
@@ -185,9 +185,9 @@ ZOO: dict[str, tuple[Callable[[Path], None], str]] = {
     "endless layers": (endless_layers, "num_hidden_layers"),
     "vocabulary of another": (vocabulary_of_another, "do not belong together"),
     "huge config": (huge_config, "larger than"),
-    "NUL in a name": (shard_named("model\0.safetensors"), "not a safetensors file beside it"),
+    "NUL in a name": (shard_named("model\0.safetensors"), "not a safetensors file next to it"),
     "names that differ in case": (names_that_differ_in_case, "case"),
-    "name from right to left": (shard_named("model\u202esrosnetefas.safetensors"), "not a safetensors file beside it"),
+    "name from right to left": (shard_named("model\u202esrosnetefas.safetensors"), "not a safetensors file next to it"),
 }
 
 
