@@ -13,4 +13,4 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the most similar known word, None if none is similar."""
     if len(word) > _LONGEST:
         return None
-    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=_SIMILARITY)), None)
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=_LIKENESS)), None)

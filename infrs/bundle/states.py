@@ -41,7 +41,7 @@ def bytes_per_token(states: Iterable[LayerState], dtype: StateDtype) -> int:
 
 
 class KVGeometry(BaseModel):
-    """The shape of keys and values in a model whose layers are all alike."""
+    """The shape of keys and values in a model with equal layers."""
 
     model_config = _CONFIG
 
