@@ -166,7 +166,7 @@ def test_output_config() -> None:
     assert (asked.constraint.kind, asked.constraint.param) == ("json_schema", "output_config.format")
 
 
-def test_what_asks_for_nothing_is_accepted() -> None:
+def test_fields_without_effect_are_accepted() -> None:
     task(
         cache_control={"type": "ephemeral", "scope": "global"},
         context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
@@ -272,7 +272,7 @@ def test_the_error_of_a_misspelt_field_names_the_field_it_may_mean(fields: dict[
     assert str(refused.value) == what.format("is not a parameter of this endpoint")
 
 
-def test_counting_takes_what_makes_a_prompt_only() -> None:
+def test_counting_takes_only_the_fields_of_a_prompt() -> None:
     body = {"model": "m", "messages": [user("a")], "tools": [TOOL], "system": "s"}
     counted = to_conversation(parse_body(CountTokensRequest, body), variables=frozenset(), thinks=False)
     assert counted.turns[0].role == "system"

@@ -171,7 +171,7 @@ def test_an_integer_may_be_written_as_a_whole_float(name: str, given: float, mea
         ({"stop_token_ids": [8.0]}, "stop_token_ids[0]", "invalid_type"),  # a list of ids holds integers
     ],
 )
-def test_what_is_no_integer(fields: dict[str, Any], param: str, code: str) -> None:
+def test_a_number_outside_an_integer_field_is_refused(fields: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(RequestError) as refused:
         parse_body(ChatCompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields})
     assert (refused.value.param, refused.value.code) == (param, code)

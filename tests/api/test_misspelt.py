@@ -48,7 +48,7 @@ from test_requests import ABSENT, USER, body, message, refusal
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_was_meant(payload: dict[str, object], message: str) -> None:
+def test_a_misspelt_field_names_the_nearest_field(payload: dict[str, object], message: str) -> None:
     assert refusal(payload).message == message
 
 

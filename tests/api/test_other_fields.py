@@ -38,7 +38,7 @@ def test_each_field_is_one_of_the_two() -> None:
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("name", sorted(NEUTRAL | HINTS))
-def test_what_changes_nothing_is_accepted(kind: type[Body], name: str) -> None:
+def test_a_value_without_effect_is_accepted(kind: type[Body], name: str) -> None:
     for value in (NEUTRAL | HINTS)[name]:
         parse_body(kind, BODIES[kind] | {name: value})
 
@@ -46,7 +46,7 @@ def test_what_changes_nothing_is_accepted(kind: type[Body], name: str) -> None:
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("name", sorted(NEUTRAL))
 @pytest.mark.parametrize("value", [7, "x", ["x"], {"x": 1}])
-def test_what_would_change_the_answer_is_refused(kind: type[Body], name: str, value: object) -> None:
+def test_a_value_that_would_change_the_answer_is_refused(kind: type[Body], name: str, value: object) -> None:
     with pytest.raises(RequestError) as refused:
         parse_body(kind, BODIES[kind] | {name: value})
     assert (refused.value.param, refused.value.code) == (name, "unsupported_parameter")

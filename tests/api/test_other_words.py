@@ -45,7 +45,7 @@ def refusal(kind: type[Body], word: str) -> str:
         (EmbeddingRequest, "num_ctx", "remove it"),
     ],
 )
-def test_what_to_do(kind: type[Body], word: str, to_do: str) -> None:
+def test_an_unknown_field_of_another_server_names_ours(kind: type[Body], word: str, to_do: str) -> None:
     assert refusal(kind, word) == to_do
 
 

@@ -247,7 +247,7 @@ def refusal(payload: dict[str, object]) -> RequestError:
 
 
 @pytest.mark.parametrize("extra", NEUTRAL, ids=str)
-def test_what_asks_for_nothing_is_accepted(extra: dict[str, object]) -> None:
+def test_fields_without_effect_are_accepted(extra: dict[str, object]) -> None:
     assert isinstance(parse_chat_request(body(**extra)), ChatCompletionRequest)
 
 
@@ -257,7 +257,7 @@ def test_null_is_absent(name: str) -> None:
 
 
 @pytest.mark.parametrize("extra", UNSUPPORTED, ids=str)
-def test_what_is_not_honoured_is_refused_by_name(extra: dict[str, object]) -> None:
+def test_an_unsupported_field_is_refused_by_name(extra: dict[str, object]) -> None:
     error = refusal(body(**extra))
     (name,) = extra
     assert (error.param, error.code) == (name, "unsupported_parameter")
@@ -291,7 +291,7 @@ def test_invalid_values(payload: dict[str, object], param: str, code: str) -> No
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_sentence_says_what_to_do(payload: dict[str, object], message: str) -> None:
+def test_the_message_says_what_to_do(payload: dict[str, object], message: str) -> None:
     assert refusal(payload).message == message
 
 
@@ -366,7 +366,7 @@ def test_when_a_stream_counts(options: object, include_usage: bool, usage_in_eve
     assert (asked.include_usage, asked.usage_in_every_chunk) == (include_usage, usage_in_every_chunk)
 
 
-def test_what_a_call_gave_comes_after_it() -> None:
+def test_a_result_comes_after_its_call() -> None:
     parse_chat_request(body(messages=[USER, CALLS, RESULT, USER]))
     parse_chat_request(body(messages=[USER, CALLS, RESULT, USER, RESULT]))
     parse_chat_request(body(messages=[USER, FUNCTION_CALL, FUNCTION_RESULT, USER, FUNCTION_RESULT]))

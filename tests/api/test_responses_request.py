@@ -118,7 +118,7 @@ def test_too_long_a_conversation_is_refused() -> None:
         {"text": {"format": {"type": "json_schema", "name": "s", "schema": {"a": None}}}, "reasoning": {}},
     ],
 )
-def test_the_response_says_what_was_asked(fields: dict[str, Any]) -> None:
+def test_the_response_repeats_the_request_fields(fields: dict[str, Any]) -> None:
     asked = parse_responses_request(body(**fields))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -151,7 +151,7 @@ def test_null_is_absent(name: str) -> None:
         ),
     ],
 )
-def test_the_sentence_says_what_to_do(fields: dict[str, object], message: str) -> None:
+def test_the_message_says_what_to_do(fields: dict[str, object], message: str) -> None:
     error = fault(body() | fields)
     assert error is not None
     assert error.message == message

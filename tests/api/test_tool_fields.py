@@ -110,7 +110,9 @@ def test_which_tools_may_be_called(
     ],
     ids=str,
 )
-def test_what_the_answers_text_must_be(fields: dict[str, object], expected: tuple[str, str, str] | None) -> None:
+def test_each_structured_output_field_makes_its_constraint(
+    fields: dict[str, object], expected: tuple[str, str, str] | None
+) -> None:
     asked = parse_chat_request(body(**fields))
     constraint = to_task(asked).constraint
     assert (constraint and (constraint.kind, constraint.text, constraint.param)) == expected

@@ -321,7 +321,7 @@ OWN = SamplingParams(temperature=0.6, top_p=0.95, top_k=20, min_p=0.05, typical_
         ({"seed": 3, "presence_penalty": 1}, {"seed": 3, "presence_penalty": 1.0}),
     ],
 )
-def test_what_a_request_leaves_out_is_the_models(fields: dict[str, object], differs: dict[str, Any]) -> None:
+def test_an_absent_sampling_field_takes_the_models_default(fields: dict[str, object], differs: dict[str, Any]) -> None:
     """One that switches something off has said so."""
     assert sampling(OWN, **fields) == replace(OWN, **differs)
 
@@ -378,13 +378,13 @@ def test_ids_differ() -> None:
         ({"min_tokens": 3, "max_tokens": 2}, "min_tokens"),
     ],
 )
-def test_what_the_model_cannot_take(fields: dict[str, object], param: str) -> None:
+def test_values_outside_the_model_are_refused(fields: dict[str, object], param: str) -> None:
     with pytest.raises(RequestError) as caught:
         to_request(parsed(**fields).options, request_id="r", prompt_ids=range(4), **OF_MODEL)
     assert (caught.value.param, caught.value.code) == (param, "invalid_value")
 
 
-def test_what_the_model_can() -> None:
+def test_values_within_the_model_reach_the_engine() -> None:
     fields = {"logit_bias": {"19": 1}, "stop_token_ids": [19], "min_tokens": 6, "n": 3}
     options = parsed(**fields, logprobs=True, top_logprobs=2).options
     request = to_request(options, request_id="r", prompt_ids=range(4), **OF_MODEL)
