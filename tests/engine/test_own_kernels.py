@@ -9,12 +9,15 @@ from pathlib import Path
 import attention
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import synthetic
+from onnx import helper, numpy_helper
 from synthetic import VOCAB
 
 from infrs.engine.runners.opening import kv_bytes_per_token, open_runner, open_session
 from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.session import fallback_nodes, stored_bytes
 from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
 
 CAPACITY = 600
@@ -56,7 +59,9 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
 
 
 @pytest.mark.parametrize(("kernels", "size"), [(AUTO, 2), (AVX2, 2), (PRECISE, 4), (ONNXRUNTIME, 4)])
-def test_beside_narrow_weights_keys_and_values_take_16_bits(folder: Path, kernels: KernelOptions, size: int) -> None:
+def test_keys_and_values_take_16_bits_next_to_quantized_weights(
+    folder: Path, kernels: KernelOptions, size: int
+) -> None:
     for blocks in (False, True):
         manifest = attention.manifest(blocks=blocks)
         session = open_session(folder, manifest, threads=1, kernels=kernels)
@@ -90,7 +95,7 @@ def test_the_same_bits_however_a_prompt_is_cut(folder: Path, cuts: list[int], th
 
 @pytest.mark.parametrize("shared", [1, 7, 8, 9, 300])
 @pytest.mark.parametrize("blocks", [False, True])
-def test_a_copied_row_goes_on_as_its_own_and_leaves_the_other_alone(folder: Path, shared: int, blocks: bool) -> None:
+def test_a_copied_row_continues_and_leaves_its_source_unchanged(folder: Path, shared: int, blocks: bool) -> None:
     """Keys lie in groups of eight: a copy that ends within one brings some of what follows along."""
     runner = opened(folder, blocks=blocks)
     prefill(runner, 0, PROMPT, [0])
@@ -101,3 +106,31 @@ def test_a_copied_row_goes_on_as_its_own_and_leaves_the_other_alone(folder: Path
     more = np.append(PROMPT, 5)
     alone = prefill(opened(folder, blocks=blocks), 0, more, [0])
     assert run_last(runner, 0, len(PROMPT), more[-1:]) == alone
+
+
+def test_a_runner_with_a_node_that_falls_back_is_not_chunk_invariant(folder: Path, tmp_path: Path) -> None:
+    """The node is a norm with an output that only ONNX Runtime's kernel has. Attention stays with infrs's kernels."""
+    model = onnx.load(folder / "model.onnx")
+    nodes = list(model.graph.node)
+    (place,) = (index for index, node in enumerate(nodes) if node.input[0] == "attended")
+    width = attention.HEADS * attention.DIM
+    norm = helper.make_node(
+        "SkipSimplifiedLayerNormalization",
+        ["attended", "attended", "gamma"],
+        ["normed", "", "deviation"],
+        name="norm",
+        domain="com.microsoft",
+    )
+    nodes[place].input[0] = "normed"
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:place], norm, *nodes[place:]])
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(width, np.float32), "gamma"))
+    onnx.save(model, tmp_path / "model.onnx")
+    manifest = attention.manifest(blocks=True)
+    assert opened(folder, blocks=True).capabilities.chunk_invariant
+    runner = opened(tmp_path, blocks=True)
+    assert runner.kernels.endswith(" (1 node falls back)")
+    assert not runner.capabilities.chunk_invariant
+    session = open_session(tmp_path, manifest, threads=1)
+    assert fallback_nodes(session) == ("norm",)
+    assert stored_bytes(session) == 2
