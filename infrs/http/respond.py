@@ -1,4 +1,4 @@
-"""Sends what the engine gives for a request, whole or as it comes, in the form that a route gives it."""
+"""Send the answers of a request, whole or streamed, in the format of a presenter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infrs.http.error_handler import CLIENT_GONE, JSON, log_failure
 from infrs.http.keepalive import Keepalive
 from infrs.http.observability import access_log as access
 from infrs.http.observability.request_metrics import Meter
-from infrs.http.observability.tracing import Asked
+from infrs.http.observability.tracing import Submission
 from infrs.http.stalled_client import StalledClient
 from infrs.http.state import context_of, state_of
 from infrs.models.bridge import DeltaStream
@@ -28,10 +28,11 @@ from infrs.models.served import ServedChatModel
 async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> HTTPResponse | None:
     """Run prepared requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
     context = context_of(request).for_model(model.model_id)
-    asked, presenter = prepared.requests, prepared.presenter
-    deltas = model.submit(asked, context, state_of(request).settings.server.queue_timeout)
+    requests, presenter = prepared.requests, prepared.presenter
+    deltas = model.submit(requests, context, state_of(request).settings.server.queue_timeout)
     meter = Meter(model.metrics, request.ctx.received)
-    request.ctx.asked = Asked([one.request_id for one in asked], time.perf_counter(), meter)
+    ids = [each.request_id for each in requests]
+    request.ctx.submission = Submission(context, ids, time.perf_counter(), meter)
     try:
         if prepared.stream:
             await _Streamed(request, presenter).send(deltas, meter)
@@ -42,40 +43,40 @@ async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepare
         meter.close()
 
 
-async def _whole(form: Presenter, stream: DeltaStream, meter: Meter) -> HTTPResponse:
+async def _whole(presenter: Presenter, stream: DeltaStream, meter: Meter) -> HTTPResponse:
     deltas: list[Delta] = []
     async for batch in stream:
         meter.count(batch)
         deltas += batch
-    return HTTPResponse(form.whole(deltas), content_type=JSON)
+    return HTTPResponse(presenter.whole(deltas), content_type=JSON)
 
 
 class _Streamed:
-    """One streamed answer. Its headers go out with the first token, so that what fails before has its status.
+    """One streamed answer. Its headers are sent with the first token, so that an earlier failure has its own status.
 
-    Where nothing else is to be sent for `server.ping_interval` seconds, a ping is, headers and all: proxies close what
-    is silent, and a client that has vanished is noticed only by sending.
+    After `server.ping_interval` seconds of silence it sends a ping, with the headers if necessary. Proxies close silent
+    connections, and only sending reveals a lost client.
     """
 
-    def __init__(self, request: HTTPRequest, form: Presenter) -> None:
+    def __init__(self, request: HTTPRequest, presenter: Presenter) -> None:
         self._request = request
-        self._form = form
+        self._presenter = presenter
         self._response: HTTPResponse | None = None
         self._stalled_client: StalledClient | None = None
         self._interval = state_of(request).settings.server.ping_interval
 
     async def send(self, stream: DeltaStream, meter: Meter) -> None:
-        """Send the deltas as they come, those that are ready together in one write."""
+        """Send the deltas as they arrive, each batch in one write."""
         status = CLIENT_GONE
         silence = Keepalive(stream, self._interval)
         try:
             async for deltas in stream:
                 if not deltas:
-                    await self._send(self._form.ping, end=False)
+                    await self._send(self._presenter.ping, end=False)
                     continue
                 meter.count(deltas)
-                frames = b"".join(self._form.frames(deltas))
-                await self._send(frames, end=self._form.finished)
+                frames = b"".join(self._presenter.frames(deltas))
+                await self._send(frames, end=self._presenter.finished)
             status = 200
         except Exception as error:
             if self._response is None:
@@ -84,7 +85,7 @@ class _Streamed:
             status = status_of(failure)
             if status == 500:
                 log_failure(error)
-            await self._send(self._form.failed(failure), end=True)
+            await self._send(self._presenter.failed(failure), end=True)
         finally:
             silence.close()
             if self._stalled_client is not None:
@@ -93,7 +94,7 @@ class _Streamed:
                 access.finished(self._request, status)
 
     async def _send(self, data: bytes, *, end: bool) -> None:
-        """Write. A reader that takes nothing for `server.send_timeout` seconds is cut, which cancels this task."""
+        """Write. A client that reads nothing for `server.send_timeout` seconds is cut, which cancels this task."""
         if self._response is None:
             self._response = await self._request.respond(
                 content_type=sse.CONTENT_TYPE, headers={"cache-control": "no-cache", "x-accel-buffering": "no"}

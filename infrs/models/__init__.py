@@ -1,1 +1,1 @@
-"""Loaded models: chat and embedding models, their threads, and the bridge to the event loop."""
+"""The registry of loaded models: chat and embedding models, their threads, and the bridge to the event loop."""

@@ -102,15 +102,16 @@ class ServedModel(ABC):
 
         The caller ensures that no new request is admitted.
         """
-        if not await self.wait_idle(seconds):
-            self._refusal = error
+        idle = await self.wait_idle(seconds)
+        self._refusal = error
+        if not idle:
             self.fail_all(error)
             await self.wait_idle(_LAST_WORDS_SECONDS)
         await asyncio.to_thread(self.service.stop, _STOP_SECONDS)
         self.metrics.close()
 
     def _check_open(self) -> None:
-        """Raise the error of a drain that has ended while the caller prepared its request."""
+        """Raise the error of a drain that ended before the caller submitted its request."""
         if self._refusal is not None:
             raise self._refusal
 
@@ -131,12 +132,6 @@ class ServedChatModel(ServedModel):
         model.engine.observer = observe(self.metrics)
         model.engine.start()
         self._bridge = Bridge(model.engine)
-
-    @property
-    def max_in_flight(self) -> int:
-        """Return how many requests may run and wait."""
-        stats = self.service.snapshot()
-        return stats.num_rows + stats.max_queue
 
     def submit(self, requests: Sequence[Request], context: RequestContext, queue_timeout: float) -> DeltaStream:
         """Start the requests of one client request, all or none; the stream has the deltas of all.

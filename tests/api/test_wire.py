@@ -31,7 +31,7 @@ from infrs.errors import (
 )
 from infrs.text.tools.events import Arguments, CallStart
 
-OF_MODEL: Any = {"limits": Limits(max_model_len=10, vocab_size=20), "defaults": SamplingParams()}
+OF_MODEL: Any = {"limits": Limits(max_model_len=10, vocab_size=20), "defaults": SamplingParams(), "tenant": ""}
 BODY = {"model": "m", "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]}
 
 
@@ -41,7 +41,7 @@ def parsed(**fields: object) -> ChatCompletionRequest:
 
 def sampling(defaults: SamplingParams, **fields: object) -> SamplingParams:
     request = to_request(
-        parsed(**fields).options, request_id="r", prompt_ids=[1], limits=Limits(10, 20), defaults=defaults
+        parsed(**fields).options, request_id="r", prompt_ids=[1], limits=Limits(10, 20), defaults=defaults, tenant=""
     )
     return request.sampling
 

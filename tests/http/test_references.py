@@ -44,7 +44,7 @@ def test_a_message_of_an_earlier_answer(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("twice", [False, True])
-def test_what_the_conversation_has_is_not_told_twice(server: FakeServer, twice: bool) -> None:
+def test_items_of_the_conversation_are_not_repeated(server: FakeServer, twice: bool) -> None:
     first = answer(server, [{"role": "user", "content": "please"}])
     named = {"type": "item_reference", "id": first["output"][0]["id"]}
     again = answer(server, [named, *[named] * twice, ECHO], previous_response_id=first["id"])

@@ -90,6 +90,7 @@ def test_a_span_a_request(collector: Collector) -> None:
         assert times == sorted(times)
         told = attributes(span)
         assert (told["http.response.status_code"], told["gen_ai.usage.output_tokens"]) == (200, 5)
+        assert told["gen_ai.response.model"] == MODEL
         assert int(str(told["gen_ai.usage.input_tokens"])) > 5
     others = {(span.name, attributes(span)["http.response.status_code"]) for span in spans if span not in chats}
     assert others == {("GET /v1/models/<model_id:path>", 200), ("HTTP none", 404), ("HTTP none", 401)}  # before a route
@@ -106,7 +107,13 @@ def test_waits_of_requests_that_never_end_are_bounded() -> None:
     for number in range(10_000):
         observer.started(str(number), 0.1)
     traces.record(
-        method="GET", route="/x", status=503, request_id="r", received=0.0, headers={"traceparent": "no"}, asked=None
+        method="GET",
+        route="/x",
+        status=503,
+        request_id="r",
+        received=0.0,
+        headers={"traceparent": "no"},
+        submission=None,
     )
     (span,) = exporter.get_finished_spans()
     assert (span.name, span.status.is_ok, span.parent) == ("GET /x", False, None)

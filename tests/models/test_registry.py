@@ -91,7 +91,7 @@ def test_two_chat_models_with_their_own_settings_stream_together() -> None:
         small, large = registry.find_chat("a/small"), registry.find_chat("large")
         assert [model.service.snapshot().num_rows for model in (small, large)] == [1, 4]
         assert [model.model.max_model_len for model in (small, large)] == [64, 256]
-        assert [model.max_in_flight for model in (small, large)] == [2, 12]
+        assert [model.service.snapshot().max_queue for model in (small, large)] == [1, 8]
         prompts = [[5, 6], [7, 8, 9]]
         answers = await asyncio.gather(
             tokens(small, prompts[0], 40), *(tokens(large, [n, *prompts[1]], 200) for n in range(4))
@@ -123,6 +123,8 @@ def test_a_model_is_unloaded_while_another_streams() -> None:
         with pytest.raises(ModelUnloadedError, match="b/goes was unloaded"):
             await cut
         assert await kept == greedy([5, 6], 240)
+        with pytest.raises(ModelUnloadedError, match="b/goes was unloaded"):
+            goes.submit([ask([5], 1)], context(), 30.0)
         with pytest.raises(ModelNotFoundError, match="'b/goes' is not served here; this server serves a/stays"):
             registry.find_chat("b/goes")
         assert threading.active_count() < threads

@@ -25,7 +25,7 @@ def to_request(
     defaults: SamplingParams,
     format_stop: tuple[str, ...] = (),
     prompt_param: str = "messages",
-    tenant: str = "",
+    tenant: str,
     grammar: Grammar | None = None,
 ) -> Request:
     """Return the engine's request. The end of the context bounds the answer.

@@ -1,1 +1,1 @@
-"""Load, signals, watchdog and drain."""
+"""Start, signals, watchdog and drain."""

@@ -65,7 +65,7 @@ def finished(request: Request, status: int) -> None:
             request_id=request_id(request),
             received=getattr(request.ctx, "received", time.perf_counter()),
             headers=request.headers,
-            asked=getattr(request.ctx, "asked", None),
+            submission=getattr(request.ctx, "submission", None),
         )
     if status == CLIENT_GONE:
         state.metrics.cancelled.inc()
@@ -74,8 +74,8 @@ def finished(request: Request, status: int) -> None:
     if state.settings.server.access_log:
         path = ascii(request.path[:_LONGEST_PATH])[1:-1]
         method = ascii(request.method[:16])[1:-1]
-        asked = getattr(request.ctx, "asked", None)
-        figures: dict[str, float] = asked.meter.figures if asked else {}
+        submission = getattr(request.ctx, "submission", None)
+        figures: dict[str, float] = submission.meter.figures if submission else {}
         fields = {
             "request_id": request_id(request),
             "method": method,

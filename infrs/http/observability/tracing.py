@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infrs import __version__
+from infrs.core import RequestContext
 from infrs.engine.service import Observer
 from infrs.errors import ConfigError
 from infrs.http.observability.request_metrics import Meter
@@ -26,9 +27,10 @@ _MAX_WAITS = 4096  # kept for requests that have not ended
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request submitted: ids of its engine requests, the time (`perf_counter`), the meter of its tokens."""
+class Submission:
+    """The engine requests of a client request: their ids, the time of submission (`perf_counter`), their meter."""
 
+    context: RequestContext
     request_ids: Sequence[str]
     submitted: float
     meter: Meter
@@ -70,7 +72,7 @@ class Traces:
         request_id: str,
         received: float,
         headers: Mapping[str, str],
-        asked: Asked | None,
+        submission: Submission | None,
     ) -> None:
         """Export the span of a request that ends now. received: `perf_counter` at its head."""
         from opentelemetry.propagate import extract  # noqa: PLC0415  # of the extra
@@ -90,25 +92,26 @@ class Traces:
                 "infrs.request_id": request_id,
             }
         )
-        if asked is not None:
-            usage = asked.meter.usage
+        if submission is not None:
+            usage = submission.meter.usage
+            span.set_attribute("gen_ai.response.model", submission.context.model_id or "")
             span.set_attribute("gen_ai.usage.input_tokens", usage.num_prompt_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", usage.num_output_tokens)
             span.set_attribute("infrs.reused_tokens", usage.num_reused_tokens)
-            for name, moment in self._moments(asked):
+            for name, moment in self._moments(submission):
                 span.add_event(name, timestamp=epoch + int(1e9 * moment))
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end(epoch + int(1e9 * now))
 
-    def _moments(self, asked: Asked) -> list[tuple[str, float]]:
+    def _moments(self, submission: Submission) -> list[tuple[str, float]]:
         """Return the events of a request in the engine, as far as it got."""
-        moments = [("queued", asked.submitted)]
-        waits = [wait for name in asked.request_ids if (wait := self._waits.pop(name, None)) is not None]
+        moments = [("queued", submission.submitted)]
+        waits = [wait for name in submission.request_ids if (wait := self._waits.pop(name, None)) is not None]
         if waits:
-            moments.append(("prefill", asked.submitted + min(waits)))
-        if asked.meter.first is not None:
-            moments.append(("decode", asked.meter.first))
+            moments.append(("prefill", submission.submitted + min(waits)))
+        if submission.meter.first is not None:
+            moments.append(("decode", submission.meter.first))
         return moments
 
 
