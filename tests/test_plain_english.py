@@ -22,6 +22,11 @@ EXEMPT = {
 }
 CLEAN = (
     "README.md",
+    "CONTRIBUTING.md",
+    "benchmarks/kernels",
+    "benchmarks/lib",
+    "benchmarks/peers",
+    "benchmarks/quality",
     "docs",
     "infrs/api",
     "infrs/bundle",

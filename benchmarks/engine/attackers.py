@@ -1,4 +1,4 @@
-"""Measure what one client's request does to everybody else: the gaps of a victim stream beside each attack.
+"""Measure how one client's request delays the others: the gaps of a victim stream during each attack.
 
     python -m benchmarks.engine.attackers BUNDLE [--against CHECKOUT] [--rounds 3] [--only NAME]
 
@@ -28,7 +28,7 @@ from infrs.bench.transport import Endpoint, ServerError, get_json
 BODY_BYTES = 4_000_000
 VICTIM_TOKENS = 400
 LEAD_SECONDS = 0.4  # the victim streams for this long before the attack
-VICTIM = [{"role": "user", "content": "Tell me a long story about a lighthouse."}]
+VICTIM = [{"role": "user", "content": "Write a long story about a lighthouse."}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ ATTACKS = (
     Attack(
         "min_p 0.001 at temperature 2",
         "/v1/chat/completions",
-        lambda model: chat(model, "Go on.", temperature=2, min_p=0.001, max_tokens=200),
+        lambda model: chat(model, "Continue.", temperature=2, min_p=0.001, max_tokens=200),
     ),
     Attack(
         "top_p 0.999 at temperature 2",
         "/v1/chat/completions",
-        lambda model: chat(model, "Go on.", temperature=2, top_p=0.999, max_tokens=200),
+        lambda model: chat(model, "Continue.", temperature=2, top_p=0.999, max_tokens=200),
     ),
 )
 
@@ -123,7 +123,7 @@ async def watch_health(endpoint: Endpoint, until: asyncio.Event) -> float:
 
 
 async def measure(endpoint: Endpoint, pid: int, attack: Attack | None) -> Outcome:
-    """Run the victim with or without an attack beside it."""
+    """Run the victim with or without an attack."""
     model = await find_model(endpoint)
     body = orjson.dumps(attack.body(model)) if attack else b""
     rest = reset_peak(pid)

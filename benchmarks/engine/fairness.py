@@ -1,9 +1,9 @@
-"""What a short request of one API key waits beside 64 long ones of another, in milliseconds.
+"""Measure the wait of a short request of one API key next to 64 long ones of another, in milliseconds.
 
     INFRS_API_KEYS=busy-key,calm-key infrs-serve --demo --dtype int8 --max-queue 80 --port 8000 &
     python -m benchmarks.engine.fairness 8000 busy-key calm-key [--num-short 50] [--pause 0]
 
-The short ones ask for 4 tokens, one after the other, alone and then beside the long ones, which ask for 100 to 900.
+The short ones ask for 4 tokens, one after the other, alone and then next to the long ones, which ask for 100 to 900.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(port: int, busy: str, calm: str, num_short: int, pause: float) -> None:
         time.sleep(0.1)
     time.sleep(2)
     before = gauge("infrs_preemptions_total")
-    show(f"beside {NUM_LONG} long ones", [short(number) for number in range(num_short)])
+    show(f"next to {NUM_LONG} long ones", [short(number) for number in range(num_short)])
     click.echo(f"{gauge('infrs_preemptions_total') - before:.0f} preemptions")
 
 

@@ -1,10 +1,10 @@
-"""What HTTP costs: tokens a second through the server against the bare loop, on one bundle, in interleaved rounds.
+"""Measure the cost of HTTP: tokens/s through the server against the bare loop, on one bundle, in interleaved rounds.
 
     python -m benchmarks.engine.http_overhead BUNDLE [--rounds 7] [--tokens 128]
 
 The bare loop is the runner with an arg-max: no scheduler, sampler, detokeniser, server or client. Both sides do the
-same work: the same prompts prefilled, the same number of tokens decoded one by one. So no prompt comes twice, which the
-server would not compute again, and it does not guess ahead. The client shares the cores, as in life.
+same work: the same prompts prefilled, the same number of tokens decoded one by one. No prompt repeats, because the
+server would reuse it, and the server drafts no tokens. The client shares the cores, as in production.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from infrs.engine.runners.runner import Runner, Segment
 from infrs.text.chat.template import encode_chat, load_chat_format
 from infrs.text.tokenizer import Tokenizer
 
-# `infrs-serve` without guesses, for which there is no setting.
+# `infrs-serve` without draft tokens, for which there is no setting.
 SERVE = """
 from infrs.engine.speculation import PromptLookup
 from infrs.cli.entry import serve

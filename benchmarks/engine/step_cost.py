@@ -28,7 +28,7 @@ PROMPT = 64
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--rows", default=8, show_default=True, type=click.IntRange(2))  # a lone row guesses
+@click.option("--rows", default=8, show_default=True, type=click.IntRange(2))  # a lone row drafts tokens
 @click.option("--temperature", default=0.0, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--steps", default=100, show_default=True)
@@ -40,7 +40,7 @@ def main(bundle: Path, rows: int, temperature: float, rounds: int, steps: int) -
     runner = new_runner(session, manifest, num_rows=rows, capacity=PROMPT + (rounds + 1) * steps + rows)
     engine = Engine(runner, partial(Detokenizer, tokenizer), frozenset(), 256)
     for row in range(rows):
-        text = f"The sea was calm, and nobody spoke of number {row}. " * 8
+        text = f"The sea was calm, and no ship passed number {row}. " * 8
         prompt = tuple(tokenizer.encode(text, special=False)[:PROMPT])
         sampling = SamplingParams(temperature=temperature, seed=row)
         engine.submit(Request(str(row), prompt, max_tokens=runner.capacity, sampling=sampling, ignore_eos=True))

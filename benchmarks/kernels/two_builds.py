@@ -1,8 +1,8 @@
-"""Two builds of the kernels in one process, in turns: a decode step behind contexts, and a prompt.
+"""Compare two builds of the kernels in one process, in turns: decode steps at several contexts, and a prompt.
 
 python -m benchmarks.kernels.two_builds BUNDLE BEFORE.so [AFTER.so] [--rounds 5]
 
-AFTER is the installed build unless told. A change that is to be faster has to give the same bits, which is checked.
+AFTER defaults to the installed build. A faster kernel must give the same bits; the script checks that.
 Keep the library before a change: `cp "$(python -c 'from infrs import native; print(native.library())')" before.so`.
 """
 

@@ -33,7 +33,7 @@ from benchmarks.lib.models import MODELS_CACHE, PAIRS, bundle, gguf, parse_pairs
 from benchmarks.peers import llamacpp_native, page
 from benchmarks.peers import servers as peer_servers
 from benchmarks.peers.servers import Server
-from benchmarks.peers.workloads import GAPS, SCALING, WORKLOADS, Workload, stream_beside_a_prompt
+from benchmarks.peers.workloads import GAPS, SCALING, WORKLOADS, Workload, stream_during_a_prompt
 from benchmarks.quality import divergence
 from infrs import native
 from infrs.bench import plots
@@ -92,7 +92,7 @@ class Run:
 
 
 def take_turns(servers: list[Server], workload: Workload, round_number: int, progress: Progress) -> dict[str, float]:
-    """One figure of each server that can take part; who begins changes from round to round."""
+    """Return one figure of each server that can run the workload. Another server begins in each round."""
     values = {}
     for place in range(len(servers)):
         server = servers[(place + round_number) % len(servers)]
@@ -115,11 +115,11 @@ def kernels() -> str:
 
 
 def draw_gaps(path: Path, servers: list[Server]) -> None:
-    """Plot the running streams beside a fresh long prompt, once a server."""
+    """Plot each server's running stream while a fresh long prompt arrives."""
     streams = {}
     for server in servers:
         try:
-            running, _ = asyncio.run(stream_beside_a_prompt(server.target, "plot"))
+            running, _ = asyncio.run(stream_during_a_prompt(server.target, "plot"))
         except RuntimeError as error:
             print(f"{server.target.name} is not in {path.name}: {error}", file=sys.stderr)
             continue
@@ -129,7 +129,7 @@ def draw_gaps(path: Path, servers: list[Server]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is compared. pairs: infrs's dtypes beside llama.cpp's types. only: a pattern of workloads' titles."""
+    """Options of a comparison. pairs: infrs dtypes and llama.cpp types. only: a pattern of workload titles."""
 
     pairs: Sequence[tuple[Dtype, str]]
     rounds: int
@@ -166,7 +166,7 @@ class Comparison:
                     run.measure(self._start(stack, slots=slots, context=context), group, self.rounds)
 
     def _start(self, stack: ExitStack, *, slots: int = 8, context: int = 16384) -> list[Server]:
-        """Both sides of each pair. slots: sequences at once. context: of all slots together."""
+        """Start both sides of each pair. slots: parallel sequences. context: of all slots together."""
         ours = () if slots == 8 else ("--max-num-seqs", str(slots), "--max-model-len", str(context // slots))
         servers = []
         for dtype, kind in self.pairs:
@@ -210,7 +210,7 @@ def _among(known: Collection[str]) -> Callable[[click.Context, click.Parameter, 
 @click.option("--peers", default=",".join(peer_servers.PEERS), callback=_among(peer_servers.PEERS), help="Others.")
 @click.option("--native/--no-native", "native_too", default=True, help="llama.cpp compiled for this processor too.")
 @click.option("--tables", default=",".join(_TABLES), callback=_among(_TABLES), help="Which tables of the page.")
-@click.option("--only", default="", help="Regular expression: workloads whose title it matches.")
+@click.option("--only", default="", help="Regular expression: run the workloads with a matching title.")
 @click.option("--cache", default=MODELS_CACHE, type=click.Path(path_type=Path), help="Where bundles lie.")
 def main(
     pairs: str, peers: list[str], tables: list[str], cache: Path, *, rounds: int, only: str, native_too: bool

@@ -112,13 +112,13 @@ def genai(_: str, models_cache: Path) -> Iterator[Server]:
 
 @contextmanager
 def genai_server(_: str, models_cache: Path) -> Iterator[Server]:
-    """`onnx-genai serve`, eight sequences at once, on the model of onnxruntime-genai's builder."""
+    """`onnx-genai serve`, eight parallel sequences, on the model of onnxruntime-genai's builder."""
     wanted = ("--pre", "--no-deps", f"onnx-genai-server=={GENAI_SERVER}")
     library = _installed("onnx-genai-server", GENAI_SERVER, "20 MB", *wanted)
     model, built = cache() / f"demo-genai-{GENAI}-int4-served", _genai_model(models_cache)
     if not model.exists():
         genai_model.for_server(built, model)
-    command = ["env", f"PYTHONPATH={library}", sys.executable, _PROGRAMS / "onnx_genai_server.py", model]
+    command = ["env", f"PYTHONPATH={library}", sys.executable, _PROGRAMS / "onnx_genai_serve.py", model]
     with _process("onnx-genai-server int4", command, r"ready at (http://\S+)", _graph_bytes(model)) as server:
         yield server
 
@@ -138,7 +138,7 @@ def _genai_model(models_cache: Path) -> Path:
 
 
 def _installed(name: str, number: str, size: str, *wanted: str) -> Path:
-    """A folder of packages beside this environment's, made once."""
+    """Return a folder of packages outside this environment; install it on first use."""
     library = cache() / f"{name}-{number}"
     if not (library / "ready").exists():
         print(f"Installing {name} (once; {size})", file=sys.stderr)
@@ -150,7 +150,7 @@ def _installed(name: str, number: str, size: str, *wanted: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer beside the pairs. start: given llama.cpp's type in its pair, and where bundles lie.
+    """A peer in addition to the pairs. start: takes llama.cpp's type of its pair and the cache of bundles.
 
     dtype: of the pair that it is compared in. versions: what it runs on.
     """
@@ -172,7 +172,7 @@ PEERS: dict[str, Peer] = {
 
 @contextmanager
 def _process(name: str, command: Sequence[object], pattern: str, weight_bytes: int) -> Iterator[Server]:
-    """Start a server, wait for the line that tells its address, and stop it when the block ends."""
+    """Start a server, wait for the line with its address, and stop it when the block ends."""
     began = time.perf_counter()
     environ = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(

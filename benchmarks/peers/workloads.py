@@ -98,9 +98,9 @@ async def shared_prefix(target: Target, seed: str) -> float:
 
 async def worst_gap(target: Target, seed: str) -> float:
     """The longest gap of a running stream from when a fresh long prompt leaves until it has its first token."""
-    running, late = await stream_beside_a_prompt(target, seed)
+    running, late = await stream_during_a_prompt(target, seed)
     if running.arrivals[0] > late.began:
-        raise RuntimeError("the stream had told nothing when the prompt came")
+        raise RuntimeError("the stream had no token when the prompt arrived")
     until = late.arrivals[0]
     pairs = zip(running.arrivals, running.arrivals[1:], strict=False)
     gaps = [after - before for before, after in pairs if after > late.began and before < until]
@@ -109,7 +109,7 @@ async def worst_gap(target: Target, seed: str) -> float:
     return max(gaps)
 
 
-async def stream_beside_a_prompt(target: Target, seed: str) -> tuple[Sample, Sample]:
+async def stream_during_a_prompt(target: Target, seed: str) -> tuple[Sample, Sample]:
     """A running stream, and a fresh long prompt that comes half a second later."""
     origin = time.perf_counter()
     first = [{"role": "user", "content": words(12, f"{seed} stream")}]

@@ -45,7 +45,7 @@ Tokens = npt.NDArray[np.int64]
 Figures = dict[str, Any]
 
 
-def held_tokens(bundle: Path) -> Tokens:
+def sample_tokens(bundle: Path) -> Tokens:
     """The held text as the bundle's tokenizer reads it, int64."""
     return tokens_of(bundle, TEXT.read_text())
 
@@ -57,7 +57,7 @@ def manual_tokens(bundle: Path) -> Tokens:
     return tokens_of(bundle, "\n\n".join(topics[name] for name in sorted(topics))[:MANUAL_CHARACTERS])
 
 
-TEXTS = (held_tokens, manual_tokens)
+TEXTS = (sample_tokens, manual_tokens)
 
 
 def tokens_of(bundle: Path, text: str) -> Tokens:
@@ -106,7 +106,7 @@ def score_bundle(bundle: Path, tokens: Tokens) -> Iterator[Logits]:
     return score(runner_of(bundle), tokens)
 
 
-def reference_logits(models_cache: Path, tokens_in: Callable[[Path], Tokens] = held_tokens) -> Logits:
+def reference_logits(models_cache: Path, tokens_in: Callable[[Path], Tokens] = sample_tokens) -> Logits:
     """Logits of the float32 bundle, float32 [tokens, vocab_size], from ONNX Runtime's own kernels."""
     folder = bundle(models_cache, "float32")
     return np.concatenate(list(score(runner_of(folder, "onnxruntime"), tokens_in(folder))))

@@ -3,7 +3,7 @@
     python -m benchmarks.quality.dtype_table [--cache models_cache] [--threads 0] [--write]
 
 Exports the demo model in every dtype where that has not been done, then, each dtype in a process of its own: bytes on
-disk, memory of an open session, tokens a second (decoding alone and eight at once with 128 tokens of context, reading a
+disk, memory of an open session, tokens a second (decoding of one row and of eight with 128 tokens of context, reading a
 prompt of 512), and divergence from float32 as divergence.py measures it. It runs the engine's runner with the kernels
 that the server takes, but no server. Close other programs.
 """
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from benchmarks.lib.models import MODELS_CACHE
 from benchmarks.lib.results import ROOT
-from benchmarks.quality.divergence import PIECE, divergence, held_tokens, reference_logits, score
+from benchmarks.quality.divergence import PIECE, divergence, reference_logits, sample_tokens, score
 from infrs.bundle.manifest import Dtype, chat_manifest, find_bundle, read_manifest
 from infrs.engine.runners.opening import open_runner
 from infrs.engine.runners.runner import Runner, Segment
@@ -93,7 +93,7 @@ def measure(cache: Path, dtype: Dtype, reference: Path, threads: int) -> dict[st
     """All figures of one dtype. reference: the file of float32's logits."""
     bundle = find_bundle(cache, MODEL, "main", dtype)
     manifest = chat_manifest(read_manifest(bundle))
-    ids = held_tokens(bundle)
+    ids = sample_tokens(bundle)
     before = resident_bytes()
     runner = open_runner(bundle, manifest, num_rows=NUM_ROWS, capacity=PIECE + STEPS, threads=threads)
     memory = resident_bytes() - before

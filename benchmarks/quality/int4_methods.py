@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from benchmarks.lib.models import MODELS_CACHE, bundle
-from benchmarks.quality.divergence import divergence, held_tokens, manual_tokens, pieces_of
+from benchmarks.quality.divergence import divergence, manual_tokens, pieces_of, sample_tokens
 from benchmarks.quality.int4_recipes import HEAD, answers
 
 Matrix = npt.NDArray[np.float32]
@@ -184,12 +184,12 @@ def from_blocks(blocks: Matrix, weight: Matrix) -> Matrix:
 
 
 @click.command()
-@click.option("--only", default="", help="Regular expression: methods whose name it matches.")
+@click.option("--only", default="", help="Regular expression: run the methods with a matching name.")
 def main(only: str) -> None:
     """Print a line for each method."""
     model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print))
     folder = bundle(MODELS_CACHE, "float32")
-    texts = [pieces_of(read(folder)) for read in (held_tokens, manual_tokens)]
+    texts = [pieces_of(read(folder)) for read in (sample_tokens, manual_tokens)]
     truths = [np.concatenate(answers(model, pieces)) for pieces in texts]
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     original = {name: module.weight.detach().clone() for name, module in linears.items()}

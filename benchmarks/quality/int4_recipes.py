@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from benchmarks.lib.models import MODELS_CACHE, bundle
-from benchmarks.quality.divergence import Logits, divergence, held_tokens, pieces_of
+from benchmarks.quality.divergence import Logits, divergence, pieces_of, sample_tokens
 
 HEAD = "lm_head"
 RECIPES = {  # what has 8 bits, by the end of a module's name
@@ -38,7 +38,7 @@ def main() -> None:
     model = load_model(resolve(MODEL_ID, revision="main", model_id=None, note=print))
     folder = bundle(MODELS_CACHE, "float32")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    pieces = pieces_of(held_tokens(folder))
+    pieces = pieces_of(sample_tokens(folder))
     moments = measure_moments(model, lambda text: list(tokenizer.encode(text).ids), 8192)
     original = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     reference = np.concatenate(answers(model, pieces))

@@ -1,8 +1,8 @@
 """Logits of every position from the llama.cpp inside the xllamacpp wheel: the same library that its server runs.
 
 The wheel's Python interface only answers with likely tokens, so this calls its C interface (llama.h). Contexts are
-llama.cpp's default ones, which are as large as a piece of the text is to be: no field of its parameters, whose layout
-changes from version to version, has to be known.
+llama.cpp's default ones, as large as a piece of the text must be. So the script needs no field of its parameters, and
+their layout changes from version to version.
 """
 
 from __future__ import annotations

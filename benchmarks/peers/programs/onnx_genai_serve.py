@@ -1,4 +1,4 @@
-"""`onnx-genai serve MODEL` on a free port, with a line that tells the address once it answers; needs its package alone.
+"""Run `onnx-genai serve MODEL` on a free port and print its address when it answers; needs only its package.
 
 In a process of its own so that the memory measured is the server's: its launcher runs it in process.
 """
@@ -10,7 +10,7 @@ import sys
 
 from onnx_genai_server import main
 
-# The server keeps Python's lock, so a process beside it asks until it answers.
+# The server keeps Python's lock, so another process polls it.
 ASK = """
 import sys, time, urllib.request
 for _ in range(3000):
