@@ -17,10 +17,12 @@ ROOT = Path(__file__).parent.parent
 STYLE = ROOT / "docs" / "style.md"
 SUFFIXES = {".py", ".md", ".cpp", ".h", ".mjs"}
 EXEMPT = {
+    "export/parity/text.py": "a text for the parity check",
     "export/recipes/calibration_text.py": "a text for measuring inputs",
     "infrs/native/third_party/onnxruntime_c_api.h": "ONNX Runtime's header",
 }
 CLEAN = (
+    "CONTRIBUTING.md",
     "README.md",
     "CONTRIBUTING.md",
     "benchmarks/kernels",
@@ -28,6 +30,7 @@ CLEAN = (
     "benchmarks/peers",
     "benchmarks/quality",
     "docs",
+    "export",
     "infrs/api",
     "infrs/bundle",
     "infrs/cli",
@@ -52,6 +55,7 @@ CLEAN = (
     "tests/models",
     "tests/mutants.py",
     "tests/native",
+    "tests/reliability",
     "tests/test_config.py",
     "tests/test_docs.py",
     "tests/test_layers.py",

@@ -1,7 +1,7 @@
 """Convert an embedding model to ONNX: Optimum's graph of the transformer, with inputs and pooling of our own.
 
 The graph takes `input_ids` only (`infrs.bundle.graph_signature`) and derives the other inputs from them: a run never
-holds padding, so the attention mask is ones. The parity gate compares the whole graph with PyTorch.
+holds padding, so the attention mask is ones. The parity check compares the whole graph with PyTorch.
 """
 
 from __future__ import annotations

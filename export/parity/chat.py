@@ -7,11 +7,10 @@ two chunks, each prompt in one, its continuation token by token.
 Limits, where NaN or infinity always fails:
 
 - float32, float16, bfloat16: no logit differs by more than `MAX_DIFFERENCE`, and every greedy token is the same. Where
-  the source's two best logits are closer than twice that, either token passes. Weights of the source are rounded to the
-  same 16 bits.
-- int8, int4: the mean Kullback-Leibler divergence from the source, in nats per token, and the agreement of the most
-  likely token (`LIMITS`). The agreement counts only tokens whose probability leads by `SURE`, so that a model with flat
-  predictions does not fail by chance.
+the source's two best logits are closer than twice that, either token passes. Weights of the source are rounded to the
+same 16 bits. - int8, int4: the mean Kullback-Leibler divergence from the source, in nats per token, and the agreement
+of the most likely token (`LIMITS`). The agreement counts only tokens with a lead of `SURE` in probability, so that a
+model with flat predictions does not fail by chance.
 """
 
 from __future__ import annotations

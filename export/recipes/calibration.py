@@ -2,7 +2,7 @@
 
 A rounded weight is off by e, its product by e * x: the expected square of that is e**2 times the input's mean square,
 which a search for scales then minimises instead of e**2 alone (as llama.cpp's importance matrix does). The products of
-two different inputs tell how far the error of one can be made up for by the other (`feedback`).
+two different inputs show how far one can compensate for the error of the other (`gptq`).
 """
 
 from __future__ import annotations

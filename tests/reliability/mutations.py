@@ -38,7 +38,7 @@ def damaged_bytes(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
 
 @st.composite
 def damaged_json(draw: st.DrawFn, seeds: Sequence[Any]) -> bytes:
-    """A seed, some of whose values are others, gone or twice there; now and then damaged as bytes too."""
+    """Return a seed with changed, missing or duplicate values; sometimes with damaged bytes too."""
     value = json.loads(json.dumps(draw(st.sampled_from(seeds))))
     for _ in range(draw(st.integers(1, 3))):
         if isinstance(value, dict | list):

@@ -108,7 +108,7 @@ def today() -> str:
 
 
 def read_part(name: str, report: Path) -> Part:
-    """Read the result of a part from pytest's report (JUnit XML); a test whose teardown failed too is in it twice."""
+    """Read the result of a part from pytest's report (JUnit XML); a test with a failed teardown is in it twice."""
     if not report.exists():
         return Part(name, commit(), today(), 0.0, [], whole=False)
     suite = ElementTree.parse(report).find("testsuite")  # noqa: S314 (our own file)

@@ -83,7 +83,7 @@ def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: C
 @pytest.mark.parametrize("name", [GRAPH, MANIFEST_FILE])
 @pytest.mark.parametrize("kind", ["missing", "empty", "folder", "pipe", "link", "dangling", "device"])
 def test_what_is_no_plain_file(bundle: Path, name: str, kind: str, whole: Path) -> None:
-    """A pipe has no end: who reads it waits for ever. A hard link is the file itself, whose hash tells all."""
+    """Reading a pipe never ends. A hard link is the file itself, so its hash is sufficient."""
     path = bundle / name
     path.unlink()
     match kind:
@@ -162,7 +162,7 @@ def open_graph(bundle: Path) -> None:
     ],
 )
 def test_data_beyond_the_bundle(bundle: Path, location: str, offset: int, length: int) -> None:
-    """Even where the manifest has the right hashes: of whoever made both."""
+    """Even if the manifest has matching hashes, because one author made both."""
     put_outside(bundle, location, offset, length)
     with pytest.raises(BundleError) as caught:
         open_graph(bundle)

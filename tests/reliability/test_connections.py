@@ -33,14 +33,14 @@ def request_seconds(server: FakeServer, count: int) -> tuple[float, float]:
 
 @pytest.mark.nightly("idle and slow connections")
 @pytest.mark.serial
-def test_idle_and_slow_connections_cost_nobody_else(full: bool, figure: Callable[[str], None]) -> None:
+def test_idle_and_slow_connections_do_not_slow_other_requests(full: bool, figure: Callable[[str], None]) -> None:
     """Rounds without and with the idle connections alternate, and the best counts: server cost shows in each."""
     num_idle, num_slow, num_asked, num_rounds = (1000, 200, 200, 5) if full else (300, 100, 15, 1)
     wanted = num_idle + num_slow + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server inherits it
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
     rounds = []
-    quiet = {"log_level": "error"}  # or the pipe that nobody reads fills up
+    quiet = {"log_level": "error"}  # or the unread pipe fills up
     with fake_server(server=quiet | {"header_timeout": 3.0, "max_connections": wanted}) as server:
         for _ in range(num_rounds):
             alone = request_seconds(server, num_asked)
@@ -129,7 +129,7 @@ def test_hostile_requests_leave_no_memory(full: bool, figure: Callable[[str], No
         chat_request("x" * 1_000_000, model="nope"),
         chat_request(**{"temperature": "x" * 100_000}),
     ]
-    quiet = {"log_level": "warning"}  # or the pipe that nobody reads fills up
+    quiet = {"log_level": "warning"}  # or the unread pipe fills up
     with fake_server(server=quiet) as server, ThreadPoolExecutor(4) as pool:
 
         def storm(count: int) -> float:

@@ -61,7 +61,7 @@ def demo(request: pytest.FixtureRequest, demo_bundle: Callable[[Dtype], Path]) -
 
 
 def run(engine: Engine, *requests: Request, before_step: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-    """What each request was told, to the bit. before_step: is called with the number of each step."""
+    """Return the exact output of each request. before_step: called with the number of each step."""
     answers: dict[str, list[Delta]] = defaultdict(list)
     for request in requests:
         engine.submit(request)
@@ -75,7 +75,7 @@ def run(engine: Engine, *requests: Request, before_step: Callable[[int], None] =
     return answers
 
 
-def told(deltas: list[Delta]) -> list[object]:
+def output_of(deltas: list[Delta]) -> list[object]:
     """All but how much was reused."""
     return [(delta.text, delta.token_ids, delta.finish_reason, delta.logprobs) for delta in deltas]
 
@@ -88,9 +88,9 @@ def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]
     for threads in (1, 2):
         engine = demo.engine(threads)
         asks = [demo.ask(str(number), number, num_tokens) for number in range(num_asks)]
-        alone = [told(run(engine, asked)[asked.request_id]) for asked in asks]
+        alone = [output_of(run(engine, asked)[asked.request_id]) for asked in asks]
         together = run(engine, *asks)
-        assert [told(together[asked.request_id]) for asked in asks] == alone
+        assert [output_of(together[asked.request_id]) for asked in asks] == alone
         answers.append(alone)
     assert answers[0] == answers[1]
     figure(f"{num_asks} requests of {num_tokens} tokens with 1 thread and with 2: 0 differ")
@@ -101,9 +101,9 @@ def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
     engine = demo.engine()
     lengths = [end + by for end in (8, CHUNK, 2 * CHUNK) for by in (-1, 0, 1)]
     asks = [demo.ask(str(length), length, 4, length) for length in lengths]
-    alone = {asked.request_id: told(run(engine, asked)[asked.request_id]) for asked in asks}
+    alone = {asked.request_id: output_of(run(engine, asked)[asked.request_id]) for asked in asks}
     together = run(demo.engine(), *asks)
-    assert {name: told(deltas) for name, deltas in together.items()} == alone
+    assert {name: output_of(deltas) for name, deltas in together.items()} == alone
 
 
 @pytest.mark.nightly("evicted")
@@ -118,8 +118,8 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], N
         cold, warm = run(engine, asked)["asked"], run(engine, asked)["asked"]
         run(engine, *others)
         evicted = run(engine, asked)["asked"]
-        assert told(warm) == told(cold)
-        assert told(evicted) == told(cold)
+        assert output_of(warm) == output_of(cold)
+        assert output_of(evicted) == output_of(cold)
         # What fits into no whole chunk is not reused where a prompt's chunks matter.
         assert warm[-1].usage.num_reused_tokens > 0 or len(asked.prompt_ids) <= CHUNK
         assert evicted[-1].usage.num_reused_tokens == 0
@@ -144,7 +144,7 @@ def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Call
     engine._commit = poisoned  # type: ignore[method-assign]
     for number in range(num_asks):
         healthy = demo.ask("healthy", number, num_tokens)
-        expected = told(run(engine, healthy)["healthy"])
+        expected = output_of(run(engine, healthy)["healthy"])
 
         def strike(step: int, number: int = number) -> None:
             engine.submit(demo.ask(f"victim {step}", 100 * number + step, num_tokens))
@@ -157,7 +157,7 @@ def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Call
                     engine.cancel(f"victim {waiting}")
 
         answers = run(engine, healthy, before_step=strike)
-        assert told(answers["healthy"]) == expected
+        assert output_of(answers["healthy"]) == expected
         if harm == "not finite":
             ends = [deltas[-1].finish_reason for name, deltas in answers.items() if name in sick]
             assert FinishReason.ERROR in ends

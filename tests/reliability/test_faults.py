@@ -71,7 +71,7 @@ def test_scores_that_are_no_numbers_stay_off_the_wire(poisoned: FakeServer, at: 
             assert whole.error == (500, "server_error", None, "numerical_error")
             streamed = poisoned.chat("sick", stream=True, **sick)
             assert not any(b"nan" in answer.body.lower() for answer in (whole, streamed))
-            if at == 0:  # nothing was sent: there is a status to tell it by
+            if at == 0:  # nothing was sent, so the status shows it
                 assert streamed.error == whole.error
                 continue
             assert streamed.status == 200
@@ -87,7 +87,7 @@ def test_scores_that_are_no_numbers_stay_off_the_wire(poisoned: FakeServer, at: 
     assert poisoned.wait_idle() < 1 + SLACK
 
 
-def test_nobody_reads_the_log() -> None:
+def test_full_log_pipe_blocks_no_request() -> None:
     """The pipe of standard error breaks; the server still answers and shuts down cleanly."""
     with fake_server() as server:
         assert server.process.stderr is not None

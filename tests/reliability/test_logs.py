@@ -72,7 +72,7 @@ def send(server: FakeServer, method: str, path: str, body: object, headers: Mapp
 
 @pytest.mark.parametrize("log_format", FORMATS)
 @pytest.mark.parametrize("script", ["fake", "faulty"])
-def test_no_secret_is_told(script: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_logged(script: str, log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In all that each route answers, well and badly, in the log with all its details, in /metrics and in `ps`."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     settings = {"log_level": "debug", "log_format": log_format}
@@ -80,18 +80,18 @@ def test_no_secret_is_told(script: str, log_format: str, monkeypatch: pytest.Mon
     with logging_server(keys=f"{KEY},{OTHER_KEY}", server=settings, **options) as (server, end):
         bearer, told, statuses = {"authorization": f"Bearer {KEY}"}, [], set()
 
-        def tell(answer: Answer) -> None:
+        def note(answer: Answer) -> None:
             told.append(repr((answer.headers, answer.body)))
             statuses.add(answer.status)
 
         for method, path, body in requests():
             for headers in (bearer, {"x-api-key": KEY}, {"authorization": f"Basic {KEY}"}, {"authorization": KEY}):
-                tell(send(server, method, path, body, headers))
+                note(send(server, method, path, body, headers))
             for wrong in (KEY[:-1], f"{KEY}x", f"{KEY} ", KEY.upper(), f"{KEY},{OTHER_KEY}"):
-                tell(send(server, method, path, body, {"authorization": f"Bearer {wrong}"}))
-            tell(send(server, method, f"{path}?key={KEY}&api_key={TOKEN}", body))
-            tell(send(server, "PATCH", path, body, bearer))
-            tell(send(server, method, path, body, bearer | {"content-type": "text/plain", "cookie": f"key={KEY}"}))
+                note(send(server, method, path, body, {"authorization": f"Bearer {wrong}"}))
+            note(send(server, method, f"{path}?key={KEY}&api_key={TOKEN}", body))
+            note(send(server, "PATCH", path, body, bearer))
+            note(send(server, method, path, body, bearer | {"content-type": "text/plain", "cookie": f"key={KEY}"}))
             if method == "POST":
                 for bad in (
                     b"",
@@ -101,12 +101,12 @@ def test_no_secret_is_told(script: str, log_format: str, monkeypatch: pytest.Mon
                     {**body, "stream": True},
                     {**body, "foo": KEY},
                 ):
-                    tell(send(server, method, path, bad, bearer))
+                    note(send(server, method, path, bad, bearer))
         for word in ("boom", "boom-first", "unreadable", "panic", "memory", "x" * 600):
             for stream in (False, True):
                 messages = [{"role": "user", "content": word}]
                 body = {"model": MODEL, "messages": messages, "max_tokens": 4, "stream": stream}
-                tell(send(server, "POST", "/v1/chat/completions", body, bearer))
+                note(send(server, "POST", "/v1/chat/completions", body, bearer))
         server.raw(f"GET /\x1b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
         server.raw(f"GET /health HTTP/1.1\r\nHost: a b\r\nAuthorization : Bearer {KEY}\r\n\r\n".encode())
         command = Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
@@ -121,7 +121,7 @@ def test_no_secret_is_told(script: str, log_format: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_nobody_else_writes_into_the_log(log_format: str) -> None:
+def test_log_has_no_lines_of_libraries(log_format: str) -> None:
     """Control characters in paths, headers, model names and ids."""
     settings = {"log_level": "debug", "log_format": log_format}
     with logging_server(server=settings, embedding="beside") as (server, end):

@@ -14,7 +14,7 @@ import pytest
 from fake_process import JSON, SLACK, Answer, FakeServer, chat_body, chat_request, fake_server, metric
 
 pytestmark = pytest.mark.slow
-QUIET = {"access_log": False, "log_level": "error"}  # or the pipe that nobody reads fills up
+QUIET = {"access_log": False, "log_level": "error"}  # or the unread pipe fills up
 KEYS = ("key-of-the-busy", "key-of-the-calm")
 MIB = 1 << 20
 
@@ -59,7 +59,7 @@ def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> Non
 
 @pytest.mark.nightly("health under load")
 @pytest.mark.serial
-def test_health_answers_beside_all_that(full: bool, figure: Callable[[str], None]) -> None:
+def test_health_answers_under_load(full: bool, figure: Callable[[str], None]) -> None:
     """64 streams, with prompts of 32,000 tokens one after the other."""
     seconds, num_streams = (60.0, 64) if full else (2.0, 16)
     taken: list[float] = []
@@ -155,7 +155,7 @@ def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str
 @pytest.mark.serial
 def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
     """Readers of 1 KiB/s slow no other request and cost little memory; a reader that stops is disconnected."""
-    # In full longer than send_timeout: who reads on is not cut, however far it falls behind.
+    # In full longer than send_timeout: a slow reader is not disconnected, however far it falls behind.
     num_readers, seconds = (200, 90.0) if full else (30, 3.0)
     rows, limit = num_readers + 4, 2.0
     settings = QUIET | {"send_timeout": 60.0, "max_connections": 2 * num_readers + 100}

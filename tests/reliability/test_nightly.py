@@ -81,7 +81,7 @@ def test_a_run_that_passes() -> None:
 
 @pytest.mark.slow
 def test_a_run_of_which_some_fail(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
-    """The second part runs none the less. A worker that dies leaves its test's name. Why one failed is told at once."""
+    """The second part still runs. A dead worker leaves its test name. A failure's reason is printed immediately."""
     some = run(GOOD + FAILS + DIES)
     assert not some.passed
     assert 'assert not "what was compared"' in capfd.readouterr().out.partition("= FAILURES =")[0]

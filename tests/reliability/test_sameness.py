@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 MODEL = "demo/SmolLM2-135M-Instruct"
-ROWS = 8  # that run at once
+ROWS = 8  # that run in parallel
 TEXT = "the sea and a small red boat that nobody had seen before sailed over quiet hills of blue glass"
 WORDS = TEXT.split()
 Answer = tuple[str, tuple[tuple[str, float], ...]]

@@ -14,7 +14,7 @@ from fake_process import JSON, FakeServer, chat_body, fake_server
 
 ROOT = Path(__file__).parents[2]
 WATCHED = ROOT / "tests" / "http" / "watched_server.py"
-QUIET = {"access_log": False, "log_level": "error"}  # or the pipe that nobody reads fills up
+QUIET = {"access_log": False, "log_level": "error"}  # or the unread pipe fills up
 KEYS = ("key-of-the-one", "key-of-the-other")
 NAMES = [
     "../../etc/passwd",
@@ -92,7 +92,7 @@ def test_what_runs_code_is_called_nowhere(tmp_path: Path) -> None:
     files = [path for folder in ("infrs", "export") for path in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100
     found = [offence for path in files for offence in offences(path)]
-    # One member, by its name, of a wheel whose hash has been compared; the library keeps it inside its folder.
+    # One member, by its name, of a wheel with a checked hash; the library keeps it inside its folder.
     assert [offence.partition(" ")[2] for offence in found if offence.startswith("demo.py:")] == ["archive.extract"]
     assert [offence for offence in found if not offence.startswith("demo.py:")] == []
     bad = tmp_path / "bad.py"
@@ -109,10 +109,10 @@ def distance(one: list[float], other: list[float]) -> float:
 
 @pytest.mark.nightly("time across keys")
 @pytest.mark.serial
-def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable[[str], None]) -> None:
+def test_time_does_not_reveal_prompts_of_another_key(full: bool, figure: Callable[[str], None]) -> None:
     """A prompt that another key has sent is not reused, and takes as long as one that no key has sent.
 
-    The time is compared in the full form only: a machine that is shared tells other times.
+    The time is compared in the full form only: a shared machine gives other times.
     """
     count = 500 if full else 20
     numbers = itertools.count()
@@ -142,7 +142,7 @@ def test_time_tells_nothing_of_another_keys_prompts(full: bool, figure: Callable
                 fresh.append(ask(server, KEYS[1], text()))
             return distance(fresh, others), distance(fresh, own)
 
-        # A leak tells every time; a busy machine does not.
+        # A leak shows every time; a busy machine does not.
         for _ in range(3):
             told, seen = measure()
             if told < 1 < seen or not full:

@@ -1,4 +1,4 @@
-"""Memory under load that goes on: the real engine over the synthetic graph, behind the real server."""
+"""Memory under continuous load: the real engine over the synthetic graph, behind the real server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from fake_process import FakeServer, chat_body, chat_request, fake_server
 
 MIB = 1 << 20
-QUIET = {"access_log": False, "log_level": "error"}  # or the pipe that nobody reads fills up
+QUIET = {"access_log": False, "log_level": "error"}  # or the unread pipe fills up
 CLIENTS = 8
 
 

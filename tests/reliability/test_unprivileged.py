@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
 
 MODEL = "demo/SmolLM2-135M-Instruct"
 NOBODY = 65534
-# Tells of each file that is opened to be written and of whatever else changes a folder, allowed or not (PEP 578).
+# Report each file opened for writing and each change of a folder, allowed or not (PEP 578).
 PROGRAM = """
 import os, sys
 
@@ -35,8 +35,8 @@ serve()
 """
 
 
-def as_nobody() -> list[str]:
-    """What runs a command as nobody, who may read all that root may, since the interpreter may lie in root's home."""
+def as_other_account() -> list[str]:
+    """Return the command prefix for an account with root's read access, for an interpreter in root's home."""
     if os.geteuid() != 0:
         return []
     capability = "-all,+dac_read_search"
@@ -44,24 +44,24 @@ def as_nobody() -> list[str]:
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", *options]
 
 
-def test_nobody_serves_what_it_may_only_read(demo_bundle: Callable[[Dtype], Path], tmp_path: Path) -> None:
+def test_read_access_is_sufficient_for_serving(demo_bundle: Callable[[Dtype], Path], tmp_path: Path) -> None:
     source = demo_bundle("int8")
     cache, home, scratch = tmp_path / "cache", tmp_path / "home", tmp_path / "scratch"
     bundle = Path(shutil.copytree(source, cache / source.parent.name / source.name))
     home.mkdir()
     scratch.mkdir()
-    if as_nobody():
+    if as_other_account():
         os.chown(scratch, NOBODY, NOBODY)
     readable = [*bundle.iterdir(), bundle, bundle.parent, cache, home]
     for path in readable:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in readable}
     environ = {"HOME": str(home), "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(home)}
-    command = [*as_nobody(), sys.executable, "-c", PROGRAM]
+    command = [*as_other_account(), sys.executable, "-c", PROGRAM]
     options = ("--demo", "--cache-dir", cache, "--threads", "1")
     with serving(*options, environ=environ, command=command, folder=home) as server:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
-        assert f"Uid:\t{NOBODY if as_nobody() else os.geteuid()}" in status
+        assert f"Uid:\t{NOBODY if as_other_account() else os.geteuid()}" in status
         client = server.client()
         messages = [{"role": "user", "content": "What is 2+2?"}]
         answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=4, temperature=0)  # type: ignore[arg-type]
