@@ -32,6 +32,7 @@ def runner(request: pytest.FixtureRequest, synthetic_bundles: dict[GraphKind, Pa
         [Segment(3, 4, (3,), (0,)), Segment(0, 3, (1,), (0,))],
         [Segment(0, 3, (1, 2, 3), (0, 2)), Segment(1, 2, (4,), (0,)), Segment(3, 4, (3, 9), range(2))],
         [Segment(0, 3, (1,)), Segment(1, 2, (2,), (0,))],
+        [Segment(2, 0, ()), Segment(0, 3, (1,), (0,))],
         [Segment(0, 1, (9, 8), (1,))],  # from an earlier position
     ],
 )

@@ -92,6 +92,8 @@ class FusedRunner:
     def _run_row(self, segment: Segment) -> Logits:
         """Run one segment. A product of a single row is filled up where that rounds differently."""
         row, start, input_ids, scored = segment
+        if not len(input_ids):
+            input_ids = (0,)
         if self._fills and len(input_ids) % _TILE_ROWS == 1:
             input_ids = (*input_ids, input_ids[-1])  # written past the end, where the next token overwrites it
         return self._run(row, (1, len(input_ids)), input_ids, (start + len(input_ids) - 1,), scored)

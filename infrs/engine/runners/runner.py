@@ -72,8 +72,8 @@ class Runner(Protocol):
     def run(self, segments: Sequence[Segment]) -> Logits:
         """Append the tokens of each segment to its row and return the logits of the scored ones.
 
-        A segment's rows differ from each other. Segments of one token in neighbouring rows, in order, share one run
-        of the graph; any other segment has a run of its own.
+        The segments have different rows, and at least one has tokens. Segments of one token in neighbouring rows, in
+        order, share one run of the graph. Any other segment has a run of its own.
         Returns float32 [number of scored tokens, vocab_size], in the order of the segments. The array is valid until
         the next call. Raises MemoryError, or ONNX Runtime's exceptions, which have no common type.
         """
