@@ -53,6 +53,7 @@ CLEAN = (
     "tests/export",
     "tests/http",
     "tests/models",
+    "tests/http",
     "tests/mutants.py",
     "tests/native",
     "tests/reliability",
