@@ -1,6 +1,6 @@
 """How many small faults a set of tests notices: mutation testing of a sample.
 
-    python tests/mutants.py infrs/engine/scheduling/slots.py --tests tests/engine --sample 90
+    python tests/mutants.py infrs/engine/scheduling/planner.py --tests tests/engine --sample 90
 
 Each fault is made in a copy of the checkout. First one case of every test runs for each, those in front that noticed
 faults before, then all cases for the faults that are left. Of the undetected faults, some change nothing

@@ -18,7 +18,7 @@ FLOORS = [
     {"infrs.bundle", "infrs.text"},
     {"infrs.config"},
     {"infrs.engine.runners"},
-    {"infrs.engine.sampling", "infrs.engine.speculation"},
+    {"infrs.engine.sampling", "infrs.engine.speculation", "infrs.engine.output"},
     {"infrs.engine.sequence"},
     {"infrs.engine.scheduling"},
     {"infrs.engine.engine"},

@@ -30,10 +30,10 @@ from infrs.text.tokenizer import Tokenizer
 
 # `infrs-serve` without draft tokens, for which there is no setting.
 SERVE = """
-from infrs.engine.speculation import PromptLookup
+from infrs.engine.speculation import Draft, PromptLookup
 from infrs.cli.entry import serve
 
-PromptLookup.guess = lambda self, token_ids, limit: ()
+PromptLookup.propose = lambda self, text, limit: Draft()
 serve()
 """
 CHUNK = EngineSettings().prefill_chunk

@@ -44,9 +44,9 @@ def decode(engine: Engine, prompts: list[list[int]], grammar: Grammar | None, nu
         greedy = SamplingParams(temperature=0)
         engine.submit(Request(name, tuple(ids), num_tokens, greedy, ignore_eos=True, grammar=grammar))
     engine.step()
-    while any(sequence.is_prefilling for sequence in engine.scheduler.running):
+    while any(sequence.tokens.is_prefilling for sequence in engine.scheduler.running):
         engine.step()
-    left = sum(num_tokens - len(sequence.output_ids) for sequence in engine.scheduler.running)
+    left = sum(num_tokens - len(sequence.tokens.output_ids) for sequence in engine.scheduler.running)
     begin = time.perf_counter()
     while not engine.scheduler.is_idle:
         engine.step()

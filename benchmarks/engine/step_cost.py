@@ -44,7 +44,7 @@ def main(bundle: Path, rows: int, temperature: float, rounds: int, steps: int) -
         prompt = tuple(tokenizer.encode(text, special=False)[:PROMPT])
         sampling = SamplingParams(temperature=temperature, seed=row)
         engine.submit(Request(str(row), prompt, max_tokens=runner.capacity, sampling=sampling, ignore_eos=True))
-    while engine.scheduler.waiting or any(sequence.is_prefilling for sequence in engine.scheduler.running):
+    while engine.scheduler.waiting or any(sequence.tokens.is_prefilling for sequence in engine.scheduler.running):
         engine.step()
 
     def outside() -> float:

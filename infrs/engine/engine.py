@@ -1,16 +1,18 @@
-"""The engine: plan, run, sample, commit. No threads, no wire, no clock."""
+"""The engine: plan, run, sample, commit. It has no threads, no HTTP and no clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Tokens
 
 from infrs.core import Delta, FinishReason, Request
+from infrs.engine.output import TextDecoder
 from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.session import Logits
 from infrs.engine.sampling.logits import Row, token_logprob
-from infrs.engine.sampling.sampler import NumericalError
-from infrs.engine.scheduling.plan import Copy, Decode, Prefill
+from infrs.engine.scheduling.plan import Copy, Decode, Prefill, StepResults
 from infrs.engine.scheduling.scheduler import Scheduler
-from infrs.engine.sequence import Sequence, TextDecoder
+from infrs.engine.sequence import Sequence
 from infrs.errors import ContextLengthError, EngineError, InfrsError, OutOfMemoryError
 
 
@@ -23,8 +25,8 @@ class Engine:
         self.runner = runner
         self.scheduler = Scheduler(runner, prefill_chunk)
         self.num_steps = 0
-        self.num_guessed_tokens = 0
-        self.num_confirmed_tokens = 0
+        self.num_draft_tokens = 0
+        self.num_accepted_tokens = 0
         self._new_decoder = new_decoder
         self._eos_ids = eos_ids
 
@@ -43,7 +45,7 @@ class Engine:
             self.scheduler.waiting.append(Sequence(request, self._new_decoder(), index))
 
     def cancel(self, request_id: str) -> list[Delta]:
-        """End a request's answers now; their rows are free for the next step. Empty if none is here any more."""
+        """End the answers of a request. Their rows are free for the next step. Empty if the request has ended."""
         deltas = []
         for sequence in self.scheduler.find(request_id):
             self.scheduler.remove(sequence)
@@ -53,124 +55,145 @@ class Engine:
     def step(self) -> list[Delta]:
         """Compute one token of every decoding sequence and at most one chunk of prompts.
 
-        Sequences whose run fails end with an error; the others go on.
+        A copy or run that fails ends the sequences that need it with an error, and no others. The scheduler changes
+        only in `commit`: if a step raises, the scheduler is as it was before.
         """
         plan = self.scheduler.plan()
         if plan is None:
             return []
-        self.num_steps += 1
-        deltas: list[Delta] = []
-        for move in plan.moves:
-            self._copy(move)
+        results = StepResults()
+        for copy in plan.copies:
+            self._copy(copy, results)
         if plan.decode is not None:
-            deltas += self._check(plan.decode) if plan.decode.guess else self._decode(plan.decode)
+            self._decode(plan.decode, results)
         for prefill in plan.prefills:
-            deltas += self._prefill(prefill)
-        return deltas
+            self._prefill(prefill, results)
+        self.scheduler.commit(plan, results)
+        self.num_steps += 1
+        self.num_draft_tokens += results.num_draft_tokens
+        self.num_accepted_tokens += results.num_accepted_tokens
+        return results.deltas
 
     def fail_all(self, error: InfrsError) -> list[Delta]:
-        """End everything that runs or waits with `error`."""
-        return [sequence.finish(FinishReason.ERROR, error=error) for sequence in self.scheduler.forget_all()]
+        """End every running and waiting sequence with `error`."""
+        return [sequence.finish(FinishReason.ERROR, error=error) for sequence in self.scheduler.clear()]
 
-    def _decode(self, decode: Decode) -> Iterator[Delta]:
-        sequences = [sequence for sequence in decode.rows if sequence is not None]
+    def _copy(self, copy: Copy, results: StepResults) -> bool:
+        """Copy a row and return whether that succeeded. A copy of a row whose own copy failed fails too."""
+        try:
+            if copy.source in results.lost_rows:
+                raise results.lost_rows[copy.source]
+            self.runner.store.copy(copy.source, copy.target, copy.num_tokens)
+        except Exception as error:
+            results.lost_rows[copy.target] = error
+            if copy.needed_by is not None:
+                self._fail([copy.needed_by], error, results)
+            return False
+        return True
+
+    def _decode(self, decode: Decode, results: StepResults) -> None:
+        sequences = results.not_failed(decode.rows)
+        if not sequences:
+            return
+        if decode.draft is not None and decode.draft.tokens:
+            self._verify(sequences[0], decode, decode.draft.tokens, results)
+            return
         segments = [
-            Segment(row, position, (sequence.output_ids[-1],), (0,)) if sequence else Segment(row, position, ())
+            Segment(row, position, (sequence.tokens.output_ids[-1],), (0,))
+            if sequence is not None and sequence not in results.failed
+            else Segment(row, position, ())
             for row, (sequence, position) in enumerate(zip(decode.rows, decode.positions, strict=True), decode.first)
         ]
         try:
             logits = self.runner.run(segments)
         except Exception as error:  # ONNX Runtime's exceptions have no common type
-            yield from self._fail(sequences, as_failure(error))
+            self._fail(sequences, error, results)
             return
-        as_they_are = [not sequence.edits_scores for sequence in sequences]
+        as_they_are = [not sequence.sampler.edits_scores for sequence in sequences]
         best = logits.argmax(axis=1).tolist() if any(as_they_are) else [None] * len(sequences)  # one call for all rows
         for sequence, row, token_id in zip(sequences, logits, best, strict=True):
-            sequence.num_computed_tokens += 1
-            yield from self._commit(sequence, row, token_id)
+            sequence.tokens.num_computed += 1
+            self._sample(sequence, row, results, token_id)
 
-    def _check(self, decode: Decode) -> Iterator[Delta]:
-        """Draw a token, and one more for each token of the guess that is the one drawn."""
-        [sequence], [position], guess = decode.rows, decode.positions, decode.guess
-        assert sequence is not None  # noqa: S101 (a guess is a sequence's)
-        tokens = (sequence.output_ids[-1], *guess)
+    def _verify(self, sequence: Sequence, decode: Decode, draft: Tokens[int], results: StepResults) -> None:
+        """Sample a token, and one more for each draft token that equals the sampled one."""
+        tokens = sequence.tokens
+        input_ids = (tokens.output_ids[-1], *draft)
         try:
-            logits = self.runner.run([Segment(decode.first, position, tokens, range(len(tokens)))])
+            logits = self.runner.run([Segment(decode.first, decode.positions[0], input_ids, range(len(input_ids)))])
         except Exception as error:
-            yield from self._fail([sequence], as_failure(error))
+            self._fail([sequence], error, results)
             return
-        num_confirmed = 0
-        for row, guessed in zip(logits, (*guess, None), strict=True):
-            sequence.num_computed_tokens += 1
-            yield from self._commit(sequence, row)
-            if sequence.finish_reason is not None or sequence.output_ids[-1] != guessed:
+        results.num_draft_tokens = len(draft)
+        for row, expected in zip(logits, (*draft, None), strict=True):
+            tokens.num_computed += 1
+            self._sample(sequence, row, results)
+            if sequence.finish_reason is not None or tokens.output_ids[-1] != expected:
                 break
-            num_confirmed += 1
-        sequence.lookup.learn(len(guess), num_confirmed)
-        self.num_guessed_tokens += len(guess)
-        self.num_confirmed_tokens += num_confirmed
+            results.num_accepted_tokens += 1
 
-    def _prefill(self, prefill: Prefill) -> Iterator[Delta]:
+    def _prefill(self, prefill: Prefill, results: StepResults) -> None:
         sequence = prefill.sequence
-        tokens = sequence.token_ids[prefill.start : prefill.end]
-        try:
-            if prefill.prefix is not None:
-                self._copy(prefill.prefix)
-            num_scored = len(tokens) if sequence.scores_prompt else int(prefill.draws)
-            scored = range(len(tokens) - num_scored, len(tokens))
-            logits = self.runner.run([Segment(prefill.row, prefill.start, tokens, scored)])
-        except Exception as error:
-            yield from self._fail([sequence], as_failure(error))
+        if prefill.prefix is not None and not self._copy(prefill.prefix, results):
             return
-        self.scheduler.computed(prefill)
-        if sequence.scores_prompt:
-            following = sequence.request.prompt_ids[prefill.start + 1 : prefill.end + 1]
-            num_top = sequence.request.num_logprobs or 0
-            known = zip(logits, following, strict=False)  # the last row of the last chunk has none to follow
-            try:
-                sequence.prompt_logprobs += [token_logprob(row, token_id, num_top) for row, token_id in known]
-            except NumericalError as error:
-                yield from self._fail([sequence], error)
-                return
-        if prefill.draws:
-            yield from self._begin(sequence, logits[-1])
+        try:
+            sequence.tokens.begin(prefill.start)
+            input_ids = sequence.tokens[prefill.start : prefill.end]
+            num_scored = len(input_ids) if sequence.scores_prompt else int(prefill.samples)
+            scored = range(len(input_ids) - num_scored, len(input_ids))
+            logits = self.runner.run([Segment(prefill.row, prefill.start, input_ids, scored)])
+            sequence.tokens.num_computed = prefill.end
+            if sequence.scores_prompt:
+                self._score_prompt(prefill, logits)
+        except Exception as error:
+            self._fail([sequence], error, results)
+            return
+        if not prefill.samples:
+            return
+        sampling = [sequence]
+        for copy in prefill.siblings:
+            if copy.needed_by is not None and self._copy(copy, results):
+                copy.needed_by.tokens.begin(copy.num_tokens)
+                sampling.append(copy.needed_by)
+        for each in sampling:
+            self._sample(each, logits[-1].copy(), results)
 
-    def _begin(self, sequence: Sequence, row: Row) -> Iterator[Delta]:
-        """Draw the first token of an answer, and of its siblings, who take over the prompt's keys and values."""
-        siblings = self.scheduler.siblings(sequence)
-        for sibling in siblings:
-            self._copy(self.scheduler.adopt(sequence, sibling))
-        for each in (sequence, *siblings):
-            yield from self._commit(each, row.copy())
+    def _score_prompt(self, prefill: Prefill, logits: Logits) -> None:
+        """Add the log-probabilities of the prompt tokens behind those of a chunk; the last one has none behind it."""
+        request = prefill.sequence.request
+        following = request.prompt_ids[prefill.start + 1 : prefill.end + 1]
+        prefill.sequence.output.prompt_logprobs += [
+            token_logprob(row, token_id, request.num_logprobs or 0)
+            for row, token_id in zip(logits, following, strict=False)
+        ]
 
-    def _copy(self, copy: Copy) -> None:
-        self.runner.store.copy(copy.source, copy.target, copy.num_tokens)
-
-    def _commit(self, sequence: Sequence, row: Row, best: int | None = None) -> Iterator[Delta]:
-        """Draw a token from a row of scores, whose argmax is `best` where it is known, and give it to its sequence."""
+    def _sample(self, sequence: Sequence, row: Row, results: StepResults, best: int | None = None) -> None:
+        """Sample a token from scores, float32 [vocab_size], and append it. `best`: their argmax, where it is known."""
         delta: Delta | None
-        if sequence.request.max_tokens == 0:
-            delta = sequence.finish(FinishReason.LENGTH)
-        else:
-            try:
+        try:
+            if sequence.request.max_tokens == 0:
+                delta = sequence.finish(FinishReason.LENGTH)
+            else:
                 token_id = sequence.sample(row, self._eos_ids, best)
                 delta = sequence.append(token_id, self._eos_ids, self.runner.capacity)
-            except Exception as error:  # scores that are not finite, a grammar or a decoder that fails
-                yield from self._fail([sequence], as_failure(error))
-                return
+        except Exception as error:  # scores that are not finite, a grammar or a decoder that fails
+            self._fail([sequence], error, results)
+            return
         if sequence.finish_reason is not None:
-            self.scheduler.remove(sequence)
+            results.finished.append(sequence)
         if delta is not None:
-            yield delta
+            results.deltas.append(delta)
 
-    def _fail(self, sequences: Iterable[Sequence], error: InfrsError) -> Iterator[Delta]:
+    def _fail(self, sequences: Iterable[Sequence], error: Exception, results: StepResults) -> None:
+        """End sequences with an error."""
+        failure = as_failure(error)
         for sequence in sequences:
-            self.scheduler.forget(sequence)
-            yield sequence.finish(FinishReason.ERROR, error=error)
+            results.failed.add(sequence)
+            results.deltas.append(sequence.finish(FinishReason.ERROR, error=failure))
 
 
 def as_failure(error: Exception) -> InfrsError:
-    """What a request that met an exception in a step ends with."""
+    """Return the error that ends a request whose step raised an exception."""
     if isinstance(error, InfrsError):
         return error
     if isinstance(error, MemoryError):

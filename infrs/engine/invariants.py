@@ -1,4 +1,4 @@
-"""What must hold between any two steps: a function that returns violations, for tests and for idle moments."""
+"""Rules that hold between any two steps. Tests check them after each step, and the service while it is idle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infrs.engine.sequence import Sequence
 
 
 def violations(engine: Engine) -> list[str]:
-    """Every broken rule, in words; empty if all is well."""
+    """Return a sentence for each broken rule; empty if all rules hold."""
     scheduler = engine.scheduler
     found = [*_of_slots(scheduler), *_of_the_queue(scheduler)]
     for sequence in (*scheduler.running, *scheduler.waiting):
@@ -20,44 +20,44 @@ def violations(engine: Engine) -> list[str]:
 
 
 def _of_slots(scheduler: Scheduler) -> Iterator[str]:
-    rows = [slot.row for slot in scheduler.running.values()]
+    rows, slots = [*scheduler.running.values()], scheduler.placement.slots
     if len(set(rows)) != len(rows):
         yield f"two sequences share a row: {rows}"
-    for slot in scheduler.slots.serving:
-        if len(slot.held) % scheduler.slots.grain:
-            yield f"row {slot.row} holds part of a chunk"
-    for sequence, slot in scheduler.running.items():
-        name, held = sequence.request.request_id, len(slot.held)
-        if sequence.num_computed_tokens and slot.held != sequence.token_ids[:held]:
-            yield f"row {slot.row} is said to hold other tokens than {name}'s"
-        if sequence.num_computed_tokens and held > sequence.num_computed_tokens:
-            yield f"row {slot.row} is said to hold more than {name} has computed"
+    for row in scheduler.limits.rows:
+        if len(slots[row].cached) % scheduler.limits.reuse_alignment:
+            yield f"row {row} caches part of a chunk"
+    for sequence, row in scheduler.running.items():
+        name, cached, num_computed = sequence.request.request_id, slots[row].cached, sequence.tokens.num_computed
+        if num_computed and cached != sequence.tokens[: len(cached)]:
+            yield f"row {row} caches other tokens than those of {name}"
+        if num_computed and len(cached) > num_computed:
+            yield f"row {row} caches more than {name} has computed"
 
 
 def _of_the_queue(scheduler: Scheduler) -> Iterator[str]:
-    fresh: set[str] = set()  # tenants of whom one waits that has never had a slot
+    fresh: set[str] = set()  # tenants with a waiting sequence that has never had a row
     for sequence in scheduler.waiting:
         name, tenant = sequence.request.request_id, sequence.request.tenant
         if sequence in scheduler.running:
             yield f"{name} runs and waits"
-        if sequence.num_computed_tokens:
-            yield f"{name} waits with {sequence.num_computed_tokens} computed tokens"
+        if sequence.tokens.num_computed:
+            yield f"{name} waits with {sequence.tokens.num_computed} computed tokens"
         if not sequence.num_preemptions:
             fresh.add(tenant)
         elif tenant in fresh:
-            yield f"{name} has lost its slot and waits behind one that never had any"
+            yield f"{name} was preempted and waits behind one that never had a row"
 
 
 def _of_sequence(sequence: Sequence, engine: Engine) -> Iterator[str]:
-    name, num_preemptions = sequence.request.request_id, sequence.num_preemptions
-    num_output, num_computed = len(sequence.output_ids), sequence.num_computed_tokens
+    name, num_preemptions, tokens = sequence.request.request_id, sequence.num_preemptions, sequence.tokens
+    num_output, num_computed = len(tokens.output_ids), tokens.num_computed
     if sequence.finish_reason is not None:
-        yield f"{name} has finished but is still held"
-    if sequence.is_prefilling and num_output and not num_preemptions:
+        yield f"{name} has finished but is still in the engine"
+    if tokens.is_prefilling and num_output and not num_preemptions:
         yield f"{name} has output before its prompt is computed"
-    if num_preemptions > (MAX_PREEMPTIONS if engine.runner.capabilities.chunk_invariant else 0):
-        yield f"{name} has lost its slot {num_preemptions} times"
-    if not sequence.is_prefilling and num_computed != sequence.num_prompt_tokens + num_output - 1:
-        yield f"{name} has {num_computed} computed tokens beside {num_output} output tokens"
+    if num_preemptions > (MAX_PREEMPTIONS if engine.scheduler.limits.exact else 0):
+        yield f"{name} was preempted {num_preemptions} times"
+    if not tokens.is_prefilling and num_computed != len(tokens) - 1:
+        yield f"{name} has {num_computed} computed tokens but {num_output} output tokens"
     if num_computed > engine.runner.capacity:
         yield f"{name} is longer than its row"

@@ -1,4 +1,4 @@
-"""The engine's thread: requests in, deltas out. Knows no asyncio and no wire."""
+"""The engine's thread: requests in, deltas out. It knows neither asyncio nor HTTP."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Sink = Callable[[Delta], None]
 
 
 class Observer(Protocol):
-    """Is told by the engine's thread how it fares. Times are in seconds. Must not block."""
+    """Receives measurements on the engine's thread. Times are in seconds. Methods must not block."""
 
     def started(self, request_id: str, waited: float) -> None:
-        """A request has got its first slot, so long after it was submitted."""
+        """Record that a request got its first row, `waited` seconds after it was submitted."""
 
     def stepped(self, took: float, num_running: int) -> None:
-        """A step has ended, with so many sequences in a slot."""
+        """Record the duration of a step and the number of sequences that have a row after it."""
 
     def violated(self) -> None:
-        """A rule that must hold while the engine is idle does not."""
+        """Record that a rule of `infrs.engine.invariants` is broken."""
 
 
-# A step that fails ends its own sequences; so many in a row mean that the engine itself is broken.
+# A step that raises ends all requests. This many in a row mean that the engine itself is broken.
 _MAX_FAILED_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A moment of the engine. Times are in seconds of the monotonic clock."""
+    """Counts of the engine at one moment. Times are in seconds of the monotonic clock."""
 
     num_running: int
     num_waiting: int
@@ -48,32 +48,32 @@ class EngineStats:
     max_model_len: int
     num_steps: int
     last_progress: float
-    threads: int = 1  # that compute
-    kernels: str = ""  # what of `infrs.native` runs the graph; empty: all are ONNX Runtime's
-    num_guessed_tokens: int = 0  # since the start, and how many of the guesses were right
-    num_confirmed_tokens: int = 0
+    threads: int = 1  # compute threads
+    kernels: str = ""  # the kernels of `infrs.native` that run the graph; empty if all are ONNX Runtime's
+    num_draft_tokens: int = 0  # since the start
+    num_accepted_tokens: int = 0  # draft tokens that were sampled
     num_preemptions: int = 0  # since the start
-    num_held_tokens: int = 0  # whose keys and values those who run have in their slots
+    num_cached_tokens: int = 0  # computed tokens of the running sequences
 
     @property
     def num_open(self) -> int:
-        """Sequences that run or wait."""
+        """Return the number of sequences that run or wait."""
         return self.num_running + self.num_waiting
 
 
 @dataclass(slots=True)
 class _Open:
-    """Who waits for a request, and for how many answers of it."""
+    """The sink of a request, and which of its answers have ended."""
 
     sink: Sink
     num_choices: int
     submitted: float = field(default_factory=time.monotonic)
     started: bool = False
-    ended: set[int] = field(default_factory=set)  # the answers that have
+    ended: set[int] = field(default_factory=set)  # indices of answers
 
     @property
     def num_left(self) -> int:
-        """Answers that are still to end."""
+        """Return the number of answers that have not ended."""
         return self.num_choices - len(self.ended)
 
 
@@ -105,19 +105,19 @@ class EngineService(Worker):
             self._wake.notify()
 
     def cancel(self, request_id: str) -> None:
-        """End a request before the next step; nothing happens if it has finished."""
+        """End a request before the next step. Does nothing if it has finished."""
         with self._wake:
             if request_id in self._sinks:
                 self._inbox.append(request_id)
                 self._wake.notify()
 
     def is_waiting(self, request_id: str) -> bool:
-        """Whether a request has not had a slot yet, nor finished; one that was put out of its slot has."""
+        """Return whether a request has neither had a row nor finished. A preempted one has had a row."""
         waiting = self._sinks.get(request_id)
         return waiting is not None and not waiting.started
 
     def snapshot(self) -> EngineStats:
-        """The engine's counts as of now."""
+        """Return the engine's counts."""
         running = list(self._engine.scheduler.running)
         num_running = len(running)
         return EngineStats(
@@ -130,10 +130,10 @@ class EngineService(Worker):
             last_progress=self._last_progress,
             threads=self._engine.runner.threads,
             kernels=self._engine.runner.kernels,
-            num_guessed_tokens=self._engine.num_guessed_tokens,
-            num_confirmed_tokens=self._engine.num_confirmed_tokens,
-            num_preemptions=self._engine.scheduler.num_preemptions,
-            num_held_tokens=sum(sequence.num_computed_tokens for sequence in running),
+            num_draft_tokens=self._engine.num_draft_tokens,
+            num_accepted_tokens=self._engine.num_accepted_tokens,
+            num_preemptions=self._engine.scheduler.placement.num_preemptions,
+            num_cached_tokens=sum(sequence.tokens.num_computed for sequence in running),
         )
 
     def _work(self) -> None:
@@ -157,7 +157,7 @@ class EngineService(Worker):
         self._deliver(self._fail_all(error))
 
     def _fail_all(self, error: InfrsError) -> list[Delta]:
-        """End all that the engine was given, those too whose last delta a failed step has lost."""
+        """End every request that the engine has, including answers whose last delta a failed step has lost."""
         deltas = self._engine.fail_all(error)
         with self._wake:
             to_come = {request.request_id for request in self._inbox if isinstance(request, Request)}
@@ -169,7 +169,7 @@ class EngineService(Worker):
         return deltas
 
     def _observe(self, begun: float, deltas: Iterable[Delta]) -> None:
-        """Take note of the requests that a step has begun with, and tell how the step went."""
+        """Report the requests that got their first row in a step, and the step."""
         running = self._engine.scheduler.running
         ids = {sequence.request.request_id for sequence in running} | {delta.request_id for delta in deltas}
         for request_id in ids:
@@ -182,7 +182,7 @@ class EngineService(Worker):
             self.observer.stepped(self._last_progress - begun, len(running))
 
     def _wait_for_work(self) -> bool:
-        """Block until there is something to do; False when the thread is to end."""
+        """Block until there is work. Return False when the thread must end."""
         if self._engine.scheduler.is_idle:
             self._check_invariants()
         with self._wake:
@@ -191,12 +191,12 @@ class EngineService(Worker):
 
     def _check_invariants(self) -> None:
         for violation in violations(self._engine):
-            logger.critical("a rule of the engine is broken: %s", violation)
+            logger.critical("an invariant of the engine is broken: %s", violation)
             if self.observer:
                 self.observer.violated()
 
     def _take_inbox(self) -> list[Delta]:
-        """Hand to the engine what has come in; the deltas of those that end thereby."""
+        """Pass new requests and cancellations to the engine. Return the deltas of requests that end."""
         with self._wake:
             commands = list(self._inbox)
             self._inbox.clear()
@@ -228,6 +228,6 @@ class EngineService(Worker):
 
 
 def _failed(request_id: str, indices: Iterable[int], error: InfrsError, num_prompt_tokens: int = 0) -> list[Delta]:
-    """The last deltas of answers that are not in the engine."""
+    """Return the last deltas of answers that are not in the engine."""
     usage = Usage(num_prompt_tokens, num_output_tokens=0)
     return [Delta(request_id, "", (), usage, FinishReason.ERROR, error, index) for index in indices]

@@ -161,16 +161,16 @@ class ServedChatModel(ServedModel):
     def _export_stats(self, metrics: Metrics) -> None:
         bind, total, read = self.metrics.bind, self.metrics.bind_total, self.service.snapshot
         for family in (metrics.draft_tokens, metrics.guessed_tokens):
-            total(family, lambda: read().num_guessed_tokens)
+            total(family, lambda: read().num_draft_tokens)
         for family in (metrics.accepted_tokens, metrics.confirmed_tokens):
-            total(family, lambda: read().num_confirmed_tokens)
+            total(family, lambda: read().num_accepted_tokens)
         total(metrics.preemptions, lambda: read().num_preemptions)
         bind(metrics.running).set_function(lambda: read().num_running)
         bind(metrics.waiting).set_function(lambda: read().num_waiting)
 
         def kv_used() -> float:
             stats = read()
-            return stats.num_held_tokens / (stats.num_rows * stats.max_model_len)
+            return stats.num_cached_tokens / (stats.num_rows * stats.max_model_len)
 
         bind(metrics.kv_used).set_function(kv_used)
 

@@ -19,7 +19,7 @@ from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
 from infrs.engine.runners.runner import Capabilities
 from infrs.engine.runners.session import create_session
-from infrs.engine.speculation import PromptLookup
+from infrs.engine.speculation import Draft, PromptLookup
 
 
 def _synthetic() -> ModuleType:
@@ -67,7 +67,7 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, kind: str, rows: int) ->
 
 
 def test_a_lone_row_is_measured_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: (1, 2, 3)[:limit])
+    monkeypatch.setattr(PromptLookup, "propose", lambda self, text, limit: Draft((1, 2, 3)[:limit]))
     profiler = bench(tmp_path)
     profiler.runner.capabilities = Capabilities(chunk_invariant=True)  # a lone row then verifies drafts
     times = profiler.measure(tuple(range(1, 65)), 1, num_steps=6)

@@ -80,7 +80,7 @@ def test_alone_equals_batched_equals_staggered(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: GraphKind, seed: int
 ) -> None:
     """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
-    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
     alone = {}
@@ -173,10 +173,10 @@ def test_a_long_prompt_never_stops_the_others_for_more_than_a_chunk(new_engine: 
     engine.step()
     engine.submit(ask("long", [3] * 40, 2, ignore_eos=True))
     for _ in range(5):
-        computed = {s.request.request_id: s.num_computed_tokens for s in engine.scheduler.running}
+        computed = {s.request.request_id: s.tokens.num_computed for s in engine.scheduler.running}
         assert [d.request_id for d in engine.step()].count("short") == 1
         for sequence in engine.scheduler.running:
-            gained = sequence.num_computed_tokens - computed.get(sequence.request.request_id, 0)
+            gained = sequence.tokens.num_computed - computed.get(sequence.request.request_id, 0)
             assert gained == (1 if sequence.request.request_id == "short" else 8)
 
 
@@ -225,7 +225,7 @@ def test_a_step_is_filled_with_the_beginnings_of_several_prompts(new_engine: Eng
         engine.submit(ask(name, prompt, 4, ignore_eos=True))
     deltas = engine.step()
     assert [delta.request_id for delta in deltas] == ["a"]
-    assert [sequence.num_computed_tokens for sequence in engine.scheduler.running] == [5, 3, 0]
+    assert [sequence.tokens.num_computed for sequence in engine.scheduler.running] == [5, 3, 0]
     answers = run(engine)
     for name, prompt in prompts.items():
         own = [delta for delta in (*deltas, *answers[name]) if delta.request_id == name]
@@ -253,7 +253,8 @@ def test_what_a_row_gives_up_is_kept_in_a_spare_row(new_engine: EngineFactory, k
     assert reused(run(engine, ask("e", prompts["d"], 5, tenant="y"))["e"]) == 0
     assert reused(run(engine, ask("f", [*prompts["d"], *[9] * 30], 5, tenant="x"))["f"]) == 80
     run(engine, ask("g", prompts["c"], 5, tenant="x"))
-    assert sorted(len(slot.held) for slot in engine.scheduler.slots.spare) == [80, 104]
+    slots = engine.scheduler.placement.slots
+    assert sorted(len(slots[row].cached) for row in engine.scheduler.limits.spare_rows) == [80, 104]
 
 
 def test_nothing_is_reused_across_tenants(new_engine: EngineFactory) -> None:

@@ -6,7 +6,7 @@ import logging
 import queue
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,6 +18,7 @@ from synthetic import EngineFactory
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
+from infrs.engine.scheduling.plan import StepResults
 from infrs.engine.service import EngineService
 
 GREEDY = SamplingParams(temperature=0)
@@ -48,15 +49,15 @@ def told(deltas: list[Delta]) -> list[object]:
 
 def poison(engine: Engine, value: float, *, at: int) -> None:
     """Overwrite the scores of sequences whose prompt begins with MARK: of their prompt, or after `at` tokens."""
-    commit, prefill = engine._commit, engine._prefill
+    sample, prefill = engine._sample, engine._prefill
 
-    def poisoned_commit(sequence: Any, row: Any, best: int | None = None) -> Iterator[Delta]:
-        if sequence.request.prompt_ids[0] == MARK and len(sequence.output_ids) == at:
+    def poisoned_sample(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
+        if sequence.request.prompt_ids[0] == MARK and len(sequence.tokens.output_ids) == at:
             row[:] = value
             best = None if best is None else int(row.argmax())
-        return commit(sequence, row, best)
+        sample(sequence, row, results, best)
 
-    engine._commit = poisoned_commit  # type: ignore[method-assign]
+    engine._sample = poisoned_sample  # type: ignore[method-assign]
     if at < 0:
         run_segments = engine.runner.run
         now: list[Any] = []
@@ -68,11 +69,10 @@ def poison(engine: Engine, value: float, *, at: int) -> None:
                 scores[0] = value
             return scores
 
-        def poisoned_prefill(chunk: Any) -> Iterator[Delta]:
+        def poisoned_prefill(chunk: Any, results: StepResults) -> None:
             now[:] = [chunk]
-            deltas = [*prefill(chunk)]
+            prefill(chunk, results)
             now.clear()
-            yield from deltas
 
         engine.runner.run = poisoned_run  # type: ignore[method-assign]
         engine._prefill = poisoned_prefill  # type: ignore[method-assign]
@@ -107,7 +107,7 @@ def test_scores_that_are_not_finite_end_their_own_request(
         for name, answer in alone.items():
             assert told(answers[name]) == answer
         assert sorted(told(answers["several"]), key=repr) == sorted(expected, key=repr)
-    assert all(slot.held[:1] != (MARK,) for slot in engine.scheduler.slots)  # nobody goes on from what it left
+    assert all(slot.cached[:1] != (MARK,) for slot in engine.scheduler.placement.slots.values())  # none is reused
 
 
 def raise_at(engine: Engine, number: int, error: Exception) -> list[int]:
@@ -175,7 +175,7 @@ def test_whatever_call_of_a_step_fails(
     figure: Callable[[str], None],
 ) -> None:
     """Each request ends, with its answer or with an error, and the next are answered: nothing false is reused."""
-    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     caplog.set_level(logging.CRITICAL, "infrs.engine.service")  # what pytest keeps of an error keeps its engine alive
     number = failed = 0
     calls = 1
@@ -215,7 +215,7 @@ def test_nobody_takes_over_a_prefix_from_a_row_whose_own_copy_failed(new_engine:
     first, second = ask("first", (*LONG, 1)), ask("second", (*LONG, 2))
     for request in (ask("a", (3, 4), 1), ask("b", (4, 3), 1), ask("holder", (*LONG, 3), 30)):  # in the last row
         engine.submit(request)
-    while not all(sequence.output_ids for sequence in engine.scheduler.running) or engine.scheduler.waiting:
+    while not all(sequence.tokens.output_ids for sequence in engine.scheduler.running) or engine.scheduler.waiting:
         engine.step()
     copy = engine.runner.store.copy
 

@@ -1,9 +1,10 @@
-"""The rules that hold between two steps: each of them, broken, is told, and the server counts it."""
+"""Each broken invariant is reported, and the server counts it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import synthetic
@@ -30,7 +31,10 @@ def engine(new_engine: EngineFactory) -> Engine:
     engine = new_engine(num_rows=2, prefill_chunk=4)
     for name in ("first", "second", "third"):
         engine.scheduler.waiting.append(sequence_of(name))
-    while not all(sequence.output_ids for sequence in engine.scheduler.running) or len(engine.scheduler.running) < 2:
+    while (
+        not all(sequence.tokens.output_ids for sequence in engine.scheduler.running)
+        or len(engine.scheduler.running) < 2
+    ):
         engine.step()
     assert violations(engine) == []
     return engine
@@ -42,8 +46,10 @@ def share_a_row(engine: Engine, one: Sequence) -> None:
     running[other] = running[one]
 
 
-def hold(engine: Engine, one: Sequence, tokens: tuple[int, ...]) -> None:
-    engine.scheduler.running[one].held = tokens
+def cache(engine: Engine, one: Sequence, tokens: tuple[int, ...]) -> None:
+    placement = engine.scheduler.placement
+    row = placement.running[one]
+    placement.slots[row] = replace(placement.slots[row], cached=tokens)
 
 
 def wait(engine: Engine, *sequences: Sequence) -> None:
@@ -51,35 +57,38 @@ def wait(engine: Engine, *sequences: Sequence) -> None:
         engine.scheduler.waiting.append(sequence)
 
 
-def change(sequence: Sequence, **values: object) -> None:
+def change(target: object, **values: object) -> None:
     for name, value in values.items():
-        setattr(sequence, name, value)
+        setattr(target, name, value)
 
 
 @pytest.mark.parametrize(
     ("what", "broken"),
     [
         ("two sequences share a row", share_a_row),
-        ("holds part of a chunk", lambda engine, one: hold(engine, one, PROMPT[:3])),
-        ("is said to hold other tokens than first's", lambda engine, one: hold(engine, one, (9, 9, 9, 9))),
-        ("is said to hold more than first has computed", lambda engine, one: change(one, num_computed_tokens=3)),
+        ("caches part of a chunk", lambda engine, one: cache(engine, one, PROMPT[:3])),
+        ("caches other tokens than those of first", lambda engine, one: cache(engine, one, (9, 9, 9, 9))),
+        ("caches more than first has computed", lambda engine, one: change(one.tokens, num_computed=3)),
         ("first runs and waits", wait),
         (
             "third waits with 1 computed tokens",
-            lambda engine, one: change(next(iter(engine.scheduler.waiting)), num_computed_tokens=1),
+            lambda engine, one: change(next(iter(engine.scheduler.waiting)).tokens, num_computed=1),
         ),
         (
-            "loser has lost its slot and waits behind one that never had any",
+            "loser was preempted and waits behind one that never had a row",
             lambda engine, one: wait(engine, sequence_of("loser", 1)),
         ),
-        ("first has finished but is still held", lambda engine, one: change(one, finish_reason=FinishReason.STOP)),
-        ("first has output before its prompt", lambda engine, one: change(one, num_computed_tokens=0)),
-        ("first has lost its slot 1 times", lambda engine, one: change(one, num_preemptions=1)),
-        ("first has 30 computed tokens", lambda engine, one: change(one, num_computed_tokens=30)),
+        (
+            "first has finished but is still in the engine",
+            lambda engine, one: change(one.output, finish_reason=FinishReason.STOP),
+        ),
+        ("first has output before its prompt", lambda engine, one: change(one.tokens, num_computed=0)),
+        ("first was preempted 1 times", lambda engine, one: change(one, num_preemptions=1)),
+        ("first has 30 computed tokens", lambda engine, one: change(one.tokens, num_computed=30)),
         ("first is longer than its row", lambda engine, one: change(engine.runner, capacity=8)),
     ],
 )
-def test_each_rule_that_is_broken_is_told(
+def test_each_broken_invariant_is_reported(
     engine: Engine, what: str, broken: Callable[[Engine, Sequence], None]
 ) -> None:
     broken(engine, next(iter(engine.scheduler.running)))
@@ -99,4 +108,4 @@ def test_an_idle_server_logs_and_counts_what_is_broken(engine: Engine, caplog: p
     with caplog.at_level(logging.CRITICAL):
         service._check_invariants()
     assert counted == ["violated"]
-    assert "a rule of the engine is broken: first has lost its slot 1 times" in caplog.text
+    assert "an invariant of the engine is broken: first was preempted 1 times" in caplog.text

@@ -24,11 +24,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from shadow import EOS, ShadowRunner, answer, computed
+from snapshots import snapshot
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
-from infrs.errors import EngineError
+from infrs.engine.scheduling.plan import StepPlan
 
 CAPACITY = 160
 FAMILIES = [[1 + (step * i + i // 7) % 8 for i in range(110)] for step in (1, 3, 5)]  # prompts begin like one of them
@@ -70,10 +71,21 @@ class Machine(RuleBasedStateMachine):
         self.engine = Engine(self.runner, synthetic.Letters, frozenset({EOS}), prefill_chunk)
         self.scheduler = self.engine.scheduler
         self.runner.tenant_of = self.tenant_of
+        self.plan, self.scheduler.plan = self.scheduler.plan, self.plan_twice  # type: ignore[method-assign]
         self.computed = lru_cache(64)(partial(computed, runner=self.runner, chunk=prefill_chunk))
 
+    def plan_twice(self) -> StepPlan | None:
+        """Plan, and check that planning again gives the same plan and that nothing has changed."""
+        before = snapshot(self.engine)
+        plan = self.plan()
+        assert self.plan() == plan
+        assert snapshot(self.engine) == before
+        self.running = {} if plan is None else plan.placement.running
+        return plan
+
     def tenant_of(self, row: int) -> str:
-        [tenant] = [sequence.request.tenant for sequence, slot in self.scheduler.running.items() if slot.row == row]
+        """The tenant that has a row in the step that runs."""
+        [tenant] = [sequence.request.tenant for sequence, other in self.running.items() if other == row]
         return tenant
 
     @rule(family=st.sampled_from(FAMILIES), length=st.integers(1, 110), tail=st.integers(1, 8), fields=FIELDS)
@@ -93,12 +105,7 @@ class Machine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1, 2, 5, 20]))
     def step(self, count: int) -> None:
         for _ in range(count):
-            try:
-                self.hear(self.engine.step())
-            except MemoryError:  # as the service does it
-                self.hear(self.engine.fail_all(EngineError("a step has failed")))
-                for lost in self.open - self.ended.keys():
-                    self.ended[lost] = FinishReason.ERROR
+            self.hear(self.engine.step())
 
     @precondition(lambda self: self.requests)
     @rule(which=st.integers(0, 99))
@@ -133,7 +140,7 @@ class Machine(RuleBasedStateMachine):
 
     def check(self, key: Answer) -> None:
         request, tokens = self.requests[key[0]], self.told[key]
-        alone = answer(request, self.runner, self.scheduler.prefill_chunk)
+        alone = answer(request, self.runner, self.scheduler.limits.prefill_chunk)
         assert tokens == (alone if self.ended[key] in WHOLE else alone[: len(tokens)])
         self.texts.append((*request.prompt_ids, *(token for token in tokens if token != EOS)))
 
@@ -152,8 +159,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_row_is_free_or_taken(self) -> None:
         taken = list(self.scheduler.running.values())
-        free = self.scheduler.slots.free(set(taken))
-        assert sorted(slot.row for slot in (*taken, *free)) == [*range(self.runner.num_rows)]
+        assert len(set(taken)) == len(taken)
+        assert set(taken) <= set(range(self.runner.num_rows))
 
     @invariant()
     def rules_hold(self) -> None:
@@ -161,10 +168,10 @@ class Machine(RuleBasedStateMachine):
         assert self.runner.broken == []
 
     @invariant()
-    def what_is_said_to_be_held_is_held(self) -> None:
-        for slot in self.scheduler.slots:
-            if slot.held:
-                assert self.runner.cells[slot.row][: len(slot.held)] == self.computed(slot.held, slot.tenant), slot.row
+    def a_row_has_what_its_slot_caches(self) -> None:
+        for row, slot in self.scheduler.placement.slots.items():
+            if slot.cached:
+                assert self.runner.cells[row][: len(slot.cached)] == self.computed(slot.cached, slot.tenant), row
 
     def teardown(self) -> None:
         if self.requests:

@@ -113,7 +113,7 @@ def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
         assert computed[0] == 4
         assert sum(computed[1:]) <= 4
         shared += sum(computed[1:]) == 4
-    assert engine.scheduler.num_preemptions == 12
+    assert engine.scheduler.placement.num_preemptions == 12
     assert shared >= 4
 
 
@@ -122,7 +122,7 @@ def test_a_chunk_is_shared_evenly_and_what_one_leaves_goes_to_the_others() -> No
         """Of sequences `tenant + digits of its prompt`, as by_need has them."""
         asked = [ask(word, word[0], prompt=(1,) * int(word[1:])) for word in needs.split()]
         found = by_need(Sequence(request, synthetic.Letters()) for request in asked)
-        return [[sequence.num_prompt_tokens for sequence in queue] for queue in found]
+        return [[len(sequence.tokens.prompt_ids) for sequence in queue] for queue in found]
 
     assert queues("a9 a1 b3 c4 b2") == [[4], [3, 2], [9, 1]]
     assert queues("") == []
@@ -136,7 +136,7 @@ def test_where_the_cut_of_a_text_shows_nobody_loses_a_slot(new_engine: EngineFac
     steps(engine, 5)
     engine.submit(ask("short", "calm", max_tokens=1))
     finish(engine)
-    assert engine.scheduler.num_preemptions == 0
+    assert engine.scheduler.placement.num_preemptions == 0
 
 
 def test_without_keys_nobody_loses_a_slot(new_engine: EngineFactory) -> None:
@@ -145,7 +145,7 @@ def test_without_keys_nobody_loses_a_slot(new_engine: EngineFactory) -> None:
         engine.submit(ask(f"r{number}", tenant=""))
         steps(engine, 3)
     finish(engine)
-    assert engine.scheduler.num_preemptions == 0
+    assert engine.scheduler.placement.num_preemptions == 0
 
 
 def test_who_asks_one_thing_after_the_other_takes_one_slot_once(new_engine: EngineFactory) -> None:
@@ -159,7 +159,7 @@ def test_who_asks_one_thing_after_the_other_takes_one_slot_once(new_engine: Engi
         steps(engine, 3)
         assert len(engine.scheduler.running) == 2
         steps(engine, number % 10)
-    assert engine.scheduler.num_preemptions == 1
+    assert engine.scheduler.placement.num_preemptions == 1
     steps(engine, 20)
     assert [s.request.request_id for s in engine.scheduler.running] == ["long0", "long1", "long2"]
     engine.submit(ask("short", "calm", max_tokens=3))
@@ -183,10 +183,10 @@ def test_a_slot_left_between_others_is_left_empty_too(new_engine: EngineFactory)
     steps(engine, 3)
     engine.submit(ask("short", "calm", max_tokens=3))
     steps(engine, 1)
-    rows = {sequence.request.request_id: slot.row for sequence, slot in engine.scheduler.running.items()}
+    rows = {sequence.request.request_id: row for sequence, row in engine.scheduler.running.items()}
     assert rows == {"long0": 0, "long2": 2, "short": 1}
     steps(engine, 10)
-    rows = {sequence.request.request_id: slot.row for sequence, slot in engine.scheduler.running.items()}
+    rows = {sequence.request.request_id: row for sequence, row in engine.scheduler.running.items()}
     assert rows == {"long0": 0, "long2": 1}
     steps(engine, 20)
     assert [s.request.request_id for s in engine.scheduler.running] == ["long0", "long2", "long3"]
@@ -214,19 +214,23 @@ def watch(engine: Engine) -> None:
     plan = engine.scheduler.plan
 
     def checked() -> StepPlan | None:
-        scheduler = engine.scheduler
-        before = list(scheduler.running)
+        before = list(engine.scheduler.running)
         planned = plan()
-        lost = [sequence for sequence in before if sequence not in scheduler.running]
-        assert set(lost) == {sequence for sequence in scheduler.waiting if sequence in before}
-        shares = Counter(sequence.request.tenant for sequence in scheduler.running)
+        if planned is None:
+            return None
+        running, waiting = planned.placement.running, planned.placement.waiting
+        lost = [sequence for sequence in before if sequence not in running]
+        assert set(lost) == {sequence for sequence in waiting if sequence in before} == set(planned.preempted)
+        shares = Counter(sequence.request.tenant for sequence in running)
         for victim in lost:
             tenant = victim.request.tenant
             assert max(shares.values()) <= shares[tenant] + 1 or shares[tenant] == max(shares.values())
             younger = before[before.index(victim) + 1 :]
             assert all(s in lost or s.num_preemptions == MAX_PREEMPTIONS for s in younger if s.request.tenant == tenant)
-        if scheduler.waiting and len(scheduler.running) == engine.runner.num_rows:
-            assert choose_victim(scheduler.running, scheduler.waiting.next(scheduler.running).request.tenant) is None
+        if waiting and len(running) == engine.runner.num_rows:
+            left = [s for s in running if s.num_preemptions + (s in lost) < MAX_PREEMPTIONS]
+            tenant = waiting.next(running).request.tenant
+            assert all(shares[s.request.tenant] < shares[tenant] + 2 for s in left)
         return planned
 
     engine.scheduler.plan = checked  # type: ignore[method-assign]
@@ -238,7 +242,7 @@ def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
 ) -> None:
     """Random joins, leaves and preemptions: no request loses more than three slots, and every answer is unchanged."""
     rng = random.Random(seed)
-    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", rng.choice([0, 3, 16]))
     requests = [
         replace(

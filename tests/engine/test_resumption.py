@@ -19,6 +19,7 @@ from infrs.engine.runners.opening import open_runner
 from infrs.engine.runners.runner import Segment
 from infrs.engine.runners.session import Logits
 from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS
+from infrs.engine.scheduling.planner import Planner
 
 LOOPING = tuple([3, 1, 4, 1, 5] * 4)
 TARGETS = {
@@ -53,7 +54,7 @@ def test_who_loses_its_slot_after_any_step_tells_the_same(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
 ) -> None:
     """Preempted after each of the first 32 steps, then repeatedly, with its keys and values cached or dropped."""
-    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or it would seldom be back in time
     num_choices = TARGETS[kind].num_choices
     engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
@@ -66,7 +67,7 @@ def test_who_loses_its_slot_after_any_step_tells_the_same(
 
     begin(0)
     expected = told(finish(engine))
-    assert engine.scheduler.num_preemptions == 0
+    assert engine.scheduler.placement.num_preemptions == 0
     lost: set[int] = set()
     for step in range(1, 33):
         begin(step)
@@ -86,7 +87,7 @@ def test_what_was_computed_is_kept_where_there_is_room(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int, expected: int
 ) -> None:
     """Then all that is computed again is one token. Without room it is the prompt of 21 and 14 tokens of the answer."""
-    monkeypatch.setattr("infrs.engine.scheduling.slots._MIN_KEPT", 4)
+    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True)
     engine.submit(ask("older", prompt=FILLER))
     engine.submit(ask("target", prompt=PROMPT))
@@ -109,12 +110,13 @@ def test_who_goes_on_takes_over_no_siblings_prompt(new_engine: EngineFactory) ->
     """Only who has not begun, nor is to score it, draws its first token from another's scores."""
     engine = new_engine(num_rows=4, chunk_invariant=True)
     engine.submit(ask("target", prompt=PROMPT, num_choices=4, prompt_logprobs=True))
-    engine.scheduler.plan()
-    scores, first, resumed, fresh = engine.scheduler.running
-    resumed.output_ids.append(5)
-    assert engine.scheduler.siblings(first) == [fresh]
-    assert engine.scheduler.siblings(fresh) == [first]
-    assert engine.scheduler.siblings(scores) == [first, fresh]
+    scores, first, resumed, fresh = engine.scheduler.waiting
+    resumed.tokens.output_ids.append(5)
+    planner = Planner(engine.scheduler.limits, engine.scheduler.placement)
+    planner.plan()
+    assert planner._siblings(first) == [fresh]
+    assert planner._siblings(fresh) == [first]
+    assert planner._siblings(scores) == [first, fresh]
 
 
 @pytest.mark.parametrize("num_spare_rows", [0, 1])
@@ -141,7 +143,7 @@ def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
         answer = told([*deltas, *finish(engine)])
         expected = expected or answer
         assert answer == expected, step
-        assert engine.scheduler.num_preemptions == step
+        assert engine.scheduler.placement.num_preemptions == step
 
 
 def test_a_resumption_that_fails_ends_its_own_answer(

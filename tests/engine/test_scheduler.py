@@ -1,6 +1,8 @@
-"""A step's plan, where the answers alone do not show it."""
+"""The plan of a step: what answers alone do not show, and that planning changes nothing."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from synthetic import EngineFactory
@@ -20,14 +22,15 @@ def chunks(plan: StepPlan) -> list[tuple[str, int, int]]:
     return [(prefill.sequence.request.request_id, prefill.start, prefill.end) for prefill in plan.prefills]
 
 
-@pytest.mark.parametrize(("num_rows", "held", "position"), [(1, 0, 0), (3, 0, 0), (3, 16, 16)])
+@pytest.mark.parametrize(("num_rows", "cached", "position"), [(1, 0, 0), (3, 0, 0), (3, 16, 16)])
 def test_a_lone_row_that_needs_company_has_the_next(
-    new_engine: EngineFactory, num_rows: int, held: int, position: int
+    new_engine: EngineFactory, num_rows: int, cached: int, position: int
 ) -> None:
-    """Which is written behind what it holds itself, whatever the one after it holds, or is one too many."""
+    """The idle row is written behind what it caches itself, or lies behind the last row."""
     engine = new_engine(num_rows=num_rows, min_rows=2)
-    for slot in engine.scheduler.slots.serving[1:]:
-        slot.held = (7,) * held * slot.row
+    slots = engine.scheduler.placement.slots
+    for row in range(1, num_rows):
+        slots[row] = replace(slots[row], cached=(7,) * cached * row)
     engine.submit(ask("a", [1, 2, 3], ignore_eos=True))
     engine.step()
     [sequence] = engine.scheduler.running
@@ -63,13 +66,9 @@ def test_a_chunk_is_cut_only_where_that_changes_no_bit(
     engine = new_engine(prefill_chunk=8, chunk_invariant=exact)
     for name, prompt in (("a", [1, 2, 3]), ("b", [4] * 12)):
         engine.submit(ask(name, prompt, 1))
-    for told in expected:
-        plan = planned(engine)
-        assert chunks(plan) == told
-        for prefill in plan.prefills:
-            engine.scheduler.computed(prefill)
-            if prefill.draws:
-                engine.scheduler.remove(prefill.sequence)
+    for step_chunks in expected:
+        assert chunks(planned(engine)) == step_chunks
+        engine.step()
     assert engine.scheduler.is_idle
 
 
@@ -79,8 +78,10 @@ def test_answers_of_a_request_wait_for_the_one_that_computes_their_prompt(
 ) -> None:
     engine = new_engine(prefill_chunk=8, chunk_invariant=exact)
     engine.submit(ask("a", [1, 2], num_choices=3))
-    assert chunks(planned(engine)) == [("a", 0, 2)]
-    assert len(engine.scheduler.running) == 3
+    plan = planned(engine)
+    assert chunks(plan) == [("a", 0, 2)]
+    assert [copy.target for copy in plan.prefills[0].siblings] == [1, 2]
+    assert len(plan.placement.running) == 3
 
 
 @pytest.mark.parametrize(("exact", "expected"), [(False, [("a", 0, 8)]), (True, [("b", 0, 3), ("a", 0, 5)])])

@@ -11,7 +11,7 @@ import synthetic
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.sampling.logits import Row
 from infrs.engine.sequence import Sequence
-from infrs.engine.speculation import PromptLookup
+from infrs.engine.speculation import Draft, PromptLookup, Text
 from infrs.errors import EngineError
 
 NONE: frozenset[int] = frozenset()
@@ -71,7 +71,7 @@ def test_penalties_look_at_the_answer_so_far(
     for _ in expected:
         row = scores({1: 2.5, 2: 2})
         sequence.append(sequence.sample(row, NONE, best=1), NONE, 100)
-    assert sequence.output_ids == expected
+    assert sequence.tokens.output_ids == expected
 
 
 def test_what_is_held_back_comes_at_the_end() -> None:
@@ -121,12 +121,17 @@ def test_no_scores_are_told_that_nobody_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("max_tokens", "capacity", "room"), [(50, 9, 4), (6, 90, 3), (3, 90, 0), (50, 5, 0)])
-def test_a_guess_has_room_in_the_answer_and_in_the_row(
+def test_a_draft_fits_into_the_answer_and_the_row(
     monkeypatch: pytest.MonkeyPatch, max_tokens: int, capacity: int, room: int
 ) -> None:
-    """One less than either: the run draws one more token than it was given."""
-    monkeypatch.setattr(PromptLookup, "guess", lambda self, text, limit: (text[-1],) * limit)
+    """It is one shorter than either: the run samples one more token than the draft has."""
+
+    def propose(self: PromptLookup, text: Text, limit: int) -> Draft:
+        return Draft(tuple(text[-1:]) * limit)
+
+    monkeypatch.setattr(PromptLookup, "propose", propose)
     sequence = begun(prompt=(7, 8, 9), max_tokens=max_tokens)
     told(sequence, [1, 2])
-    sequence.num_computed_tokens = 4
-    assert sequence.guess(capacity) == (2,) * room
+    sequence.tokens.num_computed = 4
+    draft = sequence.draft(capacity)
+    assert (() if draft is None else draft.tokens) == (2,) * room

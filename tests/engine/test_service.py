@@ -36,14 +36,15 @@ def ask(name: str, max_tokens: int = 5, tenant: str = "") -> Request:
     return Request(name, (4, 5), max_tokens, SamplingParams(temperature=0), ignore_eos=True, tenant=tenant)
 
 
-def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
-    """Make each run wait: `entered` is set when one begins, `go` lets all of them go on."""
+def blocked(engine: Engine, after: int = 0) -> tuple[threading.Event, threading.Event]:
+    """Block every run after the first few. `entered` is set when a run blocks, `go` lets all of them continue."""
     entered, go = threading.Event(), threading.Event()
-    run = engine.runner.run
+    run, passed = engine.runner.run, iter(range(after))
 
     def wait(*args: object) -> object:
-        entered.set()
-        assert go.wait(WAIT)
+        if next(passed, None) is None:
+            entered.set()
+            assert go.wait(WAIT)
         return run(*args)  # type: ignore[arg-type]
 
     engine.runner.run = wait  # type: ignore[assignment,method-assign]
@@ -72,7 +73,7 @@ def test_deltas_reach_the_sink_in_order(service: EngineService) -> None:
 
 
 def test_the_queue_is_bounded_and_empties(service: EngineService, engine: Engine) -> None:
-    entered, go = held(engine)
+    entered, go = blocked(engine, after=1)
     inboxes = [Inbox() for _ in range(3)]
     for index, inbox in enumerate(inboxes):
         service.submit(ask(f"r{index}"), inbox.queue.put)
@@ -87,7 +88,7 @@ def test_the_queue_is_bounded_and_empties(service: EngineService, engine: Engine
 
 
 def test_a_cancel_takes_effect_within_the_running_step(service: EngineService, engine: Engine) -> None:
-    entered, go = held(engine)
+    entered, go = blocked(engine)
     inbox = Inbox()
     service.submit(ask("a", 50), inbox.queue.put)
     assert entered.wait(WAIT)
@@ -101,7 +102,7 @@ def test_a_cancel_takes_effect_within_the_running_step(service: EngineService, e
 
 
 def test_stop_ends_what_is_left_with_an_error(service: EngineService, engine: Engine) -> None:
-    entered, go = held(engine)
+    entered, go = blocked(engine)
     running, waiting = Inbox(), Inbox()
     service.submit(ask("a", 50), running.queue.put)
     service.submit(ask("b"), waiting.queue.put)

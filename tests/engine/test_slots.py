@@ -1,45 +1,57 @@
-"""What a row gives up is kept in a spare one, where that is worth a copy."""
+"""A spare row keeps the cached tokens that a row loses, where that is worth a copy."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from synthetic import EngineFactory
 
 from infrs.engine.scheduling.plan import Copy
-from infrs.engine.scheduling.slots import Slots
+from infrs.engine.scheduling.planner import Planner
+
+ROW, SPARE, OTHER_SPARE = 0, 2, 3
+CACHED = tuple(range(100))
 
 
 @pytest.fixture
-def slots(new_engine: EngineFactory) -> Slots:
-    slots = new_engine(num_rows=1, capacity=256, chunk_invariant=True, num_spare_rows=2).scheduler.slots
-    slots.clock = 1
-    slots.serving[0].held = tuple(range(100))
-    return slots
+def planner(new_engine: EngineFactory) -> Planner:
+    scheduler = new_engine(num_rows=1, capacity=256, chunk_invariant=True, num_spare_rows=2).scheduler
+    planner = Planner(scheduler.limits, scheduler.placement)
+    set_slot(planner, ROW, cached=CACHED)
+    return planner
+
+
+def set_slot(planner: Planner, row: int, **fields: Any) -> None:
+    planner._view.slots[row] = replace(planner._view.slots[row], **fields)
+
+
+def kept(planner: Planner, num_staying: int = 0) -> list[Copy]:
+    planner._keep(ROW, num_staying)
+    return planner._copies
 
 
 @pytest.mark.parametrize(("num_staying", "is_kept"), [(0, True), (36, True), (37, False), (100, False)])
-def test_few_tokens_are_not_worth_a_copy(slots: Slots, num_staying: int, *, is_kept: bool) -> None:
-    row, spare = slots.serving[0], slots.spare
-    assert [*slots.keep(row, num_staying)] == ([Copy(row.row, spare[0].row, 100)] if is_kept else [])
-    assert [len(slot.held) for slot in spare] == [100 * is_kept, 0]
+def test_few_tokens_are_not_worth_a_copy(planner: Planner, num_staying: int, *, is_kept: bool) -> None:
+    assert kept(planner, num_staying) == ([Copy(ROW, SPARE, 100)] if is_kept else [])
+    assert [len(planner._view.slots[row].cached) for row in (SPARE, OTHER_SPARE)] == [100 * is_kept, 0]
 
 
-def test_what_another_row_holds_is_not_kept_twice(slots: Slots) -> None:
-    row, spare = slots.serving[0], slots.spare
-    spare[1].held = (*row.held, 7)
-    assert [*slots.keep(row, 0)] == []
-    row.tenant = "another key"
-    assert [*slots.keep(row, 0)] == [Copy(row.row, spare[0].row, 100)]
+def test_tokens_that_another_row_caches_are_not_kept_twice(planner: Planner) -> None:
+    set_slot(planner, OTHER_SPARE, cached=(*CACHED, 7))
+    assert kept(planner) == []
+    set_slot(planner, ROW, tenant="another key")
+    assert kept(planner) == [Copy(ROW, SPARE, 100)]
 
 
-def test_a_spare_row_of_this_step_is_not_written_over(slots: Slots) -> None:
-    for slot in slots.spare:
-        slot.last_used = slots.clock
-    assert [*slots.keep(slots.serving[0], 0)] == []
+def test_a_spare_row_of_this_step_is_not_overwritten(planner: Planner) -> None:
+    for row in (SPARE, OTHER_SPARE):
+        planner._view.touch(row)
+    assert kept(planner) == []
 
 
-def test_what_is_kept_takes_the_place_of_its_own_beginning(slots: Slots) -> None:
-    row, spare = slots.serving[0], slots.spare
-    spare[0].held, spare[0].last_used = (7, 7), -1
-    spare[1].held = row.held[:70]
-    assert [*slots.keep(row, 0)] == [Copy(row.row, spare[1].row, 100)]
+def test_kept_tokens_replace_their_own_beginning(planner: Planner) -> None:
+    set_slot(planner, SPARE, cached=(7, 7), last_used=-1)
+    set_slot(planner, OTHER_SPARE, cached=CACHED[:70])
+    assert kept(planner) == [Copy(ROW, OTHER_SPARE, 100)]

@@ -132,8 +132,8 @@ def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
     reasons: dict[str, FinishReason] = {}
     begun: set[str] = set()
     while not engine.scheduler.is_idle:
-        before = {s.request.request_id: s.num_computed_tokens for s in engine.scheduler.running}
-        decoding = {s.request.request_id for s in engine.scheduler.running if not s.is_prefilling}
+        before = {s.request.request_id: s.tokens.num_computed for s in engine.scheduler.running}
+        decoding = {s.request.request_id for s in engine.scheduler.running if not s.tokens.is_prefilling}
         deltas = engine.step()
         assert violations(engine) == []
         assert {delta.request_id for delta in deltas} >= decoding
@@ -142,7 +142,7 @@ def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
             if delta.finish_reason:
                 reasons[delta.request_id] = delta.finish_reason
         for sequence in engine.scheduler.running:
-            assert sequence.num_computed_tokens >= before.get(sequence.request.request_id, 0)
+            assert sequence.tokens.num_computed >= before.get(sequence.request.request_id, 0)
         begun |= {s.request.request_id for s in engine.scheduler.running}
         assert not begun & {s.request.request_id for s in engine.scheduler.waiting}
     assert reasons == dict.fromkeys(prompts, FinishReason.LENGTH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.build import load_engine
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
+from infrs.engine.scheduling.plan import StepResults
 from infrs.text.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
@@ -132,16 +133,16 @@ def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Call
     """In each step one of three neighbours is cancelled, or its logits become NaN."""
     num_asks, num_tokens = (5, 32) if full else (2, 16)
     engine = demo.engine()
-    commit = engine._commit
+    sample = engine._sample
     sick: set[str] = set()
 
-    def poisoned(sequence: Any, row: Any, best: int | None = None) -> Iterator[Delta]:
+    def poisoned(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
         if sequence.request.request_id in sick:
             row[:] = np.nan
             best = None if best is None else int(row.argmax())
-        return commit(sequence, row, best)
+        sample(sequence, row, results, best)
 
-    engine._commit = poisoned  # type: ignore[method-assign]
+    engine._sample = poisoned  # type: ignore[method-assign]
     for number in range(num_asks):
         healthy = demo.ask("healthy", number, num_tokens)
         expected = output_of(run(engine, healthy)["healthy"])

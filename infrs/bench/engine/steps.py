@@ -5,16 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from infrs.bench.engine.timing import Stopwatch
 from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
+from infrs.engine.output import TextDecoder
 from infrs.engine.runners.runner import Runner
-from infrs.engine.sequence import Sequence, TextDecoder
-from infrs.engine.speculation import PromptLookup
+from infrs.engine.sequence import Sequence
+from infrs.engine.speculation import Draft, PromptLookup, Text
 from infrs.errors import InfrsError
 
 # Rows share the whole chunks of one prompt by copying, so a small chunk lets all rows begin soon after the first.
@@ -84,8 +84,8 @@ class RunCounter:
 class _NoDrafts(PromptLookup):
     """Propose no draft tokens, because the step to measure has one token per row."""
 
-    def guess(self, token_ids: Tokens[int], limit: int) -> tuple[int, ...]:
-        return ()
+    def propose(self, text: Text, limit: int) -> Draft:
+        return Draft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Bench:
         engine = self._decoding(prompt_ids, rows, num_steps)
         contexts, taken, first_run = [], [], self.counter.count
         for _ in range(num_steps):
-            contexts += [sequence.num_computed_tokens for sequence in engine.scheduler.running]
+            contexts += [sequence.tokens.num_computed for sequence in engine.scheduler.running]
             taken.append(self._timed_step(engine))
         if len(engine.scheduler.running) < rows:
             raise ProfileError("the rows ended while they were measured: the context is too short; measure fewer steps")
@@ -129,7 +129,7 @@ class Bench:
         greedy = SamplingParams(temperature=0)
         for row in range(rows):
             engine.submit(Request(str(row), prompt, max_tokens=_UNBOUNDED, sampling=greedy, ignore_eos=True))
-        while engine.scheduler.waiting or any(sequence.is_prefilling for sequence in engine.scheduler.running):
+        while engine.scheduler.waiting or any(sequence.tokens.is_prefilling for sequence in engine.scheduler.running):
             engine.step()
         for sequence in engine.scheduler.running:
             sequence.lookup = _NoDrafts()

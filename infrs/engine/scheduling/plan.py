@@ -1,58 +1,85 @@
-"""A step's plan: a value that says what the runner will be asked, and of which sequences."""
+"""The plan of a step and its results. A plan is a value: making one changes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from infrs.core import Delta
+from infrs.engine.scheduling.placement import Placement
 from infrs.engine.sequence import Sequence
+from infrs.engine.speculation import Draft
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The first `num_tokens` keys and values of row `source` go to row `target`."""
+    """Copy the first `num_tokens` keys and values of row `source` to row `target`.
+
+    `needed_by` is the sequence that fails if the copy fails. None: the copy only keeps cached tokens.
+    """
 
     source: int
     target: int
     num_tokens: int
+    needed_by: Sequence | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """One token for each decoding sequence, in one run over rows `first .. first + len(rows)`.
+    """Compute one token of each decoding sequence, in one run over rows `first .. first + len(rows)`.
 
-    A place is None where an idle row lies between or fills up; `positions` says where each row is written. `guess`, of
-    a sequence that decodes alone: tokens to check in the same run.
+    rows: None where an idle row lies between or fills up the run. positions: where each row is written. draft: of a
+    sequence that decodes alone, the tokens to verify in the same run; None if there is no room for any.
     """
 
     first: int
     rows: tuple[Sequence | None, ...]
     positions: tuple[int, ...]
-    guess: tuple[int, ...] = ()
+    draft: Draft | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Known tokens `start .. end` of one sequence in one run, on top of a prefix copied from another row.
+    """Compute tokens `start .. end` of one sequence in one run, behind a prefix that may be copied from another row.
 
-    They are its prompt's, and if it was put out of a slot its answer's too.
+    The tokens are the prompt's and, of a preempted sequence, the answer's too. If the run completes the prompt,
+    `samples` is true, and `siblings` are the copies to other answers of the request, which begin with the same scores.
     """
 
     sequence: Sequence
     row: int
     start: int
     end: int
+    samples: bool
     prefix: Copy | None = None
-
-    @property
-    def draws(self) -> bool:
-        """Whether the prompt is complete after this chunk, so that its last position is scored and a token drawn."""
-        return self.end == self.sequence.num_prompt_tokens and not self.sequence.output_ids
+    siblings: tuple[Copy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step does, in this order."""
+    """The work of one step, in order, and the placement that the scheduler has if all of it succeeds.
 
-    moves: tuple[Copy, ...]
+    Rows that the step prefills cache in `placement` what they cache before the run.
+    """
+
+    copies: tuple[Copy, ...]
     decode: Decode | None
     prefills: tuple[Prefill, ...]
+    preempted: tuple[Sequence, ...]
+    placement: Placement
+
+
+@dataclass(slots=True)
+class StepResults:
+    """What the work of a step led to. `lost_rows`: rows whose copy failed, and why."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    finished: list[Sequence] = field(default_factory=list)
+    failed: set[Sequence] = field(default_factory=set)
+    lost_rows: dict[int, Exception] = field(default_factory=dict)
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+
+    def not_failed(self, sequences: Iterable[Sequence | None]) -> list[Sequence]:
+        """Return the sequences that have not failed in this step; None stands for an idle row."""
+        return [sequence for sequence in sequences if sequence is not None and sequence not in self.failed]

@@ -1,6 +1,6 @@
-"""Who gets the next slot: in turn among tenants, first come, first served within one.
+"""The queue of sequences without a row: tenants take turns, and each tenant is served first come, first served.
 
-Without API keys all requests are of one tenant, and this is a plain queue.
+Without API keys all requests have the same tenant, and this is a plain queue.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from infrs.engine.sequence import Sequence
 
 
 class WaitingSequences:
-    """Sequences without a slot. One that waits for ever would need tenants without end that run less than its own."""
+    """Sequences without a row. A sequence can starve only behind an endless supply of tenants that run fewer."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[Sequence]] = {}  # none is empty; who was served longest ago comes first
+        self._queues: dict[str, deque[Sequence]] = {}  # none is empty; the tenant served longest ago comes first
 
     def __iter__(self) -> Iterator[Sequence]:
         for queue in self._queues.values():
@@ -24,31 +24,42 @@ class WaitingSequences:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WaitingSequences) and [*self._queues.items()] == [*other._queues.items()]
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def copy(self) -> WaitingSequences:
+        """Return a queue that changes independently."""
+        copied = WaitingSequences()
+        copied._queues = {tenant: queue.copy() for tenant, queue in self._queues.items()}
+        return copied
+
     def append(self, sequence: Sequence) -> None:
-        """Let a sequence wait behind its tenant's others."""
+        """Add a sequence behind the others of its tenant."""
         self._queues.setdefault(sequence.request.tenant, deque()).append(sequence)
 
     def put_back(self, sequence: Sequence) -> None:
-        """Let a sequence that has lost its slot wait before its tenant's others."""
+        """Add a preempted sequence before the others of its tenant."""
         self._queues.setdefault(sequence.request.tenant, deque()).appendleft(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Let a sequence wait no more. Raises KeyError or ValueError if it does not."""
+        """Remove a sequence. Raises KeyError or ValueError if it does not wait."""
         tenant = sequence.request.tenant
         self._queues[tenant].remove(sequence)
         if not self._queues[tenant]:
             del self._queues[tenant]
 
     def next(self, running: Iterable[Sequence]) -> Sequence:
-        """Whose turn it is: of the tenant that runs least and, among those, was served longest ago.
+        """Return the sequence to serve next: of the tenant that runs least and, among those, was served longest ago.
 
-        Raises ValueError if nobody waits.
+        Raises ValueError if no sequence waits.
         """
         num_running = Counter(sequence.request.tenant for sequence in running)
         return self._queues[min(self._queues, key=lambda name: num_running[name])][0]
 
     def take(self, sequence: Sequence) -> None:
-        """Let a sequence that has got a slot wait no more; its tenant has its next turn after the others."""
+        """Remove a sequence that has got a row. Its tenant has its next turn after the others."""
         tenant = sequence.request.tenant
         self.remove(sequence)
         if queue := self._queues.pop(tenant, None):
