@@ -79,7 +79,7 @@ class Engine:
         return [sequence.finish(FinishReason.ERROR, error=error) for sequence in self.scheduler.clear()]
 
     def _copy(self, copy: Copy, results: StepResults) -> bool:
-        """Copy a row and return whether that succeeded. A copy of a row whose own copy failed fails too."""
+        """Copy a row and return whether that succeeded. A copy from a lost row fails too."""
         try:
             if copy.source in results.lost_rows:
                 raise results.lost_rows[copy.source]
@@ -193,7 +193,7 @@ class Engine:
 
 
 def as_failure(error: Exception) -> InfrsError:
-    """Return the error that ends a request whose step raised an exception."""
+    """Return the error that ends a request after its step raised an exception."""
     if isinstance(error, InfrsError):
         return error
     if isinstance(error, MemoryError):

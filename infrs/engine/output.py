@@ -64,7 +64,7 @@ class Output:
         return entries
 
     def take_logprobs(self, text: str) -> tuple[TokenLogprob, ...]:
-        """Report `text`; return the log-probabilities of the tokens whose text is shown by now.
+        """Report `text`; return the log-probabilities of the tokens that are shown by now.
 
         Tokens that a stop cuts off have none, and neither has the end token.
         """

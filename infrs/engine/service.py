@@ -157,7 +157,7 @@ class EngineService(Worker):
         self._deliver(self._fail_all(error))
 
     def _fail_all(self, error: InfrsError) -> list[Delta]:
-        """End every request that the engine has, including answers whose last delta a failed step has lost."""
+        """End every request that the engine has, including answers that lost their last delta in a failed step."""
         deltas = self._engine.fail_all(error)
         with self._wake:
             to_come = {request.request_id for request in self._inbox if isinstance(request, Request)}

@@ -14,7 +14,7 @@ class Segment(NamedTuple):
 
     row: of the state store. start: position of the first token; all positions before it are stored.
     input_ids: the tokens, one or more. If empty, the row is idle: the runner may write to position `start`, where
-    nothing is stored. scored: the offsets into `input_ids` whose logits are returned, ascending.
+    nothing is stored. scored: the offsets into `input_ids` that get logits, ascending.
     """
 
     row: int

@@ -72,7 +72,7 @@ def nucleus(weights: Row, mass: float) -> int:
 def typical(weights: Row, typical_p: float) -> Places:
     """Find the locally typical places (arXiv 2202.00666) among descending weights [n], in ascending order.
 
-    These are the places whose surprise is nearest to the entropy, ties by place, until they hold `typical_p`.
+    These are the places with a surprise nearest to the entropy, ties by place, until they hold `typical_p`.
     """
     kept = _around_entropy(weights, typical_p)
     if kept is not None:

@@ -41,7 +41,7 @@ _SCHEMA_LIMITS = _limits(4 * MAX_PROPERTIES + 200, 50_000)
 # Grammars in use need less than 3,000 items a step. 12,000 take 40 ms; 50,000 take over a second where counted
 # repetitions of what may be empty fill the rows.
 _TEXT_LIMITS = _limits(2_000, 12_000)
-_NUM_PROBED = 8  # tokens of an answer whose masks are computed before it is accepted
+_NUM_PROBED = 8  # tokens of a sample answer; their masks are computed before the grammar is accepted
 _LIMIT_WORDS = re.compile(r"too (big|large|many|complex)|fuel|limit|\bmax is\b", re.IGNORECASE)
 _NAMES = {"json_schema": "the JSON schema", "calls": "a schema among the tools' parameters"}
 
@@ -155,7 +155,7 @@ class _State:
         self._matcher = matcher
 
     def allowed(self) -> bytes:
-        """Compute the mask, 10-30 us. Raises RequestError where the grammar has become too complex to go on."""
+        """Compute the mask, 10-30 us. Raises RequestError if the grammar has become too complex."""
         mask = self._matcher.compute_bitmask()
         self._check()
         return mask
@@ -255,7 +255,7 @@ def _refusal(error: str, constraint: Constraint) -> RequestError:
         reason, code = f'the keyword "format" is not supported with {found[1]!a}', "unsupported_schema"
     elif "oneOf constraints" in error:
         reason, code = (
-            'the keyword "oneOf" is not supported unless a "const" or "type" tells the branches apart; use anyOf',
+            'the keyword "oneOf" is not supported unless a "const" or "type" distinguishes the branches; use anyOf',
             "unsupported_schema",
         )
     elif error.startswith("NoExtension"):

@@ -113,7 +113,7 @@ def _without_zeros(number: int, exponent: int) -> tuple[int, int]:
 
 
 def _refuse_ref_cycles(schema: object, param: str) -> None:
-    """`{"$ref": A}` whose target is again only a reference, and so on round: it means nothing."""
+    """Raise RequestError for a circle of `{"$ref": A}` that leads to references only."""
     ending: set[str] = set()  # references that have been followed to their end: each is followed once
     for node, _ in _nodes(schema):
         seen: set[str] = set()

@@ -47,7 +47,7 @@ def forbid(row: Row, token_ids: Iterable[int]) -> None:
 
 
 def allow_only(row: Row, allowed: bytes) -> None:
-    """Rule out all tokens but those whose bit is set, lowest bit first; ids beyond the mask are ruled out too."""
+    """Rule out all tokens without a set bit, lowest bit first; ids beyond the mask are ruled out too."""
     bounds = _BOUNDS.take(np.frombuffer(allowed, dtype=np.uint8), axis=0).ravel()[: len(row)]
     within = row[: len(bounds)]
     np.minimum(within, bounds, out=within)  # a score that is no number stays one, and is found

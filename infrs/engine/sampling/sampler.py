@@ -115,5 +115,5 @@ def _draw(weights: Row, generator: np.random.Generator) -> int:
 
 
 def _place(cumulative: npt.NDArray[np.float64], target: float) -> int:
-    """The first place whose cumulative weight is beyond the target; at most the last place with any weight."""
+    """Return the first place with a cumulative weight above the target, at most the last place with any weight."""
     return int(min(cumulative.searchsorted(target, side="right"), cumulative.searchsorted(cumulative[-1])))

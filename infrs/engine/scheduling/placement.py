@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from infrs.engine.scheduling.waiting import WaitingSequences
 from infrs.engine.sequence import Sequence
 
-_STRIDE = 64  # tokens compared at once
+_STRIDE = 64  # tokens compared in one operation
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One row of the slab. `cached` are the tokens at its beginning whose keys and values may be reused by `tenant`.
+    """One row of the slab. cached: its first tokens, if `tenant` may reuse their keys and values.
 
-    last_used, left_at: steps. left_by: the tenant whose sequence had the row last and left it in step `left_at`.
+    last_used, left_at: steps. left_by: the tenant of the last sequence, which left the row in step `left_at`.
     """
 
     row: int
@@ -69,7 +69,7 @@ class Placement:
         return cls({row: Slot(row) for row in rows}, {}, WaitingSequences())
 
     def copy(self) -> Placement:
-        """Return a placement whose slots and running sequences change independently. Slots are immutable."""
+        """Return a copy with slots and running sequences of its own. Slots are immutable."""
         return Placement(self.slots.copy(), self.running.copy(), self.waiting, self.clock, self.num_preemptions)
 
     def touch(self, row: int) -> None:

@@ -71,7 +71,7 @@ class StepPlan:
 
 @dataclass(slots=True)
 class StepResults:
-    """What the work of a step led to. `lost_rows`: rows whose copy failed, and why."""
+    """The results of a step. lost_rows: the errors of failed copies, by target row."""
 
     deltas: list[Delta] = field(default_factory=list)
     finished: list[Sequence] = field(default_factory=list)

@@ -138,7 +138,7 @@ class Planner:
         return source, lengths[source]
 
     def _decoding(self) -> list[tuple[int, Sequence]]:
-        """Return the rows, in order, and the sequences whose prompts are computed."""
+        """Return the sequences with computed prompts and their rows, in the order of the rows."""
         return sorted([(row, seq) for seq, row in self._view.running.items() if not seq.tokens.is_prefilling])
 
     def _compact(self, decoding: list[tuple[int, Sequence]]) -> bool:
