@@ -4,5 +4,5 @@ import os
 
 __version__ = "0.2.0"
 
-# Since 1.29 ONNX Runtime tells Microsoft of each process and session, unless this is set before it is loaded.
+# ONNX Runtime 1.29 and later reports each process and session to Microsoft, unless this is set before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
