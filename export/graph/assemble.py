@@ -28,7 +28,7 @@ class Assembler:
         self._initializers: dict[str, onnx.TensorProto] = {}
 
     def store(self, name: str, array: NDArray[Any]) -> None:
-        """Add an initializer; one that is already there under this name is kept."""
+        """Add an initializer, unless there is one with this name already."""
         if name not in self._initializers:
             self._initializers[name] = self._data.add(name, array)
 
@@ -53,7 +53,7 @@ class Assembler:
         self._nodes += lowered.nodes
 
     def finish(self, traced: onnx.ModelProto, path: Path) -> int:
-        """Write the graph with the border of `traced`; returns its number of nodes."""
+        """Write the graph with the inputs and outputs of `traced`. Return its number of nodes."""
         graph = onnx.helper.make_graph(
             self._nodes, "main", list(traced.graph.input), list(traced.graph.output), list(self._initializers.values())
         )
@@ -71,5 +71,5 @@ class Assembler:
 
 
 def attribute(node: onnx.NodeProto, name: str) -> str:
-    """A string attribute of a placeholder."""
+    """Return a string attribute of a placeholder."""
     return str(next(item.s.decode() for item in node.attribute if item.name == name))

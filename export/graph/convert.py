@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int], None]  # stage ("trace", "weights"), done, 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` wrote. reason: why the graph is plain, empty when it is fused."""
+    """The result of `convert`. reason: why the graph is plain; empty if it is fused."""
 
     graph: GraphKind
     graph_file: str
@@ -67,7 +67,7 @@ def convert(
     """Write `model` (float32, CPU) as `model.onnx` and `model.onnx.data` into `directory`, which exists.
 
     context_length: longest sequence that the graph must serve; default the model's own.
-    moments: of the inputs of products, by the names of the weights' parameters (`calibration`).
+    moments: of the products' inputs, by the names of the weights' parameters (`calibration`).
     The model's weights are not changed. Raises ExportError.
     """
     if getattr(model.config, "quantization_config", None):
@@ -118,9 +118,9 @@ def _context_length(model: PreTrainedModel, asked: int | None) -> int:
 def trace_with_optimum(
     model: PreTrainedModel, task: str, directory: Path, config: FusedOnnxConfig | None = None
 ) -> onnx.ModelProto:
-    """Run Optimum's exporter; without a config, with the one that Optimum has for the architecture and `task`.
+    """Run Optimum's exporter with `config`, or with Optimum's own config for the architecture and `task`.
 
-    directory: where it may leave files for a moment. Raises DiskFullError, ExportError.
+    directory: for temporary files. Raises DiskFullError, ExportError.
     """
     name = model.config._name_or_path
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as temporary:
@@ -136,7 +136,7 @@ def trace_with_optimum(
                     do_validation=False,
                     no_post_process=True,
                 )
-        except ExportError:  # of the disk: no fault of the model
+        except ExportError:  # a disk error, not a fault of the model
             raise
         except Exception as error:
             if "custom or unsupported architecture" in str(error):
@@ -151,7 +151,7 @@ def trace_with_optimum(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what concerns the exporter's authors: tracer warnings, and transformers missing a tokenizer."""
+    """Suppress messages for the exporter's authors: tracer warnings, and those of transformers about the tokenizer."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Convert an embedding model to ONNX: Optimum's graph of the transformer, with inputs and pooling of our own.
+"""Convert an embedding model to ONNX: Optimum's graph of the transformer, with infrs's inputs and pooling.
 
 The graph takes `input_ids` only (`infrs.bundle.graph_signature`) and derives the other inputs from them: a run never
 holds padding, so the attention mask is ones. The parity check compares the whole graph with PyTorch.
@@ -79,7 +79,7 @@ def _replace_border(graph: onnx.GraphProto, dimensions: int) -> None:
 
 
 def _add_pooling(encoder: SentenceEncoder, assembler: Assembler) -> None:
-    """[B, S, H] of the tokens to [B, dimensions] of the texts."""
+    """Add nodes that pool token vectors [B, S, H] to text vectors [B, dimensions]."""
     layout, value = encoder.layout, "pooled"
     assembler.store("pooling/axis", np.array([1]))
     match layout.pooling:
@@ -96,7 +96,7 @@ def _add_pooling(encoder: SentenceEncoder, assembler: Assembler) -> None:
 
 
 def _add_dense(assembler: Assembler, name: str, linear: nn.Module, dense: Dense, value: str) -> str:
-    """A product and its activation; the name of its result."""
+    """Add a product and its activation. Return the name of the result."""
     tensors = {key: tensor.numpy() for key, tensor in linear.state_dict().items()}
     assembler.linear(Weight(name, f"{name}.weight", tensors["weight"], tensors.get("bias")), value, f"{name}/sum")
     operator = {"ReLU": "Relu"}.get(dense.activation, dense.activation)

@@ -22,7 +22,10 @@ _PRODUCTS = ("MatMul", "Gemm")
 
 
 def kv_geometry(graph: onnx.GraphProto) -> KVGeometry:
-    """Read off the past inputs. Raises ExportError if they are not [batch, heads, length, width] in every layer."""
+    """Read the geometry from the past inputs.
+
+    Raises ExportError if they are not [batch, heads, length, width] in every layer.
+    """
     shapes = {item.name: item.type.tensor_type.shape.dim for item in graph.input}
     num_layers = sum(name.startswith("past_key_values.") for name in shapes) // 2
     sizes = {tuple(dim.dim_value for dim in shapes.get(name, ())) for name in past_names(num_layers)}
@@ -33,7 +36,7 @@ def kv_geometry(graph: onnx.GraphProto) -> KVGeometry:
 
 
 def lower_plain(graph: onnx.GraphProto, assembler: Assembler, progress: Callable[[int, int], None]) -> None:
-    """Add the nodes of `graph`, with every product by a constant matrix and every embedding as the recipe stores it."""
+    """Add the nodes of `graph`. Lower products by a constant matrix, and embeddings, as the recipe stores them."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     weights = _PlainWeights(constants)
     total = sum(weights.lowers(node) for node in graph.node)
@@ -65,7 +68,7 @@ class _PlainWeights:
         self._names: set[str] = set()
 
     def lowers(self, node: onnx.NodeProto) -> bool:
-        """Whether `node` is a product by, or a look-up in, a constant float matrix."""
+        """Return whether `node` multiplies by a constant float matrix or looks up its rows."""
         if node.op_type not in (*_PRODUCTS, "Gather") or node.domain:
             return False
         tensor = self._constants.get(node.input[0 if node.op_type == "Gather" else 1])
@@ -81,7 +84,7 @@ class _PlainWeights:
         ) and all(name in self._constants and len(self._constants[name].dims) == 1 for name in node.input[2:])
 
     def get(self, node: onnx.NodeProto) -> Weight:
-        """The weight of `node`, outputs first."""
+        """Return the weight of `node`, [outputs, inputs]."""
         embedding = node.op_type == "Gather"
         array = numpy_helper.to_array(self._constants[node.input[0 if embedding else 1]])
         if not embedding and not _attributes(node).get("transB", 0):
@@ -90,7 +93,7 @@ class _PlainWeights:
         return Weight(self._name(node), self._source(node, array), array, bias)
 
     def _source(self, node: onnx.NodeProto, array: NDArray[np.float32]) -> str:
-        """The first name under which this very matrix appeared: the exporter writes tied weights twice."""
+        """Return the first name of a matrix with these values: the exporter writes tied weights twice."""
         digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).digest()
         return self._sources.setdefault(digest, f"{self._base(node)}.weight")
 
@@ -113,7 +116,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that `node` and its subgraphs read."""
+    """Yield the names that `node` and its subgraphs read."""
     yield from node.input
     graphs: Iterable[onnx.GraphProto] = (item.g for item in node.attribute if item.HasField("g"))
     for graph in graphs:

@@ -1,4 +1,4 @@
-"""An embedding model in PyTorch: the transformer and what makes one vector of its tokens' vectors."""
+"""An embedding model in PyTorch: the transformer, its pooling and its dense layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..sources.torch_model import load_encoder
 
 
 class SentenceEncoder(nn.Module):
-    """Texts to vectors, as sentence-transformers makes them; the reference that a bundle is compared with."""
+    """An encoder that computes the vectors of sentence-transformers: the reference for a bundle."""
 
     def __init__(self, transformer: PreTrainedModel, layout: Layout, dense: list[nn.Linear]) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class SentenceEncoder(nn.Module):
         self.dense = nn.ModuleList(dense)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 [B, S] with a mask of the same shape, padded on the right -> float32 [B, dimensions]."""
+        """Return the vectors float32 [B, dimensions] of ids int64 [B, S], padded on the right, with a mask [B, S]."""
         hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         vectors = pool(hidden, attention_mask, self.layout.pooling)
         for linear, described in zip(self.dense, self.layout.dense, strict=True):
@@ -34,18 +34,18 @@ class SentenceEncoder(nn.Module):
 
     @property
     def dimensions(self) -> int:
-        """Numbers in a vector."""
+        """Return the width of a vector."""
         return self.layout.dense[-1].out_features if self.dense else int(self.transformer.config.hidden_size)
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens of a text: what the layout says, as far as the transformer has positions."""
+        """Return the maximum number of tokens of a text: the layout's, or the transformer's if that is lower."""
         longest = longest_text(self.transformer)
         return min(self.layout.max_tokens or longest, longest)
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector of the vectors [B, S, H] of the tokens that the mask [B, S] has, each text's first ones."""
+    """Return one vector [B, H] per text, from token vectors [B, S, H] and a mask [B, S] of ones, then zeros."""
     present = mask[..., None].to(hidden.dtype)
     match pooling:
         case "cls":
@@ -59,7 +59,10 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
 
 
 def longest_text(transformer: PreTrainedModel) -> int:
-    """Tokens that the transformer has positions for. Those of RoBERTa's kind begin behind that of the padding."""
+    """Return the number of tokens that the transformer has positions for.
+
+    In RoBERTa's family, positions start after that of the padding. Raises SourceError if the config has no maximum.
+    """
     for name, module in transformer.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             first = 0 if module.padding_idx is None else module.padding_idx + 1
@@ -71,7 +74,7 @@ def longest_text(transformer: PreTrainedModel) -> int:
 
 
 def load_sentence_encoder(model: Model, layout: Layout) -> SentenceEncoder:
-    """Raises SourceError."""
+    """Load an embedding model in PyTorch. Raises SourceError."""
     encoder = SentenceEncoder(load_encoder(model), layout, [_linear(dense) for dense in layout.dense])
     return encoder.train(False)
 

@@ -16,9 +16,9 @@ INLINE_BYTES = 1024  # smaller tensors stay in the graph itself, where shape inf
 
 
 class TensorFile:
-    """Append-only writer. Same tensors in the same order give the same bytes.
+    """An append-only writer. The same tensors in the same order give the same bytes.
 
-    Equal bytes are stored once, whatever name, shape or type they are given, so tied weights share their storage.
+    Equal bytes are stored once, whatever their name, shape or type, so tied weights share their storage.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class TensorFile:
     def add(self, name: str, array: NDArray[Any]) -> onnx.TensorProto:
         """Write `array` (any numpy or ml_dtypes type) and return the initializer that refers to it.
 
-        Raises OSError as the file system does.
+        Raises OSError if the file cannot be written.
         """
         tensor = onnx.TensorProto(
             name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape

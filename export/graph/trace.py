@@ -1,4 +1,4 @@
-"""Trace a model to the fused graph through Optimum: an OnnxConfig with the graph's border, and a ModelPatcher."""
+"""Trace a model to the fused graph with Optimum: an OnnxConfig with the graph signature, and a ModelPatcher."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ATTENTION = "infrs"
 
 
 class FusedPatcher(ModelPatcher):  # type: ignore[misc]
-    """While entered, the model's forward is the fused graph's and its modules emit the graph's operators."""
+    """A context in which the model has the fused graph's forward, and its modules emit that graph's operators."""
 
     def __init__(
         self, config: FusedOnnxConfig, model: PreTrainedModel, model_kwargs: dict[str, Any] | None = None
@@ -97,19 +97,19 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
         setattr(owner, attribute, value)
 
     def _rotary_forward(self, rotary: nn.Module) -> Forward:
-        """Hand the attention layers whole tables, kept as buffers of the model so that each is stored once."""
+        """Return a forward that gives attention layers whole tables. They are buffers, so that each is stored once."""
         for part, table in zip(("cos", "sin"), rotary_table(rotary, self._context_length), strict=True):
             rotary.register_buffer(f"infrs_{part}", table)
             self._stack.callback(delattr, rotary, f"infrs_{part}")
         return lambda *_, **__: (rotary.infrs_cos, rotary.infrs_sin)
 
     def _head_forward(self, forward: Forward, width: int) -> Forward:
-        """Score only the tokens that `logits_indices` names."""
+        """Return a forward that scores only the tokens at `logits_indices`."""
         return lambda hidden: forward(hidden.reshape(-1, width).index_select(0, self._logits_indices))
 
 
 class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
-    """Border of the fused graph, as `infrs.bundle.graph_signature` describes it."""
+    """The signature of the fused graph, as in `infrs.bundle.graph_signature`."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
     DEFAULT_ONNX_OPSET = OPSET
@@ -122,7 +122,7 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
-        """Input names and their dynamic axes."""
+        """Return the input names and their dynamic axes."""
         slab = {0: "batch", 2: "capacity"}
         return {
             INPUT_IDS: {0: "batch", 1: "sequence"},
@@ -134,12 +134,12 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
-        """Output names and their dynamic axes."""
+        """Return the output names and their dynamic axes."""
         slab = {0: "batch", 2: "capacity"}
         return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(self.kv.num_layers), slab)}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
-        """Inputs to trace with: two rows, so that no dimension is taken for a constant 1."""
+        """Return the inputs for tracing: two rows, so that the tracer takes no dimension for a constant 1."""
         batch, sequence, capacity = 2, 3, 8
         slab = torch.zeros(batch, self.kv.num_kv_heads, capacity, self.kv.head_dim)
         return {
@@ -151,4 +151,4 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
         }
 
     def fix_dynamic_axes(self, model_path: Path, **_: object) -> None:
-        """Nothing to fix, and the graph cannot be run before its placeholders are lowered."""
+        """Do nothing: Optimum would run the graph here, which is impossible before its placeholders are lowered."""

@@ -15,7 +15,7 @@ from .fusions.attention import Module
 
 
 class ModelWeights:
-    """Reads weights of `model` as `Weight`s. A single matrix is a view of the parameter, a stacked one a copy."""
+    """The weights of `model` as `Weight`s. A single matrix is a view of the parameter, a stacked one a copy."""
 
     def __init__(self, model: PreTrainedModel, moments: Mapping[str, NDArray[np.float32]]) -> None:
         self._moments = moments
@@ -24,7 +24,7 @@ class ModelWeights:
         self._sources = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def get(self, name: str, modules: list[str]) -> Weight:
-        """The weight called `name`: those of `modules` stacked along their outputs."""
+        """Return the weight `name`: the matrices of `modules`, stacked along their outputs."""
         parts = [self._modules[module] for module in modules]
         arrays = [_matrix(part) for part in parts]
         biases = [_bias(part, len(array)) for part, array in zip(parts, arrays, strict=True)]
@@ -44,7 +44,7 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _matrix(module: Module) -> NDArray[np.float32]:
-    """[outputs, inputs]; GPT-2's Conv1D keeps the transpose."""
+    """Return the matrix [outputs, inputs]; GPT-2's Conv1D stores the transpose."""
     weight = _array(module.weight)
     return np.ascontiguousarray(weight.T) if isinstance(module, Conv1D) else weight
 

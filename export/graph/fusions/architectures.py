@@ -19,13 +19,16 @@ _ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
 
 def rope_type(config: PretrainedConfig) -> str:
-    """How the model scales rotary positions; "default" is not at all."""
+    """Return how the model scales rotary positions; "default" means unscaled."""
     scaling = getattr(config, "rope_scaling", None) or {}
     return str(scaling.get("rope_type", scaling.get("type", "default")))
 
 
 def longest_context(config: PretrainedConfig) -> int | None:
-    """Tokens up to which the model's positions do not depend on how long the sequence grows; None: it does not say."""
+    """Return the longest context, in tokens, in which positions do not depend on the sequence's length.
+
+    None if the config does not give one.
+    """
     longest = int(getattr(config, "max_position_embeddings", None) or 0) or None
     if longest and rope_type(config) in ("longrope", "su"):
         return min(longest, int(getattr(config, "original_max_position_embeddings", None) or longest))
@@ -33,13 +36,13 @@ def longest_context(config: PretrainedConfig) -> int | None:
 
 
 def kv_geometry(model: PreTrainedModel) -> KVGeometry:
-    """Layers, key/value heads and head width of a model that `why_plain` passes."""
+    """Return layers, key/value heads and head width of a model for which `why_plain` is empty."""
     shapes = [attributes(module) for module in model.modules() if projections(module)]
     return KVGeometry(num_layers=len(shapes), num_kv_heads=shapes[0].num_kv_heads, head_dim=shapes[0].head_dim)
 
 
 def why_plain(model: PreTrainedModel) -> str:
-    """Why `model` cannot have the fused graph; empty if it can."""
+    """Return why `model` cannot have the fused graph; empty if it can."""
     config: Any = model.config
     family = FAMILIES.get(config.model_type)
     if family is None or family.architecture != type(model).__name__:

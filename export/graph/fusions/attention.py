@@ -1,4 +1,4 @@
-"""Self-attention of the supported architectures as one packed product, GroupQueryAttention and the output product."""
+"""Self-attention as one packed product, GroupQueryAttention and the output product."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Module = Any  # transformers' modules share attributes by convention, not by a c
 
 @dataclass(frozen=True)
 class Projections:
-    """Modules of a self-attention: `inputs` are stacked to one query, key and value product; `output` follows."""
+    """The modules of a self-attention. `inputs` form one product for query, key and value; `output` follows."""
 
     inputs: tuple[str, ...]
     output: str
@@ -33,21 +33,21 @@ _LAYOUTS = (
 
 
 def projections(module: Module) -> Projections | None:
-    """How `module` projects, if it is a self-attention that can be fused."""
+    """Return the projections of `module`, or None if it is not a self-attention that can be fused."""
     for layout in _LAYOUTS:
         parts = [getattr(module, name, None) for name in (*layout.inputs, layout.output)]
-        if all(type(part) in (nn.Linear, Conv1D) for part in parts):  # not a subclass that computes otherwise
+        if all(type(part) in (nn.Linear, Conv1D) for part in parts):  # a subclass may compute something else
             return layout
     return None
 
 
 def out_features(module: nn.Linear | Conv1D) -> int:
-    """Width of what a projection gives."""
+    """Return the output width of a projection."""
     return module.nf if isinstance(module, Conv1D) else module.out_features
 
 
 def attributes(module: Module) -> AttentionAttributes:
-    """Read heads, scale, soft cap and window off a self-attention module and its config.
+    """Read heads, scale, soft cap and window from a self-attention module and its config.
 
     Raises ValueError if it is not a self-attention that can be fused.
     """
@@ -63,7 +63,7 @@ def attributes(module: Module) -> AttentionAttributes:
         scale = head_dim**-0.5 if module.scale_attn_weights else 1.0
         if module.scale_attn_by_inverse_layer_idx:
             scale /= module.layer_idx + 1
-    # Only what the model's own attention reads: configs carry stray keys.
+    # Only keys that the model's own attention reads: configs have unused ones.
     family = FAMILIES[config.model_type]
     window = config.sliding_window if family.window_in_config else getattr(module, "sliding_window", None)
     softcap = module.attn_logit_softcapping if family.softcap else None
@@ -79,7 +79,7 @@ def attributes(module: Module) -> AttentionAttributes:
 
 
 def _normalise(norm: Module, x: Tensor, width: int, head_dim: int) -> Tensor:
-    """Normalise whole rows (olmo2) or each head apart (qwen3, gemma3), as the norm's own width says."""
+    """Normalise whole rows (olmo2) or each head separately (qwen3, gemma3), by the width of the norm."""
     if tuple(norm.weight.shape) == (width,):
         return norm(x)  # type: ignore[no-any-return]
     heads = reshape_features(x, [width // head_dim, head_dim])
@@ -87,7 +87,7 @@ def _normalise(norm: Module, x: Tensor, width: int, head_dim: int) -> Tensor:
 
 
 def fused_attention(module: Module, name: str) -> Forward:
-    """A forward for the self-attention `module` called `name`, with the signature of the original."""
+    """Return a forward for the self-attention `module` named `name`, with the signature of the original."""
     layout, shape = projections(module), attributes(module)
     assert layout  # noqa: S101 (attributes has checked)
     inputs = [f"{name}.{part}" for part in layout.inputs]

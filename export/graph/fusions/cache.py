@@ -10,7 +10,7 @@ from .ops import AttentionAttributes, group_query_attention
 
 
 class FusedCache:
-    """Past keys and values of every layer, handed down as `past_key_values`; attention goes through it.
+    """The past keys and values of every layer, passed as `past_key_values`. Attention calls its `attend`.
 
     `presents` collects the updated tensors, key before value, layer by layer.
     """
@@ -21,7 +21,7 @@ class FusedCache:
         self.presents: list[Tensor] = []
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Zero: positions come from `seqlens_k`, so what the model derives from this is never used."""
+        """Return 0. The graph takes positions from `seqlens_k`, so it uses nothing that the model derives from this."""
         return 0
 
     def attend(
@@ -31,7 +31,10 @@ class FusedCache:
         rotary: tuple[Tensor, Tensor] | None,
         attributes: AttentionAttributes,
     ) -> Tensor:
-        """Write the new keys and values of `layer` and attend over all of them."""
+        """Write the new keys and values of `layer` and attend over all of them.
+
+        Raises ValueError if layers attend out of order.
+        """
         if len(self.presents) != 2 * layer:
             raise ValueError(f"layer {layer} attends out of order")
         output, *present = group_query_attention(qkv, self._past[layer], self._lengths, rotary, attributes)

@@ -1,4 +1,4 @@
-"""The model families of the fused graph, one row each, with the quirks that a config does not show."""
+"""The model families of the fused graph, one row each, with properties that a config does not show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operators of `infrs.native` in terms of ONNX Runtime's, for where infrs's kernels do not run."""
+"""Define the operators of `infrs.native` by those of ONNX Runtime, for sessions without infrs's kernels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ...recipes.lowering import MICROSOFT, NATIVE
 
 
 def functions(nodes: Iterable[onnx.NodeProto], opsets: dict[str, int]) -> list[onnx.FunctionProto]:
-    """A definition of each operator of `infrs.native` among `nodes`, by the operator sets of their graph."""
+    """Return a definition of each operator of `infrs.native` in `nodes`. `opsets`: versions by domain."""
     used = {node.op_type for node in nodes if node.domain == NATIVE}
     imports = [helper.make_opsetid(domain, opsets[domain]) for domain in ("", MICROSOFT)]
     return [_DEFINITIONS[name](name, imports) for name in sorted(used)]
 
 
 def _gated_quick_gelu(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
-    """Of two halves of a row the product of the second and the first, gated."""
+    """Define silu(gate) * up, where gate and up are the halves of each row."""
     nodes = [
         helper.make_node("Split", ["x"], ["gate", "up"], axis=-1, num_outputs=2),
         helper.make_node("QuickGelu", ["gate"], ["open"], domain=MICROSOFT, alpha=1.0),
@@ -28,7 +28,7 @@ def _gated_quick_gelu(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx
 
 
 def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
-    """ONNX Runtime's, with scales in 16 bits."""
+    """Define MatMulNBits with 16-bit scales by that of ONNX Runtime."""
     inputs = ["x", "values", "scales", "zero_points", "order", "bias"]
     attributes = ["K", "N", "bits", "block_size", "accuracy_level"]
     own = ["input_bits"]  # only infrs's kernel reads it

@@ -46,12 +46,12 @@ def _rms_norm(module: Module, *, adds_one: bool) -> Forward:
 
 
 def _bare_layer_norm(module: Module) -> Forward:
-    """olmo's layer norm without weights, minus its conversions to and from float32."""
+    """Return a forward for olmo's layer norm without weights; it omits the conversions to and from float32."""
     return lambda x: functional.layer_norm(x, module.normalized_shape, eps=1e-5)
 
 
 def _gated_mlp(module: Module, name: str) -> Forward:
-    """act(gate) * up with gate and up from one product: llama's two stacked, or phi3's packed one."""
+    """Return a forward for act(gate) * up, with one product for both: llama's two stacked, or phi3's packed one."""
     packed = hasattr(module, "gate_up_proj")
     inputs = [f"{name}.gate_up_proj"] if packed else [f"{name}.gate_proj", f"{name}.up_proj"]
     act = module.activation_fn if packed else module.act_fn
@@ -72,7 +72,7 @@ def _is_gated_mlp(module: nn.Module) -> bool:
 
 
 def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
-    """Yield every module of `model` that gets another forward for the trace, with that forward."""
+    """Yield each module of `model` that gets another forward for the trace, with that forward."""
     family = FAMILIES[model.config.model_type]
     for name, module in model.named_modules():
         if projections(module):
@@ -92,7 +92,7 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
 
 
 def output_layer(model: PreTrainedModel) -> nn.Linear:
-    """The product that gives the logits. Raises ValueError if it is anything else."""
+    """Return the linear layer of the logits. Raises ValueError if it is not one."""
     layer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(layer, nn.Linear):
         raise ValueError("an output layer that is not a linear layer")
@@ -100,14 +100,14 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
 
 
 def rotary_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules that make cos and sin of positions: none (gpt2), one, or two (gemma3: global and local layers)."""
+    """Return the rotary embeddings: none (gpt2), one, or two (gemma3: for global and local layers)."""
     return [module for module in model.modules() if type(module).__name__.endswith("RotaryEmbedding")]
 
 
 def rotary_table(module: nn.Module, context_length: int) -> tuple[Tensor, Tensor]:
-    """cos and sin of every position, float32 [context_length, rotary_dim / 2], by the module's own computation.
+    """Return cos and sin of every position, float32 [context_length, rotary_dim / 2], as the module computes them.
 
-    Raises ValueError, saying why, if GroupQueryAttention cannot rotate so.
+    Raises ValueError if GroupQueryAttention does not support this rotation.
     """
     positions = torch.arange(context_length)[None]
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Operators as the exporter sees them: the `symbolic` of each is the node that the graph gets.
+"""Operators for the exporter: the `symbolic` of each makes its node in the graph.
 
-Their forwards only give the tracer tensors of the right shape that depend on the inputs; the values are never used.
+Their forwards give the tracer tensors of the right shape that depend on the inputs. The values are never used.
 Nodes of the domain `infrs` are placeholders that name weights; `assemble` replaces them.
 """
 
@@ -22,14 +22,14 @@ DOMAIN = "infrs"
 
 
 class _Graph(Protocol):
-    """What a symbolic uses of the exporter's graph. Attributes carry their kind: `_i`, `_f`, `_s`, `_t`."""
+    """The part of the exporter's graph that symbolics use. Attributes have a suffix for their type: `_i`, `_f` etc."""
 
     def op(self, name: str, *inputs: Value, outputs: int = 1, **attributes: object) -> Value: ...
 
 
 @dataclass(frozen=True)
 class AttentionAttributes:
-    """Attributes of GroupQueryAttention. window: tokens that a query sees, itself included; 0 is all of them.
+    """The attributes of GroupQueryAttention. window: tokens that a query sees, itself included; 0: all.
 
     interleaved: the rotary embedding rotates neighbouring features instead of the two halves of a head.
     """
@@ -44,17 +44,17 @@ class AttentionAttributes:
 
     @property
     def widths(self) -> tuple[int, int, int]:
-        """Features of the query, the key and the value of one token."""
+        """Return the widths of query, key and value of one token."""
         return self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim, self.num_kv_heads * self.head_dim
 
 
 def linear(x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
-    """[..., K] -> [..., width]: the product with the weights of `modules`, stacked along their outputs."""
+    """Multiply [..., K] by the weights of `modules`, stacked along their outputs: [..., width]."""
     return _apply(_Linear, x, name, modules, width)
 
 
 def embedding(ids: Tensor, name: str, width: int) -> Tensor:
-    """[...] -> [..., width]: rows of the weight of the module `name`."""
+    """Look up rows of the weight of the module `name`: ids [...] to [..., width]."""
     return _apply(_Embedding, ids, name, width)
 
 
@@ -64,22 +64,22 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def activation(x: Tensor, operator: str) -> Tensor:
-    """Element-wise, one operator of ONNX Runtime: QuickGelu (with alpha 1 it is SiLU), FastGelu (tanh) or Gelu."""
+    """Apply an element-wise operator of ONNX Runtime: QuickGelu (SiLU with alpha 1), FastGelu (tanh) or Gelu."""
     return _apply(_Activation, x, operator)
 
 
 def gated_silu(x: Tensor, width: int) -> Tensor:
-    """silu(gate) * up of gate and up side by side: [..., 2 * width] -> [..., width], one operator."""
+    """Compute silu(gate) * up in one operator, from gate and up [..., 2 * width] to [..., width]."""
     return _apply(_GatedSiLU, x, width)
 
 
 def split_features(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """[..., sum(sizes)] -> one [..., size] for each size."""
+    """Split [..., sum(sizes)] into one [..., size] for each size."""
     return cast(tuple[Tensor, ...], x.split(tuple(sizes), dim=-1))  # type: ignore[no-untyped-call]
 
 
 def reshape_features(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """[B, S, ...] -> [B, S, *sizes], B and S untouched: one Reshape, where PyTorch's export computes the shape."""
+    """Reshape [B, S, ...] to [B, S, *sizes] with one Reshape; PyTorch's export would compute the shape."""
     return _apply(_ReshapeFeatures, x, sizes)
 
 
@@ -90,9 +90,9 @@ def group_query_attention(
     rotary: tuple[Tensor, Tensor] | None,
     attributes: AttentionAttributes,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Causal attention over past and new tokens.
+    """Compute causal attention over past and new tokens.
 
-    qkv: packed [B, S, (heads + 2 kv_heads) * head_dim], None, None, or query, key and value apart. past: key and value
+    qkv: packed [B, S, (heads + 2 kv_heads) * head_dim], None, None; or query, key and value. past: key and value
     [B, kv_heads, capacity, head_dim]. lengths: seqlens_k int32 [B], total_sequence_length int32 []. rotary: cos and
     sin [positions, rotary_dim / 2], or None for no rotation. Returns output [B, S, heads * head_dim] and the present
     key and value.
@@ -106,7 +106,7 @@ def _apply(function: type[Function], *arguments: object) -> Tensor:
 
 
 def _typed(value: Value, like: Value, keep: int | None = None, tail: Sequence[int] = ()) -> Value:
-    """Give `value` the type of `like` with its first `keep` sizes and `tail`: foreign operators are not inferred."""
+    """Give `value` the type of `like`, with its first `keep` sizes and `tail`: PyTorch does not infer it."""
     kind: Any = like.type()
     value.setType(kind.with_sizes([*kind.varyingSizes()[:keep], *tail]).with_dtype(torch.float32))
     return value

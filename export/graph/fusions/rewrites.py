@@ -14,7 +14,7 @@ _SKIP = {
 
 
 def fuse_residual_norms(graph: onnx.GraphProto) -> None:
-    """Residual add followed by a norm becomes one operator that gives the norm and, where it is needed, the sum."""
+    """Replace each residual add and norm by one operator. It returns the norm and, if it is used, the sum."""
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {node.output[0] for node in graph.node if node.op_type in ("Constant", "ConstantOfShape")}
     uses = Counter(name for node in graph.node for name in node.input)
@@ -35,7 +35,7 @@ def fuse_residual_norms(graph: onnx.GraphProto) -> None:
             epsilon=epsilon,
         )
     names = {node.name for node in fused.values()}
-    # In the place of the add, which comes before all uses of the sum; gamma and beta are constants.
+    # The new node takes the place of the add, before all uses of the sum; gamma and beta are constants.
     kept = [
         fused.get(node.output[0], node) for node in graph.node if not (node.op_type in _SKIP and node.name in names)
     ]
