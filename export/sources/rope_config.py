@@ -1,4 +1,4 @@
-"""Rotary settings as transformers 5 writes them (`rope_parameters`), for the installed transformers 4.57.
+"""Convert the rotary settings of transformers 5 (`rope_parameters`) for the installed transformers 4.57.
 
 4.57 ignores the field and rotates by its defaults. https://huggingface.co/docs/transformers/v5.0.0/en/internal/rope_utils
 """
@@ -16,7 +16,7 @@ from infrs.errors import SourceError
 
 FIELD = "rope_parameters"
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
-# Where 4.57 keeps the base of each type of layer, and where names differ.
+# The fields of 4.57 for the base of each type of layer, and the fields with other names.
 _BASES = {
     "gemma3_text": {_GLOBAL: "rope_theta", _LOCAL: "rope_local_base_freq"},
     "modernbert": {_GLOBAL: "global_rope_theta", _LOCAL: "local_rope_theta"},
@@ -27,7 +27,7 @@ Parameters = dict[str, Any]
 
 
 def translate(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
-    """`config` with the fields that 4.57 reads, and the parameters of each kind of layer for `check_rotary`.
+    """Return `config` with the fields that 4.57 reads, and the parameters of each kind of layer for `check_rotary`.
 
     Raises SourceError, naming the field, for parameters that 4.57 has no field for.
     """
@@ -69,14 +69,14 @@ def check_rotary(model: PreTrainedModel, kinds: list[Parameters]) -> None:
 
 
 def _agree(older: object, newer: object) -> bool:
-    """Whether a field, where the file has it too, says the same: of scaling, as far as both say anything."""
+    """Return whether an older field is absent or equal to the newer one. Of scaling, compare only common keys."""
     if isinstance(older, dict) and isinstance(newer, dict):
         return all(newer[name] == value for name, value in older.items() if name in newer)
     return older is None or older == newer
 
 
 def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
-    """The fields of parameters that hold for every layer."""
+    """Return the fields for parameters that apply to every layer."""
     rest = dict(given)
     names = _NAMES.get(model_type, {})
     fields = {
@@ -87,16 +87,16 @@ def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
     kind = rest.get("rope_type") or rest.get("type") or "default"
     if kind == "default":
         return fields
-    if kind == "longrope" and rest.get("original_max_position_embeddings"):  # 4.57 reads it outside the scaling
+    if kind == "longrope" and rest.get("original_max_position_embeddings"):  # 4.57 reads this key outside the scaling
         fields["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
     scaling = {name: value for name, value in rest.items() if value is not None} | {"rope_type": kind}
-    if model_type == "phi3":  # 4.57 allows it these three alone and derives the others
+    if model_type == "phi3":  # 4.57 allows only these three keys and derives the others
         scaling = {"type": kind} | {name: rest[name] for name in ("short_factor", "long_factor") if name in rest}
     return fields | {"rope_scaling": scaling}
 
 
 def _by_layer(config: dict[str, Any], by_layer: dict[str, Parameters]) -> dict[str, Any]:
-    """The fields of parameters that differ by the type of layer."""
+    """Return the fields for parameters by type of layer. Raises SourceError if 4.57 has no fields for them."""
     model_type = str(config["model_type"])
     first, *others = by_layer.values()
     if all(other == first for other in others):
@@ -116,7 +116,7 @@ def _by_layer(config: dict[str, Any], by_layer: dict[str, Parameters]) -> dict[s
 
 
 def _table(model: PreTrainedModel, parameters: Parameters) -> tuple[torch.Tensor, float]:
-    """Inverse frequencies and factor of cos and sin, from the parameters and not from the fields of the config."""
+    """Return inverse frequencies and the factor of cos and sin, from the parameters instead of the config's fields."""
     config = model.config
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     if kind not in ROPE_INIT_FUNCTIONS:
@@ -132,7 +132,7 @@ def _table(model: PreTrainedModel, parameters: Parameters) -> tuple[torch.Tensor
         max_position_embeddings=config.max_position_embeddings,
         original_max_position_embeddings=original,
         partial_rotary_factor=part or 1.0,
-        hidden_size=config.hidden_size,  # read as defaults, though not used
+        hidden_size=config.hidden_size,  # read as defaults, but not used
         num_attention_heads=config.num_attention_heads,
     )
     frequencies, factor = ROPE_INIT_FUNCTIONS[kind](plain, torch.device("cpu"))
@@ -140,7 +140,7 @@ def _table(model: PreTrainedModel, parameters: Parameters) -> tuple[torch.Tensor
 
 
 def _takes_parts(model: PreTrainedModel, kinds: list[Parameters]) -> bool:
-    """Whether the attention may rotate a part of a head, where the parameters say so."""
+    """Return whether the attention can rotate a part of a head, if the parameters require it."""
     names = inspect.signature(type(model.config).__init__).parameters.keys()
     partial = any(parameters.get("partial_rotary_factor", 1.0) not in (None, 1.0) for parameters in kinds)
     return not partial or bool(names & {"partial_rotary_factor", "rotary_pct"})

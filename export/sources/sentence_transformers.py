@@ -1,6 +1,6 @@
 """Read the layout of a sentence-transformers folder (`modules.json` and its modules).
 
-https://sbert.net/docs/package_reference/sentence_transformer/models.html. Every option is honoured or refused by name.
+https://sbert.net/docs/package_reference/sentence_transformer/models.html. Every option is supported or refused by name.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Layout:
 
 
 def is_embedding_model(directory: Path) -> bool:
-    """Whether the folder is laid out as sentence-transformers lays out its models."""
+    """Return whether the folder has the layout of sentence-transformers."""
     return (directory / MODULES_FILE).is_file()
 
 
 def check_dtype(dtype: Dtype) -> None:
-    """Raises ExportError for a dtype that embedding models are not offered in."""
+    """Raise ExportError for a dtype that embedding models do not support."""
     if dtype not in EMBEDDING_DTYPES:
         raise ExportError(
             f"embedding models are not offered in {dtype}, because its vectors differ too much; "
@@ -66,7 +66,7 @@ def check_dtype(dtype: Dtype) -> None:
 
 
 def read_layout(directory: Path) -> Layout:
-    """Raises SourceError for modules and options that infrs does not offer, each by its name."""
+    """Read the layout. Raises SourceError, with the name, for modules and options that infrs does not support."""
     modules = read_modules(directory)
     kinds = [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or modules[0][1] != directory:
@@ -93,7 +93,7 @@ def read_layout(directory: Path) -> Layout:
 
 
 def read_modules(directory: Path) -> list[tuple[str, Path]]:
-    """The kind and the folder of each module, in order. Raises SourceError for a path that leads elsewhere."""
+    """Return the kind and the folder of each module, in order. Raises SourceError for a path outside the folder."""
     listed = read_json_list(directory / MODULES_FILE)
     modules = []
     for module in sorted(listed, key=lambda module: int(module.get("idx", 0))):

@@ -1,4 +1,4 @@
-"""The configuration to load a folder's model with: for a multimodal model, that of its text half."""
+"""Read the configuration of a folder's model. For a multimodal model it is that of the text half."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _OTHER_HALF = re.compile(r"^(model\.)?(vision_tower|vision_model|visual|multi_mo
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """config: of the model to load. rope: its `rope_parameters` by kind of layer, empty where it has none.
+    """The configuration of the model to load. rope: its `rope_parameters` by kind of layer; empty if it has none.
 
-    renamed: patterns in names of tensors, and what to replace them with.
+    renamed: patterns in names of tensors, each with its replacement.
     """
 
     config: PretrainedConfig
@@ -38,13 +38,13 @@ class SourceConfig:
     renamed: dict[str, str] = field(default_factory=dict)
 
     def rename(self, name: str) -> str:
-        """The name in the model of a tensor of the checkpoint."""
+        """Return the model's name for a tensor of the checkpoint."""
         for pattern, replacement in self.renamed.items():
             name = re.sub(pattern, replacement, name)
         return name
 
     def used(self, name: str) -> bool:
-        """Whether a tensor belongs to the half that is loaded."""
+        """Return whether a tensor belongs to the half that is loaded."""
         return not (self.renamed and _OTHER_HALF.search(name))
 
 
@@ -63,7 +63,7 @@ def read_source_config(directory: Path) -> SourceConfig:
 
 
 def _text_half(given: dict[str, Any]) -> SourceConfig:
-    """Images come as embeddings in place of tokens: without them, the text half is the whole model."""
+    """Return the configuration of the text half: without images, it is the whole model."""
     whole = CONFIG_MAPPING[given["model_type"]].from_dict(given).get_text_config()
     text = given.get("text_config") or {name: value for name, value in given.items() if name != "vision_config"}
     model_type = _HALVES.get(whole.model_type, whole.model_type)
@@ -74,7 +74,7 @@ def _text_half(given: dict[str, Any]) -> SourceConfig:
 
 
 def _without_sections(rope: object) -> object:
-    """Text has one position where an image has three; so sections of them (Qwen's M-RoPE) are ordinary RoPE."""
+    """Convert Qwen's M-RoPE to ordinary RoPE, which is equal for text. Raises SourceError for scaled M-RoPE."""
     if not isinstance(rope, dict) or "mrope_section" not in rope:
         return rope
     rest = {name: value for name, value in rope.items() if name not in ("mrope_section", "mrope_interleaved")}

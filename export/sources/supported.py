@@ -1,4 +1,4 @@
-"""Refuse, before any weight is read, model types that infrs cannot export, and say why in one sentence."""
+"""Refuse model types that infrs cannot export, before any weight is read."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
 
 @contextmanager
 def _as_named(described: SourceConfig) -> Iterator[None]:
-    """Load renamed tensors by exactly their new names.
+    """Make transformers load renamed tensors by exactly their new names.
 
     transformers adds `base_model_prefix` where no old name begins with it, and `key_mapping` cannot prevent that.
     """

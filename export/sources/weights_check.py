@@ -21,7 +21,7 @@ from .checkpoint import tensor_file
 Shapes = Mapping[str, tuple[int, ...]]
 _ROWS = 4096  # compared at a time
 
-# Tensors that no forward pass reads. With the rank of such a tensor; None is any.
+# Tensors that no forward pass reads, with their rank; None: any rank.
 _HARMLESS: tuple[tuple[str, int | None], ...] = (
     (r"rotary(_emb|_pos_emb)?\.(inv_freq|cos_cached|sin_cached)$", None),  # computed from config.json
     (r"(attn|attention|self_attention)\.bias$", 4),  # a causal mask that GPT-2 and GPT-NeoX once saved
@@ -89,7 +89,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _shared(model: PreTrainedModel) -> list[list[str]]:
-    """Names of the parameters that are one tensor in memory, in groups."""
+    """Return groups of names of parameters that share one tensor in memory."""
     groups: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(name)
@@ -97,7 +97,7 @@ def _shared(model: PreTrainedModel) -> list[list[str]]:
 
 
 def _equal(directory: Path, one: str, other: str) -> bool:
-    """Whether two tensors of the checkpoint are the same, read a few rows at a time."""
+    """Return whether two tensors of the checkpoint are equal. Read a few rows at a time."""
     with (
         safe_open(tensor_file(directory, one), framework="pt") as first,
         safe_open(tensor_file(directory, other), framework="pt") as second,

@@ -1,6 +1,6 @@
 """Read the metadata of a GGUF file that transformers ignores.
 
-transformers reads a few keys. This module reads every other key, knows that it changes nothing, or refuses it by name.
+transformers reads a few keys. This module reads every other key, ignores it if it has no effect, or refuses it by name.
 The meaning of each is that of llama.cpp (src/llama-model.cpp, `load_hparams`).
 """
 
@@ -57,7 +57,7 @@ _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "rope.scaling.yarn_log_multiplier": (0,),
     "tensor_data_layout": None,
 }
-_PATTERNS = {"gemma2": 2, "gemma3": 6}  # one layer in so many has no window
+_PATTERNS = {"gemma2": 2, "gemma3": 6}  # one layer in this many has no window
 # The number of layers of the one size that scales scores by the model's width instead of the head's.
 _SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
 
@@ -82,10 +82,10 @@ def check_whole(metadata: Metadata) -> None:
 
 
 def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[str, Any]:
-    """Fields of the Hugging Face configuration that transformers does not read from the file.
+    """Return the fields of the Hugging Face configuration that transformers does not read from the file.
 
-    rope_factors: what divides the rotary frequencies (the tensor ROPE_FACTORS), if anything.
-    Raises SourceError, naming the key, for metadata that cannot be honoured.
+    rope_factors: divisors of the rotary frequencies (the tensor ROPE_FACTORS), or None.
+    Raises SourceError, with the key, for metadata that infrs does not support.
     """
     name = str(metadata["general.architecture"])
     prefix = f"{name}."
@@ -96,7 +96,7 @@ def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[
     for key in ("attention.value_length", "rope.dimension_count"):
         if values.get(key, head_dim) != head_dim:
             raise SourceError(f"{prefix}{key} is {values[key]}, but the width of a head is {head_dim}: not supported")
-    # transformers takes a llama that is called "mistral" for another model, with a window that it may not have.
+    # transformers loads a llama with the name "mistral" as another model, with a window that it may not have.
     fields: dict[str, Any] = {"model_type": ARCHITECTURES[name], "head_dim": head_dim}
     fields |= _rope(name, values, rope_factors, head_dim)
     if "rope.freq_base" not in values:
@@ -131,7 +131,7 @@ def _check_keys(name: str, values: Metadata) -> None:
 
 
 def _rope(name: str, values: Metadata, factors: list[float] | None, head_dim: int) -> dict[str, Any]:
-    """The scaling of rotary positions. llama.cpp takes a factor without a type for a linear one."""
+    """Return the scaling of rotary positions. As in llama.cpp, a factor without a type is linear."""
     kind = values.get("rope.scaling.type", "linear")
     factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 0)) or 1.0
     if kind not in ("none", "linear", "yarn") or (kind == "yarn" and name.startswith("gemma")):
@@ -149,7 +149,7 @@ def _rope(name: str, values: Metadata, factors: list[float] | None, head_dim: in
 
 
 def _by_frequency(name: str, values: Metadata, factors: list[float], head_dim: int, kind: str) -> dict[str, Any]:
-    """A factor for each frequency (Llama 3.1's): transformers' longrope with one list for all lengths."""
+    """Return a scaling with a factor per frequency (Llama 3.1): transformers' longrope, one list for all lengths."""
     if name != "llama" or kind == "yarn" or len(factors) != head_dim // 2:
         raise SourceError(
             f"the GGUF file holds {len(factors)} factors in {ROPE_FACTORS}, which infrs cannot apply to {name} "

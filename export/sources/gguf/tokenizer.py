@@ -1,4 +1,4 @@
-"""A GGUF file's tokenizer, and how it is to be sampled, as the files that Hugging Face models carry.
+"""Convert a GGUF file's tokenizer and sampling parameters to the files of Hugging Face models.
 
 transformers converts weights from GGUF faithfully, but not tokenizers: it ignores `tokenizer.ggml.pre` (so digits are
 not split as the model learnt them), the token types, `add_bos_token` and the end-of-turn token. This follows llama.cpp
@@ -29,12 +29,12 @@ _LLAMA3 = (
 
 @dataclass(frozen=True)
 class _Pre:
-    """How text is cut into words before merging: each pattern in turn cuts the pieces that the last one left."""
+    """The rules that split text into words before merging. Each pattern splits the pieces of the previous one."""
 
     patterns: tuple[str, ...]
     ignore_merges: bool = False  # a word that is in the vocabulary is taken whole
-    add_bos: bool = False  # where the file does not say
-    nfc: bool = False  # the original tokenizer composes characters first; llama.cpp leaves that out
+    add_bos: bool = False  # if the file does not specify it
+    nfc: bool = False  # the original tokenizer composes characters first; llama.cpp does not
 
 
 _STARCODER = _Pre((_DIGIT, _GPT2))
@@ -51,10 +51,10 @@ _PRE = {
     "smaug-bpe": _Pre((_LLAMA3,)),  # SmolLM3's
     "qwen2": _Pre((_LLAMA3.replace(r"\p{N}{1,3}", _DIGIT),), nfc=True),
 }
-# What a model writes to end its turn, where the file names only the end of a document (as llama.cpp looks for it).
+# Tokens that end a turn, for files that name only the end of a document (as in llama.cpp).
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>")
 
-_SAMPLING = {  # as transformers calls them
+_SAMPLING = {  # the names of transformers
     "general.sampling.temp": "temperature",
     "general.sampling.top_k": "top_k",
     "general.sampling.top_p": "top_p",
@@ -64,11 +64,10 @@ _SAMPLING = {  # as transformers calls them
 
 
 def write_tokenizer(gguf_path: Path, directory: Path) -> None:
-    """Write `tokenizer.json`, `tokenizer_config.json` and, where the file has one, `chat_template.jinja`.
+    """Write `tokenizer.json`, `tokenizer_config.json` and, if the file has a template, `chat_template.jinja`.
 
-    What the file says of sampling becomes `generation_config.json`. `eos_token` is the token that ends a turn of the
-    chat template. Raises SourceError if the file cannot be read, or its tokenizer is of a kind that is not known to
-    come out right.
+    Sampling parameters are written to `generation_config.json`. `eos_token` is the token that ends a turn of the chat
+    template. Raises SourceError if the file cannot be read, or its kind of tokenizer is not supported.
     """
     meta = _metadata(gguf_path)
     tokenizer = _build(meta, gguf_path)
@@ -96,7 +95,7 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _decimal(value: object) -> object:
-    """A float32 as it was written: 0.6, not 0.6000000238418579."""
+    """Return the shortest decimal of a float32: 0.6, not 0.6000000238418579."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
@@ -137,7 +136,7 @@ def _byte_level(meta: dict[str, Any], vocab: dict[str, int], path: Path) -> Toke
     steps = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     if unknown := "".join(sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())):
-        # A byte without a token is dropped, and what it parted is not merged: SmolLM2 lacks six control characters.
+        # A byte without a token is dropped, and text around it is not merged: SmolLM2 lacks six control characters.
         steps.append(pre_tokenizers.Split(Regex(f"[{re.escape(unknown)}]"), "removed"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
@@ -158,7 +157,7 @@ def _sentencepiece(meta: dict[str, Any], vocab: dict[str, int]) -> Tokenizer:
 
 
 def _merges(meta: dict[str, Any], vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """Every way to put a piece together from two others, best score first: SentencePiece keeps scores, not merges."""
+    """Return all pairs of pieces that form a piece, best score first: SentencePiece stores scores, not merges."""
     normal = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
     ranked = []
     for piece, score, kind in zip(
@@ -174,7 +173,7 @@ def _merges(meta: dict[str, Any], vocab: dict[str, int]) -> list[tuple[str, str]
 
 
 def _added_tokens(meta: dict[str, Any]) -> list[AddedToken]:
-    """The tokens that are cut out of the text before all else; `special` ones only stand for themselves."""
+    """Return the tokens that are split off the text before any other step. Control tokens are special."""
     special = {TokenType.CONTROL: True, TokenType.UNKNOWN: True, TokenType.USER_DEFINED: False}
     return [
         AddedToken(token, special=special[kind], normalized=False)
@@ -205,7 +204,7 @@ def _config(meta: dict[str, Any]) -> dict[str, str | bool | int]:
 
 
 def _end_of_turn(meta: dict[str, Any]) -> int | None:
-    """Id of the token that ends a turn: the file's eos, unless its chat template ends turns with another token."""
+    """Return the id of the token that ends a turn: the eos, unless the chat template ends turns with another token."""
     tokens = meta[Keys.Tokenizer.LIST]
     eos: int | None = meta.get(Keys.Tokenizer.EOS_ID)
     template = meta.get(Keys.Tokenizer.CHAT_TEMPLATE, "")
