@@ -1,11 +1,11 @@
-"""Blocks of weights on a scale each: the search for scales, the levels that weights come to lie on, and their bytes."""
+"""Blocks of weights with one scale each: search scales, round weights to levels, pack levels to bytes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Candidate scales: the coarsest one that has a level for the largest weight, over each of these.
+# The candidate scales are the coarsest one with a level for the largest weight, divided by each of these.
 _STEPS = np.array([1.0, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15], np.float32)
 
 _HALF = np.finfo(np.float16)
@@ -14,7 +14,7 @@ Scales = NDArray[np.float16] | NDArray[np.float32]
 
 
 def to_blocks(rows: NDArray[np.float32], block_size: int) -> NDArray[np.float32]:
-    """[N, K] as [N, ceil(K / block_size), block_size], filled up with zeros."""
+    """Split [N, K] into blocks [N, ceil(K / block_size), block_size], padded with zeros."""
     outputs, inputs = rows.shape
     blocks = -(-inputs // block_size)
     padded = np.zeros((outputs, blocks * block_size), np.float32)
@@ -23,11 +23,11 @@ def to_blocks(rows: NDArray[np.float32], block_size: int) -> NDArray[np.float32]
 
 
 def find_scales(blocks: NDArray[np.float32], importance: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Scales [N, B] of float32 blocks [N, B, block]. Deterministic.
+    """Return the scales [N, B] of float32 blocks [N, B, block]. Deterministic.
 
-    Of a few candidates about (largest magnitude) / 2**(bits - 1), each refitted by least squares, a block keeps the
-    one of least squared error, weighed by each input's `importance` [1, B, block], above zero. Eight bits need no
-    search: the first candidate is within a percent of it.
+    The candidates are near (largest magnitude) / 2**(bits - 1), each refitted by least squares. A block keeps the one
+    with the least squared error, weighted by each input's `importance` [1, B, block], above zero. Eight bits need no
+    search: the first candidate is within a percent of the best.
     """
     half = float(1 << (bits - 1))
     place = np.abs(blocks).argmax(-1, keepdims=True)
@@ -47,7 +47,7 @@ def find_scales(blocks: NDArray[np.float32], importance: NDArray[np.float32], bi
 
 
 def nearest(weights: NDArray[np.float32], scales: Scales, bits: int) -> NDArray[np.float32]:
-    """The signed levels that come closest to `weights` on `scales`, which must broadcast to them."""
+    """Return the signed levels nearest to `weights` on `scales`, which must broadcast to `weights`."""
     half = float(1 << (bits - 1))
     scale = scales.astype(np.float32)
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=np.abs(scale) > np.finfo(np.float32).tiny)
@@ -56,19 +56,19 @@ def nearest(weights: NDArray[np.float32], scales: Scales, bits: int) -> NDArray[
 
 
 def narrow(scales: NDArray[np.float32]) -> Scales:
-    """`scales` in 16 bits, rounded, if all of them are zero or within the range of their full precision there."""
+    """Round `scales` to float16 if all are zero or normal float16 numbers; otherwise return them unchanged."""
     return scales.astype(np.float16) if _fit(scales).all() else scales
 
 
 def narrow_each(scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`scales`, those rounded to 16 bits of which that may be done: `narrow` changes none of them again."""
+    """Round each scale that is zero or a normal float16 number to 16 bits. `narrow` does not change these again."""
     fit, narrowed = _fit(scales), scales.copy()
     narrowed[fit] = scales[fit].astype(np.float16)
     return narrowed
 
 
 def pack(levels: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
-    """Signed levels [N, B, block] as unsigned bytes [N, B, block * bits / 8], the even input in the low nibble."""
+    """Pack signed levels [N, B, block] to bytes [N, B, block * bits / 8], the even input in the low nibble."""
     codes = (levels + (1 << (bits - 1))).astype(np.uint8)
     return codes if bits == 8 else np.bitwise_or(codes[..., 0::2], np.left_shift(codes[..., 1::2], 4), dtype=np.uint8)
 

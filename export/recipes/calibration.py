@@ -1,8 +1,8 @@
-"""What goes into each product while the model reads a text: the mean products of pairs of its inputs.
+"""Measure the inputs of each product on a text: the mean products of pairs of inputs (the Hessian).
 
-A rounded weight is off by e, its product by e * x: the expected square of that is e**2 times the input's mean square,
-which a search for scales then minimises instead of e**2 alone (as llama.cpp's importance matrix does). The products of
-two different inputs show how far one can compensate for the error of the other (`gptq`).
+A rounded weight has an error e, and its product e * x. The expected square of that is e**2 times the input's mean
+square. The search for scales minimises this instead of e**2 alone, as llama.cpp's importance matrix does. The products
+of two different inputs show how far one can compensate for the error of the other (`gptq`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from transformers.pytorch_utils import Conv1D
 
 from .calibration_text import TEXT
 
-# By the name of a weight's parameter: [S, size, size], of inputs in S segments; the squares of single ones above zero.
+# By the name of a weight's parameter: [S, size, size], of inputs in S segments, with a positive diagonal.
 Moments = dict[str, NDArray[np.float32]]
 
-_PIECE = 512  # tokens in one run: bounds the memory
+_PIECE = 512  # tokens in one run; limits the memory
 _MOST_WORK = 4e12  # multiplications: a model of 7 billion weights reads 571 tokens, of 2 billion all 1,900 or so
-_FEWEST_TOKENS = 32  # that a product must have seen: an expert of a mixture may see none
-_FLOOR = 1e-4  # of the mean square: an input that the text left silent still counts
-_SEGMENT = 1024  # inputs at most: what is kept is then a small part of the model, whatever its width
+_FEWEST_TOKENS = 32  # the minimum for a product; an expert of a mixture may get none
+_FLOOR = 1e-4  # of the mean square: an input that is zero on this text still counts
+_SEGMENT = 1024  # maximum number of inputs; keeps the moments much smaller than the model, whatever its width
 _GRAIN = 32  # a segment is whole blocks of weights
 
 
@@ -38,9 +38,9 @@ def measure_moments(
     context_length: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Moments:
-    """What the linear layers of `model` (float32, CPU) below its head take in, while it reads a fixed text.
+    """Return the moments of the inputs of `model`'s linear layers (float32, CPU), without its head, on a fixed text.
 
-    Deterministic. A product is missing where the text did not reach it often enough, or its inputs were not finite.
+    Deterministic. A product is omitted if too few tokens reached it or its inputs were not finite.
     """
     ids = np.array(encode(TEXT), np.int64)[: max(_PIECE, int(_MOST_WORK / model.num_parameters()))]
     size = min(_PIECE, context_length)
@@ -61,10 +61,10 @@ def measure_moments(
 
 
 class _Seen:
-    """Sums over what has been taken in. Products that take in one tensor, one after the other, share its sum."""
+    """Sums over the inputs of products. Successive products with the same input tensor share a sum."""
 
     def __init__(self) -> None:
-        self._first: dict[str, str] = {}  # of those that share a tensor, by each of their names
+        self._first: dict[str, str] = {}  # the first of the products that share a tensor, by the name of each
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
         self._last: tuple[str, Tensor] | None = None
@@ -80,17 +80,17 @@ class _Seen:
         self._counts[name] += rows.shape[1]
 
     def means(self) -> Moments:
-        """Those of products that have seen enough, of finite inputs."""
+        """Return the means of products with enough tokens and finite inputs."""
         known: Moments = {}
         for name, count in self._counts.items():
-            mean = (self._sums.pop(name) / count).numpy()  # the sum goes, so that both are held of one name only
+            mean = (self._sums.pop(name) / count).numpy()  # removes the sum, so that both exist for one name only
             if count >= _FEWEST_TOKENS and np.isfinite(mean).all() and mean.any():
                 known[name] = lift_silent(mean)
         return {name: known[first] for name, first in self._first.items() if first in known}
 
 
 def lift_silent(moments: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Moments [S, size, size] as they are, but for squares of single inputs below a share of the mean, in place."""
+    """Raise the diagonal of moments [S, size, size] to a share of its mean, in place."""
     place = np.arange(moments.shape[1])
     squares = moments[:, place, place]
     moments[:, place, place] = np.maximum(squares, _FLOOR * squares.mean())
@@ -98,7 +98,7 @@ def lift_silent(moments: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _in_segments(rows: Tensor) -> Tensor:
-    """[T, K] as [S, T, size]: as few segments as may be, of one size, filled up with zeros."""
+    """Split [T, K] into segments [S, T, size]: as few as possible, of equal size, padded with zeros."""
     inputs = rows.shape[1]
     count = -(-inputs // _SEGMENT)
     size = -(-inputs // (count * _GRAIN)) * _GRAIN

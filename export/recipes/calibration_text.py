@@ -1,6 +1,6 @@
-"""What a model reads while its activations are measured: prose, talk, figures, code and other languages, about 7 kB.
+"""The text for calibration: prose, dialogue, figures, code and several languages, about 7 kB.
 
-Written for this purpose. The parity gate and the benchmarks read other texts.
+Written for this purpose. The parity check and the benchmarks use other texts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How a weight becomes ONNX: the interface between the traced graph and the recipes.
+"""Lower weights to ONNX: the interface between the traced graph and the recipes.
 
-The traced graph names its weights and does not hold them. A `Lowering` turns one product or one embedding
-at a time into nodes and stored tensors; `assemble` streams them to the bundle. A recipe is a `Lowering`.
+The traced graph contains the names of its weights, but not their values. A `Lowering` converts one product or one
+embedding at a time to nodes and stored tensors; `assemble` streams them to the bundle. A recipe is a `Lowering`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnx import helper
 
 MICROSOFT = "com.microsoft"
-NATIVE = "infrs.native"  # operators of infrs's kernels, each of which the graph defines as a function as well
+NATIVE = "infrs.native"  # operators of infrs's kernels; the graph also defines each as a function
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight matrix as PyTorch's Linear keeps it.
+    """One weight matrix in the layout of PyTorch's Linear.
 
     name: unique in the graph, the last part is the role, as `model.layers.0.self_attn.qkv_proj`, `lm_head`.
     source: the parameter(s) it is made of; a tied embedding and lm_head have the same source and array.
@@ -37,7 +37,7 @@ class Weight:
 
     @property
     def role(self) -> str:
-        """`qkv_proj`, `o_proj`, `gate_up_proj`, `down_proj`, `lm_head`, ...: what a recipe chooses by."""
+        """Return the role, by which a recipe chooses: `qkv_proj`, `o_proj`, `gate_up_proj`, `lm_head` and so on."""
         return self.name.rpartition(".")[2]
 
 
@@ -58,31 +58,31 @@ class Lowered:
 
 
 class Lowering(Protocol):
-    """Weight storage of one recipe. Called once a weight, in graph order; same calls must give the same answer.
+    """The weight storage of one recipe. It is called once per weight, in graph order, and must be deterministic.
 
     New value and node names must start with `weight.name`, which is unique in the graph.
     """
 
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """Nodes for y = x @ array.T + bias; x is float32 [..., K] of any rank, y float32 [..., N]."""
+        """Return nodes for y = x @ array.T + bias; x is float32 [..., K] of any rank, y float32 [..., N]."""
         ...
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """Nodes for y = array[ids]; ids is int64 of any rank, y float32 [*ids.shape, K]."""
+        """Return nodes for y = array[ids]; ids is int64 of any rank, y float32 [*ids.shape, K]."""
         ...
 
 
 def add_bias(weight: Weight, bias: NDArray[np.float32], product: str, y: str) -> Lowered:
-    """`Add` of the bias to a product that has no place for one."""
+    """Return an `Add` of the bias, for a product operator without a bias input."""
     tensor = Tensor(f"{weight.name}.bias", bias)
     return Lowered([helper.make_node("Add", [product, tensor.name], [y], name=f"{weight.name}/Add")], [tensor])
 
 
 class Float32Lowering:
-    """Weights as they are. The product reads them untransposed, so a tied lm_head shares the embedding's tensor."""
+    """A lowering to float32. Products read weights untransposed, so a tied lm_head shares the embedding's tensor."""
 
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """One `FusedMatMul` with transB; ONNX Runtime packs it at load as it packs a MatMul."""
+        """Return a `FusedMatMul` with transB; ONNX Runtime packs its weights at load, like those of a MatMul."""
         product = y if weight.bias is None else f"{weight.name}/product"
         node = helper.make_node(
             "FusedMatMul",
@@ -99,6 +99,6 @@ class Float32Lowering:
         return Lowered([node, *bias.nodes], tensors + bias.tensors)
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """One `Gather`."""
+        """Return a `Gather`."""
         node = helper.make_node("Gather", [weight.source, ids], [y], name=f"{weight.name}/Gather")
         return Lowered([node], [Tensor(weight.source, weight.array)])

@@ -14,8 +14,8 @@ from .gptq import followers, round_with_feedback
 
 Values = NDArray[np.uint8]
 
-_CHUNK = 1 << 18  # weights worked on at a time, so that the temporaries stay in the cache: twice as fast as 2**20
-_FEEDBACK_CHUNK = 1 << 21  # of these each column is a few calls of numpy's, which want some work each
+_CHUNK = 1 << 18  # weights per task; temporaries stay in the CPU's cache: twice as fast as 2**20
+_FEEDBACK_CHUNK = 1 << 21  # larger, because each column takes a few calls of numpy with a fixed cost
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Quantized:
     """`weight ≈ scales[:, block] * (values - 2**(bits - 1))`, blocks of `block_size` along the inputs.
 
     values: uint8 [N, ceil(K / block_size), block_size * bits / 8]; at 4 bits the even input is the low nibble.
-    scales: [N, ceil(K / block_size)], float16, or float32 where those would lose precision. Inputs beyond K are zeros.
+    scales: [N, ceil(K / block_size)], float16, or float32 if float16 would lose precision. Inputs beyond K are zeros.
     """
 
     values: Values
@@ -50,7 +50,7 @@ def quantize(
 
 
 def dequantize(quantized: Quantized, inputs: int) -> NDArray[np.float32]:
-    """The float32 weights [N, inputs] that the kernels compute with."""
+    """Return the float32 weights [N, inputs] that the kernels compute with."""
     values = quantized.values
     if quantized.bits == 4:
         values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], -1)
@@ -70,7 +70,7 @@ def _each_alone(weight: NDArray[np.float32], bits: int, block_size: int, pool: E
         values[part] = pack(nearest(to_blocks(weight[part], block_size), stored[part][..., None], bits), bits)
 
     list(pool.map(search, parts))
-    stored = narrow(scales)  # before the levels are picked, which then are the best for what is stored
+    stored = narrow(scales)  # before rounding, so that the levels are the nearest on the stored scales
     list(pool.map(pick, parts))
     return values, stored
 
@@ -93,7 +93,7 @@ def _with_feedback(
 def _room(
     weight: NDArray[np.float32], bits: int, block_size: int, chunk: int
 ) -> tuple[Values, NDArray[np.float32], list[slice]]:
-    """Where values and scales go, and the rows that make about `chunk` weights each."""
+    """Allocate values and scales, and split the rows into slices of about `chunk` weights."""
     outputs, inputs = weight.shape
     blocks = -(-inputs // block_size)
     rows = max(1, chunk // max(1, blocks * block_size))

@@ -1,4 +1,4 @@
-"""Recipes: how each dtype stores its weights. A recipe is a `Lowering`; its options go into the bundle's manifest."""
+"""The recipes: how each dtype stores weights. A recipe is a `Lowering`; the manifest records its options."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .quantize import Quantized, quantize
 
 
 class HalfLowering:
-    """Weights in 16 bits, computed in float32.
+    """A lowering to 16 bits, computed in float32.
 
-    ONNX Runtime on x86 has no fast 16-bit product: it folds the Cast of a product's weights at load, while an
-    embedding stays in 16 bits and only the rows that are looked up are cast.
+    ONNX Runtime on x86 has no fast 16-bit product: it folds the Cast of a product's weights at load. An embedding
+    stays in 16 bits, and only the looked-up rows are cast.
     """
 
     def __init__(self, dtype: np.dtype[np.generic]) -> None:
         self._dtype = dtype
 
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """`Cast` and `FusedMatMul` with transB."""
+        """Return a `Cast` and a `FusedMatMul` with transB. Raises ExportError if a weight overflows."""
         wide, product = f"{weight.name}/weight", y if weight.bias is None else f"{weight.name}/product"
         nodes = [
             _cast(weight.source, wide, f"{weight.name}/Cast"),
@@ -43,7 +43,7 @@ class HalfLowering:
         return _with_bias(weight, Lowered(nodes, [self._narrow(weight)]), product, y)
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """`Gather` and `Cast` of the gathered rows."""
+        """Return a `Gather` and a `Cast` of the gathered rows. Raises ExportError if a weight overflows."""
         rows = f"{weight.name}/rows"
         nodes = [
             helper.make_node("Gather", [weight.source, ids], [rows], name=f"{weight.name}/Gather"),
@@ -57,10 +57,10 @@ class HalfLowering:
 
 @dataclass(frozen=True)
 class QuantizedLowering:
-    """Weights in blocks of `block_size` with one float16 scale each, computed as 8-bit integers (accuracy level 4).
+    """A lowering to blocks of `block_size` with one float16 scale each, computed in 8-bit integers (accuracy level 4).
 
-    bits: of every product but those of the roles in `finer`, which have 8. A tied lm_head and embedding share bytes,
-    so an embedding has the bits of lm_head.
+    bits: of all products, except roles in `finer`, which have 8. A tied lm_head and embedding share bytes, so an
+    embedding has the bits of lm_head.
     """
 
     bits: int
@@ -68,7 +68,7 @@ class QuantizedLowering:
     finer: frozenset[str] = field(default_factory=frozenset)
 
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """One `MatMulNBits`, infrs's own where it reads scales of 16 bits."""
+        """Return a `MatMulNBits`: infrs's own for 16-bit scales, otherwise ONNX Runtime's."""
         bits = 8 if weight.role in self.finer else self.bits
         quantized = quantize(weight.array, bits, self.block_size, weight.moments)
         tensors = _tensors(weight, quantized, quantized.values)
@@ -87,7 +87,7 @@ class QuantizedLowering:
             N=outputs,
             bits=bits,
             block_size=self.block_size,
-            accuracy_level=4,  # without it the kernel turns all weights to float32 at every call
+            accuracy_level=4,  # without it the kernel converts all weights to float32 in every call
         )
         if quantized.scales.dtype == np.float16:
             node.domain = NATIVE
@@ -97,11 +97,11 @@ class QuantizedLowering:
 
     @staticmethod
     def _input_bits(weight: Weight, bits: int) -> int:
-        """Return the bits to which infrs's kernels round activations at least; AVX2 rounds to 16 for 8-bit weights."""
+        """Return the minimum bits of activations in infrs's kernels; with AVX2, 8-bit weights have 16."""
         return 16 if bits == 8 and weight.role == "lm_head" else 8
 
     def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """One `GatherBlockQuantized`, its scales widened; a plain `Gather` where rows are not whole blocks."""
+        """Return a `GatherBlockQuantized` with its scales cast; a plain `Gather` if rows are not whole blocks."""
         outputs, inputs = weight.array.shape
         if inputs % self.block_size:
             return Float32Lowering().embedding(weight, ids, y)
@@ -124,7 +124,7 @@ class QuantizedLowering:
 
 
 def round_to(array: NDArray[np.float32], dtype: np.dtype[np.generic], name: str) -> NDArray[np.generic]:
-    """`array` in 16 bits. Raises ExportError if a finite value has no finite counterpart."""
+    """Round `array` to the 16-bit `dtype`. Raises ExportError if a finite value overflows. `name`: for the error."""
     with np.errstate(over="ignore"):
         narrow: NDArray[np.generic] = array.astype(dtype)
     if not np.isfinite(narrow.astype(np.float32)).all() and np.isfinite(array).all():
@@ -140,12 +140,12 @@ _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
     "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
 }
-BLOCK_DTYPES = frozenset(_QUANTIZED)  # keys and values are then stored in 16 bits, rounded far less than the weights
-CALIBRATED_DTYPES = frozenset({"int4"})  # which are rounded by what the inputs are like
+BLOCK_DTYPES = frozenset(_QUANTIZED)  # with these, keys and values have 16 bits, more precise than the weights
+CALIBRATED_DTYPES = frozenset({"int4"})  # rounded with the measured inputs
 
 
 def lowering(dtype: Dtype) -> Lowering:
-    """The `Lowering` that stores weights as `dtype`."""
+    """Return the `Lowering` that stores weights as `dtype`."""
     if dtype == "float32":
         return Float32Lowering()
     if dtype in _QUANTIZED:
@@ -154,7 +154,7 @@ def lowering(dtype: Dtype) -> Lowering:
 
 
 def recipe(dtype: Dtype) -> Recipe:
-    """Name, options and hash of the recipe of `dtype`; the hash covers this exporter's version."""
+    """Return the name, options and hash of the recipe of `dtype`; the hash covers the exporter's version."""
     options: dict[str, str | int | float | bool] = {}
     if dtype in _QUANTIZED:
         chosen = _QUANTIZED[dtype]
@@ -173,7 +173,7 @@ def recipe(dtype: Dtype) -> Recipe:
 
 
 def stored_bytes(dtype: Dtype, num_weights: int) -> int:
-    """Upper estimate of the bytes that `num_weights` weights take in a bundle."""
+    """Return an upper estimate of the bytes of `num_weights` weights in a bundle."""
     per_weight = {"float32": 4.0, "int8": 1.13, "int4": 1.13}.get(dtype, 2.0)
     return int(num_weights * per_weight)
 
@@ -183,7 +183,7 @@ def _cast(source: str, target: str, name: str) -> onnx.NodeProto:
 
 
 def _tensors(weight: Weight, quantized: Quantized, values: NDArray[np.uint8], kind: str = "blocks") -> list[Tensor]:
-    """Named by source and layout: tied weights of one layout are one tensor, of two layouts one run of bytes."""
+    """Return the tensors, named by source and layout. Tied weights share a tensor, or only bytes if layouts differ."""
     base = f"{weight.source}.{kind}{quantized.bits}"
     return [Tensor(base, values), Tensor(f"{base}.scales", quantized.scales)]
 
