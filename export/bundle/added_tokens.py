@@ -73,7 +73,7 @@ def optional_json(path: Path) -> dict[str, Any]:
 
 
 def text(token: object) -> str | None:
-    """Convert a token, written as text or as the fields of an AddedToken."""
+    """Return the text of a token, which is a string or the fields of an AddedToken; None for anything else."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None
 
@@ -92,7 +92,7 @@ def _by_id(declared: object) -> Iterator[tuple[int, Any]]:
 
 
 def _special(names: dict[str, Any]) -> Iterator[Any]:
-    """Return the special tokens in the order of transformers: by role, then additional ones, then a model's own."""
+    """Yield the special tokens in the order of transformers: by role, then additional ones, then a model's own."""
     yield from (names[f"{role}_token"] for role in _ROLES if text(names.get(f"{role}_token")))
     for key in ("additional_special_tokens", "extra_special_tokens"):  # the second is a list in transformers 5
         more = names.get(key) or []

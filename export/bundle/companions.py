@@ -26,7 +26,7 @@ _COPIED = (
     "chat_template.jinja",
     "generation_config.json",
 )
-# What chat templates write to end a turn, where the configuration may name only the end of a document.
+# Tokens that end a turn in chat templates; the configuration may name only the end of a document.
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_role|>", "<|eom_id|>")
 
 
@@ -101,7 +101,7 @@ def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
 
 
 def _convert_tokenizer(source: Path, directory: Path) -> None:
-    """Return a fast tokenizer from the files of a slow one."""
+    """Convert the files of a slow tokenizer to those of a fast one. Raises SourceError."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
         if not tokenizer.is_fast:

@@ -46,7 +46,7 @@ WEIGHTS = ["model.safetensors", "model-*.safetensors", "*_Dense/model.safetensor
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model's files. commit: 40 hex digits. host: the Hub's host; None if the files were on this machine."""
+    """The files of a model. commit: 40 hex digits. host: the Hub's host; None if the files were in the cache."""
 
     commit: str
     directory: Path
@@ -156,7 +156,7 @@ def _small_files(directory: Path) -> list[Path]:
 
 
 def _missing(directory: Path) -> str:
-    """The first file that an export needs and that is not in the cache; empty if none is."""
+    """Return the first file that an export needs and the cache lacks; empty if there is none."""
     if not (directory / "config.json").is_file():
         return "config.json"
     if not any((directory / name).is_file() for name in _TOKENIZERS):

@@ -15,7 +15,7 @@ _MEGABYTE = 1_000_000
 
 
 class _Arrivals:
-    """Sum the bytes of all files, which several threads download, and report megabytes."""
+    """A counter of the bytes of all files, which several threads download. It reports megabytes."""
 
     def __init__(self, total: int, report: Callable[[int, int], None]) -> None:
         self._total, self._report = total, report

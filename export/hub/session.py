@@ -29,7 +29,7 @@ class Patience:
     """The total time that a run waits for the Hub (RFC 9110, Retry-After). All threads of a run share it."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        """`note`: called with a message before each wait."""
+        """Start with no time spent. `note`: called with a message before each wait."""
         self._note = note
         self._lock = threading.Lock()
         self._spent = 0.0  # s; simultaneous waits of several threads count once
