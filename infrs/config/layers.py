@@ -1,8 +1,7 @@
-"""Where settings come from: defaults < configuration file < INFRS_* environment variables < command-line flags.
+"""Merge the layers of settings: defaults < configuration file < INFRS_* environment variables < flags.
 
-Each layer is validated by itself before the layers are merged, so that an error can name the key, its origin and what
-is allowed there. A file is read strictly ("3000" is not a port). The environment and flags are text, which pydantic
-parses by each field's type.
+Each layer is validated before the merge, so that an error can name the key, its origin and the allowed values. A file
+is read strictly ("3000" is not a port). The environment and flags are text, which pydantic parses by each field's type.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ ENV_SEPARATOR = "__"
 class _Layer:
     """One source of settings.
 
-    values: nested text values, or JSON. origin: the place of a dotted key that it sets, for errors.
-    spell: how it writes a dotted key.
+    values: nested text values, or JSON. origin: returns the place of a dotted key, for errors.
+    spell: returns a dotted key in the spelling of this source.
     """
 
     values: Mapping[str, Any] | bytes
@@ -49,11 +48,11 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Merge the layers.
+    """Merge the layers and return the settings.
 
-    config: the file to read; None reads ./config.json if it is there. environ: None is os.environ.
+    config: the file to read; None: ./config.json if it exists. environ: None: os.environ.
     flags: text by dotted key (`server.port`).
-    Raises ConfigError, one line, for a file that cannot be read, an unknown key or a bad value.
+    Raises ConfigError, one line, for an unreadable file, an unknown key or a bad value.
     """
     layers = []
     if config is not None or Path(CONFIG_FILE).exists():
@@ -73,7 +72,7 @@ def load_settings(
 
 
 def flag_name(key: str) -> str:
-    """The command-line flag of a dotted key: `engine.max_queue` is `--max-queue`."""
+    """Return the command-line flag of a dotted key: `--max-queue` for `engine.max_queue`."""
     return "--" + key.rpartition(".")[2].replace("_", "-")
 
 
@@ -88,12 +87,12 @@ def _environment(environ: Mapping[str, str]) -> _Layer:
 
 
 def _variable(key: str) -> str:
-    """The environment variable of a dotted key: `engine.max_queue` is `INFRS_ENGINE__MAX_QUEUE`."""
+    """Return the environment variable of a dotted key: `INFRS_ENGINE__MAX_QUEUE` for `engine.max_queue`."""
     return ENV_PREFIX + key.replace(".", ENV_SEPARATOR).upper()
 
 
 def _nest(values: Mapping[str, str], separator: str) -> dict[str, Any]:
-    """`{"server.port": "1"}` as `{"server": {"port": "1"}}`; a bare key stays at the top, to be refused there."""
+    """Convert `{"server.port": "1"}` to `{"server": {"port": "1"}}`. A key without a section stays at the top."""
     nested: dict[str, Any] = {}
     for key, value in sorted(values.items()):
         section, found, field = key.partition(separator)
@@ -120,7 +119,7 @@ def _describes_a_model(content: bytes) -> bool:
 
 
 def _parse(layer: _Layer) -> dict[str, Any]:
-    """The values of a layer that it sets."""
+    """Return the values that a layer sets. Raises ConfigError."""
     values, models = _with_new_names(layer), None
     if not isinstance(values, bytes) and isinstance(values.get("models"), str):
         models = _models_as_json(values["models"])
@@ -153,7 +152,7 @@ def _with_new_names(layer: _Layer) -> Mapping[str, Any] | bytes:
 
 
 def _refusal(layer: _Layer, first: ErrorDetails, models: str | None) -> ConfigError:
-    """Put the first fault of a layer into words. models: the text of `models`, if the layer is text and has one."""
+    """Return the error for a layer's first fault. models: the text of `models`, if a text layer sets it."""
     key = ".".join(str(part) for part in first["loc"]) or ("models" if first["input"] == models else "")
     origin = layer.origin("models" if key.startswith("models.") else key)  # text gives the list as one value
     if not key:
@@ -175,14 +174,14 @@ def _refusal(layer: _Layer, first: ErrorDetails, models: str | None) -> ConfigEr
 
 
 def _models_as_json(text: str) -> str:
-    """`models` as the environment and flags write it: ids with commas between them, or JSON as the file has it."""
+    """Convert the text of `models`, from the environment or a flag, to JSON. It is JSON or comma-separated ids."""
     if text.lstrip().startswith("["):
         return f'{{"models": {text}}}'
     return json.dumps({"models": [part.strip() for part in text.split(",") if part.strip()]})
 
 
 def _meant(key: str) -> str | None:
-    """The key that an unknown one is most like, as a whole or, where its section is wrong or missing, by its name."""
+    """Return the key most similar to an unknown one, or None. Without a similar whole key, compare the last part."""
     place, _, name = key.rpartition(".")
     if key.startswith("models."):
         field = nearest(name, ModelEntry.model_fields)
@@ -204,7 +203,7 @@ def _known(key: str) -> str:
 
 
 def _allowed(key: str) -> str:
-    """What a key takes, in words."""
+    """Return a description of the values that a key allows."""
     section, _, name = key.partition(".")
     kind: type[Section] = SECTIONS.get(section, ModelEntry)
     schema = kind.model_json_schema()["properties"].get(name.rpartition(".")[2])
@@ -212,7 +211,7 @@ def _allowed(key: str) -> str:
 
 
 def _in_words(schema: dict[str, Any]) -> str:
-    """The values that a JSON schema allows."""
+    """Return a description of the values that a JSON schema allows."""
     if "enum" in schema:
         return ", ".join(schema["enum"])
     match schema["type"]:

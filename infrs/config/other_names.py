@@ -1,4 +1,4 @@
-"""Names that llama.cpp, vLLM, Ollama and older versions of infrs use, and what infrs calls them."""
+"""Names of llama.cpp, vLLM, Ollama and older versions of infrs, with the names of infrs."""
 
 from __future__ import annotations
 

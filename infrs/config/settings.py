@@ -24,13 +24,13 @@ _first, *_others = AUTO_DTYPES["chat"]
 
 
 class Section(BaseModel):
-    """Settings that belong together."""
+    """A section of the settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ServerSettings(Section):
-    """The HTTP side. Durations are in seconds."""
+    """The settings of the HTTP server. Durations are in seconds."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=3000, ge=0, le=65535, description="TCP port. 0: any free port.")
@@ -110,7 +110,7 @@ class ServerSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which bundle is served."""
+    """The settings of a model: its bundle and its formats."""
 
     model_id: str = Field(
         default="TinyLlama/TinyLlama-1.1B-Chat-v1.0", min_length=1, max_length=4096, description=_MODEL_ID
@@ -138,13 +138,13 @@ class ModelSettings(Section):
 
 
 class ModelEntry(ModelSettings):
-    """One of several models. Where it says nothing of the cache, `model.cache_dir` is meant."""
+    """One of several models. The default of its `cache_dir` is `model.cache_dir`."""
 
     model_id: str = Field(min_length=1, max_length=4096, description=_MODEL_ID)
 
 
 class EngineSettings(Section):
-    """The generation loop."""
+    """The settings of the engine."""
 
     threads: int = Field(
         default=0, ge=0, le=1024, description="Compute threads. 0: one per physical core, within the CPU quota."
@@ -179,12 +179,12 @@ class EngineSettings(Section):
 
     @property
     def kernel_options(self) -> KernelOptions:
-        """The settings that choose the kernels."""
+        """Return the settings that choose the kernels."""
         return KernelOptions(self.kernels, self.instructions, self.precision)
 
 
 def _entry(value: object) -> object:
-    """An id alone is an entry too."""
+    """Convert an id alone to an entry; return any other value unchanged."""
     return {"model_id": value} if isinstance(value, str) else value
 
 
@@ -203,7 +203,7 @@ class Settings(Section):
 
     @property
     def all_models(self) -> tuple[ModelSettings, ...]:
-        """Every model that is to be served, `model` first."""
+        """Return every model to serve, `model` first."""
         cache = {"cache_dir": self.model.cache_dir}
         entries = [
             entry if "cache_dir" in entry.model_fields_set else entry.model_copy(update=cache) for entry in self.models
@@ -212,7 +212,7 @@ class Settings(Section):
 
     @property
     def names_models(self) -> bool:
-        """Whether any layer says which models are to be served."""
+        """Return whether any layer sets the models to serve."""
         return self._names_model or bool(self.models)
 
     @property
