@@ -1,4 +1,4 @@
-"""Names and shapes at the border of a bundle's graph, shared by the exporter and the runner.
+"""The graph signature of bundles: names, shapes and dtypes, for the exporter and the runner.
 
 The *fused* graph (`Manifest.graph == "fused"`), B rows, S new tokens a row (S > 1 only with B = 1):
 
@@ -10,12 +10,12 @@ The *fused* graph (`Manifest.graph == "fused"`), B rows, S new tokens a row (S >
 - `logits` float32 [N, vocab_size]
 - `present.<i>.key|value`: same shape; bound to the memory of its past, so keys and values are written in place
 
-Positions follow from `seqlens_k`. The *plain* graph is what Optimum makes unaided: `input_ids`, `attention_mask`
-and, where the architecture has them, `position_ids`, int64 [B, S]; past [B, num_kv_heads, P, head_dim];
+Positions follow from `seqlens_k`. The *plain* graph is that of Optimum without changes: `input_ids`, `attention_mask`
+and, if the architecture has them, `position_ids`, int64 [B, S]; past [B, num_kv_heads, P, head_dim];
 present [B, num_kv_heads, P + S, head_dim] in new memory; `logits` for every position [B, S, vocab_size].
 
 The graph of an embedding model (`EmbeddingManifest`): `input_ids` int64 [B, S], texts of the same number of tokens, to
-`embedding` float32 [B, dimensions], pooled and, where the model does so, of length 1.
+`embedding` float32 [B, dimensions], pooled and, if the model normalises, of length 1.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ EMBEDDING = "embedding"
 
 
 def past_names(num_layers: int) -> list[str]:
-    """Past inputs, key before value, layer by layer."""
+    """Return the names of the past inputs, key before value, layer by layer."""
     return [f"past_key_values.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]
 
 
 def present_names(num_layers: int) -> list[str]:
-    """Present outputs in the order of `past_names`."""
+    """Return the names of the present outputs in the order of `past_names`."""
     return [f"present.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]

@@ -48,7 +48,7 @@ def local_path(name: str) -> Path | None:
 
 
 def read_local(path: Path) -> LocalModel:
-    """Look at the files of a model without reading them.
+    """Return a model's path and fingerprint, without reading its files.
 
     Raises SourceError if there is no model folder or `.gguf` file at `path`.
     """

@@ -1,7 +1,7 @@
-"""The bundle's contract: what the exporter writes and the server trusts.
+"""The format of a bundle, which the exporter writes and the server reads.
 
-A bundle is a directory `<cache>/<slug>/<dtype>-<key>/` that is never changed after it is published:
-`manifest.json` and the files it lists. This module is all that `export/` shares with the server.
+A bundle is a directory `<cache>/<slug>/<dtype>-<key>/` with `manifest.json` and the files it lists. It never changes
+after it is published.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """Where the weights came from.
+    """The origin of the weights.
 
-    commit: the resolved 40-hex commit of a Hub model. host: of the Hub that it was fetched from, with its port if need
-    be; None where that was not noted, as in bundles made before it was.
+    commit: the resolved 40-hex commit of a Hub model. host: the Hub's host, with a port other than the default; None
+    in older bundles.
     """
 
     kind: Literal["hub", "local", "gguf"]
@@ -60,7 +60,7 @@ class Source(_Frozen):
 
 
 class Recipe(_Frozen):
-    """How the weights are stored: a name, its options, and the hash of both with the exporter's version."""
+    """The storage of the weights: a name, its options, and the hash of both with the exporter's version."""
 
     name: str
     options: dict[str, str | int | float | bool]
@@ -75,7 +75,7 @@ class FileEntry(_Frozen):
 
 
 class SpecialTokens(_Frozen):
-    """Ids that the server needs by role. Generation ends at any of `eos`."""
+    """The ids of special tokens by role. Generation ends at any of `eos`."""
 
     bos: int | None
     eos: tuple[int, ...] = Field(strict=False)
@@ -83,9 +83,9 @@ class SpecialTokens(_Frozen):
 
 
 class Sampling(_Frozen):
-    """How the model's author has it sampled, of a model that says so; what is None is not said.
+    """The default sampling of the model's author; None for a parameter without a default.
 
-    Fields and bounds are those of a request, as `SamplingParams` explains them.
+    Fields and bounds are those of a request: see `SamplingParams`.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -99,7 +99,7 @@ class Sampling(_Frozen):
 
 
 class _Bundle(_Frozen):
-    """What the manifest of any bundle says."""
+    """The fields of every manifest."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     source: Source
@@ -116,7 +116,7 @@ class _Bundle(_Frozen):
 
 
 class Manifest(_Bundle):
-    """Everything the server needs to know about the bundle of a chat model before it opens the graph.
+    """The manifest of a chat model: all that the server needs before it opens the graph.
 
     graph_reason: why the graph is plain; empty if it is fused. states: of each layer, in order.
     batch_invariant: a row's bits do not depend on the rows of the same run, so rows can share a run.
@@ -142,8 +142,8 @@ class Manifest(_Bundle):
 class EmbeddingManifest(_Bundle):
     """The manifest of an embedding model. `infrs.bundle.graph_signature` describes its graph.
 
-    context_length: most tokens of a text, special ones included. pooling: how a text's vector is made of its tokens'.
-    normalized: whether the vectors have length 1. prompt: what every text is to begin with.
+    context_length: maximum tokens of a text, with special tokens. pooling: how token vectors become a text's vector.
+    normalized: whether the vectors have length 1. prompt: the prefix of every text.
     """
 
     kind: Literal["embedding"] = "embedding"
@@ -157,7 +157,7 @@ AnyManifest = Manifest | EmbeddingManifest
 
 
 def _kind(value: Any) -> str:  # noqa: ANN401  # JSON or a manifest
-    """Bundles that were made before there were embedding models do not say what they are."""
+    """Return the kind of a manifest; older bundles have none and are chat models."""
     kind = value.get("kind", "chat") if isinstance(value, dict) else getattr(value, "kind", "chat")
     return str(kind)
 
@@ -168,12 +168,12 @@ _MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(
 
 
 def slug(model_id: str) -> str:
-    """The cache folder of a model id: `org/name` becomes `org--name`."""
+    """Return the cache folder of a model id: `org--name` for `org/name`."""
     return model_id.replace("/", "--")
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in 1 MiB pieces (hashing releases the GIL)."""
+    """Return the SHA-256 of a file in hex. It is read in pieces, and hashing releases the GIL."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -185,7 +185,7 @@ def read_manifest(bundle: Path) -> AnyManifest:
     """
     path = bundle / MANIFEST_FILE
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be read for ever
+        if not stat.S_ISREG(path.lstat().st_mode):  # reading a pipe would never end
             raise BundleError(f"{path} is not a plain file; export the model again")
         if path.stat().st_size > MANIFEST_MAX_BYTES:
             raise BundleError(f"{path} is larger than {MANIFEST_MAX_BYTES} bytes; export the model again")
@@ -206,7 +206,7 @@ def read_manifest(bundle: Path) -> AnyManifest:
 
 
 def chat_manifest(manifest: AnyManifest) -> Manifest:
-    """The manifest, of a chat model. Raises BundleError if it is an embedding model's."""
+    """Return the manifest if it is a chat model's. Raises BundleError if it is an embedding model's."""
     if isinstance(manifest, Manifest):
         return manifest
     raise BundleError(f"{manifest.source.model_id} is an embedding model; name a chat model's bundle")
@@ -215,7 +215,7 @@ def chat_manifest(manifest: AnyManifest) -> Manifest:
 def verify_bundle(bundle: Path) -> AnyManifest:
     """Read the manifest and check that the bundle holds exactly the files it lists, unaltered.
 
-    Raises BundleError naming the first file that is missing, altered, unlisted, unreadable or not a plain file.
+    Raises BundleError, with its name, for a file that is missing, altered, unlisted, unreadable or not a plain file.
     """
     manifest = read_manifest(bundle)
     try:
@@ -251,7 +251,7 @@ def find_bundle(cache: Path, model_id: str, revision: str, dtype: DtypeChoice) -
     """Return the newest published bundle of a model; for `auto`, of the first dtype of AUTO_DTYPES that is cached.
 
     `revision` may be the requested name or the commit.
-    Raises BundleNotFoundError. Directories without a readable manifest are not bundles and are passed over.
+    Raises BundleNotFoundError. Directories without a readable manifest are skipped.
     """
     found = []
     for path in (cache / slug(model_id)).glob("*-*" if dtype == "auto" else f"{dtype}-*"):
@@ -278,7 +278,7 @@ def preferred(bundles: Iterable[tuple[AnyManifest, Path]]) -> Path:
 
 
 def manifests(cache: Path) -> Iterator[AnyManifest]:
-    """Those of all bundles in a cache that `find_bundle` could find."""
+    """Yield the manifests of all bundles in a cache that `find_bundle` can find."""
     for path in cache.glob(f"[!.]*/*/{MANIFEST_FILE}"):
         bundle = path.parent
         try:

@@ -1,4 +1,4 @@
-"""What each layer of a model keeps for a sequence between runs, as a manifest describes it."""
+"""The state that each layer of a model keeps for a sequence between runs, as a manifest describes it."""
 
 from __future__ import annotations
 
