@@ -1,4 +1,4 @@
-"""The control groups of this process, of both versions, as far as they are visible in its own mounts."""
+"""Find the control groups of this process, of versions 1 and 2, in its own mounts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ MOUNTED = "sys/fs/cgroup"
 
 
 def own_groups(root: Path) -> list[str]:
-    """Read the lines of /proc/self/cgroup, `number:controllers:path`; none where there are no control groups."""
+    """Read the lines of /proc/self/cgroup, `number:controllers:path`; empty without control groups."""
     path = root / "proc/self/cgroup"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def folders(mounted: Path, lines: Iterable[str], controller: str) -> Iterator[Path]:
-    """Yield the folders that may limit this process: its groups' and their parents', up to the mount's root.
+    """Yield the folders that can limit this process: those of its groups and their parents, up to the mount's root.
 
-    A container without a namespace of its own has the machine's paths in `lines`, but its group is the mount's root.
+    In a container without its own namespace, `lines` has the machine's paths, but its group is the mount's root.
     """
     for line in lines:
         _, controllers, path = line.split(":", 2)

@@ -1,4 +1,4 @@
-"""How many threads may compute: physical cores that this process may run on, within its CPU quota."""
+"""Count the compute threads: physical cores that this process may run on, within its CPU quota."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ROOT = Path("/")
 
 
 def default_threads(root: Path = _ROOT, cpus: set[int] | None = None) -> int:
-    """Count the threads that a session takes by default: one for each physical core, and no more than the CPU quota.
+    """Count the default threads of a session: one for each physical core, within the CPU quota.
 
-    A quota is rounded down, but not below 1. Threads beyond it use it up early in each period, and then all of them
-    stop, those that serve HTTP too: with a quota of one CPU a decode step takes 9.1 ms on one thread, 14.8 ms on two.
-    What rounding down leaves is for those other threads.
+    A quota is rounded down, but not below 1; the rest is for the HTTP threads. More threads use up the quota early in
+    each period, and then all threads stop. With a quota of one CPU, a decode step takes 9.1 ms on one thread and
+    14.8 ms on two.
 
-    root: where `proc` and `sys` are. cpus: those that this process may run on; None: ask the system.
+    root: the folder of `proc` and `sys`. cpus: the CPUs that this process may run on; None: ask the system.
     """
     cores = count_cores(root, affinity() if cpus is None else cpus)
     return max(1, math.floor(min(cores, cpu_quota(root))))
@@ -39,7 +39,7 @@ def warn_above_limit(threads: int, root: Path = _ROOT, cpus: set[int] | None = N
 
 
 def affinity() -> set[int]:
-    """The logical CPUs that this process may run on."""
+    """Return the logical CPUs that this process may run on."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
@@ -53,13 +53,13 @@ def count_cores(root: Path, cpus: set[int]) -> int:
 
 
 def cpu_quota(root: Path) -> float:
-    """The CPUs that the control groups grant this process, a parent's limit included; infinite if none limits it."""
+    """Return the CPUs that the control groups and their parents allow; infinite without a limit."""
     folders = cgroups.folders(root / cgroups.MOUNTED, cgroups.own_groups(root), "cpu")
     return min((_quota(folder) for folder in folders), default=math.inf)
 
 
 def _quota(folder: Path) -> float:
-    """A group's own limit: `cpu.max` has quota and period (version 2), version 1 has a file for each."""
+    """Return the limit of one group. `cpu.max` has quota and period (version 2); version 1 has a file for each."""
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
             quota, period = " ".join((folder / name).read_text() for name in names).split()

@@ -1,4 +1,4 @@
-"""How much memory this process may still take: what the machine has left, and each limit that was set to it."""
+"""Measure the memory that this process can still use: free memory of the machine, within all limits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from infrs.machine import cgroups
 
 _ROOT = Path("/")
 _PROC = _ROOT / "proc"
-# Limit and use of a control group, of version 2 and of version 1.
+# The files with limit and usage of a control group, in version 2 and version 1.
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def available_bytes() -> int:
-    """The least of what the system, the control groups and the limit on address space leave."""
+    """Return the free bytes: the minimum for the system, the control groups and the limit of the address space."""
     groups = left_by_groups(_ROOT / cgroups.MOUNTED, cgroups.own_groups(_ROOT))
     return max(0, min(_of_system(), *groups, *_of_address_space()))
 
@@ -30,7 +30,7 @@ def _of_system() -> int:
 
 
 def left_by_groups(mounted: Path, lines: list[str]) -> Iterator[int]:
-    """What each control group above this process leaves. `lines`: of /proc/self/cgroup, `number:controllers:path`."""
+    """Yield the free bytes of each control group. `lines`: of /proc/self/cgroup, `number:controllers:path`."""
     for folder in cgroups.folders(mounted, lines, "memory"):
         for limit, used in _FILES:
             if (folder / limit).exists() and (folder / used).exists():
@@ -40,7 +40,7 @@ def left_by_groups(mounted: Path, lines: list[str]) -> Iterator[int]:
 
 
 def _of_address_space() -> Iterator[int]:
-    """What `ulimit -v` leaves: it counts what was mapped, whether it was touched or not."""
+    """Yield the free bytes within `ulimit -v`, if it is set. Mapped memory counts, even if it is unused."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and (_PROC / "self/statm").exists():
         yield limit - int((_PROC / "self/statm").read_text().split()[0]) * resource.getpagesize()
