@@ -8,10 +8,10 @@ from infrs.text.tools.parser import CallParser
 
 
 class AnswerReader:
-    """Parse one answer: `feed` its text, and `flush` at its end. Only content can contain calls."""
+    """A parser of one answer: `feed` its text, and `flush` at its end. Only content can contain calls."""
 
     def __init__(self, splitter: ReasoningSplitter | None, parser: CallParser | None) -> None:
-        """`splitter`: None for a model without reasoning. `parser`: None for a request without tools."""
+        """Combine two parsers. `splitter`: None for a model without reasoning. `parser`: None without tools."""
         self._splitter = splitter
         self._parser = parser
 

@@ -13,10 +13,10 @@ BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Detokenizer:
-    """Stream the text of one answer. All pieces together equal `Tokenizer.decode` of all ids."""
+    """A detokenizer of one answer. All pieces together equal `Tokenizer.decode` of all ids."""
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: frozenset[int] = frozenset()) -> None:
-        """`skip_special`: special tokens have no text, except those in `shown`."""
+        """Start an answer. `skip_special`: special tokens have no text, except those in `shown`."""
         self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids - shown if skip_special else frozenset()
         self._text: _BytesText | _DecodedText = (
@@ -33,7 +33,7 @@ class Detokenizer:
 
 
 class _BytesText:
-    """Text of a tokenizer that joins the bytes of its tokens."""
+    """A detokenizer for a tokenizer that joins the bytes of its tokens."""
 
     def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
         self._bytes_of = bytes_of
@@ -49,7 +49,7 @@ class _BytesText:
 
 
 class _DecodedText:
-    """Text of any other tokenizer, from its decoder.
+    """A detokenizer for any other tokenizer, based on its decoder.
 
     A token waits while its bytes may end inside a character. The decoder may strip a leading space, drop `##` and more.
     So it decodes the previous tokens with and without the waiting ones; the difference is the new text. Each token is
@@ -85,7 +85,7 @@ class _DecodedText:
 
 
 class _Utf8Follower:
-    """Follow UTF-8 through a byte-level vocabulary, which spells each byte as one character."""
+    """A UTF-8 decoder for a byte-level vocabulary, which spells each byte as one character."""
 
     def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
@@ -97,5 +97,5 @@ class _Utf8Follower:
 
 
 def _is_byte_token(token: str) -> bool:
-    """Return whether a token is a single byte, `<0xE2>`. A run of them is valid UTF-8 or not as a whole."""
+    """Return whether a token is a single byte, `<0xE2>`. Successive ones are decoded together."""
     return BYTE_TOKEN.fullmatch(token) is not None

@@ -20,10 +20,10 @@ from infrs.text.unlocked import encode_unlocked
 
 
 class Quoter:
-    """Quote messages for one tokenizer, and encode prompts that contain them. Thread-safe."""
+    """A quoter of messages for one tokenizer, and an encoder of prompts that contain them. Thread-safe."""
 
     def __init__(self, definition: str, tokenizer: Tokenizer) -> None:
-        """`definition`: the text of the `tokenizer.json` of `tokenizer`."""
+        """Read the special tokens. `definition`: the text of the `tokenizer.json` of `tokenizer`."""
         self._definition = definition
         self._special = {i: token for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._ids = {token.content: i for i, token in self._special.items() if token.content}

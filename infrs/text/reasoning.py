@@ -18,14 +18,14 @@ def opens_block(prompt: str) -> bool:
 
 
 class ReasoningSplitter:
-    """Split one answer: `feed` its text, and `flush` at its end.
+    """A splitter of one answer: `feed` its text, and `flush` at its end.
 
     Only a block at the start of the answer counts. Whitespace around the tags is dropped. The result does not depend on
     the boundaries of the pieces.
     """
 
     def __init__(self, *, inside: bool = False) -> None:
-        """`inside`: whether the prompt opened the block."""
+        """Start an answer. `inside`: whether the prompt opened the block."""
         self._tag: str | None = CLOSE if inside else OPEN  # the expected tag; None when the rest is content
         self._has_begun = inside
         self._rest = ""
@@ -80,7 +80,7 @@ class ReasoningSplitter:
         return self._shown(text[: len(text) - keep])
 
     def _shown(self, text: str) -> list[Event]:
-        """Reasoning, but for the space at its end, which the closing tag may follow."""
+        """Return reasoning without the space at its end, because the closing tag may follow."""
         if self._trim:
             text = text.lstrip()
             self._trim = not text

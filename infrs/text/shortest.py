@@ -31,10 +31,10 @@ Part = Mapping[str, Any]  # of a tokenizer.json
 
 
 class Shortest:
-    """The lower bound for one tokenizer. Thread-safe."""
+    """A lower bound of token counts for one tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, spelt_bytes: Callable[[str], bytes]) -> None:
-        """`spelt_bytes`: returns the bytes of a token."""
+        """Compute what each byte adds to the bound. `spelt_bytes`: returns the bytes of a token."""
         parts = orjson.loads(tokenizer.to_str())  # parsed and in one form
         added = tokenizer.get_added_tokens_decoder().values()
         self._strips = any(token.lstrip or token.rstrip for token in added)  # all whitespace next to the token

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class StopMatcher:
-    """End a stream of text before the first complete stop string.
+    """A filter that ends a stream of text before the first complete stop string.
 
     If one character completes several, the longest counts. The result does not depend on the boundaries of the pieces.
     Text is withheld only while it may be the start of a stop string.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
-        """`stops`: non-empty strings, or none."""
+        """Start a stream. `stops`: non-empty strings, or none."""
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
         self._held = ""

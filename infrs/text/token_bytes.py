@@ -9,7 +9,7 @@ _SPACE = "<0x20>"
 
 
 class TokenBytes:
-    """Bytes of single tokens. Those of an answer's tokens join to the UTF-8 of its text.
+    """The bytes of single tokens. Those of an answer's tokens join to the UTF-8 of its text.
 
     For invalid UTF-8 the text has U+FFFD and the bytes are the model's own. A control token adds nothing. Thread-safe.
     """

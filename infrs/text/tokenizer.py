@@ -1,4 +1,4 @@
-"""Text to token ids and back, from a bundle's `tokenizer.json`."""
+"""Convert text to token ids and back, with a bundle's `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tokenizer:
 
     @raises_panics
     def __init__(self, definition: str) -> None:
-        """`definition`: the text of a `tokenizer.json`. Raises ValueError if it is invalid."""
+        """Parse a tokenizer. `definition`: the text of a `tokenizer.json`. Raises ValueError if it is invalid."""
         try:
             self._backend = Backend.from_str(definition)
         except Exception as error:  # tokenizers raises nothing finer
@@ -56,7 +56,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids, added tokens included. A model's logits may be padded beyond it."""
+        """Return the number of token ids, with added tokens. A model's logits can be wider, with padding."""
         return int(self._backend.get_vocab_size())
 
     def token(self, token_id: int) -> str | None:

@@ -147,7 +147,7 @@ def _replaced(value: Any) -> Any:  # noqa: ANN401  # a field of a node
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the assistant's text for training; here its body is plain text."""
+    """The tag `{% generation %}`, which marks the assistant's text for training; here its body is plain text."""
 
     tags = {"generation"}  # noqa: RUF012  # declared so by Jinja
 

@@ -132,7 +132,7 @@ def load_chat_format(bundle: Path, chat_format: Literal["auto", "simple"] = "aut
 
 
 class SimpleFormat:
-    """Each message as `role: content` on its own line, then `assistant:`."""
+    """A format with each message as `role: content` on its own line, then `assistant:`."""
 
     stop = tuple(f"\n{role}:" for role in _ROLES)
     adds_special = True
@@ -142,7 +142,7 @@ class SimpleFormat:
     def render(
         self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
     ) -> str:
-        """See ChatFormat."""
+        """Return the prompt, as in ChatFormat."""
         lines = [f"{message['role']}: {message['content']}" for message in messages]
         return "\n".join(lines + ["assistant:"] * add_generation_prompt)
 
@@ -154,7 +154,7 @@ class ChatTemplate:
     adds_special = False
 
     def __init__(self, source: str, special_tokens: Mapping[str, str | list[str]]) -> None:
-        """`special_tokens`: the template's `bos_token` and so on.
+        """Compile a template. `special_tokens`: its `bos_token` and so on.
 
         Raises the errors of Jinja and of Python's compiler.
         """
@@ -167,7 +167,7 @@ class ChatTemplate:
     def render(
         self, messages: Messages, *, add_generation_prompt: bool = True, variables: Variables | None = None
     ) -> str:
-        """See ChatFormat. The error contains the template's message."""
+        """Return the prompt, as in ChatFormat. The error contains the template's message."""
         pieces, num_chars = [], 0
         self._budget.begin()
         own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "documents": None}

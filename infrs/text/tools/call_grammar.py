@@ -13,7 +13,7 @@ from infrs.text.tools.parser import FENCE, Syntax
 
 MAX_CALLS = 16  # the most calls that a grammar allows in an answer
 
-# Keywords by which arguments can have properties that are not listed.
+# Keywords that allow arguments with unlisted properties.
 _DESCRIBING = {"additionalProperties", "patternProperties", "required", "minProperties", "allOf", "anyOf", "oneOf"}
 _DESCRIBING |= {"$ref", "if", "dependentSchemas"}
 

@@ -48,10 +48,10 @@ class Syntax:
 
 
 class CallParser:
-    """Parse one answer: `feed` its text, and `flush` at its end."""
+    """A parser of one answer: `feed` its text, and `flush` at its end."""
 
     def __init__(self, syntax: Syntax, names: frozenset[str], max_calls: int | None = None) -> None:
-        """`names`: the tools of the request. `max_calls`: text after this many calls is dropped."""
+        """Start an answer. `names`: the tools of the request. `max_calls`: text after this many calls is dropped."""
         self._syntax = syntax
         self._names = names
         self._calls_left = max_calls
@@ -286,7 +286,7 @@ class CallParser:
 
 
 class _Nesting:
-    """Follow brackets and strings through JSON in pieces."""
+    """A scanner of brackets and strings in JSON that arrives in pieces."""
 
     def __init__(self, depth: int = 0) -> None:
         self._depth = depth
