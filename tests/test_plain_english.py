@@ -34,6 +34,7 @@ CLEAN = (
     "tests/conftest.py",
     "tests/e2e",
     "tests/embedding",
+    "tests/engine",
     "tests/export",
     "tests/http",
     "tests/models",

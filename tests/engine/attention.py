@@ -1,4 +1,4 @@
-"""One layer of the operator that real fused graphs are made of, to see what a step costs."""
+"""A graph with one layer of the attention operator that real fused graphs consist of."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GEOMETRY = KVGeometry(num_layers=1, num_kv_heads=HEADS, head_dim=DIM)
 
 
 def build(path: Path) -> None:
-    """Embedding, GroupQueryAttention with rotary positions, scores."""
+    """Write a graph to `path`: an embedding, GroupQueryAttention with rotary positions, and scores."""
     rng = np.random.default_rng(0)
     width, length = HEADS * DIM, 1 << 17
     angles = np.outer(np.arange(length), 100.0 ** -(np.arange(DIM // 2) / DIM))
@@ -75,6 +75,6 @@ def build(path: Path) -> None:
 
 
 def manifest(*, blocks: bool = False) -> Manifest:
-    """The synthetic manifest with this graph's geometry; `blocks`: as if its weights were in blocks of 8 or 4 bits."""
+    """Return the synthetic manifest with this graph's geometry; `blocks`: as for weights in blocks of 8 or 4 bits."""
     states = GEOMETRY.states("float16" if blocks else "float32")
     return synthetic.manifest().model_copy(update={"states": states, "chunk_invariant": blocks})

@@ -16,7 +16,7 @@ from infrs.engine.runners.runner import Capabilities
 
 @pytest.fixture(scope="session")
 def synthetic_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[GraphKind, Path]:
-    """A folder with the graph, by kind."""
+    """Return a folder with the graph, by kind."""
     folders: dict[GraphKind, Path] = {}
     for kind in KINDS:
         folders[kind] = tmp_path_factory.mktemp(kind)

@@ -1,4 +1,4 @@
-"""The sampler that sorts every id of the row: slow and plain, what the quick one must equal to the bit."""
+"""A slow and simple sampler that sorts all ids of a row. The sampler of infrs must give the same bits."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from infrs.engine.sampling.sampler import _weights as weights_of
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 
-_NUCLEUS_GUESS = 256  # of the largest logits, before all are sorted
+_FEW = 256  # the largest logits, which are sorted first
 
 
 def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) -> int:
-    """One token id for finite-topped logits [vocab_size] and a filter."""
+    """Return a token id for logits [vocab_size] with a finite maximum, filtered as `params` say."""
     ids, weights = candidates(logits, params)
     return int(ids[draw(weights, generator)])
 
 
 def candidates(logits: Row, params: SamplingParams) -> tuple[Ids, Row]:
-    """Ids that pass top_k, typical_p, top_p and min_p, most likely first, and their unnormalised probabilities."""
+    """Return the ids that pass top_k, typical_p, top_p and min_p, most likely first, and their weights.
+
+    The weights are probabilities that are not normalised.
+    """
     count = len(logits)
     top = logits.max()
     if params.top_k:
         ids = largest(logits, params.top_k)
     elif params.typical_p == 1 and params.top_p < 1:
-        ids = _nucleus_guess(logits, params, top)
+        ids = _nucleus(logits, params, top)
     else:
         ids = largest(logits, count)
     weights = weights_of(logits[ids], top, params.temperature)
@@ -47,7 +50,7 @@ def candidates(logits: Row, params: SamplingParams) -> tuple[Ids, Row]:
 
 
 def largest(logits: Row, count: int) -> Ids:
-    """Ids of the `count` largest logits, descending, ties by id."""
+    """Return the ids of the `count` largest logits, descending, ties by id."""
     if count < len(logits):
         threshold = np.partition(logits, len(logits) - count)[len(logits) - count]
         ids = np.flatnonzero(logits >= threshold)
@@ -56,16 +59,16 @@ def largest(logits: Row, count: int) -> Ids:
     return ids[np.argsort(-logits[ids], kind="stable")][:count]
 
 
-def _nucleus_guess(logits: Row, params: SamplingParams, top: np.float32) -> Ids:
-    """The most likely ids, enough of them to hold top_p: sorting a whole vocabulary costs milliseconds."""
-    ids = largest(logits, _NUCLEUS_GUESS)
-    held = weights_of(logits[ids], top, params.temperature).sum(dtype=np.float64)
+def _nucleus(logits: Row, params: SamplingParams, top: np.float32) -> Ids:
+    """Return the most likely ids, with a mass of at least top_p. Sorting a whole vocabulary takes milliseconds."""
+    ids = largest(logits, _FEW)
+    mass = weights_of(logits[ids], top, params.temperature).sum(dtype=np.float64)
     whole = weights_of(logits, top, params.temperature).sum(dtype=np.float64)
-    return ids if held >= params.top_p * whole else largest(logits, len(logits))
+    return ids if mass >= params.top_p * whole else largest(logits, len(logits))
 
 
 def _typical(weights: Row, typical_p: float) -> npt.NDArray[np.intp]:
-    """Places of the locally typical candidates (arXiv 2202.00666), in their present order."""
+    """Return the places of the locally typical candidates (arXiv 2202.00666), in their present order."""
     probabilities = weights.astype(np.float64) / weights.sum(dtype=np.float64)
     surprise = -np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
     distance = np.abs(surprise - (probabilities * surprise).sum())

@@ -1,8 +1,9 @@
-"""A runner without a graph, in which every key and value tells all that it was computed from.
+"""A runner without a graph, in which every key and value depends on all that it was computed from.
 
-A cell stands for the keys and values of one position. It is a hash of its token, of all cells before it, of the tenant
-in whose row it was computed and, where bits depend on how a sequence was cut into runs, of the run. So whoever reads
-what is stale, half written, of another tenant or cut otherwise goes on to other tokens than `answer` has.
+A cell stands for the keys and values of one position. It is a hash of its token, of all cells before it and of the
+tenant of its row. Where bits depend on how a sequence is cut into runs, it is a hash of the run too. A sequence that
+reads a stale, half-written or differently cut cell gets other tokens than `answer` returns. So does a sequence that
+reads a cell of another tenant.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from infrs.engine.runners.runner import Capabilities, Segment
 from infrs.engine.runners.session import Logits
 
 VOCAB, EOS = 9, 0
-LOST = -1  # what a position holds that nobody may read
+LOST = -1  # the cell of a position that must not be read
 
 
 @dataclass
 class ShadowRunner:
-    """See `infrs.engine.runners.runner.Runner`. A run fails when `fails_in` more have been made, half-way through."""
+    """See `infrs.engine.runners.runner.Runner`. After `fails_in` more runs and copies, one fails half-way through."""
 
     num_rows: int
     num_spare_rows: int
     capacity: int
     min_rows: int
     chunk_invariant: bool
-    tenant_of: Callable[[int], str] = lambda row: ""  # whose row it is now
+    tenant_of: Callable[[int], str] = lambda row: ""  # the tenant of a row in the running step
     kernels: str = ""
     threads: int = 1
     fails_in: int | None = None
-    broken: list[str] = field(default_factory=list)  # what should never have been asked
+    broken: list[str] = field(default_factory=list)  # reads of cells that were never written
 
     def __post_init__(self) -> None:
         # One row and one position more than asked for, as `FusedRunner` has.
@@ -47,7 +48,7 @@ class ShadowRunner:
 
     @property
     def store(self) -> ShadowRunner:
-        """The cells."""
+        """Return the runner itself, which stores the cells."""
         return self
 
     def run(self, segments: Sequence[Segment]) -> Logits:
@@ -60,7 +61,7 @@ class ShadowRunner:
         end = segment.start + len(segment.input_ids)
         drawn = self._run_one(segment, self.run_of(segment.start, end))
         if self.min_rows > 1:
-            self.cells[segment.row][end] = LOST  # the filling of a product of a single row
+            self.cells[segment.row][end] = LOST  # the padding of a product of a single row
         return one_hot(drawn)
 
     def _run_one(self, segment: Segment, run: int) -> list[int]:
@@ -78,7 +79,7 @@ class ShadowRunner:
         self.cells[target][num_tokens:end] = [LOST] * (min(end, self.capacity + 1) - num_tokens)
 
     def run_of(self, start: int = 0, end: int = 0, *, decoding: int = 0) -> int:
-        """What a cell's bits have of its run: nothing, or the chunk's place, or how many rows a product had."""
+        """Return a number for what bits depend on: nothing, the range of the chunk, or the number of decoding rows."""
         if self.chunk_invariant:
             return 0
         if end - start == 1 and self.min_rows == 1:
@@ -86,13 +87,13 @@ class ShadowRunner:
         return min(decoding, self.min_rows) if decoding else 1000 * (start + 1) + end
 
     def _append(self, row: int, token: int, position: int, run: int) -> int:
-        """Write a cell behind those before it, and draw a token from all of them."""
+        """Write the cell of a token, and return the next token, which depends on all cells so far."""
         before = self.cells[row][:position]
         if LOST in before:
             self.broken.append(f"position {before.index(LOST)} of row {row} was read and never written")
         before.append(cell(token, before, self.tenant_of(row), run))
         self.cells[row][position] = before[-1]
-        return drawn_after(token, before)
+        return next_token(token, before)
 
     def _may_fail(self, writes: list[tuple[int, range]]) -> None:
         if self.fails_in is None:
@@ -106,12 +107,12 @@ class ShadowRunner:
 
 
 def cell(token: int, before: Sequence[int], tenant: str, run: int) -> int:
-    """The cell of a token behind others: no hash of text, which Python salts."""
+    """Return the cell of a token after other cells. It hashes no text, because Python salts such hashes."""
     return abs(hash((token, tuple(before), *map(ord, tenant), run)))
 
 
-def drawn_after(token: int, cells: Sequence[int]) -> int:
-    """The token that comes next: often the same after the same, so that guesses come true, and of all cells."""
+def next_token(token: int, cells: Sequence[int]) -> int:
+    """Return the next token. It depends on all cells, but often repeats `token`, so that drafts are accepted."""
     seen = abs(hash(tuple(cells)))
     if seen % 23 == 0:
         return EOS
@@ -119,12 +120,12 @@ def drawn_after(token: int, cells: Sequence[int]) -> int:
 
 
 def one_hot(tokens: list[int]) -> Logits:
-    """Scores that greedy sampling draws these tokens from."""
+    """Return scores [len(tokens), VOCAB] from which greedy sampling draws these tokens."""
     return np.eye(VOCAB, dtype=np.float32)[np.array(tokens, np.int64)]
 
 
 def computed(tokens: Sequence[int], tenant: str, runner: ShadowRunner, chunk: int) -> list[int]:
-    """The cells of a prompt that is computed alone, chunk by chunk."""
+    """Return the cells of a prompt that is computed alone, in chunks of `chunk` tokens."""
     cells: list[int] = []
     for start in range(0, len(tokens), chunk):
         run = runner.run_of(start, min(start + chunk, len(tokens)))
@@ -134,12 +135,12 @@ def computed(tokens: Sequence[int], tenant: str, runner: ShadowRunner, chunk: in
 
 
 def answer(request: Request, runner: ShadowRunner, chunk: int) -> list[int]:
-    """The tokens that a request gets when it is alone."""
+    """Return the tokens that a request gets when it runs alone."""
     cells = computed(request.prompt_ids, request.tenant, runner, chunk)
     tokens: list[int] = []
     run = runner.run_of(decoding=runner.min_rows)
     while len(tokens) < request.max_tokens and len(cells) < runner.capacity:
-        tokens.append(drawn_after((*request.prompt_ids, *tokens)[-1], cells))
+        tokens.append(next_token((*request.prompt_ids, *tokens)[-1], cells))
         if tokens[-1] == EOS or len(request.prompt_ids) + len(tokens) >= runner.capacity:
             break
         cells.append(cell(tokens[-1], cells, request.tenant, run))

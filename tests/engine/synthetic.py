@@ -1,8 +1,8 @@
-"""Synthetic graphs, fused and plain, whose next token is a formula read back through the KV cache.
+"""Synthetic graphs, fused and plain, that compute the next token by a formula over the KV cache.
 
 Layer 0 stores each token as its key and (token + position) as its value. The score of token v after a prefix is a
 function of sum(key * (7 * position % 11 + 1)) + 3 * sum(value * (position % 5 + 1)), so a key or value that is stale,
-lost or of another row changes every answer from there on. All numbers are integers that float32 holds exactly.
+lost or of another row changes all later tokens. All numbers are integers that float32 represents exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
 class _Nodes:
-    """Nodes and constants in the order they are added."""
+    """Collect nodes and constants in the order in which they are added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -118,7 +118,7 @@ def build(path: Path, kind: GraphKind) -> None:
     distance = op("Mod", op("Sub", vocab, op("Unsqueeze", whole, constant([-1], np.int64))), constant(VOCAB, np.int64))
     op("Div", op("Cast", distance, to=FLOAT), constant(-8.0), output=graph.LOGITS)
 
-    # Of no use to the formula, but an input all the same.
+    # The formula does not use this input, but the graph signature has it.
     op("Identity", graph.TOTAL_SEQUENCE_LENGTH if fused else graph.ATTENTION_MASK)
     inputs, outputs = _border(kind)
     model = helper.make_model(
@@ -131,13 +131,13 @@ def build(path: Path, kind: GraphKind) -> None:
 
 
 def next_logits(tokens: list[int]) -> np.ndarray:
-    """The same formula in plain Python: float32 [VOCAB] after `tokens`."""
+    """Return the scores float32 [VOCAB] after `tokens`, by the same formula in Python."""
     state = sum(t * (7 * p % 11 + 1) + 3 * (t + p) * (p % 5 + 1) for p, t in enumerate(tokens))
     return (-((np.arange(VOCAB) - state) % VOCAB) / 8).astype(np.float32)
 
 
 def greedy(prompt: list[int], count: int) -> list[int]:
-    """The greedy continuation by the formula: the token equal to the state, modulo the vocabulary."""
+    """Return the greedy continuation by the formula: the token equal to the state, modulo the vocabulary."""
     tokens = list(prompt)
     for _ in range(count):
         tokens.append(int(next_logits(tokens).argmax()))
@@ -145,7 +145,7 @@ def greedy(prompt: list[int], count: int) -> list[int]:
 
 
 def manifest(kind: GraphKind = "fused") -> Manifest:
-    """A manifest for the graph as if exported; its digests are of no file."""
+    """Return a manifest for the graph as if exported. Its digests match no file."""
     digest = "0" * 64
     return Manifest.model_validate(
         {
@@ -180,5 +180,5 @@ class Letters:
 
 
 def letters(token_ids: list[int]) -> str:
-    """What `Letters` makes of the ids."""
+    """Return the text that `Letters` decodes from the ids."""
     return "".join(chr(0x4E00 + token_id) for token_id in token_ids)

@@ -24,7 +24,7 @@ PROMPT = tuple((5 * i) % 97 for i in range(21))
 
 
 def run(engine: Engine, *requests: Request) -> dict[tuple[str, int], list[Delta]]:
-    """The deltas of every answer, by request and index."""
+    """Return the deltas of every answer, by request and index."""
     answers: dict[tuple[str, int], list[Delta]] = defaultdict(list)
     for request in requests:
         engine.submit(request)
@@ -45,7 +45,7 @@ def reference_logprobs(row: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("num_rows", [1, 2, 4, 6])
 @pytest.mark.parametrize("length", [1, 5, 8, 21])
-def test_choices_share_one_prompt_and_do_not_depend_on_the_rows_they_find(
+def test_choices_share_one_prompt_and_do_not_depend_on_the_number_of_rows(
     new_engine: EngineFactory, num_rows: int, length: int
 ) -> None:
     request = Request("a", PROMPT[:length], 8, HOT, num_choices=4, ignore_eos=True)
@@ -64,8 +64,8 @@ def test_choices_that_start_together_cost_one_prefill(new_engine: EngineFactory)
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_what_a_siblings_row_still_held_is_not_taken_for_it_any_more(new_engine: EngineFactory, exact: bool) -> None:
-    """In the step in which the answers take over their prompt, another request begins as what lay there before did."""
+def test_earlier_tokens_of_a_siblings_row_are_not_reused(new_engine: EngineFactory, exact: bool) -> None:
+    """Another request starts with these tokens in the step in which the answers copy their prompt into the row."""
     engine = new_engine(num_rows=4, chunk_invariant=exact)
     shared = (7,) * 17
     run(engine, *(Request(name, (*shared, 1), 2, GREEDY, ignore_eos=True) for name in "xy"))
@@ -77,8 +77,8 @@ def test_what_a_siblings_row_still_held_is_not_taken_for_it_any_more(new_engine:
         assert token_ids(answers["a", index]) == synthetic.greedy([5, 6, 8], 9)
 
 
-def test_answers_begin_in_their_order(new_engine: EngineFactory) -> None:
-    """The first computed the prompt, so what it reused of it is told of from the first delta on."""
+def test_the_answers_of_a_request_start_in_order(new_engine: EngineFactory) -> None:
+    """The first answer computes the prompt, so the first delta has its count of reused tokens."""
     engine = new_engine(num_rows=3)
     engine.submit(Request("a", PROMPT, 1, HOT, num_choices=3))
     begun = []
@@ -96,7 +96,7 @@ def test_cancel_ends_every_choice(new_engine: EngineFactory) -> None:
     assert engine.scheduler.is_idle
 
 
-def test_logprobs_are_the_models_own(new_engine: EngineFactory) -> None:
+def test_logprobs_do_not_depend_on_sampling_parameters(new_engine: EngineFactory) -> None:
     sampling = SamplingParams(temperature=2.0, seed=3, presence_penalty=1.0, top_k=20)
     request = Request("a", PROMPT, 12, sampling, num_logprobs=3, ignore_eos=True)
     deltas = run(new_engine(), request)["a", 0]
@@ -117,7 +117,7 @@ def test_logprobs_are_the_models_own(new_engine: EngineFactory) -> None:
 def test_prompt_logprobs(new_engine: EngineFactory, kind: synthetic.GraphKind, length: int) -> None:
     engine = new_engine(kind=kind, min_rows=2 if kind == "fused" else 1)
     prompt = PROMPT[:length]
-    for max_tokens in (0, 2):  # the second finds its prefix held, and must score it all the same
+    for max_tokens in (0, 2):  # the second finds its prefix cached, but must still score it
         request = Request("a", prompt, max_tokens, GREEDY, num_logprobs=1, prompt_logprobs=True, ignore_eos=True)
         deltas = run(engine, request)["a", 0]
         entries = deltas[0].prompt_logprobs
@@ -140,7 +140,7 @@ def test_logprobs_end_where_the_shown_text_ends(new_engine: EngineFactory) -> No
         assert [entry.token_id for delta in deltas for entry in delta.logprobs] == plain[:4]
 
 
-def test_min_tokens_puts_the_end_off(new_engine: EngineFactory) -> None:
+def test_min_tokens_delays_the_end(new_engine: EngineFactory) -> None:
     greedy = synthetic.greedy(list(PROMPT), 3)
     stops = frozenset(greedy)
     assert token_ids(run(new_engine(), Request("a", PROMPT, 9, GREEDY, stop_token_ids=stops))["a", 0]) == greedy[:1]
@@ -150,7 +150,7 @@ def test_min_tokens_puts_the_end_off(new_engine: EngineFactory) -> None:
 
 
 class OddGrammar:
-    """So many odd tokens, then only the end."""
+    """A grammar of `length` odd tokens, followed by the end."""
 
     def __init__(self, length: int = 4) -> None:
         self.length, self.count = length, 0
@@ -168,7 +168,7 @@ class OddGrammar:
         self.count += 1
 
 
-def test_a_grammar_binds_its_own_answers_only(new_engine: EngineFactory) -> None:
+def test_a_grammar_constrains_only_its_own_answers(new_engine: EngineFactory) -> None:
     bound = Request("a", PROMPT, 20, HOT, grammar=OddGrammar(), num_choices=2)
     free = Request("b", PROMPT, 20, HOT, ignore_eos=True)
     answers = run(new_engine(num_rows=3), bound, free)
@@ -180,7 +180,7 @@ def test_a_grammar_binds_its_own_answers_only(new_engine: EngineFactory) -> None
     assert token_ids(answers["b", 0]) == token_ids(run(new_engine(), free)["b", 0])
 
 
-def test_penalties_by_hand() -> None:
+def test_penalties_equal_values_computed_by_hand() -> None:
     row = np.array([2.0, -1.0, 0.5, 1.0], np.float32)
     params = SamplingParams(
         presence_penalty=0.5, frequency_penalty=0.25, repetition_penalty=2.0, logit_bias=((3, -4.0),)
@@ -191,14 +191,14 @@ def test_penalties_by_hand() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70), st.integers(0, 20))
-def test_a_mask_leaves_just_what_it_allows(allowed: list[bool], padding: int) -> None:
+def test_a_mask_keeps_only_allowed_scores(allowed: list[bool], padding: int) -> None:
     row = np.arange(len(allowed) + padding, dtype=np.float32)
     allow_only(row, np.packbits(allowed, bitorder="little").tobytes())
     expected = [float(i) if i < len(allowed) and allowed[i] else -np.inf for i in range(len(row))]
     assert row.tolist() == expected
 
 
-def test_a_mask_hides_no_broken_scores() -> None:
+def test_a_mask_keeps_scores_that_are_not_numbers() -> None:
     row = np.array([1.0, np.nan, 2.0], np.float32)
     allow_only(row, np.packbits([1, 0, 1], bitorder="little").tobytes())
     assert np.isnan(row).tolist() == [False, True, False]
@@ -214,14 +214,14 @@ def test_token_logprob(values: list[int], data: st.DataObject) -> None:
     assert [i for i, _ in entry.top] == np.argsort(-row, kind="stable")[:5].tolist()
 
 
-class Lost:
-    """A grammar that cannot go on after two tokens."""
+class FailingGrammar:
+    """A grammar that fails at its second token."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def start(self) -> Lost:
-        return Lost()
+    def start(self) -> FailingGrammar:
+        return FailingGrammar()
 
     def allowed(self) -> bytes:
         return b"\xff" * 13
@@ -232,10 +232,10 @@ class Lost:
             raise EngineError("lost")
 
 
-def test_a_grammar_that_fails_ends_its_own_answer_only(new_engine: EngineFactory) -> None:
+def test_a_failing_grammar_ends_only_its_own_answer(new_engine: EngineFactory) -> None:
     good = Request("good", PROMPT, 8, HOT, ignore_eos=True)
     alone = run(new_engine(), good)["good", 0]
-    answers = run(new_engine(), good, replace(good, request_id="bad", grammar=Lost()))
+    answers = run(new_engine(), good, replace(good, request_id="bad", grammar=FailingGrammar()))
     assert answers["bad", 0][-1].finish_reason is FinishReason.ERROR
     assert isinstance(answers["bad", 0][-1].error, EngineError)
     assert token_ids(answers["good", 0]) == token_ids(alone)

@@ -1,4 +1,4 @@
-"""How many threads compute, by what a machine and its control groups say of themselves."""
+"""The default number of threads follows the cores of the machine and the limits of its control groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Root = Callable[..., Path]
 
 
 def siblings(*cores: str) -> dict[str, str]:
-    """The topology of CPUs 0, 1, ...: for each the threads of its core."""
+    """Return the topology of CPUs 0, 1, ...: for each CPU the threads of its core."""
     return {
         f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": f"{core}\n" for cpu, core in enumerate(cores)
     }
@@ -59,7 +59,7 @@ THREADS = {
     "version 2, no limit below a parent's": (groups("0::/a/b") | v2("/a", "200000") | v2("/a/b", "max"), EIGHT, 2),
     "version 2, a path from outside": (groups("0::/../x") | v2("", "200000"), EIGHT, 2),
     "version 2, another's group": (groups("0::/a") | v2("/b", "100000"), EIGHT, 8),
-    "version 2 beside version 1": (groups("0::/a") | v2("/a", "200000", f"{V2}/unified"), EIGHT, 2),
+    "version 2 next to version 1": (groups("0::/a") | v2("/a", "200000", f"{V2}/unified"), EIGHT, 2),
     "version 1, no limit": (groups("1:cpu:/") | v1("", -1), EIGHT, 8),
     "version 1, the own group": (groups("1:cpu:/a") | v1("/a", 200_000), EIGHT, 2),
     "version 1, a parent's limit": (groups("1:cpu:/a/b") | v1("/a", 100_000) | v1("/a/b", -1), EIGHT, 1),
@@ -74,7 +74,7 @@ THREADS = {
     "half a CPU": (groups("0::/") | v2("", "50000"), EIGHT, 1),
     "one and a half": (groups("0::/") | v2("", "150000"), EIGHT, 1),
     "almost three": (groups("0::/") | v2("", "299000"), EIGHT, 2),
-    "more than there are": (groups("0::/") | v2("", "6400000"), EIGHT, 8),
+    "more than the machine has": (groups("0::/") | v2("", "6400000"), EIGHT, 8),
     "more than cores, two threads each": (
         siblings("0-1", "0-1", "2-3", "2-3") | groups("0::/") | v2("", "300000"),
         {0, 1, 2, 3},
@@ -89,7 +89,7 @@ def test_threads_are_cores_within_the_quota(root: Root, files: dict[str, str], c
     assert default_threads(root(files), cpus) == threads
 
 
-def test_this_machine_has_a_thread() -> None:
+def test_this_machine_has_at_least_one_thread() -> None:
     assert default_threads() >= 1
 
 
@@ -104,7 +104,7 @@ def test_this_machine_has_a_thread() -> None:
         (9, "max", "8"),
     ],
 )
-def test_more_threads_than_cpus_are_warned_of(
+def test_more_threads_than_cpus_give_a_warning(
     root: Root, threads: int, quota: str, warned: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""The engine on the synthetic graph: exact, through the real runner and its in-place KV."""
+"""The engine on the synthetic graph, with the real runner and slab, gives exactly the tokens of the formula."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def random_request(rng: random.Random, index: int) -> Request:
         min_p=rng.choice([0, 0, 0.1]),
         seed=rng.randrange(2**63),
     )
-    prompt = [index % 2] * rng.choice([0, 0, 8, 16, 17])  # beginnings that requests share
+    prompt = [index % 2] * rng.choice([0, 0, 8, 16, 17])  # prefixes that requests share
     prompt += [rng.randrange(synthetic.VOCAB) for _ in range(rng.choice([1, 3, 8, 9, 25]))]
     stop_ids = frozenset(rng.sample(range(synthetic.VOCAB), rng.choice([0, 2])))
     return ask(f"r{index}", prompt, rng.randint(1, 20), sampling=sampling, stop_token_ids=stop_ids)
@@ -76,10 +76,10 @@ def random_request(rng: random.Random, index: int) -> Request:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(200))
-def test_alone_equals_batched_equals_staggered(
+def test_alone_batched_and_staggered_answers_are_equal(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: GraphKind, seed: int
 ) -> None:
-    """Random schedules with joins, leaves, cancels and reuse of rows: every answer is the one it gives alone."""
+    """Requests join, leave and reuse rows at random. Every answer equals the one of the request alone."""
     monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
@@ -121,7 +121,7 @@ def test_alone_equals_batched_equals_staggered(
             assert replace(answers[name][-1].usage, num_reused_tokens=0) == alone[name][-1].usage
 
 
-def test_seed_decides_and_its_absence_varies(new_engine: EngineFactory) -> None:
+def test_answers_repeat_with_a_seed_and_vary_without_one(new_engine: EngineFactory) -> None:
     hot = SamplingParams(temperature=5.0, seed=7)
     request = ask("a", [5, 6], 30, sampling=hot, ignore_eos=True)
     first, again = (token_ids(run(new_engine(), request)["a"]) for _ in range(2))
@@ -151,7 +151,7 @@ def test_stop_string_across_tokens_is_cut_and_ends_the_answer(new_engine: Engine
     assert {delta.stop_string for delta in deltas[:-1]} <= {None}
 
 
-def test_text_held_for_a_stop_string_is_given_at_the_end(new_engine: EngineFactory) -> None:
+def test_text_buffered_for_a_stop_string_is_returned_at_the_end(new_engine: EngineFactory) -> None:
     expected = synthetic.letters(synthetic.greedy([1, 2, 3], 5))
     deltas = run(new_engine(), ask("a", [1, 2, 3], 5, stop=(expected[3:5] + "?",), ignore_eos=True))["a"]
     assert text(deltas) == expected
@@ -167,7 +167,7 @@ def test_the_end_of_the_context_ends_the_answer(new_engine: EngineFactory) -> No
         engine.submit(ask("b", [1] * 16))
 
 
-def test_a_long_prompt_never_stops_the_others_for_more_than_a_chunk(new_engine: EngineFactory) -> None:
+def test_a_long_prompt_delays_other_requests_by_one_chunk_at_most(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2, prefill_chunk=8)
     engine.submit(ask("short", [1, 2], 30, ignore_eos=True))
     engine.step()
@@ -201,24 +201,24 @@ def test_the_next_turn_reuses_the_whole_chunks_of_the_last_prompt(new_engine: En
     deltas = run(engine, ask("b", second, ignore_eos=True))["b"]
     assert reused(deltas) == 16
     assert token_ids(deltas) == synthetic.greedy(second, 10)
-    # The same prompt again: its last token must be computed, so its last whole chunk is.
+    # For the same prompt again, the last token must be computed, and with it the last whole chunk.
     assert reused(run(engine, ask("c", second[:32], ignore_eos=True))["c"]) == 24
     assert reused(run(engine, ask("d", [9, *second], ignore_eos=True))["d"]) == 0
 
 
-def test_where_bits_do_not_depend_on_the_cut_the_next_turn_reuses_the_answer_too(new_engine: EngineFactory) -> None:
+def test_the_next_turn_reuses_the_answer_where_the_runner_is_chunk_invariant(new_engine: EngineFactory) -> None:
     engine = new_engine(prefill_chunk=8, chunk_invariant=True)
     first = [(5 * i) % 97 for i in range(20)]
     answer = token_ids(run(engine, ask("a", first, ignore_eos=True))["a"])
     second = [*first, *answer, 1, 2, 3]
     deltas = run(engine, ask("b", second, ignore_eos=True))["b"]
-    assert reused(deltas) == 29  # the last token of the answer was drawn, but never fed
+    assert reused(deltas) == 29  # the last token of the answer was sampled, but not computed
     assert token_ids(deltas) == synthetic.greedy(second, 10)
     assert reused(run(engine, ask("c", second, ignore_eos=True))["c"]) == len(second) - 1
     assert reused(run(engine, ask("d", [*second[:25], 96, 5], ignore_eos=True, tenant="other"))["d"]) == 0
 
 
-def test_a_step_is_filled_with_the_beginnings_of_several_prompts(new_engine: EngineFactory) -> None:
+def test_a_step_is_filled_with_chunks_of_several_prompts(new_engine: EngineFactory) -> None:
     engine = new_engine(prefill_chunk=8, chunk_invariant=True)
     prompts = {name: [index + 1] * 5 for index, name in enumerate("abc")}
     for name, prompt in prompts.items():
@@ -232,7 +232,7 @@ def test_a_step_is_filled_with_the_beginnings_of_several_prompts(new_engine: Eng
         assert token_ids(own) == synthetic.greedy(prompt, 4)
 
 
-def test_a_shared_beginning_is_computed_once_for_all_who_come_together(new_engine: EngineFactory) -> None:
+def test_a_shared_prefix_of_concurrent_requests_is_computed_once(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=4, prefill_chunk=8)
     prompts = {name: [7] * 24 + [index] for index, name in enumerate("abcdef")}
     answers = run(engine, *(ask(name, prompt, 5, ignore_eos=True) for name, prompt in prompts.items()))
@@ -242,14 +242,14 @@ def test_a_shared_beginning_is_computed_once_for_all_who_come_together(new_engin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_row_gives_up_is_kept_in_a_spare_row(new_engine: EngineFactory, kind: GraphKind) -> None:
+def test_cached_tokens_that_a_row_loses_are_kept_in_a_spare_row(new_engine: EngineFactory, kind: GraphKind) -> None:
     engine = new_engine(num_rows=1, num_spare_rows=2, capacity=128, prefill_chunk=8, kind=kind)
     prompts = {name: [index + 1] * 80 for index, name in enumerate("abcd")}
     for name, expected in (("a", 0), ("b", 0), ("a", 72), ("b", 72), ("c", 0), ("a", 72), ("d", 0), ("b", 0)):
         deltas = run(engine, ask(name, prompts[name], 5, ignore_eos=True, tenant="x"))[name]
         assert reused(deltas) == expected
         assert token_ids(deltas) == synthetic.greedy(prompts[name], 5)
-    # Another tenant finds nothing, and a longer turn replaces the shorter one that it begins with.
+    # Another tenant reuses nothing. A longer turn replaces the shorter one that it starts with.
     assert reused(run(engine, ask("e", prompts["d"], 5, tenant="y"))["e"]) == 0
     assert reused(run(engine, ask("f", [*prompts["d"], *[9] * 30], 5, tenant="x"))["f"]) == 80
     run(engine, ask("g", prompts["c"], 5, tenant="x"))
@@ -263,7 +263,7 @@ def test_nothing_is_reused_across_tenants(new_engine: EngineFactory) -> None:
         assert reused(run(engine, ask("a", [4] * 20, tenant=tenant))["a"]) == expected
 
 
-def test_cancelled_rows_are_free_at_once(new_engine: EngineFactory) -> None:
+def test_a_cancelled_request_frees_its_row_immediately(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=1)
     engine.submit(ask("a", [1] * 20, 20))
     engine.submit(ask("b", [2], 1, ignore_eos=True))
@@ -282,7 +282,7 @@ def test_a_failing_run_ends_only_its_own_sequences(new_engine: EngineFactory, mo
     healthy = engine.runner.run
 
     def broken(segments: list[Segment]) -> Logits:
-        if segments[0].start == 0:  # a prompt's
+        if segments[0].start == 0:  # a prompt
             raise RuntimeError("no memory")
         return healthy(segments)
 

@@ -43,12 +43,12 @@ def run(engine: Engine, *requests: Request) -> dict[str, list[Delta]]:
     return answers
 
 
-def told(deltas: list[Delta]) -> list[object]:
+def contents(deltas: list[Delta]) -> list[object]:
     return [(d.text, d.token_ids, d.finish_reason, d.logprobs, d.prompt_logprobs) for d in deltas]
 
 
 def poison(engine: Engine, value: float, *, at: int) -> None:
-    """Overwrite the scores of sequences whose prompt begins with MARK: of their prompt, or after `at` tokens."""
+    """Overwrite scores where the prompt begins with MARK: after `at` tokens, or of the prompt if `at` is negative."""
     sample, prefill = engine._sample, engine._prefill
 
     def poisoned_sample(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
@@ -84,16 +84,16 @@ def poison(engine: Engine, value: float, *, at: int) -> None:
 def test_scores_that_are_not_finite_end_their_own_request(
     new_engine: EngineFactory, value: float, at: int, exact: bool
 ) -> None:
-    """Greedy and seeded, with log-probabilities of answer and prompt, over several chunks, among three others."""
+    """The request is greedy or seeded, has log-probabilities and several chunks, and runs with three others."""
     asked = {"num_logprobs": 2, "prompt_logprobs": at < 0}
     healthy = [
         ask("greedy", (1, *LONG), **asked),
         ask("seeded", (2, 3), sampling=SEEDED, **asked),
         ask("several", (4, *LONG), sampling=SEEDED, num_choices=2, **asked),
     ]
-    alone = {request.request_id: told(run(new_engine(), request)[request.request_id]) for request in healthy[:2]}
+    alone = {request.request_id: contents(run(new_engine(), request)[request.request_id]) for request in healthy[:2]}
     engine = new_engine(num_rows=5, chunk_invariant=exact)
-    expected = told(run(new_engine(num_rows=5, chunk_invariant=exact), healthy[2])["several"])
+    expected = contents(run(new_engine(num_rows=5, chunk_invariant=exact), healthy[2])["several"])
     poison(engine, value, at=at)
     for sampling, fields in ((GREEDY, asked), (SEEDED, asked), (GREEDY, {"prompt_logprobs": at < 0})):
         sick = ask("sick", (MARK, *LONG), sampling=sampling, **fields)
@@ -105,20 +105,22 @@ def test_scores_that_are_not_finite_end_their_own_request(
         scores = [entry.logprob for delta in answers["sick"] for entry in (*delta.logprobs, *delta.prompt_logprobs)]
         assert np.isfinite(scores).all()
         for name, answer in alone.items():
-            assert told(answers[name]) == answer
-        assert sorted(told(answers["several"]), key=repr) == sorted(expected, key=repr)
-    assert all(slot.cached[:1] != (MARK,) for slot in engine.scheduler.placement.slots.values())  # none is reused
+            assert contents(answers[name]) == answer
+        assert sorted(contents(answers["several"]), key=repr) == sorted(expected, key=repr)
+    assert all(
+        slot.cached[:1] != (MARK,) for slot in engine.scheduler.placement.slots.values()
+    )  # no broken prompt is reused
 
 
 def raise_at(engine: Engine, number: int, error: Exception) -> list[int]:
-    """Raise at the `number`-th call that the engine's steps make of a function of their own; the calls so far."""
+    """Make the engine's steps raise at their `number`-th call of an engine function; return the count of calls."""
     step, counted = engine.step, [0]
 
     def trace(frame: FrameType, event: str, _: object) -> None:
         if "/infrs/engine/" in frame.f_code.co_filename:
             counted[0] += 1
             if counted[0] == number:
-                raise type(error)(*error.args)  # one that is raised again keeps each engine alive
+                raise type(error)(*error.args)  # an error that is raised twice keeps both engines alive
 
     def traced() -> list[Delta]:
         sys.settrace(trace)
@@ -141,7 +143,7 @@ EXPECTED = {r.request_id: synthetic.greedy(list(r.prompt_ids), r.max_tokens) for
 
 
 def serve(service: EngineService, started: bool) -> dict[str, list[Delta]]:
-    """What each of REQUESTS is told, until all its answers have ended."""
+    """Return the deltas of each of REQUESTS, until all its answers have ended."""
     inbox: queue.Queue[Delta] = queue.Queue()
     for request in REQUESTS:
         service.submit(request, inbox.put)
@@ -165,7 +167,7 @@ def token_ids(deltas: list[Delta], index: int) -> list[int]:
 
 @pytest.mark.nightly("a step that fails")
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("/secret/path")], ids=lambda error: type(error).__name__)
-def test_whatever_call_of_a_step_fails(
+def test_a_step_that_fails_at_any_call_leaves_no_wrong_state(
     new_engine: EngineFactory,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -174,9 +176,9 @@ def test_whatever_call_of_a_step_fails(
     full: bool,
     figure: Callable[[str], None],
 ) -> None:
-    """Each request ends, with its answer or with an error, and the next are answered: nothing false is reused."""
+    """Each request ends with its answer or an error. Later requests get right answers, so no wrong state is reused."""
     monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
-    caplog.set_level(logging.CRITICAL, "infrs.engine.service")  # what pytest keeps of an error keeps its engine alive
+    caplog.set_level(logging.CRITICAL, "infrs.engine.service")  # a log record of an error keeps its engine alive
     number = failed = 0
     calls = 1
     while number < calls:
@@ -184,7 +186,7 @@ def test_whatever_call_of_a_step_fails(
         service = EngineService(engine, max_queue=8)
         counted = raise_at(engine, number, error)
         answers = serve(service, started=False)
-        calls = counted[0] if number == 0 else calls  # nothing fails at first, to count
+        calls = counted[0] if number == 0 else calls  # the first pass counts the calls
         for request in REQUESTS:
             given = answers[request.request_id]
             ended = [delta for delta in given if delta.finish_reason]
@@ -209,8 +211,8 @@ def test_whatever_call_of_a_step_fails(
     figure(f"at each of {calls} calls: all end, the next are right")
 
 
-def test_nobody_takes_over_a_prefix_from_a_row_whose_own_copy_failed(new_engine: EngineFactory) -> None:
-    """Two with the same beginning come in one step: the row of the first is to hold it, and then does not."""
+def test_a_prefix_is_not_reused_from_a_row_with_a_failed_copy(new_engine: EngineFactory) -> None:
+    """Two requests with the same prefix come in one step. The first is to copy it into its row, and fails."""
     engine = new_engine(num_rows=3, chunk_invariant=True)
     first, second = ask("first", (*LONG, 1)), ask("second", (*LONG, 2))
     for request in (ask("a", (3, 4), 1), ask("b", (4, 3), 1), ask("holder", (*LONG, 3), 30)):  # in the last row
@@ -229,7 +231,7 @@ def test_nobody_takes_over_a_prefix_from_a_row_whose_own_copy_failed(new_engine:
     assert token_ids(answers["second"], 0) == synthetic.greedy([*LONG, 2], 8)
 
 
-def test_a_decoder_that_fails_ends_its_own_request(new_engine: EngineFactory) -> None:
+def test_a_failing_decoder_ends_only_its_own_request(new_engine: EngineFactory) -> None:
     """The detokenizer fails while the answer is written, and again when its buffered text is requested."""
 
     class Broken(synthetic.Letters):

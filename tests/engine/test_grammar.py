@@ -1,4 +1,4 @@
-"""Masks over a real vocabulary: what ends validates, what is wrong or costly is refused by name and soon."""
+"""Grammars over a real vocabulary: finished answers validate, and unusable constraints are refused quickly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compiler(folder: Path) -> GrammarCompiler:
 
 @pytest.fixture(scope="module")
 def closing(tokenizer: Tokenizer) -> np.ndarray:
-    """Scores [WIDTH] that make tokens that close something likelier: a random model would else never end."""
+    """Return scores [WIDTH] that favour closing tokens, without which a random model rarely ends."""
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
     scores = np.zeros(WIDTH, dtype=np.float32)
     likelier = (('"', 8.0), ("@", 8.0), ("}", 4.0), ("]", 4.0), ("nu", 4.0))
@@ -57,7 +57,7 @@ def closing(tokenizer: Tokenizer) -> np.ndarray:
 
 
 def answer(grammar: Grammar, tokenizer: Tokenizer, scores: np.ndarray, seed: int, limit: int = 250) -> str | None:
-    """What a random model answers at temperature 1; None if it does not end."""
+    """Return the answer of a random model at temperature 1, or None if it does not end."""
     state, generator = grammar.start(), new_generator(seed)
     noise = np.random.default_rng(seed)
     ids: list[int] = []
@@ -98,7 +98,7 @@ def test_finished_answers_validate(
         validator(schema, format_checker=validator.FORMAT_CHECKER).validate(value)
 
 
-def test_json_object(compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray) -> None:
+def test_json_object_gives_only_objects(compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray) -> None:
     compiled = compiler.compile(Constraint("json_schema", JSON_OBJECT, "response_format"))
     texts = [answer(compiled, tokenizer, closing, seed) for seed in range(20)]
     assert all(isinstance(json.loads(text), dict) for text in texts if text is not None)
@@ -118,7 +118,7 @@ def test_json_object(compiler: GrammarCompiler, tokenizer: Tokenizer, closing: n
         ("grammar", 'start: "so" /[0-9]+/', "so42"),
     ],
 )
-def test_other_kinds(
+def test_a_constraint_allows_the_end_only_after_its_text(
     kind: Any, text: str, written: str | None, compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     compiled = compiler.compile(Constraint(kind, text, "guided"))
@@ -141,7 +141,7 @@ def test_other_kinds(
         (r'root ::= "\\u0041"', r"\u0041"),
     ],
 )
-def test_escapes_of_gbnf(grammar: str, text: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+def test_escapes_of_gbnf_are_read(grammar: str, text: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
     """Source: llama.cpp, grammars/README.md."""
     assert set(EOS) <= after(compiler.compile(Constraint("grammar", grammar, "grammar")), tokenizer, text)
 
@@ -160,7 +160,9 @@ JSON_TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "is_allowed"), JSON_TEXTS)
-def test_the_form_of_json(text: str, is_allowed: bool, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+def test_json_has_single_spaces_and_known_unique_keys(
+    text: str, is_allowed: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
     compiled = compiler.compile(Constraint("json_schema", json.dumps(CLOSED), "response_format"))
     if is_allowed:
         assert set(EOS) <= after(compiled, tokenizer, text)
@@ -171,7 +173,7 @@ def test_the_form_of_json(text: str, is_allowed: bool, compiler: GrammarCompiler
 
 @pytest.mark.parametrize("num_properties", [600, 1000])
 @pytest.mark.parametrize("more", [{}, {"additionalProperties": True}])
-def test_as_many_optional_properties_as_are_accepted(
+def test_answers_with_many_optional_properties_validate(
     num_properties: int, more: dict[str, Any], compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
 ) -> None:
     properties = {f"p{index}": {"type": "integer", "maximum": 99} for index in range(num_properties)}
@@ -183,7 +185,7 @@ def test_as_many_optional_properties_as_are_accepted(
             jsonschema.validate(json.loads(text), schema)
 
 
-def test_a_limit_that_is_met_later_is_the_request_s_fault(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+def test_a_limit_reached_during_an_answer_is_a_request_error(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
     wide = "|".join(['"a"z'] * 2100)
     foreseen, late = (
         Constraint("grammar", f'root ::= {first} y\ny ::= {wide}\nz ::= "b" z | "c"\n', "grammar")
@@ -202,14 +204,14 @@ def test_a_complete_grammar_allows_only_end_tokens(compiler: GrammarCompiler, to
     assert after(compiled, tokenizer, "yes") == set(EOS)
 
 
-def test_a_reasoning_block_comes_first(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+def test_reasoning_is_unconstrained_until_its_end_tag(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
     compiled = compiler.compile(Constraint("choice", '["yes"]', "guided_choice", after="</think>"))
     assert len(after(compiled, tokenizer, "let me think: {")) > 40_000
     assert not after(compiled, tokenizer, "let me think") & set(EOS)
     assert after(compiled, tokenizer, "hm.</think>\n\nyes") == set(EOS)
 
 
-def test_answers_do_not_share_their_place(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+def test_answers_do_not_share_the_state_of_a_grammar(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
     compiled = compiler.compile(Constraint("choice", '["ab", "cd"]', "guided_choice"))
     before = allowed_ids(compiled.start())
     after(compiled, tokenizer, "ab")
@@ -225,7 +227,7 @@ def test_a_token_that_was_not_allowed_is_an_engine_error(compiler: GrammarCompil
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: str(case[0])[:40])
-def test_refused_by_name_and_soon(case: tuple[str, str, str, str], compiler: GrammarCompiler) -> None:
+def test_an_unusable_constraint_is_refused_quickly(case: tuple[str, str, str, str], compiler: GrammarCompiler) -> None:
     kind, text, code, words = case
     compiler.compile(Constraint("choice", '["warm"]', "guided_choice"))
     started = time.perf_counter()
@@ -238,7 +240,7 @@ def test_refused_by_name_and_soon(case: tuple[str, str, str, str], compiler: Gra
     assert compiler.compile(Constraint("choice", '["warm"]', "guided_choice"))
 
 
-def test_the_latest_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_latest_compiled_grammars_are_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
     constraints = [
         Constraint("choice", json.dumps([f"c{index}"]), "guided_choice") for index in range(MAX_COMPILED + 9)
@@ -265,7 +267,7 @@ def test_many_threads_share_a_compiler(folder: Path, tokenizer: Tokenizer) -> No
         assert all(pool.map(complete, texts))
 
 
-def test_a_tokenizer_that_cannot_be_constrained_is_said_so() -> None:
+def test_a_tokenizer_without_grammar_support_is_refused() -> None:
     with pytest.raises(UnsupportedParameterError, match="tokenizer") as caught:
         GrammarCompiler('{"model": {"type": "none"}}', 10, (0,)).compile(Constraint("choice", '["a"]', "guided_choice"))
     assert caught.value.param == "guided_choice"

@@ -27,7 +27,7 @@ def sequence_of(name: str, num_preemptions: int = 0) -> Sequence:
 
 @pytest.fixture
 def engine(new_engine: EngineFactory) -> Engine:
-    """Two sequences decode in rows of two chunks and more, a third waits."""
+    """Return an engine in which two sequences decode, with two chunks or more in their rows, and a third waits."""
     engine = new_engine(num_rows=2, prefill_chunk=4)
     for name in ("first", "second", "third"):
         engine.scheduler.waiting.append(sequence_of(name))
@@ -95,7 +95,7 @@ def test_each_broken_invariant_is_reported(
     assert any(what in violation for violation in violations(engine)), violations(engine)
 
 
-def test_an_idle_server_logs_and_counts_what_is_broken(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_idle_server_logs_and_counts_broken_invariants(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     counted: list[str] = []
 
     class Observer:

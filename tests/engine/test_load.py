@@ -1,4 +1,4 @@
-"""How many tokens a row may hold, and what a bad graph says."""
+"""The capacity of rows, and the errors for a graph that cannot be run."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TOKEN_BYTES = bytes_per_token(STATES, "float32")  # 16 KiB
     ("settings", "available_mib", "capacity"),
     [
         (EngineSettings(max_num_seqs=4), 4096, 2048),  # the model's context fits
-        (EngineSettings(max_num_seqs=4), 64, 512),  # half of what is free, shared by four
+        (EngineSettings(max_num_seqs=4), 64, 512),  # half of the free memory, divided by four
         (EngineSettings(max_num_seqs=4, kv_budget_mb=64), 4096, 1024),
         (EngineSettings(max_num_seqs=1, max_model_len=100), 64, 100),
     ],
 )
-def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -> None:
+def test_capacity_follows_settings_and_memory(settings: EngineSettings, available_mib: int, capacity: int) -> None:
     assert choose_capacity(TOKEN_BYTES, 2048, settings, available_mib * MIB) == capacity
 
 
@@ -41,12 +41,12 @@ def test_capacity(settings: EngineSettings, available_mib: int, capacity: int) -
         (EngineSettings(max_num_seqs=128, kv_budget_mb=1), "lower engine.max_num_seqs"),
     ],
 )
-def test_what_cannot_be_had_is_refused(settings: EngineSettings, words: str) -> None:
+def test_a_budget_that_is_too_small_is_refused(settings: EngineSettings, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         choose_capacity(TOKEN_BYTES, 2048, settings, 1 << 40)
 
 
-def test_a_longer_row_than_the_models_context_is_refused_before_its_graph_is_opened(tmp_path: Path) -> None:
+def test_a_row_longer_than_the_context_is_refused_before_the_graph_is_opened(tmp_path: Path) -> None:
     manifest = synthetic.manifest()
     settings = EngineSettings(max_model_len=manifest.context_length + 1)
     with pytest.raises(ConfigError, match="max_model_len is 513, but the model's context ends at 512; lower it"):
@@ -54,20 +54,20 @@ def test_a_longer_row_than_the_models_context_is_refused_before_its_graph_is_ope
 
 
 @pytest.mark.parametrize(("budget_rows", "spare"), [(4, 0), (5, 1), (7, 3), (8, 4), (100, 4)])
-def test_spare_rows_take_what_the_budget_leaves(budget_rows: int, spare: int) -> None:
+def test_spare_rows_use_the_rest_of_the_budget(budget_rows: int, spare: int) -> None:
     settings = EngineSettings(max_num_seqs=4, kv_budget_mb=64)
     capacity = (64 << 20) // (budget_rows * TOKEN_BYTES)
     assert count_spare_rows(TOKEN_BYTES, capacity, settings, 1 << 40) == spare
 
 
-def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
+def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot open .*model\.onnx: [^\n]+; export the model again$"):
         open_runner(tmp_path, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
 
 
 @pytest.mark.parametrize("kind", synthetic.KINDS)
-def test_a_graph_in_which_rows_change_each_other_is_not_run_in_batches(kind: GraphKind, tmp_path: Path) -> None:
+def test_a_fused_graph_that_is_not_batch_invariant_is_refused(kind: GraphKind, tmp_path: Path) -> None:
     synthetic.build(tmp_path / "model.onnx", kind)
     manifest = synthetic.manifest(kind).model_copy(update={"batch_invariant": False})
     if kind == "plain":
@@ -78,7 +78,7 @@ def test_a_graph_in_which_rows_change_each_other_is_not_run_in_batches(kind: Gra
 
 
 @pytest.mark.parametrize("kind", ["window", "recurrent", "conv"])
-def test_a_state_that_no_runner_has_is_refused_before_the_graph_is_opened(kind: StateKind, tmp_path: Path) -> None:
+def test_an_unsupported_state_is_refused_before_the_graph_is_opened(kind: StateKind, tmp_path: Path) -> None:
     state = LayerState(kind=kind, shape=(1, 1), dtype="float32", truncatable=False, snapshottable=True)
     manifest = synthetic.manifest().model_copy(update={"states": (*synthetic.manifest().states, state)})
     with pytest.raises(BundleError, match=f"^this version does not run {kind} state; upgrade infrs$"):

@@ -16,7 +16,7 @@ from infrs.engine.runners.session import Logits, create_session
 
 
 class RoundsLoneRows(FusedRunner):
-    """On a processor with a kernel of its own for one row."""
+    """Simulate a processor with a separate kernel for one row."""
 
     def run(self, segments: Sequence[Segment]) -> Logits:
         logits = super().run(segments)
@@ -26,7 +26,7 @@ class RoundsLoneRows(FusedRunner):
 @pytest.mark.parametrize(
     ("kind", "min_rows", "found"), [(FusedRunner, 1, "has the same bits"), (RoundsLoneRows, 2, "has other bits")]
 )
-def test_what_a_lone_row_comes_to_is_found_out_and_logged(
+def test_rounding_of_a_lone_row_is_detected_and_logged(
     kind: type[FusedRunner], min_rows: int, found: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     attention.build(tmp_path / "model.onnx")

@@ -1,7 +1,7 @@
-"""Scheduler and slots as a state machine: requests come, leave, fail and are put out in any order.
+"""A state machine of scheduler and slots: requests are submitted, cancelled, preempted and fail in any order.
 
-After each step no row has two owners, no sequence is lost or told twice of its end, what a slot says it holds is what
-its row holds, and every answer is, to the token, the one that the request gets when it is alone.
+After each step no row has two owners, no sequence is lost or ends twice, and each row has what its slot caches. Every
+answer equals, token by token, the one that the request gets alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from infrs.engine.invariants import violations
 from infrs.engine.scheduling.plan import StepPlan
 
 CAPACITY = 160
-FAMILIES = [[1 + (step * i + i // 7) % 8 for i in range(110)] for step in (1, 3, 5)]  # prompts begin like one of them
-MANY = 3_000  # steps, more than all that can wait takes
+FAMILIES = [[1 + (step * i + i // 7) % 8 for i in range(110)] for step in (1, 3, 5)]  # prefixes of prompts
+MANY = 3_000  # steps, more than all waiting requests need
 FIELDS = st.fixed_dictionaries(
     {
         "max_tokens": st.integers(0, 40),
@@ -43,20 +43,20 @@ FIELDS = st.fixed_dictionaries(
     }
 )
 WHOLE = {FinishReason.STOP, FinishReason.LENGTH}
-QUICKLY = settings(phases=set(Phase) - {Phase.shrink, Phase.explain})  # to make a failure smaller takes minutes
-Answer = tuple[str, int]  # of which request, and which of its answers
+QUICKLY = settings(phases=set(Phase) - {Phase.shrink, Phase.explain})  # shrinking a failure takes minutes
+Answer = tuple[str, int]  # the id of a request and the index of an answer
 
 
 class Machine(RuleBasedStateMachine):
-    """An engine over a runner that knows what each cell was computed from, and what every client was told."""
+    """Run an engine over a shadow runner, and record the tokens of every answer."""
 
     def __init__(self, *, chunk_invariant: bool) -> None:
         super().__init__()
         self.chunk_invariant = chunk_invariant
         self.requests: dict[str, Request] = {}
-        self.told: dict[Answer, list[int]] = defaultdict(list)
+        self.received: dict[Answer, list[int]] = defaultdict(list)
         self.ended: dict[Answer, FinishReason] = {}
-        self.texts: list[tuple[int, ...]] = []  # prompts and answers that a next turn may go on from
+        self.texts: list[tuple[int, ...]] = []  # prompts with their answers, which a next turn may continue
 
     @initialize(
         num_rows=st.integers(1, 4),
@@ -84,7 +84,7 @@ class Machine(RuleBasedStateMachine):
         return plan
 
     def tenant_of(self, row: int) -> str:
-        """The tenant that has a row in the step that runs."""
+        """Return the tenant of a row in the running step."""
         [tenant] = [sequence.request.tenant for sequence, other in self.running.items() if other == row]
         return tenant
 
@@ -105,20 +105,20 @@ class Machine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1, 2, 5, 20]))
     def step(self, count: int) -> None:
         for _ in range(count):
-            self.hear(self.engine.step())
+            self.receive(self.engine.step())
 
     @precondition(lambda self: self.requests)
     @rule(which=st.integers(0, 99))
     def cancel(self, which: int) -> None:
-        """Of one that has ended already nothing comes of it."""
+        """Cancel a request. Answers that have ended already give no delta."""
         name = [*self.requests][-1 - which % len(self.requests)]
         left = {(request_id, index) for request_id, index in self.open if request_id == name}
         deltas = self.engine.cancel(name)
         assert {(delta.request_id, delta.index) for delta in deltas} == left
-        self.hear(deltas)
+        self.receive(deltas)
 
     @rule(calls=st.integers(0, 5))
-    def let_a_run_fail(self, calls: int) -> None:
+    def fail_a_run(self, calls: int) -> None:
         self.runner.fails_in = calls
 
     @rule()
@@ -129,41 +129,41 @@ class Machine(RuleBasedStateMachine):
             self.step(1)
         raise AssertionError(f"still open after {MANY} steps: {self.open}")
 
-    def hear(self, deltas: list[Delta]) -> None:
+    def receive(self, deltas: list[Delta]) -> None:
         for delta in deltas:
             key = delta.request_id, delta.index
-            assert key not in self.ended, f"{key} is told of what comes after its end"
-            self.told[key] += delta.token_ids
+            assert key not in self.ended, f"{key} has a delta after its end"
+            self.received[key] += delta.token_ids
             if delta.finish_reason is not None:
                 self.ended[key] = delta.finish_reason
                 self.check(key)
 
     def check(self, key: Answer) -> None:
-        request, tokens = self.requests[key[0]], self.told[key]
+        request, tokens = self.requests[key[0]], self.received[key]
         alone = answer(request, self.runner, self.scheduler.limits.prefill_chunk)
         assert tokens == (alone if self.ended[key] in WHOLE else alone[: len(tokens)])
         self.texts.append((*request.prompt_ids, *(token for token in tokens if token != EOS)))
 
     @property
     def open(self) -> set[Answer]:
-        """The answers that somebody waits for."""
+        """Return the answers that have not ended."""
         asked = {(name, index) for name, request in self.requests.items() for index in range(request.num_choices)}
         return asked - self.ended.keys()
 
     @invariant()
-    def nobody_is_lost(self) -> None:
+    def no_sequence_is_lost(self) -> None:
         here = [*self.scheduler.running, *self.scheduler.waiting]
         assert len(here) == len(self.open)
         assert {(sequence.request.request_id, sequence.index) for sequence in here} == self.open
 
     @invariant()
-    def every_row_is_free_or_taken(self) -> None:
+    def no_row_has_two_owners(self) -> None:
         taken = list(self.scheduler.running.values())
         assert len(set(taken)) == len(taken)
         assert set(taken) <= set(range(self.runner.num_rows))
 
     @invariant()
-    def rules_hold(self) -> None:
+    def invariants_hold(self) -> None:
         assert violations(self.engine) == []
         assert self.runner.broken == []
 

@@ -1,4 +1,4 @@
-"""The memory limit of a process, and its errors when the limit is too low."""
+"""The memory that a process may use, by its own limits and those of its control groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_available_memory_is_positive() -> None:
     assert available_bytes() > MIB
 
 
-def test_a_limit_on_address_space_counts() -> None:
+def test_a_limit_on_address_space_lowers_available_memory() -> None:
     code = "from infrs.machine.memory import available_bytes; print(available_bytes())"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -50,7 +50,9 @@ def test_a_limit_on_address_space_counts() -> None:
         ([], {}, []),
     ],
 )
-def test_the_limits_of_control_groups(tmp_path: Path, lines: list[str], files: dict[str, str], left: list[int]) -> None:
+def test_control_groups_limit_the_available_memory(
+    tmp_path: Path, lines: list[str], files: dict[str, str], left: list[int]
+) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

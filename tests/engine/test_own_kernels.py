@@ -1,4 +1,4 @@
-"""The fused runner over infrs's kernels: the same tokens as over ONNX Runtime's, the same bits however it is run."""
+"""The fused runner with infrs's kernels gives the tokens of ONNX Runtime's, and the same bits for any chunks."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def opened(folder: Path, kernels: KernelOptions = AUTO, threads: int = 1, *, blo
 
 
 def run_last(runner: Runner, row: int, start: int, tokens: npt.NDArray[np.int64]) -> bytes:
-    """The bits of the last token's scores."""
+    """Return the bits of the last token's scores."""
     return runner.run([Segment(row, start, tokens, (len(tokens) - 1,))]).tobytes()
 
 
 def prefill(runner: Runner, row: int, tokens: npt.NDArray[np.int64], cuts: list[int]) -> bytes:
-    """The bits of the last token's scores; the row's tokens are run from each cut to the next."""
+    """Run the tokens of a row from each cut to the next. Return the bits of the last token's scores."""
     pieces = pairwise([*cuts, len(tokens)])
     return [run_last(runner, row, start, tokens[start:end]) for start, end in pieces][-1]
 
 
 def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> list[int]:
-    """The greedy continuation of a row that ends at `start`."""
+    """Return the greedy continuation of a row that ends at `start`."""
     tokens = [int(np.frombuffer(scores, np.float32).argmax())]
     for position in range(start, start + count - 1):
         logits = runner.run([Segment(row, position, tokens[-1:], (0,))])
@@ -69,14 +69,14 @@ def test_keys_and_values_take_16_bits_next_to_quantized_weights(
         assert kv_bytes_per_token(session, manifest) == numbers * (size if blocks else 4)
 
 
-def test_the_plain_graph_keeps_its_own_in_32_bits(tmp_path: Path) -> None:
+def test_the_plain_graph_keeps_keys_and_values_in_32_bits(tmp_path: Path) -> None:
     synthetic.build(tmp_path / "model.onnx", "plain")
     manifest = synthetic.manifest("plain")
     assert kv_bytes_per_token(open_session(tmp_path, manifest, threads=1), manifest) == 8
 
 
 @pytest.mark.parametrize("blocks", [False, True])
-def test_the_same_tokens_as_over_onnx_runtime(folder: Path, blocks: bool) -> None:
+def test_tokens_equal_those_of_onnx_runtime(folder: Path, blocks: bool) -> None:
     answers = []
     for kernels in (AUTO, ONNXRUNTIME):
         runner = opened(folder, kernels, blocks=blocks)
@@ -88,7 +88,9 @@ def test_the_same_tokens_as_over_onnx_runtime(folder: Path, blocks: bool) -> Non
 @pytest.mark.parametrize("cuts", [[0, 1], [0, 255, 256, 257], [0, 37, 300, 529], [*range(530)]], ids=len)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("blocks", [False, True])
-def test_the_same_bits_however_a_prompt_is_cut(folder: Path, cuts: list[int], threads: int, blocks: bool) -> None:
+def test_scores_have_the_same_bits_for_any_chunks_of_a_prompt(
+    folder: Path, cuts: list[int], threads: int, blocks: bool
+) -> None:
     whole = prefill(opened(folder, blocks=blocks), 0, PROMPT, [0])
     assert prefill(opened(folder, threads=threads, blocks=blocks), 2, PROMPT, cuts) == whole
 
@@ -96,7 +98,7 @@ def test_the_same_bits_however_a_prompt_is_cut(folder: Path, cuts: list[int], th
 @pytest.mark.parametrize("shared", [1, 7, 8, 9, 300])
 @pytest.mark.parametrize("blocks", [False, True])
 def test_a_copied_row_continues_and_leaves_its_source_unchanged(folder: Path, shared: int, blocks: bool) -> None:
-    """Keys lie in groups of eight: a copy that ends within one brings some of what follows along."""
+    """Keys are stored in groups of eight, so a copy that ends within a group includes some later tokens."""
     runner = opened(folder, blocks=blocks)
     prefill(runner, 0, PROMPT, [0])
     runner.store.copy(0, 2, shared)

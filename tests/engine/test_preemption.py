@@ -51,8 +51,11 @@ def finish(engine: Engine) -> list[Delta]:
     return deltas
 
 
-def told(deltas: list[Delta], name: str = "target") -> dict[int, list[Delta]]:
-    """All that is told of a request, by answer. Of a prompt that one answer computed the others tell nothing."""
+def answers_of(deltas: list[Delta], name: str = "target") -> dict[int, list[Delta]]:
+    """Return the deltas of a request, by answer.
+
+    The first answer alone keeps its count of reused tokens. In the others it depends on which one computes the prompt.
+    """
     answers: dict[int, list[Delta]] = defaultdict(list)
     for delta in deltas:
         if delta.request_id == name:
@@ -61,8 +64,8 @@ def told(deltas: list[Delta], name: str = "target") -> dict[int, list[Delta]]:
     return answers
 
 
-def test_who_is_chosen() -> None:
-    """The youngest of the tenant that runs most, nobody a fourth time, and nobody unless it makes shares more equal."""
+def test_victim_is_the_youngest_sequence_of_the_tenant_that_runs_most() -> None:
+    """No sequence is preempted a fourth time, and none unless that makes the shares of tenants more equal."""
 
     def running(tenants: str, *lost: int) -> list[Sequence]:
         sequences = [Sequence(ask(f"{i}", tenant), synthetic.Letters()) for i, tenant in enumerate(tenants)]
@@ -87,11 +90,11 @@ def test_who_is_chosen() -> None:
     assert chosen("a", "aaaa") is None
 
 
-def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
+def test_a_short_request_gets_its_first_token_in_the_next_step(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A short request next to 64 long ones, in any of their phases; their tenant's prompts continue."""
-    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or only the first would have to take one
+    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # else only the first request preempts
     engine = new_engine(num_rows=8, capacity=200, prefill_chunk=8, chunk_invariant=True)
     for number in range(64):
         engine.submit(ask(f"long{number}", max_tokens=100, prompt=tuple((number + i) % 97 for i in range(60))))
@@ -117,9 +120,9 @@ def test_a_short_request_has_its_first_token_in_the_step_that_finds_it(
     assert shared >= 4
 
 
-def test_a_chunk_is_shared_evenly_and_what_one_leaves_goes_to_the_others() -> None:
+def test_the_tenant_with_the_fewest_tokens_to_prefill_is_first() -> None:
     def queues(needs: str) -> list[list[int]]:
-        """Of sequences `tenant + digits of its prompt`, as by_need has them."""
+        """Return the lengths of prompts, given as `tenant + length`, in the queues of by_need."""
         asked = [ask(word, word[0], prompt=(1,) * int(word[1:])) for word in needs.split()]
         found = by_need(Sequence(request, synthetic.Letters()) for request in asked)
         return [[len(sequence.tokens.prompt_ids) for sequence in queue] for queue in found]
@@ -129,7 +132,9 @@ def test_a_chunk_is_shared_evenly_and_what_one_leaves_goes_to_the_others() -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_where_the_cut_of_a_text_shows_nobody_loses_a_slot(new_engine: EngineFactory, kind: GraphKind) -> None:
+def test_no_sequence_is_preempted_unless_the_runner_is_chunk_invariant(
+    new_engine: EngineFactory, kind: GraphKind
+) -> None:
     engine = new_engine(num_rows=4, kind=kind)
     for number in range(8):
         engine.submit(ask(f"long{number}", max_tokens=20))
@@ -139,7 +144,7 @@ def test_where_the_cut_of_a_text_shows_nobody_loses_a_slot(new_engine: EngineFac
     assert engine.scheduler.placement.num_preemptions == 0
 
 
-def test_without_keys_nobody_loses_a_slot(new_engine: EngineFactory) -> None:
+def test_no_sequence_is_preempted_without_keys(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2, chunk_invariant=True)
     for number in range(8):
         engine.submit(ask(f"r{number}", tenant=""))
@@ -148,8 +153,8 @@ def test_without_keys_nobody_loses_a_slot(new_engine: EngineFactory) -> None:
     assert engine.scheduler.placement.num_preemptions == 0
 
 
-def test_who_asks_one_thing_after_the_other_takes_one_slot_once(new_engine: EngineFactory) -> None:
-    """The loser leaves it the slot for a while, and no longer. Slots of its own tenant that end it takes at once."""
+def test_a_tenant_with_successive_requests_preempts_once(new_engine: EngineFactory) -> None:
+    """The preempted sequence leaves the slot free for a while only. It resumes immediately in one of its own tenant."""
     engine = new_engine(num_rows=3, capacity=400, chunk_invariant=True)
     for number in range(8):
         engine.submit(ask(f"long{number}", max_tokens=200 if number < 3 else 1))
@@ -170,11 +175,11 @@ def test_who_asks_one_thing_after_the_other_takes_one_slot_once(new_engine: Engi
     engine.cancel("long1")
     engine.cancel("short")
     engine.cancel("long2")
-    assert {delta.request_id for delta in steps(engine, 1)} == {"long3", "long4", "long5"}  # who never lost one
+    assert {delta.request_id for delta in steps(engine, 1)} == {"long3", "long4", "long5"}  # never preempted
 
 
-def test_a_slot_left_between_others_is_left_empty_too(new_engine: EngineFactory) -> None:
-    """The last row moves into it, and what is then empty is that one's."""
+def test_a_slot_freed_between_running_rows_stays_reserved(new_engine: EngineFactory) -> None:
+    """The last row moves into the freed slot, and its own slot stays empty then."""
     engine = new_engine(num_rows=3, capacity=400, chunk_invariant=True)
     for number in range(4):
         engine.submit(ask(f"long{number}", max_tokens=200))
@@ -192,7 +197,7 @@ def test_a_slot_left_between_others_is_left_empty_too(new_engine: EngineFactory)
     assert [s.request.request_id for s in engine.scheduler.running] == ["long0", "long2", "long3"]
 
 
-def test_nobody_waits_for_who_may_come_where_nobody_else_runs(new_engine: EngineFactory) -> None:
+def test_a_preempted_sequence_resumes_immediately_when_no_other_runs(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2, chunk_invariant=True)
     engine.submit(ask("older"))
     engine.submit(ask("target"))
@@ -200,7 +205,7 @@ def test_nobody_waits_for_who_may_come_where_nobody_else_runs(new_engine: Engine
     for tenant in ("b", "c"):
         engine.submit(ask(f"short-{tenant}", tenant, max_tokens=3))
     steps(engine, 1)
-    engine.cancel("older")  # whose slot goes to the third tenant, so that none is left by its own
+    engine.cancel("older")  # the third tenant gets its slot, so that its own tenant leaves none free
     steps(engine, 1)
     assert [s.request.request_id for s in engine.scheduler.running] == ["short-b", "short-c"]
     steps(engine, 2)
@@ -210,7 +215,7 @@ def test_nobody_waits_for_who_may_come_where_nobody_else_runs(new_engine: Engine
 
 
 def watch(engine: Engine) -> None:
-    """Check after each plan that who lost a slot had to, and that nobody is left to lose one."""
+    """Check after each plan that each preemption was necessary, and that no other one is."""
     plan = engine.scheduler.plan
 
     def checked() -> StepPlan | None:
@@ -237,10 +242,10 @@ def watch(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
+def test_answers_under_preemption_equal_those_alone_and_shares_are_fair(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Random joins, leaves and preemptions: no request loses more than three slots, and every answer is unchanged."""
+    """Requests join, leave and are preempted at random, each answer up to three times. No answer changes."""
     rng = random.Random(seed)
     monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", rng.choice([0, 3, 16]))
@@ -282,17 +287,17 @@ def test_whatever_tenants_ask_all_end_as_alone_and_shares_are_fair(
 
 
 def plain(deltas: list[Delta], name: str) -> dict[int, list[Delta]]:
-    """All that is told of a request but for what was reused, which depends on who came before."""
+    """Return the deltas of a request without counts of reused tokens, which depend on the requests before."""
     return {
         index: [replace(delta, usage=replace(delta.usage, num_reused_tokens=0)) for delta in answer]
-        for index, answer in told(deltas, name).items()
+        for index, answer in answers_of(deltas, name).items()
     }
 
 
-def test_who_has_lost_a_slot_can_leave_and_is_ended_by_a_failure(new_engine: EngineFactory) -> None:
+def test_a_preempted_sequence_can_be_cancelled_or_fail(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2, chunk_invariant=True)
 
-    def lose() -> None:
+    def preempt_target() -> None:
         engine.submit(ask("older"))
         engine.submit(ask("target"))
         steps(engine, 4)
@@ -300,11 +305,11 @@ def test_who_has_lost_a_slot_can_leave_and_is_ended_by_a_failure(new_engine: Eng
         steps(engine, 1)
         assert [s.request.request_id for s in engine.scheduler.waiting] == ["target"]
 
-    lose()
+    preempt_target()
     [delta] = engine.cancel("target")
     assert (delta.finish_reason, delta.usage.num_output_tokens) == (FinishReason.CANCELLED, 4)
     assert "target" not in {delta.request_id for delta in finish(engine)}
-    lose()
+    preempt_target()
     ended = engine.fail_all(EngineError("broken"))
     assert sorted(delta.request_id for delta in ended) == ["older", "short", "target"]
     assert engine.scheduler.is_idle

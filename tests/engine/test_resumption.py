@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from synthetic import EngineFactory
 from test_choices import OddGrammar
-from test_preemption import FILLER, HOT, PROMPT, ask, finish, steps, told
+from test_preemption import FILLER, HOT, PROMPT, answers_of, ask, finish, steps
 
 from infrs.core import Delta, FinishReason
 from infrs.engine.engine import Engine
@@ -50,23 +50,23 @@ TARGETS = {
 
 @pytest.mark.parametrize("num_spare_rows", [0, 2])
 @pytest.mark.parametrize("kind", TARGETS)
-def test_who_loses_its_slot_after_any_step_tells_the_same(
+def test_a_sequence_preempted_after_any_step_gives_the_same_deltas(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
 ) -> None:
     """Preempted after each of the first 32 steps, then repeatedly, with its keys and values cached or dropped."""
     monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
-    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # or it would seldom be back in time
+    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # else it rarely resumes in time
     num_choices = TARGETS[kind].num_choices
     engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
 
     def begin(step: int) -> None:
-        tenant = f"busy{step}"  # another each time, or the rows would still have the answer
+        tenant = f"busy{step}"  # a new one each time, because rows still cache the last answer
         for number in range(num_choices):
             engine.submit(ask(f"older{number}", tenant, prompt=FILLER, max_tokens=55))
         engine.submit(replace(TARGETS[kind], tenant=tenant))
 
     begin(0)
-    expected = told(finish(engine))
+    expected = answers_of(finish(engine))
     assert engine.scheduler.placement.num_preemptions == 0
     lost: set[int] = set()
     for step in range(1, 33):
@@ -78,15 +78,15 @@ def test_who_loses_its_slot_after_any_step_tells_the_same(
             deltas += steps(engine, 1 + step % 7)
             lost |= {sequence.num_preemptions for sequence in engine.scheduler.find("target")}
         deltas += finish(engine)
-        assert told(deltas) == expected, step
+        assert answers_of(deltas) == expected, step
     assert lost >= set(range(1, 2 if TARGETS[kind].max_tokens < 2 else MAX_PREEMPTIONS + 1))
 
 
 @pytest.mark.parametrize(("num_spare_rows", "expected"), [(1, 1), (0, 35)])
-def test_what_was_computed_is_kept_where_there_is_room(
+def test_computed_tokens_of_a_preempted_sequence_are_kept_in_a_spare_row(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int, expected: int
 ) -> None:
-    """Then all that is computed again is one token. Without room it is the prompt of 21 and 14 tokens of the answer."""
+    """With a spare row, one token is computed again. Without one, the prompt of 21 and 14 tokens of the answer are."""
     monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True)
     engine.submit(ask("older", prompt=FILLER))
@@ -106,8 +106,8 @@ def test_what_was_computed_is_kept_where_there_is_room(
     assert computed == [expected]
 
 
-def test_who_goes_on_takes_over_no_siblings_prompt(new_engine: EngineFactory) -> None:
-    """Only who has not begun, nor is to score it, draws its first token from another's scores."""
+def test_a_resumed_sequence_copies_no_prompt_of_a_sibling(new_engine: EngineFactory) -> None:
+    """An answer draws its first token from a sibling's scores if it has no output and need not score the prompt."""
     engine = new_engine(num_rows=4, chunk_invariant=True)
     engine.submit(ask("target", prompt=PROMPT, num_choices=4, prompt_logprobs=True))
     scores, first, resumed, fresh = engine.scheduler.waiting
@@ -120,10 +120,10 @@ def test_who_goes_on_takes_over_no_siblings_prompt(new_engine: EngineFactory) ->
 
 
 @pytest.mark.parametrize("num_spare_rows", [0, 1])
-def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
+def test_logprobs_of_infrs_kernels_keep_their_bits_after_preemption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int
 ) -> None:
-    """Where scores are sums of floats: log-probabilities after preemption at each of the first 32 steps."""
+    """Scores are sums of floats here. The sequence is preempted after each of the first 32 steps."""
     monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)
     attention.build(tmp_path / "model.onnx")
     runner = open_runner(
@@ -140,13 +140,13 @@ def test_on_infrs_kernels_an_answer_is_the_same_to_the_last_bit(
         deltas = steps(engine, step)
         if step:
             engine.submit(ask("short", "calm", max_tokens=2, prompt=prompt[:100]))
-        answer = told([*deltas, *finish(engine)])
+        answer = answers_of([*deltas, *finish(engine)])
         expected = expected or answer
         assert answer == expected, step
         assert engine.scheduler.placement.num_preemptions == step
 
 
-def test_a_resumption_that_fails_ends_its_own_answer(
+def test_a_failing_resumption_ends_only_its_own_answer(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = new_engine(num_rows=2, chunk_invariant=True)

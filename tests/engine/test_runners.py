@@ -17,7 +17,7 @@ A, B, C = [5, 6, 7], [11, 12], [20, 21, 22, 23]
 
 @pytest.fixture(params=synthetic.KINDS)
 def runner(request: pytest.FixtureRequest, synthetic_bundles: dict[GraphKind, Path]) -> Runner:
-    """A runner whose rows 0, 1 and 3 hold A, B and C."""
+    """Return a runner with A, B and C in its rows 0, 1 and 3."""
     manifest = synthetic.manifest(request.param)
     made = open_runner(synthetic_bundles[request.param], manifest, num_rows=4, capacity=16, threads=1)
     made.run([Segment(0, 0, A), Segment(1, 0, B), Segment(3, 0, C)])
@@ -37,9 +37,9 @@ def runner(request: pytest.FixtureRequest, synthetic_bundles: dict[GraphKind, Pa
     ],
 )
 def test_scored_tokens_of_any_segments_have_the_logits_of_their_rows(runner: Runner, segments: list[Segment]) -> None:
-    held = {0: A, 1: B, 2: [], 3: C}
+    cached = {0: A, 1: B, 2: [], 3: C}
     expected = [
-        synthetic.next_logits([*held[row][:start], *input_ids[: offset + 1]])
+        synthetic.next_logits([*cached[row][:start], *input_ids[: offset + 1]])
         for row, start, input_ids, scored in segments
         for offset in scored
     ]

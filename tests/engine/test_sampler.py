@@ -1,4 +1,4 @@
-"""The sampler against a slow and obvious reference."""
+"""The sampler gives the candidates and draws of slow and simple references."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ params = st.builds(
 
 
 def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
-    """Probability by id after temperature, top_k, typical_p, top_p and min_p, in that order."""
+    """Return the probability by id after temperature, top_k, typical_p, top_p and min_p, in that order."""
     scores = sorted(((-float(x) / params.temperature, i) for i, x in enumerate(logits)))
     if params.top_k:
         scores = scores[: params.top_k]
@@ -64,7 +64,7 @@ def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
 
 
 def ids_of(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The ids of candidates: of equal logits the lowest ids pass, and come first."""
+    """Return the ids of candidates. Of equal logits the lowest ids pass, and come first."""
     seen: dict[float, int] = {}
     ids = []
     for value in values.tolist():
@@ -134,7 +134,9 @@ def drawn_row(kind: str, size: int, seed: int) -> np.ndarray:
 @example("ties", 9_000, 0, SamplingParams(typical_p=0.5))
 @example("two values", 9_000, 0, SamplingParams(typical_p=0.9, top_k=2_000))
 @example("close", 9_000, 0, SamplingParams(typical_p=0.5))
-def test_it_draws_what_a_full_sort_draws(kind: str, size: int, seed: int, params: SamplingParams) -> None:
+def test_candidates_and_draws_equal_those_of_a_full_sort(
+    kind: str, size: int, seed: int, params: SamplingParams
+) -> None:
     row = drawn_row(kind, size, seed)
     ids, weights = full_sort.candidates(row, params)
     values, found = candidates(row, params)
@@ -147,7 +149,7 @@ def test_it_draws_what_a_full_sort_draws(kind: str, size: int, seed: int, params
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_largest_are_those_of_a_full_sort(kind: str) -> None:
+def test_the_largest_logits_equal_those_of_a_full_sort(kind: str) -> None:
     row = drawn_row(kind, 9_000, 1)
     for count in (1, 5, 20, 560, 9_000, 10_000):
         assert largest(row, count).tolist() == full_sort.largest(row, count).tolist()
@@ -165,7 +167,7 @@ def test_greedy_takes_the_lowest_of_the_largest(logits: np.ndarray) -> None:
     assert token_id == min(i for i, x in enumerate(logits) if x == logits.max())
 
 
-# Few values, so that rows have ties, and those that are no numbers.
+# The few values give rows with ties. Some are not finite.
 steps = st.tuples(st.integers(1, 9), st.integers(1, 40)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.sampled_from([-np.inf, -1, 0, 0.25, 2, 2, 2, np.inf, np.nan]))
 )
@@ -173,7 +175,7 @@ steps = st.tuples(st.integers(1, 9), st.integers(1, 40)).flatmap(
 
 @pytest.mark.nightly("sampler, rows of a batch")
 @given(steps, params, st.sampled_from([0.0, 1.0]))
-def test_a_row_whose_best_is_found_beside_others_draws_what_it_draws_alone(
+def test_a_row_with_a_known_best_id_draws_what_it_draws_alone(
     logits: np.ndarray, params: SamplingParams, warmth: float
 ) -> None:
     params = replace(params, temperature=warmth * params.temperature)
@@ -198,8 +200,8 @@ def test_a_row_whose_best_is_found_beside_others_draws_what_it_draws_alone(
         logit_bias=st.sampled_from([(), (), ((0, 50.0),)]),  # more than the penalties can take
     ),
 )
-def test_scores_change_only_where_the_request_says_so(logits: np.ndarray, params: SamplingParams) -> None:
-    logits += 20  # none is 0, which a penalty would leave
+def test_changes_is_true_where_a_request_changes_scores(logits: np.ndarray, params: SamplingParams) -> None:
+    logits += 20  # none is 0, which a repetition penalty does not change
     edited = logits.copy()
     penalize(edited, params, (), {0: 1})
     assert changes(params) == (not np.array_equal(edited, logits))
@@ -218,14 +220,14 @@ def test_frequencies_match_the_probabilities(filters: dict[str, float]) -> None:
         assert abs(drawn[token_id] - probability) <= 5 * math.sqrt(probability * (1 - probability) / count)
 
 
-def test_a_nucleus_wider_than_the_guess_is_complete() -> None:
+def test_a_nucleus_of_half_the_vocabulary_is_complete() -> None:
     logits = np.zeros(5_000, np.float32)
     values, _ = candidates(logits, SamplingParams(top_p=0.5))
     assert ids_of(logits, values).tolist() == list(range(2_500))
 
 
 class Uniform:
-    """A generator that draws one number for ever."""
+    """A generator that draws the same number each time."""
 
     def __init__(self, number: float) -> None:
         self.number = number
@@ -250,14 +252,14 @@ def test_a_draw_from_a_whole_vocabulary_inverts_its_distribution(
     borders = st.sampled_from(cumulative).map(lambda border: min(float(border / whole), 1 - 2**-53))
     uniform = data.draw(st.one_of(st.floats(0, 1, exclude_max=True), borders))
     place = draw(logits, uniform)
-    assert np.isfinite(logits[place])  # what is ruled out is never drawn
+    assert np.isfinite(logits[place])  # an excluded id is never drawn
     # A sum in float64 that meets a border to the last bits may fall to either side of it.
     slack = whole / 2**40
     assert (cumulative[place - 1] if place else 0) - slack <= Fraction(uniform) * whole <= cumulative[place] + slack
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (255, 256), (300, 511), (512, 999), (999, 999)])
-def test_a_draw_keeps_to_the_places_with_weight(first: int, last: int) -> None:
+def test_only_ids_with_weight_are_drawn(first: int, last: int) -> None:
     logits = np.full(1_000, -np.inf, np.float32)
     logits[[first, last]] = 0
     assert draw(logits, 0.0) == first
@@ -265,8 +267,8 @@ def test_a_draw_keeps_to_the_places_with_weight(first: int, last: int) -> None:
     assert draw(logits, 1 - 2**-53) == last
 
 
-def test_rounding_in_a_block_does_not_draw_what_lies_behind_it() -> None:
-    for seed in range(50):  # a block's sum may be a last bit more than its places add up to
+def test_rounding_in_a_block_draws_no_id_of_a_later_block() -> None:
+    for seed in range(50):  # a block's sum may exceed that of its places by the last bit
         logits = np.full(1_000, -np.inf, np.float32)
         logits[:256] = np.random.default_rng(seed).normal(0, 20, 256)
         assert draw(logits, 1 - 2**-53) < 256

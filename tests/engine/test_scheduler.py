@@ -1,4 +1,4 @@
-"""The plan of a step: what answers alone do not show, and that planning changes nothing."""
+"""The plan of a step: its chunks, copies and idle rows, which answers do not show."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def chunks(plan: StepPlan) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize(("num_rows", "cached", "position"), [(1, 0, 0), (3, 0, 0), (3, 16, 16)])
-def test_a_lone_row_that_needs_company_has_the_next(
+def test_a_lone_row_is_decoded_with_an_idle_row(
     new_engine: EngineFactory, num_rows: int, cached: int, position: int
 ) -> None:
-    """The idle row is written behind what it caches itself, or lies behind the last row."""
+    """The idle row is written after its cached tokens, or is the row after the last one."""
     engine = new_engine(num_rows=num_rows, min_rows=2)
     slots = engine.scheduler.placement.slots
     for row in range(1, num_rows):
@@ -39,7 +39,7 @@ def test_a_lone_row_that_needs_company_has_the_next(
     assert (decode.first, decode.rows, decode.positions) == (0, (sequence, None), (3, position))
 
 
-def test_a_row_between_that_prefills_is_written_behind_what_it_has_computed(new_engine: EngineFactory) -> None:
+def test_a_prefilling_row_between_others_is_written_after_its_computed_tokens(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=3, prefill_chunk=8)
     for name, max_tokens in (("a", 20), ("short", 2), ("c", 20)):
         engine.submit(ask(name, [len(name)], max_tokens, ignore_eos=True))

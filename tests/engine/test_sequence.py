@@ -1,4 +1,4 @@
-"""One answer in the making: what its earlier tokens do to the next, and what it tells of them."""
+"""A sequence: how its tokens change the next one, and the text and scores that it returns."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ NONE: frozenset[int] = frozenset()
 
 
 class Late(synthetic.Letters):
-    """Tells a token's text with the next one, and the last one's at the end."""
+    """Return the text of a token with the next one, and the text of the last one at the end."""
 
-    held = ""
+    buffered = ""
 
     def feed(self, token_id: int) -> str:
-        told, self.held = self.held, super().feed(token_id)
-        return told
+        text, self.buffered = self.buffered, super().feed(token_id)
+        return text
 
     def flush(self) -> str:
-        told, self.held = self.held, ""
-        return told
+        text, self.buffered = self.buffered, ""
+        return text
 
 
 def begun(decoder: synthetic.Letters | None = None, prompt: tuple[int, ...] = (9,), **fields: Any) -> Sequence:
@@ -42,8 +42,8 @@ def scores(of: dict[int, float]) -> Row:
     return row
 
 
-def told(sequence: Sequence, token_ids: list[int]) -> list[Delta]:
-    """What is told of tokens that are drawn one after the other."""
+def deltas_of(sequence: Sequence, token_ids: list[int]) -> list[Delta]:
+    """Return the deltas of tokens that are sampled one after the other."""
     deltas = []
     for token_id in token_ids:
         sequence.sample(scores({token_id: 1}), NONE)
@@ -59,12 +59,12 @@ def told(sequence: Sequence, token_ids: list[int]) -> list[Delta]:
         ({"frequency_penalty": 1.0}, (9,), [1, 2, 1, 2]),
         ({"repetition_penalty": 2.0}, (9,), [1, 2, 1, 1]),
         ({"repetition_penalty": 2.0}, (1,), [2, 1, 1, 1]),  # the prompt counts too
-        ({"presence_penalty": 1.0}, (1,), [1, 2, 1, 1]),  # here it does not
+        ({"presence_penalty": 1.0}, (1,), [1, 2, 1, 1]),  # the prompt does not count
         ({"logit_bias": ((2, 1.0),)}, (9,), [2, 2, 2, 2]),
     ],
     ids=str,
 )
-def test_penalties_look_at_the_answer_so_far(
+def test_penalties_count_the_tokens_of_the_answer(
     sampling: dict[str, Any], prompt: tuple[int, ...], expected: list[int]
 ) -> None:
     sequence = begun(prompt=prompt, sampling=SamplingParams(temperature=0, **sampling))
@@ -74,64 +74,64 @@ def test_penalties_look_at_the_answer_so_far(
     assert sequence.tokens.output_ids == expected
 
 
-def test_what_is_held_back_comes_at_the_end() -> None:
-    *_, last = told(begun(Late(), max_tokens=3), [1, 2, 3])
+def test_buffered_text_is_returned_at_the_end() -> None:
+    *_, last = deltas_of(begun(Late(), max_tokens=3), [1, 2, 3])
     assert (last.text, last.finish_reason) == (synthetic.letters([2, 3]), FinishReason.LENGTH)
 
 
-def test_behind_a_stop_string_nothing_comes() -> None:
-    *_, last = told(begun(Late(), stop=(synthetic.letters([1]),)), [1, 2])
+def test_no_text_follows_a_stop_string() -> None:
+    *_, last = deltas_of(begun(Late(), stop=(synthetic.letters([1]),)), [1, 2])
     assert (last.text, last.finish_reason, last.stop_string) == ("", FinishReason.STOP, synthetic.letters([1]))
 
 
-def test_a_stop_string_that_only_the_end_completes() -> None:
-    deltas = told(begun(Late(), stop=(synthetic.letters([2, 3]),), max_tokens=3), [1, 2, 3])
+def test_a_stop_string_completed_by_buffered_text_ends_the_answer() -> None:
+    deltas = deltas_of(begun(Late(), stop=(synthetic.letters([2, 3]),), max_tokens=3), [1, 2, 3])
     assert "".join(delta.text for delta in deltas) == synthetic.letters([1])
     assert deltas[-1].finish_reason is FinishReason.STOP
 
 
-def test_an_answer_that_failed_tells_no_more() -> None:
+def test_a_failed_answer_returns_no_buffered_text() -> None:
     sequence = begun(Late())
-    told(sequence, [1, 2])
+    deltas_of(sequence, [1, 2])
     assert sequence.finish(FinishReason.ERROR, error=EngineError("lost")).text == ""
 
 
 @pytest.mark.parametrize("num_logprobs", [0, 2])
-def test_alternatives_are_as_many_as_were_asked_for(num_logprobs: int) -> None:
-    [delta] = told(begun(num_logprobs=num_logprobs), [1])
+def test_the_number_of_alternatives_is_num_logprobs(num_logprobs: int) -> None:
+    [delta] = deltas_of(begun(num_logprobs=num_logprobs), [1])
     [entry] = delta.logprobs
     assert len(entry.top) == num_logprobs
 
 
-def test_scores_of_tokens_whose_text_is_not_shown() -> None:
-    """They are told where the length ends the answer, as in half a character; not of what ends it itself."""
+def test_tokens_without_text_have_logprobs_unless_they_end_the_answer() -> None:
+    """A token may be part of a character. A token that ends the answer has no logprobs."""
 
     class Silent(synthetic.Letters):
         def feed(self, token_id: int) -> str:
             return ""
 
-    [last] = told(begun(Silent(), max_tokens=2, num_logprobs=0), [1, 2])
+    [last] = deltas_of(begun(Silent(), max_tokens=2, num_logprobs=0), [1, 2])
     assert len(last.logprobs) == 2
-    deltas = told(begun(num_logprobs=0, stop_token_ids=frozenset({3})), [1, 3])
+    deltas = deltas_of(begun(num_logprobs=0, stop_token_ids=frozenset({3})), [1, 3])
     assert [len(delta.logprobs) for delta in deltas] == [1, 0]
 
 
-def test_no_scores_are_told_that_nobody_asked_for() -> None:
-    assert [delta.logprobs for delta in told(begun(), [1, 2])] == [(), ()]
+def test_no_logprobs_are_returned_unless_requested() -> None:
+    assert [delta.logprobs for delta in deltas_of(begun(), [1, 2])] == [(), ()]
 
 
 @pytest.mark.parametrize(("max_tokens", "capacity", "room"), [(50, 9, 4), (6, 90, 3), (3, 90, 0), (50, 5, 0)])
 def test_a_draft_fits_into_the_answer_and_the_row(
     monkeypatch: pytest.MonkeyPatch, max_tokens: int, capacity: int, room: int
 ) -> None:
-    """It is one shorter than either: the run samples one more token than the draft has."""
+    """A draft is one token shorter than either, because the run samples one more token than the draft has."""
 
     def propose(self: PromptLookup, text: Text, limit: int) -> Draft:
         return Draft(tuple(text[-1:]) * limit)
 
     monkeypatch.setattr(PromptLookup, "propose", propose)
     sequence = begun(prompt=(7, 8, 9), max_tokens=max_tokens)
-    told(sequence, [1, 2])
+    deltas_of(sequence, [1, 2])
     sequence.tokens.num_computed = 4
     draft = sequence.draft(capacity)
     assert (() if draft is None else draft.tokens) == (2,) * room

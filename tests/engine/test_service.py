@@ -1,4 +1,4 @@
-"""The engine's thread: bounds, cancels, failures and the end."""
+"""The engine's thread: its bounded queue, cancellation, failures and shutdown."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_cancel_takes_effect_within_the_running_step(service: EngineService, e
     service.cancel("never seen")
 
 
-def test_stop_ends_what_is_left_with_an_error(service: EngineService, engine: Engine) -> None:
+def test_stop_ends_open_requests_with_an_error(service: EngineService, engine: Engine) -> None:
     entered, go = blocked(engine)
     running, waiting = Inbox(), Inbox()
     service.submit(ask("a", 50), running.queue.put)
@@ -133,7 +133,7 @@ def test_a_broken_step_ends_its_requests_and_the_next_ones_are_served(
     assert later.all()[-1].finish_reason is FinishReason.LENGTH
 
 
-def test_an_engine_that_fails_again_and_again_is_dead_not_hung(
+def test_an_engine_that_fails_repeatedly_stops_and_refuses_requests(
     service: EngineService, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine.scheduler, "plan", lambda: 1 / 0)
@@ -155,8 +155,8 @@ def test_a_prompt_beyond_the_context_is_answered_with_an_error(service: EngineSe
     assert last.error.code == "context_length_exceeded"
 
 
-def test_who_has_lost_a_slot_does_not_count_as_one_that_never_had_any(new_engine: EngineFactory) -> None:
-    """`server.queue_timeout` is for those who wait for their first slot."""
+def test_a_preempted_request_does_not_wait_for_its_first_slot(new_engine: EngineFactory) -> None:
+    """`server.queue_timeout` applies only to requests that wait for their first slot."""
     engine = new_engine(num_rows=2, capacity=20_000, chunk_invariant=True)
     service = EngineService(engine, max_queue=8)
     service.start()

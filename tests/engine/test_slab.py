@@ -1,4 +1,4 @@
-"""The memory of keys and values: its shape, what a copy of a row touches, and what cannot be had."""
+"""The slab: its shape, the extent of a copy, and the error where memory is too small."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, e
         np.testing.assert_array_equal(array, was)
 
 
-def test_rows_that_cannot_be_had() -> None:
+def test_a_slab_larger_than_memory_is_refused() -> None:
     with pytest.raises(MemoryError, match="memory"):
         Slab(STATES, rows=1, capacity=1 << 44)
 
 
-def test_its_pages_are_never_huge() -> None:
-    """Of which the first token of each row and head would take one; the flag is `nh` in proc(5)."""
+def test_the_pages_of_a_slab_are_never_huge() -> None:
+    """The first token of each row and head would take a whole huge page. The flag is `nh` in proc(5)."""
     slab = Slab(STATES, rows=2, capacity=4096)
     address = slab.arrays[0].ctypes.data
     inside = False

@@ -21,7 +21,7 @@ def propose(lookup: PromptLookup, text: list[int], limit: int) -> tuple[int, ...
     return lookup.propose(text, limit).tokens
 
 
-def test_what_followed_the_previous_occurrence_is_the_draft() -> None:
+def test_the_tokens_after_the_previous_occurrence_are_the_draft() -> None:
     lookup = PromptLookup()
     draft = lookup.propose([1, 2, 3, 4, 5, 6, 9, 1, 2, 3], 10)
     assert draft.tokens == (4, 5, 6)
@@ -55,8 +55,8 @@ def test_rejected_drafts_become_rare_and_accepted_ones_end_the_pause() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=12), min_size=1, max_size=8), st.integers(1, 9))
-def test_a_draft_is_what_followed_the_same_tokens(parts: list[list[int]], limit: int) -> None:
-    """Whether the n-grams before are in the index or in the draft itself."""
+def test_a_draft_is_the_text_after_the_last_equal_tokens(parts: list[list[int]], limit: int) -> None:
+    """The n-gram before it may be in the index or in the draft itself."""
     lookup, text = PromptLookup(), []
     for number, part in enumerate(parts):
         text += part
@@ -70,8 +70,10 @@ def test_a_draft_is_what_followed_the_same_tokens(parts: list[list[int]], limit:
             lookup.record(draft, len(draft.tokens))
 
 
-def test_a_draft_is_made_of_the_whole_text_so_far(new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer decodes alone, is joined by another, and is alone again."""
+def test_a_draft_is_proposed_from_the_whole_text_so_far(
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer decodes alone, then with another one, and then alone again."""
     texts: list[list[int]] = []
     monkeypatch.setattr(PromptLookup, "propose", lambda self, text, limit: texts.append([*text[:]]) or Draft())
     engine = new_engine(chunk_invariant=True)

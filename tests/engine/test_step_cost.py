@@ -42,14 +42,14 @@ def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) 
         return time.perf_counter() - begin
 
     def sweep() -> float:
-        """The large slab's step over the small one's, in interleaved pairs."""
+        """Return the median ratio of step times, large slab to small slab, over interleaved pairs."""
         return statistics.median(step(large, position) / step(small, position) for position in range(100))
 
     sweep()
     before = resident_bytes()
     ratio = sweep()
     grown = resident_bytes() - before
-    # A copy of the large slab would touch 2 x 8 x 65,536 positions of 128 bytes: 134 MB, and a hundredfold time.
+    # A copy of the large slab would touch 2 x 8 x 65,536 positions of 128 bytes: 134 MB, and 100 times the time.
     assert grown < 8 << 20
     assert ratio < 4
 
@@ -81,7 +81,7 @@ def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_grap
         assert np.array_equal(runner.run([*idle, segments[row]])[0], together[row])
 
 
-def test_a_copied_row_goes_on_like_its_source(attention_graph: Path) -> None:
+def test_a_copied_row_continues_like_its_source(attention_graph: Path) -> None:
     session = create_session(attention_graph, threads=1)
     runner = FusedRunner(session, attention.manifest(), num_rows=3, capacity=SMALL)
     runner.run([Segment(2, 0, range(20))])

@@ -51,7 +51,9 @@ class Scenario:
     failing: int | None = None
     answers: dict[tuple[str, int], list[Delta]] = field(default_factory=lambda: defaultdict(list))
     planned: set[str] = field(default_factory=set)
-    failures: list[tuple[set[str], set[str]]] = field(default_factory=list)  # requests that needed it, and that failed
+    failures: list[tuple[set[str], set[str]]] = field(
+        default_factory=list
+    )  # (requests that need it, those that failed)
 
     def __post_init__(self) -> None:
         self.runner = ShadowRunner(3, 1, CAPACITY, 1, self.exact, tenant_of=self.tenant_of, fails_in=self.failing)
@@ -101,7 +103,7 @@ class Scenario:
 
 
 def parts(plan: StepPlan) -> list[str]:
-    """Name what a plan has."""
+    """Return the names of the parts that a plan has."""
     draft = plan.decode is not None and plan.decode.draft is not None and plan.decode.draft.tokens
     found = {
         "keep": any(copy.needed_by is None for copy in plan.copies),
@@ -115,7 +117,7 @@ def parts(plan: StepPlan) -> list[str]:
 
 
 def needed(plan: StepPlan, lost: dict[int, Exception]) -> set[str]:
-    """Return the requests that need a row whose copy failed, or any that runs if no copy failed."""
+    """Return the requests that need a row of a failed copy, or all that run if no copy failed."""
     prefixes = [prefill.prefix for prefill in plan.prefills if prefill.prefix is not None]
     siblings = [copy for prefill in plan.prefills for copy in prefill.siblings]
     copies: list[Copy] = [*plan.copies, *prefixes, *siblings]
@@ -153,7 +155,7 @@ def test_a_failing_call_ends_the_sequences_that_need_it_and_no_others(*, exact: 
 
 @pytest.mark.parametrize("num_steps", [0, 3, 9, 14])
 def test_a_step_that_raises_leaves_the_placement_as_it_was(num_steps: int) -> None:
-    """An exception at every eleventh call of its own: it ends sequences, or the step raises and commits nothing."""
+    """Raise at every eleventh call of a step. It ends sequences, or the step raises and commits nothing."""
     number = calls = num_raised = 0
     while number <= calls:
         engine = Scenario(exact=True).engine
@@ -171,6 +173,6 @@ def test_a_step_that_raises_leaves_the_placement_as_it_was(num_steps: int) -> No
             assert snapshot(engine)[:5] == before, number
         else:
             assert violations(engine) == [], number
-        calls = counted[0] if number == 0 else calls  # nothing fails at first, to count
+        calls = counted[0] if number == 0 else calls  # the first pass counts the calls
         number += 1 if number == 0 else 11
     assert num_raised > 0

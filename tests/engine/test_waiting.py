@@ -23,7 +23,7 @@ def ask(name: str, tenant: str = "", max_tokens: int = 4, prompt: tuple[int, ...
 
 
 def begun(engine: Engine) -> list[str]:
-    """The requests that have got a slot, in that order, until the engine is idle."""
+    """Step until the engine is idle. Return the requests in the order in which they get a slot."""
     order: list[str] = []
     while not engine.scheduler.is_idle:
         engine.step()
@@ -32,7 +32,7 @@ def begun(engine: Engine) -> list[str]:
     return order
 
 
-def test_without_keys_first_come_first_served(new_engine: EngineFactory) -> None:
+def test_requests_without_keys_are_served_in_order(new_engine: EngineFactory) -> None:
     engine = new_engine(num_rows=2)
     names = [f"r{number}" for number in range(20)]
     for name in names:
@@ -40,8 +40,8 @@ def test_without_keys_first_come_first_served(new_engine: EngineFactory) -> None
     assert begun(engine) == names
 
 
-def test_a_tenant_with_little_does_not_wait_for_one_with_much(new_engine: EngineFactory) -> None:
-    """64 long jobs of one key, then a short one of another: it gets the next slot that becomes free."""
+def test_a_tenant_without_running_requests_gets_the_next_slot(new_engine: EngineFactory) -> None:
+    """A key submits 64 long requests, then another key a short one. It gets the next slot that becomes free."""
     engine = new_engine(num_rows=8)
     for number in range(64):
         engine.submit(ask(f"long{number}", "busy", max_tokens=20 + number % 8))
@@ -69,13 +69,13 @@ def test_slots_are_shared_evenly(new_engine: EngineFactory) -> None:
     assert sorted(s.request.tenant for s in engine.scheduler.running) == [*"aabbcc"]
 
 
-def test_a_tenant_that_comes_back_again_and_again_starves_nobody(new_engine: EngineFactory) -> None:
-    """One has 5 requests, the others send the next as soon as the last is answered."""
+def test_tenants_with_frequent_requests_starve_no_other(new_engine: EngineFactory) -> None:
+    """One tenant has 5 requests. The others send the next one as soon as the last is answered."""
     engine = new_engine(num_rows=2)
     for number in range(5):
         engine.submit(ask(f"patient{number}", "patient"))
     left, sent = {f"patient{number}" for number in range(5)}, 0
-    for _ in range(5 * 5 * 6):  # five turns of five tenants, whose requests take six steps at the most
+    for _ in range(5 * 5 * 6):  # five turns of five tenants, at most six steps each
         waiting = {s.request.tenant for s in (*engine.scheduler.waiting, *engine.scheduler.running)}
         for tenant in {f"busy{i}" for i in range(4)} - waiting:
             engine.submit(ask(f"{tenant}-{sent}", tenant, max_tokens=1 + sent % 5))
@@ -87,7 +87,7 @@ def test_a_tenant_that_comes_back_again_and_again_starves_nobody(new_engine: Eng
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> None:
+def test_next_is_the_oldest_sequence_of_the_tenant_that_runs_least(seed: int) -> None:
     rng, waiting = random.Random(seed), WaitingSequences()
     expected: dict[str, list[Sequence]] = defaultdict(list)
     running: list[Sequence] = []
@@ -115,13 +115,14 @@ def test_whatever_happens_all_are_served_and_each_tenant_in_order(seed: int) -> 
         assert bool(waiting) == any(expected.values())
 
 
-def test_who_has_a_slot_has_room_to_its_end(new_engine: EngineFactory) -> None:
+def test_a_running_sequence_has_memory_to_the_end_of_its_context(new_engine: EngineFactory) -> None:
     """No sequence is preempted for lack of memory: the keys and values of every slot always fit.
 
-    A slot is a row as long as the context, its own from the start (`Slab`), and `infrs.engine.build` opens no more rows
-    than the budget for keys and values holds. So a lack of room takes a slot from nobody (another tenant may:
-    test_preemption.py). What remains to prove: with every row filled to its last token, and as many requests waiting
-    again, each step gives a token to all who decode, all end, and nobody who has begun goes back to the queue.
+    A slot is a row as long as the context, allocated at start (`Slab`). `infrs.engine.build` opens no more rows than
+    the budget for keys and values allows. So only another tenant preempts a sequence (test_preemption.py).
+
+    This test fills every row to its last token, while as many requests wait. Each step gives a token to every decoding
+    sequence. All sequences end, and no running sequence returns to the queue.
     """
     rows, capacity, chunk = 4, 32, 8
     engine = new_engine(num_rows=rows, capacity=capacity, prefill_chunk=chunk)
