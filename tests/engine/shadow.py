@@ -112,7 +112,7 @@ def cell(token: int, before: Sequence[int], tenant: str, run: int) -> int:
 
 
 def next_token(token: int, cells: Sequence[int]) -> int:
-    """Return the next token. It depends on all cells, but often repeats `token`, so that drafts are accepted."""
+    """Return the next token. It depends on all cells, but is often the successor of `token`, as a draft expects."""
     seen = abs(hash(tuple(cells)))
     if seen % 23 == 0:
         return EOS

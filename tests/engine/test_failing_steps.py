@@ -107,9 +107,8 @@ def test_scores_that_are_not_finite_end_their_own_request(
         for name, answer in alone.items():
             assert contents(answers[name]) == answer
         assert sorted(contents(answers["several"]), key=repr) == sorted(expected, key=repr)
-    assert all(
-        slot.cached[:1] != (MARK,) for slot in engine.scheduler.placement.slots.values()
-    )  # no broken prompt is reused
+    # No later request can reuse a prompt with broken scores.
+    assert all(slot.cached[:1] != (MARK,) for slot in engine.scheduler.placement.slots.values())
 
 
 def raise_at(engine: Engine, number: int, error: Exception) -> list[int]:

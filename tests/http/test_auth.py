@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[str, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_every_route_but_two_wants_a_key(guarded: FakeServer, blank_app: Sanic[Any, Any], how: str) -> None:
+def test_every_route_but_two_requires_a_key(guarded: FakeServer, blank_app: Sanic[Any, Any], how: str) -> None:
     code, headers = WRONG[how]
     for method, path in routes(blank_app):
         answer = guarded.request(method, path, b"{}" if method == "POST" else None, JSON | headers)
@@ -95,12 +95,12 @@ def test_every_route_but_two_wants_a_key(guarded: FakeServer, blank_app: Sanic[A
     "path",
     ["/nope", "/health/", "//health", "/Health", "/health%2f", "/x/../health", "/ready/x", "/v1/models?key=" + KEYS[0]],
 )
-def test_no_spelling_of_a_path_opens_it(guarded: FakeServer, path: str) -> None:
+def test_no_spelling_of_a_path_avoids_the_key(guarded: FakeServer, path: str) -> None:
     assert guarded.get(path).error == (401, "authentication_error", None, "missing_api_key")
     assert guarded.request("POST", "/health", b"{}").error[0] == 401
 
 
-def test_raw_headers(guarded: FakeServer) -> None:
+def test_only_a_single_valid_authorization_header_is_accepted(guarded: FakeServer) -> None:
     def status(*authorizations: bytes) -> bytes:
         lines = [b"GET /v1/models HTTP/1.1", b"Host: localhost", b"Connection: close"]
         return guarded.raw(b"\r\n".join([*lines, *(b"Authorization: " + a for a in authorizations), b"", b""]))[9:12]
@@ -116,7 +116,7 @@ def test_raw_headers(guarded: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_each_key_is_good(guarded: FakeServer, key: str) -> None:
+def test_each_key_is_accepted(guarded: FakeServer, key: str) -> None:
     assert guarded.request("GET", "/v1/models", headers=bearer(key)).status == 200
     assert guarded.request("GET", "/v1/models", headers={"authorization": f"bearer {key}"}).status == 200
     answer = guarded.request("POST", "/v1/chat/completions", chat_body(max_tokens=1), JSON | bearer(key))
@@ -137,7 +137,7 @@ def test_a_refusal_is_quick_and_reads_no_body(guarded: FakeServer) -> None:
     assert sorted(seconds)[len(seconds) // 2] < 0.2  # an upload's 4 MB would take longer to be waited for
 
 
-def test_keys_are_compared_whole_and_as_digests_only() -> None:
+def test_keys_are_compared_only_by_compare_digest() -> None:
     """The only comparison of secrets in the source is `compare_digest`, and it runs for every key."""
     tree = ast.parse(inspect.getsource(Keys))
     compared = [node for node in ast.walk(tree) if isinstance(node, ast.Compare)]
@@ -182,7 +182,7 @@ def test_the_time_of_a_refusal_reveals_nothing_about_the_key(full: bool, figure:
     figure(f"{num_keys * count:,} of each, over {num_keys} keys, least of five: |t| = {t:.2f}, 4.5 at the most")
 
 
-def test_tenants() -> None:
+def test_each_key_has_its_own_tenant_without_its_text() -> None:
     keys = Keys(KEYS)
     first, second = (keys.tenant([f"Bearer {key}"]) for key in KEYS)
     assert first != second
@@ -212,7 +212,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> ServerSettings:
     return ServerSettings(api_keys_file=str(path))
 
 
-def test_a_file_of_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_read_from_a_file_and_the_environment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = write(tmp_path / "keys", f"# the team's\n{KEYS[0]}  # Ann\n\n{KEYS[1]}\n")
     keys = load_keys(settings, {"INFRS_API_KEYS": " third-key , fourth-key,"})
     for key in (*KEYS, "third-key", "fourth-key"):
@@ -234,7 +234,7 @@ def test_a_file_of_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
         ("good-key-1\nbad key", "line 2: a key"),
     ],
 )
-def test_files_that_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected) as caught:
         load_keys(write(tmp_path / "keys", text), {})
     assert "bad key" not in str(caught.value)
@@ -291,7 +291,7 @@ def test_a_server_rereads_its_keys_on_sighup(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
-def test_beyond_this_machine_only_with_a_key(host: str) -> None:
+def test_a_public_host_requires_a_key(host: str) -> None:
     with pytest.raises(ConfigError, match="no API key is set"):
         load_keys(ServerSettings(host=host), {})
     assert load_keys(ServerSettings(host=host), {"INFRS_API_KEYS": KEYS[0]})
@@ -299,11 +299,11 @@ def test_beyond_this_machine_only_with_a_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_on_this_machine_without(host: str) -> None:
+def test_a_loopback_host_requires_no_key(host: str) -> None:
     assert not load_keys(ServerSettings(host=host), {})
 
 
-def test_the_command_refuses_too(tmp_path: Path) -> None:
+def test_the_command_refuses_a_public_host_without_a_key(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("INFRS_")}
     command = [sys.executable, "-m", "infrs", "--host", "0.0.0.0", "--port", "0", "--bundle", "none"]  # noqa: S104
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
@@ -312,7 +312,7 @@ def test_the_command_refuses_too(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_only_its_names_reach_it() -> None:
+def test_only_allowed_hosts_are_answered() -> None:
 
     def status(server: FakeServer, host: str) -> int:
         return server.request("GET", "/health", headers={"host": host}).status
@@ -332,6 +332,6 @@ def test_only_its_names_reach_it() -> None:
         assert status(server, "whatever.example") == 200
 
 
-def test_the_environment_variable_is_no_setting() -> None:
+def test_keys_are_not_among_the_settings() -> None:
     assert auth.KEYS_VARIABLE == "INFRS_API_KEYS"
     assert "api_keys" not in json.dumps(Settings().model_dump(mode="json")).replace("api_keys_file", "")

@@ -51,7 +51,7 @@ async def texts(stream: DeltaStream) -> list[list[str]]:
     return [[delta.text for delta in batch] async for batch in stream]
 
 
-def test_what_is_ready_comes_together_and_in_order() -> None:
+def test_ready_deltas_arrive_together_and_in_order() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         bridge = make(engine)
@@ -67,7 +67,7 @@ def test_what_is_ready_comes_together_and_in_order() -> None:
     asyncio.run(scenario())
 
 
-def test_one_wake_for_all_that_a_step_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deltas_of_a_step_wake_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         bridge = make(engine)
@@ -85,7 +85,7 @@ def test_one_wake_for_all_that_a_step_has(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_close_cancels_once_and_only_what_runs(finished: bool) -> None:
+def test_close_cancels_a_running_request_once(finished: bool) -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         bridge = make(engine)
@@ -102,7 +102,7 @@ def test_close_cancels_once_and_only_what_runs(finished: bool) -> None:
     asyncio.run(scenario())
 
 
-def test_an_error_comes_after_what_was_said() -> None:
+def test_an_error_follows_the_text_before_it() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         stream = submit(make(engine), "1")
@@ -117,7 +117,7 @@ def test_an_error_comes_after_what_was_said() -> None:
     asyncio.run(scenario())
 
 
-def test_cancelled_by_the_engine_is_an_error() -> None:
+def test_a_request_that_the_engine_cancels_is_an_error() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         stream = submit(make(engine), "1")
@@ -165,7 +165,7 @@ def test_a_stream_of_several_requests_and_answers_ends_with_the_last() -> None:
     asyncio.run(scenario())
 
 
-def test_one_answer_that_fails_takes_the_others_with_it() -> None:
+def test_a_failing_answer_cancels_the_others_of_its_stream() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         stream = make(engine).submit([Request("1", (1,), 1, num_choices=2), Request("2", (1,), 1)], CONTEXT)
@@ -195,7 +195,7 @@ def test_requests_start_all_or_none() -> None:
     asyncio.run(scenario())
 
 
-def test_a_refusal_leaves_nothing_behind() -> None:
+def test_a_refused_request_leaves_no_stream() -> None:
     async def scenario() -> None:
         engine = ManualEngine()
         bridge = make(engine)
@@ -207,7 +207,7 @@ def test_a_refusal_leaves_nothing_behind() -> None:
     asyncio.run(scenario())
 
 
-def test_deltas_after_the_loop_is_closed_do_no_harm() -> None:
+def test_deltas_after_the_loop_is_closed_are_ignored() -> None:
     engine = ManualEngine()
 
     async def scenario() -> None:

@@ -11,7 +11,7 @@ PATH = "/v1/chat/completions"
 BAD = "invalid_request_error"
 
 
-def test_whole(server: FakeServer) -> None:
+def test_an_answer_has_the_fields_of_a_chat_completion(server: FakeServer) -> None:
     body = server.chat("four", max_tokens=3).json
     assert body.pop("id").startswith("chatcmpl-")
     assert body.pop("created") > 1_700_000_000
@@ -37,7 +37,7 @@ def test_whole(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
-def test_streamed(server: FakeServer, include_usage: bool) -> None:
+def test_a_stream_has_the_chunks_of_a_chat_completion(server: FakeServer, include_usage: bool) -> None:
     options = {"stream_options": {"include_usage": True}} if include_usage else {}
     answer = server.chat("please stop", stream=True, **options)
     assert answer.headers["cache-control"] == "no-cache"
@@ -67,14 +67,14 @@ def test_a_delta_without_text_makes_no_chunk(server: FakeServer) -> None:
     assert texts == ["", "\U0001f600", "\U0001f600", None]
 
 
-def test_streamed_is_whole(server: FakeServer) -> None:
+def test_the_text_of_a_stream_equals_the_whole_answer(server: FakeServer) -> None:
     for content in ("hi", "emoji", 'echo \u0000 \u2028 \\ " ü \U0001f600\r\n'):
         whole = server.chat(content, max_tokens=6).json["choices"][0]["message"]["content"]
         events = server.chat(content, max_tokens=6, stream=True).events
         assert "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-1]) == whole
 
 
-def test_what_reaches_the_engine(server: FakeServer) -> None:
+def test_sampling_fields_reach_the_engine(server: FakeServer) -> None:
     def seen(**fields: object) -> list[object]:
         return list(
             json.loads(server.chat("seen", **{"max_tokens": 1, **fields}).json["choices"][0]["message"]["content"])
@@ -90,7 +90,7 @@ def test_what_reaches_the_engine(server: FakeServer) -> None:
     ]  # fmt: skip
 
 
-def test_without_a_bound_the_answer_goes_to_the_end_of_the_context(server: FakeServer) -> None:
+def test_an_answer_without_max_tokens_ends_with_the_context(server: FakeServer) -> None:
     usage = server.chat("x" * 500).json["usage"]
     assert usage["total_tokens"] == 512
 
@@ -145,14 +145,14 @@ def test_refusals_have_their_status_streamed_or_not(
         (b'{"a":' * 1000 + b"1" + b"}" * 1000, "json_too_deep"),
     ],
 )
-def test_bodies_that_are_no_request(server: FakeServer, body: bytes, code: str) -> None:
+def test_a_body_that_is_not_a_request_is_refused(server: FakeServer, body: bytes, code: str) -> None:
     assert server.request("POST", PATH, body).error == (400, BAD, None, code)
 
 
 @pytest.mark.parametrize(
     "content_type", [None, "application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
 )
-def test_content_types(server: FakeServer, content_type: str | None) -> None:
+def test_json_content_types_are_accepted(server: FakeServer, content_type: str | None) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     assert server.request("POST", PATH, chat_body(max_tokens=1), headers).status == 200
 
@@ -168,7 +168,7 @@ def test_content_types(server: FakeServer, content_type: str | None) -> None:
         {**JSON, "content-encoding": "br"},
     ],
 )
-def test_content_types_refused(server: FakeServer, headers: dict[str, str]) -> None:
+def test_other_content_types_are_refused(server: FakeServer, headers: dict[str, str]) -> None:
     answer = server.request("POST", PATH, chat_body(), headers)
     assert answer.error == (415, BAD, None, "unsupported_media_type")
 
@@ -228,7 +228,7 @@ def test_several_answers(server: FakeServer) -> None:
     assert body["usage"]["completion_tokens"] == 9
 
 
-def test_several_answers_streamed_come_one_among_the_other(server: FakeServer) -> None:
+def test_several_streamed_answers_are_interleaved(server: FakeServer) -> None:
     *events, usage, done = server.chat(
         "four", max_tokens=3, n=3, stream=True, stream_options={"include_usage": True}
     ).events
@@ -301,7 +301,7 @@ def test_a_message_of_the_assistant_is_continued(server: FakeServer) -> None:
     assert answer.json["choices"][0]["message"]["content"] == "user: echo\nassistant:  The answer is "
 
 
-def test_an_image_is_refused_without_a_look_at_its_address(server: FakeServer) -> None:
+def test_an_image_is_refused_and_its_address_not_fetched(server: FakeServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.settimeout(0.3)
         image = {"type": "image_url", "image_url": {"url": f"http://127.0.0.1:{trap.getsockname()[1]}/a.png"}}

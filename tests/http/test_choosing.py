@@ -1,4 +1,4 @@
-"""Which model is served where none is named."""
+"""The model that is served when the settings name none."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_only_cached_model_is_served_and_logged(like: AnyManifest, caplog: p
     assert caplog.messages == ["no model is named; serving org/name, the only one in models_cache"]
 
 
-def test_a_file_that_names_no_model_is_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_without_a_model_serve_the_cached_one(caplog: pytest.LogCaptureFixture) -> None:
     put("org/name", "int8", cache="there")
     Path("config.json").write_text(json.dumps({"server": {"port": 1}, "model": {"cache_dir": "there"}}))
     settings = chosen()
@@ -72,8 +72,8 @@ def test_a_file_that_names_no_model_is_none(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("layer", ["flag", "environment", "file", "models"])
-def test_a_model_that_is_named_is_the_one(layer: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether it is in the cache or not, and though it were the default."""
+def test_a_named_model_is_served(layer: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The model need not be in the cache, and may be the default one."""
     put("org/name", "int8")
     if layer == "file":
         Path("config.json").write_text(json.dumps({"model": {"model_id": DEFAULT}}))
@@ -84,13 +84,13 @@ def test_a_model_that_is_named_is_the_one(layer: str, caplog: pytest.LogCaptureF
     assert caplog.messages == []
 
 
-def test_the_default_is_served_where_it_is() -> None:
+def test_the_default_model_is_served_if_it_is_cached() -> None:
     put(DEFAULT, "bfloat16")
     put("org/name", "int8")
     assert chosen() == Settings()
 
 
-def test_a_dtype_and_a_revision_that_are_set_choose() -> None:
+def test_dtype_and_revision_choose_among_cached_models() -> None:
     put("org/name", "int8")
     put("org/name", "int4")
     put("org/other", "int4", revision="v1")
@@ -104,7 +104,7 @@ def test_a_dtype_and_a_revision_that_are_set_choose() -> None:
     )
 
 
-def test_of_several_none_is_served() -> None:
+def test_several_cached_models_give_an_error_that_lists_them() -> None:
     put("org/name", "int8", cache="a cache")
     put("org/name", "int4", cache="a cache", revision="v1")
     put("elsewhere", "int4", cache="a cache/.tmp")

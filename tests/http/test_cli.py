@@ -41,7 +41,7 @@ def serve(tmp_path: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_help_lists_the_words_that_a_setting_takes(tmp_path: Path) -> None:
+def test_help_lists_the_values_of_a_setting(tmp_path: Path) -> None:
     output = " ".join(serve(tmp_path, "--help")[1].split())
     assert "--dtype [auto|float32|float16|bfloat16|int8|int4] How" in output
     assert "--access-log / --no-access-log Log" in output
@@ -86,7 +86,7 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
         (["a/b", "--served-model-name=c"], "No such option '--served-model-name'; use infrs-export --model-id"),
     ],
 )
-def test_usage_errors(
+def test_a_usage_error_is_one_line_with_exit_code_2(
     tmp_path: Path,
     arguments: list[str],
     expected: str,
@@ -106,7 +106,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("other", "flag"), OTHER_FLAGS.items())
-def test_every_flag_of_another_server_has_one_of_ours(other: str, flag: str) -> None:
+def test_every_flag_of_another_server_maps_to_a_flag_of_infrs(other: str, flag: str) -> None:
     program, _, name = flag.rpartition(" ")
     command = export_command if program == "infrs-export" else _command
     flags = [name for option in command.params for name in (*option.opts, *option.secondary_opts)]
@@ -141,7 +141,7 @@ def test_a_wrong_config_json_is_named(tmp_path: Path) -> None:
     assert output.count("\n") == 1
 
 
-def test_a_port_in_use(tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, output = serve(tmp_path, "--port", str(port))
@@ -156,7 +156,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     ("manifest", "expected"),
     [(None, "there is no bundle/manifest.json, which every bundle has; name a folder like "), ("{}", "Field required")],
 )
-def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: str) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path: Path, manifest: str | None, expected: str) -> None:
     (tmp_path / "bundle").mkdir()
     if manifest is not None:
         (tmp_path / "bundle" / "manifest.json").write_text(manifest)
@@ -166,7 +166,7 @@ def test_a_bundle_that_is_none(tmp_path: Path, manifest: str | None, expected: s
     assert output.count("\n") == 1
 
 
-def test_a_bundle_that_cannot_be_loaded_ends_it_in_the_same_form(tmp_path: Path) -> None:
+def test_a_bundle_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(MANIFEST.model_dump_json())
     code, output = serve(tmp_path, "--port", "0", "--bundle", ".")
     assert (code, output) == (
@@ -175,7 +175,7 @@ def test_a_bundle_that_cannot_be_loaded_ends_it_in_the_same_form(tmp_path: Path)
     )
 
 
-def test_without_a_model_the_commands_to_choose_from_have_lines_of_their_own(tmp_path: Path) -> None:
+def test_without_a_model_each_suggested_command_has_its_own_line(tmp_path: Path) -> None:
     code, output = serve(tmp_path, "--port", "0")
     first, *commands = output.splitlines()
     assert code == 2
@@ -184,7 +184,7 @@ def test_without_a_model_the_commands_to_choose_from_have_lines_of_their_own(tmp
     assert len(commands) == 2
 
 
-def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
+def test_a_cache_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     code, output = serve(tmp_path, "--port", "0", "--cache-dir", "f")
     assert (code, output) == (2, "infrs-serve: model.cache_dir: f is not a directory\n")
@@ -206,7 +206,7 @@ def test_without_the_export_extra_the_two_commands_are_named(tmp_path: Path, mon
         find_or_export(settings.model_copy(update={"model_id": DEMO_MODEL}))
 
 
-def test_serving_imports_nothing_that_exports() -> None:
+def test_serving_imports_no_export_packages() -> None:
     code = "import sys, infrs.cli.serve; print({'torch', 'transformers', 'optimum', 'infrs_export'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
@@ -224,7 +224,9 @@ def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, w
 
 
 @pytest.mark.parametrize("with_key", [False, True])
-def test_the_line_to_try_asks_for_the_key_that_it_takes(with_key: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_command_has_a_key_where_the_server_requires_one(
+    with_key: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = shlex.split(announced(capsys, SamplingParams(), with_key=with_key)[-1].removeprefix("Try: "))
     assert ("authorization: Bearer YOUR_API_KEY" in words) == with_key
     assert json.loads(words[-1])["model"] == "a/b"
@@ -234,7 +236,7 @@ def test_the_line_to_try_asks_for_the_key_that_it_takes(with_key: bool, capsys: 
     ("own", "told"),
     [({}, ""), ({"temperature": 0.6, "top_p": 1.0, "top_k": 20}, ", by default temperature 0.6, top_k 20")],
 )
-def test_the_line_of_a_model_shows_its_own_sampling(
+def test_the_line_of_a_model_shows_its_default_sampling(
     own: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]

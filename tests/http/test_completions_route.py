@@ -8,7 +8,7 @@ from fake_process import FakeServer, fake_server
 BAD = "invalid_request_error"
 
 
-def test_whole(server: FakeServer) -> None:
+def test_an_answer_has_the_fields_of_a_completion(server: FakeServer) -> None:
     body = server.complete("four", max_tokens=3).json
     assert re.fullmatch("cmpl-[0-9a-f]{24}", body.pop("id"))
     assert body.pop("created") > 1_700_000_000
@@ -31,7 +31,7 @@ def test_sixteen_tokens_by_default(server: FakeServer) -> None:
     assert server.complete("x" * 505).json["usage"]["completion_tokens"] == 7
 
 
-def test_streamed(server: FakeServer) -> None:
+def test_a_stream_has_the_chunks_of_a_completion(server: FakeServer) -> None:
     *chunks, usage, done = server.complete("please stop", stream=True, stream_options={"include_usage": True}).events
     assert done == "[DONE]"
     assert usage["usage"]["completion_tokens"] == 4
@@ -45,7 +45,7 @@ def test_streamed(server: FakeServer) -> None:
     "prompts", [["echo a", "echo b"], [list(b"echo a"), list(b"echo b")]], ids=["strings", "token ids"]
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_each_prompt_by_each_answer(server: FakeServer, prompts: object, stream: bool) -> None:
+def test_choices_are_ordered_by_prompt_and_answer(server: FakeServer, prompts: object, stream: bool) -> None:
     answer = server.complete(prompts, n=2, max_tokens=1, stream=stream)
     events = answer.events[:-1] if stream else [answer.json]
     choices = sorted((choice for event in events for choice in event["choices"]), key=lambda choice: choice["index"])
@@ -71,7 +71,7 @@ def test_echo(server: FakeServer) -> None:
         assert "".join(texts) == expected
 
 
-def test_echo_of_nothing_more(server: FakeServer) -> None:
+def test_echo_without_new_tokens_returns_the_prompt(server: FakeServer) -> None:
     body = server.complete("four", echo=True, max_tokens=0, logprobs=1).json
     choice = body["choices"][0]
     assert (choice["text"], choice["finish_reason"]) == ("four", "length")
@@ -87,7 +87,7 @@ def test_echo_of_nothing_more(server: FakeServer) -> None:
     }
 
 
-def test_what_an_evaluator_reads(server: FakeServer) -> None:
+def test_echo_with_logprobs_scores_the_prompt(server: FakeServer) -> None:
     """lm-eval's loglikelihood: scores of the continuation's tokens, all but the one that had to be made."""
     context, continuation = list("naïve ".encode()), list("é!".encode())
     logprobs = server.complete(
@@ -154,13 +154,15 @@ def test_an_answer_ends_with_the_context(server: FakeServer) -> None:
         ({"foo": 1}, (400, BAD, "foo", "unknown_parameter")),
     ],
 )
-def test_refusals(server: FakeServer, fields: dict[str, object], expected: tuple[object, ...], stream: bool) -> None:
+def test_an_invalid_request_is_refused(
+    server: FakeServer, fields: dict[str, object], expected: tuple[object, ...], stream: bool
+) -> None:
     assert server.post(
         "/v1/completions", **{"model": "fake/words", "prompt": "hi", **fields, "stream": stream}
     ).error == (expected)
 
 
-def test_all_prompts_start_or_none() -> None:
+def test_prompts_start_together_or_not_at_all() -> None:
     with fake_server(rows=1, max_queue=1, interval=0.05) as busy:
         answer = busy.complete(["a", "b", "c"])
         assert answer.error == (400, BAD, "prompt", "array_above_max_length")
@@ -168,14 +170,14 @@ def test_all_prompts_start_or_none() -> None:
         busy.wait_idle()
 
 
-def test_one_prompt_that_fails_fails_all(server: FakeServer) -> None:
+def test_a_failing_prompt_fails_the_request(server: FakeServer) -> None:
     assert server.complete(["hi", "boom"]).error == (500, "server_error", None, "engine_error")
     events = server.complete(["hi", "boom"], stream=True).events
     assert events[-1]["error"]["code"] == "engine_error"
     server.wait_idle()
 
 
-def test_what_reaches_the_engine(server: FakeServer) -> None:
+def test_sampling_fields_reach_the_engine(server: FakeServer) -> None:
     def seen(**fields: object) -> list[object]:
         choice = server.complete("seen", **{"max_tokens": 1, **fields}).json["choices"][0]
         return list(json.loads(choice["text"]))

@@ -1,4 +1,4 @@
-"""Answers that must be of a form, from the real engine over a graph that knows nothing: only the masks can do it."""
+"""Constrained answers of the real engine over an untrained graph, so that only the masks give them their form."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ each_form = pytest.mark.parametrize(("fields", "holds"), FORMS, ids=[next(iter(f
 
 
 @each_form
-def test_an_answer_is_of_the_form_asked_for(real: FakeServer, fields: dict[str, Any], holds: Any) -> None:
+def test_an_answer_has_the_requested_form(real: FakeServer, fields: dict[str, Any], holds: Any) -> None:
     for seed in range(3):
         choice = real.chat("ab", seed=seed, max_tokens=60, **fields).json["choices"][0]
         assert choice["finish_reason"] == "stop"
@@ -61,7 +61,7 @@ def test_an_answer_is_of_the_form_asked_for(real: FakeServer, fields: dict[str, 
 
 
 @each_form
-def test_a_completion_is_of_the_form_asked_for(real: FakeServer, fields: dict[str, Any], holds: Any) -> None:
+def test_a_completion_has_the_requested_form(real: FakeServer, fields: dict[str, Any], holds: Any) -> None:
     asked = {"prompt": ["ab", "c"], "n": 2, "seed": 1, "max_tokens": 60, **fields}
     answer = real.post("/v1/completions", model=MODEL, **asked).json
     assert len(answer["choices"]) == 4
@@ -87,7 +87,9 @@ def test_a_completion_is_of_the_form_asked_for(real: FakeServer, fields: dict[st
         ({"tools": []}, "tools", "unknown_parameter"),
     ],
 )
-def test_forms_that_a_completion_cannot_have(real: FakeServer, fields: dict[str, Any], param: str, code: str) -> None:
+def test_an_unsupported_form_of_a_completion_is_refused(
+    real: FakeServer, fields: dict[str, Any], param: str, code: str
+) -> None:
     assert real.complete(**fields).error == (400, "invalid_request_error", param, code)
 
 
@@ -108,7 +110,7 @@ def test_a_call_that_is_required_is_made(real: FakeServer, choice: Any) -> None:
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 9, 14, 21, 30, 40])
-def test_a_call_that_max_tokens_cuts_is_no_content(real: FakeServer, max_tokens: int) -> None:
+def test_a_call_cut_by_max_tokens_has_no_content(real: FakeServer, max_tokens: int) -> None:
     tools = [{"type": "function", "function": TOOL}]
     fields = {"tools": tools, "tool_choice": "required", "max_tokens": max_tokens, "seed": 1}
     choice = real.chat("ab", **fields).json["choices"][0]
@@ -129,7 +131,7 @@ def test_a_call_that_max_tokens_cuts_is_no_content(real: FakeServer, max_tokens:
     assert all(block["type"] == "tool_use" for block in message["content"])
 
 
-def test_functions_are_tools_of_before(real: FakeServer) -> None:
+def test_legacy_functions_are_called_like_tools(real: FakeServer) -> None:
     choice = real.chat("ab", seed=1, max_tokens=80, functions=[TOOL], function_call={"name": "add"}).json["choices"][0]
     assert choice["finish_reason"] == "function_call"
     assert is_of_schema(choice["message"]["function_call"]["arguments"])
@@ -139,7 +141,7 @@ def test_functions_are_tools_of_before(real: FakeServer) -> None:
 WIDE = "root ::= [ab]{20} y\ny ::= " + "|".join(['"a"z'] * 2100) + '\nz ::= "a" | "b" z\n'
 
 
-def test_a_grammar_that_becomes_too_complex_fails_its_own_answer(real: FakeServer) -> None:
+def test_a_grammar_that_becomes_too_complex_fails_only_its_own_answer(real: FakeServer) -> None:
     fields = {"grammar": WIDE, "max_tokens": 60}
     with ThreadPoolExecutor(3) as pool:
         beside = pool.submit(real.chat, "ab", max_tokens=200, seed=1, ignore_eos=True)
@@ -158,7 +160,7 @@ def test_a_grammar_that_is_too_complex_from_the_start_is_refused(real: FakeServe
     assert real.chat("ab", **asked).error == (400, "invalid_request_error", "grammar", "schema_too_complex")
 
 
-def test_one_pattern_of_a_tool_does_not_refuse_the_others(real: FakeServer) -> None:
+def test_an_unsupported_pattern_of_a_tool_is_ignored(real: FakeServer) -> None:
     mail = {"name": "mail", "parameters": {"properties": {"a": {"type": "string", "pattern": "^(?!b)a"}}}}
     tools = [{"type": "function", "function": function} for function in (mail, TOOL)]
     assert real.chat("ab", tools=tools, tool_choice="required", max_tokens=1).status == 200

@@ -1,4 +1,4 @@
-"""Which web pages may call the server."""
+"""Web pages may call the server only from the allowed origins."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_no_page_may_call_by_default(server: FakeServer) -> None:
         ({"origin": "null", "sec-fetch-site": "cross-site"}, "*", True),
     ],
 )
-def test_which_pages_may_call(headers: dict[str, str], allowed: str, passes: bool) -> None:
+def test_a_page_may_call_only_from_an_allowed_or_own_origin(
+    headers: dict[str, str], allowed: str, passes: bool
+) -> None:
     request = SanicRequest(b"/", Header({"host": "127.0.0.1", **headers}), "1.1", "POST", None, None)  # type: ignore[arg-type]
     with contextlib.nullcontext() if passes else pytest.raises(OriginNotAllowedError, match=r"server\.cors_origins"):
         cors.check_origin(request, cors.origins(ServerSettings(cors_origins=allowed)))
@@ -75,7 +77,7 @@ def test_a_page_of_another_site_cannot_make_the_server_work(server: FakeServer, 
     assert server.request("GET", "/health", headers={"origin": PAGE, "sec-fetch-site": "cross-site"}).status == 200
 
 
-def test_pages_that_may_call(guarded: FakeServer) -> None:
+def test_allowed_pages_get_cors_headers(guarded: FakeServer) -> None:
 
     page = PAGE
 
@@ -99,14 +101,14 @@ def test_pages_that_may_call(guarded: FakeServer) -> None:
     assert guarded.request("OPTIONS", "/nope", headers={"origin": page}).status == 401
 
 
-def test_origins_are_checked() -> None:
+def test_an_invalid_origin_is_refused() -> None:
     assert cors.origins(ServerSettings(cors_origins="*")) == {"*"}
     for given in ("page.example", "https://", "https://page.example/", "null", "://page.example"):
         with pytest.raises(ConfigError, match="cors_origins"):
             cors.origins(ServerSettings(cors_origins=given))
 
 
-def test_any_page_never_with_its_own_name() -> None:
+def test_a_wildcard_origin_is_answered_with_a_wildcard() -> None:
     with fake_server(server={"cors_origins": "*"}) as server:
         answer = server.request("GET", "/v1/models", headers={"origin": "https://any.example"})
         assert answer.headers["access-control-allow-origin"] == "*"

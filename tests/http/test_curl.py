@@ -27,7 +27,7 @@ def test_stream(server: FakeServer) -> None:
     assert output.endswith("data: [DONE]\n\n")
 
 
-def test_the_form_type_that_curl_sends_by_itself_is_refused_in_words(server: FakeServer) -> None:
+def test_the_default_content_type_of_curl_is_refused_with_an_explanation(server: FakeServer) -> None:
     error = json.loads(curl(server, "/v1/chat/completions", "-d", json.dumps(BODY)))["error"]
     assert error["code"] == "unsupported_media_type"
     assert "application/json" in error["message"]

@@ -1,4 +1,4 @@
-"""A model's own sampling, from its manifest to its tokens: what a request leaves out, and what is shown of it."""
+"""The sampling parameters of a manifest are the defaults of requests, and every answer shows them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ samplings = st.builds(
 
 
 @given(sampling=samplings)
-def test_a_manifest_keeps_it(sampling: Sampling) -> None:
+def test_a_manifest_keeps_its_sampling(sampling: Sampling) -> None:
     written = MANIFEST.model_copy(update={"sampling": sampling}).model_dump_json()
     assert Manifest.model_validate_json(written).sampling == sampling
 
 
-def test_a_manifest_from_before_it_was_noted_says_nothing() -> None:
+def test_a_manifest_without_sampling_gives_the_default_parameters() -> None:
     written = json.loads(MANIFEST.model_dump_json())
     del written["sampling"]
     manifest = Manifest.model_validate_json(json.dumps(written))
@@ -49,27 +49,27 @@ def test_a_manifest_from_before_it_was_noted_says_nothing() -> None:
 @pytest.mark.parametrize(
     "says", [{"temperature": 2.1}, {"top_p": -0.1}, {"top_k": 1.5}, {"top_k": -1}, {"min_p": "0"}, {"temp": 1}]
 )
-def test_a_manifest_that_says_what_no_request_may(says: dict[str, object]) -> None:
+def test_a_manifest_with_invalid_sampling_is_refused(says: dict[str, object]) -> None:
     written = json.loads(MANIFEST.model_dump_json()) | {"sampling": says}
     with pytest.raises(ValidationError):
         Manifest.model_validate_json(json.dumps(written))
 
 
 @pytest.mark.parametrize("name", Sampling.model_fields)
-def test_its_bounds_are_those_of_a_request(name: str) -> None:
+def test_the_bounds_of_a_manifest_are_those_of_a_request(name: str) -> None:
     ours, requests = (kind.model_json_schema()["properties"][name]["anyOf"] for kind in (Sampling, Generation))
     if name == "top_k":  # -1, which a request may say, is the same as 0
         requests[0]["minimum"] = 0
     assert ours == requests
 
 
-def test_none_sets_it_aside() -> None:
+def test_generation_config_none_ignores_the_sampling_of_a_manifest() -> None:
     manifest = MANIFEST.model_copy(update={"sampling": Sampling(**SAYS)})
     assert default_sampling(manifest, ModelSettings()) == SamplingParams(**SAYS)
     assert default_sampling(manifest, ModelSettings(generation_config="none")) == SamplingParams()
 
 
-def test_the_fingerprint_depends_on_it() -> None:
+def test_the_fingerprint_depends_on_the_default_sampling() -> None:
     kinds = [SamplingParams(), SamplingParams(temperature=0.6), SamplingParams(top_k=6)]
     assert len({fingerprint(MANIFEST, {}, kind) for kind in kinds}) == 3
 
@@ -81,9 +81,9 @@ def own() -> Iterator[FakeServer]:
 
 
 def seen(text: str) -> dict[str, float]:
-    """What the fake engine was asked, of what a model may say."""
-    told = json.loads(text)
-    values = [told[3], told[4], told[5], told[6], told[8][0], told[8][3]]
+    """Return the parameters that reached the fake engine, of those that a manifest may set."""
+    fields = json.loads(text)
+    values = [fields[3], fields[4], fields[5], fields[6], fields[8][0], fields[8][3]]
     return dict(zip(SAYS, values, strict=True))
 
 
@@ -103,13 +103,13 @@ def of_message(server: FakeServer, **fields: object) -> dict[str, float]:
 
 def of_response(server: FakeServer, **fields: object) -> dict[str, float]:
     answer = server.post("/v1/responses", model=MODEL, input="seen", max_output_tokens=1, **fields).json
-    told = seen(answer["output"][0]["content"][0]["text"])
-    assert (answer["temperature"], answer["top_p"]) == (told["temperature"], told["top_p"])
-    return told
+    values = seen(answer["output"][0]["content"][0]["text"])
+    assert (answer["temperature"], answer["top_p"]) == (values["temperature"], values["top_p"])
+    return values
 
 
 @pytest.mark.parametrize("ask", [of_chat, of_completion, of_message, of_response])
-def test_every_route_takes_what_a_request_leaves_out_from_the_model(own: FakeServer, ask: Any) -> None:
+def test_every_route_takes_omitted_parameters_from_the_manifest(own: FakeServer, ask: Any) -> None:
     assert ask(own) == SAYS
     assert ask(own, temperature=0) == SAYS | {"temperature": 0}
     assert ask(own, temperature=1, top_p=1) == SAYS | {"temperature": 1, "top_p": 1}
@@ -118,11 +118,11 @@ def test_every_route_takes_what_a_request_leaves_out_from_the_model(own: FakeSer
 def test_every_event_of_a_response_shows_the_sampling(own: FakeServer) -> None:
     answer = own.post("/v1/responses", model=MODEL, input="hi", max_output_tokens=2, top_p=0.5, stream=True)
     frames = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: ")]
-    told = [frame["response"] for frame in frames if "response" in frame]
-    assert [(body["temperature"], body["top_p"]) for body in told] == [(0.6, 0.5)] * 3
+    bodies = [frame["response"] for frame in frames if "response" in frame]
+    assert [(body["temperature"], body["top_p"]) for body in bodies] == [(0.6, 0.5)] * 3
 
 
-def test_props_show_it(own: FakeServer, server: FakeServer) -> None:
+def test_props_show_the_default_sampling(own: FakeServer, server: FakeServer) -> None:
     props = own.get("/props").json
     assert props["default_sampling_params"] == SAYS
     assert props["settings"]["model"]["generation_config"] == "auto"
@@ -131,9 +131,9 @@ def test_props_show_it(own: FakeServer, server: FakeServer) -> None:
 
 
 def test_a_server_with_generation_config_none_uses_the_defaults_of_openai(server: FakeServer) -> None:
-    with fake_server(sampling=SAYS, model={"generation_config": "none"}, server=QUIET) as told:
-        assert of_chat(told) == of_chat(server)
-        assert of_response(told) == of_response(server)
+    with fake_server(sampling=SAYS, model={"generation_config": "none"}, server=QUIET) as without:
+        assert of_chat(without) == of_chat(server)
+        assert of_response(without) == of_response(server)
 
 
 def test_a_greedy_model_is_greedy_by_default() -> None:

@@ -37,7 +37,9 @@ def leave(connection: socket.socket, how: str) -> None:
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
 @pytest.mark.parametrize("size", [10, 66_000, 1_000_000])
 @pytest.mark.parametrize("stream", [False, True])
-def test_while_it_runs(slow_server: FakeServer, size: int, stream: bool, how: str) -> None:
+def test_a_client_that_leaves_frees_the_slot_of_its_running_request(
+    slow_server: FakeServer, size: int, stream: bool, how: str
+) -> None:
     connection = connect(slow_server, chat_request("x" * size, stream=stream))
     slow_server.wait_until(lambda: slow_server.gauge("infrs_requests_running") == 1)
     if stream:
@@ -47,7 +49,7 @@ def test_while_it_runs(slow_server: FakeServer, size: int, stream: bool, how: st
     connection.close()
 
 
-def test_while_it_waits(slow_server: FakeServer) -> None:
+def test_a_client_that_leaves_frees_the_place_of_its_waiting_request(slow_server: FakeServer) -> None:
     first = connect(slow_server, chat_request())
     slow_server.wait_until(lambda: slow_server.gauge("infrs_requests_running") == 1)
     second = connect(slow_server, chat_request())
@@ -59,14 +61,14 @@ def test_while_it_waits(slow_server: FakeServer) -> None:
     slow_server.wait_idle()
 
 
-def test_before_the_body_is_whole(slow_server: FakeServer) -> None:
+def test_a_client_that_leaves_within_its_body_harms_no_other(slow_server: FakeServer) -> None:
     connection = connect(slow_server, chat_request()[:-5])
     time.sleep(0.05)
     connection.close()
     assert slow_server.chat(max_tokens=1).status == 200
 
 
-def test_a_client_that_left_is_counted_as_such(slow_server: FakeServer) -> None:
+def test_a_client_that_leaves_is_counted_with_status_499(slow_server: FakeServer) -> None:
     name = 'infrs_requests_total{route="/v1/chat/completions",status="499"}'
     before = slow_server.get("/metrics").body.decode().count(name) and slow_server.gauge(name)
     connection = connect(slow_server, chat_request(stream=True))
@@ -76,7 +78,7 @@ def test_a_client_that_left_is_counted_as_such(slow_server: FakeServer) -> None:
     slow_server.wait_until(lambda: slow_server.gauge(name) == before + 1)
 
 
-def test_a_reader_that_takes_nothing_is_cut() -> None:
+def test_a_client_that_reads_nothing_is_disconnected() -> None:
     with fake_server(rows=1, max_model_len=1 << 21, interval=0.0, server={"send_timeout": 0.3}) as server:
         reader = socket.socket()
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -90,7 +92,7 @@ def test_a_reader_that_takes_nothing_is_cut() -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_is_slow_is_not_cut() -> None:
+def test_a_client_that_reads_slowly_is_not_disconnected() -> None:
     """A client reads a few KiB/s of a faster stream, for several times `server.send_timeout`."""
     limit = 1.0
     with fake_server(rows=1, max_model_len=1 << 21, interval=0.01, server={"send_timeout": limit}) as server:

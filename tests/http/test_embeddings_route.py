@@ -54,7 +54,7 @@ def vectors(answer: Answer) -> list[Any]:
         ("é", ["é".encode()]),
     ],
 )
-def test_every_form_of_input(both: FakeServer, given: Any, texts: list[bytes]) -> None:
+def test_every_form_of_input_is_embedded(both: FakeServer, given: Any, texts: list[bytes]) -> None:
     answer = embed(both, given, user="someone", encoding_format="float").json
     num_tokens = sum(map(len, texts))
     assert answer["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
@@ -66,7 +66,7 @@ def test_every_form_of_input(both: FakeServer, given: Any, texts: list[bytes]) -
     np.testing.assert_array_equal(got, [formula(text) for text in texts])  # to the bit: JSON has every digit
 
 
-def test_base64_has_the_same_numbers(both: FakeServer) -> None:
+def test_base64_encodes_the_same_numbers(both: FakeServer) -> None:
     texts = ["a", "bc"]
     coded = [
         np.frombuffer(base64.b64decode(each), "<f4") for each in vectors(embed(both, texts, encoding_format="base64"))
@@ -118,13 +118,13 @@ def test_refusals(both: FakeServer, fields: dict[str, Any], param: str, code: st
     assert embed(both, **{"text": "a", **fields}).error == (status, BAD, param, code)
 
 
-def test_what_is_required(both: FakeServer) -> None:
+def test_a_missing_field_is_refused(both: FakeServer) -> None:
     assert both.post(PATH, model=EMBEDDING_ID).error == (400, BAD, "input", "missing_required_parameter")
     assert both.post(PATH, input="a").error == (400, BAD, "model", "missing_required_parameter")
 
 
 @pytest.mark.parametrize("text", ["x" * (MAX_TOKENS + 1), [7] * (MAX_TOKENS + 1)])
-def test_a_text_that_is_too_long_is_never_cut(both: FakeServer, text: object) -> None:
+def test_a_text_that_is_too_long_is_refused(both: FakeServer, text: object) -> None:
     answer = embed(both, text)
     assert answer.error == (400, BAD, "input", "context_length_exceeded")
     assert f"{MAX_TOKENS + 1} tokens" in answer.json["error"]["message"]
@@ -166,7 +166,7 @@ def test_an_embedding_model_does_not_chat(
     assert "no chat model" in answer.json["error"]["message"]
 
 
-def test_both_are_listed_and_described(both: FakeServer) -> None:
+def test_both_models_are_listed_and_described(both: FakeServer) -> None:
     assert [entry["id"] for entry in both.get("/v1/models").json["data"]] == [MODEL, EMBEDDING_ID]
     for model_id in (MODEL, EMBEDDING_ID):
         assert both.get(f"/v1/models/{model_id}").json["id"] == model_id
@@ -178,7 +178,7 @@ def test_both_are_listed_and_described(both: FakeServer) -> None:
     assert both.chat(max_tokens=2).json["choices"][0]["message"]["content"] == "w0 w1 "
 
 
-def test_a_server_of_embeddings_alone(alone: FakeServer) -> None:
+def test_a_server_may_serve_only_an_embedding_model(alone: FakeServer) -> None:
     assert len(vectors(embed(alone, ["a", "b"]))) == 2
     assert [entry["id"] for entry in alone.get("/v1/models").json["data"]] == [EMBEDDING_ID]
     assert alone.get("/ready").json == {"status": "ready"}
@@ -186,14 +186,14 @@ def test_a_server_of_embeddings_alone(alone: FakeServer) -> None:
     assert alone.get("/metrics").status == 200
 
 
-def test_a_server_without_embedding_models_says_so(server: FakeServer) -> None:
+def test_embeddings_without_an_embedding_model_are_refused(server: FakeServer) -> None:
     answer = server.post(PATH, model=MODEL, input="a")
     assert answer.error == (400, BAD, "model", "model_not_supported")
     assert "`models`" in answer.json["error"]["message"]
     assert server.post(PATH, model="x", input="a").error == (404, BAD, "model", "model_not_found")
 
 
-def test_counts(both: FakeServer) -> None:
+def test_tokens_and_requests_are_counted(both: FakeServer) -> None:
     before = both.gauge("infrs_prompt_tokens_total")
     embed(both, ["abc", "de"])
     assert both.gauge("infrs_prompt_tokens_total") - before == 5
@@ -231,7 +231,7 @@ def num_open(server: FakeServer) -> float:
 
 
 def test_requests_take_turns() -> None:
-    """One of many texts does not hold up one of a single text."""
+    """A request of many texts does not delay a request of a single text."""
     with fake_server(embedding="alone", interval=0.02, server={"access_log": False}) as running:
         thread, answers = in_background(running, ["a"] * 200)
         running.wait_until(lambda: num_open(running) == 1)
@@ -275,7 +275,7 @@ def test_a_deadline_ends_the_request() -> None:
         running.wait_until(lambda: num_open(running) == 0)
 
 
-def test_a_stopping_server_finishes_what_it_has() -> None:
+def test_a_stopping_server_finishes_its_requests() -> None:
     with fake_server(embedding="alone", interval=0.02, server={"access_log": False}) as running:
         thread, answers = in_background(running, ["a"] * 50)
         running.wait_until(lambda: num_open(running) == 1)
@@ -285,7 +285,7 @@ def test_a_stopping_server_finishes_what_it_has() -> None:
         assert running.process.wait(10 + SLACK) == 0
 
 
-def test_a_stopping_server_ends_what_takes_too_long() -> None:
+def test_a_stopping_server_ends_requests_beyond_the_drain_timeout() -> None:
     limits = {"access_log": False, "drain_timeout": 0.2}
     with fake_server(embedding="alone", interval=0.02, server=limits) as running:
         thread, answers = in_background(running, ["a"] * 2000)
@@ -296,6 +296,6 @@ def test_a_stopping_server_ends_what_takes_too_long() -> None:
         assert running.process.wait(10 + SLACK) == 0
 
 
-def test_before_the_models_are_loaded() -> None:
+def test_embeddings_are_refused_while_models_load() -> None:
     with fake_server(embedding="beside", load_seconds=3, wait_ready=False) as running:
         assert embed(running, "a").error == (503, "server_error", None, "model_loading")

@@ -69,7 +69,7 @@ def test_generate_until(real: FakeServer) -> None:
     assert (choice["text"], choice["finish_reason"]) == (whole[: whole.index(until)], "stop")
 
 
-def test_the_token_made_is_scored_even_if_it_ends_the_answer(real: FakeServer) -> None:
+def test_a_generated_token_that_ends_the_answer_is_scored(real: FakeServer) -> None:
     """Evaluators drop the last score, which is the one of the token they had to ask for."""
     prompt = next([1, i, j] for i in range(97) for j in range(97) if greedy([1, i, j], 1) == [0])
     (choice,) = real.complete(prompt, echo=True, logprobs=0, max_tokens=1, temperature=0).json["choices"]

@@ -104,7 +104,7 @@ def test_a_path_is_exported_once_and_again_when_its_file_changes(
     assert capfd.readouterr().out.split() == exported
 
 
-def test_paths_that_cannot_be_exported(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     bundle, file = publish(tmp_path, "a/b", "int8"), tmp_path / "X.GGUF"
     file.touch()
     refused: list[tuple[Path, type[InfrsError], str]] = [
@@ -122,7 +122,7 @@ def test_paths_that_cannot_be_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_export_too(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_to_the_server_ends_its_export(number: signal.Signals, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path

@@ -139,7 +139,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("row", REFUSED)
-def test_refused(server: FakeServer, row: str) -> None:
+def test_a_malformed_request_is_refused(server: FakeServer, row: str) -> None:
     data, status, expected = REFUSED[row]
     started = time.monotonic()
     received = server.raw(data)
@@ -163,7 +163,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("row", LATE)
-def test_late(hasty: FakeServer, row: str) -> None:
+def test_a_request_that_is_late_gets_408(hasty: FakeServer, row: str) -> None:
     started = time.monotonic()
     received = hasty.raw(LATE[row])
     seconds = time.monotonic() - started
@@ -173,7 +173,7 @@ def test_late(hasty: FakeServer, row: str) -> None:
 
 
 @pytest.mark.parametrize("start", [b"GET /health HTTP/1.1\r\nx: ", HEAD + b"Content-Length: 999\r\n\r\n"], ids=str)
-def test_drips_do_not_put_the_deadline_off(hasty: FakeServer, start: bytes) -> None:
+def test_single_bytes_do_not_extend_the_deadline(hasty: FakeServer, start: bytes) -> None:
     """Rows 46 and 47: a byte every tenth of the deadline."""
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=PATIENCE) as connection:
         started = time.monotonic()
@@ -190,7 +190,7 @@ def test_drips_do_not_put_the_deadline_off(hasty: FakeServer, start: bytes) -> N
         assert time.monotonic() - started < 2 * SHORT + SLACK / 2
 
 
-def test_a_path_with_no_route_and_a_body_that_never_ends(hasty: FakeServer) -> None:
+def test_an_unknown_path_is_refused_before_its_body_ends(hasty: FakeServer) -> None:
     received = hasty.raw(b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     assert statuses(received) == [404]
 
@@ -203,7 +203,7 @@ def test_each_request_of_a_connection_has_its_own_deadline(hasty: FakeServer) ->
             assert statuses(connection.recv(4096)) == [200]
 
 
-def test_what_is_unusual_but_right(server: FakeServer) -> None:
+def test_unusual_but_valid_requests_are_answered(server: FakeServer) -> None:
     """Rows 5, 17, 44, 52 and 48 with a body."""
     close = b"Connection: close"
     assert statuses(server.raw(b"GET /health HTTP/1.0\r\n\r\n")) == [200]
@@ -229,14 +229,14 @@ def in_chunks(body: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 1024), (64, 2000)])
-def test_many_small_chunks(server: FakeServer, size: int, count: int) -> None:
+def test_a_body_of_many_small_chunks_is_accepted(server: FakeServer, size: int, count: int) -> None:
     """Row 44: of any size until there are 1,024, then of 64 bytes on average. An empty one ends the body."""
     body = chat_body(max_tokens=1)
     body += b" " * (count * size - len(body))
     assert statuses(server.raw(SMALL_CHUNKS + in_chunks(body, size) + b"0\r\n\r\n")) == [200]
 
 
-def test_more_chunks_than_bytes_allow(server: FakeServer) -> None:
+def test_a_body_with_too_many_small_chunks_is_refused(server: FakeServer) -> None:
     """Row 44: one too many, and one byte too little; the error says what is wrong."""
     few = in_chunks(chat_body(max_tokens=1).ljust(1025), 1)
     many = in_chunks(b" " * 64 * 1999, 64) + in_chunks(b" " * 63, 63)
@@ -247,7 +247,7 @@ def test_more_chunks_than_bytes_allow(server: FakeServer) -> None:
         assert b"smaller pieces" in received
 
 
-def test_many_small_chunks_do_not_hold_the_others_up(server: FakeServer) -> None:
+def test_a_body_of_many_small_chunks_does_not_delay_other_requests(server: FakeServer) -> None:
     """Row 44: as many chunks as `server.max_body_bytes` (4 MiB) allows, which end in nothing."""
     chunks = CHUNKED + in_chunks(b"[" * (4 << 20), 64)
     connections = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(4)]
@@ -265,7 +265,7 @@ def test_many_small_chunks_do_not_hold_the_others_up(server: FakeServer) -> None
         connection.close()
 
 
-def test_no_continue_without_a_key(guarded: FakeServer) -> None:
+def test_a_request_without_a_key_gets_no_continue(guarded: FakeServer) -> None:
     """Row 48, and row 26 behind a key: a client without one learns of no path."""
     received = guarded.raw(HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
     assert statuses(received) == [401]
@@ -280,7 +280,7 @@ def test_pipelined_requests_are_answered_in_order(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_junk_behind_a_running_request_ends_it(stream: bool) -> None:
+def test_junk_after_a_running_request_ends_it(stream: bool) -> None:
     """A client that pipelines 70 KB and leaves: the server could not detect that it left."""
     with fake_server(rows=1, max_model_len=1 << 21, interval=0.005) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
@@ -293,7 +293,7 @@ def test_junk_behind_a_running_request_ends_it(stream: bool) -> None:
         assert "Traceback" not in server.output()
 
 
-def test_a_silent_connection_is_not_kept_for_ever(blank_app: Sanic[Any, Any]) -> None:
+def test_a_silent_connection_is_closed_after_the_keep_alive(blank_app: Sanic[Any, Any]) -> None:
     """Row 55: one that says nothing is closed, at first and after an answer, when the keep-alive is over."""
     assert blank_app.config.KEEP_ALIVE_TIMEOUT == 75
     with fake_server(keep_alive=1.0) as server:
@@ -331,7 +331,7 @@ def test_a_refusal_reaches_a_client_that_still_sends(server: FakeServer) -> None
         assert not sender.is_alive()
 
 
-def test_a_client_that_stays_after_a_refusal_is_cut(server: FakeServer) -> None:
+def test_a_client_that_sends_on_after_a_refusal_is_disconnected(server: FakeServer) -> None:
     """The server discards further bytes for a second, not forever."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(get(b"/health", b"Content-Length: x"))
@@ -344,7 +344,7 @@ def test_a_client_that_stays_after_a_refusal_is_cut(server: FakeServer) -> None:
         assert 0.9 < time.monotonic() - started < 1 + SLACK
 
 
-def test_no_control_byte_and_no_traceback_reaches_the_log() -> None:
+def test_the_log_has_no_control_bytes_and_no_tracebacks() -> None:
     with fake_server() as server:
         server.raw(b"GET /\x1b[31m\x07 HTTP/1.1\r\nHost: localhost\r\nx-request-id: \x1b[31m\r\n\r\n")
         server.raw(get(b"/%1b%0a%e2%80%ae", b"Connection: close"))

@@ -34,7 +34,7 @@ def batches(feed: Callable[[DeltaStream], Awaitable[None]], pause: float = 0) ->
     return asyncio.run(scenario())
 
 
-def test_each_wait_that_lasts_is_interrupted_and_loses_nothing() -> None:
+def test_each_long_wait_gives_a_ping_and_loses_no_delta() -> None:
     async def feed(stream: DeltaStream) -> None:
         stream.feed(delta())
         await asyncio.sleep(3.5 * SECONDS)
@@ -45,7 +45,7 @@ def test_each_wait_that_lasts_is_interrupted_and_loses_nothing() -> None:
     assert 2 <= sizes.count(0) <= 3  # on a machine that is busy the last falls together with the delta
 
 
-def test_deltas_that_keep_coming_are_not_interrupted_however_long_it_takes() -> None:
+def test_frequent_deltas_give_no_ping() -> None:
     async def feed(stream: DeltaStream) -> None:
         for _ in range(40):
             await asyncio.sleep(SECONDS / 10)
@@ -57,7 +57,7 @@ def test_deltas_that_keep_coming_are_not_interrupted_however_long_it_takes() -> 
     assert sum(sizes) == 41
 
 
-def test_a_reader_that_is_busy_does_not_wait() -> None:
+def test_a_busy_reader_gets_no_ping() -> None:
     """The delay is the reader's own: a ping after it would be wrong."""
 
     async def feed(stream: DeltaStream) -> None:
@@ -68,7 +68,7 @@ def test_a_reader_that_is_busy_does_not_wait() -> None:
     assert batches(feed, pause=2.3 * SECONDS) == [1, 1]
 
 
-def test_a_wait_that_begins_late_is_interrupted_in_time() -> None:
+def test_a_wait_after_a_pause_of_the_reader_gives_a_ping_in_time() -> None:
     """Not only at the next round of a timer that the reader's pause has shifted."""
 
     async def feed(stream: DeltaStream) -> None:
@@ -79,7 +79,7 @@ def test_a_wait_that_begins_late_is_interrupted_in_time() -> None:
     assert batches(feed, pause=1.5 * SECONDS) == [1, 0, 1]
 
 
-def test_a_stream_that_ends_while_it_is_silent_ends() -> None:
+def test_a_stream_that_ends_during_a_wait_ends() -> None:
     async def feed(stream: DeltaStream) -> None:
         await asyncio.sleep(1.5 * SECONDS)
         stream.feed(delta(FinishReason.STOP))

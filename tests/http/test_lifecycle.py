@@ -18,7 +18,7 @@ def finish(server: FakeServer) -> int:
     return server.process.wait(10)
 
 
-def test_loading() -> None:
+def test_requests_are_refused_while_the_model_loads() -> None:
     with fake_server(wait_ready=False, load_seconds=1.0) as server:
         assert server.get("/health").status == 200
         for answer in (server.get("/ready"), server.get("/v1/models"), server.chat(), server.get("/props")):
@@ -59,7 +59,7 @@ run(app, listen(settings.server))
     assert (done.returncode, done.stderr) == (-number, b"")
 
 
-def test_a_hangup_ends_nothing() -> None:
+def test_a_hangup_ends_no_server() -> None:
     """Not while it loads, not while it serves, not while it drains."""
     with fake_server(wait_ready=False, load_seconds=1.0, interval=0.02) as server, ThreadPoolExecutor(1) as pool:
         server.process.send_signal(signal.SIGHUP)
@@ -104,13 +104,13 @@ asyncio.run(main())
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_model_that_cannot_be_loaded() -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_process_in_one_line() -> None:
     with fake_server(wait_ready=False, load_seconds=0.3, fail="no such weights") as server:
         assert finish(server) == 1
         assert server.output() == "fake: no such weights\n"
 
 
-def test_an_unexpected_failure_of_loading() -> None:
+def test_an_unexpected_failure_of_loading_is_logged() -> None:
     with fake_server(wait_ready=False, load_seconds=0.3, fail="unexpectedly") as server:
         assert finish(server) == 1
         log = server.output()
@@ -133,15 +133,15 @@ def test_an_idle_server_stops(number: signal.Signals) -> None:
         assert "waiting" not in log
 
 
-def test_at_a_terminal_nothing_more_is_logged() -> None:
+def test_a_server_at_a_terminal_logs_only_its_stop() -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, str(SCRIPT), json.dumps({})]
     with (
         subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process,
-        os.fdopen(ours) as told,
+        os.fdopen(ours) as shown,
     ):
         os.close(theirs)
-        while "ready" not in told.readline():
+        while "ready" not in shown.readline():
             assert process.poll() is None
         process.terminate()
         _, log = process.communicate(timeout=10)
@@ -150,7 +150,9 @@ def test_at_a_terminal_nothing_more_is_logged() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("count", "awaited"), [(1, "1 request"), (2, "2 requests")])
-def test_a_stopping_server_says_what_it_waits_for(number: signal.Signals, count: int, awaited: str) -> None:
+def test_a_stopping_server_logs_the_requests_that_it_waits_for(
+    number: signal.Signals, count: int, awaited: str
+) -> None:
     with fake_server(interval=0.02, server={"drain_timeout": 12.5}) as server, ThreadPoolExecutor(count) as pool:
         running = [pool.submit(server.chat, max_tokens=20) for _ in range(count)]
         server.wait_until(lambda: server.gauge("infrs_requests_running") == count)
@@ -161,7 +163,7 @@ def test_a_stopping_server_says_what_it_waits_for(number: signal.Signals, count:
     assert [line for line in told if line.startswith("stop")] == [waits, "stopped"]
 
 
-def test_drain_finishes_what_runs_and_refuses_what_comes() -> None:
+def test_drain_finishes_running_requests_and_refuses_new_ones() -> None:
     with fake_server(interval=0.02) as server, ThreadPoolExecutor(2) as pool:
         running = [pool.submit(server.chat, max_tokens=50, stream=stream) for stream in (False, True)]
         server.wait_until(lambda: server.gauge("infrs_requests_running") == 2)

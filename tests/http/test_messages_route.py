@@ -61,7 +61,7 @@ def real() -> Iterator[FakeServer]:
         yield running
 
 
-def test_whole(server: FakeServer) -> None:
+def test_an_answer_has_the_fields_of_a_message(server: FakeServer) -> None:
     answer = ask(server)
     told = answer.json
     assert told.pop("id").startswith("msg_")
@@ -83,7 +83,7 @@ def test_whole(server: FakeServer) -> None:
     }
 
 
-def test_streamed(server: FakeServer) -> None:
+def test_a_stream_has_the_events_of_a_message(server: FakeServer) -> None:
     found = events(ask(server, stream=True))
     assert [name for name, _ in found] == [
         "message_start",
@@ -105,21 +105,21 @@ def test_streamed(server: FakeServer) -> None:
     assert found[-2][1]["usage"]["output_tokens"] == 4
 
 
-def test_what_reaches_the_engine(server: FakeServer) -> None:
+def test_sampling_fields_reach_the_engine(server: FakeServer) -> None:
     fields = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "stop_sequences": ["x", "y"], "max_tokens": 7}
     told = ask(server, messages=[{"role": "user", "content": "seen"}], **fields).json["content"][0]["text"]
     assert json.loads(told)[:6] == [7, ["x", "y", "\nuser:"], False, 0.5, 0.9, 3]
 
 
 @pytest.mark.parametrize("asked", ["auto", "standard_only"])
-def test_the_tier_that_served(server: FakeServer, asked: str) -> None:
-    """Every answer is served by the same one; one that is not to be had is refused."""
+def test_the_service_tier_is_standard(server: FakeServer, asked: str) -> None:
+    """Every answer has the standard tier. Another tier is refused."""
     assert ask(server, service_tier=asked).json["usage"]["service_tier"] == "standard"
     refused = ask(server, service_tier="priority")
     assert fault(refused) == (400, "invalid_request_error", "service_tier", "invalid_value")
 
 
-def test_what_becomes_the_prompt(server: FakeServer) -> None:
+def test_system_and_turns_become_the_prompt(server: FakeServer) -> None:
     turns = [{"role": "user", "content": "echo"}, {"role": "assistant", "content": "It is "}]
     told = ask(server, system="Be brief.", messages=turns, max_tokens=1).json["content"][0]["text"]
     assert told == "system: Be brief.\nuser: echo\nassistant: It is "
@@ -145,7 +145,7 @@ def test_a_stop_sequence_is_named(real: FakeServer) -> None:
     assert streamed[-2][1]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": text[3:5]}
 
 
-def test_an_answer_that_the_context_cuts_says_so(server: FakeServer) -> None:
+def test_an_answer_at_the_end_of_the_context_has_its_own_stop_reason(server: FakeServer) -> None:
     asked = [{"role": "user", "content": "x" * 400}]
     answer = ask(server, messages=asked, max_tokens=32_000).json
     assert answer["stop_reason"] == "model_context_window_exceeded"
@@ -155,7 +155,7 @@ def test_an_answer_that_the_context_cuts_says_so(server: FakeServer) -> None:
     assert fault(ask(server, messages=asked)) == (400, "invalid_request_error", "messages", "context_length_exceeded")
 
 
-def test_a_prompt_that_was_there_before_is_counted_apart(real: FakeServer) -> None:
+def test_cached_tokens_are_counted_separately(real: FakeServer) -> None:
     asked = [{"role": "user", "content": "a long and common beginning of a prompt"}]
     counts = [ask(real, messages=asked, max_tokens=1).json["usage"] for _ in range(2)]
     assert counts[0]["cache_read_input_tokens"] == 0
@@ -181,7 +181,9 @@ def test_a_prompt_that_was_there_before_is_counted_apart(real: FakeServer) -> No
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_refusals(server: FakeServer, fields: Any, expected: tuple[int, str, str | None, str], stream: bool) -> None:
+def test_an_invalid_request_is_refused(
+    server: FakeServer, fields: Any, expected: tuple[int, str, str | None, str], stream: bool
+) -> None:
     assert fault(ask(server, **fields, stream=stream)) == expected
 
 
@@ -196,7 +198,7 @@ def test_refusals(server: FakeServer, fields: Any, expected: tuple[int, str, str
     ],
     ids=str,
 )
-def test_what_counting_refuses(server: FakeServer, fields: dict[str, Any], code: str) -> None:
+def test_an_invalid_count_is_refused(server: FakeServer, fields: dict[str, Any], code: str) -> None:
     answer = server.post("/v1/messages/count_tokens", **{"model": MODEL, "messages": [USER], **fields})
     [name] = fields
     status, kind = (404, "not_found_error") if code == "model_not_found" else (400, "invalid_request_error")

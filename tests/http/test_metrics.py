@@ -55,7 +55,7 @@ def test_the_engine_exports_its_metrics() -> None:
     assert read["process_resident_memory_bytes"] > 1 << 24
 
 
-def test_keys_and_values_in_use() -> None:
+def test_cache_usage_is_measured() -> None:
     with fake_server(engine="synthetic", rows=1, max_queue=2) as server:
         assert server.gauge("infrs_kv_used_ratio") == 0
         seen = []
@@ -84,7 +84,7 @@ def test_cancelled_and_drained_requests_are_counted() -> None:
 
 
 @pytest.mark.nightly("series")
-def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str], None]) -> None:
+def test_models_paths_and_ids_of_requests_add_no_series(full: bool, figure: Callable[[str], None]) -> None:
     number = 5000 if full else 100
     with fake_server(server={"access_log": False}) as server:
         server.get("/metrics")
@@ -100,7 +100,7 @@ def test_odd_requests_make_no_new_series(full: bool, figure: Callable[[str], Non
     figure(f"{2 * number:,} model names, paths and request ids: {len(series)} label sets, none of them new")
 
 
-def test_a_log_of_json() -> None:
+def test_the_log_can_be_json() -> None:
     with fake_server(server={"log_format": "json"}) as server:
         server.request("GET", "/health", headers={"x-request-id": "mine-1"})
         server.request("GET", "/%1b%0a%e2%80%ae?canary=1")
@@ -142,7 +142,7 @@ def test_the_log_has_the_token_counts_and_rates_of_each_request() -> None:
     assert re.search(r" 1 out, the first after [\d.]+ ms$", one["message"])
 
 
-def test_the_level_of_the_log() -> None:
+def test_log_level_limits_the_log() -> None:
     with fake_server(server={"log_level": "warning"}) as server:
         server.get("/health")
         server.process.terminate()

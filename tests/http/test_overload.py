@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fake_process import SLACK, FakeServer, chat_request, fake_server
 
 
-def test_beyond_slots_and_queue() -> None:
+def test_a_request_beyond_slots_and_queue_is_refused() -> None:
     with fake_server(rows=2, max_queue=3, interval=0.05) as server, ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: server.chat(max_tokens=10), range(12)))
         taken = [answer for answer in answers if answer.status == 200]
@@ -27,7 +27,7 @@ def test_a_full_server_reads_no_body() -> None:
         assert running.result().status == 200
 
 
-def test_a_request_that_takes_too_long() -> None:
+def test_a_request_beyond_its_timeout_gets_503() -> None:
     with fake_server(interval=0.05, server={"request_timeout": 0.3}) as server:
         answer = server.chat(max_tokens=500)
         assert answer.error == (503, "server_error", None, "request_timeout")
@@ -37,7 +37,7 @@ def test_a_request_that_takes_too_long() -> None:
         assert server.wait_idle() < 1 + SLACK
 
 
-def test_a_stream_reads_on_while_others_are_refused(server: FakeServer) -> None:
+def test_a_stream_continues_while_other_requests_are_refused(server: FakeServer) -> None:
     events = server.chat(stream=True, max_tokens=100).events
     assert len(events) == 103  # role, words, finish, [DONE]
 

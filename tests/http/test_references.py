@@ -30,7 +30,7 @@ def text(response: Any) -> str:
     return str(response["output"][0]["content"][0]["text"])
 
 
-def test_a_message_of_an_earlier_answer(server: FakeServer) -> None:
+def test_a_reference_stands_for_a_message_of_an_earlier_answer(server: FakeServer) -> None:
     first = answer(server, [{"role": "user", "content": "please"}])
     named = {"type": "item_reference", "id": first["output"][0]["id"]}
     again = answer(server, [named, ECHO])
@@ -51,7 +51,7 @@ def test_items_of_the_conversation_are_not_repeated(server: FakeServer, twice: b
     assert text(again) == f"user: please\nassistant: {text(first)}\nuser: echo"
 
 
-def test_what_a_reference_names_is_gone_with_its_response(server: FakeServer) -> None:
+def test_a_reference_to_a_deleted_response_is_refused(server: FakeServer) -> None:
     first = answer(server, [{"role": "user", "content": "please"}])
     named = {"type": "item_reference", "id": first["output"][0]["id"]}
     server.request("DELETE", f"/v1/responses/{first['id']}")
@@ -62,7 +62,7 @@ def test_what_a_reference_names_is_gone_with_its_response(server: FakeServer) ->
     assert server.post("/v1/responses", model=MODEL, input=[named]).error[2:] == ("input[0].id", "item_not_found")
 
 
-def test_no_key_names_anothers_items() -> None:
+def test_a_key_cannot_refer_to_items_of_another_key() -> None:
     def post(key: str, items: Any) -> Any:
         return ask(guarded, key, "POST", "/v1/responses", json.dumps({"model": MODEL, "input": items}).encode())
 
@@ -72,7 +72,7 @@ def test_no_key_names_anothers_items() -> None:
         assert post(KEYS[1], [*mine, ECHO]).error[2:] == ("input[0].id", "item_not_found")
 
 
-def test_a_call_and_what_it_gave() -> None:
+def test_a_reference_stands_for_a_call() -> None:
     call = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
     items = parse_items([{"type": "item_reference", "id": "fc_1"}, output])
@@ -80,7 +80,7 @@ def test_a_call_and_what_it_gave() -> None:
     assert found == parse_items([call])[0]
 
 
-def test_items_named_are_bounded() -> None:
+def test_the_size_of_referenced_items_is_bounded() -> None:
     found = json.dumps({"type": "message", "role": "user", "content": "x" * 400}).encode()
     items = [ItemReference(id=str(number)) for number in range(3)]
     assert all(isinstance(item, MessageItem) for item in resolve(items, [], lambda _: found, 3 * len(found)))
@@ -89,7 +89,7 @@ def test_items_named_are_bounded() -> None:
     assert refused.value.param == "input"
 
 
-def test_the_store_finds_items_as_long_as_it_keeps_them() -> None:
+def test_the_store_finds_items_of_stored_responses() -> None:
     store = ResponseStore(2, 1000)
     store.put("a", "1", stored(x=b"first", y=b"other"))
     store.put("a", "2", stored(x=b"second"))  # a client may send an item back, changed

@@ -110,12 +110,14 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("fields", "param", "code"), REFUSED, ids=[f"{param}-{code}" for _, param, code in REFUSED])
-def test_refusals(server: FakeServer, fields: dict[str, Any], param: str, code: str, stream: bool) -> None:
+def test_an_invalid_request_is_refused(
+    server: FakeServer, fields: dict[str, Any], param: str, code: str, stream: bool
+) -> None:
     answer = server.post("/v1/responses", **{"model": MODEL, "input": "hi", "stream": stream, **fields})
     assert answer.error == (400, BAD, param, code)
 
 
-def test_another_model(server: FakeServer) -> None:
+def test_an_unknown_model_is_refused(server: FakeServer) -> None:
     assert server.post("/v1/responses", model="other", input="hi").error == (404, BAD, "model", "model_not_found")
 
 
@@ -134,12 +136,12 @@ NEUTRAL: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", NEUTRAL)
-def test_what_asks_for_nothing_is_accepted(server: FakeServer, fields: dict[str, Any]) -> None:
+def test_fields_with_neutral_values_are_accepted(server: FakeServer, fields: dict[str, Any]) -> None:
     answer = server.post("/v1/responses", model=MODEL, input="please stop", **fields)
     assert answer.json["output"][0]["content"][0]["text"] == "w0 w1 w2 w3 "
 
 
-def test_what_reaches_the_engine(server: FakeServer) -> None:
+def test_sampling_fields_reach_the_engine(server: FakeServer) -> None:
     fields = {
         "temperature": 0.5,
         "top_p": 0.25,
@@ -166,7 +168,7 @@ def test_what_reaches_the_engine(server: FakeServer) -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_fields_that_are_returned(server: FakeServer, field: str, value: object, stream: bool) -> None:
+def test_fields_of_the_request_are_returned(server: FakeServer, field: str, value: object, stream: bool) -> None:
     answer = server.post("/v1/responses", model=MODEL, input="please stop", stream=stream, **{field: value})
     told = [data["response"] for _, data in events(answer.body) if "response" in data] if stream else [answer.json]
     assert len(told) == (3 if stream else 1)
@@ -174,8 +176,8 @@ def test_fields_that_are_returned(server: FakeServer, field: str, value: object,
 
 
 @pytest.mark.parametrize("asked", ["auto", "default", "flex", "priority"])
-def test_the_tier_that_served(server: FakeServer, asked: str) -> None:
-    """Every answer is served by the same one, whatever was asked for."""
+def test_the_service_tier_is_default(server: FakeServer, asked: str) -> None:
+    """Every answer has the default tier, whatever the request asks for."""
     answer = server.post("/v1/responses", model=MODEL, input="please stop", service_tier=asked)
     assert answer.json["service_tier"] == "default"
 
@@ -189,7 +191,7 @@ def test_events_are_not_padded(server: FakeServer) -> None:
     assert padded.error == (400, BAD, "stream_options.include_obfuscation", "unsupported_parameter")
 
 
-def test_a_stream_that_fails_says_so(server: FakeServer) -> None:
+def test_a_failing_stream_ends_with_a_failed_event(server: FakeServer) -> None:
     answer = server.post("/v1/responses", model=MODEL, input="boom", stream=True)
     assert answer.status == 200
     name, data = events(answer.body)[-1]
@@ -202,7 +204,7 @@ def test_a_stream_that_fails_says_so(server: FakeServer) -> None:
     assert server.post("/v1/responses", model=MODEL, input="boom-first", stream=True).error[0] == 500
 
 
-def test_a_stream_that_fails_before_its_first_token_begins_nevertheless() -> None:
+def test_a_stream_that_fails_before_its_first_token_still_starts() -> None:
     limits = {"access_log": False, "ping_interval": 0.05, "queue_timeout": 0.4}
     with fake_server(rows=1, max_model_len=1 << 21, interval=0.05, server=limits) as busy:
         first = connect(busy, chat_request())

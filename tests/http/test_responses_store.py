@@ -20,7 +20,7 @@ def of_size(num_bytes: int) -> StoredResponse:
     return StoredResponse(b"x" * (num_bytes // 2), b"y" * (num_bytes - num_bytes // 2))
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_response_is_evicted_first() -> None:
     store = ResponseStore(3, 1000)
     for name in ("1", "2", "3"):
         store.put("", name, of_size(10))
@@ -33,7 +33,7 @@ def test_the_least_recently_used_goes_first() -> None:
     assert (store.num_responses, store.num_bytes) == (0, 0)
 
 
-def test_the_largest_tenant_makes_room() -> None:
+def test_responses_of_the_largest_tenant_are_evicted() -> None:
     store = ResponseStore(100, 100)
     store.put("quiet", "1", of_size(40))
     for number in range(50):
@@ -89,7 +89,7 @@ def create(server: FakeServer, key: str, text: str = "please stop", extra: str =
     return ask(server, key, "POST", "/v1/responses", f'{{"model":"{MODEL}","input":"{text}"{extra}}}'.encode())
 
 
-def test_one_key_never_reads_anothers(guarded: FakeServer) -> None:
+def test_a_key_cannot_read_responses_of_another_key(guarded: FakeServer) -> None:
     mine = create(guarded, KEYS[0]).json["id"]
     for method, path in (("GET", mine), ("GET", f"{mine}/input_items"), ("DELETE", mine)):
         answer = ask(guarded, KEYS[1], method, f"/v1/responses/{path}")
@@ -106,7 +106,7 @@ def test_one_key_never_reads_anothers(guarded: FakeServer) -> None:
     }
 
 
-def test_the_oldest_make_room(guarded: FakeServer) -> None:
+def test_the_oldest_responses_are_evicted(guarded: FakeServer) -> None:
     first = create(guarded, KEYS[0]).json["id"]
     others = [create(guarded, KEYS[0]).json["id"] for _ in range(4)]
     assert ask(guarded, KEYS[0], "GET", f"/v1/responses/{first}").status == 404
@@ -115,7 +115,7 @@ def test_the_oldest_make_room(guarded: FakeServer) -> None:
     assert "infrs_stored_responses 4.0" in metrics
 
 
-def test_a_server_that_keeps_nothing_says_so() -> None:
+def test_a_server_without_a_store_refuses_to_store() -> None:
     with fake_server(server={"access_log": False, "stored_responses_mb": 0}) as server:
         answer = server.post("/v1/responses", model=MODEL, input="please stop").json
         assert answer["store"] is False

@@ -17,7 +17,7 @@ def test_head_is_get_without_a_body(server: FakeServer, path: str) -> None:
     assert head.headers["content-length"].isdigit()
 
 
-def test_models(server: FakeServer) -> None:
+def test_the_model_is_listed(server: FakeServer) -> None:
     assert server.get("/v1/models").json == {"object": "list", "data": [ONE_MODEL]}
     assert server.get(f"/v1/models/{MODEL}").json == ONE_MODEL
     assert server.get("/v1/models/fake%2Fwords").json == ONE_MODEL
@@ -39,7 +39,7 @@ def test_models(server: FakeServer) -> None:
         "x" * 4000,
     ],
 )
-def test_other_models(server: FakeServer, model_id: str) -> None:
+def test_an_unknown_model_is_refused(server: FakeServer, model_id: str) -> None:
     answer = server.get(f"/v1/models/{model_id}")
     assert answer.error == (404, "invalid_request_error", "model", "model_not_found")
 
@@ -64,7 +64,7 @@ def test_props(server: FakeServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/nope", "/v1", "/v1/", "/V1/models", "/v1/models/../models", "/v1/models%00", "/health/"]
 )
-def test_unknown_paths(server: FakeServer, path: str) -> None:
+def test_an_unknown_path_is_refused(server: FakeServer, path: str) -> None:
     assert server.get(path).status == 404
     if not path.startswith("/v1/models/"):
         assert server.get(path).error == (404, "invalid_request_error", None, "not_found")
@@ -82,13 +82,13 @@ def test_unknown_paths(server: FakeServer, path: str) -> None:
         ("GET", "/healthz", "/health"),
     ],
 )
-def test_a_path_that_is_nearly_right(server: FakeServer, method: str, path: str, meant: str) -> None:
+def test_a_path_close_to_a_route_gets_a_suggestion(server: FakeServer, method: str, path: str, meant: str) -> None:
     answer = server.request(method, path)
     assert answer.json["error"]["message"] == f"no such path; did you mean {meant}?"
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/api/chat", "/" + "v1/models" * 400])
-def test_a_path_that_is_like_none(server: FakeServer, path: str) -> None:
+def test_a_path_unlike_any_route_gets_no_suggestion(server: FakeServer, path: str) -> None:
     assert server.get(path).json["error"]["message"] == "no such path; see /v1/models and /v1/chat/completions"
 
 
@@ -122,7 +122,7 @@ def test_a_wrong_path_is_reported_before_a_wrong_type(
         ("post", "/v1/chat/completions", "POST"),
     ],
 )
-def test_methods(server: FakeServer, method: str, path: str, allow: str) -> None:
+def test_an_unsupported_method_is_refused(server: FakeServer, method: str, path: str, allow: str) -> None:
     answer = server.request(method, path)
     assert answer.error == (405, "invalid_request_error", None, "method_not_allowed")
     assert answer.json["error"]["message"] == f"this path does not take this method; send {answer.headers['allow']}"
@@ -144,7 +144,7 @@ def test_request_ids(server: FakeServer) -> None:
     assert refused.headers["x-request-id"] == "mine"
 
 
-def test_metrics_count(server: FakeServer) -> None:
+def test_metrics_count_requests(server: FakeServer) -> None:
     def read(name: str) -> float:
         return metric(server.get("/metrics").body.decode(), name)
 

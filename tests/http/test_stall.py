@@ -57,13 +57,13 @@ def test_a_stuck_text_thread_fails_ready_and_does_not_outlive_the_drain() -> Non
         assert "Traceback" not in log
 
 
-def test_a_request_waits_for_its_text_no_longer_than_it_may() -> None:
+def test_a_request_does_not_wait_for_a_text_thread_beyond_its_timeout() -> None:
     with fake_server(script=FAULTY, server={"request_timeout": 1.0}) as server:
         assert server.chat("stuck").error == (503, "server_error", None, "request_timeout")
         assert server.get("/health").status == 200
 
 
-def test_what_the_pool_runs() -> None:
+def test_a_pool_returns_results_and_errors_and_its_busy_time() -> None:
     """Results, errors, and for how long it has been busy."""
 
     async def use() -> None:
@@ -96,12 +96,12 @@ def test_what_the_pool_runs() -> None:
     ("engine", "text", "kind"),
     [(0.0, 0.0, None), (2.0, 2.0, None), (2.1, 0.0, EngineStalledError), (0.0, 2.1, TextStalledError)],
 )
-def test_what_fails_ready(engine: float, text: float, kind: type[InfrsError] | None) -> None:
+def test_a_long_stall_fails_ready(engine: float, text: float, kind: type[InfrsError] | None) -> None:
     stall = stall_of(engine, text, 2.0)
     assert stall is None if kind is None else isinstance(stall, kind)
 
 
-def test_slow_steps_are_no_stall() -> None:
+def test_slow_steps_are_not_a_stall() -> None:
     with fake_server(interval=0.6, server={"stall_timeout": 1.5}) as server:
         assert server.chat(max_tokens=5).status == 200
         assert server.process.poll() is None

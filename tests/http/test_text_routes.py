@@ -37,14 +37,14 @@ USER = {"role": "user", "content": "é?"}
         ({"model": MODEL, "prompt": "x", "messages": None}, "x"),
     ],
 )
-def test_tokenize_and_back(server: FakeServer, fields: dict[str, Any], text: str) -> None:
+def test_detokenize_inverts_tokenize(server: FakeServer, fields: dict[str, Any], text: str) -> None:
     answer = server.post("/tokenize", **fields).json
     ids = list(text.encode())
     assert answer == {"tokens": ids, "count": len(ids), "max_model_len": 512}
     assert server.post("/detokenize", tokens=answer["tokens"]).json == {"prompt": text, "content": text}
 
 
-def test_begin_tokens(with_begin: FakeServer) -> None:
+def test_a_prompt_begins_with_bos_and_content_only_on_request(with_begin: FakeServer) -> None:
     """`prompt` has BOS as prompts do, `content` only if it is asked for, as with vLLM and with llama.cpp."""
 
     def ids(**fields: object) -> list[int]:
@@ -58,18 +58,18 @@ def test_begin_tokens(with_begin: FakeServer) -> None:
         assert answer.json["prompt"] == text
 
 
-def test_token_texts(server: FakeServer) -> None:
+def test_tokenize_returns_the_texts_of_tokens(server: FakeServer) -> None:
     assert server.post("/tokenize", prompt="aé", return_token_strs=True).json["token_strs"] == ["a", "\ufffd", "\ufffd"]
     chat = server.post("/tokenize", messages=[{"role": "user", "content": "a"}], return_token_strs=True).json
     assert chat["token_strs"] == [*"user: a"]
 
 
-def test_half_a_character(server: FakeServer) -> None:
+def test_part_of_a_character_is_replaced(server: FakeServer) -> None:
     assert server.post("/detokenize", tokens=[0xC3]).json["prompt"] == "\ufffd"
     assert server.post("/detokenize", tokens=[]).json["prompt"] == ""
 
 
-def test_apply_template(server: FakeServer) -> None:
+def test_apply_template_returns_the_prompt(server: FakeServer) -> None:
     assert server.post("/apply-template", messages=[USER]).json == {"prompt": "user: é?"}
     open_end = [USER, {"role": "assistant", "content": "It is "}]
     answer = server.post("/apply-template", messages=open_end, continue_final_message=True)
@@ -143,7 +143,9 @@ def test_tools_are_part_of_the_prompt(server: FakeServer, fields: dict[str, Any]
         ("/apply-template", {"messages": [USER], "chat_template": "x"}, ("chat_template", "unsupported_parameter")),
     ],
 )
-def test_refusals(server: FakeServer, path: str, fields: dict[str, Any], expected: tuple[str, str]) -> None:
+def test_an_invalid_request_is_refused(
+    server: FakeServer, path: str, fields: dict[str, Any], expected: tuple[str, str]
+) -> None:
     status = 404 if expected[1] == "model_not_found" else 400
     assert server.post(path, **fields).error == (status, BAD, *expected)
 
@@ -165,13 +167,15 @@ LONG_USER = {"role": "user", "content": LONG}
         ("/v1/chat/completions", {"model": MODEL, "messages": [LONG_USER]}, "messages"),
     ],
 )
-def test_what_is_far_too_long(server: FakeServer, path: str, fields: dict[str, Any], param: str) -> None:
+def test_a_text_far_beyond_the_limit_is_refused(
+    server: FakeServer, path: str, fields: dict[str, Any], param: str
+) -> None:
     answer = server.post(path, **fields)
     assert answer.error == (400, BAD, param, "context_length_exceeded")
     assert ("512" if path.startswith("/v1") else "65536") in answer.json["error"]["message"]
 
 
-def test_count_tokens_of_what_is_far_too_long(server: FakeServer) -> None:
+def test_counting_a_text_far_beyond_the_limit_is_refused(server: FakeServer) -> None:
     error = server.post("/v1/messages/count_tokens", model=MODEL, messages=[LONG_USER]).json["error"]
     assert error["type"] == "invalid_request_error"
     assert "messages" in error["message"]
@@ -190,7 +194,7 @@ def test_a_prompt_beyond_the_context_is_counted(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/apply-template"])
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":NaN}'])
-def test_bodies_that_are_no_request(server: FakeServer, path: str, body: bytes) -> None:
+def test_a_body_that_is_not_a_request_is_refused(server: FakeServer, path: str, body: bytes) -> None:
     answer = server.request("POST", path, body)
     assert answer.status == 400
     assert answer.json["error"]["code"] in ("invalid_json", "invalid_type")
@@ -208,7 +212,7 @@ def test_every_route_is_described(server: FakeServer, blank_app: Sanic[Any, Any]
     }
 
 
-def test_the_description_says_what_is_checked(server: FakeServer) -> None:
+def test_the_description_has_the_fields_that_are_checked(server: FakeServer) -> None:
     described = server.get("/openapi.json").json
     assert described["openapi"] == "3.1.0"
     schemas = described["components"]["schemas"]

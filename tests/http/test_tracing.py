@@ -64,7 +64,7 @@ def attributes(span: Any) -> dict[str, object]:
     return {entry.key: getattr(entry.value, entry.value.WhichOneof("value")) for entry in span.attributes}
 
 
-def test_a_span_a_request(collector: Collector) -> None:
+def test_each_request_has_a_span(collector: Collector) -> None:
     headers = JSON | {"authorization": f"Bearer {KEY}"}
     with fake_server(engine="synthetic", keys=KEY, server={"traces": True}) as server:
         for stream in (False, True):
@@ -120,7 +120,7 @@ def test_waits_of_requests_that_never_end_are_bounded() -> None:
     assert len(traces._waits) < 5000
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracing_without_the_extra_is_refused_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigError, match=r"infrs\[otel\]") as caught:
         open_traces()

@@ -62,7 +62,7 @@ def refused(bundle: Path) -> str:
 
 
 @pytest.mark.nightly("damaged bundles")
-def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: Callable[[str], None]) -> None:
+def test_a_missing_or_changed_byte_is_refused(bundle: Path, full: bool, figure: Callable[[str], None]) -> None:
     cuts, flips = (100, 1000) if full else (20, 100)
     for name in (GRAPH, MANIFEST_FILE):
         path = bundle / name
@@ -82,7 +82,7 @@ def test_any_byte_that_is_missing_or_another(bundle: Path, full: bool, figure: C
 
 @pytest.mark.parametrize("name", [GRAPH, MANIFEST_FILE])
 @pytest.mark.parametrize("kind", ["missing", "empty", "folder", "pipe", "link", "dangling", "device"])
-def test_what_is_no_plain_file(bundle: Path, name: str, kind: str, whole: Path) -> None:
+def test_a_path_that_is_not_a_plain_file_is_refused(bundle: Path, name: str, kind: str, whole: Path) -> None:
     """Reading a pipe never ends. A hard link is the file itself, so its hash is sufficient."""
     path = bundle / name
     path.unlink()
@@ -106,8 +106,8 @@ def test_what_is_no_plain_file(bundle: Path, name: str, kind: str, whole: Path) 
 
 
 @pytest.mark.parametrize("name", [GRAPH, MANIFEST_FILE])
-def test_a_file_that_may_not_be_read(bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root reads what it likes, so the system is asked to refuse."""
+def test_an_unreadable_file_is_refused(bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read any file, so the test makes `open` refuse."""
     opened = io.open
 
     def refusing(path: object, *arguments: object, **named: object) -> object:
@@ -120,7 +120,7 @@ def test_a_file_that_may_not_be_read(bundle: Path, name: str, monkeypatch: pytes
     assert "Permission denied" in refused(bundle)
 
 
-def test_a_hard_link_is_the_file_itself(bundle: Path, whole: Path) -> None:
+def test_a_hard_link_is_accepted(bundle: Path, whole: Path) -> None:
     (bundle / GRAPH).unlink()
     (bundle / GRAPH).hardlink_to(whole / GRAPH)
     verify_bundle(bundle)
@@ -161,7 +161,7 @@ def open_graph(bundle: Path) -> None:
         ("secret", 0, -8),
     ],
 )
-def test_data_beyond_the_bundle(bundle: Path, location: str, offset: int, length: int) -> None:
+def test_data_outside_the_bundle_is_refused(bundle: Path, location: str, offset: int, length: int) -> None:
     """Even if the manifest has matching hashes, because one author made both."""
     put_outside(bundle, location, offset, length)
     with pytest.raises(BundleError) as caught:
@@ -170,14 +170,14 @@ def test_data_beyond_the_bundle(bundle: Path, location: str, offset: int, length
     assert "root:" not in str(caught.value)
 
 
-def test_data_inside_the_bundle(bundle: Path) -> None:
-    """What the test above breaks works."""
+def test_data_inside_the_bundle_is_accepted(bundle: Path) -> None:
+    """The graph of the test above opens if its data is inside the bundle."""
     put_outside(bundle, "secret")
     open_graph(bundle)
 
 
 def test_the_command_ends_with_the_bundles_exit_code(bundle: Path) -> None:
-    """And nothing is served meanwhile: it waits for the model in vain."""
+    """The server answers no request before that, because it waits for the model."""
     (bundle / GRAPH).write_bytes((bundle / GRAPH).read_bytes()[:-1])
     command = [sys.executable, "-m", "infrs", "--bundle", str(bundle), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

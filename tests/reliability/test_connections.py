@@ -65,7 +65,7 @@ def test_idle_and_slow_connections_do_not_slow_other_requests(full: bool, figure
     figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {text}, best of {num_rounds} rounds")
 
 
-def test_more_connections_than_files() -> None:
+def test_a_server_without_file_descriptors_recovers() -> None:
     """With no file descriptor left, the server neither spins nor dies, and recovers."""
     with fake_server() as server:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (64, 64))
@@ -98,7 +98,7 @@ def answers(server: FakeServer) -> bool:
         return False
 
 
-def test_kill_is_seen_as_a_cut() -> None:
+def test_a_killed_server_cuts_its_streams() -> None:
     """`kill -9` during a stream: the client gets no `[DONE]`."""
     with fake_server(interval=0.01) as server:
         connection = connect(server, chat_request(stream=True))

@@ -82,7 +82,7 @@ def output_of(deltas: list[Delta]) -> list[object]:
 
 
 @pytest.mark.nightly("threads")
-def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
+def test_answers_do_not_depend_on_the_number_of_threads(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """Alone and in batches: products are split so that one thread computes each sum."""
     num_asks, num_tokens = (20, 32) if full else (4, 12)
     answers = []
@@ -97,7 +97,7 @@ def test_one_thread_or_two(demo: Demo, full: bool, figure: Callable[[str], None]
     figure(f"{num_asks} requests of {num_tokens} tokens with 1 thread and with 2: 0 differ")
 
 
-def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
+def test_answers_to_prompts_that_end_near_a_chunk_border_are_equal(demo: Demo) -> None:
     """Prompt lengths of one less, equal and one more than a chunk and than a group of eight positions."""
     engine = demo.engine()
     lengths = [end + by for end in (8, CHUNK, 2 * CHUNK) for by in (-1, 0, 1)]
@@ -108,7 +108,7 @@ def test_prompts_that_end_where_a_chunk_does(demo: Demo) -> None:
 
 
 @pytest.mark.nightly("evicted")
-def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
+def test_answers_to_cached_and_evicted_prompts_are_equal(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """A prompt that is computed, reused, evicted and computed again."""
     num_asks, num_tokens = (20, 32) if full else (2, 8)
     engine = demo.engine(rows=2)
@@ -129,7 +129,7 @@ def test_cold_warm_and_evicted(demo: Demo, full: bool, figure: Callable[[str], N
 
 @pytest.mark.nightly("neighbours that fail")
 @pytest.mark.parametrize("harm", ["cancelled", "not finite"])
-def test_company_that_ends_badly(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
+def test_failing_neighbours_change_no_answer(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
     """In each step one of three neighbours is cancelled, or its logits become NaN."""
     num_asks, num_tokens = (5, 32) if full else (2, 16)
     engine = demo.engine()

@@ -36,7 +36,7 @@ def faulty() -> Iterator[FakeServer]:
         ("memory", (503, "server_error", None, "out_of_memory")),
     ],
 )
-def test_a_text_that_the_tokenizer_fails_on(
+def test_a_failing_tokenizer_fails_only_its_request(
     faulty: FakeServer, word: str, error: tuple[int, str, str | None, str], stream: bool
 ) -> None:
     """The library's message goes to the log only."""
@@ -55,7 +55,7 @@ def poisoned() -> Iterator[FakeServer]:
 
 
 @pytest.mark.parametrize("at", [0, 3])
-def test_scores_that_are_no_numbers_stay_off_the_wire(poisoned: FakeServer, at: int) -> None:
+def test_scores_that_are_not_numbers_are_an_error(poisoned: FakeServer, at: int) -> None:
     """Streamed and whole, with log-probabilities: an error, never NaN, and no effect on its neighbours."""
     asked = {"logprobs": True, "top_logprobs": 5, "ignore_eos": True}
     sick = asked | {"seed": 1000 + at, "max_tokens": 20}
@@ -100,9 +100,9 @@ def test_full_log_pipe_blocks_no_request() -> None:
         assert server.process.wait(10) == 0
 
 
-def test_no_deadline_hangs_on_the_clock_on_the_wall() -> None:
+def test_no_deadline_depends_on_the_wall_clock() -> None:
     """Setting the wall clock forward or back triggers no timeout: only timestamps in answers and logs use it."""
-    told = {"created", "completed", "self._created"}
+    shown = {"created", "completed", "self._created"}
     readings = []
     for path in (ROOT / "infrs").rglob("*.py"):
         tree = ast.parse(path.read_text())
@@ -119,10 +119,10 @@ def test_no_deadline_hangs_on_the_clock_on_the_wall() -> None:
                 name = user.arg if isinstance(user, ast.keyword) else ast.unparse(user).partition(" = ")[0]
                 readings.append((path.name, name))
     assert len(readings) > 3
-    assert {name for file, name in readings if file != "sandbox.py"} <= told  # a template may ask for the date
+    assert {name for file, name in readings if file != "sandbox.py"} <= shown  # a template may ask for the date
 
 
-def test_the_same_request_id_twice(faulty: FakeServer) -> None:
+def test_requests_may_share_a_request_id(faulty: FakeServer) -> None:
     """A client's request id identifies nothing inside the server."""
     with ThreadPoolExecutor(4) as pool:
         headers = {"content-type": "application/json", "x-request-id": "one-of-them"}
@@ -161,7 +161,7 @@ def leave(server: FakeServer, number: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.nightly("clients that disconnect")
-def test_clients_that_leave_at_any_moment(full: bool, figure: Callable[[str], None]) -> None:
+def test_clients_that_leave_change_no_answer_of_others(full: bool, figure: Callable[[str], None]) -> None:
     """Clients abandon half of the requests; the other half get the same answers as alone."""
     count = 1000 if full else 100
     with fake_server(engine="synthetic", rows=4, max_queue=60, capacity=1024, server=QUIET) as server:

@@ -26,7 +26,7 @@ def share(samples: list[float], percent: int) -> float:
 
 @pytest.mark.nightly("ramp")
 @pytest.mark.serial
-def test_more_and_more_clients(full: bool, figure: Callable[[str], None]) -> None:
+def test_throughput_holds_with_more_clients(full: bool, figure: Callable[[str], None]) -> None:
     """Answers or 429 only; every answer is complete; more clients do not lower the throughput."""
     seconds, steps = (20.0, [1, 2, 4, 8, 16, 32, 64, 128, 256]) if full else (1.0, [1, 8, 96])
     rates: dict[int, float] = {}
@@ -97,11 +97,11 @@ def test_health_answers_under_load(full: bool, figure: Callable[[str], None]) ->
 
 @pytest.mark.nightly("fairness")
 @pytest.mark.serial
-def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str], None]) -> None:
+def test_a_short_request_is_fast_next_to_long_ones_of_another_key(full: bool, figure: Callable[[str], None]) -> None:
     """A short request gets a slot in the next step and takes at most three times its unloaded time.
 
-    Exactly so in tests/engine/test_preemption.py. What is asserted on a shared machine is that few of the others ended
-    before it, and that it took a slot to make it so.
+    tests/engine/test_preemption.py tests this exactly. On a shared machine this test asserts only that few other
+    requests end before it, and that it preempts one.
     """
     rows, num_short = 8, 100 if full else 5
     fields = {"ignore_eos": True, "temperature": 0}
@@ -153,7 +153,7 @@ def test_one_key_with_much_and_one_with_little(full: bool, figure: Callable[[str
 
 @pytest.mark.nightly("slow readers")
 @pytest.mark.serial
-def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
+def test_slow_readers_slow_no_other_request(full: bool, figure: Callable[[str], None]) -> None:
     """Readers of 1 KiB/s slow no other request and cost little memory; a reader that stops is disconnected."""
     # In full longer than send_timeout: a slow reader is not disconnected, however far it falls behind.
     num_readers, seconds = (200, 90.0) if full else (30, 3.0)
@@ -211,7 +211,7 @@ def test_slow_readers(full: bool, figure: Callable[[str], None]) -> None:
 
 
 @pytest.mark.nightly("streams")
-def test_streams_are_whole_and_in_order(full: bool, figure: Callable[[str], None]) -> None:
+def test_streams_are_complete_and_in_order(full: bool, figure: Callable[[str], None]) -> None:
     """No word is lost, duplicated or out of order; there is one end, and the usage is the sum."""
     count = 10_000 if full else 200
 

@@ -50,9 +50,9 @@ def large(kind: str) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["chat", "words", "ids", "messages"])
 def test_a_request_that_is_too_large_for_memory_is_refused(kind: str) -> None:
-    """With no room at all, with some for the body, with all for what is made of it: 400 or 503, and it lives.
+    """Memory ends before the body, while it is read, or while it is parsed. The server refuses it and stays alive.
 
-    orjson dies of a list or an object that it cannot make, so room is asked for before it begins.
+    orjson ends the process when it cannot allocate a list or an object, so memory is reserved before it starts.
     """
     path, body = large(kind)
     with fake_server(engine="synthetic", capacity=96) as server:
@@ -75,7 +75,7 @@ def test_a_request_that_is_too_large_for_memory_is_refused(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("demo_server")
 @pytest.mark.parametrize(("room", "length"), [(600, 64), (1200, 8192)], ids=["weights", "slab"])
-def test_a_start_without_the_memory_says_what_to_lower(
+def test_a_start_without_memory_names_the_setting_to_lower(
     demo_bundle: Callable[[Dtype], Path], room: int, length: int
 ) -> None:
     command = [sys.executable, "-m", "infrs", "--bundle", str(demo_bundle("int8")), "--port", "0"]

@@ -1,4 +1,4 @@
-"""What `make nightly` puts into docs/reliability.md: every row, and no failed or broken run as a whole one."""
+"""`make nightly` writes every row to docs/reliability.md, and marks runs that failed or broke off."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return of
 
 
-def test_a_run_that_passes() -> None:
+def test_a_run_that_passes_has_every_row() -> None:
     rows = [nightly.Row("row 1 ramp", "8/s", passed=True), nightly.Row("row 2 overload", "", passed=True)]
     whole = nightly.Run("two cores", [nightly.Part("parallel", "0abc", "2026-01-31", 3301.0, rows)])
     assert whole.passed
@@ -80,7 +80,7 @@ def test_a_run_that_passes() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_which_some_fail(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_failures_marks_their_rows(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     """The second part still runs. A dead worker leaves its test name. A failure's reason is printed immediately."""
     some = run(GOOD + FAILS + DIES)
     assert not some.passed
@@ -98,7 +98,7 @@ def test_a_run_of_which_some_fail(run: Runs, capfd: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.slow
-def test_a_run_that_breaks_off(run: Runs) -> None:
+def test_a_run_that_breaks_off_is_incomplete(run: Runs) -> None:
     broken = run(GOOD + BREAKS)
     assert not broken.passed
     assert "**The run is incomplete**: its serial part broke off." in broken.text()
@@ -106,8 +106,8 @@ def test_a_run_that_breaks_off(run: Runs) -> None:
 
 
 @pytest.mark.slow
-def test_a_part_that_is_run_again(run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other is what it came to, at its commit and on its day. A report does not make one whole that broke off."""
+def test_a_part_can_be_run_again(run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other part keeps its figures, commit and day. A run that broke off stays incomplete."""
     monkeypatch.setattr(nightly, "commit", lambda: "0abc")
     assert not run(GOOD.replace("40 of 40", "39 of 40") + FAILS.replace("@", "@pytest.mark.serial\n@")).passed
     monkeypatch.setattr(nightly, "commit", lambda: "1def")
@@ -124,7 +124,7 @@ def test_a_part_that_is_run_again(run: Runs, tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_page_has_one_place_for_figures() -> None:
-    """Found out before the run, not after it."""
+    """This is found before the run, not after it."""
     assert len(nightly.BETWEEN.findall(nightly.PAGE.read_text())) == 1
 
 

@@ -45,7 +45,9 @@ def describe(server: FakeServer) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.nightly("schemathesis")
 @pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_the_server_does_as_it_says(tmp_path: Path, full: bool, figure: Callable[[str], None], mode: str) -> None:
+def test_the_server_conforms_to_its_description(
+    tmp_path: Path, full: bool, figure: Callable[[str], None], mode: str
+) -> None:
     options = {"access_log": False, "log_level": "error", "max_body_bytes": LONGEST}
     with fake_server(rows=4, max_queue=60, interval=0.0, embedding="beside", keys=KEY, server=options) as server:
         (tmp_path / "schemathesis.toml").write_text(REFUSALS)

@@ -11,23 +11,23 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text()
 
 
-def test_its_commands_name_tests() -> None:
+def test_the_commands_of_the_page_name_existing_tests() -> None:
     paths = [word for line in re.findall(r"^    pytest (.+)$", TEXT, re.MULTILINE) for word in line.split()]
     paths = [path for path in paths if path.startswith("tests/")]
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_its_settings_exist() -> None:
+def test_the_settings_of_the_page_exist() -> None:
     keys = {f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields}
     named = set(re.findall(r"`((?:server|engine|model)\.\w+)`", TEXT))
     assert len(named) > 10
     assert named <= keys
 
 
-def test_its_table_has_every_metric_and_no_other() -> None:
+def test_the_table_of_metrics_is_complete() -> None:
     with fake_server(engine="synthetic", embedding="beside") as server:
-        told = set(re.findall(r"^# TYPE (\S+)", server.get("/metrics").body.decode(), re.MULTILINE))
-    told = {name for name in told if not name.endswith("_created")}
+        exported = set(re.findall(r"^# TYPE (\S+)", server.get("/metrics").body.decode(), re.MULTILINE))
+    exported = {name for name in exported if not name.endswith("_created")}
     rows = [line.split("|")[1] for line in TEXT.splitlines() if line.startswith("| `")]
-    assert {name for row in rows for name in re.findall(r"`(\w+)", row)} == told
+    assert {name for row in rows for name in re.findall(r"`(\w+)", row)} == exported

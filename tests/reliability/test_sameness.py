@@ -55,7 +55,7 @@ def ask(client: OpenAI, asked: dict[str, Any], *, stream: bool) -> tuple[Answer,
 
 @pytest.mark.nightly("sameness")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_alone_or_among_others(
+def test_answers_alone_and_in_batches_are_equal(
     dtype: Dtype,
     demo_cache: Callable[[Dtype], Path],
     full: bool,
@@ -95,7 +95,7 @@ def test_alone_or_among_others(
 
 @pytest.mark.nightly("killed")
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_a_server_that_is_killed_changes_nothing(
+def test_answers_after_a_kill_are_equal(
     dtype: Dtype, demo_cache: Callable[[Dtype], Path], full: bool, figure: Callable[[str], None]
 ) -> None:
     """`kill -9` during streams; the next server gives the same bytes for the same requests in another order."""

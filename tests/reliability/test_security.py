@@ -30,7 +30,7 @@ NAMES += ["https://canary.example/model", "file:///etc/passwd"]
 REFERENCE = {"$ref": "http://canary.example/schema.json"}
 
 
-def test_nothing_is_reached_and_nothing_heavy_imported() -> None:
+def test_a_request_opens_no_connection_or_file_and_imports_nothing_heavy() -> None:
     """No name, image, schema or template that a request brings makes the server open a connection or a file."""
     image = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/canary"}}
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": REFERENCE}}
@@ -51,8 +51,8 @@ def test_nothing_is_reached_and_nothing_heavy_imported() -> None:
     assert [line for line in output.splitlines() if "REACHED" in line] == []
 
 
-def test_the_watch_sees() -> None:
-    """The test above can fail: the hook sees what it is to see."""
+def test_the_hook_reports_forbidden_events() -> None:
+    """The hook reports connections and files, so the test above can fail."""
     seen = (ROOT / "tests" / "http" / "watched_server.py").read_text()
     scope: dict[str, object] = {"__name__": "watched"}
     exec(compile(seen, "watched", "exec"), scope)  # noqa: S102 (our own file)
@@ -88,7 +88,7 @@ def offences(path: Path) -> Iterator[str]:
                     yield f"{path.name}:{node.lineno} {keyword.arg}"
 
 
-def test_what_runs_code_is_called_nowhere(tmp_path: Path) -> None:
+def test_no_function_that_runs_code_is_called(tmp_path: Path) -> None:
     files = [path for folder in ("infrs", "export") for path in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100
     found = [offence for path in files for offence in offences(path)]

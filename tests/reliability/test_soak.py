@@ -66,7 +66,7 @@ def ask(server: FakeServer, number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.nightly("soak")
 @pytest.mark.serial
-def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> None:
+def test_a_mix_of_requests_leaks_no_memory(full: bool, figure: Callable[[str], None]) -> None:
     """The full form allows 0.1 MiB per thousand requests; the quick form finds only large leaks.
 
     Requests follow each other without pause. Five minutes after one of warm-up are about 100,000 requests.
@@ -99,8 +99,8 @@ def test_the_mix_leaves_no_memory(full: bool, figure: Callable[[str], None]) -> 
 
 @pytest.mark.slow
 @pytest.mark.nightly("chunks of one byte")
-def test_small_chunks_leave_no_memory(full: bool, figure: Callable[[str], None]) -> None:
-    """Row 44: a body in 65,537 chunks of one byte is refused, or cut before that, and costs nothing that lasts."""
+def test_small_chunks_leak_no_memory(full: bool, figure: Callable[[str], None]) -> None:
+    """Row 44: a body in 65,537 chunks of one byte is refused or cut, and leaves no memory in use."""
     head = chat_request().partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     with soaked() as server, ThreadPoolExecutor(CLIENTS) as pool:
 
@@ -125,7 +125,7 @@ def test_small_chunks_leave_no_memory(full: bool, figure: Callable[[str], None])
 
 @pytest.mark.slow
 def test_a_large_body_does_not_outlive_its_answer() -> None:
-    """Not even until the collector comes by, which counts objects and not their bytes."""
+    """It is freed before the garbage collector runs, which counts objects and not their bytes."""
     headers = {"content-type": "application/json", "connection": "close"}
     with soaked() as server:
 

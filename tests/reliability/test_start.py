@@ -23,7 +23,7 @@ PROGRAM = "print('begun', flush=True); from infrs.cli.entry import serve; serve(
 
 @pytest.mark.nightly("interrupted starts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_interrupt_at_any_moment_of_the_start(
+def test_an_interrupted_start_leaves_no_files(
     demo_cache: Callable[[Dtype], Path],
     tmp_path: Path,
     number: signal.Signals,
@@ -64,7 +64,7 @@ def test_an_interrupt_at_any_moment_of_the_start(
     figure(f"{moments} moments of {whole:.1f} s: it exits within {slowest:.2f} s at most")
 
 
-def test_two_servers_of_one_cache(demo_cache: Callable[[Dtype], Path]) -> None:
+def test_two_servers_share_one_bundle(demo_cache: Callable[[Dtype], Path]) -> None:
     options = ("--demo", "--cache-dir", demo_cache("int8"), "--threads", "1", "--max-num-seqs", "2")
     with serving(*options) as one, serving(*options) as other:
         answers = [
