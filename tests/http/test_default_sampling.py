@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infrs.api.common.fields import Generation
+from infrs.api.common.fields import GenerationFields
 from infrs.bundle.manifest import Manifest, Sampling
 from infrs.config.settings import ModelSettings
 from infrs.core import SamplingParams
@@ -57,7 +57,7 @@ def test_a_manifest_with_invalid_sampling_is_refused(says: dict[str, object]) ->
 
 @pytest.mark.parametrize("name", Sampling.model_fields)
 def test_the_bounds_of_a_manifest_are_those_of_a_request(name: str) -> None:
-    ours, requests = (kind.model_json_schema()["properties"][name]["anyOf"] for kind in (Sampling, Generation))
+    ours, requests = (kind.model_json_schema()["properties"][name]["anyOf"] for kind in (Sampling, GenerationFields))
     if name == "top_k":  # -1, which a request may say, is the same as 0
         requests[0]["minimum"] = 0
     assert ours == requests
