@@ -12,14 +12,14 @@ from infrs.http.auth import Keys
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[FakeServer]:
-    """One fake server for the tests that leave it as they found it."""
+    """Start one fake server for the tests that do not change its state."""
     with fake_server(rows=4, max_queue=60, server={"access_log": False}) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def blank_app() -> Sanic[Any, Any]:
-    """The app with the default settings, not run."""
+    """Return the app with the default settings, without running it."""
 
     def never() -> Any:
         raise AssertionError("nothing is loaded here")

@@ -1,4 +1,4 @@
-"""An embedding model that is a formula: byte tokens, eight numbers, and a failure where the text says so."""
+"""An embedding model that computes eight numbers from byte tokens by a formula. The text can request a failure."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ MANIFEST = EmbeddingManifest(
 
 
 def formula(ids: Sequence[int]) -> Vector:
-    """A vector of length 1 that depends on every id and its place."""
+    """Return a vector of length 1 that depends on every id and its place."""
     places = np.arange(1, DIMENSIONS + 1)[:, None] * (np.arange(len(ids)) + 1)
     vector = np.cos(places * np.array(list(ids))).sum(1).astype(np.float32)
     return vector / np.linalg.norm(vector)
 
 
 class FormulaEncoder:
-    """Takes `interval` seconds a text. "boom" fails."""
+    """Encode a text in `interval` seconds. The text "boom" fails."""
 
     threads = 1
 

@@ -37,7 +37,7 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str, str | None, str]:
-        """(status, type, param, code) of an error in OpenAI's shape."""
+        """Return (status, type, param, code) of an error in OpenAI's shape."""
         error = self.json["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert 0 < len(error["message"]) <= 500
@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def events(self) -> list[Any]:
-        """The events of a stream; `[DONE]` stays a string."""
+        """Return the events of a stream; `[DONE]` stays a string."""
         assert self.headers["content-type"] == "text/event-stream; charset=utf-8"
         frames = self.body.decode().split("\n\n")
         assert frames.pop() == ""
@@ -90,7 +90,7 @@ class FakeServer:
         return self.post("/v1/completions", model=MODEL, prompt=prompt, **fields)
 
     def raw(self, data: bytes, wait: float = 5.0) -> bytes:
-        """What the server answers to bytes, until it closes the connection or `wait` seconds have passed."""
+        """Send bytes. Return the answer, read until the connection closes or `wait` seconds have passed."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
             received = b""
             try:
@@ -105,7 +105,7 @@ class FakeServer:
         return metric(self.get("/metrics").body.decode(), name)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 5.0) -> float:
-        """Seconds until the condition held."""
+        """Wait for the condition. Return the seconds until it held."""
         started = time.monotonic()
         while not condition():
             assert time.monotonic() - started < seconds, "the condition never held"
@@ -116,7 +116,7 @@ class FakeServer:
         return self.wait_until(lambda: self.gauge("infrs_requests_running") + self.gauge("infrs_requests_waiting") == 0)
 
     def output(self) -> str:
-        """What the server has logged; for one that has ended."""
+        """Return the log of a server that has ended."""
         self.process.wait(10)
         assert self.process.stderr is not None
         return self.process.stderr.read()
@@ -128,14 +128,14 @@ def chat_body(content: str = "hi", **fields: object) -> bytes:
 
 
 def chat_request(content: str = "hi", **fields: object) -> bytes:
-    """A whole HTTP request for a raw socket."""
+    """Return a complete HTTP request for a raw socket."""
     body = chat_body(content, **fields)
     lines = ["POST /v1/chat/completions HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 def metric(text: str, name: str) -> float:
-    """The value of a metric; a name without labels is the sum over its models."""
+    """Return the value of a metric. A name without labels gives the sum over its models."""
     lines = text.splitlines()
     values = [line.rpartition(" ")[2] for line in lines if line.startswith((f"{name} ", f'{name}{{model="'))]
     assert values, f"there is no metric {name}"

@@ -204,7 +204,7 @@ def byte_tokenizer(tokens: list[bytes]) -> Tokenizer:
 
 
 class LineFormat:
-    """`role: content` lines, without a prompt for the answer; `enable_thinking` adds a line."""
+    """A chat format of `role: content` lines, without a generation prompt; `enable_thinking` adds a line."""
 
     stop = ("\nuser:",)
     adds_special = False

@@ -12,11 +12,11 @@ from infrs.text.tokenizer import Tokenizer
 
 
 class PanicException(BaseException):
-    """As Rust's panics come to Python."""
+    """The form in which a panic of Rust reaches Python."""
 
 
 class Backend:
-    """A tokenizer of the library, for the texts that it can read."""
+    """A tokenizer of the library that fails, or never returns, for certain texts."""
 
     def __init__(self, backend: object) -> None:
         self._backend = backend

@@ -1,4 +1,4 @@
-"""A fake server over the real engine. A seed of 1000 + n: after n tokens, the scores of its request are no numbers."""
+"""A fake server over the real engine. With the seed 1000 + n, the scores of a request are not finite after n tokens."""
 
 from __future__ import annotations
 

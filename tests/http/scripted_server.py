@@ -20,7 +20,7 @@ _LONGEST = 2000
 
 
 class ScriptedEngine(FakeEngine):
-    """One request's text is made when its first token is asked for."""
+    """A fake engine that makes the text of a request at its first token."""
 
     text = ""
 
@@ -39,7 +39,7 @@ class ScriptedEngine(FakeEngine):
 
 
 def follow(grammar: Grammar, seed: int) -> str:
-    """A random text of a grammar over single bytes."""
+    """Return a random text of a grammar over single bytes."""
     state, generator = grammar.start(), random.Random(seed)
     written = bytearray()
     if len(list_allowed(state)) > 150:  # free text, such as the rest of a reasoning block

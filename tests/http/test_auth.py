@@ -46,7 +46,7 @@ def guarded() -> Iterator[FakeServer]:
 
 
 def routes(app: Sanic[Any, Any]) -> list[tuple[str, str]]:
-    """Every method and path of an app."""
+    """Return every method and path of an app."""
     found = [
         (method, "/" + re.sub(r"<\w+:\w+>", MODEL.replace("/", "%2F"), route.path.replace("<model_id:path>", MODEL)))
         for route in app.router.routes
@@ -158,7 +158,7 @@ def test_the_time_of_a_refusal_reveals_nothing_about_the_key(full: bool, figure:
     choose = random.Random(2)
 
     def lead() -> float:
-        """By how many nanoseconds none right takes longer than all but one."""
+        """Return by how many ns a key without a correct character takes longer than one with one wrong character."""
         key = "".join(choose.choices(string.ascii_lowercase, k=32))
         keys, wrong = Keys([key]), ("X" * 32, key[:-1] + "X")
         nanoseconds: list[list[int]] = [[], []]

@@ -29,7 +29,7 @@ class ManualEngine:
         self.cancelled.append(request_id)
 
     def feed(self, *deltas: Delta) -> None:
-        """From another thread, as the engine does."""
+        """Send the deltas from another thread, as the engine does."""
         thread = threading.Thread(target=lambda: [self.sinks[delta.request_id](delta) for delta in deltas])
         thread.start()
         thread.join()

@@ -205,7 +205,7 @@ def test_many_concurrent_requests(server: FakeServer) -> None:
 
 
 def test_large_bodies(server: FakeServer) -> None:
-    """Answered as the small are, whatever the size does to Sanic's reading."""
+    """A body of any size gets an answer, although Sanic reads large ones in parts."""
     for size in (60_000, 65_536, 70_000, 1_000_000):
         assert server.chat("x" * size).error == (400, BAD, "messages", "context_length_exceeded")
         assert "tokens or more" in server.chat("x" * size).json["error"]["message"]  # without tokenising it

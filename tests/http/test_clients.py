@@ -1,4 +1,4 @@
-"""Programs that people point at infrs by changing a base URL, unchanged: LangChain, Pydantic AI and llm."""
+"""LangChain, Pydantic AI and llm work with infrs by a change of the base URL alone."""
 
 from __future__ import annotations
 

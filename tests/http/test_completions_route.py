@@ -88,7 +88,7 @@ def test_echo_without_new_tokens_returns_the_prompt(server: FakeServer) -> None:
 
 
 def test_echo_with_logprobs_scores_the_prompt(server: FakeServer) -> None:
-    """lm-eval's loglikelihood: scores of the continuation's tokens, all but the one that had to be made."""
+    """lm-eval's loglikelihood reads the scores of the continuation's tokens, without the generated token."""
     context, continuation = list("naïve ".encode()), list("é!".encode())
     logprobs = server.complete(
         [context + continuation], echo=True, logprobs=1, max_tokens=1, temperature=0, seed=1234

@@ -1,4 +1,4 @@
-"""curl, as the README uses it."""
+"""The curl commands of the README work."""
 
 import json
 import subprocess

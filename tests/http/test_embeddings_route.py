@@ -214,7 +214,7 @@ def test_three_failures_in_a_row_end_the_process() -> None:
 
 
 def in_background(server: FakeServer, text: object) -> tuple[threading.Thread, list[tuple[float, Answer]]]:
-    """Ask, and note when the answer came."""
+    """Send a request from a thread, and record the time of its answer."""
     answers: list[tuple[float, Answer]] = []
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""What an evaluation harness asks of `/v1/completions`, against the graph's own formula."""
+"""Requests of an evaluation harness to `/v1/completions` give the scores of the graph's formula."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_generate_until(real: FakeServer) -> None:
 
 
 def test_a_generated_token_that_ends_the_answer_is_scored(real: FakeServer) -> None:
-    """Evaluators drop the last score, which is the one of the token they had to ask for."""
+    """Evaluators drop the last score, which belongs to the one token that they must request."""
     prompt = next([1, i, j] for i in range(97) for j in range(97) if greedy([1, i, j], 1) == [0])
     (choice,) = real.complete(prompt, echo=True, logprobs=0, max_tokens=1, temperature=0).json["choices"]
     assert choice["logprobs"]["tokens"][-1] == "</s>"
@@ -95,7 +95,7 @@ def test_perplexity_of_a_text(real: FakeServer) -> None:
 
 
 def test_penalties_and_biases_move_tokens_but_not_scores(real: FakeServer) -> None:
-    """Log-probabilities are the model's own, before anything is done to them."""
+    """Log-probabilities are those of the model, before penalties and biases."""
     plain = real.complete(CONTEXT, logprobs=1, max_tokens=1, temperature=0).json["choices"][0]
     (best,) = greedy(CONTEXT, 1)
     moved = real.complete(CONTEXT, logprobs=1, max_tokens=1, temperature=0, logit_bias={str(best): -100}).json[

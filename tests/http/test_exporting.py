@@ -1,4 +1,4 @@
-"""A missing bundle is exported in a process of its own."""
+"""A missing bundle is exported in a separate process."""
 
 import os
 import signal

@@ -33,7 +33,7 @@ def hasty() -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[FakeServer]:
-    """A server that wants a key."""
+    """Start a server that requires a key."""
     with fake_server(keys=KEY) as running:
         yield running
 
@@ -319,7 +319,7 @@ def test_connections_are_bounded() -> None:
 
 
 def test_a_refusal_reaches_a_client_that_still_sends(server: FakeServer) -> None:
-    """What is unread when a socket closes resets the connection, and the answer with it."""
+    """Unread bytes at the close of a socket reset the connection, and the answer is lost."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         body = b"x" * 8_000_000
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))

@@ -17,7 +17,7 @@ def delta(reason: FinishReason | None = None) -> Delta:
 
 
 def batches(feed: Callable[[DeltaStream], Awaitable[None]], pause: float = 0) -> list[int]:
-    """The sizes of what a reader gets of a stream that is fed and then ends; it takes `pause` seconds over each."""
+    """Return the sizes of the batches of a stream. The reader pauses for `pause` seconds after each batch."""
 
     async def scenario() -> list[int]:
         stream = DeltaStream([Request("a", (1,), 1)], lambda stream: None)
@@ -58,7 +58,7 @@ def test_frequent_deltas_give_no_ping() -> None:
 
 
 def test_a_busy_reader_gets_no_ping() -> None:
-    """The delay is the reader's own: a ping after it would be wrong."""
+    """The reader causes the delay itself, so no ping follows it."""
 
     async def feed(stream: DeltaStream) -> None:
         stream.feed(delta())
@@ -69,7 +69,7 @@ def test_a_busy_reader_gets_no_ping() -> None:
 
 
 def test_a_wait_after_a_pause_of_the_reader_gives_a_ping_in_time() -> None:
-    """Not only at the next round of a timer that the reader's pause has shifted."""
+    """The ping does not wait for a timer that the reader's pause has shifted."""
 
     async def feed(stream: DeltaStream) -> None:
         stream.feed(delta())

@@ -60,7 +60,7 @@ run(app, listen(settings.server))
 
 
 def test_a_hangup_ends_no_server() -> None:
-    """Not while it loads, not while it serves, not while it drains."""
+    """A hangup has no effect while the server loads, serves and drains."""
     with fake_server(wait_ready=False, load_seconds=1.0, interval=0.02) as server, ThreadPoolExecutor(1) as pool:
         server.process.send_signal(signal.SIGHUP)
         server.wait_until(lambda: server.get("/ready").status == 200)

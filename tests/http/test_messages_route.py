@@ -24,7 +24,7 @@ def ask(server: FakeServer, **fields: Any) -> Answer:
 
 
 def events(answer: Answer) -> list[tuple[str, Any]]:
-    """The name and the data of each event of a stream."""
+    """Return the name and the data of each event of a stream."""
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     frames = answer.body.decode().split("\n\n")
     assert frames.pop() == ""
@@ -38,7 +38,7 @@ def events(answer: Answer) -> list[tuple[str, Any]]:
 
 
 def fault(answer: Answer) -> tuple[int, str, str | None, str]:
-    """(status, type, param, code) of an error in Anthropic's shape."""
+    """Return (status, type, param, code) of an error in Anthropic's shape."""
     told = answer.json
     assert told.keys() == {"type", "error"}
     assert told["type"] == "error"

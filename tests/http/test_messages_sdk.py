@@ -1,4 +1,4 @@
-"""Anthropic's own client against `/v1/messages`: what it makes of a stream is what it gets whole."""
+"""Anthropic's client reads the same message from `/v1/messages` with and without streaming."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def user(content: Any) -> Any:
 
 
 def shown(answer: Message) -> dict[str, Any]:
-    """All of a message but its ids and the counts that a second prompt changes."""
+    """Return a message without its ids and the counts that a second prompt changes."""
     message = answer.model_dump(exclude_none=True)
     assert message.pop("id").startswith("msg_")
     for block in message["content"]:
@@ -62,7 +62,7 @@ def shown(answer: Message) -> dict[str, Any]:
 
 
 def same(client: Anthropic, messages: Any, max_tokens: int = 2000, **fields: Any) -> Message:
-    """The answer that is not streamed, having checked that the streamed one says the same."""
+    """Return the answer without streaming, after a check that the streamed one is equal."""
     answer = client.messages.create(model=MODEL, max_tokens=max_tokens, messages=messages, **fields)
     with client.messages.stream(model=MODEL, max_tokens=max_tokens, messages=messages, **fields) as stream:
         final = stream.get_final_message()
@@ -82,12 +82,12 @@ def test_text(client: Anthropic) -> None:
         assert "".join(stream.text_stream) == "Hello."
 
 
-def test_the_bound(client: Anthropic) -> None:
+def test_max_tokens_limits_the_answer(client: Anthropic) -> None:
     answer = same(client, user("say:Hello, world."), max_tokens=2)
     assert (answer.content[0].text, answer.stop_reason, answer.usage.output_tokens) == ("Hello,", "max_tokens", 2)
 
 
-def test_nothing_said(client: Anthropic) -> None:
+def test_an_empty_answer_has_no_content(client: Anthropic) -> None:
     answer = same(client, user("say:"))
     assert (answer.content, answer.stop_reason) == ([], "end_turn")
 
@@ -108,8 +108,8 @@ def test_calls(client: Anthropic) -> None:
     assert kinds(none) == ["text"]
 
 
-def test_a_call_that_is_cut(client: Anthropic) -> None:
-    """Its input goes as far as the answer does, as the client itself reads what it has of a stream."""
+def test_a_call_cut_by_max_tokens_has_partial_input(client: Anthropic) -> None:
+    """The input ends where the answer does, as the client reads an incomplete stream."""
     for max_tokens in range(15, 30):
         answer = same(client, user(f"say:{CALLS}"), max_tokens=max_tokens, tools=TOOLS)
         assert answer.stop_reason == "max_tokens"
@@ -152,14 +152,14 @@ def test_thoughts_are_blocks_of_their_own(client: Anthropic) -> None:
     assert again.content[0].text == "ok"
 
 
-def test_an_answer_of_a_schema(client: Anthropic) -> None:
+def test_an_answer_with_a_schema_validates(client: Anthropic) -> None:
     config: Any = {"format": {"type": "json_schema", "schema": CITY}}
     for number in range(3):
         answer = same(client, user(f"say:nonsense{number * '!'}"), output_config=config)
         jsonschema.validate(json.loads(answer.content[0].text), CITY)
 
 
-def test_counting(client: Anthropic) -> None:
+def test_counted_tokens_equal_those_of_the_answer(client: Anthropic) -> None:
     fields: Any = {"model": MODEL, "messages": user("say:Hello."), "system": "Be brief.", "tools": TOOLS}
     counted = client.messages.count_tokens(**fields)
     answer = client.messages.create(**fields, max_tokens=1)

@@ -1,4 +1,4 @@
-"""What an operator reads: metrics by their names, logs by their fields."""
+"""The metrics and the log that an operator reads."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Each field that says what the prompt is changes it, on every route that makes a prompt of a conversation."""
+"""Each field of a conversation that affects the prompt changes it, on every chat route."""
 
 from __future__ import annotations
 

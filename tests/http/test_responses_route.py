@@ -16,7 +16,7 @@ SCHEMA = {"type": "json_schema", "name": "s", "schema": {"type": "object"}}
 
 
 def events(body: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """Name and data of each event; a comment has none."""
+    """Return the name and the data of each event; a comment has none."""
     frames = [frame for frame in body.decode().split("\n\n") if frame and not frame.startswith(":")]
     pairs = [frame.split("\n") for frame in frames]
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]

@@ -1,4 +1,4 @@
-"""`/v1/responses` through OpenAI's own client, streamed and whole."""
+"""`/v1/responses` through OpenAI's client, with and without streaming."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def client(server: FakeServer) -> Iterator[OpenAI]:
 
 
 def comparable(response: Any) -> dict[str, Any]:
-    """A response without what is new each time: ids and times."""
+    """Return a response without its ids and times, which change each time."""
     told = response if isinstance(response, dict) else response.to_dict()
     for name in ("id", "created_at", "completed_at"):
         assert told.pop(name)
@@ -53,7 +53,7 @@ def comparable(response: Any) -> dict[str, Any]:
 
 
 def joined(events: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The output that the deltas of a stream join to, by item, and the final response."""
+    """Return the joined deltas of a stream, by item, and the final response."""
     texts: dict[str, dict[str, Any]] = {}
     open_items: list[str] = []
     assert [event.sequence_number for event in events] == list(range(len(events)))
@@ -94,7 +94,7 @@ def joined(events: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def same(client: OpenAI, say: str, **fields: Any) -> Response:
-    """The response that is not streamed, having checked that the streamed one says the same."""
+    """Return the response without streaming, after a check that the streamed one is equal."""
     whole = client.responses.create(model=MODEL, input=say, **fields)
     events = list(client.responses.create(model=MODEL, input=say, stream=True, **fields))
     texts, final = joined(events)
@@ -186,7 +186,7 @@ def test_the_loop_of_calls_and_results(client: OpenAI, stored: bool) -> None:
     assert answer.output_text == "It is sunny."
 
 
-def test_a_second_turn_knows_the_first(client: OpenAI) -> None:
+def test_a_second_turn_continues_the_first(client: OpenAI) -> None:
     first = client.responses.create(model=MODEL, input="say:Four.", instructions="Be brief.")
     second = client.responses.create(model=MODEL, input="say:Five.", previous_response_id=first.id)
     prompt = "user: say:Four.\nassistant: Four.\nuser: say:Five."  # the instructions are not carried over
@@ -200,7 +200,7 @@ def test_a_second_turn_knows_the_first(client: OpenAI) -> None:
     assert [item.type for item in items] == ["message"] * 5
 
 
-def test_kept_and_forgotten(client: OpenAI) -> None:
+def test_responses_can_be_retrieved_and_deleted(client: OpenAI) -> None:
     answer = client.responses.create(model=MODEL, input="say:Four.")
     assert client.responses.retrieve(answer.id).to_dict() == answer.to_dict()
     client.responses.delete(answer.id)
@@ -218,7 +218,7 @@ def test_kept_and_forgotten(client: OpenAI) -> None:
         assert (refused.value.param, refused.value.code) == ("previous_response_id", "previous_response_not_found")
 
 
-def test_pages_of_input_items(client: OpenAI) -> None:
+def test_input_items_are_listed_in_pages(client: OpenAI) -> None:
     turns: list[Any] = [{"role": "user", "content": str(number)} for number in range(5)]
     turns[1] = {"role": "assistant", "content": "1"}
     answer = client.responses.create(model=MODEL, input=[*turns, {"role": "user", "content": "say:ok"}])
@@ -279,7 +279,7 @@ def test_log_probabilities(client: OpenAI, fields: Any, text: str) -> None:
     assert {len(entry.top_logprobs) for entry in part.logprobs} == {fields.get("top_logprobs", 0)}
 
 
-def test_an_answer_that_is_cut(client: OpenAI) -> None:
+def test_an_answer_cut_by_max_tokens_is_incomplete(client: OpenAI) -> None:
     answer = same(client, "say:It is four.", max_output_tokens=2)
     assert (answer.status, answer.output_text) == ("incomplete", "It is ")
     assert answer.incomplete_details is not None
@@ -291,7 +291,7 @@ def test_an_answer_that_is_cut(client: OpenAI) -> None:
     assert again.output_text == "ok"
 
 
-def test_an_answer_of_nothing_is_an_empty_message(client: OpenAI) -> None:
+def test_an_empty_answer_is_an_empty_message(client: OpenAI) -> None:
     answer = same(client, "say:")
     assert [item.type for item in answer.output] == ["message"]
     assert answer.output_text == ""

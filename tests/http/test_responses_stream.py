@@ -1,4 +1,4 @@
-"""The real engine over a graph that is a formula: the events of a response join to what is not streamed."""
+"""The joined events of a response equal the response without streaming, with the real engine on a synthetic graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def without_what_is_new(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def joined(told: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[Any]]]:
-    """Each item's deltas, put together: text or arguments, and log-probabilities."""
+    """Return the joined deltas of each item: text or arguments, and log-probabilities."""
     items: dict[int, tuple[str, list[Any]]] = {}
     for name, data in told:
         if name.endswith(".delta"):

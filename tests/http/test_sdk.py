@@ -1,4 +1,4 @@
-"""The openai SDK, unchanged, against the server."""
+"""The openai SDK works with the server without changes."""
 
 from collections.abc import Iterator
 

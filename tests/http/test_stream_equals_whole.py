@@ -1,4 +1,4 @@
-"""The real engine over a graph that is a formula: what is streamed is what is not, byte for byte."""
+"""Streamed text equals text without streaming, byte for byte, with the real engine on a synthetic graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SAMPLING = {
 
 
 def streamed(events: list[Any], kind: str) -> tuple[list[dict[str, Any]], Any]:
-    """The choices that the chunks of a stream join to, and its usage."""
+    """Return the choices joined from the chunks of a stream, and its usage."""
     *chunks, usage, done = events
     assert done == "[DONE]"
     choices: dict[int, dict[str, Any]] = {}

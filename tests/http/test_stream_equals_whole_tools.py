@@ -52,7 +52,7 @@ def user(content: str) -> list[dict[str, str]]:
 
 
 def chat_streamed(events: list[Any]) -> list[dict[str, Any]]:
-    """The choices that the chunks of a stream join to."""
+    """Return the choices joined from the chunks of a stream."""
     *chunks, usage, done = events
     assert (done, usage["choices"]) == ("[DONE]", [])
     choices: dict[int, dict[str, Any]] = {}
@@ -93,7 +93,7 @@ def chat_whole(body: Any) -> list[dict[str, Any]]:
 
 
 def chat_both_ways(server: FakeServer, **fields: Any) -> list[dict[str, Any]]:
-    """The choices, having checked that the stream says the same; without what the second prompt finds."""
+    """Return the choices without cached tokens, after a check that the streamed ones are equal."""
     fields = {"model": MODEL, **fields}
     answer = server.post("/v1/chat/completions", **fields)
     assert answer.status == 200, answer.body
@@ -163,7 +163,7 @@ def test_chats_under_grammars(real: FakeServer, form: Any, content: str, samplin
 
 
 def message_streamed(body: bytes) -> dict[str, Any]:
-    """The message that the events of a stream join to."""
+    """Return the message joined from the events of a stream."""
     told: dict[str, Any] = {}
     blocks: list[dict[str, Any]] = []
     for frame in body.decode().split("\n\n")[:-1]:
@@ -194,7 +194,7 @@ def without_ids(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def messages_both_ways(server: FakeServer, **fields: Any) -> dict[str, Any]:
-    """The message, having checked that the stream says the same."""
+    """Return the message, after a check that the streamed one is equal."""
     fields = {"model": MODEL, **fields}
     answer = server.post("/v1/messages", **fields)
     assert answer.status == 200, answer.body
@@ -241,6 +241,6 @@ def test_messages_that_are_scripted(scripted: FakeServer, text: str, tools: Any,
     max_tokens=st.integers(1, 60),
 )
 def test_messages_of_the_real_engine(real: FakeServer, content: str, form: Any, max_tokens: int) -> None:
-    """Greedy: this API has no seed."""
+    """Sampling is greedy, because this API has no seed."""
     told = messages_both_ways(real, messages=user(content), **form, max_tokens=max_tokens, temperature=0)
     assert (told["stop_reason"] == "stop_sequence") == (told["stop_sequence"] is not None)

@@ -1,4 +1,4 @@
-"""Tools, structured output and reasoning through OpenAI's own client, streamed and whole."""
+"""Tools, structured output and reasoning through OpenAI's client, with and without streaming."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def whole(client: OpenAI, messages: Any, **fields: Any) -> Any:
 
 
 def streamed(client: OpenAI, messages: Any, **fields: Any) -> dict[str, Any]:
-    """The pieces of a stream put together, with the number of pieces that arguments came in."""
+    """Return the joined pieces of a stream, with the number of pieces of arguments."""
     text, reasoning, reason, num_pieces = "", "", None, 0
     calls: dict[int, dict[str, str]] = {}
     for chunk in client.chat.completions.create(model=MODEL, messages=messages, stream=True, **fields):
@@ -67,7 +67,7 @@ def streamed(client: OpenAI, messages: Any, **fields: Any) -> dict[str, Any]:
 
 
 def same(client: OpenAI, messages: Any, **fields: Any) -> Any:
-    """The answer that is not streamed, having checked that the streamed one says the same."""
+    """Return the answer without streaming, after a check that the streamed one is equal."""
     answer, pieces = whole(client, messages, **fields), streamed(client, messages, **fields)
     assert pieces["text"] == (answer.message.content or "")
     assert pieces["reasoning"] == (getattr(answer.message, "reasoning_content", None) or "")
@@ -88,7 +88,7 @@ def test_calls(client: OpenAI) -> None:
     assert streamed(client, user(f"say:{CALLS}"), tools=TOOLS)["n"] > 5
 
 
-def test_one_call_at_most(client: OpenAI) -> None:
+def test_parallel_tool_calls_false_allows_one_call(client: OpenAI) -> None:
     answer = same(client, user(f"say:{CALLS}"), tools=TOOLS, parallel_tool_calls=False)
     assert [call.function.name for call in answer.message.tool_calls] == ["weather"]
 
@@ -127,7 +127,7 @@ def test_the_loop_of_calls_and_results(client: OpenAI) -> None:
     assert (answer.message.content, answer.finish_reason) == ("It is sunny.", "stop")
 
 
-def test_functions_are_answered_as_functions(client: OpenAI) -> None:
+def test_legacy_functions_get_a_function_call(client: OpenAI) -> None:
     functions = [WEATHER, CLOCK]
     answer = whole(client, user(f"say:{CALLS}"), functions=functions)
     assert answer.finish_reason == "function_call"
@@ -171,7 +171,7 @@ def test_reasoning_tokens_are_counted(client: OpenAI) -> None:
             assert usage.completion_tokens_details.reasoning_tokens == num_tokens
 
 
-def test_a_block_that_the_prompt_opened(client: OpenAI) -> None:
+def test_a_schema_holds_where_the_prompt_opens_a_reasoning_block(client: OpenAI) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}}
     answer = same(client, user("say: <think>"), response_format=schema)
     jsonschema.validate(json.loads(answer.message.content), CITY)

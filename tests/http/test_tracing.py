@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, as a collector gets them: one span a request, without any text of the client."""
+"""A collector gets one OpenTelemetry span for each request, without any text of the client."""
 
 from __future__ import annotations
 

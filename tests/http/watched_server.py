@@ -1,4 +1,4 @@
-"""A fake server that says on standard error what it reaches for: addresses, and files that no server has to open.
+"""A fake server that reports the addresses and unexpected files that it opens, on standard error.
 
 uvloop accepts connections without Python's sockets, and makes none of its own accord.
 """
