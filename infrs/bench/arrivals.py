@@ -1,4 +1,4 @@
-"""When requests leave, in an open loop."""
+"""Arrival times of requests in an open loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import random
 
 
 def poisson(rate: float, count: int, seed: int | str) -> list[float]:
-    """`count` arrival times of a Poisson process of `rate` a second: gaps are exponential, the first one too."""
+    """Return `count` arrival times, in seconds, of a Poisson process with `rate` arrivals a second.
+
+    All gaps are exponential, the first one too.
+    """
     generator = random.Random(seed)  # noqa: S311  # not a secret
     times, now = [], 0.0
     for _ in range(count):

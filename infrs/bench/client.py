@@ -1,4 +1,4 @@
-"""One chat request and when each part of its answer came."""
+"""Send a chat request and record when each part of its answer arrives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server under load: its name in the report, where it is, and the model id it wants to be called by."""
+    """A server under load: its name in the report, its endpoint and its model id."""
 
     name: str
     endpoint: Endpoint
@@ -27,7 +27,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What holds for every request. timeout: seconds for one answer."""
+    """The parameters of all requests. timeout: maximum seconds for one answer."""
 
     max_tokens: int = 64
     timeout: float = 300.0
@@ -52,22 +52,22 @@ class Sample:
 
     @property
     def first(self) -> float:
-        """Time to first token: from when the request was due to the first text. 0 if there was none."""
+        """Return the time to first token in seconds, from the time the request was due; 0 without text."""
         return self.arrivals[0] - self.due if self.arrivals else 0.0
 
     @property
     def total(self) -> float:
-        """End-to-end latency, from when the request was due."""
+        """Return the end-to-end latency in seconds, from the time the request was due."""
         return self.ended - self.due
 
     @property
     def gaps(self) -> list[float]:
-        """Seconds between the pieces of the text."""
+        """Return the seconds between successive pieces of text."""
         return [later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
     @property
     def per_token(self) -> float | None:
-        """Mean seconds between tokens after the first, by the server's count; None for a single token."""
+        """Return the mean seconds between tokens after the first, by the server's count; None for a single token."""
         return (self.arrivals[-1] - self.arrivals[0]) / (self.num_output - 1) if self._has_pace else None
 
     @property
@@ -76,7 +76,7 @@ class Sample:
 
 
 async def find_model(endpoint: Endpoint) -> str:
-    """The first model that the server lists. Raises ServerError."""
+    """Return the first model that the server lists. Raises ServerError."""
     listed = await get_json(endpoint, "/models")
     try:
         return str(listed["data"][0]["id"])
@@ -89,8 +89,8 @@ async def ask(
 ) -> Sample:
     """Stream one greedy answer. Failures and timeouts are the sample's `error`, never raised.
 
-    origin: `time.perf_counter()` when the load began. due: when the request should have left, for open loops; a client
-    that runs late must not flatter the server.
+    origin: `time.perf_counter()` at the start of the load. due: in open loops, the seconds after `origin` at which the
+    request should leave. Latency counts from there, so that a late client does not improve the result.
     """
     body = orjson.dumps(
         {
@@ -151,7 +151,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _text_of(chunk: dict[str, Any]) -> str:
-    """Text of any kind: what a reasoning model thinks aloud is generated as well."""
+    """Return the text of a chunk: content or reasoning, because both are generated."""
     choices = chunk.get("choices")
     if not choices:
         return ""

@@ -1,4 +1,4 @@
-"""`infrs-bench load`: the options of a load and what becomes of them."""
+"""`infrs-bench load`: parse its options, run the load, write the report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from infrs.bench.workload import Conversation, Shape, read_prompts, synthetic, t
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole run. num_conversations: for each level, server and round; 0 takes four for each user of a closed loop."""
+    """A whole run. num_conversations: for each level, server and round; 0: four for each user of a closed loop."""
 
     levels: Sequence[Level]
     num_rounds: int
@@ -46,7 +46,7 @@ class Plan:
     seed: int
 
     def conversations(self, level: Level, number: int) -> list[Conversation]:
-        """Those of a round, the same for every server; no server has seen them before."""
+        """Return the conversations of a round. They are the same for every server and new in each round."""
         count = self.num_conversations or 4 * (level.concurrency or 8)
         if self.prompts:
             return take(self.prompts, count, number * count)

@@ -1,4 +1,4 @@
-"""PNG plots. matplotlib comes with the extra `bench` and is imported only here, when a plot is asked for."""
+"""Draw PNG plots. matplotlib comes with the extra `bench`; it is imported only for a plot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PlotError(InfrsError):
 
 
 def require() -> None:
-    """Raise PlotError unless matplotlib can be imported: better before a long run than after it."""
+    """Raise PlotError unless matplotlib can be imported. Call it before a long run."""
     try:
         import matplotlib as mpl  # noqa: PLC0415
     except ImportError as error:
@@ -40,7 +40,7 @@ def draw(folder: Path, targets: Sequence[Target], results: Sequence[LevelResult]
 
 
 def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelResult]) -> None:
-    """Output tokens a second against the median time between tokens, a point for each level and round."""
+    """Plot output tokens a second against the median latency, with a point for each level."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
@@ -62,7 +62,7 @@ def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelRe
 
 
 def draw_gaps(path: Path, streams: Mapping[str, Sample], title: str) -> None:
-    """Write a PNG of the gaps of one stream a server over its time. Raises PlotError."""
+    """Write a PNG of the gaps of one stream per server over time. Raises PlotError."""
     require()
     from matplotlib.figure import Figure  # noqa: PLC0415
 

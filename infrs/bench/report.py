@@ -1,4 +1,4 @@
-"""The result of a load: as a document and as a table."""
+"""Report the result of a load as a document and as a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infrs.bench.client import Sample, Target
 from infrs.bench.run import Level
 from infrs.bench.stats import Figures, Ratio, ratio
 
-# (what it is called, figure, factor to the unit shown, whether more is better)
+# (heading, figure, factor to the unit shown, whether more is better)
 FIGURES = (
     ("requests/s", "requests_per_s", 1, True),
     ("goodput, requests/s", "goodput", 1, True),
@@ -46,16 +46,16 @@ class LevelResult:
     samples: Mapping[str, Sequence[Sample]]
 
     def values(self, name: str, figure: str) -> list[float]:
-        """A figure of a target, round by round."""
+        """Return a figure of a target for each round."""
         return [figures.value(figure) for figures in self.rounds[name]]
 
     def ratio(self, name: str, base: str, figure: str, *, more_is_better: bool) -> Ratio | None:
-        """How many times better a target is than another."""
+        """Return how many times better a target is than another; None if a figure is missing."""
         return ratio(self.values(name, figure), self.values(base, figure), more_is_better=more_is_better)
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on: processor, cores this process may use, memory in GiB, system, one-minute load average."""
+    """Return a description of the machine: processor, usable cores, memory in GiB, system, one-minute load average."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -72,7 +72,7 @@ def machine() -> dict[str, Any]:
 
 
 def document(targets: Sequence[Target], results: Sequence[LevelResult], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, for JSON."""
+    """Return all measurements for JSON."""
     return {
         "machine": machine(),
         "options": dict(options),
@@ -100,7 +100,7 @@ def _ratios(result: LevelResult, name: str, base: str) -> dict[str, dict[str, fl
 
 
 def table(targets: Sequence[Target], result: LevelResult) -> Table:
-    """One level: medians of the rounds, and how many times better the first server is than each other one."""
+    """Return a table of one level: medians of the rounds, and the ratio of the first server to each other one."""
     base = targets[0].name
     grid = Table(title=result.level.title, title_justify="left", box=None, pad_edge=False)
     grid.add_column("")
@@ -123,12 +123,12 @@ def table(targets: Sequence[Target], result: LevelResult) -> Table:
 
 
 def number(value: float) -> str:
-    """Three significant digits, in full; a dash for none."""
+    """Return a number with three significant digits, without an exponent; a dash for NaN."""
     if math.isnan(value):
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def shown_ratio(value: Ratio | None) -> str:
-    """A ratio with its spread."""
+    """Return a ratio with its spread as text."""
     return "-" if value is None else f"{value.median:.2f}x ({value.low:.2f}-{value.high:.2f})"

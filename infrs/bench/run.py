@@ -1,4 +1,4 @@
-"""Putting servers under load: closed and open loops, and rounds that take turns."""
+"""Put servers under load: closed and open loops, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Done = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How hard to load: so many requests at a time (closed loop), or so many arriving a second (open loop, Poisson)."""
+    """A level of load: requests in parallel (closed loop), or Poisson arrivals a second (open loop)."""
 
     concurrency: int | None = None
     rate: float | None = None
 
     @property
     def title(self) -> str:
-        """As the report calls it."""
+        """Return the level's name in the report."""
         return f"{self.rate:g}/s" if self.rate is not None else f"{self.concurrency} at a time"
 
 
 def turns(num_rounds: int, num_targets: int) -> Iterator[tuple[int, int]]:
-    """(round, target) in an order in which no server always goes first: the machine's mood is shared out."""
+    """Yield (round, target). The first target differs by round, so that drift of the machine affects all equally."""
     for number in range(num_rounds):
         for place in range(num_targets):
             yield number, (number + place) % num_targets

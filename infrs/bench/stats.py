@@ -1,4 +1,4 @@
-"""Numbers out of samples: percentiles, rates, goodput, and how servers compare."""
+"""Compute percentiles, rates, goodput and ratios of servers from samples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Spread = dict[str, float]  # p50, p90, p99, max
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A latency target, in seconds. None asks for nothing."""
+    """A latency target, in seconds. None: no limit."""
 
     first: float | None = None
     per_token: float | None = None
     total: float | None = None
 
     def met(self, sample: Sample) -> bool:
-        """Whether a request ended well and in time."""
+        """Return whether a request succeeded within the limits."""
         if sample.error is not None:
             return False
         measured = ((self.first, sample.first), (self.per_token, sample.per_token), (self.total, sample.total))
@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One server under one load for one round. Latencies in seconds, rates a second, over the requests that ended well.
+    """The figures of one server at one level in one round, over successful requests. Latencies are in seconds.
 
     first: to the first text. gap: between two pieces of text. per_token: a request's mean time between tokens.
     goodput: requests within the limits, a second.
@@ -49,14 +49,14 @@ class Figures:
     total: Spread = field(default_factory=dict)
 
     def value(self, name: str) -> float:
-        """A figure by its dotted name: `output_per_s`, `first.p50`. NaN if there is none."""
+        """Return a figure by its dotted name, such as `output_per_s` or `first.p50`; NaN if there is none."""
         name, _, part = name.partition(".")
         value = getattr(self, name)
         return float(value.get(part, math.nan)) if part else float(value)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The percentile of one value or more, interpolated between the closest ranks as numpy does by default."""
+    """Return a percentile of at least one value, interpolated between the closest ranks, as in numpy."""
     ordered = sorted(values)
     place = (len(ordered) - 1) * percent / 100
     below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
@@ -64,7 +64,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """p50, p90, p99 and max; empty for no values."""
+    """Return p50, p90, p99 and max; empty for no values."""
     ordered = sorted(values)
     if not ordered:
         return {}
@@ -72,7 +72,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def figures(samples: Sequence[Sample], limits: Limits) -> Figures:
-    """The figures of one round, which lasts from the first request's departure to the last answer's end."""
+    """Return the figures of one round, which lasts from the first request to the end of the last answer."""
     good = [sample for sample in samples if sample.error is None]
     seconds = max((s.ended for s in samples), default=0.0) - min((s.due for s in samples), default=0.0)
     per_second = 1 / seconds if seconds > 0 else 0.0
@@ -93,7 +93,7 @@ def figures(samples: Sequence[Sample], limits: Limits) -> Figures:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How one server compares with another over interleaved rounds: of the medians, and of each round's pair."""
+    """The ratio of two servers over interleaved rounds: of the medians, and the range over the rounds."""
 
     median: float
     low: float
@@ -101,7 +101,7 @@ class Ratio:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float], *, more_is_better: bool = True) -> Ratio | None:
-    """How many times better ours is, above 1, or worse. None where a figure is missing or zero."""
+    """Return how many times better `ours` is: above 1 if better. None if a figure is missing or zero."""
     if not ours or not all(math.isfinite(value) and value > 0 for value in (*ours, *theirs)):
         return None
     power = 1 if more_is_better else -1

@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests with streamed answers, cheap enough to share the cores with the server that is measured."""
+"""Send HTTP/1.1 requests with streamed answers, with little CPU time: the measured server shares the cores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ServerError(InfrsError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server listens. `prefix` is what stands before `/chat/completions` in a path."""
+    """The address of a server. `prefix`: the part of a path before `/chat/completions`."""
 
     host: str
     port: int
@@ -36,7 +36,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str, api_key: str | None = None) -> Endpoint:
-        """The endpoint of `http://host:port`, with or without `/v1`. Raises ServerError."""
+        """Parse a URL such as `http://host:port`, with or without `/v1`. Raises ServerError."""
         try:
             parts = urlsplit(url)
             host, port, tls = parts.hostname, parts.port, parts.scheme == "https"
@@ -49,7 +49,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The endpoint as text."""
+        """Return the endpoint as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' * self.tls}://{host}:{self.port}{self.prefix}"
 
@@ -60,7 +60,7 @@ class _Answer:
     def __init__(self) -> None:
         self.body: deque[bytes] = deque()
         self.complete = False
-        self.ends_with_connection = True  # unless a header says how long the body is
+        self.ends_with_connection = True  # unless a header gives the length of the body
         self.parser = httptools.HttpResponseParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -74,7 +74,7 @@ class _Answer:
         self.complete = True
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes of the body in `data`."""
+        """Return the bytes of the body in `data`."""
         self.parser.feed_data(data)
         body = b"".join(self.body)
         self.body.clear()
@@ -82,7 +82,7 @@ class _Answer:
 
 
 async def events(endpoint: Endpoint, path: str, body: bytes) -> AsyncGenerator[bytes]:
-    """POST a JSON body and yield the data of each server-sent event as it arrives, `[DONE]` included.
+    """Send a JSON body by POST. Yield the data of each server-sent event as it arrives, `[DONE]` included.
 
     Raises ServerError for any status but 200 and for an answer that ends early.
     """
@@ -97,7 +97,7 @@ async def events(endpoint: Endpoint, path: str, body: bytes) -> AsyncGenerator[b
 
 
 async def get_json(endpoint: Endpoint, path: str) -> dict[str, Any]:
-    """GET a JSON object. Raises ServerError."""
+    """Return the JSON object at a path, by GET. Raises ServerError."""
     body = b"".join([data async for data in _exchange(endpoint, "GET", path, b"")])
     try:
         return dict(orjson.loads(body))

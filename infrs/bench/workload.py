@@ -1,4 +1,4 @@
-"""The workload: conversations in which later turns contain the answers to earlier ones."""
+"""Make or read the workload: conversations of several turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 
 from infrs.errors import InfrsError
 
-# Common words that most vocabularies hold as one token with their leading space: n words are about n tokens.
+# Common words that are one token in most vocabularies, with their leading space: n words are about n tokens.
 _TEXT = """
 time people way day man thing woman life child world school state family student group country problem hand part
 place case week company system program question work government number night point home water room mother area money
@@ -26,7 +26,7 @@ _WORDS = _TEXT.split()
 
 
 class WorkloadError(InfrsError):
-    """The prompts to send could not be read."""
+    """The prompts cannot be read."""
 
     code = "invalid_workload"
     exit_code = 2
@@ -34,7 +34,7 @@ class WorkloadError(InfrsError):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What one user says, turn by turn, behind an optional system message."""
+    """The messages of one user, turn by turn, after an optional system message."""
 
     turns: tuple[str, ...]
     system: str | None = None
@@ -44,7 +44,7 @@ class Conversation:
 class Shape:
     """The lengths of synthetic conversations, in words, which are about tokens.
 
-    prefix: words of one system message that all conversations share; 0 for none.
+    prefix_words: length of a system message that all conversations share; 0 for none.
     """
 
     input_words: int = 100
@@ -53,12 +53,12 @@ class Shape:
 
 
 def words(count: int, seed: int | str) -> str:
-    """`count` words drawn by `seed`. Different seeds part at the first word, almost surely."""
+    """Return `count` random words. Texts of different seeds almost always differ in the first word."""
     return " ".join(random.Random(seed).choices(_WORDS, k=count))  # noqa: S311  # not a secret
 
 
 def synthetic(shape: Shape, count: int, seed: int | str) -> list[Conversation]:
-    """`count` conversations; no two share a turn, and another seed shares none of them."""
+    """Return `count` conversations. No turn occurs twice, also with other seeds."""
     system = words(shape.prefix_words, f"{seed} prefix") if shape.prefix_words else None
     return [
         Conversation(tuple(words(shape.input_words, f"{seed} {index} {turn}") for turn in range(shape.turns)), system)
@@ -67,7 +67,9 @@ def synthetic(shape: Shape, count: int, seed: int | str) -> list[Conversation]:
 
 
 def read_prompts(path: Path) -> list[Conversation]:
-    """A prompt set: one a line, either bare text or JSON {"prompt": text}, {"turns": [text, ...], "system": text}.
+    """Read a prompt set with one prompt per line.
+
+    A line is plain text, {"prompt": text} or {"turns": [text, ...], "system": text}.
 
     Raises WorkloadError.
     """
@@ -97,5 +99,5 @@ def _conversation(path: Path, number: int, line: str) -> Conversation:
 
 
 def take(prompts: Sequence[Conversation], count: int, start: int) -> list[Conversation]:
-    """`count` of the prompts from `start`, beginning again at the end of the set."""
+    """Return `count` prompts from `start` on, cyclically."""
     return [prompts[(start + index) % len(prompts)] for index in range(count)]

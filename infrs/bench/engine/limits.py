@@ -1,4 +1,4 @@
-"""What the machine allows: measured memory bandwidth and multiply-adds, and the step they bound."""
+"""Measure the machine's memory bandwidth and multiply-adds, and compute the limit of a step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 
 from infrs.bundle.manifest import Manifest
 
-_MATRIX_BYTES = 256 << 20  # beyond any last-level cache that a laptop or a small server has
+_MATRIX_BYTES = 256 << 20  # larger than the last-level cache of a laptop or small server
 _SQUARE = 1536
 _REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """bandwidth: bytes read a second. multiply_adds: float32, a second. Both over all cores, by OpenBLAS, best of 5."""
+    """The limits of a machine over all cores, by OpenBLAS, best of 5.
+
+    bandwidth: bytes read a second. multiply_adds: float32 multiply-adds a second.
+    """
 
     bandwidth: float
     multiply_adds: float
@@ -32,12 +35,12 @@ class Bound:
 
     @property
     def seconds(self) -> float:
-        """The larger of the two, which overlap at best."""
+        """Return the larger of the two, because they can overlap."""
         return max(self.reading, self.computing)
 
 
 def measure_machine() -> Machine:
-    """Takes about a second, and 256 MiB for as long."""
+    """Measure the machine. This takes about a second and 256 MiB of memory."""
     matrix = np.ones((_MATRIX_BYTES // 4 // 8192, 8192), dtype=np.float32)
     vector = np.ones(8192, dtype=np.float32)
     square = np.ones((_SQUARE, _SQUARE), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Where the session's time goes, by kind of operator, out of ONNX Runtime's own profile."""
+"""Read a session's time by kind of operator from ONNX Runtime's profile."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Profile:
         starts = [_start(run) for run in runs]
         self._nodes: list[list[Event]] = [[] for _ in runs]
         for event in events:
-            # Nodes of the last run come after the last start, but nothing of a run comes before the first.
+            # Nodes of the last run come after the last start; events before the first start belong to no run.
             if event.get("cat") == "Node" and (place := bisect_right(starts, _start(event)) - 1) >= 0:
                 self._nodes[place].append(event)
 
     def operators(self, runs: tuple[int, int]) -> list[OperatorTime]:
-        """Kinds of operators over a half-open range of runs, the slowest first."""
+        """Return the time of each kind of operator, averaged over a half-open range of runs, the slowest first."""
         first, end = runs
         nodes: defaultdict[str, int] = defaultdict(int)
         seconds: defaultdict[str, float] = defaultdict(float)
@@ -65,7 +65,7 @@ def _start(event: Event) -> int:
 
 
 def _multiply_adds(event: Event) -> float:
-    """Each input number meets one weight for each output column."""
+    """Return the multiply-adds of a product: each input value is multiplied once per output column."""
     args = event["args"]
     if not any(product in args["op_name"] for product in _PRODUCTS):
         return 0.0
@@ -73,5 +73,5 @@ def _multiply_adds(event: Event) -> float:
 
 
 def _shape(typed: Sequence[dict[str, list[int]]]) -> list[int]:
-    """The shape of the first of a node's tensors."""
+    """Return the shape of a node's first tensor."""
     return next(iter(typed[0].values()))

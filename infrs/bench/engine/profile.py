@@ -1,4 +1,4 @@
-"""The profile of a bundle: steps in a plain session, operators in a profiled one, and the machine's limits."""
+"""Profile a bundle: steps in a plain session, operators in a profiled one, and the machine's limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXT = "Where does the time of one step go? Measure it, divide it, and compare 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure: every number of rows at every context, `num_steps` steps each."""
+    """The options of a profile: each number of rows at each context, `num_steps` steps each."""
 
     rows: Sequence[int]
     contexts: Sequence[int]
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One number of rows at one length of context."""
+    """The measurements for one number of rows at one context length."""
 
     times: StepTimes
     operators: Sequence[OperatorTime]
@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """machine: as measured. peak: multiply-adds a second of the bundle's own products on a prompt.
+    """The profile of a bundle. machine: as measured. peak: multiply-adds a second of its products on a prompt.
 
     The bounds take the better of the two rates: integer products can beat float32's.
     """
@@ -61,7 +61,7 @@ class Result:
 def run(bundle: Path, options: Options, progress: Progress) -> Result:
     """Measure a bundle.
 
-    Raises BundleError for a bundle that cannot be read, ProfileError if the model's context is shorter than all asked.
+    Raises BundleError for an unreadable bundle, ProfileError if the model's context is shorter than all `contexts`.
     """
     manifest = chat_manifest(read_manifest(bundle))
     spare = options.num_steps + _SLACK
@@ -113,7 +113,7 @@ def _case(
 
 
 class _Opener:
-    """Open the bundle again, plain or profiled, with the same rows."""
+    """A factory of sessions for a bundle, plain or profiled, with the same rows."""
 
     def __init__(self, bundle: Path, manifest: Manifest, options: Options, capacity: int) -> None:
         self._bundle = bundle
@@ -123,12 +123,12 @@ class _Opener:
         self._tokenizer = Tokenizer.load(bundle)
 
     def prompt(self) -> tuple[int, ...]:
-        """A text as long as the rows."""
+        """Return the ids of a prompt of the rows' capacity."""
         ids = self._tokenizer.encode(_TEXT, special=False)
         return tuple((ids * (self._capacity // len(ids) + 1))[: self._capacity])
 
     def open(self, profile: Path | None = None) -> Bench:
-        """A runner with a fresh session."""
+        """Open a new session and its runner."""
         session = open_session(self._bundle, self._manifest, threads=self._options.threads, profile=profile)
         counter = RunCounter(session)
         runner = new_runner(session, self._manifest, num_rows=max(self._options.rows), capacity=self._capacity)

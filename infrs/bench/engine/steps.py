@@ -1,4 +1,4 @@
-"""Decode steps of an engine at a number of rows and a length of context, taken apart."""
+"""Measure the parts of an engine's decode steps, at a number of rows and a context length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infrs.engine.sequence import Sequence
 from infrs.engine.speculation import Draft, PromptLookup, Text
 from infrs.errors import InfrsError
 
-# Rows share the whole chunks of one prompt by copying, so a small chunk lets all rows begin soon after the first.
+# Rows copy whole chunks of a shared prompt. With a small chunk, all rows start soon after the first.
 _CHUNK = 32
 _UNBOUNDED = 1 << 30
 
@@ -26,14 +26,14 @@ _R = TypeVar("_R")
 
 
 class ProfileError(InfrsError):
-    """The engine did not do what is to be measured."""
+    """The engine did not run the steps to measure."""
 
     code = "profile_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Median seconds of a decode step and of its parts.
+    """The median seconds of a decode step and of its parts.
 
     context: tokens a row holds, on average over the steps. session: inside ONNX Runtime. binding: the rest of the
     runner. runs: half-open range of the session's runs, as RunCounter numbers them, that the steps made.
@@ -51,22 +51,22 @@ class StepTimes:
 
     @property
     def outside(self) -> float:
-        """All of the step that is not ONNX Runtime."""
+        """Return the seconds of a step outside ONNX Runtime."""
         return self.step - self.session
 
     @property
     def rest(self) -> float:
-        """Committing tokens, making deltas and whatever else a step does outside its parts."""
+        """Return the seconds of a step outside its parts, such as for committing tokens and making deltas."""
         return self.outside - self.binding - self.sampling - self.detokenising - self.scheduling
 
     @property
     def tokens_per_s(self) -> float:
-        """Output tokens a second of the engine alone."""
+        """Return the output tokens a second of the engine alone."""
         return self.rows / self.step
 
 
 class RunCounter:
-    """Counts a session's runs from now on, to find them again in its profile."""
+    """A counter of a session's runs, to find them in its profile."""
 
     def __init__(self, session: object) -> None:
         self.count = 0
@@ -82,7 +82,7 @@ class RunCounter:
 
 
 class _NoDrafts(PromptLookup):
-    """Propose no draft tokens, because the step to measure has one token per row."""
+    """A lookup without draft tokens, because the step to measure has one token per row."""
 
     def propose(self, text: Text, limit: int) -> Draft:
         return Draft()

@@ -83,7 +83,7 @@ def _operators(result: Result) -> Table:
 
 
 def _largest(result: Result) -> list[str]:
-    """The kinds that take most time over all cases."""
+    """Return the kinds of operators with the most time over all cases."""
     seconds: dict[str, float] = {}
     for operators in (case.operators for case in result.cases):
         _add(seconds, operators)

@@ -1,4 +1,4 @@
-"""Time spent in chosen calls of code that does not know it is measured."""
+"""Measure the time of selected calls, without changes to the measured code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Owner = Any  # an object or a class with a callable attribute
 
 
 class Stopwatch:
-    """Seconds by name, in calls that the main thread makes."""
+    """The seconds of calls of the main thread, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
