@@ -26,7 +26,7 @@ _MAX_REASON = 300
 
 
 def _limits(max_items_in_row: int, step_max_items: int) -> LLParserLimits:
-    """Make the limits of a grammar: it is built within a second (half of llguidance's own limits) or refused."""
+    """Return the limits of a grammar: it compiles within a second (half of llguidance's own limits) or is refused."""
     return LLParserLimits(
         max_items_in_row=max_items_in_row,
         step_max_items=step_max_items,
@@ -36,7 +36,7 @@ def _limits(max_items_in_row: int, step_max_items: int) -> LLParserLimits:
     )
 
 
-# A row of the parser has 4 items for each optional property that may come next. A step of 1,000 of them takes 60 ms.
+# A row of the parser has 4 items for each optional property that can come next. A step with 1,000 takes 60 ms.
 _SCHEMA_LIMITS = _limits(4 * MAX_PROPERTIES + 200, 50_000)
 # Grammars in use need less than 3,000 items a step. 12,000 take 40 ms; 50,000 take over a second where counted
 # repetitions of what may be empty fill the rows.
@@ -47,13 +47,13 @@ _NAMES = {"json_schema": "the JSON schema", "calls": "a schema among the tools' 
 
 
 class GrammarCompiler:
-    """Compiles constraints for one tokenizer and keeps the latest. Safe to use from several threads.
+    """A compiler of constraints for one tokenizer, with a cache of the latest. Thread-safe.
 
-    Making it costs nothing; the first compilation reads the tokenizer (0.4 s at 49,152 tokens).
+    The constructor is cheap; the first compilation reads the tokenizer (0.4 s at 49,152 tokens).
     """
 
     def __init__(self, tokenizer_json: str, vocab_size: int, eos_ids: Sequence[int]) -> None:
-        """`tokenizer_json`: the text of a `tokenizer.json`. `vocab_size`: width of the logits, padding included."""
+        """Create a compiler. `tokenizer_json`: the text of a `tokenizer.json`. `vocab_size`: the logits' width."""
         self._tokenizer_json = tokenizer_json
         self._vocab_size = vocab_size
         self._eos_ids = list(eos_ids)
@@ -61,7 +61,7 @@ class GrammarCompiler:
         self._compiled: OrderedDict[Constraint, _Compiled] = OrderedDict()
 
     def compile(self, constraint: Constraint) -> Grammar:
-        """Compile a constraint, or take it from those that are kept.
+        """Compile a constraint, or return it from the cache.
 
         Raises RequestError with `constraint.param` and code invalid_schema, unsupported_schema, schema_too_complex,
         schema_recursive or invalid_grammar, with `constraint.or_else.param` if that begins like the constraint;
@@ -81,7 +81,7 @@ class GrammarCompiler:
         return compiled
 
     def _check_distinct(self, one: Constraint, other: Constraint) -> None:
-        """Raise RequestError if some token may begin both: llguidance reads such a text as the first of them only."""
+        """Raise RequestError if a token can begin both: llguidance reads such a text as the first only."""
         first, second = (int.from_bytes(self.compile(each).start().allowed()) for each in (one, other))
         if first & second:
             raise RequestError(
@@ -96,7 +96,7 @@ class GrammarCompiler:
         limits = _SCHEMA_LIMITS if constraint.kind in _NAMES else _TEXT_LIMITS
         matcher = LLMatcher(self._tokenizer(constraint.param), grammar, log_level=0, limits=limits)
         if not matcher.is_error():
-            matcher.compute_bitmask()  # here, off the engine's thread: the first mask is the dearest
+            matcher.compute_bitmask()  # here, not in the engine's thread, because the first mask takes the longest
         if matcher.is_error():
             raise _refusal(matcher.get_error(), constraint)
         if matcher.is_stopped():
@@ -106,7 +106,7 @@ class GrammarCompiler:
         return matcher
 
     def _probe(self, matcher: LLMatcher) -> str:
-        """Follow the allowed tokens of lowest ids for a while; the error that the grammar's limits make, if any."""
+        """Accept some tokens, always the lowest allowed id. Return the error of the grammar's limits; empty if none."""
         for _ in range(_NUM_PROBED):
             mask = int.from_bytes(matcher.compute_bitmask(), "little")
             for eos_id in self._eos_ids:
@@ -139,7 +139,7 @@ class GrammarCompiler:
 
 
 class _Compiled:
-    """A grammar at its beginning; never advanced itself."""
+    """A compiled grammar at its start. Answers advance copies of it."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
@@ -149,7 +149,7 @@ class _Compiled:
 
 
 class _State:
-    """One answer's place in a grammar. When nothing can follow, only end-of-sequence tokens are allowed."""
+    """The position of one answer in a grammar. At its end, only end-of-sequence tokens are allowed."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
@@ -161,7 +161,7 @@ class _State:
         return mask
 
     def accept(self, token_id: int) -> None:
-        """Take a token. Raises as `allowed`, and EngineError if the mask did not allow it."""
+        """Accept a token. Raises the errors of `allowed`, and EngineError if the mask does not allow it."""
         self._matcher.consume_token(token_id)
         self._check()
 
@@ -178,7 +178,7 @@ class _State:
 
 
 def _to_llguidance(constraint: Constraint) -> str:
-    """A constraint as llguidance takes it."""
+    """Return a constraint as a grammar for llguidance. Raises RequestError."""
     if constraint.kind in ("grammar", "calls") and not constraint.after and constraint.or_else is None:
         return _lark_of(constraint)
     answer = _body(constraint)
@@ -191,7 +191,7 @@ def _to_llguidance(constraint: Constraint) -> str:
 
 
 def _body(constraint: Constraint) -> str:
-    """The right side of a Lark rule."""
+    """Return the right side of a Lark rule. Raises RequestError."""
     param, text = constraint.param, constraint.text
     match constraint.kind:
         case "json_schema":
@@ -229,7 +229,7 @@ def _to_lark(text: str, param: str) -> str:
 
 
 def _unescaped(gbnf: str) -> str:
-    r"""GBNF with each `\xXX`, `\uXXXX` and `\UXXXXXXXX` beyond ASCII as its character, and in ASCII as `\xXX`."""
+    r"""Replace each `\xXX`, `\uXXXX` and `\UXXXXXXXX` of GBNF by its character, or in ASCII by `\xXX`."""
 
     def character(found: re.Match[str]) -> str:
         code = int(found[1] or found[2] or found[3] or "-1", 16)
@@ -241,12 +241,12 @@ def _unescaped(gbnf: str) -> str:
 
 
 def _slashed(regex: str) -> str:
-    """A regex between slashes: a bare slash or line break would end it."""
+    """Escape slashes and line breaks of a regex, because they would end a regex between slashes."""
     return re.sub(r"\\.|/|\n", lambda found: {"/": r"\/", "\n": r"\n"}.get(found[0], found[0]), regex, flags=re.DOTALL)
 
 
 def _refusal(error: str, constraint: Constraint) -> RequestError:
-    """What the compiler found wrong, naming the keyword."""
+    """Return the error for a compiler's message, with the keyword if it names one."""
     reason = _first_line(error)
     code = "invalid_schema" if constraint.kind in _NAMES else "invalid_grammar"
     if found := re.search(r"Unimplemented keys: \[(.*?)\]", error):
@@ -267,7 +267,7 @@ def _refusal(error: str, constraint: Constraint) -> RequestError:
 
 
 def _first_line(error: str) -> str:
-    """The line that says what is wrong: of a regex parser's several, the one that begins with `error:`."""
+    """Return the first line of an error, or, of a regex parser's message, the line that starts with `error:`."""
     lines = [line for line in error.splitlines() if line.strip()] or ["no reason given"]
     line = next((line for line in lines if line.startswith("error: ")), lines[0])
     bare = re.sub(r"^(at \d+\(\d+\): |failed to compile JSON schema: |error: )+", "", " ".join(line.split()))

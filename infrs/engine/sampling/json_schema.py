@@ -1,7 +1,7 @@
-"""Bounds on a JSON schema before it is compiled: a schema is a program that strangers send.
+"""Limit a JSON schema before it is compiled: a schema is an untrusted program.
 
-The compiler's time grows with the square of an object's properties (1,000 take 0.2 s, 10,000 take 20 s), so these
-bounds, not a timer, keep it below a second.
+The compiler's time grows with the square of an object's properties: 1,000 take 0.2 s, 10,000 take 20 s. These limits
+keep it below a second without a timer.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MAX_DEPTH = 64
 MAX_PROPERTIES = 1000
 MAX_ENUM = 5000
 MAX_BOUND = 1 << 20  # of lengths and counts
-MAX_MULTIPLE = 50_000  # of a multipleOf, and of the least common multiple of all, without the zeros at their ends
+MAX_MULTIPLE = 50_000  # of a multipleOf, and of the least common multiple of all, without trailing zeros
 MAX_BRANCHES = 256  # of anyOf, oneOf and allOf in all
-MAX_MERGED = 256  # combinations of the alternatives under an allOf, and schemas that $ref and allOf merge into one
+MAX_MERGED = 256  # of combinations of alternatives in an allOf, and of schemas that $ref and allOf merge into one
 
 _MANY = 1 << 32
 _BRANCHES = ("anyOf", "oneOf", "allOf")
 
 
 def parse_schema(text: str, param: str) -> Any:  # noqa: ANN401  # any JSON
-    """A schema's JSON, checked. Raises RequestError."""
+    """Parse and check the JSON of a schema. Raises RequestError."""
     if len(text) > MAX_CHARS:
         raise _too_complex(f"it has {len(text)} characters, and {MAX_CHARS} is the most", param)
     try:
@@ -41,7 +41,7 @@ def parse_schema(text: str, param: str) -> Any:  # noqa: ANN401  # any JSON
 
 
 def check_schema(schema: object, param: str) -> None:
-    """Raise RequestError with code schema_too_complex or schema_recursive if a schema is beyond the bounds."""
+    """Raise RequestError with code schema_too_complex or schema_recursive for a schema beyond the limits."""
     num_properties = num_enum = num_branches = 0
     for node, depth in _nodes(schema):
         if depth > MAX_DEPTH:
@@ -66,7 +66,7 @@ def check_schema(schema: object, param: str) -> None:
 
 
 def _nodes(schema: object) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Every object in a schema with its depth, down to one past MAX_DEPTH."""
+    """Yield each object in a schema with its depth, down to one level below MAX_DEPTH."""
     level: list[object] = [schema]
     depth = 0
     while level and depth <= MAX_DEPTH:
@@ -89,13 +89,13 @@ def _sized(node: Mapping[str, Any], name: str) -> list[Any] | dict[str, Any]:
 
 
 def _refuse_large_multiples(schema: object, param: str) -> None:
-    """The compiler has a state for each remainder: of each `multipleOf`, and of a common multiple where some meet."""
+    """Raise RequestError for large `multipleOf`: the compiler has a state for each remainder of a common multiple."""
     common, power = 1, 0  # common * 10**power
     for node, _ in _nodes(schema):
         value = node.get("multipleOf")
         number = Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else Decimal(0)
         if not number or not number.is_finite():
-            continue  # what nothing can be a multiple of is refused by the compiler
+            continue  # the compiler refuses these
         _, digits, exponent = number.as_tuple()
         units, exponent = _without_zeros(int("".join(map(str, digits))), int(exponent))
         least = min(power, exponent)
@@ -106,7 +106,7 @@ def _refuse_large_multiples(schema: object, param: str) -> None:
 
 
 def _without_zeros(number: int, exponent: int) -> tuple[int, int]:
-    """Another pair of the same number * 10**exponent."""
+    """Return an equal number * 10**exponent without trailing zeros in the number."""
     while number % 10 == 0:
         number, exponent = number // 10, exponent + 1
     return number, exponent
@@ -114,7 +114,7 @@ def _without_zeros(number: int, exponent: int) -> tuple[int, int]:
 
 def _refuse_ref_cycles(schema: object, param: str) -> None:
     """Raise RequestError for a circle of `{"$ref": A}` that leads to references only."""
-    ending: set[str] = set()  # references that have been followed to their end: each is followed once
+    ending: set[str] = set()  # references that do not lead in a circle; each is followed once
     for node, _ in _nodes(schema):
         seen: set[str] = set()
         target: object = node
@@ -132,14 +132,14 @@ def _refuse_ref_cycles(schema: object, param: str) -> None:
 
 
 class _Merged:
-    """What the compiler would have to merge into one schema, counted node by node, references followed."""
+    """A count of the schemas that the compiler merges into one, for each node and through references."""
 
     def __init__(self, schema: object) -> None:
         self._schema = schema
         self._counts: dict[int, tuple[int, int, int]] = {}
 
     def too_many(self) -> bool:
-        """Whether some node goes beyond MAX_MERGED."""
+        """Return whether a node exceeds MAX_MERGED."""
         try:
             alternatives, deepest, size = self._count(self._schema)
         except RecursionError:
@@ -147,7 +147,7 @@ class _Merged:
         return max(alternatives, deepest, size) > MAX_MERGED
 
     def _count(self, node: object) -> tuple[int, int, int]:
-        """A node's alternatives, the most of them at any place in it, and the most schemas merged at any place."""
+        """Return a node's alternatives, the maximum of alternatives inside it, and the maximum of merged schemas."""
         if isinstance(node, list):
             counts = [self._count(child) for child in node]
             return 1, max((count[1] for count in counts), default=1), max((count[2] for count in counts), default=1)
@@ -155,7 +155,7 @@ class _Merged:
             return 1, 1, 1
         if id(node) in self._counts:
             return self._counts[id(node)]
-        self._counts[id(node)] = 1, 1, 1  # while it is counted: a recursive schema comes back here
+        self._counts[id(node)] = 1, 1, 1  # for a recursive schema, which returns here during the count
         inside = [self._count(child) for child in node.values() if isinstance(child, dict | list)]
         together = [self._count(child) for child in _sized(node, "allOf")]
         if isinstance(node.get("$ref"), str):

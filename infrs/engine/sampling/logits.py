@@ -1,4 +1,4 @@
-"""What a request does to its row of scores before a token is drawn: pure edits, in place, of float32 [vocab_size]."""
+"""Edit a row of scores, float32 [vocab_size], in place before a token is drawn."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from infrs.engine.sampling.sampler import NumericalError
 
 Row = npt.NDArray[np.float32]
 
-# Upper bounds of eight scores for each byte of a mask: a table and a minimum cost a third of unpacking and branching.
+# Upper bounds of eight scores for each byte of a mask. A table and a minimum take a third of the time of unpacking.
 _BOUNDS = np.where(
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little"), np.inf, -np.inf
 ).astype(np.float32)
 
 
 def changes(params: SamplingParams) -> bool:
-    """Whether `penalize` does anything."""
+    """Return whether `penalize` changes a row."""
     return bool(
         params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty or params.logit_bias
     )
 
 
 def penalize(row: Row, params: SamplingParams, prompt_ids: Iterable[int], counts: Mapping[int, int]) -> None:
-    """Bias and penalties, as SamplingParams defines them. `counts`: how often the answer has each token."""
+    """Apply bias and penalties, as SamplingParams defines them. `counts`: occurrences of each token in the answer."""
     if params.repetition_penalty != 1:
         seen = np.fromiter({*prompt_ids, *counts}, dtype=np.intp)
         scores = row[seen]
@@ -42,7 +42,7 @@ def penalize(row: Row, params: SamplingParams, prompt_ids: Iterable[int], counts
 
 
 def forbid(row: Row, token_ids: Iterable[int]) -> None:
-    """Rule tokens out."""
+    """Set the scores of tokens to minus infinity."""
     row[list(token_ids)] = -np.inf
 
 
@@ -50,18 +50,18 @@ def allow_only(row: Row, allowed: bytes) -> None:
     """Rule out all tokens without a set bit, lowest bit first; ids beyond the mask are ruled out too."""
     bounds = _BOUNDS.take(np.frombuffer(allowed, dtype=np.uint8), axis=0).ravel()[: len(row)]
     within = row[: len(bounds)]
-    np.minimum(within, bounds, out=within)  # a score that is no number stays one, and is found
+    np.minimum(within, bounds, out=within)  # NaN stays NaN, and is detected later
     row[len(bounds) :] = -np.inf
 
 
 def log_normalizer(row: Row) -> float:
-    """log(sum(exp(row))), in float64."""
+    """Return log(sum(exp(row))), computed in float64."""
     top = row.max()
     return float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
 
 
 def token_logprob(row: Row, token_id: int, num_top: int) -> TokenLogprob:
-    """Log-probability of a token under a row that is not edited yet, and of the `num_top` most likely ones.
+    """Return the log-probability of a token in an unedited row, and those of the `num_top` most likely tokens.
 
     Raises NumericalError if the largest score is not finite.
     """
