@@ -1,4 +1,4 @@
-"""From a verified bundle to an engine that is ready to step."""
+"""Build an engine from a verified bundle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infrs.machine.memory import available_bytes
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
-# Half of the free memory may fill with keys and values; the weights and the rest of the machine have the other.
+# Keys and values can take half of the free memory. The other half is for the weights and other processes.
 _AUTOMATIC_SHARE = 0.5
 _MIN_CAPACITY = 16
 
@@ -26,9 +26,9 @@ def load_engine(
     tokenizer: Tokenizer,
     shown: frozenset[int] = frozenset(),
 ) -> Engine:
-    """Open the graph and allot its rows. `shown`: control tokens that have a text all the same.
+    """Open the graph and allocate its rows. `shown`: control tokens that have a text.
 
-    Raises BundleError if the graph cannot be opened, ConfigError if more is asked for than the model or memory holds.
+    Raises BundleError if the graph cannot be opened, ConfigError if settings exceed the model's context or the memory.
     """
     _check_context(settings.max_model_len, manifest.context_length)
     available = available_bytes()
@@ -49,7 +49,7 @@ def load_engine(
 
 
 def _check_context(asked: int, context_length: int) -> None:
-    """Before the graph is opened, which takes a large model minutes."""
+    """Raise ConfigError for a context above the model's. A large graph takes minutes to open, so this comes first."""
     if asked > context_length:
         raise ConfigError(
             f"engine.max_model_len is {asked}, but the model's context ends at {context_length}; lower it",
@@ -58,20 +58,20 @@ def _check_context(asked: int, context_length: int) -> None:
 
 
 def _too_large(kv_bytes: int) -> ConfigError:
-    """What to do where the model, or it and its keys and values, do not fit."""
-    beside = f" and {(kv_bytes >> 20) + 1} MiB of keys and values need" if kv_bytes else " needs"
+    """Return the error for a model, with its keys and values, that does not fit in memory."""
+    need = f" and {(kv_bytes >> 20) + 1} MiB of keys and values need" if kv_bytes else " needs"
     return ConfigError(
-        f"this process may not take the memory that the model{beside}; lower engine.max_num_seqs, engine.max_model_len "
+        f"this process may not take the memory that the model{need}; lower engine.max_num_seqs, engine.max_model_len "
         "or engine.kv_budget_mb, or raise the limit (ulimit -v)",
         param="engine.kv_budget_mb",
     )
 
 
 def choose_capacity(token_bytes: int, context_length: int, settings: EngineSettings, available: int) -> int:
-    """Tokens a row may hold: what is asked for, or the model's context as far as the KV budget allows.
+    """Return the tokens of a row: `max_model_len`, or the model's context as far as the KV budget allows.
 
-    token_bytes: of a token's keys and values. `available` is in bytes.
-    Raises ConfigError if the budget cannot give what is asked for.
+    token_bytes: the size of a token's keys and values. available: free memory in bytes.
+    Raises ConfigError if the budget is too small for `max_model_len`.
     """
     budget = _budget(settings, available)
     affordable = budget // (settings.max_num_seqs * token_bytes)
@@ -88,11 +88,11 @@ def choose_capacity(token_bytes: int, context_length: int, settings: EngineSetti
 
 
 def count_spare_rows(token_bytes: int, capacity: int, settings: EngineSettings, available: int) -> int:
-    """Rows for what earlier requests have left: what the budget still pays for, no more than there are sequences."""
+    """Return the number of rows for finished requests: as many as fit in the budget, at most `max_num_seqs`."""
     affordable = _budget(settings, available) // (capacity * token_bytes)
     return max(0, min(affordable - settings.max_num_seqs, settings.max_num_seqs))
 
 
 def _budget(settings: EngineSettings, available: int) -> int:
-    """Bytes of keys and values."""
+    """Return the bytes for keys and values."""
     return settings.kv_budget_mb << 20 or int(available * _AUTOMATIC_SHARE)

@@ -1,4 +1,4 @@
-"""The engine's thread: requests in, deltas out. It knows neither asyncio nor HTTP."""
+"""Run the engine in a thread: requests in, deltas out. It depends on neither asyncio nor HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Sink = Callable[[Delta], None]
 
 
 class Observer(Protocol):
-    """Receives measurements on the engine's thread. Times are in seconds. Methods must not block."""
+    """An observer of measurements, called on the engine's thread. Times are in seconds. Methods must not block."""
 
     def started(self, request_id: str, waited: float) -> None:
         """Record that a request got its first row, `waited` seconds after it was submitted."""
@@ -63,7 +63,7 @@ class EngineStats:
 
 @dataclass(slots=True)
 class _Open:
-    """The sink of a request, and which of its answers have ended."""
+    """The sink of a request, and the answers that have ended."""
 
     sink: Sink
     num_choices: int
@@ -78,7 +78,7 @@ class _Open:
 
 
 class EngineService(Worker):
-    """Runs an engine in one thread. Every method may be called from any thread."""
+    """A thread that runs an engine. All methods are thread-safe."""
 
     def __init__(self, engine: Engine, max_queue: int) -> None:
         super().__init__("infrs-engine", failed="the engine has failed; restart the server")
