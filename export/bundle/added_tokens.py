@@ -97,7 +97,7 @@ def _special(names: dict[str, Any]) -> Iterator[Any]:
     for key in ("additional_special_tokens", "extra_special_tokens"):  # the second is a list in transformers 5
         more = names.get(key) or []
         if not isinstance(more, dict | list):
-            raise SourceError(f"the tokenizer's files give {key} as {more!r:.60}, which is no list of tokens")
+            raise SourceError(f"the tokenizer's files give {key} as {more!r:.60}, which is not a list of tokens")
         yield from (token for token in (more.values() if isinstance(more, dict) else more) if text(token))
 
 

@@ -19,7 +19,7 @@ IR_VERSION = 10
 
 
 class Assembler:
-    """Collects the nodes and initializers of one graph and writes them."""
+    """A collector of the nodes and initializers of one graph, which it writes to a file."""
 
     def __init__(self, lowering: Lowering, data: TensorFile) -> None:
         self._lowering = lowering

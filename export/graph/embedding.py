@@ -67,7 +67,7 @@ def _replace_border(graph: onnx.GraphProto, dimensions: int) -> None:
                 nodes.append(helper.make_node("Expand", [f"{name}/row", _SHAPE], [name]))
             case _:
                 raise ExportError(
-                    f"the graph of this architecture asks for {name}, which infrs cannot give; try another model"
+                    f"the graph of this architecture needs {name}, which infrs does not have; try another model"
                 )
     for index, node in enumerate(nodes):
         node.name = f"input_ids/border_{index}"

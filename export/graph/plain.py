@@ -60,7 +60,7 @@ def lower_plain(graph: onnx.GraphProto, assembler: Assembler, progress: Callable
 
 
 class _PlainWeights:
-    """Names and reads the constant matrices of a graph as `Weight`s."""
+    """The constant matrices of a graph as named `Weight`s."""
 
     def __init__(self, constants: dict[str, onnx.TensorProto]) -> None:
         self._constants = constants

@@ -42,7 +42,7 @@ def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # 
         if isinstance(error.__cause__, Exception):  # the error before it looked for the file on this machine
             return _explanation(model, revision, error.__cause__)
     if isinstance(error, errors.HFValidationError):
-        return SourceError(f"{model} is no name that a model on the Hub can have; check its spelling")
+        return SourceError(f"{model} is not a valid name of a model on the Hub; check its spelling")
     if isinstance(error, errors.FileMetadataError):
         return SourceError(
             f"{constants.ENDPOINT} does not answer as a Hub does; check HF_ENDPOINT, and any proxy on the way"
@@ -70,9 +70,9 @@ def _sentence(  # noqa: PLR0911  # a table, in order
             )
         case errors.EntryNotFoundError():
             file = str(getattr(error.response, "url", "")).rpartition("/")[2]
-            return f"the Hub lists {file} of {model} and then says that it is not there; try again later"
+            return f"the Hub lists {file} of {model}, but it is not there; try again later"
         case requests.TooManyRedirects() | RecursionError():
-            return f"{hub} sends requests for {model} on in a circle; try again later"
+            return f"{hub} redirects requests for {model} in a circle; try again later"
         case requests.exceptions.ChunkedEncodingError():
             return f"a download from {hub} broke off; run the same command again to resume it"
         case requests.Timeout():

@@ -146,7 +146,7 @@ def _listed(model: str, max_bytes: int, info: ModelInfo) -> dict[str, int]:
     if (total := sum(listed.values())) > max_bytes:
         raise SourceError(
             f"{model} has {total} bytes of files, more than the {max_bytes} that are fetched; "
-            f"to fetch it all the same run infrs-export with --max-model-bytes {total}"
+            f"to fetch it anyway, run infrs-export with --max-model-bytes {total}"
         )
     return listed
 

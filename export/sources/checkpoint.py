@@ -25,7 +25,7 @@ def weight_files(directory: Path) -> list[Path]:
     if (directory / INDEX).is_file():
         names = sorted(set(_weight_map(directory).values()))
         if len({name.lower() for name in names}) < len(names):
-            raise SourceError(f"{INDEX} names files that differ in case alone, which are one file on some systems")
+            raise SourceError(f"{INDEX} names files that differ only in case, which are one file on some systems")
         if _SINGLE not in names and (directory / _SINGLE).is_file():  # transformers would read this one instead
             raise SourceError(f"the folder holds {_SINGLE} and the shards of {INDEX}; remove one of the two")
         return [directory / name for name in names]

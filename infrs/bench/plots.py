@@ -12,7 +12,7 @@ from infrs.errors import InfrsError
 
 
 class PlotError(InfrsError):
-    """Plots cannot be drawn here."""
+    """matplotlib is missing, so no plot can be drawn."""
 
     code = "no_plots"
     exit_code = 2

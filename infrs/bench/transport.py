@@ -102,7 +102,7 @@ async def get_json(endpoint: Endpoint, path: str) -> dict[str, Any]:
     try:
         return dict(orjson.loads(body))
     except (orjson.JSONDecodeError, TypeError, ValueError) as error:
-        raise ServerError(f"{endpoint.url}{path} answered with something else than JSON; is the URL right?") from error
+        raise ServerError(f"{endpoint.url}{path} did not answer with JSON; check the URL") from error
 
 
 async def _exchange(endpoint: Endpoint, method: str, path: str, body: bytes) -> AsyncGenerator[bytes]:

@@ -222,7 +222,7 @@ def verify_bundle(bundle: Path) -> AnyManifest:
         _verify_files(bundle, manifest)
     except OSError as error:
         raise BundleError(
-            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account the right to, "
+            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account read permission, "
             "or export the model again"
         ) from error
     return manifest

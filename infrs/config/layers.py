@@ -143,7 +143,7 @@ def _with_new_names(layer: _Layer) -> Mapping[str, Any] | bytes:
         tree = from_json(layer.values) if isinstance(layer.values, bytes) else layer.values
         engine = dict(tree["engine"])
         name, value = OLD_KERNELS[engine["kernels"]]
-    except (KeyError, TypeError, ValueError):  # no such value; if the layer is invalid, its validation says why
+    except (KeyError, TypeError, ValueError):  # no such value, or an invalid layer, which validation reports
         return layer.values
     origin = layer.origin("engine.kernels")
     logger.warning("engine.kernels (%s): %s is now engine.%s %s", origin, engine["kernels"], name, value)

@@ -39,7 +39,7 @@ _MAX_FAILED_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counts of the engine at one moment. Times are in seconds of the monotonic clock."""
+    """The counts of the engine at one moment. Times are in seconds of the monotonic clock."""
 
     num_running: int
     num_waiting: int

@@ -114,7 +114,7 @@ def rotary_table(module: nn.Module, context_length: int) -> tuple[Tensor, Tensor
         cos, sin = (table[0] for table in module(torch.zeros(1, 1, 1), positions))
     half = cos.shape[-1] // 2
     if not all(torch.equal(table[:, :half], table[:, half:]) for table in (cos, sin)):
-        raise ValueError("a rotary table of its own order")
+        raise ValueError("a rotary table with different halves")
     if half % 8:
         raise ValueError(f"a rotary width of {2 * half}, not a multiple of 16,")
     return cos[:, :half].contiguous(), sin[:, :half].contiguous()

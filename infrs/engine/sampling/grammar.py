@@ -121,7 +121,7 @@ class GrammarCompiler:
             tokenizer = self._backend
         if tokenizer is None:
             raise UnsupportedParameterError(
-                "this model's tokenizer is of a kind that cannot be constrained; ask without it", param=param
+                f"this model's tokenizer does not support constrained output; leave {param} out", param=param
             )
         return tokenizer
 

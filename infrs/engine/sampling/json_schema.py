@@ -31,7 +31,7 @@ _BRANCHES = ("anyOf", "oneOf", "allOf")
 def parse_schema(text: str, param: str) -> Any:  # noqa: ANN401  # any JSON
     """Parse and check the JSON of a schema. Raises RequestError."""
     if len(text) > MAX_CHARS:
-        raise _too_complex(f"it has {len(text)} characters, and {MAX_CHARS} is the most", param)
+        raise _too_complex(f"it has {len(text)} characters, but at most {MAX_CHARS} are allowed", param)
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -58,7 +58,7 @@ def check_schema(schema: object, param: str) -> None:
         (num_branches, MAX_BRANCHES, "branches of anyOf, oneOf and allOf"),
     ):
         if count > most:
-            raise _too_complex(f"it has {count} {what}, and {most} is the most", param)
+            raise _too_complex(f"it has {count} {what}, but at most {most} are allowed", param)
     _refuse_large_multiples(schema, param)
     _refuse_ref_cycles(schema, param)
     if _Merged(schema).too_many():
