@@ -82,7 +82,7 @@ def test_the_default_action_ends_process_1(number: signal.Signals) -> None:
     with running(f"{code}time.sleep(60)", prefix=NAMESPACE) as process:
         assert int(line(process)) > 1
         os.kill(child_of(process), number)
-        assert process.wait(10) == 128 + number
+        assert process.wait(60) == 128 + number
 
 
 def test_process_1_reaps_orphans() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from fake_server import main, synthetic_model
 
-from infrs.core import Delta
+from infrs.engine.scheduling.plan import StepResults
 from infrs.models.loaded import LoadedModel
 
 FIRST_SEED = 1000
@@ -17,15 +16,15 @@ FIRST_SEED = 1000
 def poisoned_model(rows: int, max_queue: int) -> LoadedModel:
     model = synthetic_model(rows, max_queue, 96, exact=False)
     engine: Any = model.engine
-    commit = engine._engine._commit
+    sample = engine._engine._sample
 
-    def poisoned_commit(sequence: Any, row: Any, best: int | None = None) -> Iterator[Delta]:
-        if sequence.request.sampling.seed == FIRST_SEED + len(sequence.output_ids):
+    def poisoned_sample(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
+        if sequence.request.sampling.seed == FIRST_SEED + len(sequence.tokens.output_ids):
             row[:] = np.nan
             best = None if best is None else int(row.argmax())
-        return commit(sequence, row, best)  # type: ignore[no-any-return]
+        sample(sequence, row, results, best)
 
-    engine._engine._commit = poisoned_commit
+    engine._engine._sample = poisoned_sample
     return model
 
 
