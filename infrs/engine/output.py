@@ -40,6 +40,11 @@ class Output:
         """Add the log-probability of the token that is fed next."""
         self._logprobs.append((self._num_decoded, entry))
 
+    def drop_last_logprob(self) -> None:
+        """Drop the log-probability of the end token, which has no text but ends an incomplete character."""
+        if self._logprobs:
+            self._logprobs.pop()
+
     def feed(self, token_id: int) -> tuple[str, bool]:
         """Return the text that a token completes, and whether a stop string ends the answer."""
         return self._match(self._decoder.feed(token_id))

@@ -112,6 +112,7 @@ class Sequence:
         request, tokens = self.request, self.tokens
         tokens.output_ids.append(token_id)
         if token_id in request.stop_token_ids or (token_id in eos_ids and not request.ignore_eos):
+            self.output.drop_last_logprob()
             return self.finish(FinishReason.STOP)
         self.sampler.accept(token_id)
         text, stopped = self.output.feed(token_id)

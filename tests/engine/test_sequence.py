@@ -135,3 +135,9 @@ def test_a_draft_fits_into_the_answer_and_the_row(
     sequence.tokens.num_computed = 4
     draft = sequence.draft(capacity)
     assert (() if draft is None else draft.tokens) == (2,) * room
+
+
+def test_a_stop_token_after_an_incomplete_character_has_no_logprob() -> None:
+    sequence = begun(Late(), stop_token_ids=frozenset({2}), num_logprobs=0)
+    entries = [entry.token_id for delta in deltas_of(sequence, [1, 2]) for entry in delta.logprobs]
+    assert entries == [1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_process import MODEL, FakeServer, fake_server
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 QUIET = {"access_log": False}  # no test reads it, and a full pipe would block the server
@@ -90,6 +90,12 @@ def both_ways(server: FakeServer, kind: str, fields: dict[str, Any], continuous:
     return expected
 
 
+@example(  # the stop token ends an incomplete character, and has no log-probability
+    sampling={"stop_token_ids": [34], "logit_bias": {"58": 4}},
+    logprobs={"logprobs": True},
+    content="",
+    flags=(False, False),
+)
 @EXAMPLES
 @given(
     sampling=optional(**SAMPLING),
