@@ -99,7 +99,7 @@ class Sequence:
         """
         num_top = self.request.num_logprobs
         scores = row.copy() if num_top is not None else None
-        token_id = self.sampler.sample(row, eos_ids, best)
+        token_id = self.sampler.sample(row, eos_ids, len(self.tokens.output_ids), best)
         if scores is not None:
             self.output.add_logprob(logits.token_logprob(scores, token_id, num_top or 0))
         return token_id

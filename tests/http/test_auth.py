@@ -246,7 +246,7 @@ def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, text: str, expected:
 
 
 @pytest.mark.parametrize(
-    ("text", "told", "held"),
+    ("text", "message", "held"),
     [
         (f"{KEYS[1]}\n", "reread the API keys", KEYS[1]),
         ("", "holds no key", KEYS[0]),
@@ -255,7 +255,7 @@ def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, text: str, expected:
     ],
 )
 def test_keys_are_reread(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None, told: str, held: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None, message: str, held: str
 ) -> None:
     """An invalid file leaves the keys as they are, and the log says why."""
     settings = write(tmp_path / "keys", f"{KEYS[0]}\n")
@@ -267,7 +267,7 @@ def test_keys_are_reread(
     with caplog.at_level("INFO"):
         auth.reread_keys(keys, settings)
     (record,) = caplog.records
-    assert told in record.message
+    assert message in record.message
     for key in KEYS:
         if key == held:
             assert keys.tenant([f"Bearer {key}"])

@@ -233,11 +233,11 @@ def test_the_example_command_has_a_key_where_the_server_requires_one(
 
 
 @pytest.mark.parametrize(
-    ("own", "told"),
+    ("own", "shown"),
     [({}, ""), ({"temperature": 0.6, "top_p": 1.0, "top_k": 20}, ", by default temperature 0.6, top_k 20")],
 )
 def test_the_line_of_a_model_shows_its_default_sampling(
-    own: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
+    own: dict[str, Any], shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]
-    assert line.endswith(f": float32, fused graph, ONNX Runtime's kernels, 2 threads, 1 slots, context 8{told}")
+    assert line.endswith(f": float32, fused graph, ONNX Runtime's kernels, 2 threads, 1 slots, context 8{shown}")

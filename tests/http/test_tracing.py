@@ -88,10 +88,10 @@ def test_each_request_has_a_span(collector: Collector) -> None:
         assert [event.name for event in span.events] == ["queued", "prefill", "decode"]
         times = [span.start_time_unix_nano, *(event.time_unix_nano for event in span.events), span.end_time_unix_nano]
         assert times == sorted(times)
-        told = attributes(span)
-        assert (told["http.response.status_code"], told["gen_ai.usage.output_tokens"]) == (200, 5)
-        assert told["gen_ai.response.model"] == MODEL
-        assert int(str(told["gen_ai.usage.input_tokens"])) > 5
+        recorded = attributes(span)
+        assert (recorded["http.response.status_code"], recorded["gen_ai.usage.output_tokens"]) == (200, 5)
+        assert recorded["gen_ai.response.model"] == MODEL
+        assert int(str(recorded["gen_ai.usage.input_tokens"])) > 5
     others = {(span.name, attributes(span)["http.response.status_code"]) for span in spans if span not in chats}
     assert others == {("GET /v1/models/<model_id:path>", 200), ("HTTP none", 404), ("HTTP none", 401)}  # before a route
     sent = b"".join(collector.bodies)

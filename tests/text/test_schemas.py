@@ -185,9 +185,9 @@ ASKING: list[dict[str, Any]] = [
 @pytest.mark.parametrize("keywords", NEUTRAL, ids=json.dumps)
 def test_neutral_keywords_are_removed(keywords: dict[str, Any]) -> None:
     nested = {"properties": {"p": {"items": keywords}}, "$defs": {"d": keywords}}
-    told = rewrite(nested, simplified)
-    assert told["properties"]["p"]["items"].keys() <= {"x-order"}
-    assert told["$defs"]["d"].keys() <= {"x-order"}
+    rewritten = rewrite(nested, simplified)
+    assert rewritten["properties"]["p"]["items"].keys() <= {"x-order"}
+    assert rewritten["$defs"]["d"].keys() <= {"x-order"}
 
 
 @pytest.mark.parametrize("keywords", ASKING, ids=json.dumps)

@@ -28,21 +28,21 @@ QWEN = """{%- for tool in tools %}{{ tool | tojson }}
 
 
 def test_template_with_tools_gets_the_tools() -> None:
-    told = for_template(LOOP, TOOLS, QWEN)
-    assert told == LOOP
-    prompt = ChatTemplate(QWEN, {}).render(told, variables={"tools": declared(TOOLS)})
+    shown = for_template(LOOP, TOOLS, QWEN)
+    assert shown == LOOP
+    prompt = ChatTemplate(QWEN, {}).render(shown, variables={"tools": declared(TOOLS)})
     assert prompt.startswith('{"type": "function", "function": {"name": "weather", "description": "The weather."')
     assert '<tool_call>\n{"name": "weather", "arguments": {"city": "Bonn"}}\n</tool_call>' in prompt
     assert prompt.endswith("tool: sunny\ntool: warm\n")
 
 
 def test_template_without_tools_gets_text() -> None:
-    told = for_template(LOOP, TOOLS, "{{ messages }}")
-    assert [message["role"] for message in told] == ["user", "assistant", "user"]
-    assert '"name": "weather"' in told[0]["content"]
-    assert told[0]["content"].endswith("\n\nWeather?")
-    assert told[1] == {"role": "assistant", "content": '{"name": "weather", "arguments": {"city": "Bonn"}}'}
-    assert told[2]["content"] == ("<tool_response>\nsunny\n</tool_response>\n<tool_response>\nwarm\n</tool_response>")
+    shown = for_template(LOOP, TOOLS, "{{ messages }}")
+    assert [message["role"] for message in shown] == ["user", "assistant", "user"]
+    assert '"name": "weather"' in shown[0]["content"]
+    assert shown[0]["content"].endswith("\n\nWeather?")
+    assert shown[1] == {"role": "assistant", "content": '{"name": "weather", "arguments": {"city": "Bonn"}}'}
+    assert shown[2]["content"] == ("<tool_response>\nsunny\n</tool_response>\n<tool_response>\nwarm\n</tool_response>")
     system = for_template([{"role": "system", "content": "Be brief."}, USER], TOOLS, "")
     assert system[0]["content"].startswith("Be brief.\n\nYou have access")
     assert system[1] == USER
@@ -51,19 +51,19 @@ def test_template_without_tools_gets_text() -> None:
 
 def test_phi_reads_tools_from_the_system_message() -> None:
     template = "{% if message['tools'] %}"
-    told = for_template([USER], TOOLS, template)
-    assert (told[0]["role"], told[1]) == ("system", USER)
-    assert '"weather"' in told[0]["tools"]
+    shown = for_template([USER], TOOLS, template)
+    assert (shown[0]["role"], shown[1]) == ("system", USER)
+    assert '"weather"' in shown[0]["tools"]
     kept = for_template([{"role": "system", "content": "S"}, USER], TOOLS, template)
     assert [message["content"] for message in kept] == ["S", "Weather?"]
 
 
 def test_mistral_takes_ids_of_nine_letters() -> None:
-    told = for_template(LOOP, [], "tool_calls ... length 9")
-    short = told[1]["tool_calls"][0]["id"]
+    shown = for_template(LOOP, [], "tool_calls ... length 9")
+    short = shown[1]["tool_calls"][0]["id"]
     assert len(short) == 9
     assert short.isalnum()
-    assert told[2]["tool_call_id"] == short
+    assert shown[2]["tool_call_id"] == short
     assert LOOP[1]["tool_calls"][0]["id"] == "call_123456"
 
 
@@ -75,8 +75,8 @@ def test_control_tokens_in_tools_and_calls_stay_text(demo_text: Path) -> None:
     messages = [USER, {"role": "assistant", "content": "", "tool_calls": [call]}, {**LOOP[2], "content": evil}]
     harmless = [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}, LOOP[2]]
     controls = [
-        [token_id for token_id in encode_chat(tokenizer, chat_format, told, tools=given) if token_id in (1, 2)]
-        for told, given in ((messages, tools), (harmless, TOOLS))
+        [token_id for token_id in encode_chat(tokenizer, chat_format, shown, tools=given) if token_id in (1, 2)]
+        for shown, given in ((messages, tools), (harmless, TOOLS))
     ]
     assert controls[0] == controls[1]
     assert "<|im_end|>" in tokenizer.decode(encode_chat(tokenizer, chat_format, messages, tools=tools))

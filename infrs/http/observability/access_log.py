@@ -53,7 +53,10 @@ def request_id(request: Request) -> str:
 def finished(request: Request, status: int) -> None:
     """Count and log a finished request, without its query and body."""
     state = state_of(request)
-    seconds = time.perf_counter() - getattr(request.ctx, "received", time.perf_counter())
+    now = time.perf_counter()
+    received = getattr(request.ctx, "received", now)
+    submission = getattr(request.ctx, "submission", None)
+    seconds = now - received
     route = f"/{request.route.path}" if request.route else "none"
     state.metrics.requests.labels(route, str(status)).inc()
     state.metrics.duration.labels(route).observe(seconds)
@@ -63,9 +66,9 @@ def finished(request: Request, status: int) -> None:
             route=route,
             status=status,
             request_id=request_id(request),
-            received=getattr(request.ctx, "received", time.perf_counter()),
+            received=received,
             headers=request.headers,
-            submission=getattr(request.ctx, "submission", None),
+            submission=submission,
         )
     if status == CLIENT_GONE:
         state.metrics.cancelled.inc()
@@ -74,7 +77,6 @@ def finished(request: Request, status: int) -> None:
     if state.settings.server.access_log:
         path = ascii(request.path[:_LONGEST_PATH])[1:-1]
         method = ascii(request.method[:16])[1:-1]
-        submission = getattr(request.ctx, "submission", None)
         figures: dict[str, float] = submission.meter.figures if submission else {}
         fields = {
             "request_id": request_id(request),
