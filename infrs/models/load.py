@@ -31,7 +31,7 @@ from infrs.text import reasoning
 from infrs.text.chat.template import load_chat_format
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
-from infrs.text.tools.choose import choose_format
+from infrs.text.tools.formats import choose_format
 from infrs.text.tools.tool_format import ToolFormat
 
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
@@ -82,7 +82,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> Lo
 def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings) -> LoadedModel:
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, model.chat_format)
-    tool_format = choose_format(chat_format.source, model.tool_format)
+    tool_format = choose_format(chat_format, model.tool_format)
     shown = shown_ids(tokenizer, tool_format)
     loaded = load_engine(bundle, manifest, settings, tokenizer, shown)
     sampling = default_sampling(manifest, model)
@@ -113,7 +113,7 @@ def default_sampling(manifest: Manifest, model: ModelSettings) -> SamplingParams
 
 def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat) -> frozenset[int]:
     """Return the control tokens that mark tool calls and reasoning in the text of an answer."""
-    markers = (*tool_format.parser(frozenset(), None).markers, *reasoning.TAGS)
+    markers = (*tool_format.markers, *reasoning.TAGS)
     ids = (tokenizer.token_id(marker) for marker in markers)
     return frozenset(token_id for token_id in ids if token_id is not None and token_id in tokenizer.special_ids)
 

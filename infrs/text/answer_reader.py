@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from infrs.text.reasoning import ReasoningSplitter
 from infrs.text.tools.events import Content, Event
-from infrs.text.tools.parser import CallParser
+from infrs.text.tools.tool_format import CallReader
 
 
 class AnswerReader:
     """A parser of one answer: `feed` its text, and `flush` at its end. Only content can contain calls."""
 
-    def __init__(self, splitter: ReasoningSplitter | None, parser: CallParser | None) -> None:
+    def __init__(self, splitter: ReasoningSplitter | None, parser: CallReader | None) -> None:
         """Combine two parsers. `splitter`: None for a model without reasoning. `parser`: None without tools."""
         self._splitter = splitter
         self._parser = parser

@@ -44,7 +44,7 @@ from infrs.text.chat.template import ChatTemplate, Messages, Variables
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer, spelt_bytes
-from infrs.text.tools.choose import choose_format
+from infrs.text.tools.formats import choose_format
 
 MODEL_ID = "fake/words"
 Sink = Callable[[Delta], None]

@@ -13,7 +13,7 @@ from fake_server import MANIFEST, FakeEngine, byte_tokenizer, main, served, usag
 
 from infrs.core import Delta, FinishReason, Grammar, GrammarState, Request
 from infrs.models.loaded import LoadedModel
-from infrs.text.tools.choose import FORMATS
+from infrs.text.tools.formats import FORMATS
 
 _LIKELY = b'"}]' * 20 + b"abcdefghijklmnopqrstuvwxyz0123456789 ,:" * 2
 _LONGEST = 2000

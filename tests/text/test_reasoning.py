@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from infrs.text.answer_reader import AnswerReader
 from infrs.text.reasoning import ReasoningSplitter, opens_block, thinks
-from infrs.text.tools.choose import FORMATS
 from infrs.text.tools.events import Arguments, CallStart, Content, Reasoning
+from infrs.text.tools.formats import FORMATS
 
 # inside, text, reasoning, content
 CASES = [

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from text_templates import GEMMA, LLAMA_3, LLAMA_3_2, MISTRAL, PHI_3, QWEN_2_5
 
-from infrs.text.tools.choose import FORMATS, choose_format
 from infrs.text.tools.events import Arguments, CallStart, Content
-from infrs.text.tools.parser import CallParser
+from infrs.text.tools.formats import FORMATS, choose_format
+from infrs.text.tools.tool_format import CallReader
 
 NAMES = frozenset({"weather", "get_time", "a.b-c"})
 WEATHER = '{"city": "São \\"Paulo\\" }{", "days": [1, {"n": 2}]}'
@@ -109,7 +109,7 @@ CASES: list[tuple[str, str, list[Call], str]] = [
 ]  # fmt: skip
 
 
-def read(parser: CallParser, pieces: list[str], *, cut: bool = False) -> tuple[list[Call], str]:
+def read(parser: CallReader, pieces: list[str], *, cut: bool = False) -> tuple[list[Call], str]:
     calls: list[list[str]] = []
     content = ""
     for event in [*(event for piece in pieces for event in parser.feed(piece)), *parser.flush(cut=cut)]:

@@ -16,8 +16,9 @@ from infrs.errors import EngineError, RequestError
 from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.call_grammar import Tool
-from infrs.text.tools.choose import FORMATS, calls_constraint
 from infrs.text.tools.events import Arguments, CallStart, Content, Event
+from infrs.text.tools.formats import FORMATS
+from infrs.text.tools.tool_format import calls_constraint
 
 WIDTH = 49_152
 EOS = (0, 2)

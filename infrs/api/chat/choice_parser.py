@@ -25,14 +25,14 @@ class ChoiceParser:
 
         in_reasoning: whether the prompt opens a reasoning block.
         """
-        tools = frozenset(tool.name for tool in task.conversation.tools)
         has_logprobs = task.options.num_logprobs is not None
         self.finish_reason: FinishReason | None = None
         self.num_reasoning_tokens = 0
         self._continuation = Continuation(model.token_bytes, previous)
         self._tokens = TokenStream(model.token_bytes, previous=previous) if has_logprobs else None
         self._splitter = ReasoningSplitter(inside=in_reasoning) if model.thinks else None
-        calls = model.tool_format.parser(tools, task.max_calls) if tools else None
+        schemas = {tool.name: tool.parameters for tool in task.conversation.tools}
+        calls = model.tool_format.parser(schemas, task.max_calls, schemas) if schemas else None
         if calls is not None and task.constraint is not None:
             calls.expect_form()
         self._text = AnswerReader(self._splitter, calls)

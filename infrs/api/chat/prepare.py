@@ -17,7 +17,7 @@ from infrs.engine.sampling.json_schema import check_schema
 from infrs.models.loaded import LoadedModel
 from infrs.text import reasoning
 from infrs.text.constraint import Constraint
-from infrs.text.tools.choose import calls_constraint
+from infrs.text.tools.tool_format import calls_constraint
 
 _LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
 

@@ -36,61 +36,62 @@ class Tool:
 Literal = Callable[[str], str]
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The text around calls, with each marker that can be a control token as an item of its own.
+
+    The first of `before` is a start marker of the syntax, unless calls can be bare.
+    """
+
+    before: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
 def calls_grammar(
-    syntax: Syntax,
-    tools: Sequence[Tool],
-    literal: Literal,
-    *,
-    many: bool,
-    required: bool,
-    before: Sequence[str],
-    between: Sequence[str],
-    after: Sequence[str],
-    key: str,
+    syntax: Syntax, frame: Frame, calls: Sequence[str], literal: Literal, *, many: bool, required: bool
 ) -> str:
     """Return the grammar of answers with one call or, if `many`, up to MAX_CALLS; unless `required`, also plain text.
 
-    before, between, after, key: see ToolFormat. The first before calls is a marker of the syntax, unless bare.
+    calls: the right side of a Lark rule for each tool, such as `"<call>f(" %json {...} ")"`.
     """
     more = f" (separator call){{0,{MAX_CALLS - 1}}}" if many else ""
     lines = ["start: calls"] if required else _or_text(syntax, literal)
-    if not required and not syntax.bare:
-        before = before[1:]
+    before = frame.before if required or syntax.bare else frame.before[1:]
     lines += [
-        f"calls: {_terms(before, literal)} call{more} {_terms(after, literal)}",
-        "call: " + " | ".join(f"call_{index}" for index in range(len(tools))),
+        f"calls: {terms(before, literal)} call{more} {terms(frame.after, literal)}",
+        "call: " + " | ".join(f"call_{index}" for index in range(len(calls))),
     ]
-    lines += [
-        f"call_{index}: {literal(_open(tool, key))} %json {json.dumps(_arguments(tool))} {literal('}')}"
-        for index, tool in enumerate(tools)
-    ]
-    return "\n".join(lines + [f"separator: {_terms(between, literal)}"] * many) + "\n"
+    lines += [f"call_{index}: {call}" for index, call in enumerate(calls)]
+    return "\n".join(lines + [f"separator: {terms(frame.between, literal)}"] * many) + "\n"
 
 
 def _or_text(syntax: Syntax, literal: Literal) -> list[str]:
     """Return the start rules: text without calls for the parser, or calls; with a marker, also text before calls."""
     opening = r"(json|tool_code|tool_call)?\s*\[?\s*\{"  # a fence starts calls only before this
     markers = [re.escape(marker) + (opening if marker == FENCE else "") for marker in syntax.starts]
-    text = rf"TEXT: /(?s:.*)/ & ~/(?s:.*)({'|'.join(markers)})(?s:.*)/"
+    text = rf"TEXT: /(?s:.*)/ & ~/(?s:.*)({'|'.join(markers)})(?s:.*)/" if markers else "TEXT: /(?s:.*)/"
     if syntax.bare:
-        return ["start: TEXT | calls", text + r" & ~/\s*[{\[](?s:.*)/"]
+        return ["start: TEXT | calls", text + rf" & ~/\s*[{re.escape(syntax.bare)}](?s:.*)/"]
     marker = literal(syntax.starts[0])
     if marker.startswith("<"):
         return ["start: TEXT | TEXT? marked", text, f"marked: {marker} calls"]
     return ["start: TEXT | marked", text, "marked: lead calls", f"lead[lazy]: /(?s:.*)/ {marker}"]
 
 
-def _open(tool: Tool, key: str) -> str:
-    return f'{{"name": {json.dumps(tool.name)}, "{key}": '
-
-
-def _arguments(tool: Tool) -> dict[str, Any]:
-    """Return the schema of a call's arguments; `{}` for a function without parameters."""
+def arguments_schema(tool: Tool) -> dict[str, Any]:
+    """Return the schema of a call's arguments for Lark's `%json`; `{}` for a function without parameters."""
     parameters = {"type": "object", **tool.parameters}
     if not parameters.get("properties") and not any(parameters.get(keyword) for keyword in _DESCRIBING):
         parameters.setdefault("additionalProperties", False)
     return guided(parameters, lenient=not tool.strict)
 
 
-def _terms(text: Sequence[str], literal: Literal) -> str:
-    return " ".join(map(literal, text))
+def json_arguments(tool: Tool) -> str:
+    """Return the Lark term of a call's arguments as JSON."""
+    return f"%json {json.dumps(arguments_schema(tool))}"
+
+
+def terms(texts: Sequence[str], literal: Literal) -> str:
+    """Return the Lark terms of a sequence of texts."""
+    return " ".join(map(literal, texts))

@@ -1,49 +1,65 @@
-"""The description of a tool-call format: its markers. They define its parser and its grammar."""
+"""The protocol of tool-call formats."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
-from infrs.text.tools.call_grammar import Literal, Tool, calls_grammar
-from infrs.text.tools.parser import CallParser, Syntax
+from infrs.text.constraint import Constraint
+from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.call_grammar import Literal, Tool
+from infrs.text.tools.events import Event
+
+Schemas = Mapping[str, Mapping[str, Any]]
+NO_SCHEMAS: Schemas = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFormat:
-    """The tool-call format of a family of models.
+class CallReader(Protocol):
+    """A parser of one answer: `feed` its text, and `flush` at its end.
 
-    signs: texts of which a chat template of this format has one. before, between, after: the text around calls, with
-    each marker that can be a control token as its own item; a single bare call has none. key: the format's key of the
-    arguments.
+    The events do not depend on the boundaries of the pieces. The time is linear in the length of the text.
     """
 
-    signs: tuple[str, ...]
-    syntax: Syntax
-    before: tuple[str, ...] = ()
-    between: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    key: str = "arguments"
+    def feed(self, text: str) -> list[Event]:
+        """Return the events of the next piece of text."""
 
-    def detect(self, template: str) -> bool:
-        """Return whether a chat template has this format."""
-        return any(sign in template for sign in self.signs)
+    def flush(self, *, cut: bool = False) -> list[Event]:
+        """Return the events of withheld text. `cut`: a limit ended the answer, so the start of a call is dropped."""
 
-    def parser(self, names: frozenset[str], max_calls: int | None) -> CallParser:
-        """Return a parser for one answer."""
-        return CallParser(self.syntax, names, max_calls)
+    def expect_form(self) -> None:
+        """Expect structured output instead of plain text: an object without a marker is output, not a call."""
+
+
+class ToolFormat(Protocol):
+    """The notation in which a family of models writes its calls."""
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """Return texts of which a chat template of this format has one, for templates that do not render calls."""
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Return the texts that the parser needs in an answer, even if they are control tokens."""
+
+    def parser(self, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS) -> CallReader:
+        """Return a parser for one answer.
+
+        names: the tools of the request. max_calls: text after this many calls is dropped. schemas: the schemas of the
+        tools' parameters by name, for a format that does not write types.
+        """
 
     def grammar(self, tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
-        """Return the grammar of answers with calls, in Lark; see `calls_grammar`."""
-        is_alone = self.syntax.bare and not many
-        return calls_grammar(
-            self.syntax,
-            tools,
-            literal,
-            many=many,
-            required=required,
-            before=() if is_alone else self.before,
-            between=self.between,
-            after=() if is_alone else self.after,
-            key=self.key,
-        )
+        """Return the grammar of answers with one call, or several if `many`; unless `required`, also plain text."""
+
+
+def calls_constraint(
+    tool_format: ToolFormat, tools: Sequence[Tool], tokenizer: Tokenizer, *, many: bool, required: bool
+) -> Constraint:
+    """Return the constraint of an answer with one call, or several if `many`; unless `required`, also plain text."""
+
+    def literal(text: str) -> str:
+        token_id = tokenizer.token_id(text)
+        return f"<[{token_id}]>" if token_id in tokenizer.special_ids else json.dumps(text, ensure_ascii=False)
+
+    return Constraint("calls", tool_format.grammar(tools, literal, many=many, required=required), "tools")
