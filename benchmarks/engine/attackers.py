@@ -170,7 +170,8 @@ def main(bundle: Path, against: Path | None, rounds: int, only: str) -> None:
         outcomes: list[list[Outcome]] = [[] for _ in versions]
         for _ in range(rounds):
             for checkout, results in zip(versions, outcomes, strict=True):
-                with serving(checkout, bundle.resolve()) as (endpoint, pid):
+                with serving(checkout, bundle.resolve()) as (url, pid):
+                    endpoint = Endpoint.parse(url)
                     asyncio.run(measure(endpoint, pid, None))  # warm
                     results.append(asyncio.run(measure(endpoint, pid, attack)))
         click.echo(row(attack.name if attack else "none", outcomes))

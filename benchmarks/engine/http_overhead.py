@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from infrs.bundle.manifest import read_manifest
+from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import load_engine
 from infrs.engine.runners.runner import Runner, Segment
@@ -114,12 +114,12 @@ async def through_http(port: int, model: str, texts: list[list[dict[str, str]]],
 @click.option("--port", default=8123, show_default=True)
 def main(bundle: Path, rounds: int, tokens: int, port: int) -> None:
     """Measure and print one line for one stream and one for eight."""
-    manifest = read_manifest(bundle)
+    manifest = chat_manifest(read_manifest(bundle))
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, "auto")
     settings = EngineSettings(max_model_len=1024)
     runner = load_engine(bundle, manifest, settings, tokenizer).runner
-    serve = [sys.executable, "-c", SERVE, "--bundle", bundle, "--port", str(port), "--max-model-len", "1024"]
+    serve = [sys.executable, "-c", SERVE, "--bundle", str(bundle), "--port", str(port), "--max-model-len", "1024"]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from infrs.bundle.manifest import read_manifest
+from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings
 from infrs.core import Grammar, Request, SamplingParams
 from infrs.engine.build import load_engine
@@ -60,10 +60,10 @@ def decode(engine: Engine, prompts: list[list[int]], grammar: Grammar | None, nu
 @click.option("--tokens", default=64)
 def main(bundle: Path, rows: int, rounds: int, tokens: int) -> None:
     """Print the ratio for each kind of constraint."""
-    manifest, tokenizer = read_manifest(bundle), Tokenizer.load(bundle)
+    manifest, tokenizer = chat_manifest(read_manifest(bundle)), Tokenizer.load(bundle)
     engine = load_engine(bundle, manifest, EngineSettings(max_num_seqs=rows), tokenizer)
     compiler = GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos)
-    grammars = {name: constraint and compiler.compile(constraint) for name, constraint in CONSTRAINTS.items()}
+    grammars = {name: compiler.compile(constraint) if constraint else None for name, constraint in CONSTRAINTS.items()}
     texts = [f"List {index + 3} things that one finds in a garden shed:\n" for index in range(rows)]
     prompts = [tokenizer.encode(text, special=True) for text in texts]
     values: dict[str, list[float]] = {name: [] for name in grammars}

@@ -10,9 +10,11 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -26,7 +28,7 @@ ROWS = (1, 4, 8, 48, 128)
 
 def product(bits: int, outputs: int, inputs: int) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, npt.NDArray[Any]] = {
         "values": rng.integers(0, 256, (outputs, inputs // BLOCK, BLOCK * bits // 8), dtype=np.uint8),
         "scales": rng.random((outputs, inputs // BLOCK), dtype=np.float32),
     }

@@ -59,8 +59,9 @@ def main(bundle: Path, before: Path, after: Path | None, rounds: int) -> None:
             for row in range(most):
                 fill(runner, row, context)
             scores.append(runner.run([Segment(row, context, (7,), (0,)) for row in range(most)]).copy())
-        if not np.array_equal(*scores):
-            click.echo(f"behind {context} tokens the two builds differ: by {np.abs(np.subtract(*scores)).max():g}")
+        old, new = scores
+        if not np.array_equal(old, new):
+            click.echo(f"behind {context} tokens the two builds differ: by {np.abs(old - new).max():g}")
         for count in _ROWS:
             compare(f"a step of {count} behind {context}", partial(decode, rows=count, context=context), STEPS)
 

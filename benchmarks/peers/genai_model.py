@@ -25,8 +25,8 @@ def build(gguf: Path, tokenizer: Path, library: Path, target: Path) -> None:
         checkpoint, built = Path(temporary) / "checkpoint", Path(temporary) / "built"
         AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(checkpoint)
         copy_tokenizer(tokenizer, checkpoint)
-        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", built]
-        command += ["-p", "int4", "-e", "cpu", "-c", Path(temporary) / "cache"]
+        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(checkpoint), "-o", str(built)]
+        command += ["-p", "int4", "-e", "cpu", "-c", str(Path(temporary) / "cache")]
         environ = os.environ | {"PYTHONPATH": str(library), "HF_HUB_OFFLINE": "1"}
         subprocess.run(command, check=True, env=environ, stdout=sys.stderr, timeout=1800)
         copy_tokenizer(tokenizer, built)  # the newer transformers wrote a class that the library does not know

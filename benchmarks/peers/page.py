@@ -113,7 +113,7 @@ def goal_of(workload: Workload) -> str:
 def overall(figures: Mapping[str, Any], key: str) -> float:
     """A figure of both texts, each token counting alike."""
     texts = (figures, figures["manual"])
-    return sum(text[key] * text["tokens"] for text in texts) / sum(text["tokens"] for text in texts)
+    return float(sum(text[key] * text["tokens"] for text in texts) / sum(text["tokens"] for text in texts))
 
 
 def servers(run: Mapping[str, Any]) -> str:

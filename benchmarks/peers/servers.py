@@ -82,7 +82,7 @@ def openvino(kind: str, _: Path) -> Iterator[Server]:
     if not (environment / "ready").exists():
         print("Installing OpenVINO GenAI (once; 300 MB)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
-        pip = [environment / "bin" / "pip", "install", "--quiet", "--only-binary", ":all:"]
+        pip = [str(environment / "bin" / "pip"), "install", "--quiet", "--only-binary", ":all:"]
         subprocess.run([*pip, f"openvino-genai=={OPENVINO}"], check=True, timeout=1800, stdout=sys.stderr)
         (environment / "ready").touch()
     path = gguf(kind)
@@ -133,7 +133,7 @@ def _genai_model(models_cache: Path) -> Path:
     if not model.exists():
         script = _HERE / "genai_model.py"
         command = [sys.executable, script, demo_gguf(), bundle(models_cache, "float32"), library, model]
-        subprocess.run(command, check=True, timeout=2400)
+        subprocess.run([*map(str, command)], check=True, timeout=2400)
     return model
 
 

@@ -106,10 +106,15 @@ def score_bundle(bundle: Path, tokens: Tokens) -> Iterator[Logits]:
     return score(runner_of(bundle), tokens)
 
 
+def score_gguf(file: Path, tokens: Tokens) -> Iterator[Logits]:
+    """Logits of all positions, by llama.cpp."""
+    return logits_of(file, pieces_of(tokens))
+
+
 def reference_logits(models_cache: Path, tokens_in: Callable[[Path], Tokens] = sample_tokens) -> Logits:
     """Logits of the float32 bundle, float32 [tokens, vocab_size], from ONNX Runtime's own kernels."""
     folder = bundle(models_cache, "float32")
-    return np.concatenate(list(score(runner_of(folder, "onnxruntime"), tokens_in(folder))))
+    return np.concatenate(list(score(runner_of(folder, KernelOptions("onnxruntime")), tokens_in(folder))))
 
 
 def measure(pairs: str, models_cache: Path, *, again: bool = False) -> dict[str, Figures]:
@@ -120,10 +125,10 @@ def measure(pairs: str, models_cache: Path, *, again: bool = False) -> dict[str,
         folder, file = bundle(models_cache, dtype), gguf(kind)
         wanted: list[tuple[str, Figures, Callable[[Tokens], Iterator[Logits]]]] = [
             (f"infrs {dtype}", facts_of_bundle(folder), partial(score_bundle, folder)),
-            (f"llama.cpp {kind}", facts_of_gguf(file), lambda tokens, file=file: logits_of(file, pieces_of(tokens))),
+            (f"llama.cpp {kind}", facts_of_gguf(file), partial(score_gguf, file)),
         ]
         texts = [tokens_in(folder) for tokens_in in TEXTS]
-        read = f"{zlib.crc32(np.concatenate(texts)):08x}"
+        read = f"{zlib.crc32(np.concatenate(texts).tobytes()):08x}"
         for name, facts, logits in wanted:
             facts["key"] += f" {read}"
             if kept.get(name, {}).get("key") != facts["key"]:

@@ -176,7 +176,8 @@ def half(values: npt.NDArray[np.floating]) -> Matrix:
 
 
 def inverse(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    return np.divide(1, values, out=np.zeros_like(values), where=values != 0)
+    inverted: npt.NDArray[np.floating] = np.divide(1, values, out=np.zeros_like(values), where=values != 0)
+    return inverted
 
 
 def from_blocks(blocks: Matrix, weight: Matrix) -> Matrix:
