@@ -19,8 +19,10 @@ SETTINGS = {
     "top_k 50, top_p .95": SamplingParams(top_k=50, top_p=0.95),
     "top_p .95": SamplingParams(top_p=0.95),
     "min_p .05": SamplingParams(min_p=0.05),
+    "min_p .001, top_p .99": SamplingParams(min_p=1e-3, top_p=0.99),
     "typical_p .95": SamplingParams(typical_p=0.95),
     "all but top_k": SamplingParams(typical_p=0.95, top_p=0.95, min_p=1e-4),
+    "all": SamplingParams(temperature=0.7, top_k=200_000, typical_p=0.95, top_p=0.95, min_p=1e-4),
 }
 
 

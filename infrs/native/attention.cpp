@@ -44,10 +44,8 @@ void rotate(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run
 }
 
 __m256 cap(__m256 score, float limit) {
-  alignas(32) float lanes[kLanes];
-  _mm256_store_ps(lanes, score);
-  for (float& lane : lanes) lane = limit * std::tanh(lane / limit);
-  return _mm256_load_ps(lanes);
+  const __m256 limits = _mm256_set1_ps(limit);
+  return _mm256_mul_ps(limits, tanh_lanes(_mm256_div_ps(score, limits)));
 }
 
 // Turns the dot products of a query with the 32 keys from `start` on into scores. A key outside its range gets

@@ -15,6 +15,7 @@
 #include "matmul.h"
 #include "norm.h"
 #include "ort.h"
+#include "sampling.h"
 #include "tiles.h"
 
 namespace infrs {
@@ -340,6 +341,14 @@ INFRS_EXPORT const char* infrs_known_attributes(const char* name) {
   using namespace infrs;
   return attributes_of<MatMulNBits<float>, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
                        GatedQuickGelu>(name);
+}
+
+// Writes the results of `weigh_logarithms` and returns 1, or returns 0 if the processor has no AVX2.
+INFRS_EXPORT __attribute__((target("no-avx"))) int infrs_weigh_logarithms(
+    const float* weights, size_t count, double* sums, double* weighted) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+  if (count) *weighted = infrs::weigh_logarithms(weights, count, sums);
+  return 1;
 }
 
 // Everything else is compiled for AVX2 or more. This function checks that the processor has it. Every processor with

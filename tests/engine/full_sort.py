@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams
+from infrs.engine.sampling.filters import sums_of_blocks
 from infrs.engine.sampling.sampler import _draw as draw
 from infrs.engine.sampling.sampler import _weights as weights_of
 
@@ -18,7 +19,7 @@ _FEW = 256  # the largest logits, which are sorted first
 def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) -> int:
     """Return a token id for logits [vocab_size] with a finite maximum, filtered as `params` say."""
     ids, weights = candidates(logits, params)
-    return int(ids[draw(weights, generator)])
+    return int(ids[draw(weights, sums_of_blocks(weights), generator)])
 
 
 def candidates(logits: Row, params: SamplingParams) -> tuple[Ids, Row]:

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import cast
+from unittest import mock
 
 import full_sort
 import numpy as np
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from infrs.core import SamplingParams
-from infrs.engine.sampling.filters import largest
+from infrs.engine.sampling import filters
+from infrs.engine.sampling.filters import largest, sums_of_blocks
 from infrs.engine.sampling.logits import changes, penalize
 from infrs.engine.sampling.sampler import NumericalError, candidates, new_generator, sample
+from infrs.native.weights import in_numpy
 
 # Quarters are exact in float32 and make ties likely.
 rows = st.lists(st.integers(-40, 40), min_size=1, max_size=400).map(lambda values: np.array(values, np.float32) / 4)
@@ -76,7 +79,7 @@ def ids_of(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
 @pytest.mark.nightly("sampler, candidates")
 @given(rows, params)
 def test_candidates_are_those_of_the_reference(logits: np.ndarray, params: SamplingParams) -> None:
-    values, weights = candidates(logits, params)
+    values, weights, _ = candidates(logits, params)
     ids = ids_of(logits, values)
     expected = reference(logits, params)
     # A cumulative probability that meets top_p to the last bits may fall to either side of it.
@@ -139,13 +142,24 @@ def test_candidates_and_draws_equal_those_of_a_full_sort(
 ) -> None:
     row = drawn_row(kind, size, seed)
     ids, weights = full_sort.candidates(row, params)
-    values, found = candidates(row, params)
+    values, found, sums = candidates(row, params)
     assert found.tobytes() == weights.tobytes()
+    assert sums.tobytes() == sums_of_blocks(weights).tobytes()
     assert values.tolist() == row[ids].tolist()
     if params != SamplingParams(temperature=params.temperature):  # some filter is set
         for draw_seed in range(3):
             expected = full_sort.sample(row, params, new_generator(draw_seed))
             assert sample(row, params, new_generator(draw_seed)) == expected
+
+
+@pytest.mark.nightly("sampler, sums in C++ and in NumPy")
+@given(st.sampled_from(KINDS), st.sampled_from([1, 257, 9_000]), st.integers(0, 2**32), st.floats(0.01, 0.999))
+def test_typical_p_keeps_the_same_with_sums_in_cpp_and_in_numpy(kind: str, size: int, seed: int, share: float) -> None:
+    row = drawn_row(kind, size, seed)
+    params = SamplingParams(typical_p=share)
+    values, *_ = candidates(row, params)
+    with mock.patch.object(filters, "weigh_logarithms", in_numpy):
+        assert candidates(row, params)[0].tolist() == values.tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -222,7 +236,7 @@ def test_frequencies_match_the_probabilities(filters: dict[str, float]) -> None:
 
 def test_a_nucleus_of_half_the_vocabulary_is_complete() -> None:
     logits = np.zeros(5_000, np.float32)
-    values, _ = candidates(logits, SamplingParams(top_p=0.5))
+    values, *_ = candidates(logits, SamplingParams(top_p=0.5))
     assert ids_of(logits, values).tolist() == list(range(2_500))
 
 

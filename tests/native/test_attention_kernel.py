@@ -27,6 +27,7 @@ FORMS = {
     "interleaved": Form(heads=4, kv_heads=2, dim=64, rotary=32, interleaved=True, packed=False),
     "partly interleaved": Form(heads=2, dim=64, rotary=8, interleaved=True),
     "softcap": Form(heads=3, dim=64, rotary=32, softcap=2.5, scale=0.5),
+    "softcap of large scores": Form(heads=2, dim=64, softcap=1.0, scale=4.0),
     "window": Form(heads=6, kv_heads=2, dim=16, rotary=8, window=37),
     "wide window": Form(heads=3, dim=16, rotary=8, window=300),
     "window of one": Form(heads=3, dim=8, window=1),

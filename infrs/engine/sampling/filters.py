@@ -12,7 +12,7 @@ from bisect import bisect_left
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 256  # places that are added up together
+from infrs.native.weights import BLOCK, weigh_logarithms
 
 _SAME = 1e-9  # distances from the entropy that differ by less may be equal, but for rounding
 _GROUPS = 16  # for each value wanted: more, and the threshold leaves fewer values to sort
@@ -20,6 +20,7 @@ _GROUPS = 16  # for each value wanted: more, and the threshold leaves fewer valu
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 Sums = npt.NDArray[np.float64]
+NO_SUMS: Sums = np.empty(0)
 Places = slice | tuple[slice, slice] | Ids
 
 
@@ -49,15 +50,23 @@ def _threshold(logits: Row, count: int) -> np.float32:
     return threshold
 
 
-def sums_of_blocks(weights: Row | Sums) -> Sums:
-    """Add up weights [n] to the end of each block of 256: [ceil(n / 256)]."""
-    starts = np.arange(0, len(weights), BLOCK)
-    return np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+def sums_of_blocks(weights: Row, longer: Sums = NO_SUMS) -> Sums:
+    """Add up weights [n] to the end of each block of 256: [ceil(n / 256)].
+
+    longer: these sums of a longer row that begins with the weights, from which those of whole blocks are taken.
+    """
+    known = longer[: len(weights) // BLOCK]
+    starts = np.arange(len(known) * BLOCK, len(weights), BLOCK)
+    sums = np.add.reduceat(weights, starts, dtype=np.float64)
+    return np.concatenate([known[:-1], np.cumsum(np.concatenate([known[-1:], sums]))])
 
 
-def nucleus(weights: Row, mass: float) -> int:
-    """Count how many of weights [n], from the first on, it takes to reach `mass`; n + 1 if all do not."""
-    sums = sums_of_blocks(weights)
+def nucleus(weights: Row, sums: Sums, top_p: float, total: float | None = None) -> int:
+    """Count how many of weights [n], from the first on, it takes to reach `top_p` of the total; n + 1 if all do not.
+
+    sums: those of their blocks. total: by default the sum of the weights.
+    """
+    mass = top_p * float(sums[-1] if total is None else total)
     block = int(sums.searchsorted(mass))
     start = block * BLOCK
     before = sums[block - 1] if block else 0.0
@@ -66,7 +75,15 @@ def nucleus(weights: Row, mass: float) -> int:
     slack = _slack(len(weights)) * mass
     if 0 < place < len(within) and within[place - 1] + slack < mass < within[place] - slack:
         return start + place
+    mass = top_p * float(weights.sum(dtype=np.float64) if total is None else total)
     return int(np.cumsum(weights, dtype=np.float64).searchsorted(mass)) + 1
+
+
+def at_least(weights: Row, least: np.float32) -> Places:
+    """Find the places of weights of at least `least`; they are the first ones if the weights descend."""
+    passed = weights >= least
+    count = int(np.count_nonzero(passed))
+    return slice(count) if passed[:count].all() else np.flatnonzero(passed)
 
 
 def typical(weights: Row, typical_p: float) -> Places:
@@ -96,48 +113,59 @@ def _around_entropy(weights: Row, typical_p: float) -> Places | None:
     """
     if (weights[1:] > weights[:-1]).any():  # exp of neighbours is not always in their order
         return None
-    count = len(weights) - int(weights[::-1].searchsorted(0, "right"))  # without weights of 0, which have no logarithm
-    held, offsets = np.empty((2, count))  # in one piece: malloc then keeps its pages for the next row
-    held[:] = weights[:count]
-    np.log(held, out=offsets)
-    blocks = np.concatenate([[0.0], sums_of_blocks(held)])
-    # einsum: np.dot takes threads for arrays of this size.
-    offsets -= np.einsum("i,i->", held, offsets) / blocks[-1]  # the entropy minus the surprise, descending
-    ascending = offsets[::-1]
+    # Without weights of 0, which have no logarithm. A 0 of another type makes NumPy copy the row.
+    count = len(weights) - int(weights[::-1].searchsorted(np.float32(0), "right"))
+    held = weights[:count]
+    ascending = held[::-1]
+    sums, logarithms = weigh_logarithms(held)
+    blocks: list[float] = [0.0, *np.cumsum(sums).tolist()]
+    mean = logarithms / blocks[-1]
+
+    def distance(place: int) -> float:
+        """How far a place is from the entropy, rounded up, so that the place is within this distance."""
+        return abs(math.log(held[place]) - mean) + _SAME / 100
 
     def within(distance: float) -> tuple[int, int]:
         """The first place no further than `distance` from the entropy, and the first one after them."""
-        first = count - int(ascending.searchsorted(distance, "right"))
-        return first, count - int(ascending.searchsorted(-distance, "left"))
+        largest, least = math.exp(mean + distance), math.exp(mean - distance)
+        first = ascending.searchsorted(_rounded(largest, 0.0), "right")
+        return count - int(first), count - int(ascending.searchsorted(_rounded(least, 2.0)))
 
     def before(place: int) -> float:
-        return float(blocks[place // BLOCK] + held[place // BLOCK * BLOCK : place].sum())
+        block = place // BLOCK
+        return blocks[block] + float(held[block * BLOCK : place].sum(dtype=np.float64))
 
     def mass(place: int) -> float:
-        """What the places hold that are no further from the entropy than this one."""
-        first, end = within(abs(float(offsets[place])))
-        return before(end) - before(first)
+        """What the places hold that are no further from the entropy than this one; by blocks, if that decides."""
+        first, end = within(distance(place))
+        least = blocks[end // BLOCK] - blocks[-(-first // BLOCK)]
+        most = blocks[-(-end // BLOCK)] - blocks[first // BLOCK]
+        return least if least >= goal else most if most < goal else before(end) - before(first)
 
-    goal, middle = typical_p * float(blocks[-1]), within(0.0)[0]
+    goal, middle = typical_p * blocks[-1], within(0.0)[0]
     left = range(middle - 1, -1, -1)
     above = bisect_left(left, goal, key=mass)
     # Of the places on the right, nearer ones than these do not reach the goal, and further ones are not needed.
-    low = within(float(offsets[left[above - 1]]))[1] if above else middle
-    high = within(float(offsets[left[above]]))[1] if above < middle else count
+    low = within(distance(left[above - 1]))[1] if above else middle
+    high = within(distance(left[above]))[1] if above < middle else count
     right = range(low, high)
     below = bisect_left(right, goal, key=mass)
-    reached = [*left[above : above + 1], *right[below : below + 1]]
-    distances = [abs(float(offsets[place])) for place in reached]
+    distances = [distance(place) for place in (*left[above : above + 1], *right[below : below + 1])]
     if not distances or min(distances) <= _SAME:
         return None
     inner, outer = within(min(distances) - _SAME), within(min(distances) + _SAME)
     missing = goal - (before(inner[1]) - before(inner[0]))
-    return _extended(inner, outer, held, missing, _slack(count) * float(blocks[-1]))
+    return _extended(inner, outer, held, missing, _slack(count) * blocks[-1])
 
 
-def _extended(
-    inner: tuple[int, int], outer: tuple[int, int], held: Sums, missing: float, slack: float
-) -> Places | None:
+def _rounded(number: float, towards: float) -> np.float32:
+    """Round a number to float32 in one direction, which changes no comparison of it with float32 numbers."""
+    nearest = np.float32(number)
+    is_there = (float(nearest) - number) * (towards - number) >= 0
+    return nearest if is_there else np.nextafter(nearest, np.float32(towards))
+
+
+def _extended(inner: tuple[int, int], outer: tuple[int, int], held: Row, missing: float, slack: float) -> Places | None:
     """Extend the interval `inner` within `outer` by places that hold `missing`; None if rounding could change them.
 
     The places between the two are equally far from the entropy, or only rounding makes a difference.
@@ -147,7 +175,7 @@ def _extended(
         return None
     each = float(held[edge.start])
     taken = math.ceil(missing / each)
-    if not missing - (taken - 1) * each > slack < taken * each - missing:
+    if not (missing - (taken - 1) * each > slack < taken * each - missing and 0 < taken <= edge.stop - edge.start):
         return None
     if edge.start == inner[1]:
         return slice(inner[0], edge.start + taken)

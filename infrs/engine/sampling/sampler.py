@@ -12,8 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from infrs.core import SamplingParams
-from infrs.engine.sampling.filters import BLOCK, Row, descending, nucleus, pick, sums_of_blocks, typical
+from infrs.engine.sampling.filters import (
+    NO_SUMS,
+    Row,
+    Sums,
+    at_least,
+    descending,
+    nucleus,
+    pick,
+    sums_of_blocks,
+    typical,
+)
 from infrs.errors import EngineError
+from infrs.native.weights import BLOCK
 
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
 _NUCLEUS_GUESS = 256
@@ -49,43 +60,49 @@ def sample(logits: Row, params: SamplingParams, generator: np.random.Generator, 
     if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
         return best
     if params.top_k or params.typical_p < 1 or params.top_p < 1 or params.min_p:
-        values, weights = candidates(logits, params)
-        return _id_at(logits, values, _draw(weights, generator))
-    return _draw(_weights(logits, logits[best], params.temperature), generator)
+        values, weights, sums = candidates(logits, params)
+        return _id_at(logits, values, _draw(weights, sums, generator))
+    weights = _weights(logits, logits[best], params.temperature)
+    return _draw(weights, sums_of_blocks(weights), generator)
 
 
-def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row]:
-    """Find the logits that pass top_k, typical_p, top_p and min_p, largest first, and their unnormalised probabilities.
+def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row, Sums]:
+    """Find the logits that pass top_k, typical_p, top_p and min_p, largest first, with their weights.
 
+    The weights are probabilities that are not normalised; their `sums_of_blocks` are the third result.
     They are values without ids, which are slow to sort. Of equal logits, those with the lowest ids pass and come first.
     """
-    top = logits.max()
+    top, total = logits.max(), None
+
+    def largest(count: int, of: Row = logits) -> tuple[Row, Row]:
+        values = descending(of, count)
+        return values, _weights(values, top, params.temperature)
+
     if params.top_k or params.typical_p < 1:
-        values = descending(logits, params.top_k or len(logits))
-        weights = _weights(values, top, params.temperature)
+        values, weights = largest(params.top_k or len(logits))
         if params.typical_p < 1:
             kept = typical(weights, params.typical_p)
             values, weights = pick(values, kept), pick(weights, kept)
-        mass = params.top_p * float(weights.sum(dtype=np.float64)) if params.top_p < 1 else 0.0
     elif params.top_p < 1:
-        mass = params.top_p * float(_weights(logits, top, params.temperature).sum(dtype=np.float64))
-        values = descending(logits, _NUCLEUS_GUESS)
-        weights = _weights(values, top, params.temperature)
-        if weights.sum(dtype=np.float64) < mass:
-            values = descending(logits, len(logits))
-            weights = _weights(values, top, params.temperature)
+        total = float(_weights(logits, top, params.temperature).sum(dtype=np.float64))
+        values, weights = largest(_NUCLEUS_GUESS)
+        if weights.sum(dtype=np.float64) < params.top_p * total:
+            values, weights = largest(len(logits))
     else:
-        weights = _weights(logits, top, params.temperature)
-        values = logits[weights >= np.float32(params.min_p) * weights.max()]
-        values = descending(values, len(values))
-        return values, _weights(values, top, params.temperature)
+        passed = _weights(logits, top, params.temperature) >= np.float32(params.min_p)
+        # To sort all is faster than to select many.
+        some = logits[passed] if np.count_nonzero(passed) < len(logits) // 4 else logits
+        values, weights = largest(len(some), some)
+    sums = NO_SUMS
     if params.top_p < 1:
-        count = nucleus(weights, mass)
+        sums = sums_of_blocks(weights)
+        count = nucleus(weights, sums, params.top_p, total)
         values, weights = values[:count], weights[:count]
     if params.min_p:
-        passed = weights >= np.float32(params.min_p) * weights.max()
-        values, weights = values[passed], weights[passed]
-    return values, weights
+        kept = at_least(weights, np.float32(params.min_p) * weights.max())
+        values, weights = pick(values, kept), pick(weights, kept)
+        sums = sums if isinstance(kept, slice) else NO_SUMS
+    return values, weights, sums_of_blocks(weights, sums)
 
 
 def _id_at(logits: Row, values: Row, place: int) -> int:
@@ -102,12 +119,11 @@ def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
     return np.exp(weights, out=weights)
 
 
-def _draw(weights: Row, generator: np.random.Generator) -> int:
+def _draw(weights: Row, blocks: Sums, generator: np.random.Generator) -> int:
     """A place with a probability proportional to its weight.
 
     Found by its block first: adding up a whole vocabulary place by place takes ten times as long.
     """
-    blocks = sums_of_blocks(weights)
     target = generator.random() * blocks[-1]
     block = _place(blocks, target)
     within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
