@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 
 from infrs.errors import SourceError
 
+from ..sources.checkpoint import read_header
 from ..sources.resolve import Model
 from ..sources.sentence_transformers import Dense, Layout
 from ..sources.torch_model import load_encoder
+from ..sources.weights_check import match_tensors
 
 
 class SentenceEncoder(nn.Module):
@@ -81,9 +83,12 @@ def load_sentence_encoder(model: Model, layout: Layout) -> SentenceEncoder:
 
 def _linear(dense: Dense) -> nn.Linear:
     linear = nn.Linear(dense.in_features, dense.out_features, dense.bias)
+    name = dense.weights.parent.name
     try:
-        tensors = {name.removeprefix("linear."): tensor.float() for name, tensor in load_file(dense.weights).items()}
-        linear.load_state_dict(tensors)
+        uses = match_tensors(name, linear, read_header(dense.weights), lambda tensor: tensor.removeprefix("linear."))
+        linear.load_state_dict({uses[tensor]: value.float() for tensor, value in load_file(dense.weights).items()})
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise SourceError(f"{dense.weights.parent.name} does not hold the weights that it describes") from error
+        raise SourceError(f"the weights of {name} cannot be read ({error}); download the model again") from error
+    if not all(torch.isfinite(value).all() for value in linear.state_dict().values()):
+        raise SourceError(f"the weights of {name} hold NaN or infinity; download the model again")
     return linear

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import safe_open
 
@@ -15,6 +16,14 @@ INDEX = "model.safetensors.index.json"
 INDEX_BYTES = 64 << 20
 _SINGLE = "model.safetensors"
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\.safetensors")
+_OF_A_SPLIT = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+
+class Stored(NamedTuple):
+    """A tensor of the checkpoint. dtype: as safetensors spells it, such as "BF16"."""
+
+    shape: tuple[int, ...]
+    dtype: str
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -33,19 +42,46 @@ def weight_files(directory: Path) -> list[Path]:
     return [single] if single.is_file() else []
 
 
-def read_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Read the name and shape of every tensor from the headers of the files.
+def check_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of the model.
+
+    Raises SourceError if there are none, if one is missing, or if the folder holds shards that the index does not list.
+    """
+    files = weight_files(directory)
+    found = sorted(path.name for path in directory.iterdir() if path.suffix.lower() == ".safetensors")
+    listed = {path.name for path in files}
+    for name in found:
+        if _OF_A_SPLIT.fullmatch(name) and name not in listed:
+            lists = "does not list it" if (directory / INDEX).is_file() else "is missing"
+            raise SourceError(f"the folder holds {name}, but {INDEX} {lists}; download the model again")
+    for file in files:
+        if not file.is_file():
+            raise SourceError(f"{file.name} is named by {INDEX} but is missing; download the model again")
+    if not files and found:
+        raise SourceError(
+            f"the folder holds {found[0]}, but infrs reads {_SINGLE} or the shards of {INDEX}; "
+            "save the model again with save_pretrained"
+        )
+    if not files:
+        raise SourceError(
+            f"{directory.name} holds no safetensors weights; infrs does not load pickles, convert the model first"
+        )
+    return files
+
+
+def read_tensors(directory: Path) -> dict[str, Stored]:
+    """Read the shape and dtype of every tensor from the headers of the files.
 
     Raises SourceError if the index and the shards disagree; SafetensorError and OSError for damaged files.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    tensors: dict[str, Stored] = {}
     places: dict[str, str] = {}
     for path in weight_files(directory):
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118  # not a mapping
-                if name in shapes:
-                    raise SourceError(f"{path.name} and {places[name]} both hold {name}; download the model again")
-                shapes[name], places[name] = tuple(file.get_slice(name).get_shape()), path.name
+        header = read_header(path)
+        for name in header.keys() & tensors.keys():
+            raise SourceError(f"{path.name} and {places[name]} both hold {name}; download the model again")
+        tensors |= header
+        places |= dict.fromkeys(header, path.name)
     if (directory / INDEX).is_file():
         listed = _weight_map(directory)
         for name in sorted(listed.keys() | places.keys()):
@@ -54,12 +90,14 @@ def read_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
                     f"{INDEX} and the shards disagree on {name} ({listed.get(name, 'not listed')} against "
                     f"{places.get(name, 'in no shard')}); download the model again"
                 )
-    return shapes
+    return tensors
 
 
-def tensor_file(directory: Path, name: str) -> Path:
-    """Return the file with the tensor `name`. Raises SourceError."""
-    return directory / (_weight_map(directory)[name] if (directory / INDEX).is_file() else _SINGLE)
+def read_header(path: Path) -> dict[str, Stored]:
+    """Read the shape and dtype of the tensors in a file. Raises SafetensorError and OSError for damaged files."""
+    with safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        return {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
 
 
 def _weight_map(directory: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from infrs.errors import SourceError
 
 from ..hub import fetch as hub
 from . import demo
-from .checkpoint import INDEX, weight_files
+from .checkpoint import check_files, weight_files
 from .config_check import check_config, read_json
 from .sentence_transformers import is_embedding_model, layout_files
 
@@ -94,21 +94,14 @@ def check_folder(directory: Path) -> None:
 
     Raises SourceError.
     """
-    files = weight_files(directory)
-    if not files and (directory / _ADAPTER).is_file():
+    if (directory / _ADAPTER).is_file():
         base = read_json(directory / _ADAPTER).get("base_model_name_or_path")
         raise SourceError(
-            f"{directory.name} holds a PEFT adapter (LoRA) of {base!r:.100} and no model; merge it into its base model "
-            "(merge_and_unload, then save_pretrained) and export the result"
+            f"{directory.name} holds a PEFT adapter (LoRA) of {base!r:.100}; merge it into its base model "
+            f"(merge_and_unload, then save_pretrained) and export the result, or remove {_ADAPTER} if it is merged"
         )
     check_config(read_json(directory / "config.json"))
-    if not files:
-        raise SourceError(
-            f"{directory.name} holds no safetensors weights; infrs does not load pickles, convert the model first"
-        )
-    for file in files:
-        if not file.is_file():
-            raise SourceError(f"{file.name} is named by {INDEX} but is missing; download the model again")
+    check_files(directory)
 
 
 def readable_id(stem: str) -> str:

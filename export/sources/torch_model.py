@@ -21,13 +21,14 @@ from infrs.errors import InfrsError, SourceError
 
 from ..recipes.recipe import round_to
 from ..replaced import replaced
-from .checkpoint import read_shapes
+from .checkpoint import read_tensors
 from .config_check import check_sizes, first_line, read_json
 from .resolve import Model
 from .rope_config import check_rotary
 from .source_config import SourceConfig, has_text_half, read_source_config
 from .supported import check_architecture, check_model_type
-from .weights_check import check_filled, check_tied
+from .values_check import check_values
+from .weights_check import check_filled, match_tensors
 
 Progress = Callable[[int, int], None]
 _LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
@@ -62,8 +63,13 @@ def _load_folder(model: Model) -> PreTrainedModel:
 
 def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool = False) -> PreTrainedModel:  # noqa: ANN401
     """Return the model of `described`; raise SourceError unless the folder fills every weight."""
-    shapes = read_shapes(model.directory)
-    check_sizes(read_json(model.directory / "config.json"), sum(math.prod(shape) for shape in shapes.values()))
+    name = model.source.model_id
+    tensors = {tensor: stored for tensor, stored in read_tensors(model.directory).items() if described.used(tensor)}
+    num_weights = sum(math.prod(stored.shape) for stored in tensors.values())
+    check_sizes(read_json(model.directory / "config.json"), num_weights)
+    with torch.device("meta"):
+        outline = loader.from_config(described.config, attn_implementation="eager")
+    uses = match_tensors(name, outline, tensors, described.rename, encoder=encoder)
     with _as_named(described):
         loaded, info = loader.from_pretrained(
             model.directory,
@@ -74,10 +80,8 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
             trust_remote_code=False,
             **_LOADING,
         )
-    unfilled = [name for name, parameter in loaded.named_parameters() if parameter.is_meta]
-    unexpected = filter(described.used, info["unexpected_keys"])
-    check_filled(model.source.model_id, {*info["missing_keys"], *unfilled}, unexpected, shapes, encoder=encoder)
-    check_tied(loaded, model.directory, shapes, described.rename)
+    check_filled(name, info["missing_keys"], (), tensors, encoder=encoder)
+    check_values(name, loaded, model.directory, uses)
     check_rotary(loaded, described.rope)
     trained: PreTrainedModel = loaded.train(False)
     return trained

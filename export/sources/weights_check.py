@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import safe_open
-from transformers import PreTrainedModel
+from torch import nn
 
 from infrs.errors import SourceError
 
-from .checkpoint import tensor_file
-
-Shapes = Mapping[str, tuple[int, ...]]
-_ROWS = 4096  # compared at a time
+from .checkpoint import Stored
 
 # Tensors that no forward pass reads, with their rank; None: any rank.
 _HARMLESS: tuple[tuple[str, int | None], ...] = (
@@ -32,23 +27,79 @@ _HARMLESS: tuple[tuple[str, int | None], ...] = (
 # Heads on an encoder: an embedding is made of the last hidden states alone.
 _HEADS = r"^(pooler|cls|lm_head|classifier|predictions|head|decoder|vocab_(transform|layer_norm|projector))\."
 _PEFT = re.compile(r"^base_model\.|\.lora_[A-Z]|\.base_layer\.")
+_QUANTISED = (
+    (r"\.(qweight|qzeros|g_idx)$", "by GPTQ or AWQ"),
+    (r"(_scale_inv|\.(weight|input|output)_scale|_zero_point|\.weight_(packed|shape))$", "to FP8 or packed integers"),
+    (r"\.(nested_)?(absmax|quant_map)$|\.quant_state\.|\.(SCB|weight_format)$", "by bitsandbytes"),
+    (r"\.(scales|biases)$", "by MLX"),
+    (r"_(blocks|scales)$", "to MXFP4"),
+)
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_LEGACY = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))  # of TensorFlow
+
+Tensors = Mapping[str, Stored]
+
+
+def match_tensors(
+    model_id: str,
+    model: nn.Module,
+    tensors: Tensors,
+    rename: Callable[[str], str] = lambda name: name,
+    *,
+    encoder: bool = False,
+) -> dict[str, str]:
+    """Return the parameter that each tensor of the checkpoint fills.
+
+    model: the model to fill; its parameters need no memory (device "meta"). rename: the model's name for a tensor's.
+    encoder: the model has no head, so none is needed.
+    Raises SourceError, with a name, if tensors and parameters differ in names or shapes, or a tensor holds no floats.
+    """
+    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    prefix = getattr(model, "base_model_prefix", "")
+    found = {name: _parameter(rename(name), prefix, state) for name in tensors}
+    uses = {name: parameter for name, parameter in found.items() if parameter is not None}
+    filled = {id(state[parameter]) for parameter in uses.values()}
+    missing = [name for name, parameter in state.items() if id(parameter) not in filled]
+    check_filled(model_id, missing, tensors.keys() - uses.keys(), tensors, encoder=encoder)
+    places: dict[str, str] = {}
+    for name, parameter in uses.items():
+        if (other := places.setdefault(parameter, name)) != name:
+            raise SourceError(f"the weights of {model_id} hold {other} and {name}, which are one parameter; remove one")
+        shape, dtype = tensors[name]
+        if dtype not in _FLOATS:
+            raise SourceError(
+                f"the weights of {model_id} hold {name} as {dtype}, so they are quantised, which infrs does not read; "
+                "export the model that they were made from and choose --dtype int4"
+            )
+        if shape != (wanted := tuple(state[parameter].shape)):
+            raise SourceError(
+                f"the weights of {model_id} hold {name} of shape {list(shape)}, but config.json asks for "
+                f"{list(wanted)}; check that the two belong together"
+            )
+    return uses
 
 
 def check_filled(
-    model_id: str, missing: Iterable[str], unexpected: Iterable[str], shapes: Shapes, *, encoder: bool = False
+    model_id: str, missing: Iterable[str], unexpected: Iterable[str], tensors: Tensors, *, encoder: bool = False
 ) -> None:
     """Raise SourceError if a parameter has no tensor, or a tensor has no use.
 
-    missing: parameters and buffers that were not loaded. unexpected: tensors that were not used.
-    shapes: of the checkpoint's tensors. encoder: the model has no head, so none is needed.
+    missing: parameters and buffers without a tensor. unexpected: tensors that were not used.
+    tensors: of the checkpoint. encoder: the model has no head, so none is needed.
     """
     missing = sorted(name for name in missing if not (encoder and name.startswith("pooler.")))
-    unexpected = sorted(name for name in unexpected if not _harmless(name, shapes, encoder=encoder))
-    if (missing or unexpected) and any(map(_PEFT.search, shapes)):
+    unexpected = sorted(name for name in unexpected if not _harmless(name, tensors, encoder=encoder))
+    if (missing or unexpected) and any(map(_PEFT.search, tensors)):
         raise SourceError(
             f"{model_id} holds the weights of a PEFT adapter or wrapper; merge it into its base model "
             "(merge_and_unload, then save_pretrained) and export the result"
         )
+    for name in unexpected:
+        if how := next((how for pattern, how in _QUANTISED if re.search(pattern, name)), None):
+            raise SourceError(
+                f"the weights of {model_id} are quantised {how} ({name}), which infrs does not read; "
+                "export the model that they were made from and choose --dtype int4"
+            )
     if missing:
         raise SourceError(
             f"the weights of {model_id} lack {_listed(missing)}; download the model again, or check that "
@@ -61,24 +112,16 @@ def check_filled(
         )
 
 
-def check_tied(model: PreTrainedModel, directory: Path, shapes: Shapes, rename: Callable[[str], str]) -> None:
-    """Raise SourceError if the checkpoint has two different tensors for one shared parameter.
-
-    rename: the name of a parameter for that of a tensor.
-    """
-    tensors = {rename(name): name for name in shapes}
-    for group in _shared(model):
-        names = [tensors[name] for name in group if name in tensors]
-        for other in names[1:]:
-            if not _equal(directory, names[0], other):
-                raise SourceError(
-                    f"config.json ties {names[0]} and {other}, which differ in the weights; "
-                    "set tie_word_embeddings to false in config.json if the model has both"
-                )
+def _parameter(name: str, prefix: str, state: Mapping[str, object]) -> str | None:
+    """Return the parameter for a tensor. Its name may lack the prefix of the model, or have it in addition."""
+    for old, new in _LEGACY:
+        name = re.sub(f"{re.escape(old)}$", new, name)
+    names = (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}."))
+    return next((name for name in names if name in state), None)
 
 
-def _harmless(name: str, shapes: Shapes, *, encoder: bool) -> bool:
-    rank = len(shapes[name]) if name in shapes else None
+def _harmless(name: str, tensors: Tensors, *, encoder: bool) -> bool:
+    rank = len(tensors[name].shape) if name in tensors else None
     if encoder and re.search(_HEADS, name):
         return True
     return any(re.search(pattern, name) and wanted in (None, rank) for pattern, wanted in _HARMLESS)
@@ -86,26 +129,3 @@ def _harmless(name: str, shapes: Shapes, *, encoder: bool) -> bool:
 
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-def _shared(model: PreTrainedModel) -> list[list[str]]:
-    """Return groups of names of parameters that share one tensor in memory."""
-    groups: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def _equal(directory: Path, one: str, other: str) -> bool:
-    """Return whether two tensors of the checkpoint are equal. Read a few rows at a time."""
-    with (
-        safe_open(tensor_file(directory, one), framework="pt") as first,
-        safe_open(tensor_file(directory, other), framework="pt") as second,
-    ):
-        left, right = first.get_slice(one), second.get_slice(other)
-        if left.get_shape() != right.get_shape():
-            return False
-        rows = left.get_shape()[0]
-        return all(
-            torch.equal(left[start : start + _ROWS], right[start : start + _ROWS]) for start in range(0, rows, _ROWS)
-        )

@@ -203,8 +203,20 @@ def test_incomplete_dense_module_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="activation GELU"):
         export(folder)
     make_embedding_model(folder, dense=24)
-    save_file({"linear.weight": torch.zeros(24, 8)}, folder / "2_Dense" / "model.safetensors")
-    with pytest.raises(SourceError, match="2_Dense does not hold the weights"):
+    weight, bias = torch.zeros(24, 64), torch.zeros(24)
+    for tensors, words in (
+        ({"linear.weight": weight}, r"2_Dense lack bias"),
+        ({"linear.weight": weight[:, :8].contiguous(), "linear.bias": bias}, r"linear\.weight of shape \[24, 8\]"),
+        ({"linear.weight": weight.int(), "linear.bias": bias}, r"linear\.weight as I32"),
+        ({"linear.weight": weight, "linear.bias": bias, "bias": bias.clone()}, "which are one parameter"),
+        ({"linear.weight": weight, "linear.bias": bias, "norm.weight": bias.clone()}, r"hold norm\.weight"),
+        ({"linear.weight": weight, "linear.bias": bias / 0}, "NaN"),
+    ):
+        save_file(tensors, folder / "2_Dense" / "model.safetensors")
+        with pytest.raises(SourceError, match=words):
+            export(folder)
+    (folder / "2_Dense" / "model.safetensors").write_bytes(b"{")
+    with pytest.raises(SourceError, match="weights of 2_Dense cannot be read"):
         export(folder)
 
 
@@ -222,7 +234,7 @@ def test_an_encoder_without_the_layout_is_refused(tmp_path: Path) -> None:
     folder = make_embedding_model(tmp_path / "tiny")
     (folder / "modules.json").unlink()
     with pytest.raises(SourceError, match=r"modules\.json"):
-        export_model(str(folder), output=tmp_path / "cache", progress=False)
+        export(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])

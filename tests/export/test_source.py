@@ -128,7 +128,12 @@ def test_a_gguf_file_is_known_by_its_ending_in_any_case(tmp_path: Path, name: st
     assert find(tmp_path / name).gguf == tmp_path / name
 
 
-def test_an_adapter_alone_is_refused_and_names_its_base(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a model"])
+def test_an_adapter_is_refused_and_names_its_base(tiny_copy: Callable[[str], Path], beside: bool) -> None:
+    """Where a model is in the same folder, transformers applies the adapter or not, depending on what is installed."""
+    tmp_path = tiny_copy("adapter")
+    if not beside:
+        (tmp_path / "model.safetensors").unlink()
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
     (tmp_path / "adapter_model.safetensors").touch()
     with pytest.raises(SourceError, match=r"PEFT adapter.*'org/base'.*merge_and_unload"):

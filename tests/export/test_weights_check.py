@@ -12,6 +12,7 @@ from arch_models import make_model
 from embedding_models import make_embedding_model
 from infrs_export.sources.resolve import Model, resolve
 from infrs_export.sources.torch_model import load_encoder, load_model
+from infrs_export.sources.values_check import check_values
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from infrs.errors import SourceError
 Tensors = dict[str, Tensor]
 Change = Callable[[Tensors], Tensors]
 LAYER = "model.layers.1."
+PRODUCT = LAYER + "mlp.up_proj"
+NORM = "model.norm.weight"
 
 
 def model_of(folder: Path) -> Model:
@@ -44,6 +47,15 @@ def also(name: str, *shape: int) -> Change:
     return lambda tensors: tensors | {name: torch.ones(shape)}
 
 
+def stored(name: str, change: Callable[[Tensor], Tensor]) -> Change:
+    return lambda tensors: tensors | {name: change(tensors[name])}
+
+
+def instead(name: str, *others: str) -> Change:
+    """Tensors of a quantised product in place of its weight."""
+    return lambda tensors: without(name)(tensors) | {other: torch.ones(4) for other in others}
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "a product": (without(LAYER + "mlp.down_proj"), r"lack model\.layers\.1\.mlp\.down_proj\.weight;"),
     "a layer": (without(LAYER), r"lack model\.layers\.1\.input_layernorm\.weight and 8 more"),
@@ -58,12 +70,33 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a scale": (also("model.layers.0.mlp.up_proj.weight_scale", 1), "weight_scale"),
     "a third layer": (lambda tensors: tensors | {n.replace(".1.", ".2."): v for n, v in tensors.items()}, "8 more"),
     "a classifier": (also("score.weight", 2, 64), r"hold score\.weight"),
-    "a shape": (lambda tensors: tensors | {LAYER + "mlp.up_proj.weight": torch.ones(9, 64)}, "cannot load"),
+    "a shape": (
+        stored(PRODUCT + ".weight", lambda value: value[:9]),
+        r"up_proj\.weight of shape \[9, 64\].*\[96, 64\]",
+    ),
+    "a transposed matrix": (stored(PRODUCT + ".weight", lambda value: value.T.contiguous()), r"of shape \[64, 96\]"),
+    "a scalar": (stored(NORM, lambda value: value[0]), r"model\.norm\.weight of shape \[\]"),
+    "a norm of one value": (stored(NORM, lambda value: value[:1]), r"model\.norm\.weight of shape \[1\]"),
+    "with and without a prefix": (also("norm.weight", 64), r"hold model\.norm\.weight and norm\.weight, which are one"),
+    "not a number": (stored(NORM, lambda value: value * torch.nan), r"model\.norm\.weight of tiny holds NaN"),
+    "infinity in one row": (
+        stored("model.embed_tokens.weight", lambda value: value.index_fill(0, torch.tensor([96]), torch.inf)),
+        r"model\.embed_tokens\.weight of tiny holds NaN or infinity",
+    ),
+    "integers": (stored(PRODUCT + ".weight", lambda value: value.to(torch.int8)), r"up_proj\.weight as I8"),
+    "8-bit floats": (stored(NORM, lambda value: value.to(torch.float8_e4m3fn)), r"norm\.weight as F8_E4M3"),
+    "truth values": (stored(NORM, lambda value: value > 0), r"norm\.weight as BOOL"),
+    "FP8 with scales": (also(PRODUCT + ".weight_scale_inv", 1, 1), r"to FP8.*up_proj\.weight_scale_inv"),
+    "GPTQ": (instead(PRODUCT, PRODUCT + ".qweight", PRODUCT + ".scales"), "by GPTQ or AWQ"),
+    "MLX": (also(PRODUCT + ".scales", 96, 2), "by MLX"),
+    "bitsandbytes": (also(PRODUCT + ".weight.absmax", 4), "by bitsandbytes"),
+    "MXFP4": (instead(PRODUCT, PRODUCT + "_blocks", PRODUCT + "_scales"), "to MXFP4"),
 }
 HARMLESS: dict[str, Change] = {
     "nothing": lambda tensors: tensors,
     "frequencies": also("model.layers.0.self_attn.rotary_emb.inv_freq", 8),
     "tables of cosines": also("model.layers.0.self_attn.rotary_emb.cos_cached", 1, 1, 64, 16),
+    "64-bit floats": stored(NORM, lambda value: value.double()),
     "a draft head": also("mtp.layers.0.input_layernorm.weight", 64),
 }
 
@@ -116,8 +149,20 @@ def test_a_tied_checkpoint_that_holds_the_head_alone_is_refused(tmp_path: Path) 
     made = make_model("llama", {"tie_word_embeddings": True})
     made.save_pretrained(tmp_path / "model")
     rewrite(tmp_path / "model", named("model.embed_tokens", "lm_head"))
-    with pytest.raises(SourceError, match=r"lack model\.embed_tokens\.weight"):
+    with pytest.raises(SourceError, match=r"does not fill lm_head\.weight"):
         load_model(model_of(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", NORM])
+def test_a_parameter_that_is_not_the_tensor_of_its_name_is_refused(untied: Path, name: str) -> None:
+    """Whatever transformers does while it loads, the values afterwards are those of the files."""
+    model = load_model(model_of(untied))
+    uses = {name: name for name in model.state_dict()}
+    check_values("tiny", model, untied, uses)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[-1] += 1e-6
+    with pytest.raises(SourceError, match=f"loads {name} with other values"):
+        check_values("tiny", model, untied, uses)
 
 
 def test_tied_tensors_must_be_equal(tmp_path: Path) -> None:
@@ -169,6 +214,29 @@ def test_one_file_and_shards_together_are_ambiguous(tmp_path: Path) -> None:
     make_model("llama", {}).save_pretrained(folder, max_shard_size="60KB")
     save_file({"a": torch.ones(1)}, folder / "model.safetensors")
     with pytest.raises(SourceError, match="remove one of the two"):
+        model_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model-00001-of-00001.safetensors", r"model\.safetensors\.index\.json is missing"),
+        ("MODEL.Safetensors", r"holds MODEL\.Safetensors, but"),
+        ("consolidated.safetensors", r"holds consolidated\.safetensors, but"),
+    ],
+)
+def test_weights_under_another_name_are_named(copied: Path, name: str, words: str) -> None:
+    (copied / "model.safetensors").rename(copied / name)
+    with pytest.raises(SourceError, match=words):
+        model_of(copied)
+
+
+def test_a_shard_that_the_index_does_not_list_is_refused(tmp_path: Path) -> None:
+    """It is left from an older save, or the index is that of another one."""
+    folder = tmp_path / "model"
+    make_model("llama", {}).save_pretrained(folder, max_shard_size="60KB")
+    save_file({"a": torch.ones(1)}, folder / "model-00001-of-00099.safetensors")
+    with pytest.raises(SourceError, match=r"model-00001-of-00099.*does not list it"):
         model_of(folder)
 
 
