@@ -14,7 +14,10 @@ from infrs.native.options import Instructions, KernelOptions, Library, Precision
 KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
 
 ChatFormat = Literal["auto", "simple"]
-ToolFormatName = Literal["auto", "mistral", "hermes", "granite", "phi", "llama3", "gemma", "generic"]
+ToolFormatName = Literal[
+    "auto", "mistral", "hermes", "granite", "phi", "deepseek_v3", "deepseek_v3.1", "kimi", "command", "command_r",
+    "nemotron", "tool_calls", "internlm", "apertus", "functionary", "llama3", "gemma", "generic",
+]  # fmt: skip
 GenerationConfig = Literal["auto", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]

@@ -10,14 +10,27 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from text_calls import text_of
 from text_templates import GEMMA, LLAMA_3, LLAMA_3_2, MISTRAL, PHI_3, QWEN_2_5
 
 from infrs.text.tools.events import Arguments, CallStart, Content
 from infrs.text.tools.formats import FORMATS, choose_format
+from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.tool_format import CallReader
 
 NAMES = frozenset({"weather", "get_time", "a.b-c"})
 WEATHER = '{"city": "São \\"Paulo\\" }{", "days": [1, {"n": 2}]}'
+# Markers of DeepSeek.
+DEEPSEEK = {
+    name: f"<\uff5ctool\u2581{words}\uff5c>"
+    for name, words in {
+        "calls": "calls\u2581begin",
+        "call": "call\u2581begin",
+        "sep": "sep",
+        "call_end": "call\u2581end",
+        "calls_end": "calls\u2581end",
+    }.items()
+}
 
 # What an answer says, and its calls and content.
 Call = tuple[str, str]
@@ -95,6 +108,75 @@ CASES: list[tuple[str, str, list[Call], str]] = [
     ("granite", '<tool_call>[{"name": "a.b-c", "arguments": {}}]', [("a.b-c", "{}")], ""),
     ("phi", '<|tool_call|>[{"name": "weather", "arguments": {}}]<|/tool_call|>', [("weather", "{}")], ""),
     ("phi", 'functools[{"name": "weather", "arguments": {}}]', [("weather", "{}")], ""),
+    (
+        "mistral",
+        '[TOOL_CALLS] [{"name": "weather", "arguments": {"a": 1}, "id": "abcdefghi"}]',
+        [("weather", '{"a": 1}')],
+        "",
+    ),
+    (
+        "deepseek_v3",
+        f'Yes.\n{DEEPSEEK["calls"]}{DEEPSEEK["call"]}function{DEEPSEEK["sep"]}weather\n```json\n{{"a": "`}}"}}\n```'
+        f'{DEEPSEEK["call_end"]}\n{DEEPSEEK["call"]}function{DEEPSEEK["sep"]}get_time\n```json\n{{}}\n```'
+        f'{DEEPSEEK["call_end"]}{DEEPSEEK["calls_end"]}',
+        [("weather", '{"a": "`}"}'), ("get_time", "{}")],
+        "Yes.",
+    ),
+    (
+        "deepseek_v3.1",
+        f'{DEEPSEEK["calls"]}{DEEPSEEK["call"]}weather{DEEPSEEK["sep"]}{{"a": 1}}{DEEPSEEK["call_end"]}'
+        f'{DEEPSEEK["call"]}get_time{DEEPSEEK["sep"]}{{}}{DEEPSEEK["call_end"]}{DEEPSEEK["calls_end"]}\nOk',
+        [("weather", '{"a": 1}'), ("get_time", "{}")],
+        "Ok",
+    ),
+    (
+        "kimi",
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+        '{"a": 1}<|tool_call_end|><|tool_call_begin|>get_time:11<|tool_call_argument_begin|>{}<|tool_call_end|>'
+        "<|tool_calls_section_end|>",
+        [("weather", '{"a": 1}'), ("get_time", "{}")],
+        "",
+    ),
+    (
+        "command",
+        'I see.<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "weather", "parameters": {"a": 1}},\n    '
+        '{"tool_name": "get_time", "parameters": {}}\n]<|END_ACTION|>',
+        [("weather", '{"a": 1}'), ("get_time", "{}")],
+        "I see.",
+    ),
+    (
+        "command_r",
+        'Action: ```json\n[\n    {\n        "tool_name": "weather",\n        "parameters": {"a": 1}\n    }\n]```',
+        [("weather", '{"a": 1}')],
+        "",
+    ),
+    (
+        "nemotron",
+        '<TOOLCALL>[{"name": "weather", "arguments": {}}, {"name": "get_time", "arguments": {}}]</TOOLCALL>',
+        [("weather", "{}"), ("get_time", "{}")],
+        "",
+    ),
+    ("tool_calls", '<tool_calls>\n{"name": "weather", "arguments": {}}\n</tool_calls>', [("weather", "{}")], ""),
+    (
+        "internlm",
+        'Ok<|action_start|><|plugin|>\n{"name": "weather", "parameters": {}}<|action_end|>',
+        [("weather", "{}")],
+        "Ok",
+    ),
+    (
+        "apertus",
+        '<|tools_prefix|>[{"weather": {"name": "x"}}, {"a.b-c": {}}]<|tools_suffix|>',
+        [("weather", '{"name": "x"}'), ("a.b-c", "{}")],
+        "",
+    ),
+    ("apertus", '<|tools_prefix|>[{"name": {}}]', [], '<|tools_prefix|>[{"name": {}}]'),
+    (
+        "functionary",
+        '<function=weather>{"a": 1}</function><function=get_time>{}</function>',
+        [("weather", '{"a": 1}'), ("get_time", "{}")],
+        "",
+    ),
+    ("functionary", "if a <function=b> {", [], "if a <function=b> {"),
     ("gemma", '```json\n{"name": "weather", "parameters": {}}\n```', [("weather", "{}")], ""),
     ("gemma", '{"name": "weather", "parameters": {}}', [("weather", "{}")], ""),
     ("gemma", "```python\nprint({})\n```", [], "```python\nprint({})\n```"),
@@ -146,6 +228,15 @@ _PARTS = st.sampled_from(
         "```json",
         '{"name": "weather", "arguments": {"a": "b}"}}',
         '{"name": "weather", "parameters": {}}',
+        "<|START_ACTION|>",
+        "<|END_ACTION|>",
+        "<|tools_prefix|>",
+        '{"weather": {}}',
+        "<|tool_calls_section_begin|>",
+        "<|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>",
+        "<|tool_call_end|>",
+        "<function=weather>",
+        "</function>",
         '{"name": "nobody", "arguments": {}}',
         '{"arguments": {"a": [1]}, "name": "get_time"}',
         '{"name": "weather",',
@@ -182,7 +273,7 @@ def test_truncated_call_is_not_content(name: str, text: str) -> None:
     for end in range(1, len(text) + 1):
         for pieces in ([text[:end]], list(text[:end])):
             _, content = read(FORMATS[name].parser(NAMES, None), pieces, cut=True)
-            assert content.strip("`\n") in ("", "functools"[:end])
+            assert content.strip("`\n") in ("", "functools"[:3][:end], "Action"[:3][:end])
 
 
 @pytest.mark.parametrize(
@@ -204,16 +295,13 @@ def test_truncated_text_without_a_call_is_content(name: str, text: str) -> None:
     assert read(FORMATS[name].parser(NAMES, None), list(text), cut=True) == ([], text)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if isinstance(each, JsonFormat)])
 def test_arguments_are_streamed_as_they_grow(name: str) -> None:
-    marker = {"hermes": "<tool_call>", "mistral": "[TOOL_CALLS][", "granite": "<|tool_call|>[", "phi": "functools["}
     parser = FORMATS[name].parser(NAMES, None)
-    assert parser.feed(marker.get(name, "") + '{"name": "weather", "arguments": {"ci') == [
-        CallStart("weather"),
-        Arguments('{"ci'),
-    ]
+    opening = text_of(FORMATS[name], [("weather", "{}")]).partition("{}")[0]
+    assert parser.feed(opening + '{"ci') == [CallStart("weather"), Arguments('{"ci')]
     assert parser.feed('ty": "Par') == [Arguments('ty": "Par')]
-    assert parser.feed('is"}}') == [Arguments('is"}')]
+    assert parser.feed('is"}') == [Arguments('is"}')]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from text_calls import is_bare, text_of
 
 from infrs.core import Grammar
 from infrs.engine.sampling.grammar import GrammarCompiler
@@ -74,24 +75,18 @@ def follows(grammar: Grammar, tokenizer: Tokenizer, text: str) -> bool:
     return state.allowed()[0] & 1 == 1
 
 
-MARKERS = {"hermes": "<tool_call>\n", "mistral": "[TOOL_CALLS] [", "granite": "<|tool_call|>[", "phi": "<|tool_call|>["}
-ENDS = {"hermes": "\n</tool_call>", "mistral": "]", "granite": "]", "phi": "]<|/tool_call|>"}
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_call_may_be_made_but_only_with_arguments_that_fit(
     name: str, compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=False, required=False))
-    key = "parameters" if name in ("llama3", "gemma") else "arguments"
     right, wrong = (
-        f'{MARKERS.get(name, "")}{{"name": "weather", "{key}": {{"city": {city}}}}}{ENDS.get(name, "")}'
-        for city in ('"Bonn"', "1")
+        text_of(FORMATS[name], [("weather", f'{{"city": {city}}}')], alone=True) for city in ('"Bonn"', "1")
     )
     assert follows(grammar, tokenizer, right)
     assert not follows(grammar, tokenizer, wrong)
     assert follows(grammar, tokenizer, f"Yes. {right}")
-    assert follows(grammar, tokenizer, f"Yes. {wrong}") == (name not in MARKERS)  # without one it is text
+    assert follows(grammar, tokenizer, f"Yes. {wrong}") == is_bare(FORMATS[name])  # such a call is text
     for plain in ("Hello, {you} < there.\n", "x = [1]\n```python\nprint(1)\n```\n"):
         assert follows(grammar, tokenizer, plain)
         assert not [event for event in read(name, plain) if isinstance(event, CallStart)]
@@ -131,16 +126,13 @@ def test_answer_is_a_call_or_structured_output(
     name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
     calls = calls_constraint(FORMATS[name], TOOLS, tokenizer, many=many, required=True)
-    if name == "llama3" or (name in ("generic", "gemma") and not many):  # a call is a bare object, as is the form
+    if is_bare(FORMATS[name]) and (name == "llama3" or not many):  # a call is a bare object, as is the form
         with pytest.raises(RequestError, match="begin like") as refused:
             compiler.compile(replace(calls, or_else=FORM))
         assert refused.value.param == "response_format"
         return
     grammar = compiler.compile(replace(calls, or_else=FORM))
-    key = "parameters" if name == "gemma" else "arguments"
-    brackets = ("[", "]") if many and name in ("generic", "gemma") else ("", "")
-    start, end = MARKERS.get(name, brackets[0]), ENDS.get(name, brackets[1])
-    call = f'{start}{{"name": "weather", "{key}": {{"city": "Bonn"}}}}{end}'
+    call = text_of(FORMATS[name], [("weather", '{"city": "Bonn"}')], alone=not many)
     assert follows(grammar, tokenizer, call)
     assert follows(grammar, tokenizer, '{"city": "Bonn", "days": 3}')
     for neither in ('{"city": 1}', call.replace('"Bonn"', "1"), "Hello.", f"Yes. {call}", '{"city": "Bonn"} ' + call):

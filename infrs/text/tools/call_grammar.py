@@ -37,15 +37,22 @@ Literal = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
+class Lark:
+    """A part of a format's text that varies, as a Lark term."""
+
+    term: str
+
+
+Text = tuple[str | Lark, ...]  # each marker that can be a control token is an item of its own
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
-    """The text around calls, with each marker that can be a control token as an item of its own.
+    """The text around calls. The first of `before` is a start marker of the syntax, unless calls can be bare."""
 
-    The first of `before` is a start marker of the syntax, unless calls can be bare.
-    """
-
-    before: tuple[str, ...] = ()
-    between: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
+    before: Text = ()
+    between: Text = ()
+    after: Text = ()
 
 
 def calls_grammar(
@@ -56,7 +63,7 @@ def calls_grammar(
     calls: the right side of a Lark rule for each tool, such as `"<call>f(" %json {...} ")"`.
     """
     more = f" (separator call){{0,{MAX_CALLS - 1}}}" if many else ""
-    lines = ["start: calls"] if required else _or_text(syntax, literal)
+    lines = ["start: calls"] if required else _or_text(syntax, frame, literal)
     before = frame.before if required or syntax.bare else frame.before[1:]
     lines += [
         f"calls: {terms(before, literal)} call{more} {terms(frame.after, literal)}",
@@ -66,14 +73,14 @@ def calls_grammar(
     return "\n".join(lines + [f"separator: {terms(frame.between, literal)}"] * many) + "\n"
 
 
-def _or_text(syntax: Syntax, literal: Literal) -> list[str]:
+def _or_text(syntax: Syntax, frame: Frame, literal: Literal) -> list[str]:
     """Return the start rules: text without calls for the parser, or calls; with a marker, also text before calls."""
     opening = r"(json|tool_code|tool_call)?\s*\[?\s*\{"  # a fence starts calls only before this
     markers = [re.escape(marker) + (opening if marker == FENCE else "") for marker in syntax.starts]
     text = rf"TEXT: /(?s:.*)/ & ~/(?s:.*)({'|'.join(markers)})(?s:.*)/" if markers else "TEXT: /(?s:.*)/"
     if syntax.bare:
         return ["start: TEXT | calls", text + rf" & ~/\s*[{re.escape(syntax.bare)}](?s:.*)/"]
-    marker = literal(syntax.starts[0])
+    marker = terms(frame.before[:1], literal)
     if marker.startswith("<"):
         return ["start: TEXT | TEXT? marked", text, f"marked: {marker} calls"]
     return ["start: TEXT | marked", text, "marked: lead calls", f"lead[lazy]: /(?s:.*)/ {marker}"]
@@ -92,6 +99,6 @@ def json_arguments(tool: Tool) -> str:
     return f"%json {json.dumps(arguments_schema(tool))}"
 
 
-def terms(texts: Sequence[str], literal: Literal) -> str:
-    """Return the Lark terms of a sequence of texts."""
-    return " ".join(map(literal, texts))
+def terms(text: Text, literal: Literal) -> str:
+    """Return the Lark terms of a text."""
+    return " ".join(part.term if isinstance(part, Lark) else literal(part) for part in text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from infrs.text.tools.call_grammar import Frame, Literal, Tool, calls_grammar, json_arguments, terms
+from infrs.text.tools.call_grammar import Frame, Lark, Literal, Text, Tool, calls_grammar, json_arguments, terms
 from infrs.text.tools.json_parser import JSON_HEAD, Head, JsonCallParser
 from infrs.text.tools.parser import Syntax
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
@@ -17,16 +17,17 @@ NAME = "\0"  # the place of the name in `opening`
 class JsonFormat:
     """A format with JSON arguments.
 
-    signs: see ToolFormat. frame: the text around calls; a single bare call has none. opening, closing: the text of a
-    call before and after its arguments, with each marker that can be a control token as its own item.
+    signs: see ToolFormat. frame: the text around calls. alone: the same for a single call; None if it is no different.
+    opening, closing: the text of a call before and after its arguments.
     """
 
     signs: tuple[str, ...]
     syntax: Syntax
     frame: Frame = field(default_factory=Frame)
+    alone: Frame | None = None
     head: Head = JSON_HEAD
-    opening: tuple[str, ...] = (f'{{"name": "{NAME}", "arguments": ',)
-    closing: tuple[str, ...] = ("}",)
+    opening: Text = (f'{{"name": "{NAME}", "arguments": ',)
+    closing: Text = ("}",)
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -41,11 +42,14 @@ class JsonFormat:
 
     def grammar(self, tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
         """Return the grammar of answers with calls, in Lark; see `calls_grammar`."""
-        is_alone = self.syntax.bare and not many
-        frame = Frame(between=self.frame.between) if is_alone else self.frame
+        frame = self.frame if many or self.alone is None else self.alone
         calls = [self._rule(tool, literal) for tool in tools]
         return calls_grammar(self.syntax, frame, calls, literal, many=many, required=required)
 
+    def opening_of(self, name: str) -> Text:
+        """Return the text of a call before its arguments."""
+        return tuple(part if isinstance(part, Lark) else part.replace(NAME, name) for part in self.opening)
+
     def _rule(self, tool: Tool, literal: Literal) -> str:
-        opening = [text.replace(NAME, tool.name) for text in self.opening]
-        return f"{terms(opening, literal)} {json_arguments(tool)} {terms(self.closing, literal)}"
+        opening, closing = terms(self.opening_of(tool.name), literal), terms(self.closing, literal)
+        return f"{opening} {json_arguments(tool)} {closing}"

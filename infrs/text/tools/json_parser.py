@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.parser import CallParser, Phase, Syntax
 
-NAME = r"([\w.-]{1,128})"  # of a tool, in a head
+NAME_PATTERN = r"([\w.-]{1,128})"  # of a tool
 _HEAD_CHARS = 512  # if the name and the first bracket come later, the whole call is read before it is shown
 _LEAD_CHARS = 160
 _NAMED_CHARS = 320  # with the name
@@ -49,9 +49,9 @@ class Head:
     def pattern(self) -> re.Pattern[str]:
         """Return the pattern of a call's object up to its arguments, with the name as its group."""
         if not self.name_key:
-            return re.compile(rf'\{{\s*"{NAME}"\s*:\s*(?=\{{)', re.ASCII)
+            return re.compile(rf'\{{\s*"{NAME_PATTERN}"\s*:\s*(?=\{{)', re.ASCII)
         skipped = rf'(?:"{self.id_key}"\s*:\s*"[^"\\]{{0,128}}"\s*,\s*)?' if self.id_key else ""
-        keys = rf'"{self.name_key}"\s*:\s*"{NAME}"\s*,\s*"(?:arguments|parameters)"'
+        keys = rf'"{self.name_key}"\s*:\s*"{NAME_PATTERN}"\s*,\s*"(?:arguments|parameters)"'
         return re.compile(rf"\{{\s*{skipped}{keys}\s*:\s*(?=\{{)", re.ASCII)
 
 

@@ -15,6 +15,7 @@ from infrs.text.tools.events import Content, Event
 
 FENCE = "```"
 _BRACKETS = ("<", "[")  # such a marker is rarely text, unlike a fence or a word
+_WORD_CHARS = 3  # as much of the start of a word says little
 _BETWEEN = re.compile(r"[\s,;\]]*")
 
 Phase = Callable[[], Iterator[Event | None]]
@@ -99,13 +100,17 @@ class CallParser(ABC):
         Text that cannot start a call of these tools stays content.
         """
         is_text = self._phase == self._text
-        starts_call = self._rest.startswith(_BRACKETS) if is_text else bool(self._undo) and self._may_be_call()
+        starts_call = self._starts_marker() if is_text else bool(self._undo) and self._may_be_call()
         held = [*self._space, *self._undo, self._rest]
         if not (is_text or self._undo) or (cut and starts_call):
             held = []
         self._phase, self._rest, self._space, self._undo = self._done, "", [], []
         text = "".join(held)
         return [Content(text)] if text else []
+
+    def _starts_marker(self) -> bool:
+        """Return whether the withheld start of a marker is rarely text."""
+        return self._rest.startswith(_BRACKETS) or len(self._rest) > _WORD_CHARS
 
     def _text(self) -> Iterator[Event | None]:
         """Read content, up to a marker."""

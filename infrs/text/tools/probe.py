@@ -1,46 +1,42 @@
-"""Render a call with a chat template, to see in which notation the model writes calls."""
+"""Render calls with a chat template, to see in which notation the model writes them."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 from infrs.errors import RequestError
+from infrs.text.chat.conversation import declared
+from infrs.text.chat.template import ChatFormat
+from infrs.text.chat.written import written_calls
 from infrs.text.tools.call_grammar import Tool
 
-PROBE_TOOL = Tool(
-    "probe_tool", "d", {"type": "object", "properties": {"probe_key": {"type": "string"}}, "required": ["probe_key"]}
-)
+_SCHEMA = {"type": "object", "properties": {"probe_key": {"type": "string"}}, "required": ["probe_key"]}
+PROBE_TOOL = Tool("probe_tool", "d", _SCHEMA)
 PROBE_ARGUMENTS = {"probe_key": "probe_value"}
-_TEXT = "?"
 
 
-class Renders(Protocol):
-    """A chat template."""
+@dataclass(frozen=True, slots=True)
+class RenderedCalls:
+    """Calls of PROBE_TOOL with PROBE_ARGUMENTS as a chat template writes them, without the turn around them.
 
-    def render(self, messages: Any, *, add_generation_prompt: bool = True, variables: Any = None) -> str:  # noqa: ANN401
-        """Return the prompt. Raises RequestError."""
+    one, two: an answer with as many calls; empty if the template does not write them. prompt: a prompt with the tool;
+    empty if the template refuses it.
+    """
 
-
-def rendered_call(template: Renders) -> str:
-    """Return the text of a call of PROBE_TOOL as a chat template writes it; empty if it writes no calls."""
-    function = {"name": PROBE_TOOL.name, "arguments": PROBE_ARGUMENTS}
-    calls = [{"id": "probe0001", "type": "function", "function": function}]
-    called = _render(template, {"role": "assistant", "content": "", "tool_calls": calls})
-    plain = _render(template, {"role": "assistant", "content": _TEXT})
-    call = called[_num_shared(called, plain) :]
-    call = call[: len(call) - _num_shared(call[::-1], plain[::-1])]
-    return call if PROBE_TOOL.name in call else ""
+    one: str
+    two: str
+    prompt: str
 
 
-def _num_shared(one: str, other: str) -> int:
-    """Return the length of the longest common prefix."""
-    differences = (index for index, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
-    return next(differences, min(len(one), len(other)))
+def rendered_calls(template: ChatFormat) -> RenderedCalls:
+    """Return calls as a chat template writes them."""
+    call = (PROBE_TOOL.name, PROBE_ARGUMENTS)
+    one, two = (written_calls(template, [call] * num_calls) for num_calls in (1, 2))
+    return RenderedCalls(one, two if two.count(PROBE_TOOL.name) == 2 else "", _prompt(template))
 
 
-def _render(template: Renders, answer: dict[str, Any]) -> str:
-    messages = [{"role": "user", "content": "u"}, answer]
+def _prompt(template: ChatFormat) -> str:
     try:
-        return template.render(messages, add_generation_prompt=False)
+        return template.render([{"role": "user", "content": "u"}], variables={"tools": declared([PROBE_TOOL])})
     except RequestError:
         return ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 from infrs.text.chat.template import ChatFormat, ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart, Event
-from infrs.text.tools.formats import bare, marked
-from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_call
+from infrs.text.tools.fit import fitted
+from infrs.text.tools.formats import bare, marked, named
+from infrs.text.tools.json_format import JsonFormat
+from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
 from infrs.text.tools.tool_format import ToolFormat
 
 # In the order of choice: formats with specific markers first.
@@ -16,30 +19,45 @@ FORMATS: dict[str, ToolFormat] = {
     "hermes": marked.HERMES,
     "granite": marked.GRANITE,
     "phi": marked.PHI,
+    "deepseek_v3": named.DEEPSEEK_V3,
+    "deepseek_v3.1": named.DEEPSEEK_V3_1,
+    "kimi": named.KIMI,
+    "command": marked.COMMAND,
+    "command_r": marked.COMMAND_R,
+    "nemotron": marked.NEMOTRON,
+    "tool_calls": marked.TOOL_CALLS,
+    "internlm": marked.INTERNLM,
+    "apertus": marked.APERTUS,
+    "functionary": named.FUNCTIONARY,
     "llama3": bare.LLAMA_3,
     "gemma": bare.GEMMA,
     "generic": bare.GENERIC,
 }
 
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+
 
 def choose_format(template: ChatFormat | str, name: str = "auto") -> ToolFormat:
     """Return the format in which a chat template writes calls, or the named format.
 
-    template: the format of conversations, or the source of a chat template. A template that renders no call has the
-    first format with one of its signs. Raises KeyError for an unknown name.
+    template: the format of conversations, or the source of a chat template. If it renders no calls, the first format
+    counts that has a sign in a prompt with a tool, or in the template's source. Raises KeyError for an unknown name.
     """
     if name != "auto":
         return FORMATS[name]
     if isinstance(template, str):
         template = ChatTemplate(template, {})
-    call = rendered_call(template)
-    read = (tool_format for tool_format in FORMATS.values() if reads(tool_format, call))
-    signed = (each for each in FORMATS.values() if any(sign in template.source for sign in each.signs))
-    return next(read, None) or next(signed)
+    calls = rendered_calls(template)
+    for tool_format in FORMATS.values():
+        if reads(tool_format, calls.one):
+            return fitted(tool_format, calls) if isinstance(tool_format, JsonFormat) else tool_format
+    texts = (calls.prompt, _COMMENT.sub("", template.source))
+    signed = (each for text in texts for each in FORMATS.values() if any(sign in text for sign in each.signs))
+    return next(signed, bare.GENERIC)
 
 
 def reads(tool_format: ToolFormat, call: str) -> bool:
-    """Return whether a format's parser reads a text as the call of `rendered_call`, and nothing before it."""
+    """Return whether a format's parser reads a text as the call of `rendered_calls`, and nothing before it."""
     parser = tool_format.parser({PROBE_TOOL.name}, schemas={PROBE_TOOL.name: PROBE_TOOL.parameters})
     match [*parser.feed(call), *parser.flush()]:
         case [CallStart(PROBE_TOOL.name), Arguments(text), *rest]:

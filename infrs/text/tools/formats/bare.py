@@ -11,21 +11,23 @@ _PARAMETERS = (f'{{"name": "{NAME}", "parameters": ',)
 
 # Models without a trained format: calls alone or in a list, bare, fenced or in `<tool_call>` tags.
 GENERIC = JsonFormat(
-    signs=("",),  # matches any template
+    signs=(),  # for a template without any other format's
     syntax=Syntax(starts=("<tool_call>", FENCE), ends=("</tool_call>", FENCE), bare="{["),
+    alone=Frame(),
     frame=_LIST,
 )
 # Gemma 2 and 3, after Google's guide: the answer is a call, optionally in a fence.
 GEMMA = JsonFormat(
     signs=("<start_of_turn>",),
     syntax=Syntax(starts=(FENCE,), ends=(FENCE,), bare="{["),
+    alone=Frame(),
     frame=_LIST,
     opening=_PARAMETERS,
 )
-# Llama 3.1 to 3.3: the answer is a call, optionally after `<|python_tag|>`.
+# Llama 3.1 to 3.3 and 4: the answer is a call, optionally after a marker.
 LLAMA_3 = JsonFormat(
-    signs=("<|start_header_id|>",),
-    syntax=Syntax(starts=("<|python_tag|>",), bare="{["),
+    signs=("<|start_header_id|>", "<|header_start|>"),
+    syntax=Syntax(starts=("<|python_tag|>", "<|python_start|>"), ends=("<|python_end|>",), bare="{["),
     frame=Frame(between=("; ",)),
     opening=_PARAMETERS,
 )

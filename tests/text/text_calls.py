@@ -1,0 +1,29 @@
+"""Calls as each format writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infrs.text.tools.call_grammar import Text
+from infrs.text.tools.json_format import JsonFormat
+from infrs.text.tools.tool_format import ToolFormat
+
+
+def text_of(tool_format: ToolFormat, calls: Sequence[tuple[str, str]], *, alone: bool = False) -> str:
+    """Return calls, each a name and its arguments as JSON. `alone`: as an answer that can have no other call."""
+    assert isinstance(tool_format, JsonFormat)
+    frame = tool_format.alone if alone and tool_format.alone else tool_format.frame
+    texts = [
+        joined(tool_format.opening_of(name)) + arguments + joined(tool_format.closing) for name, arguments in calls
+    ]
+    return joined(frame.before) + joined(frame.between).join(texts) + joined(frame.after)
+
+
+def joined(text: Text) -> str:
+    """Return a text with 0 for what varies."""
+    return "".join(part if isinstance(part, str) else "0" for part in text)
+
+
+def is_bare(tool_format: ToolFormat) -> bool:
+    """Return whether a call needs no marker."""
+    return isinstance(tool_format, JsonFormat) and bool(tool_format.syntax.bare)
