@@ -173,7 +173,7 @@ class Tests:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--tests", "paths", multiple=True, required=True, help="What pytest is given; may be told several times.")
+@click.option("--tests", "paths", multiple=True, required=True, help="Tests to run with pytest; may be repeated.")
 @click.option("--sample", default=100, show_default=True, help="Faults that are tried.")
 @click.option("--seed", default=0, show_default=True, help="Which ones.")
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True)

@@ -47,10 +47,14 @@ def test_an_older_manifest_implies_its_states_and_invariants(
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        ({"kv": OLD_KV | {"num_layers": 0}}, "chat.num_layers"),
-        ({"kv": None}, "chat"),
-        ({"states": [{"kind": "paged"}]}, "chat.states.0.kind"),
-        ({"states": [], "kv": None}, "chat.states"),
+        ({"kv": OLD_KV | {"num_layers": 0}}, "kv.num_layers: "),
+        ({"kv": {"num_layers": 1, "num_kv_heads": 1}}, "kv.head_dim: "),
+        ({"kv": None}, "kv: "),
+        ({"states": [{"kind": "paged"}]}, "states.0.kind: "),
+        ({"states": [{"kind": "kv", "shape": [1, 0]}]}, "states.0.shape.1: "),
+        ({"states": [], "kv": None}, "states: "),
+        ({"source": "Hub"}, "source: "),
+        ({"kind": "vision"}, "the file: kind should be 'chat' or 'embedding'"),
     ],
 )
 def test_states_that_make_no_sense_are_refused_in_one_line(fields: Any, where: str, tmp_path: Path) -> None:

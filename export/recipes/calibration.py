@@ -28,7 +28,7 @@ _PIECE = 512  # tokens in one run; limits the memory
 _MOST_WORK = 4e12  # multiplications: a model of 7 billion weights reads 571 tokens, of 2 billion all 1,900 or so
 _FEWEST_TOKENS = 32  # the minimum for a product; an expert of a mixture may get none
 _FLOOR = 1e-4  # of the mean square: an input that is zero on this text still counts
-_SEGMENT = 1024  # maximum number of inputs; keeps the moments much smaller than the model, whatever its width
+SEGMENT = 1024  # maximum number of inputs; keeps the moments much smaller than the model, whatever its width
 _GRAIN = 32  # a segment is whole blocks of weights
 
 
@@ -37,16 +37,18 @@ def measure_moments(
     encode: Callable[[str], list[int]],
     context_length: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    segment: int = SEGMENT,
 ) -> Moments:
     """Return the moments of the inputs of `model`'s linear layers (float32, CPU), without its head, on a fixed text.
 
-    Deterministic. A product is omitted if too few tokens reached it or its inputs were not finite.
+    Deterministic. A product is omitted if too few tokens reached it or its inputs were not finite. segment: the maximum
+    number of inputs of a segment.
     """
     ids = np.array(encode(TEXT), np.int64)[: max(_PIECE, int(_MOST_WORK / model.num_parameters()))]
     size = min(_PIECE, context_length)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     layers = [module for module in model.base_model.modules() if isinstance(module, nn.Linear | Conv1D)]
-    seen = _Seen()
+    seen = _Seen(segment)
     hooks = [layer.register_forward_pre_hook(partial(seen.add, names[id(layer.weight)])) for layer in layers]
     try:
         with torch.inference_mode():
@@ -63,7 +65,8 @@ def measure_moments(
 class _Seen:
     """Sums over the inputs of products. Successive products with the same input tensor share a sum."""
 
-    def __init__(self) -> None:
+    def __init__(self, segment: int) -> None:
+        self._segment = segment
         self._first: dict[str, str] = {}  # the first of the products that share a tensor, by the name of each
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
@@ -75,7 +78,7 @@ class _Seen:
         if self._first.setdefault(name, shared) != name:
             return
         self._last = name, tensor
-        rows = _in_segments(tensor.reshape(-1, tensor.shape[-1]))
+        rows = _in_segments(tensor.reshape(-1, tensor.shape[-1]), self._segment)
         self._sums[name] = self._sums.get(name, 0) + rows.transpose(1, 2) @ rows
         self._counts[name] += rows.shape[1]
 
@@ -97,10 +100,10 @@ def lift_silent(moments: NDArray[np.float32]) -> NDArray[np.float32]:
     return moments
 
 
-def _in_segments(rows: Tensor) -> Tensor:
+def _in_segments(rows: Tensor, segment: int) -> Tensor:
     """Split [T, K] into segments [S, T, size]: as few as possible, of equal size, padded with zeros."""
     inputs = rows.shape[1]
-    count = -(-inputs // _SEGMENT)
+    count = -(-inputs // segment)
     size = -(-inputs // (count * _GRAIN)) * _GRAIN
     padded = nn.functional.pad(rows, (0, count * size - inputs))
     return padded.reshape(len(rows), count, size).transpose(0, 1)

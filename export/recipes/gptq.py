@@ -53,7 +53,7 @@ def round_with_feedback(
     levels = np.empty_like(left)
     scales = np.empty((segments, size // block_size, len(weight)), np.float32)
     errors = np.empty((segments, block_size, len(weight)), np.float32)
-    behind, told, taken_back = torch.from_numpy(left), torch.from_numpy(errors), torch.from_numpy(follow).mT
+    behind, compensated, taken_back = torch.from_numpy(left), torch.from_numpy(errors), torch.from_numpy(follow).mT
     for begin in range(0, size, block_size):
         end = begin + block_size
         blocks = np.ascontiguousarray(left[:, begin:end].transpose(2, 0, 1))
@@ -64,5 +64,5 @@ def round_with_feedback(
             error = errors[:, place - begin] = left[:, place] - levels[:, place] * scale
             left[:, place + 1 : end] -= follow[:, place, place + 1 : end, None] * error[:, None]
         # With torch: numpy's threads wait for each other if several of our threads call it (three times as long).
-        behind[:, end:].baddbmm_(taken_back[:, end:, begin:end], told, alpha=-1)
+        behind[:, end:].baddbmm_(taken_back[:, end:, begin:end], compensated, alpha=-1)
     return levels.transpose(2, 0, 1).reshape(len(weight), -1, block_size), scales.reshape(-1, len(weight)).T

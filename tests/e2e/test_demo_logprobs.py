@@ -50,12 +50,12 @@ def test_scores_of_a_prompt(post: Callable[..., Any], score: Callable[[list[int]
     """What evaluation harnesses read: `echo` with `logprobs` and no answer."""
     ids = post("/tokenize", prompt=TEXT)["tokens"]
     assert len(ids) > 30
-    told = post("/v1/completions", prompt=ids, echo=True, max_tokens=0, logprobs=5)["choices"][0]["logprobs"]
+    logprobs = post("/v1/completions", prompt=ids, echo=True, max_tokens=0, logprobs=5)["choices"][0]["logprobs"]
     expected = score(ids)
-    assert told["token_logprobs"][0] is None
-    actual = torch.tensor(told["token_logprobs"][1:])
+    assert logprobs["token_logprobs"][0] is None
+    actual = torch.tensor(logprobs["token_logprobs"][1:])
     torch.testing.assert_close(actual, expected[range(len(ids) - 1), ids[1:]], rtol=0, atol=TOLERANCE)
-    for top, row in zip(told["top_logprobs"][1:], expected, strict=False):
+    for top, row in zip(logprobs["top_logprobs"][1:], expected, strict=False):
         best = torch.tensor(sorted(top.values(), reverse=True)[:5])
         torch.testing.assert_close(best, row.topk(5).values, rtol=0, atol=TOLERANCE)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from arch_models import FUSED, make_model
 from infrs_export.recipes import calibration
-from infrs_export.recipes.calibration import measure_moments
+from infrs_export.recipes.calibration import SEGMENT, measure_moments
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -22,11 +22,8 @@ def encode(text: str) -> list[int]:
     return [ord(character) % 50 for character in text[:200]]
 
 
-@pytest.mark.parametrize("segment", [1024, 64])
-def test_moments_are_mean_products_of_the_inputs(
-    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, segment: int
-) -> None:
-    monkeypatch.setattr(calibration, "_SEGMENT", segment)
+@pytest.mark.parametrize("segment", [SEGMENT, 64])
+def test_moments_are_mean_products_of_the_inputs(model: PreTrainedModel, segment: int) -> None:
     name, layer = next(
         (name, module) for name, module in model.named_modules() if name.endswith("layers.0.mlp.down_proj")
     )
@@ -36,9 +33,9 @@ def test_moments_are_mean_products_of_the_inputs(
         for start in range(0, 200, 64):
             model(torch.tensor([encode(calibration.TEXT)[start : start + 64]]))
     handle.remove()
-    measured = measure_moments(model, encode, 64)
+    measured = measure_moments(model, encode, 64, segment=segment)
     taken = torch.cat(seen).numpy()  # 96 inputs: one segment, or two of 64 of which the second is half empty
-    expected = np.zeros((1, 96, 96) if segment == 1024 else (2, 64, 64))
+    expected = np.zeros((1, 96, 96) if segment == SEGMENT else (2, 64, 64))
     for place, moments in enumerate(expected):
         part = taken[:, place * segment : (place + 1) * segment]
         moments[: part.shape[1], : part.shape[1]] = part.T @ part / len(part)
@@ -48,7 +45,7 @@ def test_moments_are_mean_products_of_the_inputs(
         measured[f"{name}.weight"], expected, rtol=1e-3, atol=float(np.square(taken).mean()) * 1.01e-4
     )
     assert not any("lm_head" in measured_name for measured_name in measured)
-    again = measure_moments(model, encode, 64)
+    again = measure_moments(model, encode, 64, segment=segment)
     assert all(np.array_equal(measured[key], again[key]) for key in measured)
 
 

@@ -233,8 +233,8 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("odd", "told"), ODD, ids=[told for _, told in ODD])
-def test_invalid_sampling_is_omitted_and_reported(odd: dict[str, object], told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("odd", "note_start"), ODD, ids=[start for _, start in ODD])
+def test_invalid_sampling_is_omitted_and_reported(odd: dict[str, object], note_start: str, tmp_path: Path) -> None:
     sound = {"do_sample": False, "temperature": None, "top_p": 0.9, "top_k": 5, "typical_p": 1, "num_beams": 4}
     notes: list[str] = []
     (tmp_path / "generation_config.json").write_text(json.dumps(sound | odd))
@@ -243,7 +243,7 @@ def test_invalid_sampling_is_omitted_and_reported(odd: dict[str, object], told: 
         kept.pop(name, None)
     assert companions.sampling(tmp_path, notes.append) == Sampling.model_validate(kept)
     [note] = notes
-    assert note.startswith(f"generation_config.json: {told}")
+    assert note.startswith(f"generation_config.json: {note_start}")
     assert " is left out: Input should be " in note
     assert len(note) < 200
 
@@ -271,12 +271,12 @@ def test_command_reports_and_fails_with_the_errors_code(
     cache = str(bundles["int8"].parent.parent)
     arguments = [str(tiny_folder), "--dtype", "int8", "--output", cache, "--quiet"]
     run(main, "infrs-export", arguments)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     serve = f"Serve it:\n  infrs-serve tiny-llama --dtype int8 --cache-dir {cache}\n"
-    assert told.startswith("Already exported: ")
-    assert told.endswith(serve)
+    assert output.startswith("Already exported: ")
+    assert output.endswith(serve)
     run(main, "infrs-export", [*arguments, "--for-server"])
-    assert capsys.readouterr().out == told.removesuffix(serve)
+    assert capsys.readouterr().out == output.removesuffix(serve)
     with pytest.raises(SystemExit) as stop:
         run(main, "infrs-export", ["no/such folder", "--output", cache])
     assert stop.value.code == SourceError.exit_code

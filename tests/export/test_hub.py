@@ -51,9 +51,9 @@ def test_export_by_commit_of_allowed_files_only_and_again_offline(hub: Hub, expo
         "consolidated.safetensors",
     }
     assert {header for _, _, header in hub.log} == {f"Bearer {TOKEN}"}
-    told = json.loads((bundle / "manifest.json").read_text())
-    del told["source"]["host"], told["sampling"]  # as in bundles made before they were noted
-    (bundle / "manifest.json").write_text(json.dumps(told))
+    fields = json.loads((bundle / "manifest.json").read_text())
+    del fields["source"]["host"], fields["sampling"]  # as in bundles made before they were noted
+    (bundle / "manifest.json").write_text(json.dumps(fields))
     assert (verify_bundle(bundle).source.host, verify_bundle(bundle).sampling) == (None, Sampling())
     hub.log.clear()
     again = export(HF_HUB_OFFLINE="1")

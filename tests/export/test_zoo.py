@@ -49,8 +49,8 @@ for folder in sorted(os.listdir(zoo)):
         except SystemExit as stop:
             status = stop.code
     grown = peak() - before
-    told = {"kind": folder, "status": status, "seen": seen, "grown": grown, "errors": errors.getvalue()}
-    print(json.dumps(told))
+    result = {"kind": folder, "status": status, "seen": seen, "grown": grown, "errors": errors.getvalue()}
+    print(json.dumps(result))
 """
 EVIL = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n"
 
@@ -196,10 +196,10 @@ def exported(zoo: Path, cache: Path) -> dict[str, dict[str, Any]]:
     command = [sys.executable, "-c", KEEPER, str(cache), str(zoo)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {one["kind"]: one["seen"] for one in told if one["seen"]} == {}
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {one["kind"]: one["seen"] for one in results if one["seen"]} == {}
     assert not list(zoo.rglob("ran"))
-    return {one["kind"]: one for one in told}
+    return {one["kind"]: one for one in results}
 
 
 @pytest.mark.slow
@@ -208,15 +208,15 @@ def test_the_zoo(tiny_folder: Path, tmp_path: Path, figure: Callable[[str], None
     zoo, cache = tmp_path / "zoo", tmp_path / "cache"
     for kind, (make, _) in ZOO.items():
         make(Path(shutil.copytree(tiny_folder, zoo / kind)))
-    told = exported(zoo, cache)
-    assert told.keys() == ZOO.keys()
+    results = exported(zoo, cache)
+    assert results.keys() == ZOO.keys()
     for kind, (_, words) in ZOO.items():
-        line = told[kind]["errors"].removesuffix("\n")
-        assert told[kind]["status"] == SourceError.exit_code, f"{kind}: {line}"
+        line = results[kind]["errors"].removesuffix("\n")
+        assert results[kind]["status"] == SourceError.exit_code, f"{kind}: {line}"
         assert line.startswith("infrs-export: ")
         assert words in line
         assert line.isprintable(), kind
-    grown = max(one["grown"] for one in told.values())
+    grown = max(one["grown"] for one in results.values())
     assert grown < 200 << 10
     assert not list(cache.glob("[!.]*"))
     figure(f"{len(ZOO)} kinds refused, no code run, +{grown / 1024:.0f} MiB at most")

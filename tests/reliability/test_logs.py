@@ -78,10 +78,10 @@ def test_no_secret_is_logged(script: str, log_format: str, monkeypatch: pytest.M
     settings = {"log_level": "debug", "log_format": log_format}
     options: dict[str, Any] = {"script": FAULTY} if script == "faulty" else {"embedding": "beside"}
     with logging_server(keys=f"{KEY},{OTHER_KEY}", server=settings, **options) as (server, end):
-        bearer, told, statuses = {"authorization": f"Bearer {KEY}"}, [], set()
+        bearer, answers, statuses = {"authorization": f"Bearer {KEY}"}, [], set()
 
         def note(answer: Answer) -> None:
-            told.append(repr((answer.headers, answer.body)))
+            answers.append(repr((answer.headers, answer.body)))
             statuses.add(answer.status)
 
         for method, path, body in requests():
@@ -113,7 +113,7 @@ def test_no_secret_is_logged(script: str, log_format: str, monkeypatch: pytest.M
         log = end()
     assert statuses >= {200, 400, 401, 404, 405, 415}
     assert (statuses & {500, 503}) != set()
-    for place in (command.decode(), *told):
+    for place in (command.decode(), *answers):
         for secret in (KEY, OTHER_KEY, TOKEN):
             assert secret not in place
     for line in log.splitlines():

@@ -144,13 +144,13 @@ def test_time_does_not_reveal_prompts_of_another_key(full: bool, figure: Callabl
 
         # A leak shows every time; a busy machine does not.
         for _ in range(3):
-            told, seen = measure()
-            if told < 1 < seen or not full:
+            leaked, seen = measure()
+            if leaked < 1 < seen or not full:
                 break
     if not full:
         return
-    assert told < 1
+    assert leaked < 1
     assert seen > 1, "a prefix of the same key should be quicker, or this test sees nothing"
     figure(
-        f"{count} of each, of three tries at most: {told:.2f} of the distance that p = 0.01 allows",
+        f"{count} of each, of three tries at most: {leaked:.2f} of the distance that p = 0.01 allows",
     )
