@@ -114,7 +114,8 @@ def _announce(registry: ModelRegistry, *, listener: socket.socket, started: floa
         kernels = " ".join([f"infrs's {words[0]} kernels", *words[2:]]) if words else "ONNX Runtime's kernels"
         facts.append(
             f"{chat.manifest.graph} graph, {kernels}, {_threads(stats.threads)}, {stats.num_rows} slots, "
-            f"context {stats.max_model_len}{_defaults(chat.sampling)}"
+            f"context {stats.max_model_len}, prefix cache up to {stats.max_cache_bytes / 1e9:.2g} GB"
+            f"{_defaults(chat.sampling)}"
         )
         messages = [{"role": "user", "content": _QUESTION}]
         body = {"model": chat.model_id, "messages": messages, "temperature": 0}

@@ -177,7 +177,18 @@ class EngineSettings(Section):
     )
     max_queue: int = Field(default=64, ge=0, le=1 << 20, description="Maximum number of requests that wait for a slot.")
     kv_budget_mb: int = Field(
-        default=0, ge=0, le=1 << 24, description="Memory for keys and values (the KV cache), in MiB. 0: automatic."
+        default=0,
+        ge=0,
+        le=1 << 24,
+        description="Memory for keys and values (the KV cache), in MiB. "
+        "0: half of the free memory, of which at most an eighth of all memory is for the prefix cache alone.",
+    )
+
+    cache_idle_timeout: float = Field(
+        default=600.0,
+        ge=0,
+        le=1 << 24,
+        description="Give the memory of the prefix cache back after this many seconds without a request. 0: never.",
     )
 
     @property

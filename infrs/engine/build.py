@@ -10,12 +10,14 @@ from infrs.config.settings import EngineSettings
 from infrs.engine.engine import Engine
 from infrs.engine.runners.opening import kv_bytes_per_token, new_runner, open_session
 from infrs.errors import ConfigError
-from infrs.machine.memory import available_bytes
+from infrs.machine.memory import Memory, read_memory
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
 # Keys and values can take half of the free memory. The other half is for the weights and other processes.
 _AUTOMATIC_SHARE = 0.5
+# Rows that only cache can take an eighth of all memory: 2 GB of a desktop with 16 GB.
+_AUTOMATIC_CACHE_SHARE = 0.125
 _MIN_CAPACITY = 16
 
 
@@ -31,14 +33,14 @@ def load_engine(
     Raises BundleError if the graph cannot be opened, ConfigError if settings exceed the model's context or the memory.
     """
     _check_context(settings.max_model_len, manifest.context_length)
-    available = available_bytes()
+    memory = read_memory()
     try:
         session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernel_options)
     except MemoryError:
         raise _too_large(0) from None
     token_bytes = kv_bytes_per_token(session, manifest)
-    capacity = choose_capacity(token_bytes, manifest.context_length, settings, available)
-    spare = count_spare_rows(token_bytes, capacity, settings, available)
+    capacity = choose_capacity(token_bytes, manifest.context_length, settings, memory.available)
+    spare = count_spare_rows(token_bytes, capacity, settings, memory)
     rows = settings.max_num_seqs
     try:
         runner = new_runner(session, manifest, num_rows=rows, num_spare_rows=spare, capacity=capacity)
@@ -87,10 +89,16 @@ def choose_capacity(token_bytes: int, context_length: int, settings: EngineSetti
     return wanted
 
 
-def count_spare_rows(token_bytes: int, capacity: int, settings: EngineSettings, available: int) -> int:
-    """Return the number of rows for finished requests: as many as fit in the budget, at most `max_num_seqs`."""
-    affordable = _budget(settings, available) // (capacity * token_bytes)
-    return max(0, min(affordable - settings.max_num_seqs, settings.max_num_seqs))
+def count_spare_rows(token_bytes: int, capacity: int, settings: EngineSettings, memory: Memory) -> int:
+    """Return the number of rows for finished requests: as many as fit in the budget, at most `max_num_seqs`.
+
+    Without `kv_budget_mb`, they take at most an eighth of all memory.
+    """
+    row_bytes, rows = capacity * token_bytes, settings.max_num_seqs
+    left = _budget(settings, memory.available) - rows * row_bytes
+    if not settings.kv_budget_mb:
+        left = min(left, int(memory.total * _AUTOMATIC_CACHE_SHARE))
+    return max(0, min(left // row_bytes, rows))
 
 
 def _budget(settings: EngineSettings, available: int) -> int:

@@ -74,6 +74,14 @@ class Engine:
         self.num_accepted_tokens += results.num_accepted_tokens
         return results.deltas
 
+    def release_cache(self) -> bool:
+        """Return the memory of all cached tokens to the system, and whether there were any. The engine must be idle."""
+        if not any(slot.cached for slot in self.scheduler.placement.slots.values()):
+            return False
+        self.scheduler.clear()
+        self.runner.store.release()
+        return True
+
     def fail_all(self, error: InfrsError) -> list[Delta]:
         """End every running and waiting sequence with `error`."""
         return [sequence.finish(FinishReason.ERROR, error=error) for sequence in self.scheduler.clear()]

@@ -49,6 +49,7 @@ class EngineStats:
     num_steps: int
     last_progress: float
     threads: int = 1  # compute threads
+    max_cache_bytes: int = 0  # the memory of keys and values once all rows are full
     kernels: str = ""  # the kernels of `infrs.native` that run the graph; empty if all are ONNX Runtime's
     num_draft_tokens: int = 0  # since the start
     num_accepted_tokens: int = 0  # draft tokens that were sampled
@@ -80,10 +81,12 @@ class _Open:
 class EngineService(Worker):
     """A thread that runs an engine. All methods are thread-safe."""
 
-    def __init__(self, engine: Engine, max_queue: int) -> None:
+    def __init__(self, engine: Engine, max_queue: int, cache_idle_timeout: float = 0.0) -> None:
+        """cache_idle_timeout: after this many idle seconds, the prefix cache gives its memory back. 0: never."""
         super().__init__("infrs-engine", failed="the engine has failed; restart the server")
         self._engine = engine
         self._max_queue = max_queue
+        self._cache_idle_timeout = cache_idle_timeout
         self._inbox: deque[Request | str] = deque()  # requests to submit, ids to cancel
         self._sinks: dict[str, _Open] = {}  # of every request that has not finished
         self._last_progress = time.monotonic()
@@ -129,6 +132,7 @@ class EngineService(Worker):
             num_steps=self._engine.num_steps,
             last_progress=self._last_progress,
             threads=self._engine.runner.threads,
+            max_cache_bytes=self._engine.runner.store.max_bytes,
             kernels=self._engine.runner.kernels,
             num_draft_tokens=self._engine.num_draft_tokens,
             num_accepted_tokens=self._engine.num_accepted_tokens,
@@ -185,9 +189,18 @@ class EngineService(Worker):
         """Block until there is work. Return False when the thread must end."""
         if self._engine.scheduler.is_idle:
             self._check_invariants()
+        if self._cache_idle_timeout and not self._wait(self._cache_idle_timeout) and self._engine.release_cache():
+            logger.info("no request for %g s: the prefix cache gave its memory back", self._cache_idle_timeout)
+        self._wait()
+        return not self._stopping
+
+    def _wait(self, timeout: float | None = None) -> bool:
+        """Wait for work or the end of the thread, at most `timeout` seconds. Return whether there is any."""
         with self._wake:
-            self._wake.wait_for(lambda: self._inbox or self._stopping or not self._engine.scheduler.is_idle)
-            return not self._stopping
+            return self._wake.wait_for(self._has_work, timeout)
+
+    def _has_work(self) -> bool:
+        return bool(self._inbox) or self._stopping or not self._engine.scheduler.is_idle
 
     def _check_invariants(self) -> None:
         for violation in violations(self._engine):

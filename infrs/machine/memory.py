@@ -1,46 +1,64 @@
-"""Measure the memory that this process can still use: free memory of the machine, within all limits."""
+"""Measure the memory that this process can use: that of the machine, within all limits."""
 
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from infrs.machine import cgroups
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 _ROOT = Path("/")
-_PROC = _ROOT / "proc"
 # The files with limit and usage of a control group, in version 2 and version 1.
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
-def available_bytes() -> int:
-    """Return the free bytes: the minimum for the system, the control groups and the limit of the address space."""
-    groups = left_by_groups(_ROOT / cgroups.MOUNTED, cgroups.own_groups(_ROOT))
-    return max(0, min(_of_system(), *groups, *_of_address_space()))
+class Memory(NamedTuple):
+    """Bytes of memory: all that this process may use, and those of them that are free."""
+
+    total: int
+    available: int
 
 
-def _of_system() -> int:
-    meminfo = _PROC / "meminfo"
+def read_memory() -> Memory:
+    """Return the minimum for the system, the control groups and the limit of the address space."""
+    groups = of_groups(_ROOT / cgroups.MOUNTED, cgroups.own_groups(_ROOT))
+    limits = [_of_system(_ROOT), *groups, *_of_address_space(_ROOT)]
+    return Memory(min(limit.total for limit in limits), max(0, min(limit.available for limit in limits)))
+
+
+def _of_system(root: Path) -> Memory:
+    meminfo = root / "proc/meminfo"
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) << 10
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return Memory(*(int(fields[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable")))
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = os.sysconf("SC_PHYS_PAGES") * page
+    # macOS does not report free pages here.
+    return Memory(total, os.sysconf("SC_AVPHYS_PAGES") * page if "SC_AVPHYS_PAGES" in os.sysconf_names else total // 2)
 
 
-def left_by_groups(mounted: Path, lines: list[str]) -> Iterator[int]:
-    """Yield the free bytes of each control group. `lines`: of /proc/self/cgroup, `number:controllers:path`."""
+def of_groups(mounted: Path, lines: list[str]) -> Iterator[Memory]:
+    """Yield the memory of each control group. `lines`: of /proc/self/cgroup, `number:controllers:path`."""
     for folder in cgroups.folders(mounted, lines, "memory"):
         for limit, used in _FILES:
             if (folder / limit).exists() and (folder / used).exists():
                 text = (folder / limit).read_text().strip()
                 if text.isdigit():  # not "max"
-                    yield int(text) - int((folder / used).read_text())
+                    yield Memory(int(text), int(text) - int((folder / used).read_text()))
 
 
-def _of_address_space() -> Iterator[int]:
-    """Yield the free bytes within `ulimit -v`, if it is set. Mapped memory counts, even if it is unused."""
+def _of_address_space(root: Path) -> Iterator[Memory]:
+    """Yield the bytes within `ulimit -v`, if it is set. Mapped memory counts, even if it is unused."""
+    if resource is None:
+        return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and (_PROC / "self/statm").exists():
-        yield limit - int((_PROC / "self/statm").read_text().split()[0]) * resource.getpagesize()
+    if limit != resource.RLIM_INFINITY and (root / "proc/self/statm").exists():
+        mapped = int((root / "proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        yield Memory(limit, limit - mapped)

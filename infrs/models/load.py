@@ -90,7 +90,7 @@ def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, set
         model_id=manifest.source.model_id,
         manifest=manifest,
         bundle=bundle,
-        engine=EngineService(loaded, settings.max_queue),
+        engine=EngineService(loaded, settings.max_queue, settings.cache_idle_timeout),
         tokenizer=tokenizer,
         chat_format=chat_format,
         token_bytes=TokenBytes(tokenizer),

@@ -78,6 +78,15 @@ class ShadowRunner:
         end = -(-num_tokens // 8) * 8  # whole groups are copied
         self.cells[target][num_tokens:end] = [LOST] * (min(end, self.capacity + 1) - num_tokens)
 
+    @property
+    def max_bytes(self) -> int:
+        """See StateStore.max_bytes."""
+        return 0
+
+    def release(self) -> None:
+        """See StateStore.release."""
+        self.cells = [[LOST] * len(cells) for cells in self.cells]
+
     def run_of(self, start: int = 0, end: int = 0, *, decoding: int = 0) -> int:
         """Return a number for what bits depend on: nothing, the range of the chunk, or the number of decoding rows."""
         if self.chunk_invariant:

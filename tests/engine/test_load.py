@@ -14,6 +14,7 @@ from infrs.config.settings import EngineSettings
 from infrs.engine.build import choose_capacity, count_spare_rows, load_engine
 from infrs.engine.runners.opening import open_runner
 from infrs.errors import BundleError, ConfigError
+from infrs.machine.memory import Memory
 from infrs.text.tokenizer import Tokenizer
 
 MIB = 1 << 20
@@ -57,7 +58,22 @@ def test_a_row_longer_than_the_context_is_refused_before_the_graph_is_opened(tmp
 def test_spare_rows_use_the_rest_of_the_budget(budget_rows: int, spare: int) -> None:
     settings = EngineSettings(max_num_seqs=4, kv_budget_mb=64)
     capacity = (64 << 20) // (budget_rows * TOKEN_BYTES)
-    assert count_spare_rows(TOKEN_BYTES, capacity, settings, 1 << 40) == spare
+    assert count_spare_rows(TOKEN_BYTES, capacity, settings, Memory(1 << 41, 1 << 40)) == spare
+
+
+@pytest.mark.parametrize(
+    ("total_rows", "available_rows", "spare"),
+    [
+        (1000, 1000, 4),  # as many as running sequences
+        (24, 24, 3),  # an eighth of all memory
+        (100, 10, 1),  # what the running sequences leave of half of the free memory
+        (100, 8, 0),
+    ],
+)
+def test_automatic_spare_rows_leave_memory_to_other_programs(total_rows: int, available_rows: int, spare: int) -> None:
+    capacity, settings = 100, EngineSettings(max_num_seqs=4)
+    memory = Memory(*(rows * capacity * TOKEN_BYTES for rows in (total_rows, available_rows)))
+    assert count_spare_rows(TOKEN_BYTES, capacity, settings, memory) == spare
 
 
 def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:

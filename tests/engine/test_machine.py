@@ -122,6 +122,12 @@ class Machine(RuleBasedStateMachine):
         self.runner.fails_in = calls
 
     @rule()
+    def release_cache(self) -> None:
+        """Give the memory of an idle engine back."""
+        if self.scheduler.is_idle:
+            self.engine.release_cache()
+
+    @rule()
     def finish(self) -> None:
         for _ in range(MANY):
             if self.scheduler.is_idle:

@@ -11,6 +11,7 @@ import pytest
 import synthetic
 from synthetic import EngineFactory
 
+from infrs.bundle.manifest import GraphKind
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.service import EngineService
@@ -179,4 +180,32 @@ def test_a_preempted_request_does_not_wait_for_its_first_slot(new_engine: Engine
     for name in inboxes:
         service.cancel(name)
     assert {inbox.all()[-1].finish_reason for inbox in inboxes.values()} == {FinishReason.CANCELLED}
+    service.stop(WAIT)
+
+
+@pytest.mark.parametrize("kind", synthetic.KINDS)
+def test_an_idle_service_forgets_cached_tokens_and_answers_the_same_afterwards(
+    new_engine: EngineFactory, kind: GraphKind
+) -> None:
+    engine = new_engine(num_rows=2, kind=kind, chunk_invariant=True)
+    service = EngineService(engine, max_queue=2, cache_idle_timeout=0.2)
+    service.start()
+
+    def answer(name: str) -> tuple[list[int], int]:
+        inbox = Inbox()
+        service.submit(ask(name), inbox.queue.put)
+        deltas = inbox.all()
+        return [token_id for delta in deltas for token_id in delta.token_ids], deltas[-1].usage.num_reused_tokens
+
+    def is_cached() -> bool:
+        return any(slot.cached for slot in engine.scheduler.placement.slots.values())
+
+    tokens, _ = answer("cold")
+    assert answer("warm") == (tokens, 1)
+    end = time.monotonic() + WAIT
+    while is_cached():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert answer("after the release") == (tokens, 0)
+    assert service.alive
     service.stop(WAIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,19 @@ def test_the_pages_of_a_slab_are_never_huge() -> None:
             assert "nh" in line.split()
             return
     pytest.fail("the slab is in no mapping")
+
+
+def test_a_released_slab_takes_no_memory_and_is_empty() -> None:
+    states = KVGeometry(num_layers=1, num_kv_heads=4, head_dim=64).states("float32")
+    slab = Slab(states, rows=8, capacity=4096)
+    assert slab.max_bytes == 2 * 8 * 4 * 4096 * 64 * 4
+    for array in slab.arrays:
+        array[:] = 1
+    full = resident_bytes()
+    slab.release()
+    assert full - resident_bytes() > 0.9 * slab.max_bytes
+    assert not any(array.any() for array in slab.arrays)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -214,7 +214,8 @@ def test_serving_imports_no_export_packages() -> None:
 
 def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, with_key: bool) -> list[str]:
     """The lines that a server of one chat model prints when it is ready."""
-    engine = SimpleNamespace(snapshot=lambda: SimpleNamespace(num_rows=1, max_model_len=8, kernels="", threads=2))
+    stats = SimpleNamespace(num_rows=1, max_model_len=8, kernels="", threads=2, max_cache_bytes=3_100_000_000)
+    engine = SimpleNamespace(snapshot=lambda: stats)
     model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
     served = SimpleNamespace(model_id="a/b", model=model)
     registry: Any = SimpleNamespace(models=[served], chat_models=[served], embedding_models=[])
@@ -240,4 +241,5 @@ def test_the_line_of_a_model_shows_its_default_sampling(
     own: dict[str, Any], shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]
-    assert line.endswith(f": float32, fused graph, ONNX Runtime's kernels, 2 threads, 1 slots, context 8{shown}")
+    engine = "ONNX Runtime's kernels, 2 threads, 1 slots, context 8, prefix cache up to 3.1 GB"
+    assert line.endswith(f": float32, fused graph, {engine}{shown}")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
-from infrs.bundle.states import LayerState
+from infrs.bundle.states import LayerState, bytes_per_token
 from infrs.engine.runners.runner import Capabilities, Segment
 from infrs.engine.runners.session import Logits, Session, check_inputs, kernels_of, threads_of
 
@@ -22,14 +22,19 @@ class RowArrays:
     [1, num_kv_heads, length, head_dim]. Runs return new arrays, so rows may share them.
     """
 
-    def __init__(self, states: Sequence[LayerState], num_rows: int) -> None:
+    def __init__(self, states: Sequence[LayerState], num_rows: int, capacity: int) -> None:
         shapes = [(1, num_kv_heads, 0, head_dim) for num_kv_heads, head_dim in (state.shape for state in states)]
-        empty = [np.zeros(shape, dtype=np.float32) for shape in shapes for _ in ("key", "value")]
-        self.rows: list[list[npt.NDArray[np.float32]]] = [[*empty] for _ in range(num_rows)]
+        self._empty = [np.zeros(shape, dtype=np.float32) for shape in shapes for _ in ("key", "value")]
+        self.rows: list[list[npt.NDArray[np.float32]]] = [[*self._empty] for _ in range(num_rows)]
+        self.max_bytes = num_rows * capacity * bytes_per_token(states, "float32")
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
         """See StateStore.copy."""
         self.rows[target] = [array[:, :, :num_tokens] for array in self.rows[source]]
+
+    def release(self) -> None:
+        """See StateStore.release."""
+        self.rows = [[*self._empty] for _ in self.rows]
 
 
 class PlainRunner:
@@ -54,7 +59,7 @@ class PlainRunner:
         self._takes_positions = graph.POSITION_IDS in {node.name for node in session.get_inputs()}
         self._session = session
         self.spare_rows = range(num_rows, num_rows + num_spare_rows)
-        self.store = RowArrays(manifest.states, self.spare_rows.stop)
+        self.store = RowArrays(manifest.states, self.spare_rows.stop, capacity)
         self.num_rows = num_rows
         self.capacity = capacity
 

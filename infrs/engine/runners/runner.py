@@ -47,8 +47,15 @@ class Capabilities:
 class StateStore(Protocol):
     """What the layers keep between runs, row by row."""
 
+    @property
+    def max_bytes(self) -> int:
+        """Return the memory that it takes once all rows are full."""
+
     def copy(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` positions of row `source` to row `target`."""
+
+    def release(self) -> None:
+        """Return the memory of all rows to the system. No row stores anything afterwards."""
 
 
 class Runner(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -23,16 +24,23 @@ class Slab:
     eight, because infrs's kernels store keys in groups of eight positions. The system zero-fills pages on first use, so
     unused capacity costs address space only. Pages are small on purpose: with huge pages, which numpy asks for, the
     first token of each row and head would take 2 MB.
+
+    max_bytes: the size of all rows.
     """
 
     def __init__(self, states: Sequence[LayerState], rows: int, capacity: int, dtype: StateDtype = "float32") -> None:
         self.rows = rows
         self.capacity = _whole_groups(capacity)
-        self.arrays = []
+        self.arrays: list[npt.NDArray[Any]] = []
+        self._memory: list[mmap.mmap] = []
         for state in states:
             num_kv_heads, head_dim = state.shape
             shape = (rows, num_kv_heads, self.capacity, head_dim)
-            self.arrays += [_small_pages(shape, dtype) for _ in ("key", "value")]
+            for _ in ("key", "value"):
+                memory = _small_pages(prod(shape) * DTYPE_BYTES[dtype])
+                self._memory.append(memory)
+                self.arrays.append(np.frombuffer(memory, dtype=dtype).reshape(shape))
+        self.max_bytes = sum(array.nbytes for array in self.arrays)
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
         """See StateStore.copy."""
@@ -40,6 +48,12 @@ class Slab:
         end = _whole_groups(num_tokens)
         for array in self.arrays:
             array[target, :, :end] = array[source, :, :end]
+
+    def release(self) -> None:
+        """See StateStore.release. Bindings stay valid: the next access to a page gets zeros, as the first one did."""
+        if sys.platform == "linux":  # elsewhere MADV_DONTNEED is a hint
+            for memory in self._memory:
+                memory.madvise(mmap.MADV_DONTNEED)
 
 
 def stored_dtype(session: Session) -> StateDtype:
@@ -51,12 +65,13 @@ def _whole_groups(num_tokens: int) -> int:
     return -(-num_tokens // _GROUP) * _GROUP
 
 
-def _small_pages(shape: tuple[int, ...], dtype: StateDtype) -> npt.NDArray[Any]:
+def _small_pages(num_bytes: int) -> mmap.mmap:
     """Return zeros in memory that the system allocates page by page. Raises MemoryError."""
     try:
-        memory = mmap.mmap(-1, prod(shape) * DTYPE_BYTES[dtype])
+        # Python maps shared memory by default, which MADV_DONTNEED does not free.
+        memory = mmap.mmap(-1, num_bytes, **({"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}))
     except OSError as error:
         raise MemoryError(error.strerror) from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype=dtype).reshape(shape)
+    return memory
