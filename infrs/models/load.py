@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,13 +28,14 @@ from infrs.machine.cpus import warn_above_limit
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
-from infrs.text import reasoning
 from infrs.text.chat.template import load_chat_format
+from infrs.text.reasoning.tags import Tags, find_tags
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.formats import choose_format
 from infrs.text.tools.tool_format import ToolFormat
 
+_TOKEN = re.compile(r"<[^<>]*>")  # a marker can be several tokens
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
 
@@ -83,7 +85,8 @@ def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, set
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, model.chat_format)
     tool_format = choose_format(chat_format, model.tool_format)
-    shown = shown_ids(tokenizer, tool_format)
+    reasoning = find_tags(chat_format)
+    shown = shown_ids(tokenizer, tool_format, reasoning)
     loaded = load_engine(bundle, manifest, settings, tokenizer, shown)
     sampling = default_sampling(manifest, model)
     return LoadedModel(
@@ -100,7 +103,7 @@ def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, set
         created=int(time.time()),
         grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
         tool_format=tool_format,
-        thinks=reasoning.thinks(chat_format.source),
+        reasoning=reasoning,
         sampling=sampling,
     )
 
@@ -111,10 +114,12 @@ def default_sampling(manifest: Manifest, model: ModelSettings) -> SamplingParams
     return SamplingParams(**own.model_dump(exclude_none=True))
 
 
-def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat) -> frozenset[int]:
+def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat, reasoning: Tags | None) -> frozenset[int]:
     """Return the control tokens that mark tool calls and reasoning in the text of an answer."""
-    markers = (*tool_format.markers, *reasoning.TAGS)
-    ids = (tokenizer.token_id(marker) for marker in markers)
+    tags = () if reasoning is None else (reasoning.open, reasoning.close)
+    texts = (*tool_format.markers, *tags)
+    tokens = {token for text in texts for token in (text, *_TOKEN.findall(text))}
+    ids = (tokenizer.token_id(token) for token in tokens)
     return frozenset(token_id for token_id in ids if token_id is not None and token_id in tokenizer.special_ids)
 
 

@@ -10,6 +10,7 @@ from infrs.core import Limits, SamplingParams
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService
 from infrs.text.chat.template import ChatFormat
+from infrs.text.reasoning.tags import Tags
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.tool_format import ToolFormat
@@ -20,8 +21,9 @@ class LoadedModel:
     """An open bundle of a chat model.
 
     engine: not started before the model is served. grammars: compiles constraints on answers. tool_format: syntax of
-    the model's tool calls. thinks: whether the model writes reasoning blocks. fingerprint: changes with everything that
-    can change an answer: weights, recipe, runtime, default sampling. sampling: defaults of a request.
+    the model's tool calls. reasoning: the tags of its reasoning blocks; None if it writes none. fingerprint: changes
+    with everything that can change an answer: weights, recipe, runtime, default sampling. sampling: defaults of a
+    request.
     """
 
     model_id: str
@@ -35,8 +37,13 @@ class LoadedModel:
     created: int  # Unix time, seconds
     grammars: GrammarCompiler
     tool_format: ToolFormat
-    thinks: bool
+    reasoning: Tags | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
+
+    @property
+    def thinks(self) -> bool:
+        """Return whether the model writes reasoning blocks."""
+        return self.reasoning is not None
 
     @property
     def max_model_len(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infrs.text.reasoning import ReasoningSplitter
+from infrs.text.reasoning.splitter import ReasoningSplitter
 from infrs.text.tools.events import Content, Event
 from infrs.text.tools.tool_format import CallReader
 

@@ -14,8 +14,8 @@ class Constraint:
 
     text: for json_schema the schema as JSON, for choice a JSON list of strings, for grammar Lark or GBNF, for calls
     Lark that `infrs.text.tools` makes from the tools' schemas.
-    param: the field that errors name. after: if not empty, free text up to this string comes first, such as a
-    reasoning block. or_else: an alternative language, which must not begin like this one.
+    param: the field that errors name. after: if not empty, free text up to this Lark term comes first, such as a
+    reasoning block up to its closing tag. or_else: an alternative language, which must not begin like this one.
     """
 
     kind: ConstraintKind

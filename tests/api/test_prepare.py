@@ -28,6 +28,7 @@ from infrs.api.tokens.tokenize import apply_template, detokenize, tokenize
 from infrs.core import Delta, FinishReason, Request, RequestContext, Usage
 from infrs.errors import RequestError
 from infrs.models.loaded import LoadedModel
+from infrs.text.reasoning.tags import THINK
 
 MODEL = served(FakeEngine(2, 2, 512, 0), byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
 STORE = ResponseStore(4, 1 << 20)
@@ -236,7 +237,7 @@ def test_an_error_about_reasoning_names_the_field_of_its_api(
     prepare: Callable[..., Prepared], fields: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(RequestError) as refused:
-        prepare(replace(MODEL, thinks=True), **fields)
+        prepare(replace(MODEL, reasoning=THINK), **fields)
     assert (refused.value.param, refused.value.code) == (param, "unsupported_parameter")
 
 

@@ -204,11 +204,14 @@ def test_a_complete_grammar_allows_only_end_tokens(compiler: GrammarCompiler, to
     assert after(compiled, tokenizer, "yes") == set(EOS)
 
 
-def test_reasoning_is_unconstrained_until_its_end_tag(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
-    compiled = compiler.compile(Constraint("choice", '["yes"]', "guided_choice", after="</think>"))
+@pytest.mark.parametrize(("term", "tag"), [('"</think>"', "</think>"), ("<[1]>", "<|im_start|>")])
+def test_reasoning_is_unconstrained_until_its_end_tag(
+    term: str, tag: str, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    compiled = compiler.compile(Constraint("choice", '["yes"]', "guided_choice", after=term))
     assert len(after(compiled, tokenizer, "let me think: {")) > 40_000
     assert not after(compiled, tokenizer, "let me think") & set(EOS)
-    assert after(compiled, tokenizer, "hm.</think>\n\nyes") == set(EOS)
+    assert after(compiled, tokenizer, f"hm.{tag}\n\nyes") == set(EOS)
 
 
 def test_answers_do_not_share_the_state_of_a_grammar(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:

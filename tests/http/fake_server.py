@@ -252,7 +252,6 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> LoadedMo
         created=1_700_000_000,
         grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
         tool_format=choose_format(""),
-        thinks=False,
     )
 
 

@@ -13,6 +13,7 @@ from fake_server import MANIFEST, FakeEngine, byte_tokenizer, main, served, usag
 
 from infrs.core import Delta, FinishReason, Grammar, GrammarState, Request
 from infrs.models.loaded import LoadedModel
+from infrs.text.reasoning.tags import THINK
 from infrs.text.tools.formats import FORMATS
 
 _LIKELY = b'"}]' * 20 + b"abcdefghijklmnopqrstuvwxyz0123456789 ,:" * 2
@@ -64,7 +65,7 @@ def list_allowed(state: GrammarState) -> list[int]:
 def scripted_model(rows: int, max_queue: int) -> LoadedModel:
     engine = ScriptedEngine(1, rows + max_queue, 4096, 0.0)
     model = served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
-    return replace(model, thinks=True, tool_format=FORMATS["hermes"])
+    return replace(model, reasoning=THINK, tool_format=FORMATS["hermes"])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,16 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_templates import REAL_TEMPLATES, TOKENS
+from tokenizers import Tokenizer as Backend
+from tokenizers import models
 
+from infrs.models.load import shown_ids
 from infrs.text.answer_reader import AnswerReader
-from infrs.text.reasoning import ReasoningSplitter, opens_block, thinks
+from infrs.text.chat.template import ChatTemplate
+from infrs.text.reasoning.splitter import ReasoningSplitter
+from infrs.text.reasoning.tags import TAGS, THINK, Tags, find_tags
+from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.events import Arguments, CallStart, Content, Reasoning
 from infrs.text.tools.formats import FORMATS
 
@@ -67,11 +74,53 @@ def test_any_text_in_any_pieces(parts: list[str], cuts: list[int], inside: bool)
     )
 
 
-def test_templates_and_prompts() -> None:
-    assert thinks("{% if '</think>' in content %}")
-    assert not thinks("{{ messages }}")
-    assert opens_block("<|im_start|>assistant\n<think>\n")
-    assert not opens_block("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+@pytest.mark.parametrize("tags", TAGS, ids=lambda tags: tags.open)
+def test_tags_of_every_kind(tags: Tags) -> None:
+    text = f"{tags.open}Hm, 2+2.\n{tags.close}\n\nIt is 4."
+    for size in (1, 3, len(text)):
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        assert read(ReasoningSplitter(tags), pieces) == ("Hm, 2+2.", "It is 4.")
+    inside = text.removeprefix(tags.open)
+    assert read(ReasoningSplitter(tags, inside=True), list(inside)) == ("Hm, 2+2.", "It is 4.")
+    assert tags.opens_block(f"assistant\n{tags.open}\n")
+    assert not tags.opens_block(f"assistant\n{tags.open}\n\n{tags.close}\n\n")
+
+
+# The opening tags that real templates show; any other real template shows none.
+SHOWN = {
+    "<think>": "qwq qwen-3 qwen-3.5 qwen-3.5-no-thinking qwen-3.6 phi-4 deepseek-r1-distill-llama "
+    "deepseek-r1-distill-qwen deepseek-v3 deepseek-v3.1 deepseek-v3.2 deepseek-v4 kimi-k2-thinking glm-4.5 glm-4.6 "
+    "glm-4.7-flash lfm-2.5 granite-3.3 smollm-3 minimax-m2 nemotron-nano-2 nemotron-3-nano hunyuan-a13b bielik-3 "
+    "step-3.5-flash rwkv-world",
+    "[THINK]": "ministral-3-reasoning",
+    "<|START_THINKING|>": "command-r7b-tool-use command-a-tool-use",
+    "<seed:think>": "seed-oss",
+    "<|channel>thought\n": "gemma-4 gemma-4-31b",
+    "<|channel|>analysis<|message|>": "gpt-oss",
+}
+
+
+@pytest.mark.parametrize("name", REAL_TEMPLATES)
+def test_tags_of_real_templates(name: str) -> None:
+    tags = find_tags(ChatTemplate(REAL_TEMPLATES[name].text, TOKENS))
+    expected = [opening for opening, names in SHOWN.items() if name in names.split()]
+    assert ([] if tags is None else [tags.open]) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("{{ messages }}", False),
+        ("{# <think></think> #}{% for m in messages %}{{ m.content }}{% endfor %}", False),
+        ("{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}", True),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}", True),
+        ("{% if enable_thinking is false %}<think>\n\n</think>{% endif %}", True),
+        ("{% for m in messages %}<think>{{ m.reasoning_content }}</think>{{ m.content }}{% endfor %}", True),
+        ("{{ raise_exception('no') }}<think>", True),
+    ],
+)
+def test_tags_are_found_by_rendering(source: str, shown: bool) -> None:
+    assert find_tags(ChatTemplate(source, {})) == (THINK if shown else None)
 
 
 def test_calls_are_looked_for_after_the_reasoning_only() -> None:
@@ -83,3 +132,13 @@ def test_calls_are_looked_for_after_the_reasoning_only() -> None:
     assert [event for event in events if not isinstance(event, Reasoning)] == [CallStart("weather"), Arguments("{}")]
     assert AnswerReader(None, None).feed("x") == [Content("x")]
     assert AnswerReader(None, None).flush() == []
+
+
+def test_answers_show_the_control_tokens_of_tags_and_calls() -> None:
+    backend = Backend(models.BPE())
+    backend.add_special_tokens(["<|channel|>", "<|message|>", "<|end|>", "<tool_call>", "[THINK]", "<|return|>"])
+    tokenizer = Tokenizer(backend.to_str())
+    tags = next(tags for tags in TAGS if tags.open == "<|channel|>analysis<|message|>")
+    shown = {tokenizer.token(token_id) for token_id in shown_ids(tokenizer, FORMATS["hermes"], tags)}
+    assert shown == {"<|channel|>", "<|message|>", "<|end|>", "<tool_call>"}
+    assert not shown_ids(tokenizer, FORMATS["mistral"], None)

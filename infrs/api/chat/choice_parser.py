@@ -10,7 +10,7 @@ from infrs.api.output.logprobs import TokenStream, chat_logprobs
 from infrs.core import Delta, FinishReason
 from infrs.models.loaded import LoadedModel
 from infrs.text.answer_reader import AnswerReader
-from infrs.text.reasoning import ReasoningSplitter
+from infrs.text.reasoning.splitter import ReasoningSplitter
 from infrs.text.tools.events import Event
 
 
@@ -30,7 +30,7 @@ class ChoiceParser:
         self.num_reasoning_tokens = 0
         self._continuation = Continuation(model.token_bytes, previous)
         self._tokens = TokenStream(model.token_bytes, previous=previous) if has_logprobs else None
-        self._splitter = ReasoningSplitter(inside=in_reasoning) if model.thinks else None
+        self._splitter = ReasoningSplitter(model.reasoning, inside=in_reasoning) if model.reasoning else None
         schemas = {tool.name: tool.parameters for tool in task.conversation.tools}
         calls = model.tool_format.parser(schemas, task.max_calls, schemas) if schemas else None
         if calls is not None and task.constraint is not None:

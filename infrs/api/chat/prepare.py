@@ -15,9 +15,8 @@ from infrs.api.output.prepared import Prepared
 from infrs.core import Request, RequestContext
 from infrs.engine.sampling.json_schema import check_schema
 from infrs.models.loaded import LoadedModel
-from infrs.text import reasoning
 from infrs.text.constraint import Constraint
-from infrs.text.tools.tool_format import calls_constraint
+from infrs.text.tools.tool_format import calls_constraint, lark_term
 
 _LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
 
@@ -42,10 +41,10 @@ def prepare_task(
     conversation = task.conversation
     prompt_ids = encode_prompt(model, conversation, model.limits.max_model_len)
     end = model.tokenizer.decode(prompt_ids[-_LAST_TOKENS:], skip_special=False)
-    in_reasoning = model.thinks and reasoning.opens_block(end)
+    in_reasoning = model.reasoning is not None and model.reasoning.opens_block(end)
     constraint = _constraint(model, task)
-    if constraint is not None and in_reasoning:
-        constraint = replace(constraint, after=reasoning.CLOSE)
+    if constraint is not None and model.reasoning is not None and in_reasoning:
+        constraint = replace(constraint, after=lark_term(model.tokenizer, model.reasoning.close))
     request = to_request(
         task.options,
         request_id=answer_id,

@@ -185,8 +185,9 @@ def _to_llguidance(constraint: Constraint) -> str:
     if constraint.or_else is not None:
         answer = f"{answer} | {_body(constraint.or_else)}"
     if constraint.after:
-        end = json.dumps(constraint.after)
-        return f"start: free body\nfree[lazy]: /(?s:.*)/ {end}\nbody: /[ \\n]{{0,4}}/ answer\nanswer: {answer}\n"
+        is_token = constraint.after.startswith("<")  # which no other text matches
+        free = f"free: /(?s:.*)/ {constraint.after}" if is_token else f"free[lazy]: /(?s:.*)/ {constraint.after}"
+        return f"start: free body\n{free}\nbody: /[ \\n]{{0,4}}/ answer\nanswer: {answer}\n"
     return f"start: {answer}\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from infrs.text.constraint import Constraint
@@ -57,9 +58,11 @@ def calls_constraint(
     tool_format: ToolFormat, tools: Sequence[Tool], tokenizer: Tokenizer, *, many: bool, required: bool
 ) -> Constraint:
     """Return the constraint of an answer with one call, or several if `many`; unless `required`, also plain text."""
-
-    def literal(text: str) -> str:
-        token_id = tokenizer.token_id(text)
-        return f"<[{token_id}]>" if token_id in tokenizer.special_ids else json.dumps(text, ensure_ascii=False)
-
+    literal = partial(lark_term, tokenizer)
     return Constraint("calls", tool_format.grammar(tools, literal, many=many, required=required), "tools")
+
+
+def lark_term(tokenizer: Tokenizer, text: str) -> str:
+    """Return the Lark term of a text: a quoted string, or the token if the text is a control token."""
+    token_id = tokenizer.token_id(text)
+    return f"<[{token_id}]>" if token_id in tokenizer.special_ids else json.dumps(text, ensure_ascii=False)

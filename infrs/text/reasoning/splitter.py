@@ -1,20 +1,9 @@
-"""Reasoning blocks: the text between `<think>` and `</think>` at the start of an answer."""
+"""Split the reasoning block at the start of an answer from its content."""
 
 from __future__ import annotations
 
+from infrs.text.reasoning.tags import THINK, Tags
 from infrs.text.tools.events import Content, Event, Reasoning
-
-TAGS = OPEN, CLOSE = "<think>", "</think>"
-
-
-def thinks(template: str) -> bool:
-    """Return whether the model of a chat template writes reasoning blocks."""
-    return CLOSE in template or OPEN in template
-
-
-def opens_block(prompt: str) -> bool:
-    """Return whether a prompt, or its last part, ends inside a block, so that the answer begins with reasoning."""
-    return prompt.rstrip().endswith(OPEN)
 
 
 class ReasoningSplitter:
@@ -24,9 +13,10 @@ class ReasoningSplitter:
     the boundaries of the pieces.
     """
 
-    def __init__(self, *, inside: bool = False) -> None:
+    def __init__(self, tags: Tags = THINK, *, inside: bool = False) -> None:
         """Start an answer. `inside`: whether the prompt opened the block."""
-        self._tag: str | None = CLOSE if inside else OPEN  # the expected tag; None when the rest is content
+        self._tags = tags
+        self._tag: str | None = tags.close if inside else tags.open  # the expected tag; None when the rest is content
         self._has_begun = inside
         self._rest = ""
         self._space: list[str] = []  # at the end of the reasoning so far
@@ -46,9 +36,9 @@ class ReasoningSplitter:
         """Return the events of the next piece of text."""
         self._rest += text
         events: list[Event] = []
-        if self._tag == OPEN:
+        if self._tag == self._tags.open:
             self._look_for_block()
-        if self._tag == CLOSE:
+        if self._tag == self._tags.close:
             events += self._reasoning()
         if self._tag is None:
             events += self._content()
@@ -57,25 +47,27 @@ class ReasoningSplitter:
     def flush(self) -> list[Event]:
         """Return the events of withheld text at the end of the answer."""
         rest, self._rest = self._rest, ""
-        if self._tag == CLOSE:
+        if self._tag == self._tags.close:
             return self._shown(rest)
         return [Content(rest)] if rest and not (self._tag is None and self._trim) else []
 
     def _look_for_block(self) -> None:
         begun = self._rest.lstrip()
-        if begun.startswith(OPEN):
-            self._tag, self._rest, self._trim = CLOSE, begun[len(OPEN) :], True
+        opening = self._tags.open
+        if begun.startswith(opening):
+            self._tag, self._rest, self._trim = self._tags.close, begun[len(opening) :], True
             self._has_begun = True
-        elif begun and not OPEN.startswith(begun):
+        elif begun and not opening.startswith(begun):
             self._tag = None
 
     def _reasoning(self) -> list[Event]:
-        text, found, after = self._rest.partition(CLOSE)
+        closing = self._tags.close
+        text, found, after = self._rest.partition(closing)
         if found:
             events = self._shown(text)
             self._tag, self._rest, self._trim, self._space = None, after, True, []
             return events
-        keep = next((n for n in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:n])), 0)
+        keep = next((n for n in range(len(closing) - 1, 0, -1) if text.endswith(closing[:n])), 0)
         self._rest = text[len(text) - keep :]
         return self._shown(text[: len(text) - keep])
 

@@ -1,0 +1,1 @@
+"""Reasoning blocks: their tags, and their separation from answers."""
