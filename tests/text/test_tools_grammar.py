@@ -19,8 +19,10 @@ from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.call_grammar import Tool
 from infrs.text.tools.events import Arguments, CallStart, Content, Event
 from infrs.text.tools.formats import FORMATS
+from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.tool_format import calls_constraint
 
+JSON_FORMATS = [name for name, each in FORMATS.items() if isinstance(each, JsonFormat)]
 WIDTH = 49_152
 EOS = (0, 2)
 CITY = {
@@ -75,7 +77,7 @@ def follows(grammar: Grammar, tokenizer: Tokenizer, text: str) -> bool:
     return state.allowed()[0] & 1 == 1
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", JSON_FORMATS)
 def test_a_call_may_be_made_but_only_with_arguments_that_fit(
     name: str, compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
@@ -98,7 +100,7 @@ def read(name: str, text: str) -> list[Event]:
 
 
 @pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", JSON_FORMATS)
 def test_required_calls_are_read_back(
     name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
 ) -> None:
@@ -121,7 +123,7 @@ FORM = Constraint("json_schema", json.dumps({"type": "object", **CITY}), "respon
 
 
 @pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", JSON_FORMATS)
 def test_answer_is_a_call_or_structured_output(
     name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
 ) -> None:
@@ -139,7 +141,7 @@ def test_answer_is_a_call_or_structured_output(
         assert not follows(grammar, tokenizer, neither)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", JSON_FORMATS)
 def test_structured_output_is_not_a_call(name: str) -> None:
     parser = FORMATS[name].parser(frozenset({"weather"}), None)
     parser.expect_form()

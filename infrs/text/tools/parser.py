@@ -127,7 +127,7 @@ class CallParser(ABC):
             self._rest = self._rest[found.end() :]
             self._open_call(found[0])
             return
-        keep = _partial(self._rest, self._syntax.starts)
+        keep = held_back(self._rest, self._syntax.starts)
         shown, self._rest = self._rest[: len(self._rest) - keep], self._rest[len(self._rest) - keep :]
         yield self._content(shown)
 
@@ -195,7 +195,7 @@ class CallParser(ABC):
         return Content(before + shown)
 
 
-def _partial(text: str, markers: tuple[str, ...]) -> int:
+def held_back(text: str, markers: tuple[str, ...]) -> int:
     """Return the length of the longest suffix of `text` that is a prefix of a marker."""
     longest = max(map(len, markers), default=1) - 1
     ends = (text[-length:] for length in range(min(longest, len(text)), 0, -1))

@@ -8,13 +8,24 @@ import re
 from infrs.text.chat.template import ChatFormat, ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.fit import fitted
-from infrs.text.tools.formats import bare, marked, named
+from infrs.text.tools.formats import bare, literals, marked, named, tagged
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
 from infrs.text.tools.tool_format import ToolFormat
 
 # In the order of choice: formats with specific markers first.
 FORMATS: dict[str, ToolFormat] = {
+    "qwen3_coder": tagged.QWEN_3_CODER,
+    "glm": tagged.GLM,
+    "minimax_m2": tagged.MINIMAX_M2,
+    "seed_oss": tagged.SEED_OSS,
+    "deepseek_v3.2": tagged.DEEPSEEK_V3_2,
+    "deepseek_v4": tagged.DEEPSEEK_V4,
+    "lfm2": literals.LFM_2,
+    "olmo3": literals.OLMO_3,
+    "gemma4": literals.GEMMA_4,
+    "function_gemma": literals.FUNCTION_GEMMA,
+    "pythonic": literals.PYTHONIC,
     "mistral": marked.MISTRAL,
     "hermes": marked.HERMES,
     "granite": marked.GRANITE,

@@ -1,0 +1,77 @@
+"""Formats that write each argument of a call between tags."""
+
+from __future__ import annotations
+
+from infrs.text.tools.layout import BREAK
+from infrs.text.tools.tagged.format import TaggedFormat
+from infrs.text.tools.tagged.tags import Tags
+
+# Qwen3-Coder, Qwen 3.5, Nemotron 3, Step 3.5. Answers often lack the tag of the block.
+QWEN_3_CODER = TaggedFormat(
+    Tags(
+        block=("<tool_call>\n", "\n</tool_call>"),
+        call=("<function=", ">\n", "</function>"),
+        key=("<parameter=", ">\n"),
+        value_end="\n</parameter>\n",
+        join=BREAK,
+        tokens=("<tool_call>", "</tool_call>"),
+        needs_block=False,
+    ),
+    signs=("<parameter=",),
+)
+# GLM 4.5 and 4.6 with line breaks, GLM 4.7 without.
+GLM = TaggedFormat(
+    Tags(
+        block=("<tool_call>", "</tool_call>"),
+        call=("", BREAK, ""),
+        key=("<arg_key>", f"</arg_key>{BREAK}<arg_value>"),
+        value_end=f"</arg_value>{BREAK}",
+        join=BREAK,
+        tokens=("<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+    ),
+    signs=("<arg_key>",),
+)
+MINIMAX_M2 = TaggedFormat(
+    Tags(
+        block=("<minimax:tool_call>\n", "\n</minimax:tool_call>"),
+        call=('<invoke name="', '">\n', "</invoke>"),
+        key=('<parameter name="', '">'),
+        value_end="</parameter>\n",
+        join="\n",
+        tokens=("<minimax:tool_call>", "</minimax:tool_call>"),
+        holds_many=True,
+    ),
+    signs=("<minimax:tool_call>",),
+)
+SEED_OSS = TaggedFormat(
+    Tags(
+        block=("<seed:tool_call>\n", "\n</seed:tool_call>"),
+        call=("<function=", ">\n", "</function>"),
+        key=("<parameter=", ">"),
+        value_end="</parameter>\n",
+        join="\n",
+        tokens=("<seed:tool_call>", "</seed:tool_call>"),
+    ),
+    signs=("<seed:tool_call>",),
+)
+
+_BAR = "\N{FULLWIDTH VERTICAL LINE}"
+
+
+def _dsml(block: str) -> TaggedFormat:
+    return TaggedFormat(
+        Tags(
+            block=(f"<{_BAR}DSML{_BAR}{block}>\n", f"\n</{_BAR}DSML{_BAR}{block}>"),
+            call=(f'<{_BAR}DSML{_BAR}invoke name="', '">\n', f"</{_BAR}DSML{_BAR}invoke>"),
+            key=(f'<{_BAR}DSML{_BAR}parameter name="', '" string="false">'),
+            key_of_text='" string="true">',
+            value_end=f"</{_BAR}DSML{_BAR}parameter>\n",
+            join="\n",
+            tokens=(),
+            holds_many=True,
+        ),
+        signs=(f"DSML{_BAR}{block}>",),
+    )
+
+
+DEEPSEEK_V3_2, DEEPSEEK_V4 = _dsml("function_calls"), _dsml("tool_calls")

@@ -1,0 +1,1 @@
+"""Formats that write each argument between tags, with its value as plain text."""

@@ -1,0 +1,278 @@
+"""Grammars of calls that are not JSON objects: they accept what real templates write, and only calls that fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from test_tools_grammar import EOS, WIDTH, follows, written
+from test_tools_not_json import NAMES, RENDERED, read, rendered
+
+from infrs.engine.sampling.grammar import GrammarCompiler
+from infrs.text.tokenizer import Tokenizer
+from infrs.text.tools.call_grammar import Tool
+from infrs.text.tools.formats import FORMATS, literals, tagged
+from infrs.text.tools.literals.format import LiteralFormat
+from infrs.text.tools.literals.notation import CallSyntax, braces
+from infrs.text.tools.parser import Syntax
+from infrs.text.tools.tagged.format import TaggedFormat
+from infrs.text.tools.tool_format import ToolFormat, calls_constraint
+
+PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"},
+        "count": {"type": "integer", "minimum": -3, "maximum": 3},
+        "note": {"type": ["string", "null"]},
+        "kind": {"enum": ["one", "two two"]},
+        "flag": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 3},
+        "tree": {"$ref": "#/$defs/tree"},
+        "any": {},
+        "zero": {"const": 0},
+    },
+    "required": ["text", "count"],
+    "$defs": {
+        "tree": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string"},
+                "children": {"type": "array", "items": {"$ref": "#/$defs/tree"}},
+            },
+            "required": ["name"],
+            "additionalProperties": False,
+        }
+    },
+}
+TOOLS = [Tool("write", "", PARAMETERS), Tool("a.b-c", "", {"type": "object", "properties": {}})]
+TEXT = 'a <b> & "q" it\'s ]}) \n\n <tool \N{CJK UNIFIED IDEOGRAPH-65E5} \N{GRINNING FACE} é\n'
+ARGUMENTS = {
+    "text": TEXT,
+    "count": -3,
+    "note": None,
+    "kind": "two two",
+    "flag": True,
+    "tags": ["x", "]"],
+    "tree": {"name": "root", "children": [{"name": "leaf"}]},
+    "any": {"inner": [1, {"deep": "<x>"}]},
+    "zero": 0,
+}
+PLAIN = {"text": "New York", "count": 1}
+# What these templates write is not what their models are asked for: Python inside tags, or strings without quotes.
+_PYTHON_IN_TAGS = {"seed-oss"}
+_LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic"}
+_WITHOUT_CALLS = {"lfm-2", "lfm-2.5", "function-gemma"}
+ENDS = {
+    "qwen3_coder": "</tool_call>",
+    "glm": "</tool_call>",
+    "seed_oss": "</seed:tool_call>",
+    "minimax_m2": "</minimax:tool_call>",
+    "lfm2": "<|tool_call_end|>",
+    "gemma4": "<tool_call|>",
+    "deepseek_v3.2": "function_calls>",
+    "deepseek_v4": "tool_calls>",
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_text: Path) -> Tokenizer:
+    return Tokenizer.load(demo_text)
+
+
+@pytest.fixture(scope="module")
+def compiler(demo_text: Path) -> GrammarCompiler:
+    return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+
+
+@pytest.mark.parametrize("template", sorted(RENDERED.keys() - _WITHOUT_CALLS - _LOSSY))
+def test_grammar_accepts_the_calls_that_a_real_template_writes(
+    template: str, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    name = RENDERED[template]
+    is_python = template in _PYTHON_IN_TAGS
+    arguments = {key: value for key, value in ARGUMENTS.items() if not is_python or not isinstance(value, list | dict)}
+    between = [] if name.startswith("deepseek") else [("a.b-c", {})]  # it writes an empty line without arguments
+    text = rendered(template, [("write", arguments), *between, ("write", PLAIN)])
+    text = text[: text.rindex(ENDS[name]) + len(ENDS[name])]
+    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=True, required=True))
+    assert follows(grammar, tokenizer, text)
+
+
+def tags(format_name: str, arguments: dict[str, str]) -> str:
+    """Return a call with tags around its arguments."""
+    dialect = FORMATS[format_name]
+    assert isinstance(dialect, TaggedFormat)
+    of = dialect.tags
+    body = "".join(f"{of.key[0]}{key}{of.key[1]}{value}{of.value_end}" for key, value in arguments.items())
+    call = f"{of.block[0]}{of.call[0]}write{of.call[1]}{body}{of.call[2]}{of.block[1]}"
+    return call.replace("\n?", "\n")
+
+
+TAGGED = [name for name in NAMES if isinstance(FORMATS[name], TaggedFormat)]
+BAD_TAGS: list[dict[str, str]] = [
+    {"text": "x"},  # without a required argument
+    {"count": "1"},
+    {"text": "x", "count": "x"},
+    {"text": "x", "count": "7"},
+    {"text": "x", "count": "1", "kind": "three"},
+    {"text": "x", "count": "1", "flag": "yes"},
+    {"text": "x", "count": "1", "tags": "[1]"},
+    {"text": "x", "count": "1", "tree": "{}"},
+    {"text": "x", "count": "1", "unlisted": "x"},
+    {"text": "x", "count": "1", "count ": "1"},
+]
+
+
+@pytest.mark.parametrize("name", [name for name in TAGGED if not name.startswith("deepseek")])
+def test_tagged_arguments_fit_their_schema(name: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=False, required=True))
+    assert follows(grammar, tokenizer, tags(name, {"text": TEXT, "count": "1", "kind": "one", "flag": "false"}))
+    assert [bad for bad in BAD_TAGS if follows(grammar, tokenizer, tags(name, bad))] == []
+
+
+@pytest.mark.parametrize(
+    ("call", "is_valid"),
+    [
+        ('[write(text="x", count=1)]', True),
+        ("[write(text='it\\'s', count=1, kind='two two', flag=True, tags=['x'], any={\"a\": [None]}, zero=0)]", True),
+        ('[write(text="x", count=1, tree={"name": "r", "children": [{"name": "l", "children": []}]})]', True),
+        ('[write(text="x")]', False),
+        ("[write(text=x, count=1)]", False),
+        ('[write(text="x", count=7)]', False),
+        ('[write(text="x", count=1, kind="three")]', False),
+        ('[write(text="x", count=1, flag="True")]', False),
+        ('[write(text="x", count=1, tags=["a", "b", "c", "d"])]', False),
+        ('[write(text="x", count=1, tree={"children": []})]', False),
+        ('[write(text="x", count=1, unlisted=1)]', False),
+        ("[a.b-c()]", True),
+        ("[a.b-c(x=1)]", False),
+    ],
+)
+def test_python_arguments_fit_their_schema(
+    call: str, is_valid: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    constraint = calls_constraint(literals.PYTHONIC, TOOLS, tokenizer, many=False, required=True)
+    assert follows(compiler.compile(constraint), tokenizer, call) == is_valid
+
+
+@pytest.fixture(scope="module")
+def closing(tokenizer: Tokenizer) -> np.ndarray:
+    """Scores of a model that likes to close what is open."""
+    texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
+    scores = np.array(
+        [6.0 * any(mark in text for mark in ("</", "<|", "|>", '"', ">", ")", "]", "}")) for text in texts]
+    )
+    scores[list(EOS)] = 9.0
+    return scores
+
+
+SMALL: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["one", "two"]},
+        "days": {"type": "integer", "minimum": 0, "maximum": 9},
+        "flag": {"type": "boolean"},
+        "sizes": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "maxItems": 2},
+    },
+    "required": ["kind", "days"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_required_calls_are_read_back(
+    name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
+) -> None:
+    tools = [Tool("small", "", SMALL, strict=True), Tool("get_time", "", {"type": "object", "properties": {}})]
+    schemas = {tool.name: tool.parameters for tool in tools}
+    grammar = compiler.compile(calls_constraint(FORMATS[name], tools, tokenizer, many=many, required=True))
+    texts = [written(grammar, tokenizer, closing, seed) for seed in range(4)]
+    finished = [text for text in texts if text is not None]
+    assert finished
+    for text in finished:
+        calls, content = read(FORMATS[name].parser(schemas, None, schemas), [text])
+        assert content == "", text
+        assert calls if many else len(calls) == 1, text
+        for called, arguments in calls:
+            jsonschema.validate(json.loads(arguments), schemas[called])
+
+
+# The same formats with markers that are control tokens of the demo's tokenizer.
+CONTROL: list[tuple[ToolFormat, str]] = [
+    (
+        replace(
+            tagged.GLM,
+            tags=replace(
+                tagged.GLM.tags,
+                block=("<im_start|>".replace("<", "<|"), "<repo_name>"),
+                key=("<file_sep>", "<filename><gh_stars>"),
+                value_end="<issue_start>\n?",
+                tokens=("<|im_start|>", "<repo_name>", "<file_sep>", "<filename>", "<gh_stars>", "<issue_start>"),
+            ),
+        ),
+        "<|im_start|>write<file_sep>text<filename><gh_stars>a < b\n<issue_start>"
+        "<file_sep>count<filename><gh_stars>1<issue_start><repo_name>",
+    ),
+    (
+        LiteralFormat(
+            syntax=Syntax(starts=("<|im_start|>",), ends=("<repo_name>",), inner=("<file_sep>",)),
+            call=CallSyntax(braces("<file_sep>"), before="call:", is_list=False),
+            frame=replace(literals.GEMMA_4.frame, before=("<|im_start|>",), after=("<repo_name>",)),
+        ),
+        '<|im_start|>call:write{text:<file_sep>a "b" } c<file_sep>,count:1,kind:<file_sep>one<file_sep>}<repo_name>',
+    ),
+]
+
+
+@pytest.mark.parametrize(("tool_format", "call"), CONTROL, ids=["tagged", "braces"])
+@pytest.mark.parametrize("required", [False, True])
+def test_markers_can_be_control_tokens(
+    tool_format: ToolFormat, call: str, required: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    constraint = calls_constraint(tool_format, TOOLS, tokenizer, many=False, required=required)
+    state = compiler.compile(constraint).start()
+    for token_id in tokenizer.encode(call, special=True):
+        state.accept(token_id)
+    assert state.allowed()[0] & 1 == 1
+    schemas = {tool.name: tool.parameters for tool in TOOLS}
+    calls, content = read(tool_format.parser(schemas, None, schemas), list(call))
+    assert (len(calls), content) == (1, "")
+    jsonschema.validate(json.loads(calls[0][1]), PARAMETERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answer_without_a_call_is_allowed(name: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
+    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=True, required=False))
+    for plain in ("Hello, {you} < there.\n", "x = [1]\n```python\nprint(1)\n```\n"):
+        assert follows(grammar, tokenizer, plain)
+        assert read(FORMATS[name].parser({"write"}), [plain]) == ([], plain)
+
+
+OPEN: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}},
+    "additionalProperties": {"type": "integer"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("qwen3_coder", "<tool_call>\n<function=f>\n<parameter=b>\n{}\n</parameter>\n</function>\n</tool_call>"),
+        ("pythonic", "[f(b={})]"),
+        ("gemma4", "<|tool_call>call:f{{b:{}}}<tool_call|>"),
+    ],
+)
+def test_unlisted_arguments_are_allowed_where_the_schema_has_them(
+    name: str, call: str, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    tools = [Tool("f", "", OPEN)]
+    grammar = compiler.compile(calls_constraint(FORMATS[name], tools, tokenizer, many=False, required=True))
+    assert follows(grammar, tokenizer, call.format(5))
+    assert not follows(grammar, tokenizer, call.format("x"))
