@@ -10,6 +10,7 @@ from infrs.errors import SourceError
 
 CONFIG_BYTES = 1 << 20
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+_QUANTISED = ("quantization_config", "compression_config", "quantization")  # the last one is MLX's
 # Far above any model. The limits keep small what is built from a configuration before its weights are read.
 _LARGEST = {
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 1024),
@@ -53,7 +54,7 @@ def check_config(config: dict[str, Any]) -> None:
     for name in _ATTENTION:
         if "/" in str(config.get(name) or ""):
             raise SourceError(f"this model needs code from the Hub ({name}), which infrs never runs")
-    if any(part.get("quantization_config") for part in _parts(config)):
+    if any(part.get(name) for part in _parts(config) for name in _QUANTISED):
         raise SourceError(
             "these weights are quantised already; name the model they were made from and choose --dtype int4"
         )

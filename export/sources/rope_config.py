@@ -1,20 +1,25 @@
-"""Convert the rotary settings of transformers 5 (`rope_parameters`) for the installed transformers 4.57.
+"""Read the rotary settings of config.json, and convert those of transformers 5 (`rope_parameters`) for 4.57.
 
 4.57 ignores the field and rotates by its defaults. https://huggingface.co/docs/transformers/v5.0.0/en/internal/rope_utils
+The frequencies of the loaded model must be those that `rope_tables` computes from the file.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from infrs.errors import SourceError
 
+from ..graph.fusions.families import FAMILIES
+from .rope_tables import Parameters, Table, check_parameters, rope_kind, rope_table
+
 FIELD = "rope_parameters"
+_ORIGINAL = "original_max_position_embeddings"
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
 # The fields of 4.57 for the base of each type of layer, and the fields with other names.
 _BASES = {
@@ -22,8 +27,8 @@ _BASES = {
     "modernbert": {_GLOBAL: "global_rope_theta", _LOCAL: "local_rope_theta"},
 }
 _NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
-
-Parameters = dict[str, Any]
+_STANDARD = FAMILIES.keys() | _NAMES.keys()  # model types that rotate as `rope_tables` computes
+_TOLERANCE = 1e-5  # of float32
 
 
 def translate(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
@@ -31,15 +36,21 @@ def translate(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]
 
     Raises SourceError, naming the field, for parameters that 4.57 has no field for.
     """
+    older = config.get("rope_scaling")
+    for name, value in ((FIELD, config.get(FIELD)), ("rope_scaling", older)):
+        if value and not isinstance(value, dict):
+            raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not an object")
+    if isinstance(older, dict) and "rope_theta" in older and not config.get(FIELD):
+        config = {name: value for name, value in config.items() if name != "rope_scaling"} | {FIELD: older}
     given = config.get(FIELD)
     if not given:
-        return config, []
-    if not isinstance(given, dict):
-        raise SourceError(f"config.json gives {FIELD} as {given!r:.60}, which is not an object")
+        return _older(config)
     by_layer = {name: value for name, value in given.items() if isinstance(value, dict)}
     if by_layer and by_layer.keys() != given.keys():
         raise SourceError(f"config.json mixes parameters and types of layers in {FIELD}, which infrs cannot read")
     kinds = list(by_layer.values()) or [given]
+    for parameters in kinds:
+        check_parameters(parameters)
     fields = _by_layer(config, by_layer) if by_layer else _fields(str(config["model_type"]), given)
     for name, value in fields.items():
         if not _agree(config.get(name), value):
@@ -55,7 +66,7 @@ def check_rotary(model: PreTrainedModel, kinds: list[Parameters]) -> None:
         return
     modules: list[Any] = list(model.modules())
     tables = [
-        (module.inv_freq, float(module.attention_scaling))
+        (module.inv_freq.double(), float(module.attention_scaling))
         for module in modules
         if type(module).__name__.endswith("RotaryEmbedding") and hasattr(module, "attention_scaling")
     ]
@@ -63,9 +74,31 @@ def check_rotary(model: PreTrainedModel, kinds: list[Parameters]) -> None:
     found = tables and _takes_parts(model, kinds) and all(any(_same(table, one) for one in tables) for table in wanted)
     if not found or not all(any(_same(table, one) for table in wanted) for one in tables):
         raise SourceError(
-            f"this version of infrs cannot apply {FIELD} of config.json to {model.config.model_type} models; "
-            "save the model with transformers 4 (rope_theta and rope_scaling) and export it again"
+            f"this version of infrs cannot apply the rotary settings of config.json ({', '.join(sorted(kinds[0]))}) "
+            f"to {model.config.model_type} models; save the model with transformers 4.57 and export it again"
         )
+
+
+def _older(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
+    """Return what `translate` returns for the fields of transformers 4."""
+    model_type = str(config["model_type"])
+    known = CONFIG_MAPPING[model_type] if model_type in _STANDARD else None
+    if known is None or "max_position_embeddings" not in inspect.signature(known.__init__).parameters:
+        return config, []
+    names = {name: _NAMES.get(model_type, {}).get(name, name) for name in ("rope_theta", "partial_rotary_factor")}
+    if names["rope_theta"] not in inspect.signature(known.__init__).parameters:
+        return config, []
+    scaling = config.get("rope_scaling") or {}
+    common = {name: config[field] for name, field in names.items() if config.get(field) is not None}
+    original = config.get(_ORIGINAL) or scaling.get(_ORIGINAL)
+    if rope_kind(scaling) == "longrope" and original:  # 4.57 reads this key outside the scaling
+        config, common = config | {_ORIGINAL: original}, common | {_ORIGINAL: original}
+    kinds = [scaling | common]
+    if local := _BASES.get(model_type, {}).get(_LOCAL):
+        kinds.append({"rope_theta": config.get(local) or getattr(known(), local)})
+    for parameters in kinds:
+        check_parameters(parameters)
+    return config, kinds
 
 
 def _agree(older: object, newer: object) -> bool:
@@ -84,11 +117,11 @@ def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
         for name in ("rope_theta", "partial_rotary_factor")
         if rest.get(name) is not None
     }
-    kind = rest.get("rope_type") or rest.get("type") or "default"
+    kind = rope_kind(rest)
     if kind == "default":
         return fields
-    if kind == "longrope" and rest.get("original_max_position_embeddings"):  # 4.57 reads this key outside the scaling
-        fields["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
+    if kind == "longrope" and rest.get(_ORIGINAL):  # 4.57 reads this key outside the scaling
+        fields[_ORIGINAL] = rest[_ORIGINAL]
     scaling = {name: value for name, value in rest.items() if value is not None} | {"rope_type": kind}
     if model_type == "phi3":  # 4.57 allows only these three keys and derives the others
         scaling = {"type": kind} | {name: rest[name] for name in ("short_factor", "long_factor") if name in rest}
@@ -115,28 +148,16 @@ def _by_layer(config: dict[str, Any], by_layer: dict[str, Parameters]) -> dict[s
     return fields | {bases[name]: base for name, base in given.items() if base is not None}
 
 
-def _table(model: PreTrainedModel, parameters: Parameters) -> tuple[torch.Tensor, float]:
-    """Return inverse frequencies and the factor of cos and sin, from the parameters instead of the config's fields."""
-    config = model.config
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
-    if kind not in ROPE_INIT_FUNCTIONS:
-        raise SourceError(f"config.json gives rope_type {kind!r:.60} in {FIELD}, which infrs does not know")
-    original, theta, part = (
-        parameters.get(name) or getattr(config, name, None)
-        for name in ("original_max_position_embeddings", "rope_theta", "partial_rotary_factor")
-    )
-    plain = PretrainedConfig(
-        rope_theta=theta,
-        rope_scaling=parameters,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        max_position_embeddings=config.max_position_embeddings,
-        original_max_position_embeddings=original,
-        partial_rotary_factor=part or 1.0,
-        hidden_size=config.hidden_size,  # read as defaults, but not used
-        num_attention_heads=config.num_attention_heads,
-    )
-    frequencies, factor = ROPE_INIT_FUNCTIONS[kind](plain, torch.device("cpu"))
-    return frequencies, float(factor)
+def _table(model: PreTrainedModel, parameters: Parameters) -> Table:
+    """Return the table of `parameters`, with the model's configuration for what they do not give."""
+    config: Any = model.config
+    theta = float(getattr(config, "rope_theta", 0) or 0)
+    part = getattr(config, "partial_rotary_factor", None)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = int(head_dim * (parameters.get("partial_rotary_factor") or part or 1.0))
+    if _ORIGINAL not in parameters and rope_kind(parameters) == "longrope" and getattr(config, _ORIGINAL, None):
+        parameters = parameters | {_ORIGINAL: config.original_max_position_embeddings}
+    return rope_table(parameters, theta, width, config.max_position_embeddings)
 
 
 def _takes_parts(model: PreTrainedModel, kinds: list[Parameters]) -> bool:
@@ -146,5 +167,9 @@ def _takes_parts(model: PreTrainedModel, kinds: list[Parameters]) -> bool:
     return not partial or bool(names & {"partial_rotary_factor", "rotary_pct"})
 
 
-def _same(one: tuple[torch.Tensor, float], other: tuple[torch.Tensor, float]) -> bool:
-    return one[1] == other[1] and torch.equal(one[0], other[0])
+def _same(one: Table, other: Table) -> bool:
+    return (
+        math.isclose(one[1], other[1], rel_tol=_TOLERANCE)
+        and one[0].shape == other[0].shape
+        and torch.allclose(one[0], other[0], rtol=_TOLERANCE, atol=0)
+    )

@@ -12,7 +12,8 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 from infrs.errors import SourceError
 
 from .config_check import read_json
-from .rope_config import FIELD, Parameters, translate
+from .rope_config import FIELD, translate
+from .rope_tables import Parameters
 
 # Multimodal wrappers of a text model type, with other tensor names.
 _WRAPPERS = frozenset({"gemma3", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm"})
@@ -28,12 +29,14 @@ _OTHER_HALF = re.compile(r"^(model\.)?(vision_tower|vision_model|visual|multi_mo
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """The configuration of the model to load. rope: its `rope_parameters` by kind of layer; empty if it has none.
+    """The configuration of the model to load. given: the fields of config.json that it is made of.
 
+    rope: the rotary parameters by kind of layer; empty if they are not to be checked.
     renamed: patterns in names of tensors, each with its replacement.
     """
 
     config: PretrainedConfig
+    given: dict[str, Any]
     rope: list[Parameters] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
 
@@ -58,8 +61,8 @@ def read_source_config(directory: Path) -> SourceConfig:
     given = read_json(directory / "config.json")
     if has_text_half(given):
         return _text_half(given)
-    config, rope = translate(given)
-    return SourceConfig(_make(config), rope)
+    fields, rope = translate(given)
+    return SourceConfig(_make(fields), fields, rope)
 
 
 def _text_half(given: dict[str, Any]) -> SourceConfig:
@@ -70,7 +73,7 @@ def _text_half(given: dict[str, Any]) -> SourceConfig:
     ropes = {name: _without_sections(text.get(name)) for name in ("rope_scaling", FIELD)}
     fields, rope = translate({**text, **ropes, "model_type": model_type})
     ties = {name: given[name] for name in ("tie_word_embeddings",) if name in given}
-    return SourceConfig(_make({**whole.to_dict(), **fields, **ties, FIELD: None}), rope, _RENAMED)
+    return SourceConfig(_make({**whole.to_dict(), **fields, **ties, FIELD: None}), fields, rope, _RENAMED)
 
 
 def _without_sections(rope: object) -> object:
@@ -85,5 +88,9 @@ def _without_sections(rope: object) -> object:
 
 
 def _make(config: dict[str, Any]) -> PretrainedConfig:
+    config = {name: value for name, value in config.items() if name != "quantization_config"}  # empty, as checked
+    if config["model_type"] == "gemma" and config.get("hidden_act") == "gelu":
+        # The first Gemma files say "gelu" and were trained with its tanh form; 4.57 ignores `hidden_activation`.
+        config["hidden_act"] = config.get("hidden_activation") or "gelu_pytorch_tanh"
     made: PretrainedConfig = CONFIG_MAPPING[config["model_type"]].from_dict(config)
     return made

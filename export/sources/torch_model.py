@@ -23,6 +23,7 @@ from ..recipes.recipe import round_to
 from ..replaced import replaced
 from .checkpoint import read_tensors
 from .config_check import check_sizes, first_line, read_json
+from .field_check import check_fields
 from .resolve import Model
 from .rope_config import check_rotary
 from .source_config import SourceConfig, has_text_half, read_source_config
@@ -69,6 +70,7 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     check_sizes(read_json(model.directory / "config.json"), num_weights)
     with torch.device("meta"):
         outline = loader.from_config(described.config, attn_implementation="eager")
+    check_fields(described.given, outline)
     uses = match_tensors(name, outline, tensors, described.rename, encoder=encoder)
     with _as_named(described):
         loaded, info = loader.from_pretrained(

@@ -13,11 +13,12 @@ from infrs_export.sources.resolve import resolve
 from infrs_export.sources.rope_config import translate
 from infrs_export.sources.torch_model import load_model
 from torch import Tensor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from infrs.errors import SourceError
 
 IDS = torch.arange(3, 67)[None] % VOCAB
-CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "olmo"))} | {
+CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "olmo", "llama-stray"))} | {
     "gpt_neox": PLAIN["gpt_neox"][:2],
     "mistral-theta": ("mistral", {"rope_theta": 1e6, "sliding_window": None}),
     "qwen3-theta": ("qwen3", {"head_dim": 32, "rope_theta": 1e6}),
@@ -81,10 +82,10 @@ def test_unknown_rope_parameters_are_refused(model_type: str, fields: dict[str, 
 @pytest.mark.parametrize(
     ("name", "fields", "words"),
     [
-        ("llama", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}, "cannot apply rope_parameters"),
+        ("llama", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}, "partial_rotary_factor as 0.5, which"),
         ("llama", {"rope_theta": 1e4, "rope_type": "proportional"}, "proportional"),
-        ("gpt2", {"rope_theta": 1e4}, "cannot apply rope_parameters"),
-        ("phi3-longrope", {"rope_theta": 1e4}, "cannot apply rope_parameters"),
+        ("gpt2", {"rope_theta": 1e4}, "rope_theta as 10000.0, which"),
+        ("phi3-longrope", {"rope_theta": 1e4}, "cannot apply the rotary settings"),
     ],
 )
 def test_parameters_that_the_loaded_model_does_not_apply_are_refused(
@@ -102,6 +103,76 @@ def test_parameters_that_the_loaded_model_does_not_apply_are_refused(
         logits(folder)
 
 
-def test_a_configuration_without_the_field_is_left_alone() -> None:
+def test_a_configuration_of_transformers_4_is_left_alone() -> None:
     config = {"model_type": "llama", "rope_theta": 1e4}
-    assert translate(config) == (config, [])
+    assert translate(config) == (config, [{"rope_theta": 1e4}])
+
+
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+LISTS = {"short_factor": [1.5] * 8, "long_factor": [4.0] * 8}
+LLAMA3 = {
+    **{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "original_max_position_embeddings": 32,
+}
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"type": "linear", "factor": 4.0, "finetuned": True},
+        {"rope_type": "linear", "type": "linear", "factor": 4},
+        {"rope_type": "default"},
+        {"type": "dynamic", "factor": 2.0},
+        LLAMA3,
+        YARN,
+        YARN | {"attention_factor": 1.5, "beta_fast": 16, "beta_slow": 2},
+        YARN | {"mscale": 2.0, "mscale_all_dim": 0.5, "truncate": False},
+        {"type": "yarn", "factor": 2.5},
+        {"type": "longrope", "original_max_position_embeddings": 32, **LISTS},
+        {"type": "longrope", "factor": 2.0, "attention_factor": 1.25, **LISTS},
+    ],
+)
+def test_frequencies_are_computed_twice_and_agree(tmp_path: Path, scaling: dict[str, Any]) -> None:
+    """`rope_tables` takes them from the file, transformers from its configuration; `load_model` compares."""
+    folder, path = tmp_path / "model", tmp_path / "model" / "config.json"
+    make_model("llama", {"rope_theta": 5e5}).save_pretrained(folder)
+    old = logits(folder)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_scaling": scaling}))
+    assert torch.equal(logits(folder), old) == (scaling.get("type", scaling.get("rope_type")) in ("default", "dynamic"))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "two types": ({"type": "linear", "rope_type": "dynamic", "factor": 4.0}, "both dynamic and linear"),
+    "no type": ({"factor": 4.0}, "factor for rope_type default"),
+    "an unknown type": ({"type": "ntk", "factor": 4.0}, "'ntk', which infrs does not know"),
+    "an unknown field": ({"type": "linear", "factor": 4.0, "twist": 2}, "twist for rope_type linear"),
+    "a field of another type": ({"type": "dynamic", "factor": 1.0, "alpha": 1000.0}, "alpha for rope_type dynamic"),
+    "no factor": ({"type": "yarn", "factor": None}, "gives no factor"),
+    "a factor of text": ({"type": "linear", "factor": "4"}, "'4', not a positive number"),
+    "a negative factor": ({"type": "linear", "factor": -2.0}, "not a positive number"),
+    "an infinite factor": ({"type": "linear", "factor": float("inf")}, "not a positive number"),
+    "half of a pair": (YARN | {"mscale": 2.0}, "only one of mscale"),
+    "a factor in a list": ({"type": "longrope", "factor": 2.0, **LISTS, "long_factor": [1.0, None]}, "long_factor"),
+    "crossed bounds": (LLAMA3 | {"low_freq_factor": 8.0}, "low_freq_factor 8, which is not below"),
+    "another base": ({"type": "default", "rope_theta": 7e5}, "rope_theta as 500000.0 and by rope_parameters"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_scaling_that_cannot_be_applied_is_refused(tmp_path: Path, name: str) -> None:
+    scaling, words = REFUSED[name]
+    folder, path = tmp_path / "model", tmp_path / "model" / "config.json"
+    make_model("llama", {"rope_theta": 5e5}).save_pretrained(folder)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_scaling": scaling}))
+    with pytest.raises(SourceError, match=words):
+        logits(folder)
+
+
+def test_tables_that_are_not_those_of_the_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as those of a version of transformers that reads the fields differently."""
+    folder = tmp_path / "model"
+    make_model("llama", {"rope_theta": 5e5, "rope_scaling": YARN | {"rope_type": "yarn"}}).save_pretrained(folder)
+    yarn = ROPE_INIT_FUNCTIONS["yarn"]
+    monkeypatch.setitem(ROPE_INIT_FUNCTIONS, "yarn", lambda *args: (yarn(*args)[0] * 1.001, 1.0))
+    with pytest.raises(SourceError, match="cannot apply the rotary settings"):
+        logits(folder)
