@@ -97,9 +97,33 @@ class UnsupportedParameterError(RequestError):
 
 
 class ContextLengthError(RequestError):
-    """The prompt, or the prompt and the requested answer, exceed the model's context."""
+    """A text exceeds what the model or the server takes.
+
+    num_tokens: of the text, at least. max_tokens: the most that it may have. None if the error is about no prompt.
+    """
 
     code = "context_length_exceeded"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, num_tokens: int | None = None, max_tokens: int | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.num_tokens = num_tokens
+        self.max_tokens = max_tokens
+
+
+def prompt_too_long(num_tokens: int, max_model_len: int, param: str) -> ContextLengthError:
+    """Return the error of a prompt that leaves no room for an answer.
+
+    Clients find the number of tokens by OpenAI's words, "maximum context length is".
+    """
+    return ContextLengthError(
+        f"This model's maximum context length is {max_model_len} tokens, with the answer. However, your {param} "
+        f"resulted in {num_tokens} tokens; shorten {param}",
+        param=param,
+        num_tokens=num_tokens,
+        max_tokens=max_model_len - 1,
+    )
 
 
 class ModelNotFoundError(InfrsError):

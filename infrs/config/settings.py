@@ -103,7 +103,7 @@ class ServerSettings(Section):
         default="",
         max_length=4096,
         description="Host names that clients may use, comma-separated. IP addresses are always allowed, "
-        "and so is localhost on a loopback address.",
+        "and so are localhost and host.docker.internal on a loopback address.",
     )
     cors_origins: str = Field(
         default="", max_length=4096, description="Origins of other web pages that may call it, comma-separated. *: all."

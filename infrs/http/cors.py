@@ -14,6 +14,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic_routing.route import Route
 
 from infrs.api.common.errors import OriginNotAllowedError
+from infrs.api.common.ignored import HEADER
 from infrs.config.settings import ServerSettings
 from infrs.errors import ConfigError
 
@@ -81,7 +82,7 @@ def install(app: Sanic[Any, Any], settings: ServerSettings) -> None:
         response.headers["vary"] = "origin"
         if origin != "null" and (origin in allowed or "*" in allowed):
             response.headers["access-control-allow-origin"] = origin if origin in allowed else "*"
-            response.headers["access-control-expose-headers"] = "x-request-id, retry-after"
+            response.headers["access-control-expose-headers"] = f"x-request-id, retry-after, {HEADER}"
 
 
 def is_preflight(request: Request, route: Route) -> bool:

@@ -43,6 +43,11 @@ _WORDS = {
     431: ("headers_too_large", "the request's head is larger than this server takes"),
     503: ("request_timeout", "the request took longer than this server allows"),
 }
+# Paths of OpenAI's API that this server does not have: what to do instead.
+_ABSENT = {
+    "/v1/conversations": "this server has no conversations; send previous_response_id to /v1/responses",
+    "/v1/responses/compact": "this server compacts no conversation; send a shorter one to /v1/responses",
+}
 _RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
 _HEADERS = {401: {"www-authenticate": "Bearer"}, 429: _RETRY, 503: _RETRY}
 
@@ -59,23 +64,31 @@ class WireErrorHandler(ErrorHandler):
             return HTTPResponse(status=CLIENT_GONE)  # for the log only: the client is disconnected
         if isinstance(exception, CancelledError):
             return _failure(request, DrainingError("the server shut down before the answer was complete"))
-        if isinstance(exception, SanicException):
-            status = exception.status_code or 500
-            if isinstance(exception, PayloadTooLarge) and request.method == "NONE":  # the head, not the body
-                status = 431
-            if status in _WORDS:
-                code, message = _WORDS[status]
-                headers = {}
-                if status == 404:
-                    message = f"{message}; {_path_hint(request)}"
-                elif status == 405:
-                    headers["allow"] = _allowed_methods(request)
-                    message = f"{message}; send {headers['allow']}"
-                return _response(request, status, message, code, headers=headers)
+        if isinstance(exception, SanicException) and (answered := _refusal(request, exception)):
+            return answered
         log_failure(exception)
         if isinstance(exception, MemoryError):
             return _failure(request, OutOfMemoryError("the server is short of memory; try again in a moment"))
         return _response(request, 500, "the server failed; see its log", "internal_error")
+
+
+def _refusal(request: Request, exception: SanicException) -> HTTPResponse | None:
+    """Return the response of an exception of Sanic's; None for a status that it does not raise."""
+    status, path = exception.status_code or 500, request.path.rstrip("/")
+    if isinstance(exception, PayloadTooLarge) and request.method == "NONE":  # the head, not the body
+        status = 431
+    if status not in _WORDS:
+        return None
+    if status in (404, 405) and path in _ABSENT:
+        return _response(request, 404, _ABSENT[path], "not_found")
+    code, message = _WORDS[status]
+    headers = {}
+    if status == 404:
+        message = f"{message}; {_path_hint(request)}"
+    elif status == 405:
+        headers["allow"] = _allowed_methods(request)
+        message = f"{message}; send {headers['allow']}"
+    return _response(request, status, message, code, headers=headers)
 
 
 def _path_hint(request: Request) -> str:
@@ -100,7 +113,8 @@ def _failure(request: Request, error: InfrsError) -> HTTPResponse:
     status = status_of(error)
     if status == 500:
         log_failure(error)
-    return _response(request, status, message_of(error), error.code, param=error.param, headers=_HEADERS.get(status))
+    message = (anthropic_errors.message_of if request.path in anthropic_errors.PATHS else message_of)(error)
+    return _response(request, status, message, error.code, param=error.param, headers=_HEADERS.get(status))
 
 
 def _response(

@@ -26,6 +26,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a header name, RFC 9110 §5
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
+CONTAINER_HOSTS = frozenset({"host.docker.internal", "host.containers.internal"})  # this machine, in its containers
 GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"})
 EMBEDDINGS_PATH = "/v1/embeddings"
 OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has no key
@@ -74,7 +75,7 @@ def allowed_hosts(state: ServerState) -> frozenset[str] | None:
     settings = state.settings.server
     named = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
     if is_loopback(settings.host):
-        named |= {"localhost", settings.host.lower()}
+        named |= {"localhost", settings.host.lower(), *CONTAINER_HOSTS}
     return frozenset(named) or None
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from asyncio.transports import Transport
+from collections.abc import Mapping
 from typing import cast
 
 from sanic import HTTPResponse
 from sanic import Request as HTTPRequest
 
 from infrs.api.common.errors import status_of
+from infrs.api.common.ignored import header
 from infrs.api.output import sse
 from infrs.api.output.prepared import Prepared, Presenter
 from infrs.core import Delta
@@ -28,27 +30,27 @@ from infrs.models.served import ServedChatModel
 async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> HTTPResponse | None:
     """Run prepared requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
     context = context_of(request).for_model(model.model_id)
-    requests, presenter = prepared.requests, prepared.presenter
+    requests, presenter, headers = prepared.requests, prepared.presenter, header(prepared.ignored)
     deltas = model.submit(requests, context, state_of(request).settings.server.queue_timeout)
     meter = Meter(model.metrics, request.ctx.received)
     ids = [each.request_id for each in requests]
     request.ctx.submission = Submission(context, ids, time.perf_counter(), meter)
     try:
         if prepared.stream:
-            await _Streamed(request, presenter).send(deltas, meter)
+            await _Streamed(request, presenter, headers).send(deltas, meter)
             return None
-        return await _whole(presenter, deltas, meter)
+        return await _whole(presenter, deltas, meter, headers)
     finally:
         deltas.close()
         meter.close()
 
 
-async def _whole(presenter: Presenter, stream: DeltaStream, meter: Meter) -> HTTPResponse:
+async def _whole(presenter: Presenter, stream: DeltaStream, meter: Meter, headers: Mapping[str, str]) -> HTTPResponse:
     deltas: list[Delta] = []
     async for batch in stream:
         meter.count(batch)
         deltas += batch
-    return HTTPResponse(presenter.whole(deltas), content_type=JSON)
+    return HTTPResponse(presenter.whole(deltas), headers=dict(headers), content_type=JSON)
 
 
 class _Streamed:
@@ -58,9 +60,10 @@ class _Streamed:
     connections, and only sending reveals a lost client.
     """
 
-    def __init__(self, request: HTTPRequest, presenter: Presenter) -> None:
+    def __init__(self, request: HTTPRequest, presenter: Presenter, headers: Mapping[str, str]) -> None:
         self._request = request
         self._presenter = presenter
+        self._headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **headers}
         self._response: HTTPResponse | None = None
         self._stalled_client: StalledClient | None = None
         self._interval = state_of(request).settings.server.ping_interval
@@ -96,9 +99,7 @@ class _Streamed:
     async def _send(self, data: bytes, *, end: bool) -> None:
         """Write. A client that reads nothing for `server.send_timeout` seconds is cut, which cancels this task."""
         if self._response is None:
-            self._response = await self._request.respond(
-                content_type=sse.CONTENT_TYPE, headers={"cache-control": "no-cache", "x-accel-buffering": "no"}
-            )
+            self._response = await self._request.respond(content_type=sse.CONTENT_TYPE, headers=self._headers)
             transport = cast(Transport, self._request.transport)
             self._stalled_client = StalledClient(transport, state_of(self._request).settings.server.send_timeout)
         if data:

@@ -104,6 +104,8 @@ class Tokenizer:
             raise ContextLengthError(
                 f"{param} has {num_tokens} tokens or more, but at most {limit} are allowed; shorten {param}",
                 param=param,
+                num_tokens=num_tokens,
+                max_tokens=limit,
             )
 
     @cached_property

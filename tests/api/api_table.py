@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from infrs.api.common.other_fields import OtherFields
+from infrs.api.common.fields import EMPTY
+from infrs.api.common.other_fields import Hints, OtherFields
 from infrs.http.routes.table import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +20,9 @@ BEGIN, END = "<!-- fields -->", "<!-- /fields -->"
 
 
 _SHARED = (
-    "Also taken by `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses`: what clients of vLLM, SGLang,\n"
-    "llama.cpp, Ollama and OpenRouter send to every server."
+    "Also taken by `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/messages` and\n"
+    "`/v1/embeddings`: what clients of OpenAI, Anthropic, vLLM, SGLang, llama.cpp, Ollama, OpenRouter and LiteLLM\n"
+    "send to every server."
 )
 
 
@@ -28,7 +31,7 @@ def table(model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
     lines = ["| field | takes | |", "| --- | --- | --- |"]
     for name, field in schema["properties"].items():
-        if name in OtherFields.model_fields and model is not OtherFields:
+        if model is not OtherFields and _is_shared(model, _attribute(model, name)):
             continue
         refused = bool(field.get("x-refused"))
         takes = _values(field["enum"]) if refused else _takes(field, schema.get("$defs", {}))
@@ -39,7 +42,18 @@ def table(model: type[BaseModel]) -> str:
     return "\n".join(lines)
 
 
+def _attribute(model: type[BaseModel], name: str) -> str:
+    return next(attribute for attribute, field in model.model_fields.items() if name in (attribute, field.alias))
+
+
+def _is_shared(model: type[BaseModel], name: str) -> bool:
+    """Return whether a field is in the table of the shared fields."""
+    return next(kind for kind in model.__mro__ if name in inspect.get_annotations(kind)) in (OtherFields, Hints)
+
+
 def _values(values: list[Any]) -> str:
+    if values == [None, *EMPTY]:
+        return "empty"
     return ", ".join(f"`{json.dumps(value)}`" for value in values)
 
 
@@ -78,9 +92,12 @@ def render() -> str:
         for operation in (route.operation for route in ROUTES)
     ]
     parts = ["\n".join(routes)]
-    for route in ROUTES:
-        for model in route.operation.bodies:
-            parts.append(f"### `{route.operation.method} {route.operation.path}`: {model.__name__}\n\n{table(model)}")
+    shown: dict[type[BaseModel], str] = {}
+    for operation in (route.operation for route in ROUTES):
+        for model in operation.bodies:
+            fields = f"The fields of `{shown[model]}`." if model in shown else table(model)
+            parts.append(f"### `{operation.method} {operation.path}`: {model.__name__}\n\n{fields}")
+            shown.setdefault(model, operation.path)
     parts.append(f"### Fields of other servers\n\n{_SHARED}\n\n{table(OtherFields)}")
     return "\n\n".join(parts)
 

@@ -81,7 +81,10 @@ def item(kind: str, **fields: Any) -> dict[str, Any]:
         (ChatCompletionRequest, turn() | {"tools": [{"type": "function", "function": {}}] * 128}),
         (ChatCompletionRequest, turn() | {"logit_bias": dict.fromkeys(KEYS, "x")}),
         (ChatCompletionRequest, turn() | {"logit_bias": dict.fromkeys([f"{key}x" for key in KEYS], 1)}),
-        (ChatCompletionRequest, turn() | {"metadata": dict.fromkeys(["k" * 65 + key for key in KEYS], 1)}),
+        (
+            ResponsesRequest,
+            {"model": "m", "input": "hi", "metadata": dict.fromkeys(["k" * 65 + key for key in KEYS], 1)},
+        ),
         (ResponsesRequest, item("message", content=[{}] * N)),
         (ResponsesRequest, item("message", content=[{"type": "output_text", "text": 1}] * N)),
         (ResponsesRequest, item("function_call_output", output=[{}] * N)),

@@ -64,7 +64,7 @@ INVALID = [
     (body(suffix=1), "suffix", "invalid_type"),
     (body(suffix="x", echo=True), "suffix", "invalid_value"),
     (body([1], suffix="x"), "suffix", "invalid_value"),
-    (body(stream_options={}), "stream_options", "invalid_value"),
+    (body(stream_options={"include_usage": True}), "stream_options", "invalid_value"),
     (body(messages=[]), "messages", "unknown_parameter"),
     (body(prompt_logprobs=1), "prompt_logprobs", "unsupported_parameter"),
     (body(top_logprobs=1), "top_logprobs", "unknown_parameter"),

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from infrs.api.anthropic.request import MessagesRequest
 from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.common.fields import Body, parse_body
 from infrs.api.common.other_fields import OtherFields
 from infrs.api.completions.request import CompletionRequest
+from infrs.api.embeddings.request import EmbeddingRequest
 from infrs.api.responses.request import ResponsesRequest
 from infrs.errors import RequestError
 
@@ -17,18 +19,40 @@ BODIES: dict[type[Body], dict[str, Any]] = {
     ChatCompletionRequest: {"model": "m", "messages": [{"role": "user", "content": "a"}]},
     CompletionRequest: {"model": "m", "prompt": "a"},
     ResponsesRequest: {"model": "m", "input": "a"},
+    MessagesRequest: {"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 9},
+    EmbeddingRequest: {"model": "m", "input": "a"},
 }
 SCHEMA = OtherFields.model_json_schema()["properties"]
 NEUTRAL = {name: field["enum"] for name, field in SCHEMA.items() if "enum" in field}
-HINTS = {
-    "cache_salt": ["salt", None],
-    "request_id": ["r-1", None],
-    "rid": ["r-1", None],
-    "session_id": ["s-1", None],
-    "cache_prompt": [True, False, None],
+FLAG, ANY, OPAQUE = [True, False, None], [{"a": [1]}, ["x"], "x", 0, {}, None], ["x-1", "", None]
+HINTS: dict[str, list[Any]] = {
+    **dict.fromkeys(
+        ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "cache_salt", "request_id", "rid",
+         "session_id", "route"),
+        OPAQUE,
+    ),
+    **dict.fromkeys(
+        ("store", "include_reasoning", "no_stop_trim", "separate_reasoning", "stream_reasoning", "return_hidden_states",
+         "return_routed_experts", "return_cached_tokens_details", "cache_prompt", "timings_per_token",
+         "return_progress", "drop_params"),
+        FLAG,
+    ),
+    **dict.fromkeys(
+        ("client_metadata", "prediction", "prompt_cache_options", "models", "provider", "trace", "usage",
+         "additional_drop_params", "allowed_openai_params", "litellm_metadata", "mirostat_tau", "mirostat_eta",
+         "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "xtc_threshold",
+         "dynatemp_exponent"),
+        ANY,
+    ),
+    "metadata": [{"a": "b"}, {}, None],
+    "context_management": [{"edits": []}, None],
+    "service_tier": ["auto", "flex", "standard_only", None],
+    "verbosity": ["low", "medium", "high", None],
+    "cache_control": [{"type": "ephemeral", "ttl": "1h", "scope": "global"}, {}, None],
+    "priority": [-1, 0, 3, 2.0, None],
     "id_slot": [-1, 0, 3.0, None],
     "keep_alive": ["5m", -1, 0, None],
-}
+}  # fmt: skip
 
 
 def test_each_field_is_one_of_the_two() -> None:
@@ -54,9 +78,9 @@ def test_a_value_that_would_change_the_answer_is_refused(kind: type[Body], name:
 
 @pytest.mark.parametrize("value", [0.0, 0])
 def test_a_number_is_the_same_however_it_is_written(value: float) -> None:
-    parse_body(ChatCompletionRequest, BODIES[ChatCompletionRequest] | {"priority": value})
+    parse_body(ChatCompletionRequest, BODIES[ChatCompletionRequest] | {"length_penalty": 1 + value})
 
 
-def test_false_is_no_number() -> None:
-    with pytest.raises(RequestError, match="priority: false is not supported by this server; remove it"):
-        parse_body(ChatCompletionRequest, BODIES[ChatCompletionRequest] | {"priority": False})
+def test_true_is_no_number() -> None:
+    with pytest.raises(RequestError, match="length_penalty: true is not supported by this server; remove it"):
+        parse_body(ChatCompletionRequest, BODIES[ChatCompletionRequest] | {"length_penalty": True})

@@ -6,8 +6,8 @@ import pytest
 
 from infrs.api.anthropic.request import MessagesRequest
 from infrs.api.chat.request import ChatCompletionRequest
-from infrs.api.common.field_advice import _INSTEAD, _NEEDLESS
 from infrs.api.common.fields import Body, parse_body
+from infrs.api.common.validation_errors import INSTEAD, NEEDLESS
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.embeddings.request import EmbeddingRequest
 from infrs.api.responses.request import ResponsesRequest
@@ -35,7 +35,7 @@ def refusal(kind: type[Body], word: str) -> str:
         (ChatCompletionRequest, "n_predict", "use max_tokens"),
         (CompletionRequest, "num_predict", "use max_tokens"),
         (ResponsesRequest, "max_new_tokens", "use max_output_tokens"),
-        (EmbeddingRequest, "n_predict", "remove it"),
+        (EmbeddingRequest, "num_predict", "remove it"),
         (ChatCompletionRequest, "n_probs", "use top_logprobs"),
         (CompletionRequest, "n_probs", "use logprobs"),
         (ChatCompletionRequest, "think", "use chat_template_kwargs"),
@@ -43,13 +43,14 @@ def refusal(kind: type[Body], word: str) -> str:
         (ResponsesRequest, "format", "use text"),
         (ChatCompletionRequest, "num_ctx", "remove it: the context is as long as engine.max_model_len says"),
         (EmbeddingRequest, "num_ctx", "remove it"),
+        (ChatCompletionRequest, "extra_body", "remove it: send its entries as fields of their own, next to `model`"),
     ],
 )
 def test_an_unknown_field_of_another_server_names_ours(kind: type[Body], word: str, to_do: str) -> None:
     assert refusal(kind, word) == to_do
 
 
-@pytest.mark.parametrize("word", [*_INSTEAD, *_NEEDLESS])
+@pytest.mark.parametrize("word", [*INSTEAD, *NEEDLESS])
 def test_every_word_gets_advice_and_none_is_honoured(word: str) -> None:
     assert refusal(ChatCompletionRequest, word).startswith(("use ", "remove it: "))
 

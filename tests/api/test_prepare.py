@@ -28,9 +28,11 @@ from infrs.api.tokens.tokenize import apply_template, detokenize, tokenize
 from infrs.core import Delta, FinishReason, Request, RequestContext, Usage
 from infrs.errors import RequestError
 from infrs.models.loaded import LoadedModel
+from infrs.text.chat.template import SimpleFormat
 from infrs.text.reasoning.tags import THINK
 
 MODEL = served(FakeEngine(2, 2, 512, 0), byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
+PLAIN = replace(MODEL, chat_format=SimpleFormat())  # a chat format without variables
 STORE = ResponseStore(4, 1 << 20)
 TENANT = "t"
 CONTEXT = RequestContext.start("r", TENANT, 60)
@@ -209,7 +211,7 @@ BAD = {"type": "object", "properties": {"a": {"pattern": "("}}}
         (chat, {"tools": [{"type": "function", "function": CITY | {"parameters": BAD, "strict": True}}]}, "tools"),
         (message, {"tools": [CITY_TOOL | {"input_schema": BAD, "strict": True}]}, "tools"),
         (response, {"tools": [CITY | {"type": "function", "parameters": BAD, "strict": True}]}, "tools"),
-        (chat, {"chat_template_kwargs": {"thinking": True}}, "chat_template_kwargs.thinking"),
+        (chat, {"chat_template_kwargs": {"date_string": "x"}}, "chat_template_kwargs.date_string"),
         (response, {"input": [{"type": "reasoning", "summary": []}]}, "input"),
         (completion, {"prompt": [[256]]}, "prompt"),
         (completion, {"suffix": "x"}, "suffix"),
@@ -224,21 +226,46 @@ def test_an_error_names_the_field_of_its_api(
     assert refused.value.param == param
 
 
+CACHED = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral", "scope": "global"}}
+BUDGET = {"type": "enabled", "budget_tokens": 1024}
+
+
+@pytest.mark.parametrize("thinks", [False, True])
 @pytest.mark.parametrize(
-    ("prepare", "fields", "param"),
+    ("prepare", "fields", "names"),
     [
-        (chat, {"reasoning_effort": "low"}, "reasoning_effort"),
-        (response, {"reasoning": {"effort": "low"}}, "reasoning.effort"),
-        (message, {"thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"}, "max_tokens": 2000},
-         "thinking.display"),
+        (chat, {"user": "u", "metadata": {"a": {}}, "store": False}, ["user", "metadata"]),
+        (chat, {"messages": [{"role": "user", "content": [CACHED, CACHED]}]}, ["messages[].content[].cache_control"]),
+        (chat, {"reasoning_effort": "low"}, ["reasoning_effort"]),
+        (response, {"reasoning": {"effort": "low"}}, ["reasoning.effort"]),
+        (response, {"truncation": "auto", "metadata": {"a": "b"}, "include": ["reasoning.encrypted_content"]},
+         ["truncation"]),
+        (response, {"truncation": "disabled", "service_tier": "auto"}, []),
+        (response, {"tools": [CITY | {"type": "function"}, {"type": "web_search"}]}, ["tools[web_search]"]),
+        (message, {"output_config": {"effort": "low"}}, ["output_config.effort"]),
+        (message, {"thinking": {"type": "adaptive"}}, ["thinking"]),
+        (completion, {"user": "u", "priority": 0, "cache_salt": ""}, ["user"]),
     ],
 )  # fmt: skip
-def test_an_error_about_reasoning_names_the_field_of_its_api(
-    prepare: Callable[..., Prepared], fields: dict[str, Any], param: str
+def test_hints_of_a_request_are_named(
+    prepare: Callable[..., Prepared], fields: dict[str, Any], names: list[str], thinks: bool
 ) -> None:
-    with pytest.raises(RequestError) as refused:
-        prepare(replace(MODEL, reasoning=THINK), **fields)
-    assert (refused.value.param, refused.value.code) == (param, "unsupported_parameter")
+    assert prepare(replace(PLAIN, reasoning=THINK if thinks else None), **fields).ignored == names
+
+
+@pytest.mark.parametrize(("thinks", "name"), [(False, "thinking"), (True, "thinking.budget_tokens")])
+def test_a_budget_without_a_template_for_it_is_named(thinks: bool, name: str) -> None:
+    assert message(replace(PLAIN, reasoning=THINK if thinks else None), thinking=BUDGET, max_tokens=2000).ignored == [
+        name
+    ]
+
+
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking"])
+def test_a_switch_of_thinking_is_a_hint_for_a_model_that_does_not_think(name: str) -> None:
+    fields = {"chat_template_kwargs": {name: True}}
+    assert chat(PLAIN, **fields).ignored == [f"chat_template_kwargs.{name}"]
+    with pytest.raises(RequestError, match=f"knows no {name}"):
+        chat(replace(PLAIN, reasoning=THINK), **fields)
 
 
 def test_a_response_is_stored_when_it_ends_and_continued_by_its_id() -> None:

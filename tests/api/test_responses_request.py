@@ -166,7 +166,7 @@ FORM = {"type": "json_schema", "name": "s", "schema": {}}
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"stream_options": {}}, "stream_options", "invalid_value"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options", "invalid_value"),
         ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role", "invalid_value"),
         ({"input": [{"type": "web_search_call"}]}, "input[0].type", "unsupported_parameter"),
         ({"input": ["a"]}, "input[0]", "invalid_type"),

@@ -318,13 +318,15 @@ def test_only_allowed_hosts_are_answered() -> None:
         return server.request("GET", "/health", headers={"host": host}).status
 
     with fake_server(server={"allowed_hosts": "infrs.example, other.example"}) as server:
-        for host in ("infrs.example", "INFRS.example:80", "other.example", "localhost", "127.0.0.1:1", "[::1]"):
+        own = ("localhost", "127.0.0.1:1", "[::1]", "host.docker.internal:80", "Host.Containers.Internal")
+        for host in ("infrs.example", "INFRS.example:80", "other.example", *own):
             assert status(server, host) == 200
         for host in (
             "evil.example",
             "infrs.example.evil.example",
             "xinfrs.example",
             "localhost.",
+            "host.docker.internal.evil.example",
             "127.0.0.1.nip.example",
         ):
             assert status(server, host) == 403

@@ -118,3 +118,4 @@ def test_a_wildcard_origin_is_answered_with_a_wildcard() -> None:
             "POST", "/v1/chat/completions", chat_body(stream=True, max_tokens=1), JSON | {"origin": "https://a.example"}
         )
         assert streamed.headers["access-control-allow-origin"] == "*"
+        assert "x-infrs-ignored" in streamed.headers["access-control-expose-headers"]

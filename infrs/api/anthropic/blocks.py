@@ -8,16 +8,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from infrs.api.chat.request import text_as_part
-from infrs.api.common.fields import Body, Neutral, Opaque, Unlisted, Unsupported
+from infrs.api.common.fields import AnyHint, Body, CacheControl, Neutral, Unsupported
 from infrs.api.common.tools import CallId, Name
-
-
-class CacheControl(Body):
-    """A cache breakpoint of a prompt. It has no effect: the server reuses every prefix it can."""
-
-    type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
-    scope: Opaque | None = None
 
 
 class TextBlock(Body):
@@ -26,7 +18,12 @@ class TextBlock(Body):
     type: Literal["text"]
     text: str
     cache_control: CacheControl | None = None
-    citations: Unlisted = None
+    citations: AnyHint = None
+
+    @property
+    def is_billing(self) -> bool:
+        """Whether the text is Claude Code's first block of `system`: a line of billing data, which changes."""
+        return self.text.startswith("x-anthropic-billing-header:") and "\n" not in self.text.strip()
 
 
 class ThinkingBlock(Body):
@@ -35,6 +32,7 @@ class ThinkingBlock(Body):
     type: Literal["thinking"]
     thinking: str
     signature: str | None = None
+    cache_control: CacheControl | None = None
 
 
 class ToolUseBlock(Body):

@@ -9,6 +9,7 @@ from itertools import groupby
 from infrs.api.anthropic.blocks import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
 from infrs.api.common.conversation import (
+    THINKING_SWITCHES,
     Call,
     ChatTask,
     Conversation,
@@ -21,7 +22,6 @@ from infrs.api.common.fields import MAX_MESSAGES
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.text.constraint import Constraint
 
-_THINKING_SWITCHES = ("enable_thinking", "thinking")  # names of the variable in chat templates
 _FIELD_NAMES = FieldNames(reasoning_effort="output_config.effort")
 
 
@@ -74,29 +74,44 @@ def to_conversation(body: CountTokensRequest, *, variables: frozenset[str], thin
     )
 
 
-def _thinking(body: CountTokensRequest, variables: frozenset[str], thinks: bool) -> Variables:
+def ignored_parts(body: CountTokensRequest, *, variables: frozenset[str], thinks: bool) -> list[str]:
+    """Return the names of what is not in the prompt and of thinking that the model cannot follow.
+
+    Arguments: see `to_conversation`.
+    """
+    found = ["system[x-anthropic-billing-header]"] * any(block.is_billing for block in body.system or ())
+    if body.output_config and body.output_config.effort and "reasoning_effort" not in variables:
+        found.append("output_config.effort")
     thinking = body.thinking
+    if thinking is not None and thinking.type != "disabled" and _switch(variables) is None:
+        found.append("thinking.budget_tokens" if thinks and thinking.budget_tokens else "thinking")
+    return found
+
+
+def _switch(variables: frozenset[str]) -> str | None:
+    """Return the variable of the chat template that turns thinking on and off."""
+    return next((name for name in THINKING_SWITCHES if name in variables), None)
+
+
+def _thinking(body: CountTokensRequest, variables: frozenset[str], thinks: bool) -> Variables:
+    thinking, switch = body.thinking, _switch(variables)
     if thinking is None:
         return {}
-    if thinks and thinking.display == "omitted":
-        raise UnsupportedParameterError(
-            "thinking.display: 'omitted' is not supported by this server; remove it", param="thinking.display"
-        )
-    switch = next((name for name in _THINKING_SWITCHES if name in variables), None)
-    if thinking.type == "adaptive" and switch is None:
-        return {}  # the model decides
-    wanted = thinking.type != "disabled"
-    if switch is None and wanted != thinks:
-        state = "always thinks" if thinks else "knows no thinking"
-        raise UnsupportedParameterError(f"thinking: the model served here {state}; remove it", param="thinking")
-    switched: Variables = {} if switch is None else {switch: wanted}
+    if switch is None:
+        if thinks and thinking.type == "disabled":
+            raise UnsupportedParameterError(
+                "thinking: the model served here always thinks; remove it", param="thinking"
+            )
+        return {}
+    switched: Variables = {switch: thinking.type != "disabled"}
     if thinking.budget_tokens is not None and "thinking_budget" in variables:
         return {**switched, "thinking_budget": thinking.budget_tokens}
     return switched
 
 
 def _system(body: CountTokensRequest) -> list[Turn]:
-    return [Turn("system", _text(body.system))] if body.system else []
+    blocks = [block for block in body.system or () if not block.is_billing]
+    return [Turn("system", _text(blocks))] if blocks else []
 
 
 def _turns(body: CountTokensRequest) -> Iterator[Turn]:

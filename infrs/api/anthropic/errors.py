@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import orjson
 
+from infrs.api.common import errors as common_errors
+from infrs.errors import ContextLengthError, InfrsError
+
 PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})  # their errors have this shape
 
 OVERLOADED = 529  # Anthropic's status in the place of 503
@@ -20,6 +23,13 @@ _TYPES = {
 def anthropic_status(status: int) -> int:
     """Return Anthropic's status for the status of an OpenAI route."""
     return OVERLOADED if status == 503 else status
+
+
+def message_of(error: InfrsError) -> str:
+    """Return the message for the client. Anthropic's clients read the numbers of tokens of a long prompt from it."""
+    if isinstance(error, ContextLengthError) and error.num_tokens is not None:
+        return f"prompt is too long: {error.num_tokens} tokens > {error.max_tokens} maximum"
+    return common_errors.message_of(error)
 
 
 def error_body(message: str, *, status: int, code: str | None, param: str | None = None) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 
-from infrs.api.anthropic.convert import to_conversation, to_task
+from infrs.api.anthropic.convert import ignored_parts, to_conversation, to_task
 from infrs.api.anthropic.presenter import MessagesPresenter
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
 from infrs.api.chat.prepare import prepare_task
 from infrs.api.chat.prompt import encode_prompt
+from infrs.api.common.ignored import ignored
 from infrs.api.output.prepared import Prepared
 from infrs.api.tokens.tokenize import text_limit
 from infrs.core import RequestContext
@@ -20,7 +21,9 @@ def prepare(model: LoadedModel, body: MessagesRequest, context: RequestContext) 
     answer_id = f"msg_{secrets.token_hex(12)}"
     task = to_task(body, variables=model.chat_format.variables, thinks=model.thinks)
     request, [parser] = prepare_task(model, task, answer_id, context)
-    return Prepared((request,), MessagesPresenter(task, model.model_id, answer_id, parser), task.options.stream)
+    presenter = MessagesPresenter(task, model.model_id, answer_id, parser)
+    names = [*ignored(body), *ignored_parts(body, variables=model.chat_format.variables, thinks=model.thinks)]
+    return Prepared((request,), presenter, task.options.stream, names)
 
 
 def count_tokens(model: LoadedModel, body: CountTokensRequest) -> dict[str, int]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from infrs.api.anthropic import message as anthropic_message
-from infrs.api.anthropic.errors import anthropic_status, error_body
+from infrs.api.anthropic.errors import anthropic_status, error_body, message_of
 from infrs.api.anthropic.message import MessageBlocks, frame
 from infrs.api.chat.choice_parser import ChoiceParser
 from infrs.api.common.conversation import ChatTask
-from infrs.api.common.errors import message_of, status_of
+from infrs.api.common.errors import status_of
 from infrs.core import Delta, FinishReason, Usage
 from infrs.errors import InfrsError
 

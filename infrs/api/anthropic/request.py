@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from infrs.api.anthropic.blocks import (
-    CacheControl,
     Content,
     TextBlock,
     TextContent,
@@ -19,26 +17,28 @@ from infrs.api.anthropic.blocks import (
 from infrs.api.common.fields import (
     HINT,
     MAX_MESSAGES,
+    AnyHint,
     Body,
+    CacheControl,
+    Flag,
     Fraction,
     Model,
     Neutral,
-    Off,
     Opaque,
     StopStrings,
     TokenCount,
-    Unlisted,
     Unsupported,
+    hint,
     refuse,
     refuse_part,
 )
+from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.tools import NO_ARGUMENTS, Name, Parameters, check_unique
 from infrs.errors import RequestError
 from infrs.text.tools.call_grammar import Tool
 
 # Versions of Anthropic's API. Parameters that the later one removed, such as `temperature`, have an effect in both.
 VERSIONS = ("2023-06-01", "2026-10-21")
-_EDIT = re.compile(r"(clear_tool_uses|clear_thinking|compact)_[0-9]{8}")
 _ROLES = {
     "text": ("user", "assistant", "system"),
     "tool_result": ("user",),
@@ -50,6 +50,7 @@ class MessageParam(Body):
 
     role: Literal["user", "assistant", "system"]
     content: Content
+    cache_control: CacheControl | None = None
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
@@ -68,9 +69,9 @@ class ToolParam(Body):
     input_schema: Parameters
     strict: bool | None = None
     cache_control: CacheControl | None = None
-    eager_input_streaming: bool | None = None  # the server always streams the input as it grows
-    input_examples: Unlisted = None
-    defer_loading: Off = None
+    eager_input_streaming: Flag | None = None  # the server always streams the input as it grows
+    input_examples: Unsupported = None
+    defer_loading: Unsupported = None
     allowed_callers: Annotated[Any, Neutral(["direct"])] = None
 
     def as_tool(self) -> Tool:
@@ -97,7 +98,7 @@ class Thinking(Body):
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Annotated[int, Field(ge=1024, lt=1 << 31)] | None = None
-    display: Literal["summarized", "omitted"] | None = None  # the answer shows all reasoning
+    display: Annotated[Literal["summarized", "omitted"], HINT] | None = None  # the answer shows all reasoning
 
     @model_validator(mode="after")
     def _budget_where_it_belongs(self) -> Self:
@@ -116,29 +117,19 @@ class OutputFormat(Body):
 class OutputConfig(Body):
     """The effort, and the format of the answer's text."""
 
-    effort: Annotated[Literal["low", "medium", "high", "xhigh", "max"], HINT] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: OutputFormat | None = None
 
 
-class Metadata(Body):
-    """Opaque to the server."""
-
-    user_id: Opaque | None = None
-
-
-def _is_edit(edit: dict[str, Any]) -> dict[str, Any]:
-    if not _EDIT.fullmatch(str(edit.get("type"))):
-        refuse_part("type", "expected an edit of the context, such as clear_tool_uses_20250919")
-    return edit
+def _no_thread(value: object) -> object:
+    """Refuse a conversation that the server is to keep, with the code at which Anthropic's SDK sends all of it."""
+    if value is not None:
+        message = "this server keeps no conversation; remove it, and send all messages"
+        refuse("thread", message, "thread_unsupported_request")
+    return value
 
 
-class ContextManagement(Body):
-    """Edits of a long prompt. A hint: the server never edits a prompt, and refuses one that is too long."""
-
-    edits: Annotated[list[Annotated[dict[str, Any], AfterValidator(_is_edit)]], Field(max_length=16)] | None = None
-
-
-class CountTokensRequest(Body):
+class CountTokensRequest(OtherFields):
     """The fields that make a prompt. None is "not given"."""
 
     model: Model
@@ -148,10 +139,9 @@ class CountTokensRequest(Body):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
-    cache_control: CacheControl | None = None
-    speed: Annotated[Any, Neutral("standard")] = None
-    context_management: Annotated[ContextManagement, HINT] | None = None
-    mcp_servers: Unlisted = None
+    speed: Annotated[Literal["standard", "fast"], hint("standard")] | None = None
+    mcp_servers: Unsupported = None
+    thread: Annotated[Any, BeforeValidator(_no_thread)] = None
 
     @model_validator(mode="after")
     def _results_of_calls(self) -> Self:
@@ -216,11 +206,13 @@ class MessagesRequest(CountTokensRequest):
     temperature: Fraction | None = None
     top_p: Fraction | None = None
     top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
-    metadata: Metadata | None = None
-    service_tier: Literal["auto", "standard_only"] | None = None
     container: Unsupported = None
-    diagnostics: Unsupported = None
-    inference_geo: Unsupported = None
+    diagnostics: AnyHint = None
+    inference_geo: Opaque | None = None
+    billing_policy: AnyHint = None
+    fallbacks: AnyHint = None
+    fallback_credit_token: AnyHint = None
+    compaction: Unsupported = None
 
     @model_validator(mode="after")
     def _thoughts_leave_room(self) -> Self:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from infrs.api.chat.choice_parser import ChoiceParser
 from infrs.api.chat.convert import to_task
 from infrs.api.chat.presenter import ChatPresenter
-from infrs.api.chat.prompt import encode_prompt
+from infrs.api.chat.prompt import encode_prompt, ignored_variables
 from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.common.conversation import ChatTask
 from infrs.api.common.engine_request import new_id, to_request
+from infrs.api.common.ignored import ignored
 from infrs.api.output.prepared import Prepared
 from infrs.core import Request, RequestContext
 from infrs.engine.sampling.json_schema import check_schema
@@ -28,7 +29,8 @@ def prepare(model: LoadedModel, body: ChatCompletionRequest, context: RequestCon
     presenter = ChatPresenter(
         task, model, answer_id, parsers, uses_functions=body.uses_functions, service_tier=body.service_tier
     )
-    return Prepared((request,), presenter, task.options.stream)
+    names = [*ignored(body), *ignored_variables(model, task.conversation)]
+    return Prepared((request,), presenter, task.options.stream, names)
 
 
 def prepare_task(

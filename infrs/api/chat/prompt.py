@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from infrs.api.common.conversation import Conversation, Variables
-from infrs.errors import RequestError, UnsupportedParameterError
+from infrs.api.common.conversation import THINKING_SWITCHES, Conversation, Variables
+from infrs.errors import ContextLengthError, RequestError, UnsupportedParameterError, prompt_too_long
 from infrs.models.loaded import LoadedModel
 from infrs.text.chat.template import encode_chat
 
+# Variables that concern thinking alone: hints for a model that does not think.
+_OF_THINKING = frozenset(
+    {"enable_thinking", "thinking", "thinking_budget", "clear_thinking", "preserve_thinking", "reasoning_effort"}
+)
 _TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
 
 
@@ -30,8 +34,19 @@ def encode_prompt(model: LoadedModel, conversation: Conversation, limit: int) ->
             tools=conversation.tools,
             limit=limit,
         )
+    except ContextLengthError as error:
+        raise _too_long(model, error, conversation.field_names.messages) from error
     except RequestError as error:
         raise RequestError(error.message, param=conversation.field_names.messages, code=error.code) from error
+
+
+def _too_long(model: LoadedModel, error: ContextLengthError, param: str) -> ContextLengthError:
+    """Return the error of a prompt that certainly exceeds the limit, in the words of the client's API."""
+    num_tokens, limit = error.num_tokens or 0, error.max_tokens or 0
+    if limit <= model.limits.max_model_len:
+        return prompt_too_long(num_tokens, limit, param)
+    message = f"{param} has {num_tokens} tokens or more, but at most {limit} are counted; shorten {param}"
+    return ContextLengthError(message, param=param, num_tokens=num_tokens, max_tokens=limit)
 
 
 def template_messages(conversation: Conversation) -> list[dict[str, Any]]:
@@ -61,18 +76,40 @@ def template_variables(model: LoadedModel, conversation: Conversation) -> Variab
     """Return the client's variables that the chat template reads.
 
     Raises UnsupportedParameterError for a variable that the template does not read, unless its value has no effect:
-    false, `none`, or a `reasoning_effort` for a model without reasoning.
+    false, `none`, or any value of a variable of thinking for a model that does not think. An effort that the template
+    does not read is a hint, but `none` turns thinking off if the template can.
     """
-    effort = conversation.reasoning_effort
-    given = ({} if effort is None else {"reasoning_effort": effort}) | {**conversation.variables}
     known = model.chat_format.variables
-    for name, value in given.items():
-        is_effort = name == "reasoning_effort" and effort is not None
-        if is_effort and not model.thinks:
-            continue
-        if name not in known and value not in (False, "none"):
-            param = conversation.field_names.reasoning_effort if is_effort else f"chat_template_kwargs.{name}"
+    for name in _unread(model, conversation):
+        if model.thinks or name not in _OF_THINKING:
+            param = f"chat_template_kwargs.{name}"
             raise UnsupportedParameterError(
                 f"{param}: the chat template of {model.model_id} knows no {name}; remove it", param=param
             )
-    return {name: value for name, value in given.items() if name in known}
+    read = {name: value for name, value in conversation.variables.items() if name in known}
+    return {**_effort(model, conversation), **read}
+
+
+def ignored_variables(model: LoadedModel, conversation: Conversation) -> list[str]:
+    """Return the names of the request's fields about thinking that this model does not follow."""
+    names = [f"chat_template_kwargs.{name}" for name in _unread(model, conversation)]
+    effort = conversation.reasoning_effort
+    needless = effort is None or (effort == "none" and not model.thinks)
+    return names if needless or _effort(model, conversation) else [conversation.field_names.reasoning_effort, *names]
+
+
+def _effort(model: LoadedModel, conversation: Conversation) -> Variables:
+    """Return the variable of the chat template that follows the effort; none if the template has none."""
+    effort, known = conversation.reasoning_effort, model.chat_format.variables
+    if effort is not None and "reasoning_effort" in known:
+        return {"reasoning_effort": effort}
+    switches = [name for name in THINKING_SWITCHES if name in known]
+    return {switches[0]: False} if effort == "none" and switches else {}
+
+
+def _unread(model: LoadedModel, conversation: Conversation) -> list[str]:
+    """Return the variables with an effect that the chat template does not read."""
+    known = model.chat_format.variables
+    return [
+        name for name, value in conversation.variables.items() if name not in known and value not in (False, "none")
+    ]

@@ -9,17 +9,14 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import (
-    HINT,
     MAX_MESSAGES,
+    OR_EMPTY,
+    AnyHint,
     Body,
-    Metadata,
+    CacheControl,
     Neutral,
-    Opaque,
-    ServiceTier,
     TokenCount,
-    Unlisted,
     Unsupported,
-    Verbosity,
     parse_body,
     refuse,
     refuse_part,
@@ -39,6 +36,8 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: str
+    cache_control: CacheControl | None = None
+    prompt_cache_breakpoint: AnyHint = None
 
 
 class RefusalPart(Body):
@@ -95,9 +94,13 @@ class Message(Body):
     reasoning_content: str | None = None
     name: Author | None = None
     refusal: str | None = None
-    # OpenAI's answers also have these, empty when unused. A client may send an answer back unchanged.
+    # A client may send an answer back unchanged, with what OpenAI, a router or the client itself has added.
     audio: Unsupported = None
-    annotations: Unlisted = None
+    annotations: AnyHint = None
+    parsed: AnyHint = None
+    reasoning_details: AnyHint = None
+    provider_specific_fields: AnyHint = None
+    cache_control: CacheControl | None = None
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
@@ -147,7 +150,7 @@ class ConversationFields(ToolFields):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: TemplateVariables | None = None
-    reasoning_effort: Effort | None = None
+    reasoning_effort: Annotated[Effort | None, OR_EMPTY] = None
     chat_template: Unsupported = None
 
     @model_validator(mode="after")
@@ -180,21 +183,14 @@ class ChatCompletionRequest(ConstrainedGenerationFields, ConversationFields, Oth
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    service_tier: ServiceTier | None = None
-    metadata: Metadata | None = None
-    safety_identifier: Opaque | None = None
-    prompt_cache_key: Opaque | None = None
-    prompt_cache_retention: Opaque | None = None
-    prediction: Annotated[dict[str, Any], HINT] | None = None
-    store: Annotated[bool, HINT] | None = None
-    verbosity: Verbosity | None = None
 
     audio: Unsupported = None
     best_of: Annotated[Any, Neutral(1)] = None
-    modalities: Annotated[Any, Neutral(["text"])] = None
+    echo: Unsupported = None
     moderation: Unsupported = None
-    prompt_cache_options: Unsupported = None
-    web_search_options: Unsupported = None
+    prompt_logprobs: Annotated[Any, Neutral(0)] = None
+    add_special_tokens: Annotated[Any, Neutral(False)] = None  # the chat template decides
+    web_search_options: Annotated[Any, Neutral(False)] = None  # an empty object asks for a search
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

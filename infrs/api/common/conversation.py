@@ -13,6 +13,7 @@ from infrs.text.constraint import Constraint
 from infrs.text.tools.call_grammar import Tool
 
 Variables = Mapping[str, str | int | float | bool]
+THINKING_SWITCHES = ("enable_thinking", "thinking")  # names of the variable in chat templates
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from infrs.api.common.conversation import GenerationOptions
 from infrs.core import Grammar, Limits, Request, SamplingParams
-from infrs.errors import ContextLengthError, RequestError
+from infrs.errors import RequestError, prompt_too_long
 
 
 def new_id(kind: str) -> str:
@@ -44,11 +44,7 @@ def to_request(
             check_token_id(token_id, limits.vocab_size, param)
     room = limits.max_model_len - len(prompt_ids)
     if room <= 0:
-        raise ContextLengthError(
-            f"the prompt has {len(prompt_ids)} tokens, but the context of this model holds {limits.max_model_len} "
-            f"with the answer; shorten {prompt_param}",
-            param=prompt_param,
-        )
+        raise prompt_too_long(len(prompt_ids), limits.max_model_len, prompt_param)
     max_tokens = room if options.max_tokens is None else min(options.max_tokens, room)
     if options.min_tokens > max_tokens:
         raise RequestError(

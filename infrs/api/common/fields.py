@@ -3,8 +3,9 @@
 No type is coerced, and each field is one of four kinds:
 
 - honoured: it decides the answer;
-- a hint (`HINT`): checked, but it cannot change the text of an answer, so it is accepted and changes nothing;
-- `Neutral`: not supported, so only the values that change nothing are accepted, such as `priority: 0`;
+- a hint (`HINT`): checked, but it cannot change the text of an answer, so it is accepted and changes nothing. See
+  `infrs.api.common.ignored`, which names it to the client;
+- `Neutral`: not supported, so only the values that change nothing are accepted, such as `best_of: 1`;
 - unknown: refused by name.
 """
 
@@ -104,9 +105,8 @@ def _same(value: object, accepted: object) -> bool:
     return value == accepted and isinstance(value, bool) is isinstance(accepted, bool)
 
 
-Unsupported = Annotated[Any, Neutral()]
-Unlisted = Annotated[Any, Neutral([])]
-Off = Annotated[Any, Neutral(False)]
+EMPTY: tuple[object, ...] = (False, 0, "", [], {})
+Unsupported = Annotated[Any, Neutral(*EMPTY)]
 
 
 def refuse(param: str, message: str, code: str = "invalid_value") -> NoReturn:
@@ -164,9 +164,16 @@ def _bodies(annotation: object) -> Iterator[tuple[str, type[Body]]]:
             yield tag or name, kind
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value in ("", []) else value
+
+
+OR_EMPTY = BeforeValidator(_none_if_empty)  # of a field that an empty string or array leaves unset
+
+
 def _as_list(value: object) -> object:
     if isinstance(value, str):
-        return [value]
+        return [value] if value else []
     if not isinstance(value, list):
         raise PydanticCustomError("string_or_array_type", "expected a string or an array of strings")
     return value
@@ -184,18 +191,28 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-HINT = Field(json_schema_extra={"x-hint": True})
+
+
+def hint(*neutral: str) -> Any:  # noqa: ANN401  # as pydantic's Field
+    """Return the annotation of a hint that says nothing at the values `neutral`."""
+    return Field(json_schema_extra={"x-hint": True, "x-neutral": [*neutral]})
+
+
+HINT = hint()
+AnyHint = Annotated[Any, HINT]
+Flag = Annotated[bool, HINT]
+CacheControl = Annotated[dict[str, Any], HINT]  # a breakpoint of the prompt cache; the server reuses every prefix
 Opaque = Annotated[str, Field(max_length=512, pattern=_OPAQUE), HINT]
-ServiceTier = Annotated[Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"], HINT]
+ServiceTier = Annotated[
+    Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "standard_only"],
+    hint("auto", "default", "standard_only"),
+]
 Verbosity = Annotated[Literal["low", "medium", "high"], HINT]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 StopStrings = Annotated[list[StopString], Field(max_length=MAX_STOPS)]
 Stop = Annotated[StopStrings, BeforeValidator(_as_list, json_schema_input_type=StopString | StopStrings)]
 LogitBias = Annotated[
     dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIAS), AfterValidator(_token_keys)
-]
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16), HINT
 ]
 
 
@@ -204,7 +221,7 @@ class StreamOptions(Body):
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
-    include_obfuscation: Off = None
+    include_obfuscation: Flag | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -235,11 +252,14 @@ class GenerationFields(Body):
     stop: Stop | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
-    user: Opaque | None = None
 
     @model_validator(mode="after")
     def _stream_options_of_a_stream(self) -> Self:
-        if self.stream_options is not None and not self.stream:
+        if (
+            self.stream_options
+            and any(self.stream_options.given(*StreamOptions.model_fields).values())
+            and not self.stream
+        ):
             refuse("stream_options", "only allowed with `stream: true`")
         return self
 

@@ -1,70 +1,122 @@
-"""The fields of other servers that clients send, at the values that have no effect here."""
+"""The fields of other servers and routers that clients send, accepted where they change no text."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from infrs.api.common.fields import HINT, Body, Neutral, Opaque, Unsupported
+from infrs.api.common.fields import (
+    HINT,
+    AnyHint,
+    Body,
+    CacheControl,
+    Flag,
+    Neutral,
+    Opaque,
+    ServiceTier,
+    Unsupported,
+    Verbosity,
+)
 
 
-class OtherFields(Body):
+class Hints(Body):
+    """Hints of any API and router. They concern caches, billing, tracing, routing, or what an answer shows."""
+
+    # OpenAI and Anthropic
+    user: Opaque | None = None
+    metadata: AnyHint = None
+    client_metadata: AnyHint = None
+    safety_identifier: Opaque | None = None
+    service_tier: ServiceTier | None = None
+    store: Flag | None = None  # only `/v1/responses` stores answers
+    verbosity: Verbosity | None = None
+    prediction: AnyHint = None
+    prompt_cache_key: Opaque | None = None
+    prompt_cache_retention: Opaque | None = None
+    prompt_cache_options: AnyHint = None
+    cache_control: CacheControl | None = None
+    context_management: AnyHint = None  # no prompt is truncated
+    # vLLM
+    priority: Annotated[int, HINT] | None = None
+    cache_salt: Opaque | None = None
+    request_id: Opaque | None = None
+    include_reasoning: Flag | None = None  # reasoning is always shown, and always separate
+    # SGLang
+    rid: Opaque | None = None
+    no_stop_trim: Flag | None = None  # a stop string is never shown
+    separate_reasoning: Flag | None = None
+    stream_reasoning: Flag | None = None
+    return_hidden_states: Flag | None = None
+    return_routed_experts: Flag | None = None
+    return_cached_tokens_details: Flag | None = None
+    # llama.cpp and Ollama
+    cache_prompt: Flag | None = None  # the beginning of a prompt is always reused
+    id_slot: Annotated[int, HINT] | None = None
+    keep_alive: Annotated[str | int, HINT] | None = None  # the model stays loaded
+    timings_per_token: Flag | None = None
+    return_progress: Flag | None = None
+    # OpenRouter and LiteLLM
+    models: AnyHint = None
+    route: Opaque | None = None
+    provider: AnyHint = None
+    session_id: Opaque | None = None
+    trace: AnyHint = None
+    usage: AnyHint = None  # every answer has its usage
+    drop_params: Flag | None = None
+    additional_drop_params: AnyHint = None
+    allowed_openai_params: AnyHint = None
+    litellm_metadata: AnyHint = None
+
+
+class OtherFields(Hints):
     """Fields that clients of vLLM, SGLang, llama.cpp, Ollama and OpenRouter send, mostly as defaults."""
 
     # vLLM
-    priority: Annotated[Any, Neutral(0)] = None
     skip_special_tokens: Annotated[Any, Neutral(True)] = None
     spaces_between_special_tokens: Annotated[Any, Neutral(True)] = None
-    include_stop_str_in_output: Annotated[Any, Neutral(False)] = None
-    use_beam_search: Annotated[Any, Neutral(False)] = None
-    early_stopping: Annotated[Any, Neutral(False)] = None
+    detokenize: Annotated[Any, Neutral(True)] = None
+    include_stop_str_in_output: Unsupported = None
+    use_beam_search: Unsupported = None
+    early_stopping: Unsupported = None
     length_penalty: Annotated[Any, Neutral(1)] = None
-    include_reasoning: Annotated[Any, Neutral(True)] = None
-    return_token_ids: Annotated[Any, Neutral(False)] = None
-    return_tokens_as_token_ids: Annotated[Any, Neutral(False)] = None
-    allowed_token_ids: Annotated[Any, Neutral([])] = None
-    bad_words: Annotated[Any, Neutral([])] = None
-    documents: Annotated[Any, Neutral([])] = None
-    logits_processors: Annotated[Any, Neutral([])] = None
-    vllm_xargs: Annotated[Any, Neutral({})] = None
-    mm_processor_kwargs: Annotated[Any, Neutral({})] = None
+    return_token_ids: Unsupported = None
+    return_tokens_as_token_ids: Unsupported = None
+    allowed_token_ids: Unsupported = None
+    bad_words: Unsupported = None
+    documents: Unsupported = None
+    logits_processors: Unsupported = None
+    vllm_xargs: Unsupported = None
+    mm_processor_kwargs: Unsupported = None
     structured_outputs: Unsupported = None
-    truncate_prompt_tokens: Unsupported = None
-    thinking_token_budget: Unsupported = None
+    truncate_prompt_tokens: Annotated[Any, Neutral()] = None  # 0 is a length
+    thinking_token_budget: Annotated[Any, Neutral()] = None  # 0 is no thinking
     kv_transfer_params: Unsupported = None
-    cache_salt: Opaque | None = None
-    request_id: Opaque | None = None
     # SGLang
-    no_stop_trim: Annotated[Any, Neutral(False)] = None
-    separate_reasoning: Annotated[Any, Neutral(True)] = None
-    stream_reasoning: Annotated[Any, Neutral(True)] = None
-    return_hidden_states: Annotated[Any, Neutral(False)] = None
-    return_routed_experts: Annotated[Any, Neutral(False)] = None
-    return_cached_tokens_details: Annotated[Any, Neutral(False)] = None
     regex: Unsupported = None
     ebnf: Unsupported = None
-    stop_regex: Annotated[Any, Neutral([])] = None
+    stop_regex: Unsupported = None
     lora_path: Unsupported = None
     session_params: Unsupported = None
     custom_logit_processor: Unsupported = None
-    rid: Opaque | None = None
     # llama.cpp and Ollama
-    cache_prompt: Annotated[bool, HINT] | None = None  # the beginning of a prompt is always reused
-    id_slot: Annotated[int, HINT] | None = None
-    keep_alive: Annotated[str | int, HINT] | None = None  # the model stays loaded
-    mirostat: Annotated[Any, Neutral(0)] = None
-    dry_multiplier: Annotated[Any, Neutral(0)] = None
-    xtc_probability: Annotated[Any, Neutral(0)] = None
-    dynatemp_range: Annotated[Any, Neutral(0)] = None
-    top_n_sigma: Annotated[Any, Neutral(-1)] = None
-    timings_per_token: Annotated[Any, Neutral(False)] = None
-    return_progress: Annotated[Any, Neutral(False)] = None
-    return_tokens: Annotated[Any, Neutral(False)] = None
-    post_sampling_probs: Annotated[Any, Neutral(False)] = None
+    mirostat: Unsupported = None
+    mirostat_tau: AnyHint = None  # without effect unless `mirostat` is on; likewise the other parameters of samplers
+    mirostat_eta: AnyHint = None
+    dry_multiplier: Unsupported = None
+    dry_base: AnyHint = None
+    dry_allowed_length: AnyHint = None
+    dry_penalty_last_n: AnyHint = None
+    dry_sequence_breakers: AnyHint = None
+    xtc_probability: Unsupported = None
+    xtc_threshold: AnyHint = None
+    dynatemp_range: Unsupported = None
+    dynatemp_exponent: AnyHint = None
+    top_n_sigma: Annotated[Any, Neutral(-1, 0)] = None
+    tfs_z: Annotated[Any, Neutral(1)] = None
+    repeat_penalty: Annotated[Any, Neutral(1)] = None  # here `repetition_penalty`
+    return_tokens: Unsupported = None
+    post_sampling_probs: Unsupported = None
     # OpenRouter
-    top_a: Annotated[Any, Neutral(0)] = None
-    transforms: Annotated[Any, Neutral([])] = None
-    plugins: Annotated[Any, Neutral([])] = None
-    models: Annotated[Any, Neutral([])] = None
-    route: Annotated[Any, Neutral("fallback")] = None
-    provider: Annotated[Any, Neutral({})] = None
-    session_id: Opaque | None = None
+    top_a: Unsupported = None
+    transforms: Unsupported = None
+    plugins: Unsupported = None
+    modalities: Annotated[Any, Neutral([], ["text"])] = None

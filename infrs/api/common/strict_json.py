@@ -1,11 +1,12 @@
 """Strict parser of request bodies.
 
-orjson refuses text that is not JSON: NaN, 1e999, a byte order mark, lone surrogates, a second document.
-Of duplicate keys the last one wins, as in most parsers.
+orjson refuses text that is not JSON: NaN, 1e999, lone surrogates, a second document. A byte order mark is skipped
+(RFC 8259, section 8.1). Of duplicate keys the last one wins, as in most parsers.
 """
 
 from __future__ import annotations
 
+import codecs
 import gc
 import mmap
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     _check_room(len(body) * BYTES_PER_BYTE)
     with _collection_paused():
-        return _parse(body)
+        return _parse(body.removeprefix(codecs.BOM_UTF8))
 
 
 def _parse(body: bytes) -> dict[str, Any]:

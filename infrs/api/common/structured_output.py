@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infrs.api.common.fields import Body, GenerationFields, refuse
+from infrs.api.common.fields import OR_EMPTY, Body, GenerationFields, Opaque, Unsupported, refuse
 from infrs.text.constraint import JSON_OBJECT, Constraint
 
 _MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, and their compile time grows with the square of the length
@@ -46,11 +46,13 @@ class StructuredOutputFields(Body):
     """The fields that constrain an answer's text; at most one of them may be given."""
 
     response_format: ResponseFormat | None = None
-    guided_json: Schema | str | None = None
-    guided_regex: GrammarText | None = None
-    guided_choice: Choices | None = None
-    guided_grammar: GrammarText | None = None
-    grammar: GrammarText | None = None
+    guided_json: Annotated[Schema | str | None, OR_EMPTY] = None
+    guided_regex: Annotated[GrammarText | None, OR_EMPTY] = None
+    guided_choice: Annotated[Choices | None, OR_EMPTY] = None
+    guided_grammar: Annotated[GrammarText | None, OR_EMPTY] = None
+    grammar: Annotated[GrammarText | None, OR_EMPTY] = None
+    guided_decoding_backend: Opaque | None = None
+    guided_whitespace_pattern: Unsupported = None
     json_schema: Schema | None = None
 
     @model_validator(mode="after")

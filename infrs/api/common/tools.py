@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from infrs.api.common.fields import Body, refuse, refuse_part
+from infrs.api.common.fields import AnyHint, Body, CacheControl, refuse, refuse_part
 from infrs.text.tools.call_grammar import Tool
 
-MAX_NAME = 64
+MAX_NAME = 128  # as in MCP
 MAX_TOOLS = 128
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_.-]{{1,{MAX_NAME}}}$")]
 CallId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -35,6 +35,7 @@ class Function(Body):
     description: Annotated[str, Field(max_length=1 << 16)] | None = None
     parameters: Parameters | None = None
     strict: bool | None = None
+    cache_control: CacheControl | None = None
 
     def as_tool(self) -> Tool:
         """Return the same as a tool of the chat template."""
@@ -46,6 +47,7 @@ class FunctionTool(Body):
 
     type: Literal["function"]
     function: Function
+    cache_control: CacheControl | None = None
 
 
 class FunctionName(Body):
@@ -110,6 +112,7 @@ class CalledFunction(Body):
 
     name: Name
     arguments: str
+    parsed_arguments: AnyHint = None  # which OpenAI's SDK adds
 
 
 def parse_arguments(arguments: str) -> object:
@@ -128,6 +131,8 @@ class ToolCall(Body):
     type: Literal["function"]
     function: CalledFunction
     index: int | None = None  # of a streamed call that a client has put together
+    extra_content: AnyHint = None
+    provider_specific_fields: AnyHint = None
 
 
 Functions = Annotated[list[Function], Field(max_length=MAX_TOOLS)]

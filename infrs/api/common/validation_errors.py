@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import islice
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from infrs.api.common.field_advice import advice
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.spelling import nearest
 
@@ -18,6 +17,25 @@ _LONGEST_MESSAGE = 500
 _LONGEST_VALUE = 64
 _MOST_COMPARED = 16  # unknown fields, to bound the time of comparing names
 _MEDIA = ("image_url", "input_audio", "file", "refusal", "video_url", "audio_url", "input_image", "input_file")
+
+_LENGTH = ("max_tokens", "max_output_tokens")
+
+# Field names of llama.cpp's server, Ollama and transformers. Advice names the first field that the endpoint has.
+INSTEAD: dict[str, tuple[str, ...]] = {
+    "n_predict": _LENGTH,
+    "num_predict": _LENGTH,
+    "max_new_tokens": _LENGTH,
+    "n_probs": ("top_logprobs", "logprobs"),
+    "stop_sequences": ("stop",),
+    "format": ("response_format", "text", "output_config"),
+    "think": ("chat_template_kwargs", "reasoning", "thinking"),
+}
+NEEDLESS = {
+    "num_ctx": "the context is as long as engine.max_model_len says",
+    "n_ctx": "the context is as long as engine.max_model_len says",
+    "options": "send its entries as fields of their own, next to `model`",
+    "extra_body": "send its entries as fields of their own, next to `model`",
+}
 
 # pydantic's error type -> OpenAI's code. Other types that end in _type or _parsing are invalid_type.
 _CODES = {
@@ -94,10 +112,19 @@ def _most_useful(faults: list[ErrorDetails], known: Callable[[Place], list[str]]
 def _to_do(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str:
     """Return what to do about an unknown field."""
     *place, name = unknown["loc"]
-    if not place and (found := advice(str(name), known(place))):
+    if not place and (found := _advice(str(name), known(place))):
         return found
     meant = _meant(unknown, known)
     return f"did you mean {meant}?" if meant else "remove it"
+
+
+def _advice(word: str, known: Container[str]) -> str | None:
+    """Return what to do about a field of llama.cpp, Ollama or transformers. known: the fields of the endpoint."""
+    instead = next((name for name in INSTEAD.get(word, ()) if name in known), None)
+    if instead is not None:
+        return f"use {instead}"
+    generates = "temperature" in known  # the reasons concern generation
+    return f"remove it: {NEEDLESS[word]}" if word in NEEDLESS and generates else None
 
 
 def _meant(unknown: ErrorDetails, known: Callable[[Place], list[str]]) -> str | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from infrs.api.common.engine_request import check_token_id, new_id, to_request
+from infrs.api.common.ignored import ignored
 from infrs.api.common.text_or_tokens import Text
 from infrs.api.completions.presenter import CompletionPresenter, EncodedPrompt
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.output.prepared import Prepared
 from infrs.core import Request, RequestContext
-from infrs.errors import RequestError, UnsupportedParameterError
+from infrs.errors import ContextLengthError, RequestError, UnsupportedParameterError, prompt_too_long
 from infrs.models.loaded import LoadedModel
 from infrs.text.infill import infill_marks, infill_prompt
+from infrs.text.tokenizer import Tokenizer
 
 
 def prepare(model: LoadedModel, body: CompletionRequest, context: RequestContext) -> Prepared:
@@ -39,7 +41,7 @@ def prepare(model: LoadedModel, body: CompletionRequest, context: RequestContext
         return replace(request, prompt_logprobs=body.scores_prompt, ignore_eos=request.ignore_eos or scores_end)
 
     presenter = CompletionPresenter(body, model, answer_id, prompts)
-    return Prepared(tuple(map(to_engine, prompts)), presenter, options.stream)
+    return Prepared(tuple(map(to_engine, prompts)), presenter, options.stream, ignored(body))
 
 
 def encode_prompts(model: LoadedModel, body: CompletionRequest, answer_id: str) -> list[EncodedPrompt]:
@@ -58,7 +60,7 @@ def _encode(model: LoadedModel, suffix: str | None, prompt: Text, request_id: st
             check_token_id(token_id, model.manifest.vocab_size, "prompt")
         shown = prompt if len(prompt) <= limit else []  # `to_request` refuses a longer one
         return EncodedPrompt(request_id, prompt, tokenizer.decode(shown, skip_special=False))
-    tokenizer.check_length(prompt, limit, "prompt")
+    _check_length(tokenizer, prompt, limit, "prompt")
     if suffix is None:
         ids = tokenizer.encode(prompt, special=True)
         if not ids:
@@ -69,8 +71,16 @@ def _encode(model: LoadedModel, suffix: str | None, prompt: Text, request_id: st
         raise UnsupportedParameterError(
             f"suffix: the vocabulary of {model.model_id} has no fill-in-the-middle tokens; remove it", param="suffix"
         )
-    tokenizer.check_length(suffix, limit, "suffix")
+    _check_length(tokenizer, suffix, limit, "suffix")
     return EncodedPrompt(request_id, infill_prompt(tokenizer, marks, prompt, suffix), prompt)
+
+
+def _check_length(tokenizer: Tokenizer, text: str, limit: int, param: str) -> None:
+    """Raise ContextLengthError for a text that certainly fills the context."""
+    try:
+        tokenizer.check_length(text, limit, param)
+    except ContextLengthError as error:
+        raise prompt_too_long(error.num_tokens or 0, limit, param) from error
 
 
 def _check_room(model: LoadedModel, body: CompletionRequest) -> None:

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from infrs.api.common.fields import Body, Model, Opaque, parse_body
+from infrs.api.common.fields import Model, parse_body
+from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.text_or_tokens import Text, as_texts, texts_schema
 
 MAX_INPUTS = 2048  # OpenAI's
 
 
-class EmbeddingRequest(Body):
+class EmbeddingRequest(OtherFields):
     """Texts to embed. None is "not given"."""
 
     model: Model
@@ -24,7 +25,6 @@ class EmbeddingRequest(Body):
     ]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
-    user: Opaque | None = None
 
 
 def parse_embedding_request(payload: dict[str, Any]) -> EmbeddingRequest:

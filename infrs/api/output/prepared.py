@@ -33,8 +33,12 @@ class Presenter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The result of `prepare` of each API. stream: whether the client asks for a stream."""
+    """The result of `prepare` of each API.
+
+    stream: whether the client asks for a stream. ignored: names of the parts of the request that change nothing.
+    """
 
     requests: tuple[Request, ...]
     presenter: Presenter
     stream: bool
+    ignored: Sequence[str] = ()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter
 
 from infrs.api.chat.request import RefusalPart, text_as_part, text_or_refusal
-from infrs.api.common.fields import HINT, Body, Unlisted, Unsupported
+from infrs.api.common.fields import HINT, AnyHint, Body, CacheControl, Unsupported
 from infrs.api.common.tools import CallId, Name
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -21,9 +21,10 @@ class Content(Body):
 
     type: Literal["input_text", "output_text"]
     text: str
-    annotations: Unlisted = None
+    annotations: AnyHint = None
     logprobs: Annotated[list[Any], Field(max_length=1 << 20)] | None = None
-    prompt_cache_breakpoint: Unsupported = None
+    cache_control: CacheControl | None = None
+    prompt_cache_breakpoint: AnyHint = None
 
 
 ContentPart = Annotated[
@@ -41,6 +42,7 @@ class _Item(Body):
 
     id: ItemId | None = None
     status: Status | None = None
+    cache_control: CacheControl | None = None
 
     def stored(self) -> dict[str, Any]:
         """Return the item as the server shows it later, with an id."""
@@ -117,7 +119,7 @@ class ReasoningItem(_Item):
     type: Literal["reasoning"]
     summary: Annotated[list[Summary], Field(max_length=1024)]
     content: Annotated[list[ReasoningText], Field(max_length=1024)] | None = None
-    encrypted_content: Unsupported = None
+    encrypted_content: Annotated[str, HINT] | None = None  # another server's; the text is in `content`
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from infrs.api.chat.request import Effort
-from infrs.api.common.fields import HINT, Body, Neutral, Off, Unsupported, Verbosity, refuse_part
+from infrs.api.common.fields import HINT, Body, Flag, Neutral, Unsupported, Verbosity, refuse_part
 from infrs.api.common.structured_output import SchemaName
 from infrs.api.common.tools import MAX_NAME, Function, Name
 from infrs.text.constraint import JSON_OBJECT, Constraint
@@ -88,7 +88,7 @@ class ResponseTool(Function):
     """A function of `tools`."""
 
     type: Literal["function"]
-    defer_loading: Off = None
+    defer_loading: Unsupported = None
     output_schema: Unsupported = None
     allowed_callers: Annotated[Any, Neutral(["direct"])] = None
 
@@ -185,4 +185,4 @@ class ToolChoice(Body):
 class ResponsesStreamOptions(Body):
     """`stream_options` of a streamed request."""
 
-    include_obfuscation: Off = None
+    include_obfuscation: Flag | None = None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from infrs.api.chat.prepare import prepare_task
+from infrs.api.chat.prompt import encode_prompt, ignored_variables
+from infrs.api.common.ignored import ignored
 from infrs.api.output.prepared import Prepared
 from infrs.api.responses.convert import to_task
 from infrs.api.responses.history import StoredConversation
 from infrs.api.responses.items import new_item_id
 from infrs.api.responses.presenter import ResponsesPresenter
+from infrs.api.responses.request import ResponsesRequest
+from infrs.api.tokens.tokenize import text_limit
 from infrs.core import RequestContext
 from infrs.models.loaded import LoadedModel
 
@@ -18,4 +24,17 @@ def prepare(model: LoadedModel, asked: StoredConversation, context: RequestConte
     task = to_task(asked.body, asked.given, asked.earlier)
     request, [parser] = prepare_task(model, task, response_id, context)
     presenter = ResponsesPresenter(asked.body, response_id, parser, request.sampling, asked.keeper(response_id))
-    return Prepared((request,), presenter, task.options.stream)
+    names = [*ignored_of(asked.body), *ignored_variables(model, task.conversation)]
+    return Prepared((request,), presenter, task.options.stream, names)
+
+
+def count_input_tokens(model: LoadedModel, asked: StoredConversation) -> dict[str, Any]:
+    """Return the number of tokens of a prompt. Raises RequestError."""
+    conversation = to_task(asked.body, asked.given, asked.earlier).conversation
+    num_tokens = len(encode_prompt(model, conversation, text_limit(model)))
+    return {"object": "response.input_tokens", "input_tokens": num_tokens}
+
+
+def ignored_of(body: ResponsesRequest) -> list[str]:
+    """Return the names of the hints and of the dropped tools."""
+    return [*ignored(body), *body.dropped]

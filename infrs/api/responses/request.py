@@ -8,19 +8,15 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import (
-    HINT,
     MAX_MESSAGES,
+    OR_EMPTY,
     Fraction,
-    Metadata,
     Model,
     Neutral,
-    Off,
-    Opaque,
     Penalty,
-    ServiceTier,
     TokenCount,
-    Unlisted,
     Unsupported,
+    hint,
     parse_body,
     refuse,
 )
@@ -30,6 +26,7 @@ from infrs.api.responses.items import Item
 from infrs.api.responses.options import (
     AnyTool,
     Namespace,
+    OtherTool,
     ReasoningOptions,
     ResponsesStreamOptions,
     ResponseTool,
@@ -39,8 +36,8 @@ from infrs.api.responses.options import (
 )
 
 LOGPROBS = "message.output_text.logprobs"
-ClientMetadata = Annotated[
-    dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=4096)]], Field(max_length=64), HINT
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
 ResponseId = Annotated[str, Field(min_length=1, max_length=128)]
 # Output to include. All but the log-probabilities concern output that this server does not make: hosted tools, images
@@ -75,7 +72,7 @@ class ResponsesRequest(OtherFields):
         BeforeValidator(_as_items, json_schema_input_type=str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)]),
     ]
     instructions: Annotated[str, Field(max_length=1 << 24)] | None = None
-    previous_response_id: ResponseId | None = None
+    previous_response_id: Annotated[ResponseId | None, OR_EMPTY] = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
@@ -92,31 +89,23 @@ class ResponsesRequest(OtherFields):
     reasoning: ReasoningOptions | None = None
     include: Annotated[list[Includable], Field(max_length=16)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: Metadata | None = None
-    client_metadata: ClientMetadata | None = None
-    service_tier: ServiceTier | None = None
-    user: Opaque | None = None
-    safety_identifier: Opaque | None = None
-    prompt_cache_key: Opaque | None = None
-    prompt_cache_retention: Opaque | None = None
-    truncation: Annotated[Literal["auto", "disabled"], HINT] | None = None  # a prompt is never cut
+    metadata: Metadata | None = None  # the response has it
+    truncation: Annotated[Literal["auto", "disabled"], hint("disabled")] | None = None  # a prompt is never cut
 
-    background: Off = None
+    background: Unsupported = None
     background_options: Unsupported = None
     access_programs: Unsupported = None
-    context_management: Unlisted = None
     conversation: Unsupported = None
     image: Unsupported = None
     moderation: Unsupported = None
     prompt: Unsupported = None
-    prompt_cache_options: Unsupported = None
     repetition_penalty: Annotated[Any, Neutral(1)] = None
     top_k: Annotated[Any, Neutral(-1, 0)] = None
     min_p: Annotated[Any, Neutral(0)] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.stream_options is not None and not self.stream:
+        if self.stream_options and self.stream_options.include_obfuscation and not self.stream:
             refuse("stream_options", "only allowed with `stream: true`")
         if self.tools and not self.functions:
             message = "not a tool that this server or its client runs, and there is no function; send functions"
@@ -155,6 +144,14 @@ class ResponsesRequest(OtherFields):
             elif isinstance(tool, Namespace):
                 found += [(tool.name, function) for function in tool.functions]
         return found
+
+    @property
+    def dropped(self) -> list[str]:
+        """Names of the tools that are dropped, by their types."""
+        tools = [
+            inner for tool in self.tools or () for inner in (tool.tools if isinstance(tool, Namespace) else [tool])
+        ]
+        return [f"tools[{kind}]" for kind in dict.fromkeys(tool.type for tool in tools if isinstance(tool, OtherTool))]
 
     @property
     def names(self) -> dict[str, tuple[str | None, str]]:

@@ -10,6 +10,7 @@ from infrs.api.anthropic.prepare import count_tokens as count
 from infrs.api.anthropic.prepare import prepare
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest, check_version
 from infrs.api.common.fields import parse_body
+from infrs.api.common.ignored import ignored
 from infrs.http.routes.generate import compute, generate
 
 _VERSION = "anthropic-version"
@@ -24,4 +25,4 @@ async def messages(request: Request) -> HTTPResponse | None:
 async def count_tokens(request: Request) -> HTTPResponse:
     """Count the tokens of a conversation's prompt."""
     check_version(request.headers.get(_VERSION))
-    return await compute(request, partial(parse_body, CountTokensRequest), count)
+    return await compute(request, partial(parse_body, CountTokensRequest), count, ignored)

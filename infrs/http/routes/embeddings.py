@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sanic import HTTPResponse, Request
 
+from infrs.api.common.ignored import header, ignored
 from infrs.api.common.strict_json import parse_object
 from infrs.api.embeddings.embed import check_dimensions, embedding_list, encode_texts
 from infrs.api.embeddings.request import parse_embedding_request
@@ -24,4 +25,4 @@ async def embeddings(request: Request) -> HTTPResponse:
         num_tokens = sum(map(len, texts))
         served.metrics.prompt_tokens.inc(num_tokens)
         content = await state.in_thread(lambda: embedding_list(model, body, vectors, num_tokens), context)
-        return HTTPResponse(content, content_type=JSON)
+        return HTTPResponse(content, headers=header(ignored(body)), content_type=JSON)

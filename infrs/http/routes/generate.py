@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import orjson
 from sanic import HTTPResponse, Request
 
+from infrs.api.common.ignored import header
 from infrs.api.common.strict_json import parse_object
 from infrs.api.output.prepared import Prepared
 from infrs.core import RequestContext
@@ -43,12 +44,18 @@ async def generate(
 
 
 async def compute(
-    request: Request, parse: Callable[[dict[str, Any]], B], work: Callable[[LoadedModel, B], dict[str, Any]]
+    request: Request,
+    parse: Callable[[dict[str, Any]], B],
+    work: Callable[[LoadedModel, B], dict[str, Any]],
+    hints: Callable[[B], Sequence[str]],
 ) -> HTTPResponse:
-    """Respond with the result of `work`, which needs the model's tokenizer but not its engine."""
+    """Respond with the result of `work`, which needs the model's tokenizer but not its engine.
+
+    hints: returns the names of the parts of a request that change nothing.
+    """
     state = state_of(request)
     body = parse(parse_object(request.body))
     served = state.require_models().find_chat(body.model)
     with served.admitted():
         content = await state.in_thread(lambda: orjson.dumps(work(served.model, body)), context_of(request))
-        return HTTPResponse(content, content_type=JSON)
+        return HTTPResponse(content, headers=header(hints(body)), content_type=JSON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,24 +11,29 @@ from sanic import HTTPResponse, Request
 from infrs.api.common.errors import ResponseNotFoundError
 from infrs.api.responses.history import StoredConversation, open_conversation
 from infrs.api.responses.pages import deleted, item_page
-from infrs.api.responses.prepare import prepare
+from infrs.api.responses.prepare import count_input_tokens, ignored_of, prepare
 from infrs.api.responses.request import parse_responses_request
 from infrs.api.responses.store import StoredResponse
 from infrs.errors import UnsupportedParameterError
 from infrs.http.error_handler import JSON
-from infrs.http.routes.generate import generate
+from infrs.http.routes.generate import compute, generate
 from infrs.http.state import context_of, state_of
 
 
 async def create_response(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    state, tenant = state_of(request), context_of(request).tenant
+    return await generate(request, partial(_open, request), prepare)
 
-    def parse(payload: dict[str, Any]) -> StoredConversation:
-        body = parse_responses_request(payload)
-        return open_conversation(body, state.responses, tenant, state.settings.server.max_body_bytes)
 
-    return await generate(request, parse, prepare)
+async def input_tokens(request: Request) -> HTTPResponse:
+    """Count the tokens of a response's prompt."""
+    return await compute(request, partial(_open, request), count_input_tokens, lambda asked: ignored_of(asked.body))
+
+
+def _open(request: Request, payload: dict[str, Any]) -> StoredConversation:
+    state = state_of(request)
+    body = parse_responses_request(payload)
+    return open_conversation(body, state.responses, context_of(request).tenant, state.settings.server.max_body_bytes)
 
 
 async def get_response(request: Request, response_id: str) -> HTTPResponse:

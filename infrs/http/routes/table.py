@@ -72,6 +72,10 @@ ROUTES = (
         Operation("POST", "/v1/responses", "Answer a conversation as items.", (ResponsesRequest,), _ANSWERS),
         responses.create_response,
     ),
+    Route(
+        Operation("POST", "/v1/responses/input_tokens", "Count the tokens of a conversation.", (ResponsesRequest,)),
+        responses.input_tokens,
+    ),
     Route(Operation("GET", "/v1/responses/<response_id>", "Return a stored response."), responses.get_response),
     Route(Operation("DELETE", "/v1/responses/<response_id>", "Delete a stored response."), responses.delete_response),
     Route(
