@@ -10,9 +10,8 @@ import pytest
 from fake_process import MODEL, FakeServer, fake_server
 
 from infrs.api.chat.convert import to_conversation
-from infrs.api.chat.prompt import template_variables
+from infrs.api.chat.prompt import ignored_variables, template_variables
 from infrs.api.chat.request import parse_chat_request
-from infrs.errors import UnsupportedParameterError
 
 TEMPLATE = (
     "{% for tool in tools or [] %}tool {{ tool.function.name }}\n{% endfor %}"
@@ -120,22 +119,27 @@ def test_a_response(templated: FakeServer, fields: dict[str, Any], prompt: str) 
 
 
 @pytest.mark.parametrize(
-    ("thinks", "variables", "told"),
+    ("thinks", "variables", "effort", "passed", "ignored"),
     [
-        (True, {"reasoning_effort"}, {"reasoning_effort": "low"}),
-        (False, {"reasoning_effort"}, {"reasoning_effort": "low"}),
-        (False, set(), {}),  # of a model that does not think, an effort asks for nothing
-        (True, set(), None),
+        (True, {"reasoning_effort", "enable_thinking"}, "low", {"reasoning_effort": "low"}, []),
+        (False, {"reasoning_effort"}, "low", {"reasoning_effort": "low"}, []),
+        (False, set(), "low", {}, ["reasoning_effort"]),
+        (True, set(), "low", {}, ["reasoning_effort"]),
+        (True, {"enable_thinking"}, "low", {}, ["reasoning_effort"]),
+        (True, {"enable_thinking"}, "none", {"enable_thinking": False}, []),
+        (True, {"thinking"}, "none", {"thinking": False}, []),
+        (True, set(), "none", {}, ["reasoning_effort"]),
+        (False, {"enable_thinking"}, "none", {}, []),  # nothing to turn off
+        (False, set(), "none", {}, []),
     ],
 )
-def test_effort(thinks: bool, variables: set[str], told: dict[str, str] | None) -> None:
-    conversation = to_conversation(parse_chat_request({"model": MODEL, "messages": [ASK], "reasoning_effort": "low"}))
+def test_an_effort_goes_to_a_template_that_reads_it_and_else_is_ignored(
+    thinks: bool, variables: set[str], effort: str, passed: dict[str, object], ignored: list[str]
+) -> None:
+    body = parse_chat_request({"model": MODEL, "messages": [ASK], "reasoning_effort": effort})
+    conversation = to_conversation(body)
     model: Any = SimpleNamespace(
         model_id=MODEL, thinks=thinks, chat_format=SimpleNamespace(variables=frozenset(variables))
     )
-    if told is not None:
-        assert template_variables(model, conversation) == told
-        return
-    with pytest.raises(UnsupportedParameterError) as refused:
-        template_variables(model, conversation)
-    assert refused.value.param == "reasoning_effort"
+    assert template_variables(model, conversation) == passed
+    assert ignored_variables(model, conversation) == ignored

@@ -104,7 +104,7 @@ def _effort(model: LoadedModel, conversation: Conversation) -> Variables:
     if effort is not None and "reasoning_effort" in known:
         return {"reasoning_effort": effort}
     switches = [name for name in THINKING_SWITCHES if name in known]
-    return {switches[0]: False} if effort == "none" and switches else {}
+    return {switches[0]: False} if effort == "none" and model.thinks and switches else {}
 
 
 def _unread(model: LoadedModel, conversation: Conversation) -> list[str]:
