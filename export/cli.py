@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -110,6 +109,8 @@ def _figure(value: float | str) -> str:
 
 
 def _peak_bytes() -> int:
+    import resource  # noqa: PLC0415  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -40,6 +40,7 @@ OTHER = {
     "server.log_level": "debug",
     "server.log_format": "json",
     "model.model_id": "org/name",
+    "model.model_alias": "gpt, other",
     "model.revision": "v1",
     "model.dtype": "int4",
     "model.cache_dir": "elsewhere",
@@ -55,6 +56,7 @@ OTHER = {
     "engine.prefill_chunk": 7,
     "engine.max_queue": 0,
     "engine.kv_budget_mb": 9,
+    "engine.cache_idle_timeout": 0.0,
 }
 
 
@@ -260,14 +262,14 @@ PORT = "a whole number from 0 to 65535"
         (
             {"environ": {"INFRS_MODEL__MODEL": "x"}},
             "model.model (INFRS_MODEL__MODEL): unknown key (did you mean INFRS_MODEL__MODEL_ID?); allowed: "
-            "model.model_id, model.revision, model.dtype, model.cache_dir, model.chat_format, model.tool_format, "
-            "model.generation_config",
+            "model.model_id, model.model_alias, model.revision, model.dtype, model.cache_dir, model.chat_format, "
+            "model.tool_format, model.generation_config",
         ),
         (
             {"environ": {"INFRS_MODEL": "x"}},
-            "model (INFRS_MODEL) is a section, not a value; set one of INFRS_MODEL__MODEL_ID, INFRS_MODEL__REVISION, "
-            "INFRS_MODEL__DTYPE, INFRS_MODEL__CACHE_DIR, INFRS_MODEL__CHAT_FORMAT, INFRS_MODEL__TOOL_FORMAT, "
-            "INFRS_MODEL__GENERATION_CONFIG",
+            "model (INFRS_MODEL) is a section, not a value; set one of INFRS_MODEL__MODEL_ID, "
+            "INFRS_MODEL__MODEL_ALIAS, INFRS_MODEL__REVISION, INFRS_MODEL__DTYPE, INFRS_MODEL__CACHE_DIR, "
+            "INFRS_MODEL__CHAT_FORMAT, INFRS_MODEL__TOOL_FORMAT, INFRS_MODEL__GENERATION_CONFIG",
         ),
     ],
 )

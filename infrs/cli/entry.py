@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 from infrs.cli.process_1 import leave_process_1
 
@@ -13,6 +14,8 @@ def serve() -> None:
     Until the server drains, SIGINT and SIGTERM end it by their default action, even while native code holds the GIL.
     SIGHUP stays pending until the server can reread its keys.
     """
+    if sys.platform == "win32":
+        sys.exit("infrs-serve: this version runs on Linux and macOS only; on Windows, run it in WSL 2")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     leave_process_1()
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,7 +9,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from infrs.config.layers import flag_name
-from infrs.config.other_names import OTHER_FLAGS
+from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
 from infrs.config.settings import SECTIONS, Settings
 
 
@@ -29,10 +29,12 @@ class SettingsCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption:
-            other = next((flag for argument in given if (flag := argument.partition("=")[0]) in OTHER_FLAGS), None)
-            if other is None:
-                raise
-            raise click.UsageError(f"No such option '{other}'; use {OTHER_FLAGS[other]}") from None
+            for flag in (argument.partition("=")[0] for argument in given):
+                if flag in OTHER_FLAGS:
+                    raise click.UsageError(f"No such option '{flag}'; use {OTHER_FLAGS[flag]}") from None
+                if flag in NEEDLESS_FLAGS:
+                    raise click.UsageError(f"No such option '{flag}'; leave it out: {NEEDLESS_FLAGS[flag]}") from None
+            raise
 
 
 def settings_flags(command: Callable[..., None]) -> Callable[..., None]:

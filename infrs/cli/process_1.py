@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 
-_PASSED = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+_PASSED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
 def leave_process_1() -> None:
@@ -21,7 +21,7 @@ def leave_process_1() -> None:
 
 def run_in_child() -> None:
     """Return in a child; the calling process stays behind and exits with the child's code, 128 + n for signal n."""
-    waited = _PASSED | {signal.SIGCHLD}
+    waited = {signal.SIGCHLD, *(signal.Signals[name] for name in _PASSED)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     child = os.fork()
     if not child:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+# Flags with an equivalent.
 OTHER_FLAGS = {
     "-m": "--model",
     "-hf": "--model",
     "--hf-repo": "--model",
-    "-a": "infrs-export --model-id",
-    "--alias": "infrs-export --model-id",
-    "--served-model-name": "infrs-export --model-id",
+    "-hfr": "--model",
+    "-a": "--model-alias",
+    "--alias": "--model-alias",
+    "--served-model-name": "--model-alias",
     "-p": "--port",
     "-c": "--max-model-len",
     "--ctx-size": "--max-model-len",
@@ -41,7 +43,31 @@ OTHER_FLAGS = {
     "--disable-uvicorn-access-log": "--no-access-log",
     "--uvicorn-log-level": "--log-level",
     "--otlp-traces-endpoint": "--traces",
+    "--keep-alive": "--cache-idle-timeout",
+    "--gpu-memory-utilization": "--kv-budget-mb",
 }
+
+# Flags without an equivalent: the reason, and the flags.
+_NEEDLESS = {
+    "infrs runs on the CPUs of one machine": "-ngl --gpu-layers --n-gpu-layers --device -sm --split-mode -tp "
+    "--tensor-parallel-size --pipeline-parallel-size --cpu-offload-gb",
+    "batching is always continuous": "-cb --cont-batching",
+    "the model's chat template is always used": "--jinja",
+    "attention is always fused": "-fa --flash-attn",
+    "prefixes are always cached": "--enable-prefix-caching --cache-prompt --cache-reuse",
+    "prompts are always computed in chunks": "--enable-chunked-prefill",
+    "tool calls are always parsed": "--enable-auto-tool-choice",
+    "reasoning is always parsed": "--reasoning-parser --reasoning-format --enable-reasoning",
+    "/metrics is always served": "--metrics",
+    "there is no web page": "--no-webui --no-ui --webui",
+    "infrs runs no code of a model": "--trust-remote-code",
+    "set the variable HF_TOKEN": "-hft --hf-token",
+    "name an embedding model, and /v1/embeddings serves it": "--embedding --embeddings --task --runner --pooling",
+    "infrs-export copies the template from the model's folder": "--chat-template --chat-template-file",
+    "put a proxy that ends TLS in front of infrs": "--ssl-certfile --ssl-cert-file --ssl-keyfile --ssl-key-file",
+    "draft tokens need no second model": "-md --model-draft --speculative-config",
+}
+NEEDLESS_FLAGS = {flag: reason for reason, flags in _NEEDLESS.items() for flag in flags.split()}
 
 _DTYPES = {
     "float32": ("f32", "fp32", "float"),

@@ -120,6 +120,11 @@ class ModelSettings(Section):
     model_id: str = Field(
         default="TinyLlama/TinyLlama-1.1B-Chat-v1.0", min_length=1, max_length=4096, description=_MODEL_ID
     )
+    model_alias: str = Field(
+        default="",
+        max_length=4096,
+        description="More names under which requests find the model, comma-separated.",
+    )
     revision: str = Field(
         default="main", min_length=1, max_length=256, description="Branch, tag or commit of a Hub model."
     )
@@ -140,6 +145,11 @@ class ModelSettings(Section):
         description="Default sampling parameters. auto: those of the model's generation_config.json; "
         "none: those of OpenAI's API.",
     )
+
+    @property
+    def aliases(self) -> list[str]:
+        """Return the names of `model_alias`."""
+        return [name for part in self.model_alias.split(",") if (name := part.strip())]
 
 
 class ModelEntry(ModelSettings):

@@ -22,6 +22,7 @@ logger = logging.getLogger("infrs.server")
 JSON = "application/json"
 CLIENT_GONE = 499  # nginx's status for a client that disconnected before its answer
 
+_LONGEST_PARAM = 100  # in the access log; a client may send any name
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")  # of all routes
 
 # Statuses that Sanic raises: the code and the message for the client.
@@ -128,6 +129,7 @@ def _response(
 ) -> HTTPResponse:
     """Return an error response. status: as OpenAI's clients expect it."""
     body = error_body
+    request.ctx.failure = {"code": code, "param": param and param[:_LONGEST_PARAM]}
     if request.path in anthropic_errors.PATHS:
         status, body = anthropic_errors.anthropic_status(status), anthropic_errors.error_body
     return HTTPResponse(body(message, status=status, code=code, param=param), status, dict(headers or {}), JSON)

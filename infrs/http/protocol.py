@@ -10,10 +10,12 @@ during a running request is disconnected, because the server could not notice it
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import uuid
 from asyncio.transports import BaseTransport, Transport
+from collections.abc import Mapping
 from typing import cast
 
 from sanic.exceptions import BadRequest, PayloadTooLarge, RequestTimeout
@@ -26,8 +28,11 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from infrs.api.common.errors import RETRY_AFTER_SECONDS, error_body
 from infrs.config.settings import ServerSettings
 
+logger = logging.getLogger("infrs.server")
+
 MAX_HEAD_BYTES = 8192
 MAX_PIPELINED_BYTES = 64 << 10
+_TLS_RECORD = b"\x16\x03"  # a handshake, RFC 8446 section 5.1; no HTTP request begins so
 LINGER_SECONDS = 1.0
 
 # RFC 9112 §7.1, after the preceding line end. Python's int() would also accept 0x2, 1_0 and blanks.
@@ -40,6 +45,7 @@ _MIN_MEAN_CHUNK = 64  # bytes
 _CHUNKS_PER_TURN = 64
 
 _TOO_MANY = error_body("too many connections are open; try again in a moment", status=503, code="too_many_connections")
+_TLS = error_body("this port serves plain HTTP, not TLS; use http:// in the URL", status=400, code="bad_request")
 
 
 def notice_lost_peers(listener: socket.socket) -> None:
@@ -159,7 +165,7 @@ class BoundedProtocol(HttpProtocol):
         state.metrics.refused_connections.inc()
         stream = self.transport = cast(Transport, transport)
         self.conn_info = ConnInfo(cast(TransportProtocol, transport))
-        stream.write(_too_many())
+        stream.write(_refusal("503 Service Unavailable", _TOO_MANY, {"retry-after": str(RETRY_AFTER_SECONDS)}))
         stream.write_eof()
         self.loop.call_later(LINGER_SECONDS, stream.abort)
 
@@ -167,20 +173,31 @@ class BoundedProtocol(HttpProtocol):
         """Buffer bytes. Disconnect a client that sends too many after a complete request that still runs."""
         if self._task is None:  # refused or closing
             return
+        http = self.http  # false until its request runs
+        if data.startswith(_TLS_RECORD) and http is not None and http.stage is Stage.IDLE and not self.recv_buffer:
+            self._refuse_tls()
+            return
         super().data_received(data)
-        http = self.http
         runs = http and http.stage in (Stage.HANDLER, Stage.RESPONSE) and not http.request_body
         if runs and len(self.recv_buffer) >= MAX_PIPELINED_BYTES and self.transport:
             self.transport.abort()  # not self.abort(), after which Sanic fails on a None of its own
 
+    def _refuse_tls(self) -> None:
+        """Close a connection that begins with TLS. Its client names the plain answer as the wrong version of TLS."""
+        logger.warning("a client spoke TLS to this port, which serves plain HTTP; use http:// in its URL")
+        if self.transport:
+            self.transport.write(_refusal("400 Bad Request", _TLS))
+            self.transport.close()
 
-def _too_many() -> bytes:
-    head = [
-        "HTTP/1.1 503 Service Unavailable",
-        "content-type: application/json",
-        f"content-length: {len(_TOO_MANY)}",
-        f"retry-after: {RETRY_AFTER_SECONDS}",
-        f"x-request-id: {uuid.uuid4().hex}",
-        "connection: close",
-    ]
-    return "\r\n".join([*head, "", ""]).encode() + _TOO_MANY
+
+def _refusal(status: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+    """Return a whole response, for a connection that no request has been read from."""
+    fields = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "x-request-id": uuid.uuid4().hex,
+        "connection": "close",
+        **(headers or {}),
+    }
+    head = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*head, "", ""]).encode() + body

@@ -50,7 +50,8 @@ async def load_models(
     manifests = [read_manifest(bundle) for _, bundle in chosen]
     check_kinds([model for model, _ in chosen], manifests)
     for (model, bundle), manifest in zip(chosen, manifests, strict=True):
-        await registry.load(manifest.source.model_id, partial(load_model, bundle, model), settings.engine)
+        open_model = partial(load_model, bundle, model)
+        await registry.load(manifest.source.model_id, open_model, settings.engine, model.aliases)
 
 
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:

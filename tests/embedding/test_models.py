@@ -114,9 +114,10 @@ class _Mute:
 def test_served_alone_from_its_bundle(bundle: Path) -> None:
     async def scenario() -> None:
         registry = ModelRegistry()
-        await load_models(registry, [(ModelSettings(model_id="tiny"), bundle)], Settings())
+        await load_models(registry, [(ModelSettings(model_id="tiny", model_alias="other, embed"), bundle)], Settings())
         assert registry.chat_models == []
         assert [served.model_id for served in registry.models] == ["tiny"]
+        assert registry.find("embed") is registry.find("other") is registry.find("tiny")
         await registry.close(DrainingError("over"))
 
     asyncio.run(scenario())

@@ -11,17 +11,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from fake_server import MANIFEST
 from infrs_export.cli import main as export_command
 
+from infrs.cli.announce import Start, announce
 from infrs.cli.command import run
 from infrs.cli.export_missing import find_or_export
 from infrs.cli.flags import text_values
-from infrs.cli.serve import DEMO_MODEL, _announce, _command
+from infrs.cli.serve import DEMO_MODEL, _command
 from infrs.config.layers import flag_name
-from infrs.config.other_names import OTHER_FLAGS
-from infrs.config.settings import SECTIONS, ModelSettings
+from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
+from infrs.config.settings import SECTIONS, LogFormat, ModelSettings
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError
 
@@ -83,7 +85,7 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
         (["--traces=1"], "--traces takes no value; write --traces"),
         (["-m", "a.gguf", "--port", "0"], "No such option '-m'; use --model"),
         (["a.gguf", "-np", "4"], "No such option '-np'; use --max-num-seqs"),
-        (["a/b", "--served-model-name=c"], "No such option '--served-model-name'; use infrs-export --model-id"),
+        (["a/b", "--served-model-name=c"], "No such option '--served-model-name'; use --model-alias"),
     ],
 )
 def test_a_usage_error_is_one_line_with_exit_code_2(
@@ -112,6 +114,12 @@ def test_every_flag_of_another_server_maps_to_a_flag_of_infrs(other: str, flag: 
     flags = [name for option in command.params for name in (*option.opts, *option.secondary_opts)]
     assert name in flags
     assert other not in flags
+
+
+@pytest.mark.parametrize("flag", NEEDLESS_FLAGS)
+def test_a_flag_without_an_equivalent_is_refused_with_the_reason(flag: str) -> None:
+    with pytest.raises(click.UsageError, match=rf"No such option '{flag}'; leave it out: \w+"):
+        _command.make_context("infrs-serve", [flag, "1"])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +220,9 @@ def test_serving_imports_no_export_packages() -> None:
     assert done.stdout == "set()\n"
 
 
-def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, with_key: bool) -> list[str]:
+def announced(
+    capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, with_key: bool, log_format: LogFormat = "text"
+) -> list[str]:
     """The lines that a server of one chat model prints when it is ready."""
     stats = SimpleNamespace(num_rows=1, max_model_len=8, kernels="", threads=2, max_cache_bytes=3_100_000_000)
     engine = SimpleNamespace(snapshot=lambda: stats)
@@ -220,7 +230,7 @@ def announced(capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, w
     served = SimpleNamespace(model_id="a/b", model=model)
     registry: Any = SimpleNamespace(models=[served], chat_models=[served], embedding_models=[])
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        _announce(registry, listener=listener, started=0.0, with_key=with_key)
+        announce(Start(listener, 0.0, with_key, log_format), registry)
     return capsys.readouterr().out.splitlines()
 
 
@@ -243,3 +253,11 @@ def test_the_line_of_a_model_shows_its_default_sampling(
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]
     engine = "ONNX Runtime's kernels, 2 threads, 1 slots, context 8, prefix cache up to 3.1 GB"
     assert line.endswith(f": float32, fused graph, {engine}{shown}")
+
+
+def test_the_ready_event_is_json_if_the_log_is(capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = announced(capsys, SamplingParams(), with_key=False, log_format="json")
+    event = json.loads(line)
+    assert event["message"].startswith("infrs ")
+    assert event["url"].startswith("http://127.0.0.1:")
+    assert (event["level"], event["event"], event["models"]) == ("info", "ready", ["a/b"])

@@ -104,6 +104,7 @@ def test_the_log_can_be_json() -> None:
     with fake_server(server={"log_format": "json"}) as server:
         server.request("GET", "/health", headers={"x-request-id": "mine-1"})
         server.request("GET", "/%1b%0a%e2%80%ae?canary=1")
+        server.chat("canary", **{"top_q" * 100: 1})
         server.chat("boom-first canary")
         server.process.terminate()
         log = server.output()
@@ -115,7 +116,11 @@ def test_the_log_can_be_json() -> None:
     mine = next(line for line in access if line["request_id"] == "mine-1")
     assert (mine["method"], mine["path"], mine["status"]) == ("GET", "/health", 200)
     assert 0 < mine["seconds"] < 5
-    assert [line["status"] for line in access] == [200, 404, 500]
+    assert [line["status"] for line in access] == [200, 404, 400, 500]
+    reasons = [(line.get("code"), line.get("param")) for line in access]
+    assert reasons[:2] == [(None, None), ("not_found", None)]
+    assert reasons[2] == ("unknown_parameter", ("top_q" * 100)[:100])
+    assert access[2]["message"].endswith(f" {access[2]['request_id']} unknown_parameter {reasons[2][1]}")
     failed = next(line for line in lines if line["level"] == "error")
     assert "Traceback" in failed["traceback"]
 

@@ -64,6 +64,12 @@ def test_tokenize_returns_the_texts_of_tokens(server: FakeServer) -> None:
     assert chat["token_strs"] == [*"user: a"]
 
 
+def test_tokenizer_info_has_the_special_tokens_and_the_template(server: FakeServer, with_begin: FakeServer) -> None:
+    info = {"pad_token": None, "model_max_length": 512, "chat_template": None}
+    assert server.get("/tokenizer_info").json == info | {"bos_token": None, "eos_token": "Ā"}
+    assert with_begin.get("/tokenizer_info").json == info | {"bos_token": "</s>", "eos_token": "</s>"}
+
+
 def test_part_of_a_character_is_replaced(server: FakeServer) -> None:
     assert server.post("/detokenize", tokens=[0xC3]).json["prompt"] == "\ufffd"
     assert server.post("/detokenize", tokens=[]).json["prompt"] == ""

@@ -32,6 +32,14 @@ def tokenize(model: LoadedModel, body: TokenizeRequest | TokenizeChatRequest) ->
     return {**tokens, "token_strs": [*map(model.token_bytes.spelling, ids)]} if body.return_token_strs else tokens
 
 
+def tokenizer_info(model: LoadedModel) -> dict[str, Any]:
+    """Return special tokens and chat template under transformers' names, as lm-eval's remote tokenizer reads them."""
+    special = model.manifest.special_tokens
+    ids = {"bos_token": special.bos, "eos_token": special.eos[0], "pad_token": special.pad}
+    tokens = {name: None if token_id is None else model.tokenizer.token(token_id) for name, token_id in ids.items()}
+    return {**tokens, "model_max_length": model.max_model_len, "chat_template": model.chat_format.source or None}
+
+
 def detokenize(model: LoadedModel, body: DetokenizeRequest) -> dict[str, str]:
     """Return the text of token ids, under vLLM's name and llama.cpp's. An incomplete character becomes U+FFFD.
 

@@ -78,6 +78,7 @@ def finished(request: Request, status: int) -> None:
         path = ascii(request.path[:_LONGEST_PATH])[1:-1]
         method = ascii(request.method[:16])[1:-1]
         figures: dict[str, float] = submission.meter.figures if submission else {}
+        failure: dict[str, str | None] = getattr(request.ctx, "failure", {})
         fields = {
             "request_id": request_id(request),
             "method": method,
@@ -85,8 +86,10 @@ def finished(request: Request, status: int) -> None:
             "status": status,
             "seconds": round(seconds, 6),
             **figures,
+            **failure,
         }
-        line = (method, path, status, 1000 * seconds, fields["request_id"], _in_words(figures))
+        words = "".join(f" {word}" for word in failure.values() if word) + _in_words(figures)
+        line = (method, path, status, 1000 * seconds, fields["request_id"], words)
         logger.info("%s %s %d %.1f ms %s%s", *line, extra={"fields": fields})
 
 

@@ -115,6 +115,10 @@ ROUTES = (
         text_routes.tokenize,
     ),
     Route(
+        Operation("GET", "/tokenizer_info", "Return the special tokens and the chat template."),
+        text_routes.tokenizer_info,
+    ),
+    Route(
         Operation("POST", "/detokenize", "Return the text of token ids.", (DetokenizeRequest,)), text_routes.detokenize
     ),
     Route(

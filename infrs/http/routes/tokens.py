@@ -1,21 +1,30 @@
-"""`/tokenize`, `/detokenize` and `/apply-template`."""
+"""`/tokenize`, `/tokenizer_info`, `/detokenize` and `/apply-template`."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import orjson
 from sanic import HTTPResponse, Request
 
 from infrs.api.common.fields import parse_body
 from infrs.api.common.ignored import ignored
 from infrs.api.tokens import tokenize as api
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, parse_tokenize_request
+from infrs.http.error_handler import JSON
 from infrs.http.routes.generate import compute
+from infrs.http.state import state_of
 
 
 async def tokenize(request: Request) -> HTTPResponse:
     """Return the token ids of a text, or of a conversation's prompt."""
     return await compute(request, parse_tokenize_request, api.tokenize, ignored)
+
+
+async def tokenizer_info(request: Request) -> HTTPResponse:
+    """Return the special tokens and the chat template of the chat model."""
+    served = state_of(request).require_models().find_chat(None)
+    return HTTPResponse(orjson.dumps(api.tokenizer_info(served.model)), content_type=JSON)
 
 
 async def detokenize(request: Request) -> HTTPResponse:

@@ -1,0 +1,105 @@
+"""The first output of a server that is ready: its models, its URL and a request to try."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from infrs import __version__
+from infrs.config.settings import LogFormat
+from infrs.core import SamplingParams
+from infrs.http.observability.logs import JsonFormatter
+from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.loaded import LoadedModel
+from infrs.models.registry import ModelRegistry
+
+_QUESTION = "How many days are in a week?"  # the demo answers "7 days" in every dtype (tests/e2e)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start of a server. began: seconds of the monotonic clock. with_key: whether requests need an API key."""
+
+    listener: socket.socket
+    began: float
+    with_key: bool
+    log_format: LogFormat
+
+    @property
+    def url(self) -> str:
+        """Return a URL of the server that works on this machine."""
+        host, port = self.listener.getsockname()[:2]
+        if host in ("0.0.0.0", "::"):  # noqa: S104  # every interface, so this one too
+            host = "127.0.0.1"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def announce(start: Start, registry: ModelRegistry) -> None:
+    """Print that the server is ready: lines of text, or one event in JSON, as the log has them."""
+    facts = dict(_facts(registry))
+    lines = [f"infrs {__version__} serves {model} at {start.url}: {words}" for model, words in facts.items()]
+    seconds = time.monotonic() - start.began
+    if start.log_format == "text":
+        click.echo("\n".join([*lines, f"Ready in {seconds:.1f} s", f"Try: {_command(start, registry)}"]))
+        return
+    fields = {"event": "ready", "url": start.url, "seconds": round(seconds, 3), "models": [*facts]}
+    record = {"name": "infrs.server", "levelname": "INFO", "msg": "; ".join(lines), "fields": fields}
+    click.echo(JsonFormatter().format(logging.makeLogRecord(record)))
+
+
+def _facts(registry: ModelRegistry) -> Iterator[tuple[str, str]]:
+    """Yield each model's id and a description."""
+    for chat in registry.chat_models:
+        yield chat.model_id, f"{chat.model.manifest.dtype}, {_of_chat(chat.model)}"
+    for embedding in registry.embedding_models:
+        yield embedding.model_id, f"{embedding.model.manifest.dtype}, {_of_embedding(embedding.model)}"
+
+
+def _of_chat(model: LoadedModel) -> str:
+    stats = model.engine.snapshot()
+    words = stats.kernels.split(maxsplit=2)  # instructions, build, and a note if nodes fall back
+    kernels = " ".join([f"infrs's {words[0]} kernels", *words[2:]]) if words else "ONNX Runtime's kernels"
+    return (
+        f"{model.manifest.graph} graph, {kernels}, {_threads(stats.threads)}, {stats.num_rows} slots, "
+        f"context {stats.max_model_len}, prefix cache up to {stats.max_cache_bytes / 1e9:.2g} GB"
+        f"{_defaults(model.sampling)}"
+    )
+
+
+def _of_embedding(model: EmbeddingModel) -> str:
+    manifest = model.manifest
+    return (
+        f"embeddings of {manifest.dimensions} numbers, texts of up to {manifest.context_length} tokens, "
+        f"{_threads(model.encoder.threads)}"
+    )
+
+
+def _command(start: Start, registry: ModelRegistry) -> str:
+    """Return a command that sends a request to the first model."""
+    path, body = "embeddings", {"model": registry.models[0].model_id, "input": _QUESTION}
+    if registry.chat_models:
+        messages = [{"role": "user", "content": _QUESTION}]
+        chat: dict[str, Any] = {"model": registry.chat_models[0].model_id, "messages": messages, "temperature": 0}
+        path, body = "chat/completions", chat
+    key = " -H 'authorization: Bearer YOUR_API_KEY'" if start.with_key else ""
+    data = shlex.quote(json.dumps(body))
+    return f"curl {start.url}/v1/{path}{key} -H 'content-type: application/json' -d {data}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def _defaults(sampling: SamplingParams) -> str:
+    """Return how the model's own sampling differs from OpenAI's, in words."""
+    neutral = asdict(SamplingParams())
+    own = [f"{name} {value:g}" for name, value in asdict(sampling).items() if value != neutral[name]]
+    return f", by default {', '.join(own)}" if own else ""
