@@ -13,14 +13,16 @@ class Constraint:
     """A language, and the request field that selects it.
 
     text: for json_schema the schema as JSON, for choice a JSON list of strings, for grammar Lark or GBNF, for calls
-    Lark that `infrs.text.tools` makes from the tools' schemas.
-    param: the field that errors name. after: if not empty, free text up to this Lark term comes first, such as a
-    reasoning block up to its closing tag. or_else: an alternative language, which must not begin like this one.
+    Lark that `infrs.text.tools` makes from the tools' schemas. param: the field that errors name.
+    strict: for json_schema, whether a `format` that the compiler lacks is an error. after: if not empty, free text up
+    to this Lark term comes first, such as a reasoning block up to its closing tag. or_else: an alternative language,
+    which must not begin like this one.
     """
 
     kind: ConstraintKind
     text: str
     param: str = field(compare=False)
+    strict: bool = True
     after: str = ""
     or_else: Constraint | None = None
 

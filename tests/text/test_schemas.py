@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llguidance import LLMatcher
 
 from infrs.text.schemas.closing import closed
-from infrs.text.schemas.guided import guided
+from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.schemas.tree import rewrite, simplified
 
 INT = {"type": "integer"}
@@ -62,6 +63,11 @@ CLOSED: dict[str, tuple[Any, list[Any], list[Any]]] = {
         [{"z": 1}],
     ),
     "shared items": ({"allOf": [{"items": fields("a")}, {"items": fields("b")}]}, [[{"a": 1, "b": 1}]], []),
+    "nothing unevaluated": (
+        DEFS | {"allOf": [{"$ref": "#/$defs/a"}], "properties": {"c": INT}, "unevaluatedProperties": False},
+        [{"a": 1, "c": 1}],
+        [],
+    ),
     "overlaid by patterns": (
         {"properties": {"pq": fields("a")}, "patternProperties": {"^p": fields("b")}},
         [{"pq": {"a": 1, "b": 1}}],
@@ -165,6 +171,8 @@ NEUTRAL: list[dict[str, Any]] = [
     {"minContains": 2},
     {"$dynamicAnchor": "node"},
     {"format": "password"},
+    {"minLength": None, "enum": None, "properties": None, "$ref": None},
+    {"$schema": "https://example.com/dialect"},
     {"x-order": 3},
 ]
 ASKING: list[dict[str, Any]] = [
@@ -216,12 +224,47 @@ def test_references_are_uris() -> None:
     assert simplified({"$ref": "#/$defs/Box%5Bint%5D"}) == {"$ref": "#/$defs/Box%5Bint%5D"}
 
 
+IMPOSSIBLE: list[Any] = [
+    {"enum": []},
+    {"type": "integer", "const": "x"},
+    {"type": "strin"},
+    {"minimum": 3, "maximum": 1, "type": "integer"},
+    {"type": "string", "minLength": 3, "maxLength": 1},
+    {"type": "string", "minLength": -1},
+    {"type": "string", "maxLength": 2.5},
+    {"type": "array", "items": 5},
+    {"$ref": "#/$defs/none"},
+    {"$ref": "https://example.com/schema"},
+    {"type": "object", "properties": {"a": False}, "required": ["a"]},
+    {"patternProperties": {"a": {}, "b": {}}},
+    fields("a", "b", minProperties=2, additionalProperties=False),
+    {"allOf": [INT, {"type": "string"}]},
+    {"anyOf": []},
+    False,
+]
+
+
+@pytest.mark.parametrize("child", IMPOSSIBLE, ids=json.dumps)
+def test_a_property_that_cannot_be_compiled_takes_any_value_where_lenient(child: Any) -> None:
+    schema = {"type": "object", "properties": {"good": INT, "bad": child}, "required": ["good", "bad"]}
+    prepared = guided_leniently(schema)
+    assert not LLMatcher.validate_grammar(f"start: %json {json.dumps(prepared)}")
+    assert prepared["properties"] == {"good": INT, "bad": True}
+    assert prepared["required"] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("keywords", [child for child in IMPOSSIBLE if isinstance(child, dict)], ids=json.dumps)
+def test_a_schema_that_cannot_be_compiled_is_an_object_where_lenient(keywords: dict[str, Any]) -> None:
+    prepared = guided_leniently({"type": "object", **keywords})
+    assert not LLMatcher.validate_grammar(f"start: %json {json.dumps(prepared)}")
+
+
 @pytest.mark.parametrize("pattern", ["^(?!a)b", "(?<=x)", r"(a)\1", r"\bword\b", "(", "[z-a]"])
 def test_patterns_that_cannot_be_compiled_are_dropped_where_lenient(pattern: str) -> None:
     schema = {"type": "string", "pattern": pattern, "maxLength": 5}
-    assert "pattern" not in guided(schema, lenient=True)
+    assert "pattern" not in guided_leniently(schema)
     assert guided(schema)["pattern"] == pattern
-    assert guided({"pattern": "^a+$"}, lenient=True)["pattern"] == "^a+$"
+    assert guided_leniently({"pattern": "^a+$"})["pattern"] == "^a+$"
 
 
 def test_entangled_references_stay_open_in_bounded_time() -> None:

@@ -15,8 +15,10 @@ from infrs.api.common.ignored import ignored
 from infrs.api.output.prepared import Prepared
 from infrs.core import Request, RequestContext
 from infrs.engine.sampling.json_schema import check_schema
+from infrs.errors import RequestError
 from infrs.models.loaded import LoadedModel
 from infrs.text.constraint import Constraint
+from infrs.text.tools.call_grammar import Tool
 from infrs.text.tools.tool_format import calls_constraint, lark_term
 
 _LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
@@ -63,13 +65,26 @@ def prepare_task(
     return request, parsers
 
 
+def _checked(tool: Tool, param: str) -> Tool:
+    """Return a tool with a schema within the limits: any object if its own exceeds them.
+
+    Raises RequestError if the tool is strict.
+    """
+    try:
+        check_schema(tool.parameters, param)
+    except RequestError:
+        if tool.strict:
+            raise
+        return replace(tool, parameters={"type": "object", "additionalProperties": True})
+    return tool
+
+
 def _constraint(model: LoadedModel, task: ChatTask) -> Constraint | None:
     """Return the constraint of the tools, of the text, or of both as alternatives."""
     tools = task.conversation.tools
     if not tools or not (task.must_call or task.constraint or any(tool.strict for tool in tools)):
         return task.constraint
-    for tool in tools:
-        check_schema(tool.parameters, task.conversation.field_names.tools)
+    tools = tuple(_checked(tool, task.conversation.field_names.tools) for tool in tools)
     required = task.must_call or task.constraint is not None
     calls = calls_constraint(model.tool_format, tools, model.tokenizer, many=task.max_calls is None, required=required)
     return replace(calls, or_else=task.constraint)

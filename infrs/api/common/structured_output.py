@@ -19,7 +19,10 @@ GrammarText = Annotated[str, Field(min_length=1, max_length=_MAX_GRAMMAR)]
 
 
 class JsonSchema(Body):
-    """`response_format.json_schema`. The server enforces the schema, `strict` or not."""
+    """`response_format.json_schema`. The server enforces the schema, `strict` or not.
+
+    strict: whether a `format` that the grammar compiler lacks is an error.
+    """
 
     name: SchemaName
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
@@ -71,12 +74,14 @@ class StructuredOutputFields(Body):
         found: list[Constraint] = []
         asked = self.response_format
         if asked is not None and asked.type != "text":
-            text = json.dumps(asked.json_schema.schema_) if asked.json_schema else JSON_OBJECT
-            found.append(Constraint("json_schema", text, "response_format"))
+            text, strict = JSON_OBJECT, True
+            if asked.json_schema is not None:
+                text, strict = json.dumps(asked.json_schema.schema_), bool(asked.json_schema.strict)
+            found.append(Constraint("json_schema", text, "response_format", strict))
         for param, schema in (("guided_json", self.guided_json), ("json_schema", self.json_schema)):
             if schema is not None:
                 text = schema if isinstance(schema, str) else json.dumps(schema)
-                found.append(Constraint("json_schema", text, param))
+                found.append(Constraint("json_schema", text, param, strict=False))
         if self.guided_regex is not None:
             found.append(Constraint("regex", self.guided_regex, "guided_regex"))
         if self.guided_choice is not None:

@@ -42,7 +42,7 @@ class TextFormat(Body):
         if self.type == "text":
             return None
         schema = JSON_OBJECT if self.schema_ is None else json.dumps(self.schema_)
-        return Constraint("json_schema", schema, "text.format")
+        return Constraint("json_schema", schema, "text.format", bool(self.strict))
 
 
 class TextOptions(Body):

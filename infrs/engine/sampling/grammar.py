@@ -43,6 +43,26 @@ _SCHEMA_LIMITS = _limits(4 * MAX_PROPERTIES + 200, 50_000)
 _TEXT_LIMITS = _limits(2_000, 12_000)
 _NUM_PROBED = 8  # tokens of a sample answer; their masks are computed before the grammar is accepted
 _LIMIT_WORDS = re.compile(r"too (big|large|many|complex)|fuel|limit|\bmax is\b", re.IGNORECASE)
+# What the compiler says, and what is meant.
+_UNSUPPORTED = [
+    (
+        "oneOf constraints",
+        'the keyword "oneOf" is not supported unless a "const" or "type" distinguishes the branches; use anyOf',
+    ),
+    (
+        "look-around|lookarounds|backreferences",
+        'the keyword "pattern" is not supported with look-ahead, look-behind, \\b or backreferences',
+    ),
+    ("not disjoint", 'the keyword "patternProperties" is not supported with patterns that match the same name'),
+    (
+        "min/maxProperties only",
+        'the keywords "minProperties" and "maxProperties" are only supported if all listed properties are required',
+    ),
+    (
+        "for (integer|float) range",
+        'the keywords "minimum" and "maximum" are not supported with a range beyond 10**18',
+    ),
+]
 _NAMES = {"json_schema": "the JSON schema", "calls": "a schema among the tools' parameters"}
 
 
@@ -196,7 +216,7 @@ def _body(constraint: Constraint) -> str:
     param, text = constraint.param, constraint.text
     match constraint.kind:
         case "json_schema":
-            return "%json " + json.dumps(guided(parse_schema(text, param)))
+            return "%json " + json.dumps(guided(parse_schema(text, param), strict=constraint.strict))
         case "grammar" | "calls":
             return f"%lark {{\n{_lark_of(constraint)}\n}}"
         case "regex":
@@ -254,17 +274,19 @@ def _refusal(error: str, constraint: Constraint) -> RequestError:
         reason, code = f"the keyword {found[1]} is not supported", "unsupported_schema"
     elif found := re.search(r"Unknown format: (\S+)", error):
         reason, code = f'the keyword "format" is not supported with {found[1]!a}', "unsupported_schema"
-    elif "oneOf constraints" in error:
-        reason, code = (
-            'the keyword "oneOf" is not supported unless a "const" or "type" distinguishes the branches; use anyOf',
-            "unsupported_schema",
-        )
+    elif constraint.kind in _NAMES and (unsupported := _unsupported(error)):
+        reason, code = unsupported, "unsupported_schema"
     elif error.startswith("NoExtension"):
         reason = "no text satisfies it"
     elif _LIMIT_WORDS.search(reason):
         reason, code = "it is too complex; simplify it", "schema_too_complex"
     what = _NAMES.get(constraint.kind, f"the {constraint.kind}")
     return RequestError(f"{what} cannot be used: {reason}", param=constraint.param, code=code)
+
+
+def _unsupported(error: str) -> str | None:
+    """Return the keyword that a compiler's message is about, in a sentence, if it is a limit of the compiler."""
+    return next((sentence for words, sentence in _UNSUPPORTED if re.search(words, error)), None)
 
 
 def _first_line(error: str) -> str:

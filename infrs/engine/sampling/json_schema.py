@@ -13,13 +13,13 @@ from decimal import Decimal
 from typing import Any
 
 from infrs.errors import RequestError
-from infrs.text.schemas.tree import COUNTS, resolve
+from infrs.text.schemas.tree import LOWER, resolve
 
 MAX_CHARS = 1 << 18
 MAX_DEPTH = 64
 MAX_PROPERTIES = 1000
 MAX_ENUM = 5000
-MAX_BOUND = 1 << 20  # of lengths and counts
+MAX_BOUND = 1 << 20  # of lengths and counts, from below
 MAX_MULTIPLE = 50_000  # of a multipleOf, and of the least common multiple of all, without trailing zeros
 MAX_BRANCHES = 256  # of anyOf, oneOf and allOf in all
 MAX_MERGED = 256  # of combinations of alternatives in an allOf, and of schemas that $ref and allOf merge into one
@@ -49,7 +49,7 @@ def check_schema(schema: object, param: str) -> None:
         num_properties += len(_sized(node, "properties")) + len(_sized(node, "patternProperties"))
         num_enum += len(_sized(node, "enum"))
         num_branches += sum(len(_sized(node, name)) for name in _BRANCHES)
-        large = [name for name in COUNTS if isinstance(node.get(name), int | float) and node[name] > MAX_BOUND]
+        large = [name for name in LOWER if isinstance(node.get(name), int | float) and node[name] > MAX_BOUND]
         if large:
             raise _too_complex(f"{large[0]} is more than {MAX_BOUND}", param)
     for count, most, what in (

@@ -1,7 +1,8 @@
 """Close the objects of a schema for generation: an object has only its listed properties.
 
 JSON Schema allows further properties, and models then often write them without end. An object stays open if its
-schema has `additionalProperties` or `unevaluatedProperties`, or lists no properties. Several schemas can apply to one
+schema has `additionalProperties` or `unevaluatedProperties`, or lists no properties. With
+`unevaluatedProperties: false` it is closed, unless its properties depend on the value. Several schemas can apply to one
 object (`allOf`, `$ref` with other keywords, `anyOf` with `properties`). Closing each would forbid the properties of
 the others. So the outermost schema is closed over the properties of all, and the inner ones stay open. An inner schema
 that is also used alone stays open too.
@@ -23,6 +24,7 @@ _DEFINITIONS = ("$defs", "definitions")
 _SAYS = frozenset({"additionalProperties", "unevaluatedProperties"})
 _ARRAYS = frozenset({"items", "prefixItems", "additionalItems", "unevaluatedItems", "contains"})
 _OBJECTS = frozenset({"properties", "patternProperties", "required", *_SAYS})
+_CONDITIONAL = frozenset({"anyOf", "oneOf", "if", "dependentSchemas", "dependencies", "patternProperties"})
 _SIZES = frozenset({"minProperties", "maxProperties"})
 
 
@@ -36,6 +38,7 @@ def closed(schema: Any) -> Any:  # noqa: ANN401  # any JSON
             return dict(node)
         listed = _mapping(node, "properties")
         more = {name: True for name in names if name not in listed}
+        node = {keyword: value for keyword, value in node.items() if keyword != "unevaluatedProperties"}
         return {**node, "properties": {**listed, **more}, "additionalProperties": False}
 
     return rewrite(schema, close)
@@ -104,9 +107,12 @@ class _Plan:
 
     def _close(self, node: Node, parts: list[Node]) -> None:
         """Record the property names of all parts, unless a part has further keywords for properties."""
-        if any(part.keys() & _SAYS for part in parts) or any("patternProperties" in part for part in parts[1:]):
+        is_said = node.get("unevaluatedProperties") is False and not any(part.keys() & _CONDITIONAL for part in parts)
+        says = _SAYS - {"unevaluatedProperties"} if is_said else _SAYS
+        if node.keys() & says or any(part.keys() & (_SAYS | {"patternProperties"}) for part in parts[1:]):
             return
-        if any(self._is_lost(part) for part in parts) or not any(_mapping(part, "properties") for part in parts):
+        lists_some = is_said or any(_mapping(part, "properties") for part in parts)
+        if any(self._is_lost(part) for part in parts) or not lists_some:
             return
         names = dict.fromkeys(name for part in parts for name in (*_mapping(part, "properties"), *_required(part)))
         least = node.get("minProperties", 0)

@@ -12,16 +12,20 @@ from urllib.parse import quote, unquote
 
 Node = dict[str, Any]
 
-COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+LOWER = ("minLength", "minItems", "minProperties")
+UPPER = ("maxLength", "maxItems", "maxProperties")
 _SINGLE = frozenset({"items", "additionalItems", "unevaluatedItems", "contains", "propertyNames"})
 _SINGLE |= {"additionalProperties", "unevaluatedProperties", "not", "if", "then", "else"}
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
-_ANNOTATIONS = frozenset({"title", "description", "$comment", "examples", "default", "deprecated"})
-# Validation, section 7.3. Any other `format` is an annotation, such as OpenAPI's `password` and `binary`.
-_FORMATS = frozenset({"date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname"})
-_FORMATS |= {"ipv4", "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uuid", "uri-template"}
-_FORMATS |= {"json-pointer", "relative-json-pointer", "regex"}
+ANNOTATIONS = frozenset({"title", "description", "$comment", "examples", "default", "deprecated"})
+# Validation, section 7.3: those that the compiler has, and the others. Any other `format` is an annotation, such as
+# OpenAPI's `password` and `binary`.
+_FORMATS = frozenset({"date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"})
+LACKING_FORMATS = frozenset({"idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference", "uri-template"})
+LACKING_FORMATS |= {"json-pointer", "relative-json-pointer", "regex"}
+_DIALECTS = {f"http://json-schema.org/draft-0{number}/schema#" for number in (4, 6, 7)}
+_DIALECTS |= {f"https://json-schema.org/draft/{date}/schema" for date in ("2019-09", "2020-12")}
 _URI_CHARS = "#/%$~!&'()*+,;=:@?-._"
 
 
@@ -70,7 +74,7 @@ def simplified(node: Node) -> Node:
     node = {keyword: value for keyword, value in node.items() if not _asks_nothing(keyword, value, node)}
     if "if" in node and "then" not in node and "else" not in node:
         del node["if"]
-    for keyword in COUNTS:
+    for keyword in (*LOWER, *UPPER):
         if isinstance(value := node.get(keyword), float) and value.is_integer():
             node[keyword] = int(value)
     if isinstance(reference := node.get("$ref"), str):
@@ -83,7 +87,7 @@ def _takes_all(schema: object, *, type_of_all: str = "") -> bool:
     if not isinstance(schema, dict):
         return schema is True
     types = schema.get("type", type_of_all)
-    asked = schema.keys() - _ANNOTATIONS - {"type"}
+    asked = schema.keys() - ANNOTATIONS - {"type"}
     return not asked and (types == type_of_all or (isinstance(types, list) and type_of_all in types))
 
 
@@ -106,12 +110,15 @@ _NEUTRAL: dict[str, Callable[[Any, Node], bool]] = {
     "contains": lambda _, node: node.get("minContains") == 0 and "maxContains" not in node,
     "minContains": lambda value, node: "contains" not in node or (value == 0 and "maxContains" not in node),
     "maxContains": lambda _, node: "contains" not in node,
-    "format": lambda value, _: isinstance(value, str) and value not in _FORMATS,
+    "format": lambda value, _: isinstance(value, str) and value not in _FORMATS | LACKING_FORMATS,
+    "$schema": lambda value, _: str(value) not in _DIALECTS,  # the compiler has no others
     "$dynamicAnchor": lambda *_: True,  # only references to them have a meaning
     "$recursiveAnchor": lambda *_: True,
 }
 
 
 def _asks_nothing(keyword: str, value: object, node: Node) -> bool:
+    if value is None and keyword != "const":  # clients write so what they do not set
+        return True
     neutral = _NEUTRAL.get(keyword)
     return neutral is not None and neutral(value, node)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infrs.text.schemas.guided import guided
+from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.tools.parser import FENCE, Syntax
 
 MAX_CALLS = 16  # the most calls that a grammar allows in an answer
@@ -91,7 +91,7 @@ def arguments_schema(tool: Tool) -> dict[str, Any]:
     parameters = {"type": "object", **tool.parameters}
     if not parameters.get("properties") and not any(parameters.get(keyword) for keyword in _DESCRIBING):
         parameters.setdefault("additionalProperties", False)
-    return guided(parameters, lenient=not tool.strict)
+    return guided(parameters) if tool.strict else guided_leniently(parameters)
 
 
 def json_arguments(tool: Tool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from infrs.text.schemas.guided import guided
+from infrs.text.schemas.guided import guided_leniently
 from infrs.text.schemas.tree import resolve
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of
 from infrs.text.tools.call_grammar import Literal, Tool
@@ -87,7 +87,7 @@ class CallRules:
                 term = self._string()
             case "integer" | "number":
                 limits = {keyword: schema[keyword] for keyword in _LIMITS if keyword in schema}
-                term = f"%json {json.dumps(guided({'type': name, **limits}, lenient=True))}"
+                term = f"%json {json.dumps(guided_leniently({'type': name, **limits}))}"
             case "boolean":
                 term = f"{self._constant(True)} | {self._constant(False)}"
             case "null":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from infrs.text.schemas.guided import guided
+from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of, types_of
 from infrs.text.tools.call_grammar import Literal, Tool, terms
 from infrs.text.tools.layout import pieces, plain, regex
@@ -91,7 +91,7 @@ class CallRules:
         whole |= {name: tool.parameters[name] for name in _DEFINITIONS if name in tool.parameters}
         if _OTHER_REFERENCE.search(json.dumps(whole)):
             whole = {}
-        return json.dumps(guided(whole, lenient=not tool.strict))
+        return json.dumps(guided(whole) if tool.strict else guided_leniently(whole))
 
     def _terms(self, layout: str) -> str:
         return terms(pieces(layout, self._tags.tokens), self._literal)
