@@ -142,3 +142,17 @@ def test_answers_show_the_control_tokens_of_tags_and_calls() -> None:
     shown = {tokenizer.token(token_id) for token_id in shown_ids(tokenizer, FORMATS["hermes"], tags)}
     assert shown == {"<|channel|>", "<|message|>", "<|end|>", "<tool_call>"}
     assert not shown_ids(tokenizer, FORMATS["mistral"], None)
+
+
+def test_channels_of_an_answer_without_tools() -> None:
+    tags = next(tags for tags in TAGS if tags.open == "<|channel|>analysis<|message|>")
+    text = (
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>analysis<|message|> Sure.<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>It is <4>.<|return|>"
+    )
+    for size in (1, 4, len(text)):
+        reader = AnswerReader(ReasoningSplitter(tags), FORMATS["harmony"].parser(()))
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        events = [*(event for piece in pieces for event in reader.feed(piece)), *reader.flush()]
+        assert "".join(event.text for event in events if isinstance(event, Reasoning)) == "Hm. Sure."
+        assert "".join(event.text for event in events if isinstance(event, Content)) == "It is <4>."

@@ -34,6 +34,7 @@ RENDERED = {
     "internlm": "internlm-2",
     "apertus": "apertus",
     "functionary": "functionary-3.1",
+    "harmony": "gpt-oss",
     "llama3": "llama-3.1 llama-3.2 phi-4-mini xlam-qwen",
 }
 # The format of templates that render no calls, by texts in the template or its prompt.
@@ -47,7 +48,7 @@ OTHERS = {
 }
 # Around a call in the rendered text, but not in an answer: empty reasoning before it, the end of the turn after it.
 AROUND = ("<|START_THINKING|><|END_THINKING|>", "<SPECIAL_12>", "<|eom_id|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
-AROUND += ("<\uff5cAssistant\uff5c>",)
+AROUND += ("<\uff5cAssistant\uff5c>", "<|call|>")
 
 
 def pairs(table: dict[str, str]) -> list[tuple[str, str]]:
@@ -64,7 +65,7 @@ def answers(name: str) -> list[str]:
     texts = [calls.one, calls.two]
     for around in AROUND:
         texts = [text.replace(around, "") for text in texts]
-    return [text.strip() for text in texts if text]
+    return [text.rstrip() if text.startswith(" to=") else text.strip() for text in texts if text]
 
 
 def read(parser: CallReader, pieces: list[str]) -> list[tuple[str, object]]:

@@ -177,6 +177,29 @@ CASES: list[tuple[str, str, list[Call], str]] = [
         "",
     ),
     ("functionary", "if a <function=b> {", [], "if a <function=b> {"),
+    ("harmony", "Hello <b>.", [], "Hello <b>."),
+    ("harmony", "<|channel|>final<|message|>Hello.<|return|>", [], "Hello."),
+    ("harmony", "<|start|>assistant<|channel|>final<|message|>Hello < x<|", [], "Hello < x<|"),
+    (
+        "harmony",
+        '<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.weather '
+        '<|constrain|>json<|message|>{"a": 1}<|call|>',
+        [("weather", '{"a": 1}')],
+        "I look.",
+    ),
+    (
+        "harmony",
+        ' to=functions.weather<|channel|>commentary json<|message|>{"a": 1}<|call|><|start|>assistant to=a.b-c'
+        "<|channel|>commentary<|message|>{}",
+        [("weather", '{"a": 1}'), ("a.b-c", "{}")],
+        "",
+    ),
+    (
+        "harmony",
+        "<|channel|>commentary to=browser.open<|message|>{}<|call|>",
+        [],
+        "<|channel|>commentary to=browser.open<|message|>{}",
+    ),
     ("gemma", '```json\n{"name": "weather", "parameters": {}}\n```', [("weather", "{}")], ""),
     ("gemma", '{"name": "weather", "parameters": {}}', [("weather", "{}")], ""),
     ("gemma", "```python\nprint({})\n```", [], "```python\nprint({})\n```"),
@@ -228,6 +251,10 @@ _PARTS = st.sampled_from(
         "```json",
         '{"name": "weather", "arguments": {"a": "b}"}}',
         '{"name": "weather", "parameters": {}}',
+        "<|channel|>",
+        "<|message|>",
+        "<|call|>",
+        "to=functions.weather",
         "<|START_ACTION|>",
         "<|END_ACTION|>",
         "<|tools_prefix|>",
@@ -260,7 +287,7 @@ def test_any_text_in_any_pieces(parts: list[str], cuts: list[int]) -> None:
         calls, content = read(tool_format.parser(NAMES, None), [text])
         assert read(tool_format.parser(NAMES, None), pieces) == (calls, content)
         assert read(tool_format.parser(NAMES, None), list(text)) == (calls, content)
-        if not calls:
+        if not calls and not tool_format.wraps_text:
             assert content == text
         first = read(tool_format.parser(NAMES, 1), list(text))[0]
         assert first == calls[:1]

@@ -19,10 +19,11 @@ from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.call_grammar import Tool
 from infrs.text.tools.events import Arguments, CallStart, Content, Event
 from infrs.text.tools.formats import FORMATS
+from infrs.text.tools.formats.harmony import Harmony
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.tool_format import calls_constraint
 
-JSON_FORMATS = [name for name, each in FORMATS.items() if isinstance(each, JsonFormat)]
+JSON_FORMATS = [name for name, each in FORMATS.items() if isinstance(each, JsonFormat | Harmony)]
 WIDTH = 49_152
 EOS = (0, 2)
 CITY = {
@@ -87,8 +88,9 @@ def test_a_call_may_be_made_but_only_with_arguments_that_fit(
     )
     assert follows(grammar, tokenizer, right)
     assert not follows(grammar, tokenizer, wrong)
-    assert follows(grammar, tokenizer, f"Yes. {right}")
-    assert follows(grammar, tokenizer, f"Yes. {wrong}") == is_bare(FORMATS[name])  # such a call is text
+    before = "<|channel|>commentary<|message|>Yes.<|end|><|start|>assistant" if name == "harmony" else "Yes. "
+    assert follows(grammar, tokenizer, before + right)
+    assert follows(grammar, tokenizer, before + wrong) == is_bare(FORMATS[name])  # such a call is text
     for plain in ("Hello, {you} < there.\n", "x = [1]\n```python\nprint(1)\n```\n"):
         assert follows(grammar, tokenizer, plain)
         assert not [event for event in read(name, plain) if isinstance(event, CallStart)]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from infrs.text.tools.call_grammar import Text
+from infrs.text.tools.formats.harmony import Harmony
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.tool_format import ToolFormat
 
 
 def text_of(tool_format: ToolFormat, calls: Sequence[tuple[str, str]], *, alone: bool = False) -> str:
     """Return calls, each a name and its arguments as JSON. `alone`: as an answer that can have no other call."""
+    if isinstance(tool_format, Harmony):
+        heads = [f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>" for name, _ in calls]
+        return "<|call|>".join(head + arguments for head, (_, arguments) in zip(heads, calls, strict=True))
     assert isinstance(tool_format, JsonFormat)
     frame = tool_format.alone if alone and tool_format.alone else tool_format.frame
     texts = [

@@ -32,7 +32,8 @@ class ChoiceParser:
         self._tokens = TokenStream(model.token_bytes, previous=previous) if has_logprobs else None
         self._splitter = ReasoningSplitter(model.reasoning, inside=in_reasoning) if model.reasoning else None
         schemas = {tool.name: tool.parameters for tool in task.conversation.tools}
-        calls = model.tool_format.parser(schemas, task.max_calls, schemas) if schemas else None
+        needs_parser = schemas or model.tool_format.wraps_text
+        calls = model.tool_format.parser(schemas, task.max_calls, schemas) if needs_parser else None
         if calls is not None and task.constraint is not None:
             calls.expect_form()
         self._text = AnswerReader(self._splitter, calls)

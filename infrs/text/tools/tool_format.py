@@ -43,6 +43,10 @@ class ToolFormat(Protocol):
     def markers(self) -> tuple[str, ...]:
         """Return the texts that the parser needs in an answer, even if they are control tokens."""
 
+    @property
+    def wraps_text(self) -> bool:
+        """Return whether answers without tools need the parser too."""
+
     def parser(self, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS) -> CallReader:
         """Return a parser for one answer.
 

@@ -8,7 +8,7 @@ import re
 from infrs.text.chat.template import ChatFormat, ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.fit import fitted
-from infrs.text.tools.formats import bare, literals, marked, named, tagged
+from infrs.text.tools.formats import bare, harmony, literals, marked, named, tagged
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
 from infrs.text.tools.tool_format import ToolFormat
@@ -28,6 +28,7 @@ FORMATS: dict[str, ToolFormat] = {
     "pythonic": literals.PYTHONIC,
     "mistral": marked.MISTRAL,
     "hermes": marked.HERMES,
+    "harmony": harmony.HARMONY,
     "granite": marked.GRANITE,
     "phi": marked.PHI,
     "deepseek_v3": named.DEEPSEEK_V3,

@@ -23,6 +23,11 @@ class LiteralFormat:
     signs: tuple[str, ...] = ()
 
     @property
+    def wraps_text(self) -> bool:
+        """Return False: other text is content as it is."""
+        return False
+
+    @property
     def markers(self) -> tuple[str, ...]:
         """Return the markers of the syntax."""
         return self.syntax.markers

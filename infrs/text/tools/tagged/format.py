@@ -21,6 +21,11 @@ class TaggedFormat:
     signs: tuple[str, ...] = ()
 
     @property
+    def wraps_text(self) -> bool:
+        """Return False: other text is content as it is."""
+        return False
+
+    @property
     def markers(self) -> tuple[str, ...]:
         """Return the markers of the dialect."""
         return self.tags.markers.markers
