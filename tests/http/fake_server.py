@@ -44,7 +44,7 @@ from infrs.text.chat.template import ChatTemplate, Messages, Variables
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer, spelt_bytes
-from infrs.text.tools.formats import choose_format
+from infrs.text.tools.formats import FORMATS, choose_format
 
 MODEL_ID = "fake/words"
 Sink = Callable[[Delta], None]
@@ -278,7 +278,7 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
     options |= {"engine": "words", "capacity": 96, "exact": False, "embedding": "", "keep_alive": None, "template": ""}
-    options |= {"sampling": {}}
+    options |= {"sampling": {}, "tool_format": ""}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     bounds = {"max_queue": options["max_queue"]}
@@ -312,7 +312,8 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
         if options["fail"]:
             raise EngineError(options["fail"])
         if make is not None:
-            return make(options["rows"], options["max_queue"])
+            made = make(options["rows"], options["max_queue"])
+            return replace(made, tool_format=FORMATS[options["tool_format"]]) if options["tool_format"] else made
         if options["engine"] == "synthetic":
             return synthetic_model(options["rows"], options["max_queue"], options["capacity"], exact=options["exact"])
         engine = FakeEngine(options["rows"], options["max_queue"], options["max_model_len"], options["interval"])

@@ -9,6 +9,7 @@ from infrs_export.sources.demo import find_gguf
 from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from text_tokenizers import KINDS
 
+from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.text.tokenizer import Tokenizer
 
 
@@ -18,6 +19,17 @@ def demo_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("demo")
     write_tokenizer(find_gguf(lambda: None), directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def demo_tokenizer(demo_text: Path) -> Tokenizer:
+    return Tokenizer.load(demo_text)
+
+
+@pytest.fixture(scope="session")
+def demo_compiler(demo_text: Path) -> GrammarCompiler:
+    """A compiler of grammars for `demo_tokenizer`."""
+    return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), 49_152, (0, 2))
 
 
 @pytest.fixture(scope="session", params=["demo", *KINDS])

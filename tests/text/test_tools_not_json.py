@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from real_templates import REAL_TEMPLATES, TOKENS
+from test_tools import read
 
 from infrs.text.chat.template import ChatTemplate
-from infrs.text.tools.events import Arguments, CallStart, Content, Event
+from infrs.text.tools.events import Arguments, CallStart
 from infrs.text.tools.formats import FORMATS, choose_format
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.tool_format import CallReader
@@ -36,23 +37,6 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "a.b-c": {"type": "object", "properties": {}},
 }
 Call = tuple[str, dict[str, Any]]
-
-
-def read(reader: CallReader, pieces: list[str], *, cut: bool = False) -> tuple[list[tuple[str, str]], str]:
-    calls: list[list[str]] = []
-    content = ""
-    events: list[Event] = [event for piece in pieces for event in reader.feed(piece)]
-    for event in [*events, *reader.flush(cut=cut)]:
-        match event:
-            case Content(text):
-                assert text
-                content += text
-            case CallStart(name):
-                calls.append([name, ""])
-            case Arguments(text):
-                assert text
-                calls[-1][1] += text
-    return [(name, arguments) for name, arguments in calls], content
 
 
 def parser(name: str, max_calls: int | None = None) -> CallReader:
@@ -298,8 +282,8 @@ ARGUMENTS = {
 }
 PLAIN = {"text": "New York"}
 # Templates that write every value as a string, or strings without quotes, or no commas; none that writes no calls.
-_LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic"}
-_WITHOUT_CALLS = {"lfm-2", "lfm-2.5", "function-gemma"}
+LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic"}
+WITHOUT_CALLS = {"lfm-2", "lfm-2.5", "function-gemma"}
 RENDERED = {
     "qwen-3-coder": "qwen3_coder",
     "qwen-3.5": "qwen3_coder",
@@ -332,9 +316,9 @@ def test_format_of_a_real_template_is_recognised(template: str) -> None:
     assert chosen is FORMATS[RENDERED[template]]
 
 
-@pytest.mark.parametrize("template", sorted(RENDERED.keys() - _WITHOUT_CALLS))
+@pytest.mark.parametrize("template", sorted(RENDERED.keys() - WITHOUT_CALLS))
 def test_calls_that_a_real_template_writes_are_read_back(template: str) -> None:
-    arguments = PLAIN if template in _LOSSY else ARGUMENTS
+    arguments = PLAIN if template in LOSSY else ARGUMENTS
     calls = [("write", arguments), ("write", PLAIN), ("a.b-c", {})]
     text = rendered(template, calls)
     for pieces in ([text], list(text)):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
-from test_tools_grammar import EOS, WIDTH, follows, written
-from test_tools_not_json import NAMES, RENDERED, read, rendered
+from test_tools import read
+from test_tools_grammar import EOS, follows, written
+from test_tools_not_json import LOSSY, NAMES, RENDERED, WITHOUT_CALLS, rendered
 
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.text.tokenizer import Tokenizer
@@ -63,10 +63,8 @@ ARGUMENTS = {
     "zero": 0,
 }
 PLAIN = {"text": "New York", "count": 1}
-# What these templates write is not what their models are asked for: Python inside tags, or strings without quotes.
+# These templates write Python inside tags, where the grammar forces JSON.
 _PYTHON_IN_TAGS = {"seed-oss"}
-_LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic"}
-_WITHOUT_CALLS = {"lfm-2", "lfm-2.5", "function-gemma"}
 ENDS = {
     "qwen3_coder": "</tool_call>",
     "glm": "</tool_call>",
@@ -79,19 +77,9 @@ ENDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tokenizer(demo_text: Path) -> Tokenizer:
-    return Tokenizer.load(demo_text)
-
-
-@pytest.fixture(scope="module")
-def compiler(demo_text: Path) -> GrammarCompiler:
-    return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
-
-
-@pytest.mark.parametrize("template", sorted(RENDERED.keys() - _WITHOUT_CALLS - _LOSSY))
+@pytest.mark.parametrize("template", sorted(RENDERED.keys() - WITHOUT_CALLS - LOSSY))
 def test_grammar_accepts_the_calls_that_a_real_template_writes(
-    template: str, compiler: GrammarCompiler, tokenizer: Tokenizer
+    template: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
 ) -> None:
     name = RENDERED[template]
     is_python = template in _PYTHON_IN_TAGS
@@ -99,8 +87,8 @@ def test_grammar_accepts_the_calls_that_a_real_template_writes(
     between = [] if name.startswith("deepseek") else [("a.b-c", {})]  # it writes an empty line without arguments
     text = rendered(template, [("write", arguments), *between, ("write", PLAIN)])
     text = text[: text.rindex(ENDS[name]) + len(ENDS[name])]
-    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=True, required=True))
-    assert follows(grammar, tokenizer, text)
+    grammar = demo_compiler.compile(calls_constraint(FORMATS[name], TOOLS, demo_tokenizer, many=True, required=True))
+    assert follows(grammar, demo_tokenizer, text)
 
 
 def tags(format_name: str, arguments: dict[str, str]) -> str:
@@ -129,10 +117,12 @@ BAD_TAGS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("name", [name for name in TAGGED if not name.startswith("deepseek")])
-def test_tagged_arguments_fit_their_schema(name: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
-    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=False, required=True))
-    assert follows(grammar, tokenizer, tags(name, {"text": TEXT, "count": "1", "kind": "one", "flag": "false"}))
-    assert [bad for bad in BAD_TAGS if follows(grammar, tokenizer, tags(name, bad))] == []
+def test_tagged_arguments_fit_their_schema(
+    name: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
+) -> None:
+    grammar = demo_compiler.compile(calls_constraint(FORMATS[name], TOOLS, demo_tokenizer, many=False, required=True))
+    assert follows(grammar, demo_tokenizer, tags(name, {"text": TEXT, "count": "1", "kind": "one", "flag": "false"}))
+    assert [bad for bad in BAD_TAGS if follows(grammar, demo_tokenizer, tags(name, bad))] == []
 
 
 @pytest.mark.parametrize(
@@ -154,16 +144,16 @@ def test_tagged_arguments_fit_their_schema(name: str, compiler: GrammarCompiler,
     ],
 )
 def test_python_arguments_fit_their_schema(
-    call: str, is_valid: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
+    call: str, is_valid: bool, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
 ) -> None:
-    constraint = calls_constraint(literals.PYTHONIC, TOOLS, tokenizer, many=False, required=True)
-    assert follows(compiler.compile(constraint), tokenizer, call) == is_valid
+    constraint = calls_constraint(literals.PYTHONIC, TOOLS, demo_tokenizer, many=False, required=True)
+    assert follows(demo_compiler.compile(constraint), demo_tokenizer, call) == is_valid
 
 
 @pytest.fixture(scope="module")
-def closing(tokenizer: Tokenizer) -> np.ndarray:
+def closing(demo_tokenizer: Tokenizer) -> np.ndarray:
     """Scores of a model that likes to close what is open."""
-    texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
+    texts = [demo_tokenizer.decode([token_id]) for token_id in range(demo_tokenizer.vocab_size)]
     scores = np.array(
         [6.0 * any(mark in text for mark in ("</", "<|", "|>", '"', ">", ")", "]", "}")) for text in texts]
     )
@@ -187,12 +177,12 @@ SMALL: dict[str, Any] = {
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_required_calls_are_read_back(
-    name: str, many: bool, compiler: GrammarCompiler, tokenizer: Tokenizer, closing: np.ndarray
+    name: str, many: bool, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer, closing: np.ndarray
 ) -> None:
     tools = [Tool("small", "", SMALL, strict=True), Tool("get_time", "", {"type": "object", "properties": {}})]
     schemas = {tool.name: tool.parameters for tool in tools}
-    grammar = compiler.compile(calls_constraint(FORMATS[name], tools, tokenizer, many=many, required=True))
-    texts = [written(grammar, tokenizer, closing, seed) for seed in range(4)]
+    grammar = demo_compiler.compile(calls_constraint(FORMATS[name], tools, demo_tokenizer, many=many, required=True))
+    texts = [written(grammar, demo_tokenizer, closing, seed) for seed in range(4)]
     finished = [text for text in texts if text is not None]
     assert finished
     for text in finished:
@@ -203,7 +193,7 @@ def test_required_calls_are_read_back(
             jsonschema.validate(json.loads(arguments), schemas[called])
 
 
-# The same formats with markers that are control tokens of the demo's tokenizer.
+# The same formats with markers that are control tokens of the demo's demo_tokenizer.
 CONTROL: list[tuple[ToolFormat, str]] = [
     (
         replace(
@@ -233,11 +223,11 @@ CONTROL: list[tuple[ToolFormat, str]] = [
 @pytest.mark.parametrize(("tool_format", "call"), CONTROL, ids=["tagged", "braces"])
 @pytest.mark.parametrize("required", [False, True])
 def test_markers_can_be_control_tokens(
-    tool_format: ToolFormat, call: str, required: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
+    tool_format: ToolFormat, call: str, required: bool, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
 ) -> None:
-    constraint = calls_constraint(tool_format, TOOLS, tokenizer, many=False, required=required)
-    state = compiler.compile(constraint).start()
-    for token_id in tokenizer.encode(call, special=True):
+    constraint = calls_constraint(tool_format, TOOLS, demo_tokenizer, many=False, required=required)
+    state = demo_compiler.compile(constraint).start()
+    for token_id in demo_tokenizer.encode(call, special=True):
         state.accept(token_id)
     assert state.allowed()[0] & 1 == 1
     schemas = {tool.name: tool.parameters for tool in TOOLS}
@@ -247,10 +237,10 @@ def test_markers_can_be_control_tokens(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_answer_without_a_call_is_allowed(name: str, compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:
-    grammar = compiler.compile(calls_constraint(FORMATS[name], TOOLS, tokenizer, many=True, required=False))
+def test_answer_without_a_call_is_allowed(name: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer) -> None:
+    grammar = demo_compiler.compile(calls_constraint(FORMATS[name], TOOLS, demo_tokenizer, many=True, required=False))
     for plain in ("Hello, {you} < there.\n", "x = [1]\n```python\nprint(1)\n```\n"):
-        assert follows(grammar, tokenizer, plain)
+        assert follows(grammar, demo_tokenizer, plain)
         assert read(FORMATS[name].parser({"write"}), [plain]) == ([], plain)
 
 
@@ -270,9 +260,9 @@ OPEN: dict[str, Any] = {
     ],
 )
 def test_unlisted_arguments_are_allowed_where_the_schema_has_them(
-    name: str, call: str, compiler: GrammarCompiler, tokenizer: Tokenizer
+    name: str, call: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
 ) -> None:
     tools = [Tool("f", "", OPEN)]
-    grammar = compiler.compile(calls_constraint(FORMATS[name], tools, tokenizer, many=False, required=True))
-    assert follows(grammar, tokenizer, call.format(5))
-    assert not follows(grammar, tokenizer, call.format("x"))
+    grammar = demo_compiler.compile(calls_constraint(FORMATS[name], tools, demo_tokenizer, many=False, required=True))
+    assert follows(grammar, demo_tokenizer, call.format(5))
+    assert not follows(grammar, demo_tokenizer, call.format("x"))
