@@ -84,6 +84,8 @@ CASES: list[tuple[str, str, list[Call], str]] = [
     ("qwen3_coder", qwen("write", any='{"a": 1}'), [("write", {"any": {"a": 1}})], ""),
     ("qwen3_coder", qwen("write", any="text"), [("write", {"any": "text"})], ""),
     ("qwen3_coder", qwen("write", unlisted="7"), [("write", {"unlisted": "7"})], ""),
+    ("qwen3_coder", qwen("write", **{'a["b"] <c': "7"}), [("write", {'a["b"] <c': "7"})], ""),
+    ("glm", glm("write", **{'a["b"] > c': "7"}), [("write", {'a["b"] > c': "7"})], ""),
     # A closing tag ends a value only before another tag.
     (
         "qwen3_coder",
@@ -140,6 +142,7 @@ CASES: list[tuple[str, str, list[Call], str]] = [
     ("pythonic", '<|python_start|>[write(text="x")]<|python_end|>', [("write", {"text": "x"})], ""),
     ("pythonic", "\n[write('x', 5)] write(1) is a call", [("write", {"text": "x", "count": 5})], "write(1) is a call"),
     ("pythonic", "[write(text=New York, count=-1)]", [("write", {"text": "New York", "count": -1})], ""),
+    ("pythonic", '[write(text="x", a-b="y", $c="z")]', [("write", {"text": "x", "a-b": "y", "$c": "z"})], ""),
     ("pythonic", 'I call [write(text="x")]', [], 'I call [write(text="x")]'),
     ("pythonic", "[1, 2]", [], "[1, 2]"),
     ("pythonic", "[unknown(text=1)]", [], "[unknown(text=1)]"),

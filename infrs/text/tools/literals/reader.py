@@ -35,7 +35,7 @@ class _After:
     part: re.Pattern[str]
 
 
-_NAME = rf"[^\W\d]\w{{0,{_MAX_WORD - 1}}}"
+_NAME = rf"(?!\d)[\w$][\w.-]{{0,{_MAX_WORD - 1}}}"  # most tools' names of arguments; a quote before others is text
 _AFTER_KEY = _After(re.compile(rf"{_SPACE}:"), re.compile(_SPACE))
 _AFTER_ITEM = _After(re.compile(rf"{_SPACE}[,)\]}}]"), re.compile(_SPACE))
 _AFTER_ARGUMENT = _After(

@@ -16,8 +16,6 @@ from infrs.text.tools.tagged.tags import Tags
 from infrs.text.tools.tagged.values import ArgumentValue
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
 
-_KEY = r"([^<>\"\n]{1,256})"
-
 
 class TaggedCallParser(CallParser):
     """A parser of calls with tagged arguments. Strings are streamed as they grow, other values when they are whole.
@@ -38,7 +36,8 @@ class TaggedCallParser(CallParser):
         self._bare_head = re.compile(NAME_PATTERN + after_name, re.ASCII)
         self._name_end = name_end
         key_ends = "|".join(flexible(end) for end in (tags.key_of_text, tags.key[1]) if end)
-        self._key = re.compile(rf"{flexible(tags.key[0])}{_KEY}({key_ends})")
+        key = rf"([^\n{re.escape(plain(tags.key[1])[0])}]{{1,256}})"
+        self._key = re.compile(rf"{flexible(tags.key[0])}{key}({key_ends})")
         self._value_tag = tags.value_end.replace(BREAK, "").strip()
         self._is_padded = tags.value_end.startswith("\n")
         self._value_end = re.compile(("\n?" if self._is_padded else "") + re.escape(self._value_tag))
