@@ -21,7 +21,7 @@ _AUTO = {kind: dtypes[0] for kind, dtypes in AUTO_DTYPES.items()}
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", required=False)
-@click.option("--demo", "use_demo", is_flag=True, help=f"Export {demo.MODEL_ID}, which needs no Hub access.")
+@click.option("--demo", "use_demo", is_flag=True, help=f"Export {demo.MODEL_ID}, a toy model without Hub access.")
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of a Hub model.")
 @click.option(
     "--dtype",

@@ -32,6 +32,7 @@ from .bundle.publish import Place, check_space, file_entries, full_disk_explaine
 from .hub.fetch import MAX_MODEL_BYTES
 from .progress import Progress
 from .recipes import recipe as recipes
+from .sources import demo
 from .sources.config_check import first_line
 from .sources.resolve import Model, check_source, resolve
 from .sources.sentence_transformers import check_dtype, is_embedding_model
@@ -217,7 +218,7 @@ def _build_chat(
         vocab_size=conversion.vocab_size,
         context_length=conversion.context_length,
         special_tokens=special_tokens(directory),
-        sampling=sampling(directory, report.note),
+        sampling=demo.SAMPLING if found.source.model_id == demo.MODEL_ID else sampling(directory, report.note),
         parity={},
         **_last(directory),
     )

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the ground up. A name stands for the module or the whole package; the longest name that fits counts.
 FLOORS = [
-    {"infrs", "infrs.errors", "infrs.spelling", "infrs.cli.process_1", "infrs.config.other_names"},
+    {"infrs", "infrs.errors", "infrs.extras", "infrs.spelling", "infrs.cli.process_1", "infrs.config.other_names"},
     {"infrs.core", "infrs.metrics", "infrs.native", "infrs.worker", "infrs.machine", "infrs.cli.command"},
     {"infrs.bench"},  # an HTTP client, which knows nothing of the server
     {"infrs.bundle", "infrs.text"},
@@ -50,6 +50,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
 SHARED_WITH_EXPORT = {
     "infrs",
+    "infrs.extras",
     "infrs.cli.command",
     "infrs.cli.process_1",
     "infrs.errors",

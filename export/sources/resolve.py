@@ -13,6 +13,7 @@ from pathlib import Path
 from infrs.bundle.local_models import local_path
 from infrs.bundle.manifest import Source, sha256_file
 from infrs.errors import SourceError
+from infrs.extras import install_command
 
 from ..hub import fetch as hub
 from . import demo
@@ -117,7 +118,7 @@ def _checked_id(model_id: str) -> str:
 
 def _gguf(path: Path, revision: str, model_id: str) -> Model:
     if not all(map(importlib.util.find_spec, ("gguf", "accelerate"))):
-        raise SourceError("reading a .gguf file needs two more packages; run: pip install 'infrs[export,demo]'")
+        raise SourceError(f"reading a .gguf file needs two more packages; run: {install_command('export,demo')}")
     digest = sha256_file(path)
     source = Source(kind="gguf", model_id=_checked_id(model_id), revision=revision, sha256=digest)
     return Model(source, path.parent, path, content=digest)

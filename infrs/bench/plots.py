@@ -9,6 +9,7 @@ from pathlib import Path
 from infrs.bench.client import Sample, Target
 from infrs.bench.report import LevelResult
 from infrs.errors import InfrsError
+from infrs.extras import install_command
 
 
 class PlotError(InfrsError):
@@ -23,7 +24,7 @@ def require() -> None:
     try:
         import matplotlib as mpl  # noqa: PLC0415
     except ImportError as error:
-        raise PlotError("plots need matplotlib: pip install 'infrs[bench]'") from error
+        raise PlotError(f"plots need matplotlib; run: {install_command('bench')}") from error
     mpl.use("Agg")
 
 

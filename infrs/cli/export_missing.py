@@ -18,6 +18,7 @@ from infrs.bundle.local_models import find_exported, local_path, read_local
 from infrs.bundle.manifest import MANIFEST_FILE, find_bundle
 from infrs.config.settings import ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError
+from infrs.extras import install_command
 
 logger = logging.getLogger("infrs.cli.export_missing")
 
@@ -54,7 +55,7 @@ def find_or_export(model: ModelSettings, exporter: Exporter = EXPORTER) -> Path:
         if not all(map(importlib.util.find_spec, exporter.required)):
             command = shlex.join(["infrs-export", *arguments])
             extras = "export,demo" if model.model_id.startswith("demo/") or _is_gguf(path) else "export"
-            raise BundleNotFoundError(f"{error}; run: pip install 'infrs[{extras}]' && {command}") from None
+            raise BundleNotFoundError(f"{error}; run: {install_command(extras)} && {command}") from None
         logger.info("%s; exporting it", error)
     code = _run([sys.executable, "-c", exporter.code, "--for-server", *arguments])
     if code:

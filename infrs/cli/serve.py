@@ -41,7 +41,7 @@ overrides the defaults.
 @click.option(
     "--config", type=click.Path(path_type=Path), help=f"Configuration file. [default: ./{CONFIG_FILE}, if present]"
 )
-@click.option("--demo", is_flag=True, help=f"Serve {DEMO_MODEL}.")
+@click.option("--demo", is_flag=True, help=f"Serve {DEMO_MODEL}, a toy model that shows that the server works.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Serve the exported bundle in this directory.")
 @settings_flags
 @click.version_option(__version__, prog_name="infrs-serve")

@@ -26,6 +26,7 @@ from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
 from infrs.config.settings import SECTIONS, LogFormat, ModelSettings
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError
+from infrs.extras import install_command
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("INFRS_")}
 
@@ -206,10 +207,10 @@ def test_without_the_export_extra_the_two_commands_are_named(tmp_path: Path, mon
     message = str(caught.value)
     assert message.startswith(f"no int4 bundle of org/it's at revision main in {tmp_path}; run: ")
     assert message.endswith(
-        f"pip install 'infrs[export]' && infrs-export 'org/it'\"'\"'s' --revision main --dtype int4 --output {tmp_path}"
+        f"{install_command('export')} && infrs-export 'org/it'\"'\"'s' --revision main --dtype int4 --output {tmp_path}"
     )
     with pytest.raises(
-        BundleNotFoundError, match=re.escape("; run: pip install 'infrs[export,demo]' && infrs-export demo/")
+        BundleNotFoundError, match=re.escape(f"; run: {install_command('export,demo')} && infrs-export demo/")
     ):
         find_or_export(settings.model_copy(update={"model_id": DEMO_MODEL}))
 

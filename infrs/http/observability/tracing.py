@@ -17,6 +17,7 @@ from infrs import __version__
 from infrs.core import RequestContext
 from infrs.engine.service import Observer
 from infrs.errors import ConfigError
+from infrs.extras import install_command
 from infrs.http.observability.request_metrics import Meter
 from infrs.metrics import ChatMetrics
 
@@ -127,7 +128,7 @@ def open_traces() -> Traces:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "server.traces needs the extra `otel`; run: pip install 'infrs[otel]'", param="server.traces"
+            f"server.traces needs the extra `otel`; run: {install_command('otel')}", param="server.traces"
         ) from None
     named = {"service.version": __version__}
     if "OTEL_SERVICE_NAME" not in os.environ:
