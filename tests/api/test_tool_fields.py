@@ -119,3 +119,13 @@ def test_each_structured_output_field_makes_its_constraint(
     assert asked.constrained_by == (expected[2] if expected else None)
     called = parse_chat_request(body(**fields, tools=TOOLS, tool_choice="required"))
     assert (to_task(called).constraint, called.constrained_by) == (None, "tools")
+
+
+def test_an_empty_list_of_parts_with_calls_or_as_a_result_is_accepted() -> None:
+    """Zed sends one for a message that only calls tools, and for a tool without output."""
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [USER, {"role": "assistant", "content": [], "tool_calls": [call]}]
+    turns.append({"role": "tool", "tool_call_id": "c1", "content": []})
+    conversation = to_task(parse_chat_request(body(messages=turns))).conversation
+    assert [turn.content for turn in conversation.turns[1:]] == ["", ""]
+    assert refusal(body(messages=[USER, {"role": "assistant", "content": []}])).code == "empty_array"

@@ -83,7 +83,7 @@ class Message(Body):
     content: (
         Annotated[
             list[Part],
-            Field(min_length=1, max_length=1024),
+            Field(max_length=1024),
             BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[Part]),
         ]
         | None
@@ -114,6 +114,8 @@ class Message(Body):
         ):
             if not allowed:
                 refuse_part(field, f"not in a message of role {self.role}, or with other calls")
+        if self.content == [] and self.role != "tool" and not calls:
+            refuse_part("content", "expected at least 1, not 0", "empty_array")
         if self.content is None and self.refusal is None and not calls:
             null = "content" in self.model_fields_set
             refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
