@@ -95,9 +95,9 @@ def without_id(prepared: Prepared) -> Request:
             {"tools": [RESPONSE_TOOL], "tool_choice": {"type": "function", "name": "weather"}},
         ),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "o", "schema": SCHEMA}}},
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "o", "schema": SCHEMA, "strict": True}}},
             {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
-            {"text": {"format": {"type": "json_schema", "name": "o", "schema": SCHEMA}}},
+            {"text": {"format": {"type": "json_schema", "name": "o", "schema": SCHEMA, "strict": True}}},
         ),
         (
             {
