@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import get_args
 
 import pytest
@@ -42,6 +43,7 @@ OTHERS = {
     "kimi": "kimi-k2 kimi-k2-thinking",
     "granite": "granite-3.3",
     "hermes": "falcon-h1",
+    "firefunction": "firefunction-2",
     "llama3": "llama-3 llama-4",
     "gemma": "gemma-2 gemma-3 gemma-3n",
     "generic": "phi-3 phi-3.5 phi-4 mistral-small-3 aya-expanse rwkv-world qwen-2.5-vl smolvlm",
@@ -147,6 +149,33 @@ def follows(compiler: GrammarCompiler, constraint: Constraint, ids: list[int]) -
     except EngineError:
         return False
     return bool(state.allowed()[0] & 1)
+
+
+# Answers with two calls in notations that no format knows, with @n for names and @a for arguments.
+UNKNOWN = [
+    '<call>{"name": "@n", "arguments": @a}</call>\n<call>{"name": "@n", "arguments": @a}</call>',
+    '<|calls|>[{"name": "@n", "parameters": @a}, {"name": "@n", "parameters": @a}]<|/calls|>',
+    "<|call|>@n<|args|>@a<|call|>@n<|args|>@a",
+    "<calls><call>@n: @a</call>\n<call>@n: @a</call></calls>",
+    "[CALL] @n\n@a[CALL] @n\n@a",
+]
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_unknown_markers_make_a_format(text: str, tokenizer: Tokenizer, compiler: GrammarCompiler) -> None:
+    start, call, between, _, end = re.split("(@n.*?@a)", text, maxsplit=2, flags=re.DOTALL)
+    written = call.replace("@n", "{{ c.function.name }}").replace("@a", "{{ c.function.arguments | tojson }}")
+    calls = f"{start}{{% for c in m.tool_calls %}}{written}{{{{ {between!r} if not loop.last }}}}{{% endfor %}}{end}"
+    message = f"{{% if m.tool_calls %}}{calls}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
+    chosen = choose_format(f"{{% for m in messages %}}{message}{{% endfor %}}")
+    answer = text.replace("@n", PROBE_TOOL.name).replace("@a", json.dumps(PROBE_ARGUMENTS))
+    assert read(chosen.parser({PROBE_TOOL.name}), list(f"So: {answer}")) == [
+        ("", "So:"),
+        *[(PROBE_TOOL.name, PROBE_ARGUMENTS)] * 2,
+    ]
+    for required in (False, True):
+        grammar = calls_constraint(chosen, [PROBE_TOOL], tokenizer, many=True, required=required)
+        assert follows(compiler, grammar, tokenizer.encode(answer, special=False))
 
 
 def test_settings_name_every_format() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 from infrs.text.chat.template import ChatFormat, ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart, Event
-from infrs.text.tools.fit import fitted
+from infrs.text.tools.fit import derived, fitted
 from infrs.text.tools.formats import bare, harmony, literals, marked, named, tagged
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
@@ -15,10 +16,10 @@ from infrs.text.tools.tool_format import ToolFormat
 
 # In the order of choice: formats with specific markers first.
 FORMATS: dict[str, ToolFormat] = {
+    "seed_oss": tagged.SEED_OSS,
     "qwen3_coder": tagged.QWEN_3_CODER,
     "glm": tagged.GLM,
     "minimax_m2": tagged.MINIMAX_M2,
-    "seed_oss": tagged.SEED_OSS,
     "deepseek_v3.2": tagged.DEEPSEEK_V3_2,
     "deepseek_v4": tagged.DEEPSEEK_V4,
     "lfm2": literals.LFM_2,
@@ -31,6 +32,7 @@ FORMATS: dict[str, ToolFormat] = {
     "harmony": harmony.HARMONY,
     "granite": marked.GRANITE,
     "phi": marked.PHI,
+    "firefunction": marked.FIREFUNCTION,
     "deepseek_v3": named.DEEPSEEK_V3,
     "deepseek_v3.1": named.DEEPSEEK_V3_1,
     "kimi": named.KIMI,
@@ -53,7 +55,8 @@ def choose_format(template: ChatFormat | str, name: str = "auto") -> ToolFormat:
     """Return the format in which a chat template writes calls, or the named format.
 
     template: the format of conversations, or the source of a chat template. If it renders no calls, the first format
-    counts that has a sign in a prompt with a tool, or in the template's source. Raises KeyError for an unknown name.
+    counts that has a sign in a prompt with a tool, or in the template's source. JSON calls between unknown markers
+    make a new format. Raises KeyError for an unknown name.
     """
     if name != "auto":
         return FORMATS[name]
@@ -63,25 +66,25 @@ def choose_format(template: ChatFormat | str, name: str = "auto") -> ToolFormat:
     for tool_format in FORMATS.values():
         if reads(tool_format, calls.one):
             return fitted(tool_format, calls) if isinstance(tool_format, JsonFormat) else tool_format
+    new = derived(calls)
+    if new is not None and reads(new, calls.one) and reads(new, calls.two, num_calls=2):
+        return new
     texts = (calls.prompt, _COMMENT.sub("", template.source))
     signed = (each for text in texts for each in FORMATS.values() if any(sign in text for sign in each.signs))
     return next(signed, bare.GENERIC)
 
 
-def reads(tool_format: ToolFormat, call: str) -> bool:
-    """Return whether a format's parser reads a text as the call of `rendered_calls`, and nothing before it."""
+def reads(tool_format: ToolFormat, text: str, *, num_calls: int = 1) -> bool:
+    """Return whether a format's parser reads a text as calls of `rendered_calls`, and nothing before them."""
     parser = tool_format.parser({PROBE_TOOL.name}, schemas={PROBE_TOOL.name: PROBE_TOOL.parameters})
-    match [*parser.feed(call), *parser.flush()]:
-        case [CallStart(PROBE_TOOL.name), Arguments(text), *rest]:
-            return _is_json(text + _joined(rest))
-    return False
+    events = [*parser.feed(text), *parser.flush()]
+    starts = [index for index, event in enumerate(events) if event == CallStart(PROBE_TOOL.name)]
+    found = [events[start:end] for start, end in pairwise([*starts, len(events)])]
+    return starts[:1] == [0] and len(starts) == num_calls and all(map(_has_arguments, found))
 
 
-def _joined(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Arguments))
-
-
-def _is_json(text: str) -> bool:
+def _has_arguments(events: list[Event]) -> bool:
+    text = "".join(event.text for event in events if isinstance(event, Arguments))
     try:
         return bool(json.loads(text) == PROBE_ARGUMENTS)
     except ValueError:

@@ -28,7 +28,7 @@ _ANALYSIS = re.compile(r"<\|channel\|>\s*analysis\b")
 class Harmony:
     """The format of gpt-oss. An answer has one call at most, because a call ends it."""
 
-    signs = ("<|channel|>analysis<|message|>",)
+    signs = ("<|channel|>analysis", "<|channel|>commentary", "<|channel|>final")
     markers = (*_BODY_ENDS, _MESSAGE, _CONSTRAIN)
     wraps_text = True
 

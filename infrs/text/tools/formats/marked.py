@@ -36,6 +36,12 @@ PHI = JsonFormat(
     syntax=Syntax(starts=("<|tool_call|>", "functools"), ends=("<|/tool_call|>",)),
     frame=Frame(before=("<|tool_call|>", "["), between=(", ",), after=("]", "<|/tool_call|>")),
 )
+# Firefunction 2.
+FIREFUNCTION = JsonFormat(
+    signs=("functools[",),
+    syntax=Syntax(starts=("functools",)),
+    frame=Frame(before=("functools", "["), between=(", ",), after=("]",)),
+)
 # Nemotron: a list of calls.
 NEMOTRON = JsonFormat(
     signs=("<TOOLCALL>",),
