@@ -266,3 +266,36 @@ def test_unlisted_arguments_are_allowed_where_the_schema_has_them(
     grammar = demo_compiler.compile(calls_constraint(FORMATS[name], tools, demo_tokenizer, many=False, required=True))
     assert follows(grammar, demo_tokenizer, call.format(5))
     assert not follows(grammar, demo_tokenizer, call.format("x"))
+
+
+LIMITED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "code": {"type": "string", "pattern": "^[A-Z]{2}$"},
+        "note": {"type": ["string", "null"], "maxLength": 3},
+    },
+    "required": ["code", "note"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "null"),
+    [
+        ("qwen3_coder", tags("qwen3_coder", {"code": "{}", "note": "{}"}), "null"),
+        ("glm", tags("glm", {"code": "{}", "note": "{}"}), "null"),
+        ("pythonic", '[write(code="{}", note="{}")]', ""),
+        ("gemma4", '<|tool_call>call:write{{code:<|"|>{}<|"|>,note:<|"|>{}<|"|>}}<tool_call|>', ""),
+    ],
+    ids=["qwen3_coder", "glm", "pythonic", "gemma4"],
+)
+def test_strings_have_the_length_and_the_pattern_of_their_schema(
+    name: str, call: str, null: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
+) -> None:
+    for strict in (False, True):
+        tools = [Tool("write", "", LIMITED, strict)]
+        constraint = calls_constraint(FORMATS[name], tools, demo_tokenizer, many=False, required=True)
+        grammar = demo_compiler.compile(constraint)
+        for code, note in (("DE", "abc"), ("FR", null)):
+            assert follows(grammar, demo_tokenizer, call.format(code, note))
+        for code, note in (("de", "abc"), ("DEU", "abc"), ("DE", "abcd")):
+            assert not follows(grammar, demo_tokenizer, call.format(code, note))

@@ -34,7 +34,7 @@ def argument_of(name: str, parameters: Schema) -> Argument:
 def properties_of(schema: object, root: object) -> dict[str, object]:
     """Return the schemas of all properties that a schema lists or requires, by name."""
     found: dict[str, object] = {}
-    for part in _applied(schema, root):
+    for part in parts_of(schema, root):
         listed, required = part.get("properties"), part.get("required")
         found = {**(listed if isinstance(listed, dict) else {}), **found}
         names = required if isinstance(required, list) else []
@@ -49,13 +49,13 @@ def is_open(schema: Schema, *, default: bool = False) -> bool:
 
 def types_of(schema: object, root: object) -> frozenset[str]:
     """Return the JSON types that a schema names, with its references into `root`; empty if it names none."""
-    return frozenset(each for part in _applied(schema, root) for each in _named_types(part))
+    return frozenset(each for part in parts_of(schema, root) for each in _named_types(part))
 
 
 def choices_of(schema: object, root: object) -> list[object] | None:
     """Return the values that a schema lists; None if other values are allowed."""
     values: list[object] = []
-    for part in _applied(schema, root):
+    for part in parts_of(schema, root):
         if "const" in part:
             values.append(part["const"])
         elif isinstance(part.get("enum"), list):
@@ -67,7 +67,7 @@ def choices_of(schema: object, root: object) -> list[object] | None:
     return values
 
 
-def _applied(schema: object, root: object) -> Iterator[Schema]:
+def parts_of(schema: object, root: object) -> Iterator[Schema]:
     """Yield a schema and all that apply to the same value."""
     seen: set[int] = set()
     to_do = [schema]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from infrs.text.schemas.guided import guided_leniently
+from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.schemas.tree import resolve
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of
 from infrs.text.tools.call_grammar import Literal, Tool
 from infrs.text.tools.layout import regex
 from infrs.text.tools.literals.notation import CallSyntax
+from infrs.text.tools.text_limits import string_limits, text_patterns
 
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _ESCAPED = r"""\\(["'\\\/bfnrt]|u[0-9A-Fa-f]{4})"""
@@ -22,8 +23,8 @@ _NOTHING = '""'
 class CallRules:
     """The rules of the calls of one request.
 
-    Arguments come in the order of the schema, or of their names if the notation is sorted. A string is any text; its
-    pattern and length do not count.
+    Arguments come in the order of the schema, or of their names if the notation is sorted. A string has the
+    length and the pattern of its schema; a `format` does not count.
     """
 
     def __init__(self, call: CallSyntax, literal: Literal) -> None:
@@ -35,11 +36,13 @@ class CallRules:
         self._colon = literal(call.notation.colon)
         self._rules: dict[str, str] = {}  # bodies by names
         self._names: dict[str, str] = {}  # names by bodies
+        self._is_strict = False  # whether the current tool is
         self._values: dict[int, tuple[object, str]] = {}  # schemas with their rules, by identity
 
     def call(self, tool: Tool) -> str:
         """Return the right side of the rule of a tool's call."""
         notation, parameters = self._notation, tool.parameters
+        self._is_strict = tool.strict
         keys = {name: self._literal(name + notation.assign) for name in properties_of(parameters, parameters)}
         other = f"{_BARE_NAME} {self._literal(notation.assign)}" if is_open(parameters) else ""
         members = self._members(parameters, parameters, keys, other)
@@ -84,7 +87,7 @@ class CallRules:
         """Return the alternatives of a value of one JSON type."""
         match name:
             case "string":
-                term = self._string()
+                term = self._string(schema, root)
             case "integer" | "number":
                 limits = {keyword: schema[keyword] for keyword in _LIMITS if keyword in schema}
                 term = f"%json {json.dumps(guided_leniently({'type': name, **limits}))}"
@@ -135,14 +138,22 @@ class CallRules:
         items = f"({item} ({self._comma} {item}){times})"
         return f'"[" {items}{"" if least else "?"} "]"'
 
-    def _string(self) -> str:
+    def _string(self, schema: object = None, root: object = None) -> str:
+        """Return the term of a string. One with escapes and limits is written as in JSON."""
+        limits = string_limits(schema, root, strict=self._is_strict)
         if self._notation.escapes:
-            return self._rule(_STRINGS)
+            if not limits:
+                return self._rule(_STRINGS)
+            limits["type"] = "string"
+            return f"%json {json.dumps(guided(limits) if self._is_strict else guided_leniently(limits))}"
         quote = self._literal(self._notation.quotes[0])
+        patterns = text_patterns(limits, strict=self._is_strict) or ["(?s:.*)"]
+        text = f"TEXT_{len(self._rules)}"
+        self._rules[text] = " & ".join(f"/{pattern}/" for pattern in patterns)
         if quote.startswith("<"):  # a control token ends text by itself
-            return f"{quote} {self._rule('/(?s:.*)/')} {quote}"
-        self._rules["string_text[lazy]"] = f"/(?s:.*){regex(self._notation.quotes[0])}/"
-        return f"{quote} string_text"
+            return f"{quote} {text} {quote}"
+        self._rules[f"{text.lower()}[lazy]"] = f"{text} /{regex(self._notation.quotes[0])}/"
+        return f"{quote} {text.lower()}"
 
     def _key(self, key: str) -> str:
         if not self._notation.has_quoted_keys:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of, types_of
 from infrs.text.tools.call_grammar import Literal, Tool, terms
 from infrs.text.tools.layout import pieces, plain, regex
 from infrs.text.tools.tagged.tags import Tags
+from infrs.text.tools.text_limits import string_limits, text_patterns
 
 _DEFINITIONS = ("$defs", "definitions")
 _OTHER_REFERENCE = re.compile(r'"\$ref": "#(?!/\$defs/|/definitions/)')
@@ -19,8 +21,8 @@ _WORDS = {"boolean": ("true", "false", "True", "False"), "null": ("null", "None"
 class CallRules:
     """The rules of the calls of one request.
 
-    Arguments come in the order of the schema. A string is any text up to its closing tag; its pattern and length do not
-    count. An argument of another type is JSON by its schema.
+    Arguments come in the order of the schema. A string is text up to its closing tag, with the length and the pattern
+    of its schema; a `format` does not count. An argument of another type is JSON by its schema.
     """
 
     def __init__(self, tags: Tags, literal: Literal) -> None:
@@ -28,17 +30,26 @@ class CallRules:
         self._tags = tags
         self._literal = literal
         self._end = self._terms(tags.value_end)
+        self._texts: dict[str, Sequence[str]] = {"text_0": ["(?s:.*)"]}  # patterns of strings by their rules
 
     def shared(self) -> list[str]:
-        """Return the rules that all calls use."""
+        """Return the rules that the calls use, after all calls."""
+        return [line for name, patterns in self._texts.items() for line in self._text_rules(name, patterns)]
+
+    def _text_rules(self, name: str, patterns: Sequence[str]) -> list[str]:
+        """Return the rules of a string with its closing tag. `patterns`: what it has to match."""
         tag = plain(self._tags.value_end)
         before, _, after = self._tags.value_end.partition(tag)
         end = [self._literal(piece) for piece in pieces(before + tag, self._tags.tokens) if isinstance(piece, str)]
         num_texts = next((index for index, term in enumerate(end) if term.startswith("<")), len(end))
         lazy = "[lazy]" if num_texts == len(end) else ""  # a control token ends text by itself
         text = "".join(json.loads(term) for term in end[:num_texts])
-        rest = " ".join([*end[num_texts:], self._terms(after)])
-        return [f"text_argument: text_value {rest}", f"text_value{lazy}: /(?s:.*){regex(text)}/"]
+        closing = f" /{regex(text)}/" if text else ""
+        return [
+            f"{name}: {name}_value {' '.join([*end[num_texts:], self._terms(after)])}",
+            f"{name}_value{lazy}: {name.upper()}{closing}",
+            f"{name.upper()}: {' & '.join(f'/{pattern}/' for pattern in patterns)}",
+        ]
 
     def call(self, tool: Tool, index: int) -> list[str]:
         """Return the right side of the rule of a tool's call, and the rules that it uses."""
@@ -80,10 +91,21 @@ class CallRules:
         if types and types <= _WORDS.keys():
             words = " | ".join(self._literal(word) for name in sorted(types) for word in _WORDS[name])
             return f"{of_json} ({words}) {self._end}"
-        text, as_json = f"{of_text} text_argument", f"{of_json} %json {self._schema(schema, tool)} {self._end}"
+        text, as_json = self._text(of_text, schema, tool), f"{of_json} %json {self._schema(schema, tool)} {self._end}"
         if not can_be_text:
             return as_json
         return f"{text} | {as_json}" if of_text != of_json and types != {"string"} else text
+
+    def _text(self, of_text: str, schema: object, tool: Tool) -> str:
+        """Return the alternatives of a string, which can also be null if its limits forbid that text."""
+        limits = string_limits(schema, tool.parameters, strict=tool.strict)
+        patterns = text_patterns(limits, strict=tool.strict)
+        if not patterns:
+            return f"{of_text} text_0"
+        name = f"text_{len(self._texts)}"
+        self._texts[name] = patterns
+        can_be_null = "null" in types_of(schema, tool.parameters)
+        return f"{of_text} ({name} | {self._literal('null')} {self._end})" if can_be_null else f"{of_text} {name}"
 
     def _schema(self, schema: object, tool: Tool) -> str:
         """Return the schema of an argument, with the definitions of its tool."""
