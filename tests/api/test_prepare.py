@@ -39,6 +39,7 @@ CONTEXT = RequestContext.start("r", TENANT, 60)
 
 USER = {"role": "user", "content": "hi"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+STRICT = {"name": "o", "schema": SCHEMA, "strict": True}
 CITY = {"name": "weather", "description": "Returns the weather.", "parameters": SCHEMA}
 FUNCTION_TOOL = {"type": "function", "function": CITY}
 RESPONSE_TOOL = CITY | {"type": "function"}
@@ -95,9 +96,9 @@ def without_id(prepared: Prepared) -> Request:
             {"tools": [RESPONSE_TOOL], "tool_choice": {"type": "function", "name": "weather"}},
         ),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "o", "schema": SCHEMA, "strict": True}}},
+            {"response_format": {"type": "json_schema", "json_schema": STRICT}},
             {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
-            {"text": {"format": {"type": "json_schema", "name": "o", "schema": SCHEMA, "strict": True}}},
+            {"text": {"format": {"type": "json_schema", **STRICT}}},
         ),
         (
             {

@@ -41,11 +41,11 @@ def body(**fields: object) -> dict[str, Any]:
 
 def messages(items: list[Any], **fields: Any) -> list[dict[str, Any]]:
     """The conversation as a chat template gets it, without ids."""
-    told = template_messages(to_task(parse_responses_request(body(input=items, **fields))).conversation)
-    for message in told:
+    shown = template_messages(to_task(parse_responses_request(body(input=items, **fields))).conversation)
+    for message in shown:
         if "tool_calls" in message:
             message["tool_calls"] = [call["function"] for call in message["tool_calls"]]
-    return told
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_instructions_come_first() -> None:
 
 def test_stored_items_are_accepted_as_input() -> None:
     asked = parse_responses_request(body(input=[USER, SAID, THOUGHT, CALL, RESULT]))
-    told = [item.stored() for item in asked.input]
-    assert [item["id"].partition("_")[0] for item in told] == ["msg", "msg", "rs", "fc", "fco"]
-    again = parse_responses_request(body(input=told))
-    assert [item.stored() for item in again.input] == told
+    shown = [item.stored() for item in asked.input]
+    assert [item["id"].partition("_")[0] for item in shown] == ["msg", "msg", "rs", "fc", "fco"]
+    again = parse_responses_request(body(input=shown))
+    assert [item.stored() for item in again.input] == shown
     assert to_task(again) == to_task(asked)
-    continued = to_task(parse_responses_request(body()), earlier=told)
+    continued = to_task(parse_responses_request(body()), earlier=shown)
     assert continued.conversation.turns[:-1] == to_task(asked).conversation.turns
 
 
@@ -122,11 +122,11 @@ def test_the_response_repeats_the_request_fields(fields: dict[str, Any]) -> None
     asked = parse_responses_request(body(**fields))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = response(asked, response_id="resp_1", created=1, stored=True, status="completed", sampling=SAMPLING)
-    assert told.items() >= SAMPLING.items()
-    assert told["tool_choice"] == fields.get("tool_choice", "auto")
-    assert told["text"]["format"] == fields.get("text", {"format": {"type": "text"}})["format"]
-    assert [tool["name"] for tool in told["tools"]] == [tool["name"] for tool in fields.get("tools", [])]
+        shown = response(asked, response_id="resp_1", created=1, stored=True, status="completed", sampling=SAMPLING)
+    assert shown.items() >= SAMPLING.items()
+    assert shown["tool_choice"] == fields.get("tool_choice", "auto")
+    assert shown["text"]["format"] == fields.get("text", {"format": {"type": "text"}})["format"]
+    assert [tool["name"] for tool in shown["tools"]] == [tool["name"] for tool in fields.get("tools", [])]
 
 
 @pytest.mark.parametrize("name", sorted(ResponsesRequest.model_fields.keys() - {"model", "input"}))
@@ -292,8 +292,8 @@ HOSTED = [
 def test_hosted_tools_with_functions_are_dropped(choice: Any) -> None:
     asked = parse_responses_request(body(tools=[HOSTED[0], SHELL, *HOSTED[1:]], tool_choice=choice))
     assert [tool.name for tool in to_task(asked).conversation.tools] == ["shell"]
-    told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
-    assert [tool["name"] for tool in told["tools"]] == ["shell"]
+    shown = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
+    assert [tool["name"] for tool in shown["tools"]] == ["shell"]
 
 
 @pytest.mark.parametrize("tool", HOSTED)
@@ -311,8 +311,8 @@ def test_functions_of_a_namespace() -> None:
     assert [tool.name for tool in conversation.tools] == ["shell", "mcp__x.shell"]
     assert [call.name for call in conversation.turns[0].calls] == ["mcp__x.shell"]
     assert asked.input[0].model_dump(exclude_none=True) == call
-    told = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
-    assert [tool["name"] for tool in told["tools"][1]["tools"]] == ["shell"]
+    shown = response(asked, response_id="r", created=1, stored=True, status="completed", sampling=SAMPLING)
+    assert [tool["name"] for tool in shown["tools"][1]["tools"]] == ["shell"]
     output = OutputItems(asked.names)
     events = [*output.add([CallStart("mcp__x.shell"), Arguments("{}"), CallStart("shell")], [])]
     assert [(item["name"], item.get("namespace")) for item in output.whole()] == [("shell", "mcp__x"), ("shell", None)]

@@ -102,12 +102,12 @@ def test_more_tokens_than_a_request_may_have_are_refused() -> None:
 def test_a_list_of_vectors(as_base64: bool) -> None:
     request = embedding_request(encoding_format="base64" if as_base64 else None)
     vectors = [np.array([1, 2], np.float32), np.array([3, 4], np.float32)]
-    told = json.loads(embedding_list(vectors_model(2, 1), request, vectors, 7))
-    shown = [entry.pop("embedding") for entry in told["data"]]
+    listed = json.loads(embedding_list(vectors_model(2, 1), request, vectors, 7))
+    shown = [entry.pop("embedding") for entry in listed["data"]]
     if as_base64:
         shown = [np.frombuffer(base64.b64decode(text), "<f4").tolist() for text in shown]
     assert shown == [[1, 2], [3, 4]]
-    assert told == {
+    assert listed == {
         "object": "list",
         "data": [{"object": "embedding", "index": index} for index in range(2)],
         "model": "m",

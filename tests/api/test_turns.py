@@ -15,10 +15,10 @@ from infrs.api.chat.request import parse_chat_request
 @pytest.mark.parametrize("role", ["developer", "system", "user", "assistant"])
 @pytest.mark.parametrize("name", ["a", "planner_1", "Анна", "n" * 64, "a.b-c"])
 def test_names(role: str, name: str) -> None:
-    told = template_messages(
+    rendered = template_messages(
         to_conversation(parse_chat_request(body(messages=[{"role": role, "content": "a", "name": name}, USER])))
     )
-    assert [turn.get("name") for turn in told] == [name, None]
+    assert [turn.get("name") for turn in rendered] == [name, None]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_text_chunks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "shown"),
     [
         ('{"a": 1}', {"a": 1}),
         ("", {}),
@@ -202,12 +202,12 @@ def test_text_chunks() -> None:
         ("[1]", {"INVALID_JSON": "[1]"}),
     ],
 )
-def test_the_input_of_a_call_as_anthropics_clients_read_it(arguments: str, told: object) -> None:
+def test_the_input_of_a_call_as_anthropics_clients_read_it(arguments: str, shown: object) -> None:
     blocks = MessageBlocks()
     frames = [*blocks.add(CallStart("f")), *blocks.add(Arguments(arguments)), *blocks.close()]
     assert len(frames) == 3
     [block] = blocks.whole()
-    assert (block["type"], block["name"], block["input"]) == ("tool_use", "f", told)
+    assert (block["type"], block["name"], block["input"]) == ("tool_use", "f", shown)
 
 
 def test_error_event() -> None:
@@ -261,7 +261,7 @@ def test_models() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "shown"),
     [
         ('{"a": 1}', {"a": 1}),
         ("", {}),
@@ -271,10 +271,12 @@ def test_models() -> None:
     ],
     ids=lambda value: str(value)[:9],
 )
-def test_arguments_that_are_no_object_stay_as_they_were_written(arguments: str, told: object) -> None:
+def test_arguments_that_are_no_object_stay_as_they_were_written(arguments: str, shown: object) -> None:
     call = {"role": "assistant", "function_call": {"name": "f", "arguments": arguments}}
     [*_, message] = template_messages(to_conversation(parsed(messages=[*BODY["messages"], call])))
-    assert message["tool_calls"] == [{"id": "call_f", "type": "function", "function": {"name": "f", "arguments": told}}]
+    assert message["tool_calls"] == [
+        {"id": "call_f", "type": "function", "function": {"name": "f", "arguments": shown}}
+    ]
 
 
 def test_developer_is_system() -> None:

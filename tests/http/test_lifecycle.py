@@ -158,9 +158,9 @@ def test_a_stopping_server_logs_the_requests_that_it_waits_for(
         server.wait_until(lambda: server.gauge("infrs_requests_running") == count)
         server.process.send_signal(number)
         assert [answer.result().status for answer in running] == [200] * count
-        told = [line.partition(" INFO infrs.server: ")[2] for line in server.output().splitlines()]
+        logged = [line.partition(" INFO infrs.server: ")[2] for line in server.output().splitlines()]
     waits = f"stopping; waiting up to 12.5 s for {awaited}; a second signal ends it immediately"
-    assert [line for line in told if line.startswith("stop")] == [waits, "stopped"]
+    assert [line for line in logged if line.startswith("stop")] == [waits, "stopped"]
 
 
 def test_drain_finishes_running_requests_and_refuses_new_ones() -> None:

@@ -39,10 +39,10 @@ def events(answer: Answer) -> list[tuple[str, Any]]:
 
 def fault(answer: Answer) -> tuple[int, str, str | None, str]:
     """Return (status, type, param, code) of an error in Anthropic's shape."""
-    told = answer.json
-    assert told.keys() == {"type", "error"}
-    assert told["type"] == "error"
-    error = told["error"]
+    received = answer.json
+    assert received.keys() == {"type", "error"}
+    assert received["type"] == "error"
+    error = received["error"]
     assert error.keys() == {"type", "message", "details"}
     assert 0 < len(error["message"]) <= 500
     assert answer.headers["request-id"] == answer.headers["x-request-id"]
@@ -63,9 +63,9 @@ def real() -> Iterator[FakeServer]:
 
 def test_an_answer_has_the_fields_of_a_message(server: FakeServer) -> None:
     answer = ask(server)
-    told = answer.json
-    assert told.pop("id").startswith("msg_")
-    assert told == {
+    received = answer.json
+    assert received.pop("id").startswith("msg_")
+    assert received == {
         "type": "message",
         "role": "assistant",
         "model": MODEL,
@@ -107,8 +107,8 @@ def test_a_stream_has_the_events_of_a_message(server: FakeServer) -> None:
 
 def test_sampling_fields_reach_the_engine(server: FakeServer) -> None:
     fields = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "stop_sequences": ["x", "y"], "max_tokens": 7}
-    told = ask(server, messages=[{"role": "user", "content": "seen"}], **fields).json["content"][0]["text"]
-    assert json.loads(told)[:6] == [7, ["x", "y", "\nuser:"], False, 0.5, 0.9, 3]
+    received = ask(server, messages=[{"role": "user", "content": "seen"}], **fields).json["content"][0]["text"]
+    assert json.loads(received)[:6] == [7, ["x", "y", "\nuser:"], False, 0.5, 0.9, 3]
 
 
 @pytest.mark.parametrize("asked", ["auto", "standard_only"])
@@ -121,18 +121,18 @@ def test_the_service_tier_is_standard(server: FakeServer, asked: str) -> None:
 
 def test_system_and_turns_become_the_prompt(server: FakeServer) -> None:
     turns = [{"role": "user", "content": "echo"}, {"role": "assistant", "content": "It is "}]
-    told = ask(server, system="Be brief.", messages=turns, max_tokens=1).json["content"][0]["text"]
-    assert told == "system: Be brief.\nuser: echo\nassistant: It is "
+    received = ask(server, system="Be brief.", messages=turns, max_tokens=1).json["content"][0]["text"]
+    assert received == "system: Be brief.\nuser: echo\nassistant: It is "
     counted = server.request("POST", "/v1/messages/count_tokens", json.dumps(
         {"model": MODEL, "system": "Be brief.", "messages": turns}
     ).encode())  # fmt: skip
-    assert counted.json == {"input_tokens": len(told)}
+    assert counted.json == {"input_tokens": len(received)}
 
 
 def test_thinking_reaches_the_template(server: FakeServer) -> None:
     asked = [{"role": "user", "content": "echo"}]
-    told = ask(server, messages=asked, thinking={"type": "disabled"}, max_tokens=1).json
-    assert told["content"][0]["text"] == "thinking: False\nuser: echo"
+    received = ask(server, messages=asked, thinking={"type": "disabled"}, max_tokens=1).json
+    assert received["content"][0]["text"] == "thinking: False\nuser: echo"
 
 
 def test_a_stop_sequence_is_named(real: FakeServer) -> None:

@@ -170,9 +170,9 @@ def test_sampling_fields_reach_the_engine(server: FakeServer) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_fields_of_the_request_are_returned(server: FakeServer, field: str, value: object, stream: bool) -> None:
     answer = server.post("/v1/responses", model=MODEL, input="please stop", stream=stream, **{field: value})
-    told = [data["response"] for _, data in events(answer.body) if "response" in data] if stream else [answer.json]
-    assert len(told) == (3 if stream else 1)
-    assert [response[field] for response in told] == [value] * len(told)
+    received = [data["response"] for _, data in events(answer.body) if "response" in data] if stream else [answer.json]
+    assert len(received) == (3 if stream else 1)
+    assert [response[field] for response in received] == [value] * len(received)
 
 
 @pytest.mark.parametrize("asked", ["auto", "default", "flex", "priority"])
@@ -218,9 +218,9 @@ def test_a_stream_that_fails_before_its_first_token_still_starts() -> None:
 def test_names_of_events_are_their_types(server: FakeServer) -> None:
     answer = server.post("/v1/responses", model=MODEL, input="please stop", stream=True)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    told = events(answer.body)
-    assert all(name == data["type"] for name, data in told)
-    assert told[-1][0] == "response.completed"
+    received = events(answer.body)
+    assert all(name == data["type"] for name, data in received)
+    assert received[-1][0] == "response.completed"
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,14 @@ def client(server: FakeServer) -> Iterator[OpenAI]:
 
 def comparable(response: Any) -> dict[str, Any]:
     """Return a response without its ids and times, which change each time."""
-    told = response if isinstance(response, dict) else response.to_dict()
+    shown = response if isinstance(response, dict) else response.to_dict()
     for name in ("id", "created_at", "completed_at"):
-        assert told.pop(name)
-    for item in told["output"]:
+        assert shown.pop(name)
+    for item in shown["output"]:
         assert item.pop("id")
         item.pop("call_id", None)
-    told["usage"].pop("input_tokens_details")
-    return dict(told)
+    shown["usage"].pop("input_tokens_details")
+    return dict(shown)
 
 
 def joined(events: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,11 +99,11 @@ def same(client: OpenAI, say: str, **fields: Any) -> Response:
     events = list(client.responses.create(model=MODEL, input=say, stream=True, **fields))
     texts, final = joined(events)
     assert comparable(final) == comparable(whole.model_copy(deep=True))
-    for item, told in zip(whole.output, texts.values(), strict=True):
+    for item, shown in zip(whole.output, texts.values(), strict=True):
         if item.type == "function_call":
-            assert item.arguments == told["text"]
+            assert item.arguments == shown["text"]
         elif item.type in ("message", "reasoning"):
-            assert "".join(part.text for part in item.content or () if hasattr(part, "text")) == told["text"]
+            assert "".join(part.text for part in item.content or () if hasattr(part, "text")) == shown["text"]
     return whole
 
 

@@ -25,18 +25,18 @@ def real() -> Iterator[FakeServer]:
 
 def without_what_is_new(response: dict[str, Any]) -> dict[str, Any]:
     """But for ids, times and what an earlier request left in the cache."""
-    told = {name: value for name, value in response.items() if name not in ("id", "created_at", "completed_at")}
-    told["usage"] = {**told["usage"], "input_tokens_details": None}
-    told["output"] = [
-        {name: value for name, value in item.items() if name not in ("id", "call_id")} for item in told["output"]
+    received = {name: value for name, value in response.items() if name not in ("id", "created_at", "completed_at")}
+    received["usage"] = {**received["usage"], "input_tokens_details": None}
+    received["output"] = [
+        {name: value for name, value in item.items() if name not in ("id", "call_id")} for item in received["output"]
     ]
-    return told
+    return received
 
 
-def joined(told: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[Any]]]:
+def joined(received: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, list[Any]]]:
     """Return the joined deltas of each item: text or arguments, and log-probabilities."""
     items: dict[int, tuple[str, list[Any]]] = {}
-    for name, data in told:
+    for name, data in received:
         if name.endswith(".delta"):
             text, logprobs = items.get(data["output_index"], ("", []))
             items[data["output_index"]] = text + data["delta"], logprobs + data.get("logprobs", [])
@@ -79,13 +79,13 @@ def test_events_join_to_the_whole(real: FakeServer, fields: dict[str, Any], cont
         assert "tools" in fields
         return
     whole = answer.json
-    told = events(real.post("/v1/responses", **fields, stream=True).body)
-    final = told[-1][1]["response"]
-    assert told[-1][0] == f"response.{final['status']}"
+    received = events(real.post("/v1/responses", **fields, stream=True).body)
+    final = received[-1][1]["response"]
+    assert received[-1][0] == f"response.{final['status']}"
     assert without_what_is_new(final) == without_what_is_new(whole)
-    pieces = joined(told)
+    pieces = joined(received)
     assert pieces + [("", [])] * (len(final["output"]) - len(pieces)) == [shown(item) for item in final["output"]]
-    assert [data["sequence_number"] for _, data in told] == list(range(len(told)))
+    assert [data["sequence_number"] for _, data in received] == list(range(len(received)))
     kept = real.get(f"/v1/responses/{final['id']}")
     assert (kept.status, fields.get("store") is False) in ((200, False), (404, True))
     assert kept.status == 404 or kept.json == final

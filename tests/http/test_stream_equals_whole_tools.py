@@ -119,13 +119,13 @@ def test_chats_that_are_scripted(
     scripted: FakeServer, text: str, width: int, tools: dict[str, Any], fields: dict[str, Any]
 ) -> None:
     asked = {"messages": user(f"say:{text}"), **tools, **fields}
-    (told,) = chat_both_ways(scripted, **asked, seed=width)
-    assert not told["calls"] or len(tools) == 1
-    assert told["reason"] in ("length", "tool_calls" if told["calls"] else "stop")
+    (shown,) = chat_both_ways(scripted, **asked, seed=width)
+    assert not shown["calls"] or len(tools) == 1
+    assert shown["reason"] in ("length", "tool_calls" if shown["calls"] else "stop")
     if "max_tokens" not in fields:  # however the tokens are cut
         (again,) = chat_both_ways(scripted, **asked, seed=width + 1)
         for part in ("content", "reasoning", "calls"):
-            assert again[part] == told[part]
+            assert again[part] == shown[part]
 
 
 FORMS = st.sampled_from(
@@ -153,9 +153,9 @@ FORMS = st.sampled_from(
     ),
 )
 def test_chats_under_grammars(real: FakeServer, form: Any, content: str, sampling: dict[str, Any]) -> None:
-    told = chat_both_ways(real, messages=user(content), **form, **{"max_tokens": 90, **sampling})
-    assert len(told) == sampling["n"]
-    for choice in told:
+    shown = chat_both_ways(real, messages=user(content), **form, **{"max_tokens": 90, **sampling})
+    assert len(shown) == sampling["n"]
+    for choice in shown:
         assert choice["reason"] in ("length", "tool_calls" if choice["calls"] else "stop")
         for name, arguments in choice["calls"]:
             assert name in SCHEMAS
@@ -164,13 +164,13 @@ def test_chats_under_grammars(real: FakeServer, form: Any, content: str, samplin
 
 def message_streamed(body: bytes) -> dict[str, Any]:
     """Return the message joined from the events of a stream."""
-    told: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     blocks: list[dict[str, Any]] = []
     for frame in body.decode().split("\n\n")[:-1]:
         event = json.loads(frame.split("\ndata: ")[1])
         match event["type"]:
             case "message_start":
-                told = event["message"]
+                shown = event["message"]
             case "content_block_start":
                 assert event["index"] == len(blocks)
                 blocks.append({**event["content_block"], "pieces": []})
@@ -178,11 +178,11 @@ def message_streamed(body: bytes) -> dict[str, Any]:
                 (piece,) = (value for name, value in event["delta"].items() if name != "type")
                 blocks[event["index"]]["pieces"].append(piece)
             case "message_delta":
-                told |= event["delta"] | {"usage": event["usage"]}
+                shown |= event["delta"] | {"usage": event["usage"]}
     for block in blocks:
         text = "".join(block.pop("pieces"))
         block["input" if block["type"] == "tool_use" else block["type"]] = text
-    return without_ids(told | {"content": blocks})
+    return without_ids(shown | {"content": blocks})
 
 
 def without_ids(message: dict[str, Any]) -> dict[str, Any]:
@@ -242,5 +242,5 @@ def test_messages_that_are_scripted(scripted: FakeServer, text: str, tools: Any,
 )
 def test_messages_of_the_real_engine(real: FakeServer, content: str, form: Any, max_tokens: int) -> None:
     """Sampling is greedy, because this API has no seed."""
-    told = messages_both_ways(real, messages=user(content), **form, max_tokens=max_tokens, temperature=0)
-    assert (told["stop_reason"] == "stop_sequence") == (told["stop_sequence"] is not None)
+    shown = messages_both_ways(real, messages=user(content), **form, max_tokens=max_tokens, temperature=0)
+    assert (shown["stop_reason"] == "stop_sequence") == (shown["stop_sequence"] is not None)

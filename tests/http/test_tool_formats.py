@@ -50,16 +50,16 @@ CHOICES: list[tuple[dict[str, Any], set[str]]] = [
 @pytest.mark.parametrize(("choice", "names"), CHOICES, ids=["several", "one", "add", "now"])
 def test_forced_call_has_valid_arguments(server: FakeServer, choice: dict[str, Any], names: set[str]) -> None:
     for length in range(2):  # of the prompt: the seed of the scripted engine
-        (told,) = chat_both_ways(server, messages=user("x" * length), tools=TOOLS, max_tokens=800, **choice)
-        assert (told["content"], told["reason"]) == ("", "tool_calls")
-        assert {name for name, _ in told["calls"]} <= names
-        assert len(told["calls"]) == 1 or choice == CHOICES[0][0]
-        for name, arguments in told["calls"]:
+        (shown,) = chat_both_ways(server, messages=user("x" * length), tools=TOOLS, max_tokens=800, **choice)
+        assert (shown["content"], shown["reason"]) == ("", "tool_calls")
+        assert {name for name, _ in shown["calls"]} <= names
+        assert len(shown["calls"]) == 1 or choice == CHOICES[0][0]
+        for name, arguments in shown["calls"]:
             jsonschema.validate(json.loads(arguments), SCHEMAS[name])
 
 
 def test_call_that_is_cut_is_not_content(server: FakeServer) -> None:
     fields = {"messages": user("x"), "tools": TOOLS, "tool_choice": "required", "seed": 0}  # a token is a character
     for max_tokens in (2, 5, 9):
-        (told,) = chat_both_ways(server, **fields, max_tokens=max_tokens)
-        assert (told["content"], told["reason"]) == ("", "length")
+        (shown,) = chat_both_ways(server, **fields, max_tokens=max_tokens)
+        assert (shown["content"], shown["reason"]) == ("", "length")

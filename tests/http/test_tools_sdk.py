@@ -71,8 +71,8 @@ def same(client: OpenAI, messages: Any, **fields: Any) -> Any:
     answer, pieces = whole(client, messages, **fields), streamed(client, messages, **fields)
     assert pieces["text"] == (answer.message.content or "")
     assert pieces["reasoning"] == (getattr(answer.message, "reasoning_content", None) or "")
-    told = [(call.function.name, call.function.arguments) for call in answer.message.tool_calls or ()]
-    assert [(call["name"], call["arguments"]) for call in pieces["calls"]] == told
+    whole_calls = [(call.function.name, call.function.arguments) for call in answer.message.tool_calls or ()]
+    assert [(call["name"], call["arguments"]) for call in pieces["calls"]] == whole_calls
     assert all(call["id"].startswith("call_") for call in pieces["calls"])
     assert pieces["reason"] == answer.finish_reason
     return answer
