@@ -1,7 +1,8 @@
 """Chat templates of current model families, as their makers publish them.
 
-tests/templates/templates.tsv has a row for each file: name, family, the licence of the model, and the package and path
-that the file comes from. `TOKENS` are special tokens for templates that write them.
+tests/templates/templates.tsv has a row for each file: name, family, the licence of the model, the package and path that
+the file comes from, and the fields of `infrs.text.chat.form.Form` that differ from the defaults. `TOKENS` are special
+tokens for templates that write them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class RealTemplate:
     family: str
     licence: str
     source: str
+    form: str
 
     @property
     def text(self) -> str:

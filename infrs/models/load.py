@@ -28,7 +28,7 @@ from infrs.machine.cpus import warn_above_limit
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
-from infrs.text.chat.template import load_chat_format
+from infrs.text.chat.load import load_chat_format
 from infrs.text.reasoning.tags import Tags, find_tags
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> Lo
 def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings) -> LoadedModel:
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, model.chat_format)
-    tool_format = choose_format(chat_format, model.tool_format)
+    tool_format = choose_format(chat_format.with_tools, model.tool_format)
     reasoning = find_tags(chat_format)
     shown = shown_ids(tokenizer, tool_format, reasoning)
     loaded = load_engine(bundle, manifest, settings, tokenizer, shown)

@@ -40,7 +40,7 @@ from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.load import default_sampling, fingerprint
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
-from infrs.text.chat.template import ChatTemplate, Messages, Variables
+from infrs.text.chat.template import ChatTemplate, Messages, SimpleFormat, Variables
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer, spelt_bytes
@@ -203,7 +203,7 @@ def byte_tokenizer(tokens: list[bytes]) -> Tokenizer:
     return Tokenizer(backend.to_str())
 
 
-class LineFormat:
+class LineFormat(SimpleFormat):
     """A chat format of `role: content` lines, without a generation prompt; `enable_thinking` adds a line."""
 
     stop = ("\nuser:",)

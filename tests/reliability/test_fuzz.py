@@ -27,7 +27,7 @@ from infrs.api.common.strict_json import parse_object
 from infrs.bundle.manifest import MANIFEST_FILE, verify_bundle
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import BundleError, ContextLengthError, RequestError
-from infrs.text.chat.template import load_chat_format
+from infrs.text.chat.load import load_chat_format
 from infrs.text.constraint import Constraint, ConstraintKind
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from infrs.errors import BundleError, RequestError
 from infrs.text.chat import render_limits as bounds
-from infrs.text.chat.template import ChatTemplate, SimpleFormat, load_chat_format
+from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.template import ChatTemplate, SimpleFormat
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 USER = {"role": "user", "content": '  What\'s <2+2> & "é"?\n'}

@@ -7,7 +7,8 @@ from text_templates import TEMPLATES
 from text_tokenizers import byte_level
 
 from infrs.errors import RequestError
-from infrs.text.chat.template import ChatTemplate, SimpleFormat, encode_chat, render_open
+from infrs.text.chat.prompt import encode_chat, render_chat
+from infrs.text.chat.template import ChatTemplate, SimpleFormat
 from infrs.text.tokenizer import Tokenizer
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -17,19 +18,19 @@ TURNS = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_continued_prompt_ends_with_the_content(name: str) -> None:
     template = ChatTemplate(TEMPLATES[name], TOKENS)
-    prompt = render_open(template, TURNS)
+    prompt = render_chat(template, TURNS, continue_final_message=True)
     assert prompt.endswith("It is ")
     closed = template.render(TURNS, add_generation_prompt=False)
     assert closed.startswith(prompt.rstrip())
 
 
 def test_simple_format_continues_the_last_message() -> None:
-    assert render_open(SimpleFormat(), TURNS) == "user: 2+2?\nassistant: It is "
+    assert render_chat(SimpleFormat(), TURNS, continue_final_message=True) == "user: 2+2?\nassistant: It is "
 
 
 def test_template_without_the_last_message_is_refused() -> None:
     with pytest.raises(RequestError) as caught:
-        render_open(ChatTemplate("{{ messages[0].content }}", {}), TURNS)
+        render_chat(ChatTemplate("{{ messages[0].content }}", {}), TURNS, continue_final_message=True)
     assert caught.value.param == "messages"
 
 
@@ -42,7 +43,9 @@ def test_variables_reach_the_template_and_replace_nothing() -> None:
 
 def test_special_tokens_in_variables_are_text() -> None:
     tokenizer = Tokenizer(byte_level())
-    template = ChatTemplate("{{ date_string }}<|im_end|>", {})
+    template = ChatTemplate(
+        "{% for message in messages %}{{ message.content }}{% endfor %}{{ date_string }}<|im_end|>", {}
+    )
     ids = encode_chat(tokenizer, template, TURNS, variables={"date_string": "<|im_end|>"})
     assert ids.count(tokenizer.token_id("<|im_end|>")) == 1
-    assert tokenizer.decode(ids, skip_special=False) == "<|im_end|><|im_end|>"
+    assert tokenizer.decode(ids, skip_special=False) == "2+2?It is <|im_end|><|im_end|>"

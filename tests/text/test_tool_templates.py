@@ -34,13 +34,14 @@ RENDERED = {
     "tool_calls": "hunyuan-a13b minimax-m1 apriel-1.5 jamba",
     "internlm": "internlm-2",
     "apertus": "apertus",
+    "kimi": "kimi-k2",
     "functionary": "functionary-3.1",
     "harmony": "gpt-oss",
     "llama3": "llama-3.1 llama-3.2 phi-4-mini xlam-qwen",
 }
 # The format of templates that render no calls, by texts in the template or its prompt.
 OTHERS = {
-    "kimi": "kimi-k2 kimi-k2-thinking",
+    "kimi": "kimi-k2-thinking",
     "granite": "granite-3.3",
     "hermes": "falcon-h1",
     "firefunction": "firefunction-2",

@@ -7,7 +7,7 @@ from typing import Any
 from infrs.api.common.conversation import THINKING_SWITCHES, Conversation, Variables
 from infrs.errors import ContextLengthError, RequestError, UnsupportedParameterError, prompt_too_long
 from infrs.models.loaded import LoadedModel
-from infrs.text.chat.template import encode_chat
+from infrs.text.chat.prompt import encode_chat
 
 # Variables that concern thinking alone: hints for a model that does not think.
 _OF_THINKING = frozenset(

@@ -99,7 +99,7 @@ def estimate(name: str, values: Sequence[object], limit: int = _MAX_MADE) -> int
             raise TemplateError("its format is too wide")
         return 0
     if name in _WIDENING:
-        widths = [abs(value) for value in values if isinstance(value, int)]
+        widths = [abs(value) for value in values[1:] if isinstance(value, int)]
         return (weigh(list(values), limit) + 1) * max([_DEFAULT_WIDTH, *widths])
     if name in ("replace", "translate", "join"):
         sizes = [weigh(value, limit) for value in values]

@@ -2,69 +2,72 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from infrs.errors import RequestError
+from infrs.text.chat.conversation import declared, for_template, tool_variables
+from infrs.text.chat.form import Form
+from infrs.text.tools.call_grammar import Tool
 
 _USER = {"role": "user", "content": "7710010"}
 _TEXT = "7710020"
-_TOOL = {
-    "type": "function",
-    "function": {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}},
-}
+Calls = Sequence[tuple[str, Mapping[str, Any]]]
 
 
-class Renders(Protocol):
-    """A chat format, which renders messages."""
+class _Format(Protocol):
+    """A chat format, as `infrs.text.chat.template` has it."""
 
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Return the prompt. Raises RequestError."""
+    @property
+    def form(self) -> Form:
+        """Return the form of conversation that the format reads."""
+
+    @property
+    def render(self) -> Callable[..., str]:
+        """Return the method that renders messages."""
 
 
-def written_calls(chat_format: Renders, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """Return the text that a chat format writes for an assistant's message of calls only; empty if it writes none.
+def written_calls(chat_format: _Format, calls: Calls) -> str:
+    """Return the text that a chat format writes for an assistant's message of calls only; empty if it cannot.
 
     calls: names and arguments. The text has all markers of the calls, but not what the template writes around any
     answer: the role before it and the end of the turn after it.
     """
-    answer = _render(chat_format, {"role": "assistant", "content": _TEXT})
-    for as_string in (False, True):
-        for content in ("", None):
-            message = {
-                "role": "assistant",
-                "content": content,
-                "tool_calls": [
-                    {
-                        "id": f"call{number:05}",
-                        "type": "function",
-                        "function": {
-                            "name": name,
-                            "arguments": json.dumps(arguments, ensure_ascii=False) if as_string else dict(arguments),
-                        },
-                    }
-                    for number, (name, arguments) in enumerate(calls)
-                ],
-            }
-            prompt = _render(chat_format, message)
-            is_shown = all(name in prompt for name, _ in calls)
-            if is_shown and not any(arguments and str(arguments) in prompt for _, arguments in calls):
-                return _difference(answer, prompt)
-    return ""
+    return _written(chat_format.render, chat_format.form, calls)
 
 
-def _render(chat_format: Renders, message: Mapping[str, Any]) -> str:
+def example_call(render: Callable[..., str], form: Form) -> str:
+    """Return a call of `function_name` as the template of a form writes it; empty if it writes none."""
+    return _written(render, form, [("function_name", {"argument_name": "value"})])
+
+
+def _written(render: Callable[..., str], form: Form, calls: Calls) -> str:
+    if form.calls == "text" or (form.one_call and len(calls) > 1):
+        return ""
+    if form.ids == "short":
+        form = replace(form, ids="own")  # these have 9 characters
+    tools = declared([Tool(name, "", {"type": "object", "properties": {}}) for name, _ in calls])
+    written = [
+        {"id": f"call{number:05}", "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
+        for number, (name, arguments) in enumerate(calls)
+    ]
+    messages = (
+        {"role": "assistant", "content": _TEXT},
+        {"role": "assistant", "content": "", "tool_calls": written},
+    )
     try:
-        return chat_format.render([_USER, message], add_generation_prompt=False, variables={"tools": [_TOOL]})
+        answer, prompt = (
+            render(
+                for_template([_USER, message], tools, form),
+                add_generation_prompt=False,
+                variables=tool_variables(tools, form),
+            )
+            for message in messages
+        )
     except RequestError:
         return ""
+    return _difference(answer, prompt) if all(name in prompt for name, _ in calls) else ""
 
 
 def _difference(answer: str, prompt: str) -> str:
