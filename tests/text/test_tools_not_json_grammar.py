@@ -14,6 +14,7 @@ from test_tools_grammar import EOS, follows, written
 from test_tools_not_json import LOSSY, NAMES, RENDERED, WITHOUT_CALLS, rendered
 
 from infrs.engine.sampling.grammar import GrammarCompiler
+from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.call_grammar import Tool
 from infrs.text.tools.formats import FORMATS, literals, tagged
@@ -299,3 +300,27 @@ def test_strings_have_the_length_and_the_pattern_of_their_schema(
             assert follows(grammar, demo_tokenizer, call.format(code, note))
         for code, note in (("de", "abc"), ("DEU", "abc"), ("DE", "abcd")):
             assert not follows(grammar, demo_tokenizer, call.format(code, note))
+
+
+FORM = Constraint("json_schema", json.dumps({"type": "object", **OPEN, "required": ["a"]}), "response_format")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answer_is_a_call_or_structured_output(
+    name: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
+) -> None:
+    calls = calls_constraint(FORMATS[name], TOOLS, demo_tokenizer, many=True, required=True)
+    grammar = demo_compiler.compile(replace(calls, or_else=FORM))
+    assert follows(grammar, demo_tokenizer, '{"a": "x", "b": 1}')
+    assert not follows(grammar, demo_tokenizer, '{"b": 1}')
+    reader = FORMATS[name].parser({"write"})
+    reader.expect_form()
+    assert read(reader, ['{"a": "x", "b": 1}']) == ([], '{"a": "x", "b": 1}')
+
+
+@pytest.mark.parametrize(("name", "call"), [(name, tags(name, {"text": "x", "count": "1"})) for name in TAGGED[:4]])
+def test_call_next_to_structured_output(
+    name: str, call: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
+) -> None:
+    calls = calls_constraint(FORMATS[name], TOOLS, demo_tokenizer, many=False, required=True)
+    assert follows(demo_compiler.compile(replace(calls, or_else=FORM)), demo_tokenizer, call)
