@@ -51,6 +51,13 @@ SCHEMAS: dict[str, Any] = {
     "nested": _object(person=_object(name=TEXT, tags={"type": "array", "items": TEXT, "maxItems": 2}), ok=WHOLE),
     "anyOf": {"anyOf": [_object(circle=WHOLE), _object(square=TEXT)]},
     "tagged oneOf": {"oneOf": [_object(kind={"const": "cat"}, lives=WHOLE), _object(kind={"const": "dog"}, name=TEXT)]},
+    "tagged oneOf of definitions": {
+        "$defs": {
+            "cat": _object(kind={"const": "cat", "type": "string"}, lives=WHOLE),
+            "dog": _object(kind={"enum": ["dog", "wolf"], "type": "string"}, name=TEXT),
+        },
+        "oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}, {"type": "null"}],
+    },
     "allOf": {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]},
     "refs": {
         "$ref": "#/$defs/line",
@@ -129,6 +136,11 @@ REFUSED: list[tuple[str, str, str, str]] = [
     _schema({"type": "array", "items": {"enum": [*range(9)]}, "uniqueItems": True}, "unsupported_schema", "unique"),
     _schema({"type": "string", "format": "idn-email"}, "unsupported_schema", '"format".*idn-email'),
     _schema({"oneOf": [{"type": "string"}, {"minLength": 2, "type": "string"}]}, "unsupported_schema", '"oneOf"'),
+    _schema(
+        {"oneOf": [_object(kind={"const": "a"}, x=WHOLE), _object(kind={"enum": ["a", "b"]}, x=WHOLE)]},
+        "unsupported_schema",
+        '"oneOf"',
+    ),
     _schema({"type": "strin"}, "invalid_schema", "Invalid type"),
     _schema({"type": 5}, "invalid_schema", "type must be"),
     _schema({"$ref": "http://127.0.0.1:9/schema"}, "invalid_schema", "not present|not fetch"),

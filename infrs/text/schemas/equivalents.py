@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 from infrs.text.schemas.tree import ANNOTATIONS, UPPER, Node, resolve
@@ -24,6 +24,8 @@ _TIGHTER = {
     "exclusiveMinimum": (-MAX_NUMBER, max),
 }
 _TYPES: dict[str, type] = {"string": str, "boolean": bool}
+_KINDS = frozenset({"string", "integer", "number", "boolean", "null", "array", "object"})
+_MAX_BRANCHES = 64  # of a oneOf, which are compared in pairs
 _APPLICATORS = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "contains"})
 _UUID = "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
 
@@ -44,7 +46,28 @@ class Equivalents:
             self._express_names(node)
         if node.get("uniqueItems") is True:
             self._express_unique_items(node)
+        if isinstance(node.get("oneOf"), list) and "anyOf" not in node:
+            pairs = combinations(node["oneOf"], 2)
+            if len(node["oneOf"]) <= _MAX_BRANCHES and all(self._exclude(*pair) for pair in pairs):
+                node["anyOf"] = node.pop("oneOf")
         return node
+
+    def _exclude(self, one: object, other: object, depth: int = 2) -> bool:
+        """Return whether no value matches both schemas, by their types, their values or one of their properties."""
+        one, other = self._target(one), self._target(other)
+        if not isinstance(one, dict) or not isinstance(other, dict):
+            return False
+        values, others = _distinct(self._values(one)), _distinct(self._values(other))
+        if values and others:
+            return len(_distinct([*values, *others])) == len(values) + len(others)
+        if one.get("type") != "object" or other.get("type") != "object" or not depth:
+            kinds = {str(each.get("type")) for each in (one, other)}
+            return len(kinds) == 2 and kinds <= _KINDS and kinds != {"integer", "number"}
+        shared = set(one.get("required") or ()) & set(other.get("required") or ())
+        children = [
+            ((one.get("properties") or {}).get(name), (other.get("properties") or {}).get(name)) for name in shared
+        ]
+        return any(self._exclude(*pair, depth - 1) for pair in children)
 
     def _express_names(self, node: Node) -> None:
         """Write `propertyNames` as `properties` or `patternProperties`, if it alone decides on the names."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
+from infrs.text.schemas.patterns import without_look_ahead
+
 Node = dict[str, Any]
 
 LOWER = ("minLength", "minItems", "minProperties")
@@ -77,6 +79,8 @@ def simplified(node: Node) -> Node:
     for keyword in (*LOWER, *UPPER):
         if isinstance(value := node.get(keyword), float) and value.is_integer():
             node[keyword] = int(value)
+    if isinstance(pattern := node.get("pattern"), str):
+        node["pattern"] = without_look_ahead(pattern)
     if isinstance(reference := node.get("$ref"), str):
         node["$ref"] = quote(reference, safe=_URI_CHARS)
     return node
