@@ -244,7 +244,7 @@ def test_parse_helper(client: OpenAI) -> None:
             "response_format",
             "unsupported_schema",
         ),
-        ({"guided_choice": []}, "guided_choice", "empty_array"),
+        ({"guided_choice": [""]}, "guided_choice[0]", "invalid_value"),
         ({"guided_regex": "(?<=x)"}, "guided_regex", "invalid_grammar"),
         ({"grammar": "root ::= ("}, "grammar", "invalid_grammar"),
         ({"guided_json": {}, "guided_regex": "a"}, "guided_regex", "invalid_value"),
