@@ -166,7 +166,7 @@ def test_an_unsupported_pattern_of_a_tool_is_ignored(real: FakeServer) -> None:
     assert real.chat("ab", tools=tools, tool_choice="required", max_tokens=1).status == 200
     mail["strict"] = True
     refused = real.chat("ab", tools=tools, tool_choice="required", max_tokens=1)
-    assert refused.error == (400, "invalid_request_error", "tools", "invalid_schema")
+    assert refused.error == (400, "invalid_request_error", "tools", "unsupported_schema")
 
 
 @pytest.mark.parametrize("function", [{}, {"parameters": {}}, {"parameters": {"type": "object", "properties": {}}}])
