@@ -66,7 +66,7 @@ def resolve(
     if model == demo.MODEL_ID:
         return _gguf(demo.find_gguf(lambda: note(f"fetching {model}")), revision, model_id or model)
     if not _MODEL_ID.match(model) or ".." in model:
-        raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name")
+        raise SourceError(f"{model!r} is neither a folder, a .gguf file nor a Hub id like org/name{_meant(model)}")
     fetched = hub.fetch(model, revision, max_bytes=max_bytes, note=note, stage=stage)
     check_folder(fetched.directory)
     source = Source(
@@ -108,6 +108,13 @@ def check_folder(directory: Path) -> None:
 def readable_id(stem: str) -> str:
     """Return a model id for a file or folder name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "model"
+
+
+def _meant(model: str) -> str:
+    """Return the correction of a name that other tools take: a page of the Hub, or an id with a tag."""
+    if page := re.match(r"https?://[^/]+/([\w.-]+/[\w.-]+)", model):
+        return f"; did you mean {page[1]}?"
+    return "; an id has no tag, and --dtype chooses the storage of the weights" if ":" in model else ""
 
 
 def _checked_id(model_id: str) -> str:

@@ -83,7 +83,12 @@ def _command(
 
 def _check_one_model(model: str | None, flags: dict[str, str], *, demo: bool, bundle: Path | None) -> None:
     """Raise ConfigError if two arguments name a model, or if one contradicts the bundle."""
-    given = {"MODEL": model is not None, "--model": "model.model_id" in flags, "--demo": demo, "--bundle": bool(bundle)}
+    given = {
+        f"MODEL ({model})": model is not None,
+        "--model": "model.model_id" in flags,
+        "--demo": demo,
+        "--bundle": bool(bundle),
+    }
     names = [name for name, is_given in given.items() if is_given]
     if len(names) > 1:
         raise ConfigError(f"{' and '.join(names)} each name a model; give only one of them", param="model.model_id")

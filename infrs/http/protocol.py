@@ -173,11 +173,12 @@ class BoundedProtocol(HttpProtocol):
         """Buffer bytes. Disconnect a client that sends too many after a complete request that still runs."""
         if self._task is None:  # refused or closing
             return
-        http = self.http  # false until its request runs
-        if data.startswith(_TLS_RECORD) and http is not None and http.stage is Stage.IDLE and not self.recv_buffer:
+        http = self.http  # None before the connection's task begins
+        if data.startswith(_TLS_RECORD) and not self.recv_buffer and (http is None or http.stage is Stage.IDLE):
             self._refuse_tls()
             return
         super().data_received(data)
+        http = self.http
         runs = http and http.stage in (Stage.HANDLER, Stage.RESPONSE) and not http.request_body
         if runs and len(self.recv_buffer) >= MAX_PIPELINED_BYTES and self.transport:
             self.transport.abort()  # not self.abort(), after which Sanic fails on a None of its own

@@ -7,6 +7,7 @@ import pytest
 
 from infrs.extras import install_command
 
+NO_MODEL = "is neither a folder, a .gguf file nor a Hub id like org/name"
 EXPORT = "from infrs_export.entry import main; main()"
 
 
@@ -27,7 +28,13 @@ def test_missing_package_is_reported_with_the_install_command(missing: str, tmp_
         ([], 2, "name one MODEL, or give --demo"),
         (["--demo", "--dtyp", "int8"], 2, "No such option '--dtyp'. Did you mean '--dtype'?"),
         (["/none"], 4, "/none is neither a model folder nor a .gguf file; check the path"),
-        (["no one"], 4, "'no one' is neither a folder, a .gguf file nor a Hub id like org/name"),
+        (["no one"], 4, f"'no one' {NO_MODEL}"),
+        (
+            ["https://hub.example/a/b/tree/main"],
+            4,
+            f"'https://hub.example/a/b/tree/main' {NO_MODEL}; did you mean a/b?",
+        ),
+        (["llama3:8b"], 4, f"'llama3:8b' {NO_MODEL}; an id has no tag, and --dtype chooses the storage of the weights"),
     ],
 )
 def test_errors_have_the_form_that_the_server_gives_them(arguments: list[str], code: int, expected: str) -> None:

@@ -72,9 +72,9 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
         (["--config", "\x1b[2J.json"], "\\x1b[2J.json cannot be read: No such file or directory"),
         (["--prot", "1"], "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
         (["--demo", "--model", "a/b"], "--model and --demo each name a model; give only one of them"),
-        (["a/b", "--demo"], "MODEL and --demo each name a model; give only one of them"),
-        (["a/b", "--model-id", "a/b"], "MODEL and --model each name a model; give only one of them"),
-        (["a/b", "--bundle", "c"], "MODEL and --bundle each name a model; give only one of them"),
+        (["a/b", "--demo"], "MODEL (a/b) and --demo each name a model; give only one of them"),
+        (["a/b", "--model-id", "a/b"], "MODEL (a/b) and --model each name a model; give only one of them"),
+        (["a/b", "--bundle", "c"], "MODEL (a/b) and --bundle each name a model; give only one of them"),
         (
             ["--bundle", "c", "--dtype", "int4"],
             "--bundle and --dtype exclude each other: a bundle has its own; remove one",
