@@ -16,7 +16,7 @@ from infrs.bundle.manifest import Sampling, SpecialTokens
 from infrs.errors import InfrsError, SourceError
 
 from ..sources.config_check import first_line, read_json
-from ..sources.resolve import Model
+from ..sources.resolve import NAMED_TEMPLATES, Model
 from .added_tokens import FILE_BYTES, add_missing_tokens, optional_json, text
 
 _COPIED = (
@@ -24,6 +24,7 @@ _COPIED = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "chat_template.json",
     "generation_config.json",
 )
 # Tokens that end a turn in chat templates; the configuration may name only the end of a document.
@@ -49,6 +50,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
     if tokenizer.stat().st_size > FILE_BYTES:
         raise SourceError(f"tokenizer.json is larger than {FILE_BYTES} bytes, which no tokenizer needs")
     add_missing_tokens(model.directory, tokenizer, int(loaded.config.vocab_size))
+    add_named_templates(model.directory, directory / "tokenizer_config.json")
 
 
 def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
@@ -114,8 +116,23 @@ def _convert_tokenizer(source: Path, directory: Path) -> None:
             f"the model has no tokenizer.json, and its tokenizer cannot be converted: {first_line(error)}"
         ) from error
     for path in directory.iterdir():
-        if path.name not in (*_COPIED, "config.json"):
+        if path.name == NAMED_TEMPLATES:
+            shutil.rmtree(path)
+        elif path.name not in (*_COPIED, "config.json"):
             path.unlink()
+
+
+def add_named_templates(source: Path, config_path: Path) -> None:
+    """Write the templates in the folder for named ones to tokenizer_config.json: a bundle has no folders."""
+    named = {path.stem: path.read_text(encoding="utf-8") for path in sorted((source / NAMED_TEMPLATES).glob("*.jinja"))}
+    if not named:
+        return
+    config = optional_json(config_path)
+    own = config.get("chat_template") or []
+    own = [{"name": "default", "template": own}] if isinstance(own, str) else own
+    templates = {entry["name"]: entry["template"] for entry in own} | named
+    config["chat_template"] = [{"name": name, "template": template} for name, template in templates.items()]
+    config_path.write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def _template(directory: Path, names: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ SMALL_FILES = [
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "additional_chat_templates/*.jinja",
     "model.safetensors.index.json",
     MODULES_FILE,
     PROMPTS_FILE,

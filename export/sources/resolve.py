@@ -24,6 +24,7 @@ from .sentence_transformers import is_embedding_model, layout_files
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
 _ADAPTER = "adapter_config.json"
 _SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
+NAMED_TEMPLATES = "additional_chat_templates"  # a folder of NAME.jinja
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def _folder(directory: Path, revision: str, model_id: str) -> Model:
     check_folder(directory)
     weights = weight_files(directory)
     others = [path for path in sorted(directory.iterdir()) if path.suffix in _SMALL_FILES and path.is_file()]
+    others += sorted((directory / NAMED_TEMPLATES).glob("*.jinja"))
     of_modules = layout_files(directory) if is_embedding_model(directory) else []
     digests = {path.relative_to(directory).as_posix(): sha256_file(path) for path in [*weights, *others, *of_modules]}
     of_weights = hashlib.sha256(json.dumps([digests[path.name] for path in weights]).encode()).hexdigest()

@@ -86,6 +86,44 @@ def test_template_is_found(config: Any, file: str | None, expected: str | None, 
     assert isinstance(load_chat_format(tmp_path, "simple"), SimpleFormat)
 
 
+def test_template_for_tools_renders_conversations_with_tools(tmp_path: Path) -> None:
+    """As in transformers, from the configuration and from files, which take precedence."""
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    named = [
+        {"name": "default", "template": "D" + text},
+        {"name": "tool_use", "template": "T{{ tools | tojson }}" + text},
+    ]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    chat_format, tool = load_chat_format(tmp_path), [{"type": "function", "function": {"name": "get_sun"}}]
+    assert chat_format.render([USER]).startswith("D")
+    assert chat_format.with_tools.render([USER], variables={"tools": tool}).startswith("T[")
+    assert "tools" in chat_format.variables
+    folder = tmp_path / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "tool_use.jinja").write_text("F" + text)
+    assert load_chat_format(tmp_path).with_tools.render([USER]).startswith("F")
+    (tmp_path / "chat_template.jinja").write_text("J" + text)
+    assert load_chat_format(tmp_path).render([USER]).startswith("J")
+
+
+def test_template_of_an_older_processor_is_found(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "P{{ messages[0].content }}"}')
+    assert load_chat_format(tmp_path).render([USER]).startswith("P")
+
+
+def test_special_tokens_are_those_of_transformers(tmp_path: Path) -> None:
+    text = "{{ bos_token }}{{ additional_special_tokens }}{{ image_token }}"
+    config = {"chat_template": text, "bos_token": "<a>", "additional_special_tokens": ["<x>", {"content": "<y>"}]}
+    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": {"content": "<b>"}}')
+    for more, expected in (
+        ({}, "<b>['<x>', '<y>']"),
+        ({"added_tokens_decoder": {}}, "<a>['<x>', '<y>']"),
+        ({"extra_special_tokens": {"image_token": "<i>"}}, "<b>['<x>', '<y>']<i>"),
+    ):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | more))
+        assert load_chat_format(tmp_path).render([USER]) == expected
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -141,7 +179,12 @@ def test_template_parse_time_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{{ 'a' * 10**9 }}", "too large"),
         ("{{ 'a' * 1000000000 }}", "too large"),
         ("{{ 1000000000 * 'a' }}", "too large"),
-        ("{{ '%1000000000d' % 1 }}", "too large"),
+        ("{{ '%1000000000d' % 1 }}", "too wide"),
+        ("{{ '%.1000000000f' % 1 }}", "too wide"),
+        ("{{ '%*d' % (1000000000, 1) }}", "too wide"),
+        ("{{ '%(a)1000000000d' % {'a': 1} }}", "too wide"),
+        ("{{ ('%9999d' * 9999) % 1 }}", "too large"),
+        ("{{ [1] % 2 }}", "unsupported operand"),
         (
             "{% for i in range(99999) %}{% for j in range(99999) %}{{ 'a' * 9999 }}{% endfor %}{% endfor %}",
             "longer",
@@ -215,4 +258,8 @@ def test_each_rendering_has_its_own_budget() -> None:
 
 
 def test_normal_arithmetic_is_allowed() -> None:
+    assert (
+        ChatTemplate("{{ '%d: %s, %(a)5.1f' % {'a': 2} if false else '%d: {%s}' % (3, 'x') }}", {}).render([])
+        == "3: {x}"
+    )
     assert ChatTemplate("{{ 7 % 4 }}{{ 3 * 4 }}{{ '=' * 5 }}{{ 2.5 * 2 }}", {}).render([USER]) == "312=====5.0"

@@ -31,6 +31,9 @@ _PRINTING = frozenset(
 )
 _WIDE_FORMAT = re.compile(r"\d{5}|\{[^{}]*\{|%[^a-zA-Z%]*\*")  # a width of five digits, or one from an argument
 
+_WIDE_PERCENT = re.compile(r"\d{5}|%[^a-zA-Z%]*\*")
+_MAX_WIDTH = 10_000  # of one value, by these patterns
+
 
 class Budget(threading.local):
     """The rest of the limits for the rendering in this thread."""
@@ -106,6 +109,13 @@ def estimate(name: str, values: Sequence[object], limit: int = _MAX_MADE) -> int
         times = sizes if name == "translate" else [length(value) + 1 for value in values]
         return (length(values[0]) + 1) * max(times[1:], default=1) + sum(sizes)
     return weigh(values[0], limit) if name in _PRINTING else 0
+
+
+def check_percent(pattern: str, values: object) -> int:
+    """Return an upper bound for the length of `pattern % values`. Raises TemplateError for a width above 9999."""
+    if _WIDE_PERCENT.search(pattern):
+        raise TemplateError("its format is too wide")
+    return len(pattern) + _MAX_WIDTH * pattern.count("%") + weigh(values, _MAX_MADE) * max(1, pattern.count("%"))
 
 
 def check_product(left: object, right: object) -> int:

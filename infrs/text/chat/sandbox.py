@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from infrs.text.chat.render_limits import Budget, check_product, estimate, length
+from infrs.text.chat.render_limits import Budget, check_percent, check_product, estimate, length
 
 
 def template_environment() -> Sandbox:
@@ -66,9 +66,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return "".join(map(str, parts))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
-        """Evaluate an operator. Raises TemplateError for powers and `%` formatting."""
-        if operator == "**" or (operator == "%" and isinstance(left, str | list | tuple)):
-            raise TemplateError(f"{operator!r} could make too large a value here")
+        """Evaluate an operator. Raises TemplateError for powers and for `%` formatting with a large width."""
+        if operator == "**":
+            raise TemplateError("'**' could make too large a value here")
+        if operator == "%" and isinstance(left, str):
+            self.budget.afford(check_percent(left, right))
         if operator == "*":
             self.budget.afford(check_product(left, right))
         result = super().call_binop(context, operator, left, right)
