@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from infrs.errors import SourceError
 
 from ..sources.checkpoint import read_header
+from ..sources.checks.weights import match_tensors
 from ..sources.resolve import Model
 from ..sources.sentence_transformers import Dense, Layout
 from ..sources.torch_model import load_encoder
-from ..sources.weights_check import match_tensors
 
 
 class SentenceEncoder(nn.Module):

@@ -22,14 +22,14 @@ from infrs.errors import InfrsError, SourceError
 from ..recipes.recipe import round_to
 from ..replaced import replaced
 from .checkpoint import read_tensors
+from .checks.fields import check_fields
+from .checks.values import check_values
+from .checks.weights import check_filled, match_tensors
 from .config_check import check_sizes, first_line, read_json
-from .field_check import check_fields
 from .resolve import Model
 from .rope_config import check_rotary
 from .source_config import SourceConfig, has_text_half, read_source_config
 from .supported import check_architecture, check_model_type
-from .values_check import check_values
-from .weights_check import check_filled, match_tensors
 
 Progress = Callable[[int, int], None]
 _LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}

@@ -10,9 +10,9 @@ import pytest
 import torch
 from arch_models import make_model
 from embedding_models import make_embedding_model
+from infrs_export.sources.checks.values import check_values
 from infrs_export.sources.resolve import Model, resolve
 from infrs_export.sources.torch_model import load_encoder, load_model
-from infrs_export.sources.values_check import check_values
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

@@ -13,7 +13,7 @@ import gguf
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
 
 from ...replaced import replaced
-from ..weights_check import check_filled
+from ..checks.weights import check_filled
 from .config import ROPE_FACTORS, check_whole, config_fields
 
 _UNUSED = re.compile(r"\.attn_rot_embd(\.weight)?$")  # frequencies that old converters kept

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from infrs.errors import SourceError
 
-from .checkpoint import weight_files
+from ..checkpoint import weight_files
 
 _VALUES = 1 << 22  # compared at a time
 

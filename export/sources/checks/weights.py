@@ -14,7 +14,7 @@ from torch import nn
 
 from infrs.errors import SourceError
 
-from .checkpoint import Stored
+from ..checkpoint import Stored
 
 # Tensors that no forward pass reads, with their rank; None: any rank.
 _HARMLESS: tuple[tuple[str, int | None], ...] = (

@@ -1,0 +1,1 @@
+"""Compare the loaded model with its configuration and its weights."""
