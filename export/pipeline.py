@@ -112,7 +112,10 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except (InfrsError, ModuleNotFoundError):  # the second means a missing extra: `entry.py` names it
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of a Rust library is no Exception; pyo3 makes its class in each library and exports none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ExportError(
             f"{model} could not be exported: {first_line(error)}; check its files, or report this model"
         ) from error

@@ -25,7 +25,8 @@ def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> Non
     """Add to the tokenizer at `tokenizer_path` the tokens that are only in the other files of `source`.
 
     num_rows: of the model's embedding. A token beyond them, often an untrained padding token, is omitted.
-    The file is written only if a token is added. Raises SourceError if a token does not get the id that a file gives.
+    Truncation and padding are removed. The file is written only if it changes.
+    Raises SourceError if a token does not get the id that a file gives.
     """
     names = optional_json(source / "tokenizer_config.json")
     declared = names.get("added_tokens_decoder")
@@ -35,7 +36,9 @@ def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> Non
     special = {text(token): token for token in _special(names)}
     tokenizer = _open(tokenizer_path)
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    added = False
+    changed = tokenizer.truncation is not None or tokenizer.padding is not None  # a bundle neither cuts nor pads
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     for index, token in (*sorted(_by_id(declared)), *((None, token) for token in special.values())):
         content = text(token)
         if not content or content in known or (given := _id(tokenizer, content)) >= num_rows:
@@ -47,15 +50,15 @@ def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> Non
             )
         tokenizer.add_tokens([_added(token, is_special=content in special)])
         known.add(content)
-        added = True
-    if added:
+        changed = True
+    if changed:
         tokenizer.save(str(tokenizer_path))
 
 
 def _open(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises no other kind
+    except Exception as error:  # the library raises nothing finer, besides panics
         raise SourceError(f"{path.name} is not a readable tokenizer ({error}); download it again") from error
 
 

@@ -18,6 +18,7 @@ from infrs.errors import InfrsError, SourceError
 from ..sources.config_check import first_line, read_json
 from ..sources.resolve import NAMED_TEMPLATES, Model
 from .added_tokens import FILE_BYTES, add_missing_tokens, optional_json, text
+from .tokenizer_check import match_tokenizer
 
 _COPIED = (
     "tokenizer.json",
@@ -49,7 +50,9 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
         _convert_tokenizer(model.directory, directory)
     if tokenizer.stat().st_size > FILE_BYTES:
         raise SourceError(f"tokenizer.json is larger than {FILE_BYTES} bytes, which no tokenizer needs")
-    add_missing_tokens(model.directory, tokenizer, int(loaded.config.vocab_size))
+    num_rows = int(loaded.config.vocab_size)
+    add_missing_tokens(model.directory, tokenizer, num_rows)
+    match_tokenizer(model.directory, tokenizer, num_rows)
     add_named_templates(model.directory, directory / "tokenizer_config.json")
 
 
@@ -75,7 +78,7 @@ def special_tokens(directory: Path) -> SpecialTokens:
         contents = (text(part.get(f"{role}_token")) for part in tokens)
         named = (tokenizer.token_to_id(content) for content in contents if content is not None)
         numbered = (item for part in configs for item in _ids(part.get(f"{role}_token_id")))
-        return [item for item in (*named, *numbered) if item is not None]
+        return [item for item in (*named, *numbered) if item is not None and tokenizer.id_to_token(item) is not None]
 
     template = _template(directory, names)
     turns = (tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template)
@@ -142,4 +145,4 @@ def _template(directory: Path, names: dict[str, Any]) -> str:
 
 def _ids(value: object) -> list[int]:
     values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, int)]
+    return [item for item in values if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 1 << 32]

@@ -82,7 +82,7 @@ def check_sizes(config: dict[str, Any], num_weights: int) -> None:
                 )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return a library's error message on one line, with the exception's class unless the message is a sentence."""
     line, *more = str(error).strip().splitlines() or [""]
     if line.endswith(":") and more:

@@ -29,6 +29,7 @@ from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
 from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.turn_end import find_turn_end
 from infrs.text.reasoning.tags import Tags, find_tags
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer
@@ -85,6 +86,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> Lo
 def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings) -> LoadedModel:
     tokenizer = Tokenizer.load(bundle)
     chat_format = load_chat_format(bundle, model.chat_format)
+    manifest = with_turn_end(manifest, find_turn_end(chat_format, tokenizer))
     tool_format = choose_format(chat_format.with_tools, model.tool_format)
     reasoning = find_tags(chat_format)
     shown = shown_ids(tokenizer, tool_format, reasoning)
@@ -107,6 +109,14 @@ def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, set
         reasoning=reasoning,
         sampling=sampling,
     )
+
+
+def with_turn_end(manifest: Manifest, token_id: int | None) -> Manifest:
+    """Add the token that ends a turn of the chat template to those that end an answer."""
+    special = manifest.special_tokens
+    if token_id is None or token_id in special.eos:
+        return manifest
+    return manifest.model_copy(update={"special_tokens": special.model_copy(update={"eos": (*special.eos, token_id)})})
 
 
 def default_sampling(manifest: Manifest, model: ModelSettings) -> SamplingParams:

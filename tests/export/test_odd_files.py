@@ -25,6 +25,11 @@ ODD_FILES: dict[str, tuple[str, str]] = {
     "a token of no type": ("added_tokens.json", '{"a": "b"}'),
     "nesting without end": ("tokenizer_config.json", "[" * 200_000),
     "a list for generation": ("generation_config.json", "[]"),
+    "a panic of the tokenizer": (
+        "tokenizer.json",
+        '{"version": "1.0", "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, "added_tokens": [], '
+        '"model": {"type": "BPE", "vocab": {}, "merges": []}}',
+    ),
     "a damaged index": ("model.safetensors.index.json", "{"),
 }
 ODD_FIELDS: dict[str, dict[str, Any]] = {
