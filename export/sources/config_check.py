@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ _LARGEST = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "head_dim"), 1 << 18),
     **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "ffn_dim", "n_inner"), 1 << 20),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 1 << 12),
-    "vocab_size": 1 << 22,
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "original_max_position_embeddings"), 1 << 24),
+    **dict.fromkeys(("vocab_size", "num_labels"), 1 << 22),
 }
+_EPSILON = re.compile(r"(^|_)eps(ilon)?$")
 
 
 def read_json(path: Path, limit: int = CONFIG_BYTES) -> dict[str, Any]:
@@ -63,8 +66,12 @@ def check_config(config: dict[str, Any]) -> None:
     for part in _parts(config):
         for name, largest in _LARGEST.items():
             size = part.get(name)
-            if isinstance(size, int | float) and not 0 <= size <= largest:
+            if isinstance(size, int | float) and not 0 <= size <= largest:  # NaN is refused too
                 raise SourceError(f"config.json gives {name} as {size}; infrs serves models of at most {largest}")
+        for name, value in part.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if _EPSILON.search(name) and value is not None and not (number and 0 < value <= 1):
+                raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not a number from 0 to 1")
 
 
 def check_sizes(config: dict[str, Any], num_weights: int) -> None:

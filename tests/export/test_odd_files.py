@@ -53,6 +53,13 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     "a wrapper of a number": {"model_type": "mistral3", "text_config": 7},
     "a recurrent family": {"model_type": "mamba"},
     "a width of heads": {"head_dim": 7},
+    "heads without a width": {"head_dim": 0},
+    "a context that no memory holds": {"max_position_embeddings": 10**9},
+    "a context that is no number": {"max_position_embeddings": float("nan")},
+    "labels without end": {"num_labels": 1 << 33},
+    "a negative epsilon": {"rms_norm_eps": -1},
+    "an epsilon that is no number": {"rms_norm_eps": float("nan")},
+    "an epsilon of text": {"rms_norm_eps": "1e-5"},
 }
 
 
