@@ -34,7 +34,8 @@ def cache() -> Path:
 
 def demo_gguf() -> Path:
     """Return the demo's GGUF file; download it if needed."""
-    return find_gguf(lambda: print("Fetching the demo model", file=sys.stderr))
+    path: Path = find_gguf(lambda: print("Fetching the demo model", file=sys.stderr))
+    return path
 
 
 def gguf(kind: str) -> Path:

@@ -168,7 +168,8 @@ def in_six_bits(values: Matrix) -> Matrix:
     """Values [N, B, 1], not below zero, in 63 steps of the largest of eight."""
     padded = to_blocks(values[..., 0], 8)
     step = half(padded.max(-1, keepdims=True) / 63)
-    return (np.rint(padded * inverse(step)) * step).reshape(len(values), -1)[:, : values.shape[1], None]
+    rounded: Matrix = (np.rint(padded * inverse(step)) * step).reshape(len(values), -1)[:, : values.shape[1], None]
+    return rounded
 
 
 def half(values: npt.NDArray[np.floating]) -> Matrix:

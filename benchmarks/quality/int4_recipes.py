@@ -45,7 +45,8 @@ def main() -> None:
     print("| 8 bits for | KL, inputs measured | same top token | KL, not measured | same top token | weights, MB |")
     for title, finer in RECIPES.items():
         figures = []
-        for measured in (moments, {}):
+        inputs: tuple[Moments, ...] = (moments, {})
+        for measured in inputs:
             model.load_state_dict(original)
             size = round_model(model, finer, measured)
             figures += [f"{kl:.3f} | {top1:.1%}" for kl, top1 in [divergence(reference, answers(model, pieces))]]
