@@ -43,6 +43,22 @@ def test_a_stream_names_the_hints_of_its_request(both: FakeServer, path: str) ->
     assert answer.headers["x-infrs-ignored"] == "user"
 
 
+LOOK_AHEAD = {"type": "object", "properties": {"mail": {"type": "string", "pattern": "^(?!\\.)a+$"}}}
+FORCED: dict[str, tuple[dict[str, Any], Any]] = {
+    "/v1/chat/completions": ({"type": "function", "function": {"name": "find", "parameters": LOOK_AHEAD}}, "required"),
+    "/v1/responses": ({"type": "function", "name": "find", "parameters": LOOK_AHEAD, "strict": False}, "required"),
+    "/v1/messages": ({"name": "find", "input_schema": LOOK_AHEAD}, {"type": "any"}),
+}
+
+
+@pytest.mark.parametrize("path", FORCED)
+def test_a_forced_call_names_a_tool_with_a_pattern_that_is_left_out(both: FakeServer, path: str) -> None:
+    tool, forced = FORCED[path]
+    assert "x-infrs-ignored" not in both.post(path, **BODIES[path], tools=[tool]).headers
+    answer = both.post(path, **BODIES[path], tools=[tool], tool_choice=forced)
+    assert (answer.status, answer.headers["x-infrs-ignored"]) == (200, "tools[find].parameters")
+
+
 def test_counted_input_tokens_are_those_of_the_answer(both: FakeServer) -> None:
     path = "/v1/responses"
     first = both.post(path, **BODIES[path]).json

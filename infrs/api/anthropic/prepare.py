@@ -7,7 +7,7 @@ import secrets
 from infrs.api.anthropic.convert import ignored_parts, to_conversation, to_task
 from infrs.api.anthropic.presenter import MessagesPresenter
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
-from infrs.api.chat.prepare import prepare_task
+from infrs.api.chat.prepare import prepare_task, relaxed_tools
 from infrs.api.chat.prompt import encode_prompt
 from infrs.api.common.ignored import ignored
 from infrs.api.output.prepared import Prepared
@@ -22,7 +22,8 @@ def prepare(model: LoadedModel, body: MessagesRequest, context: RequestContext) 
     task = to_task(body, variables=model.chat_format.variables, thinks=model.thinks)
     request, [parser] = prepare_task(model, task, answer_id, context)
     presenter = MessagesPresenter(task, model.model_id, answer_id, parser)
-    names = [*ignored(body), *ignored_parts(body, variables=model.chat_format.variables, thinks=model.thinks)]
+    parts = ignored_parts(body, variables=model.chat_format.variables, thinks=model.thinks)
+    names = [*ignored(body), *parts, *relaxed_tools(task)]
     return Prepared((request,), presenter, task.options.stream, names)
 
 

@@ -18,7 +18,7 @@ from infrs.engine.sampling.json_schema import check_schema
 from infrs.errors import RequestError
 from infrs.models.loaded import LoadedModel
 from infrs.text.constraint import Constraint
-from infrs.text.tools.call_grammar import Tool
+from infrs.text.tools.call_grammar import Tool, honours_schema
 from infrs.text.tools.tool_format import calls_constraint, lark_term
 
 _LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
@@ -31,7 +31,7 @@ def prepare(model: LoadedModel, body: ChatCompletionRequest, context: RequestCon
     presenter = ChatPresenter(
         task, model, answer_id, parsers, uses_functions=body.uses_functions, service_tier=body.service_tier
     )
-    names = [*ignored(body), *ignored_variables(model, task.conversation)]
+    names = [*ignored(body), *ignored_variables(model, task.conversation), *relaxed_tools(task)]
     return Prepared((request,), presenter, task.options.stream, names)
 
 
@@ -65,6 +65,20 @@ def prepare_task(
     return request, parsers
 
 
+def relaxed_tools(task: ChatTask) -> list[str]:
+    """Return the tools with schemas that the grammar honours in part, such as `tools[search].parameters`."""
+    if not _constrains_calls(task):
+        return []
+    relaxed = (tool.name for tool in task.conversation.tools if not tool.strict and not honours_schema(tool))
+    return [f"tools[{name}].parameters" for name in relaxed]
+
+
+def _constrains_calls(task: ChatTask) -> bool:
+    """Return whether a grammar applies to the calls of an answer."""
+    tools = task.conversation.tools
+    return bool(tools) and (task.must_call or task.constraint is not None or any(tool.strict for tool in tools))
+
+
 def _checked(tool: Tool, param: str) -> Tool:
     """Return a tool with a schema within the limits: any object if its own exceeds them.
 
@@ -82,7 +96,7 @@ def _checked(tool: Tool, param: str) -> Tool:
 def _constraint(model: LoadedModel, task: ChatTask) -> Constraint | None:
     """Return the constraint of the tools, of the text, or of both as alternatives."""
     tools = task.conversation.tools
-    if not tools or not (task.must_call or task.constraint or any(tool.strict for tool in tools)):
+    if not _constrains_calls(task):
         return task.constraint
     tools = tuple(_checked(tool, task.conversation.field_names.tools) for tool in tools)
     required = task.must_call or task.constraint is not None

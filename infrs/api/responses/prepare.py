@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infrs.api.chat.prepare import prepare_task
+from infrs.api.chat.prepare import prepare_task, relaxed_tools
 from infrs.api.chat.prompt import encode_prompt, ignored_variables
 from infrs.api.common.ignored import ignored
 from infrs.api.output.prepared import Prepared
@@ -24,7 +24,7 @@ def prepare(model: LoadedModel, asked: StoredConversation, context: RequestConte
     task = to_task(asked.body, asked.given, asked.earlier)
     request, [parser] = prepare_task(model, task, response_id, context)
     presenter = ResponsesPresenter(asked.body, response_id, parser, request.sampling, asked.keeper(response_id))
-    names = [*ignored_of(asked.body), *ignored_variables(model, task.conversation)]
+    names = [*ignored_of(asked.body), *ignored_variables(model, task.conversation), *relaxed_tools(task)]
     return Prepared((request,), presenter, task.options.stream, names)
 
 

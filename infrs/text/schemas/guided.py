@@ -45,6 +45,11 @@ def guided_leniently(schema: Node) -> Node:
     return _prepared_leniently({"type": "object"} if schema.get("type") == "object" else {})
 
 
+def is_implemented(schema: Node) -> bool:
+    """Return whether the compiler implements a schema, so that `guided_leniently` leaves nothing out but formats."""
+    return _compiles(json.dumps(guided(schema, strict=False)))
+
+
 def _usable_properties(schema: Node) -> Node:
     """Return the properties of a schema, with `true` for each that does not compile alone."""
     properties = schema.get("properties")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infrs.text.schemas.guided import guided, guided_leniently
+from infrs.text.schemas.guided import guided, guided_leniently, is_implemented
 from infrs.text.tools.parser import FENCE, Syntax
 
 MAX_CALLS = 16  # the most calls that a grammar allows in an answer
@@ -88,10 +88,20 @@ def _or_text(syntax: Syntax, frame: Frame, literal: Literal) -> list[str]:
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
     """Return the schema of a call's arguments for Lark's `%json`; `{}` for a function without parameters."""
+    parameters = _parameters(tool)
+    return guided(parameters) if tool.strict else guided_leniently(parameters)
+
+
+def honours_schema(tool: Tool) -> bool:
+    """Return whether the grammar of a tool that is not strict honours all keywords of its schema."""
+    return is_implemented(_parameters(tool))
+
+
+def _parameters(tool: Tool) -> dict[str, Any]:
     parameters = {"type": "object", **tool.parameters}
     if not parameters.get("properties") and not any(parameters.get(keyword) for keyword in _DESCRIBING):
         parameters.setdefault("additionalProperties", False)
-    return guided(parameters) if tool.strict else guided_leniently(parameters)
+    return parameters
 
 
 def json_arguments(tool: Tool) -> str:
