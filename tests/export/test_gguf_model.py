@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,36 @@ def test_the_largest_gemmas_scale_scores_by_their_width(architecture: str, layer
     assert config_fields(metadata, None)["query_pre_attn_scalar"] == scalar
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("context_length", 1 << 31),
+        ("context_length", 0),
+        ("block_count", 1 << 31),
+        ("embedding_length", 0),
+        ("embedding_length", "64"),
+        ("feed_forward_length", -1),
+        ("attention.head_count", 0),
+        ("attention.head_count", True),
+        ("attention.head_count_kv", 0),
+        ("attention.key_length", 1 << 60),
+        ("attention.layer_norm_rms_epsilon", 0.0),
+        ("attention.layer_norm_rms_epsilon", math.nan),
+        ("rope.freq_base", -10000.0),
+        ("rope.freq_base", math.inf),
+        ("rope.scaling.factor", -2.0),
+        ("rope.scaling.factor", math.nan),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(key: str, value: object) -> None:
+    numbers = {"context_length": 64, "block_count": 2, "embedding_length": 64, "feed_forward_length": 96}
+    numbers |= {"attention.head_count": 4, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-6}
+    metadata = {"general.architecture": "llama"} | {f"llama.{name}": number for name, number in numbers.items()}
+    assert config_fields(metadata, None)["head_dim"] == 16
+    with pytest.raises(SourceError, match=rf"llama\.{re.escape(key)} as .* not between"):
+        config_fields({**metadata, f"llama.{key}": value}, None)
+
+
 KEYS: dict[str, tuple[str, dict[str, Any], str]] = {
     "one of two shards": ("llama", {"split.count": 2, "split.no": 0}, "part 1 of 2"),
     "the last shard": ("llama", {"split.count": 3, "split.no": 2}, "part 3 of 3.*llama-gguf-split --merge"),
@@ -164,6 +196,13 @@ def test_every_tensor_is_there_and_used(
     path = write_gguf(tmp_path / "model.gguf", make("llama", {}), tensors=added, drop=drop)
     with pytest.raises(SourceError, match=words):
         load(path)
+
+
+def test_a_weight_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    model = make("llama", {})
+    model.model.norm.weight.data[3] = torch.nan
+    with pytest.raises(SourceError, match=r"model\.norm\.weight of .* holds NaN or infinity"):
+        load(write_gguf(tmp_path / "model.gguf", model))
 
 
 def test_a_later_shard_which_holds_no_metadata_is_refused(tmp_path: Path) -> None:

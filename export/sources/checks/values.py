@@ -39,6 +39,13 @@ def check_values(model_id: str, model: nn.Module, directory: Path, uses: Mapping
                         raise SourceError(_differs(name, uses, state))
 
 
+def check_finite(model_id: str, model: nn.Module) -> None:
+    """Raise SourceError, with a name, if a parameter holds NaN or infinity."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise SourceError(f"{name} of {model_id} holds NaN or infinity; download the model again")
+
+
 def _parts(file: Any, name: str, loaded: Tensor) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ANN401  # has no stubs
     """Yield the values of a tensor and of its parameter, a few rows at a time."""
     if not loaded.ndim:

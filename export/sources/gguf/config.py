@@ -43,6 +43,31 @@ _READ_BY = {
     "gemma2": {"attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping"},
     "gemma3": {"attention.sliding_window", "rope.freq_base_swa", "final_logit_softcapping"},
 }
+# The least and the largest value of each number; the least is allowed only where it is an integer. No model is near the
+# largest. The limits bound what is built from the metadata before the tensors are read.
+_RANGES: dict[str, tuple[float, float]] = {
+    "context_length": (1, 1 << 24),
+    "block_count": (1, 1 << 10),
+    "embedding_length": (1, 1 << 18),
+    "feed_forward_length": (1, 1 << 20),
+    "vocab_size": (1, 1 << 22),
+    "attention.head_count": (1, 1 << 14),
+    "attention.head_count_kv": (1, 1 << 14),
+    "attention.key_length": (1, 1 << 18),
+    "attention.value_length": (1, 1 << 18),
+    "attention.sliding_window": (0, 1 << 32),
+    "attention.layer_norm_rms_epsilon": (0.0, 1),
+    "attn_logit_softcapping": (0, 1e6),
+    "final_logit_softcapping": (0, 1e6),
+    "rope.dimension_count": (1, 1 << 18),
+    "rope.freq_base": (0.0, 1e12),
+    "rope.freq_base_swa": (0.0, 1e12),
+    "rope.scaling.factor": (0, 1e6),
+    "rope.scale_linear": (0, 1e6),
+    "rope.scaling.original_context_length": (0, 1 << 24),
+    "rope.scaling.yarn_beta_fast": (0, 1e6),
+    "rope.scaling.yarn_beta_slow": (0, 1e6),
+}
 # Keys that change nothing, at these values; None is any value.
 _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "attention.causal": (True,),
@@ -122,12 +147,25 @@ def _check_keys(name: str, values: Metadata) -> None:
     for key, value in values.items():
         if isinstance(value, list):
             raise SourceError(f"{name}.{key} differs by layer, which infrs does not support")
+        if key in _RANGES and not _in_range(value, *_RANGES[key]):
+            least, largest = _RANGES[key]
+            raise SourceError(
+                f"the GGUF file gives {name}.{key} as {value!r:.40}, which is not between {least:g} and {largest:g}; "
+                "convert the model again"
+            )
         same = neutral.get(key, ())
         if key not in _READ | _READ_BY.get(name, set()) and same is not None and value not in same:
             raise SourceError(
                 f"the GGUF file gives {name}.{key} as {value!r:.40}, which infrs does not support; "
                 "export the Hugging Face model instead"
             )
+
+
+def _in_range(value: object, least: float, largest: float) -> bool:
+    """Return whether a value is a number in its range. NaN is in none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return least <= value <= largest and (isinstance(least, int) or value > least)
 
 
 def _rope(name: str, values: Metadata, factors: list[float] | None, head_dim: int) -> dict[str, Any]:

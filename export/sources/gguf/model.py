@@ -13,6 +13,7 @@ import gguf
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
 
 from ...replaced import replaced
+from ..checks.values import check_finite
 from ..checks.weights import check_filled
 from .config import ROPE_FACTORS, check_whole, config_fields
 
@@ -39,6 +40,7 @@ def load_gguf(
         names = {tensor.name for tensor in reader.tensors} - {ROPE_FACTORS}
         unused = [name for name in names - known.keys() if not _UNUSED.search(name)]
         check_filled(model_id, info["missing_keys"], unused, {})
+        check_finite(model_id, loaded)
     trained: PreTrainedModel = loaded.train(False)
     return trained
 
