@@ -65,9 +65,9 @@ def test_tokenize_returns_the_texts_of_tokens(server: FakeServer) -> None:
 
 
 def test_tokenizer_info_has_the_special_tokens_and_the_template(server: FakeServer, with_begin: FakeServer) -> None:
-    info = {"pad_token": None, "model_max_length": 512, "chat_template": None}
-    assert server.get("/tokenizer_info").json == info | {"bos_token": None, "eos_token": "Ā"}
-    assert with_begin.get("/tokenizer_info").json == info | {"bos_token": "</s>", "eos_token": "</s>"}
+    info = {"pad_token": None, "bos_token": None, "chat_template": None}
+    assert server.get("/tokenizer_info").json == info | {"model_max_length": 512, "eos_token": "Ā"}
+    assert with_begin.get("/tokenizer_info").json == info | {"model_max_length": 96, "eos_token": "</s>"}
 
 
 def test_part_of_a_character_is_replaced(server: FakeServer) -> None:
