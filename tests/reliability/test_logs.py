@@ -50,6 +50,7 @@ def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
     bodies: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": messages, "max_tokens": 2},
         "/v1/responses": {"input": "a canary", "max_output_tokens": 16},
+        "/v1/responses/input_tokens": {"input": "a canary"},
         "/v1/completions": {"prompt": "a canary", "max_tokens": 2},
         "/v1/messages": {"messages": messages, "max_tokens": 2},
         "/v1/messages/count_tokens": {"messages": messages},
