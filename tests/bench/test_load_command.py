@@ -153,7 +153,7 @@ def test_errors_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_plots_need_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(plots.PlotError, match=r"infrs\[bench\]"):
+    with pytest.raises(plots.PlotError, match=r"pip install .*\[bench\]"):
         plots.require()
 
 
