@@ -113,7 +113,7 @@ def test_a_path_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         (
             file,
             BundleNotFoundError,
-            r"no up-to-date bundle of .*X\.GGUF in .*'infrs\[export,demo\]' && infrs-export",
+            r"no up-to-date bundle of .*X\.GGUF in .*pip install .*\[export,demo\].* && infrs-export",
         ),
     ]
     for path, error, words in refused:
