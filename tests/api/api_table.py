@@ -64,7 +64,9 @@ def _takes(field: dict[str, Any], definitions: dict[str, Any]) -> str:
         return "object: " + ", ".join(f"`{name}`" for name in target["properties"])
     alternatives = field.get("anyOf") or field.get("oneOf")
     if alternatives:
-        kinds = [_takes(kind, definitions) for kind in alternatives if kind.get("type") != "null"]
+        kinds = [
+            _takes(kind, definitions) for kind in alternatives if not (kind.get("type") == "null" or "x-unset" in kind)
+        ]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in field or "const" in field:
         return _values(field.get("enum") or [field["const"]])

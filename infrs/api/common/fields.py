@@ -164,11 +164,25 @@ def _bodies(annotation: object) -> Iterator[tuple[str, type[Body]]]:
             yield tag or name, kind
 
 
-def _none_if_empty(value: object) -> object:
-    return None if value in ("", []) else value
+class Unset:
+    """Annotates an optional field. It is null at `values` too."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = values
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the core schema of the field."""
+        return core_schema.no_info_before_validator_function(self._null, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the JSON schema of the field, with the values as an alternative."""
+        return {"anyOf": [*handler(schema)["anyOf"], {"enum": [*self.values], "x-unset": True}]}
+
+    def _null(self, value: object) -> object:
+        return None if any(_same(value, unset) for unset in self.values) else value
 
 
-OR_EMPTY = BeforeValidator(_none_if_empty)  # of a field that an empty string or array leaves unset
+OR_EMPTY = Unset("", [])
 
 
 def _as_list(value: object) -> object:

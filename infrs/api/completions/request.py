@@ -5,18 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from infrs.api.common.fields import MAX_CHOICES, OR_EMPTY, Neutral, parse_body, refuse
+from infrs.api.common.fields import MAX_CHOICES, OR_EMPTY, Neutral, Unset, parse_body, refuse
 from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.structured_output import ConstrainedGenerationFields
 from infrs.api.common.text_or_tokens import Text, as_texts, texts_schema
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
-
-
-def _none_if_false(value: object) -> object:
-    return None if value is False else value
 
 
 class CompletionRequest(ConstrainedGenerationFields, OtherFields):
@@ -30,7 +26,7 @@ class CompletionRequest(ConstrainedGenerationFields, OtherFields):
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     echo: bool | None = None
-    logprobs: Annotated[Annotated[int, Field(ge=0, le=5)] | None, BeforeValidator(_none_if_false)] = None
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=5)] | None, Unset(False)] = None
     suffix: Annotated[Annotated[str, Field(max_length=1 << 20)] | None, OR_EMPTY] = None
     prompt_logprobs: Annotated[Any, Neutral(0)] = None  # vLLM's; here `echo` with `logprobs`
     add_special_tokens: Annotated[Any, Neutral(True)] = None
