@@ -220,7 +220,7 @@ def _build_chat(
         chunk_invariant=in_blocks,
         vocab_size=conversion.vocab_size,
         context_length=conversion.context_length,
-        special_tokens=special_tokens(directory),
+        special_tokens=special_tokens(directory, conversion.vocab_size),
         sampling=demo.SAMPLING if found.source.model_id == demo.MODEL_ID else sampling(directory, report.note),
         parity={},
         **_last(directory),

@@ -65,8 +65,12 @@ def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
         )
 
 
-def special_tokens(directory: Path) -> SpecialTokens:
-    """Return ids by role from the files in `directory`. End tokens are those of all files and of the chat template."""
+def special_tokens(directory: Path, num_rows: int) -> SpecialTokens:
+    """Return ids by role from the files in `directory`. End tokens are those of all files and of the chat template.
+
+    num_rows: of the model's embedding. Larger ids are left out. Ids without a token in the tokenizer count, because the
+    model can sample the rows that fill up its vocabulary.
+    """
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     config = read_json(directory / "config.json")
     generation = optional_json(directory / "generation_config.json")
@@ -78,7 +82,7 @@ def special_tokens(directory: Path) -> SpecialTokens:
         contents = (text(part.get(f"{role}_token")) for part in tokens)
         named = (tokenizer.token_to_id(content) for content in contents if content is not None)
         numbered = (item for part in configs for item in _ids(part.get(f"{role}_token_id")))
-        return [item for item in (*named, *numbered) if item is not None and tokenizer.id_to_token(item) is not None]
+        return [item for item in (*named, *numbered) if item is not None and item < num_rows]
 
     template = _template(directory, names)
     turns = (tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template)

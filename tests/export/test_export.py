@@ -210,7 +210,7 @@ def test_a_model_without_any_tokenizer_is_refused(tiny_copy: Callable[[str], Pat
 def test_special_tokens_are_collected_from_every_file(tiny_copy: Callable[[str], Path]) -> None:
     folder = tiny_copy("special")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 7], "pad_token_id": 9}))
-    special = companions.special_tokens(folder)
+    special = companions.special_tokens(folder, 64)
     assert special.eos == (1, 2, 5, 7)
     assert special.pad == 9
 

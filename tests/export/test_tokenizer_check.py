@@ -84,7 +84,13 @@ def test_a_bundle_neither_cuts_nor_pads(tmp_path: Path, field: dict[str, Any]) -
 def test_ids_that_are_no_tokens_end_nothing(tmp_path: Path, eos: object) -> None:
     source = folder(tmp_path / "source", chat_template="{{ messages }}")
     (source / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
-    assert special_tokens(source).eos == (1,)
+    assert special_tokens(source, VOCAB).eos == (1,)
+
+
+def test_an_id_without_a_token_ends_a_turn_if_the_model_has_it(tmp_path: Path) -> None:
+    source = folder(tmp_path / "source", chat_template="{{ messages }}")
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, VOCAB + 3, VOCAB + 8]}))
+    assert special_tokens(source, VOCAB + 8).eos == (1, VOCAB + 3)
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
@@ -92,4 +98,4 @@ def test_ends_of_every_file_count(file: str, tiny_copy: Callable[[str], Path]) -
     source = tiny_copy("ends")
     path = source / file
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [1, 9]}))
-    assert {1, 2, 9} <= set(special_tokens(source).eos)
+    assert {1, 2, 9} <= set(special_tokens(source, VOCAB).eos)
