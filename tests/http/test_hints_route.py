@@ -59,6 +59,15 @@ def test_a_forced_call_names_a_tool_with_a_pattern_that_is_left_out(both: FakeSe
     assert (answer.status, answer.headers["x-infrs-ignored"]) == (200, "tools[find].parameters")
 
 
+def test_a_forced_call_names_the_tool_with_a_schema_beyond_the_limits(both: FakeServer) -> None:
+    """The grammar takes any object for it, and the compiler never gets it."""
+    path = "/v1/chat/completions"
+    steps = {"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 100_003}}}
+    tool = {"type": "function", "function": {"name": "count", "parameters": steps}}
+    answer = both.post(path, **BODIES[path], tools=[tool], tool_choice="required")
+    assert (answer.status, answer.headers["x-infrs-ignored"]) == (200, "tools[count].parameters")
+
+
 def test_counted_input_tokens_are_those_of_the_answer(both: FakeServer) -> None:
     path = "/v1/responses"
     first = both.post(path, **BODIES[path]).json

@@ -69,8 +69,12 @@ def relaxed_tools(task: ChatTask) -> list[str]:
     """Return the tools with schemas that the grammar honours in part, such as `tools[search].parameters`."""
     if not _constrains_calls(task):
         return []
-    relaxed = (tool.name for tool in task.conversation.tools if not tool.strict and not honours_schema(tool))
-    return [f"tools[{name}].parameters" for name in relaxed]
+    tools, param = task.conversation.tools, task.conversation.field_names.tools
+    # The compiler gets only schemas within the limits: others can take it minutes.
+    relaxed = (
+        each for each in tools if not each.strict and (_checked(each, param) != each or not honours_schema(each))
+    )
+    return [f"tools[{tool.name}].parameters" for tool in relaxed]
 
 
 def _constrains_calls(task: ChatTask) -> bool:
