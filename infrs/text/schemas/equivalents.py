@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, permutations
 from typing import Any
 
-from infrs.text.schemas.tree import ANNOTATIONS, UPPER, Node, resolve
+from infrs.text.schemas.forms import has_valid_form
+from infrs.text.schemas.tree import ANNOTATIONS, UPPER, Node, resolve, simplified
 
 MAX_LISTS = 500  # written for all `uniqueItems` of a schema together
 MAX_COUNT = 1 << 20  # an answer reaches no larger length or number of items
@@ -41,12 +42,14 @@ class Equivalents:
     def __call__(self, node: Node) -> Node:
         """Copy one schema, without its subschemas, with equivalent keywords."""
         node = _bounded(node)
+        if not has_valid_form(node):
+            return node
         _express_unevaluated(node)
         if "propertyNames" in node:
             self._express_names(node)
         if node.get("uniqueItems") is True:
             self._express_unique_items(node)
-        if isinstance(node.get("oneOf"), list) and "anyOf" not in node:
+        if "oneOf" in node and "anyOf" not in node:
             pairs = combinations(node["oneOf"], 2)
             if len(node["oneOf"]) <= _MAX_BRANCHES and all(self._exclude(*pair) for pair in pairs):
                 node["anyOf"] = node.pop("oneOf")
@@ -63,10 +66,8 @@ class Equivalents:
         if one.get("type") != "object" or other.get("type") != "object" or not depth:
             kinds = {str(each.get("type")) for each in (one, other)}
             return len(kinds) == 2 and kinds <= _KINDS and kinds != {"integer", "number"}
-        shared = set(one.get("required") or ()) & set(other.get("required") or ())
-        children = [
-            ((one.get("properties") or {}).get(name), (other.get("properties") or {}).get(name)) for name in shared
-        ]
+        shared = set(one.get("required", ())) & set(other.get("required", ()))
+        children = [(one.get("properties", {}).get(name), other.get("properties", {}).get(name)) for name in shared]
         return any(self._exclude(*pair, depth - 1) for pair in children)
 
     def _express_names(self, node: Node) -> None:
@@ -94,8 +95,6 @@ class Equivalents:
     def _express_unique_items(self, node: Node) -> None:
         """Write a list of distinct values as an enumeration of such lists, if there are few."""
         least, most = node.get("minItems", 0), node.get("maxItems", MAX_COUNT)
-        if not isinstance(least, int) or not isinstance(most, int):
-            return
         if most <= 1:
             del node["uniqueItems"]
             return
@@ -124,10 +123,14 @@ class Equivalents:
             yield from (False, True)
 
     def _target(self, node: object) -> Any:  # noqa: ANN401  # any JSON
-        """Return the target of a schema that is only a reference, else the schema."""
+        """Return a schema, or its target if it is only a reference, without neutral keywords.
+
+        Return None if a keyword has no valid form.
+        """
         if isinstance(node, dict) and node.keys() - ANNOTATIONS == {"$ref"} and isinstance(node["$ref"], str):
-            return resolve(self._schema, node["$ref"])
-        return node
+            node = resolve(self._schema, node["$ref"])
+        node = simplified(node) if isinstance(node, dict) else node
+        return None if isinstance(node, dict) and not has_valid_form(node) else node
 
 
 def _bounded(node: Node) -> Node:

@@ -75,7 +75,7 @@ def _prepared(schema: Any, simple: Callable[[Node], Node], options: Node) -> Nod
 
 def _without_lacking_format(node: Node) -> Node:
     node = simplified(node)
-    if node.get("format") in LACKING_FORMATS:
+    if isinstance(node.get("format"), str) and node["format"] in LACKING_FORMATS:
         del node["format"]
     return node
 
