@@ -52,6 +52,8 @@ class MatMulNBits {
     support(bits == 4 || bits == 8, "MatMulNBits: only 4 and 8 bits");
     support(node.integer("block_size", 0) == kBlock && k % kBlock == 0, "MatMulNBits: only whole blocks of 32");
     support(!node.integer("weight_prepacked", 0), "MatMulNBits: no prepacked weights");
+    const int64_t level = node.integer("accuracy_level", 0);  // 0: the kernel chooses
+    support(level == 0 || level == 4, "MatMulNBits: only activations that are rounded to integers (accuracy_level 4)");
     support(!node.has_input(3) && !node.has_input(4), "MatMulNBits: no zero points and no order of the inputs");
     const auto values = node.constant<uint8_t>(1);
     const auto scales = node.constant<Scale>(2);
@@ -126,6 +128,8 @@ class GroupQueryAttention {
     support(node.text("k_quant_type", "NONE") == "NONE" && node.text("v_quant_type", "NONE") == "NONE" &&
                 !node.integer("kv_cache_bit_width", 0),
             "GroupQueryAttention: no quantized keys and values");
+    for (const char* epsilon : {"qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"})  // only for inputs refused above
+      require(std::isfinite(node.number(epsilon, 0.0f)), "GroupQueryAttention: the epsilon of a norm is impossible");
   }
 
   void compute(const Run& run) const {

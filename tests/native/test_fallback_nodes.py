@@ -123,6 +123,8 @@ UNSUPPORTED: dict[str, Callable[[Chain], None]] = {
     "a norm with its deviation": lambda chain: chain.norm("", "deviation"),
     "attention with a smooth softmax": lambda chain: chain.attention(smooth_softmax=1),
     "attention that is not causal": lambda chain: chain.attention(causal=0),
+    "a product with inputs that must not be rounded": lambda chain: chain.product(accuracy_level=1),
+    "a product with 16-bit scales and such inputs": lambda chain: chain.product(halves=True, accuracy_level=1),
 }
 
 
@@ -202,20 +204,6 @@ def test_an_attention_node_that_falls_back_needs_keys_and_values_in_32_bits(
     assert stored_bytes(session) == size
 
 
-@pytest.mark.parametrize(("attributes", "falls_back"), [({"future": 1}, True), ({"accuracy_level": 2}, False)])
-def test_a_node_with_an_unknown_attribute_falls_back(
-    attributes: dict[str, int], falls_back: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An operator of a later ONNX Runtime may mean something else with it. A function ignores what it does not name."""
-    chain = Chain()
-    chain.product(halves=True, **attributes)
-    chain.product()
-    with caplog.at_level(logging.WARNING):
-        session = opened(chain.model(), tmp_path)
-    assert fallback_nodes(session) == (("node0",) if falls_back else ())
-    assert ("MatMulNBits: unknown attribute future" in caplog.text) == falls_back
-
-
 def test_an_invalid_node_next_to_an_unsupported_one_is_refused(tmp_path: Path) -> None:
     chain = Chain()
     chain.product(16)
@@ -240,7 +228,7 @@ def test_the_nodes_of_a_file_are_those_that_onnx_reads(tmp_path: Path) -> None:
     model = chain.model()
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    nodes = read_nodes(path)
+    nodes = [node for node in read_nodes(path) if not node.nested]
     expected = [node for node in model.graph.node if node.domain]
     assert [(node.name, node.op_type, list(node.outputs)) for node in nodes] == [
         (node.name, node.op_type, list(node.output)) for node in expected
@@ -255,10 +243,32 @@ def test_the_nodes_of_a_file_are_those_that_onnx_reads(tmp_path: Path) -> None:
     assert [node.input for node in moved.graph.node] == [node.input for node in model.graph.node]
 
 
+def test_a_name_that_a_report_of_refusals_cannot_hold_is_refused(tmp_path: Path) -> None:
+    chain = Chain()
+    chain.product(16)
+    model = chain.model()
+    model.graph.node[0].name = "one\ntwo"
+    with pytest.raises(BundleError, match="a tab or a line break in a name"):
+        opened(model, tmp_path)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x3a", b"\x3a\xff\xff\xff\xff\x0f", b"\x3b", b"\x3a\x02\x0a\x7f", b"\xff" * 40]
 )
-def test_a_file_that_is_not_a_model_has_no_nodes(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_an_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    assert read_nodes(path) == []
+    with pytest.raises(ValueError, match=r"protobuf|empty"):
+        read_nodes(path)
+    with pytest.raises(BundleError, match="ONNX Runtime cannot open"):
+        create_session(path, 1)
+
+
+def test_subgraphs_that_are_nested_too_deep_are_an_error(tmp_path: Path) -> None:
+    graph = onnx.GraphProto(name="inner")
+    for _ in range(20):
+        graph = onnx.GraphProto(name="outer", node=[helper.make_node("If", [], ["y"], then_branch=graph)])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx.ModelProto(graph=graph).SerializeToString())
+    with pytest.raises(ValueError, match="nested more than 16 deep"):
+        read_nodes(path)

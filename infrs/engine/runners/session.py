@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TypeAlias
@@ -38,6 +39,10 @@ _MODEL_FOLDER = "session.model_external_initializers_file_folder_path"
 _NO_MEMORY = "std::bad_alloc"  # the name of C++'s exception, which ONNX Runtime passes on
 _INVALID = "invalid node: "  # the library's message begins so if no kernel can run the node
 _STATEFUL = "GroupQueryAttention"
+# What ONNX Runtime says of an attribute that an operator does not have. The second name is of a node in a subgraph.
+_UNKNOWN_ATTRIBUTE = re.compile(
+    r'In Node, \("([^"]*)".*?Unrecognized attribute: (\S+) for operator (\S+)(?:.*? Name: (.*?) OpType: )?', re.DOTALL
+)
 
 
 def create_session(
@@ -57,9 +62,10 @@ def create_session(
     halves: store keys and values in 16 bits, unless the precision is "high" or an attention node falls back; see
     `stored_bytes`. spin: idle threads spin for a moment; an export does not, because it shares its machine.
     profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
-    Raises BundleError with ONNX Runtime's reason if no kernel can run the graph or a node contradicts itself, and
-    MemoryError if memory runs out.
+    Raises BundleError with ONNX Runtime's reason if no kernel can run the graph, if a node contradicts itself or if it
+    has an attribute that its operator does not have. Raises MemoryError if memory runs out.
     """
+    nodes = _nodes_of(path)
     spinning: dict[str, str | bool] = {} if spin else {_SPINNING: "0"}
     library, reason = native.library() if kernels.kernels == "auto" else None, ""
     if library is not None:
@@ -70,7 +76,7 @@ def create_session(
             _HALVES: halves and kernels.precision != "high",
         }
         try:
-            session = _open_with_library(path, threads, profile, library, entries)
+            session = _open_with_library(path, nodes, threads, profile, library=library, entries=entries)
         except Exception as error:  # ONNX Runtime raises many types, none of them public
             reason = _reason(error)
             if _NO_MEMORY in reason:
@@ -137,16 +143,23 @@ def check_inputs(session: Session, required: set[str], optional: Set[str] = froz
 
 
 def _open_with_library(
-    path: Path, threads: int, profile: Path | None, library: Path, entries: Mapping[str, str | bool]
+    path: Path,
+    nodes: Sequence[Node],
+    threads: int,
+    profile: Path | None,
+    *,
+    library: Path,
+    entries: Mapping[str, str | bool],
 ) -> Session:
     """Open a graph with infrs's kernels. Raises an exception if they can run none of its nodes."""
     native.take_refusals(library)  # what an attempt that failed has left
     session = _open(path, _options(threads, profile, library, entries))
-    nodes = [node for node in read_nodes(path) if native.known_attributes(library, node.op_type) is not None]
+    nodes = [node for node in nodes if native.known_attributes(library, node.op_type) is not None]
     reasons = _refused(library, nodes)
     if not reasons:
         return session
     del session  # its memory is needed for the second attempt
+    nodes = [node for node in nodes if not node.nested]
     selected = [node for node in nodes if reasons.keys().isdisjoint(node.outputs)]
     refused = [node for node in nodes if node not in selected]
     first_reason = next(iter(reasons.values()))
@@ -183,12 +196,37 @@ def _refused(library: Path, nodes: Sequence[Node]) -> dict[str, str]:
     return reasons
 
 
+def _nodes_of(path: Path) -> list[Node]:
+    """Return the nodes of a model file that infrs's kernels may run. Raises BundleError as `create_session` does.
+
+    ONNX Runtime ignores an attribute that a function does not declare, so this refuses it.
+    """
+    try:
+        nodes = read_nodes(path)
+        for node in nodes:
+            if node.undeclared:
+                raise ValueError(_unknown_attribute(node.name, node.op_type, node.undeclared))
+    except OSError:  # ONNX Runtime reports why
+        return []
+    except ValueError as error:
+        raise _unopened(path, error) from error
+    return nodes
+
+
 def _open(model: Path | bytes, options: ort.SessionOptions) -> Session:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _unopened(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"ONNX Runtime cannot open {path}: {_reason(error)}; export the model again")
+    reason = _reason(error)
+    if unknown := _UNKNOWN_ATTRIBUTE.search(str(error)):
+        node, attribute, operator, inner_node = unknown.groups()
+        reason = _unknown_attribute(inner_node or node, operator, attribute)
+    return BundleError(f"ONNX Runtime cannot open {path}: {reason}; export the model again")
+
+
+def _unknown_attribute(node: str, operator: str, attribute: str) -> str:
+    return f"the node {node or 'without a name'} has the attribute {attribute}, which {operator} does not define"
 
 
 def _reason(error: Exception) -> str:
