@@ -9,7 +9,8 @@ The format is protobuf: https://protobuf.dev/programming-guides/encoding/, with 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _LENGTH_DELIMITED = 2
 _MAX_DEPTH = 16  # of subgraphs
 
 _Buffer = bytes | mmap.mmap
+_Fields = defaultdict[int, list[slice]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,58 +83,62 @@ def _nodes(content: _Buffer, graph: slice, number: int, depth: int = 0) -> Itera
     if depth > _MAX_DEPTH:
         raise ValueError(f"subgraphs are nested more than {_MAX_DEPTH} deep")
     for place in _fields(content, graph, number):
-        if (node := _read_node(content, place, nested=depth > 0)) is not None:
-            yield node
-        for attribute in _fields(content, place, _NODE_ATTRIBUTE):
-            for kind in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                for subgraph in _fields(content, attribute, kind):
-                    yield from _nodes(content, subgraph, _GRAPH_NODE, depth + 1)
+        node = _grouped(content, place)
+        attributes = [_grouped(content, attribute) for attribute in node[_NODE_ATTRIBUTE]]
+        if node[_NODE_DOMAIN] and content[node[_NODE_DOMAIN][-1]] in SELECTED_DOMAINS:
+            names = [content[name].decode() for attribute in attributes for name in attribute[_ATTRIBUTE_NAME]]
+            yield _read_node(content, node, tuple(names), nested=depth > 0)
+        for attribute in attributes:
+            for subgraph in attribute[_ATTRIBUTE_GRAPH] + attribute[_ATTRIBUTE_GRAPHS]:
+                yield from _nodes(content, subgraph, _GRAPH_NODE, depth + 1)
 
 
-def _read_node(content: _Buffer, place: slice, *, nested: bool) -> Node | None:
-    *_, domain = [None, *_fields(content, place, _NODE_DOMAIN)]  # a parser takes the last value of a field
-    if domain is None or content[domain] not in SELECTED_DOMAINS:
-        return None
-    name = _last(content, place, _NODE_NAME).decode()
-    outputs = tuple(content[field].decode() for field in _fields(content, place, _NODE_OUTPUT) if content[field])
+def _read_node(content: _Buffer, fields: _Fields, attributes: tuple[str, ...], *, nested: bool) -> Node:
+    name = _last(content, fields[_NODE_NAME])
+    outputs = tuple(content[output].decode() for output in fields[_NODE_OUTPUT] if content[output])
     if not outputs:
         raise ValueError(f"a node without an output: {name!r}")
     if any(separator in text for text in (name, *outputs) for separator in "\t\n"):
         raise ValueError(f"a node has a tab or a line break in a name: {name!r}")  # `take_refusals` separates by them
-    attributes = (
-        content[attribute_name].decode()
-        for attribute in _fields(content, place, _NODE_ATTRIBUTE)
-        for attribute_name in _fields(content, attribute, _ATTRIBUTE_NAME)
-    )
-    return Node(name, _last(content, place, _NODE_OP_TYPE).decode(), outputs, tuple(attributes), domain, nested)
+    return Node(name, _last(content, fields[_NODE_OP_TYPE]), outputs, attributes, fields[_NODE_DOMAIN][-1], nested)
 
 
 def _declaration(content: _Buffer, function: slice) -> tuple[tuple[bytes, str], set[str]]:
     """Return a function's domain and name, and the attributes that it declares, without or with a default."""
-    operator = _last(content, function, _FUNCTION_DOMAIN), _last(content, function, _FUNCTION_NAME).decode()
-    declared = {content[name].decode() for name in _fields(content, function, _FUNCTION_ATTRIBUTE)}
-    defaults = _fields(content, function, _FUNCTION_DEFAULT)
-    return operator, declared | {_last(content, default, _ATTRIBUTE_NAME).decode() for default in defaults}
+    fields = _grouped(content, function)
+    operator = _last(content, fields[_FUNCTION_DOMAIN]).encode(), _last(content, fields[_FUNCTION_NAME])
+    declared = {content[name].decode() for name in fields[_FUNCTION_ATTRIBUTE]}
+    defaults = [_grouped(content, default)[_ATTRIBUTE_NAME] for default in fields[_FUNCTION_DEFAULT]]
+    return operator, declared | {_last(content, names) for names in defaults}
 
 
-def _last(content: _Buffer, message: slice, number: int) -> bytes:
-    """Return the last value of a length-delimited field, which a parser takes, or b"" if there is none."""
-    value = b""
-    for field in _fields(content, message, number):
-        value = content[field]
-    return value
+def _last(content: _Buffer, values: Sequence[slice]) -> str:
+    """Return the last value of a field, which a parser takes, or "" if there is none."""
+    return content[values[-1]].decode() if values else ""
+
+
+def _grouped(content: _Buffer, message: slice) -> _Fields:
+    """Return where the values of each length-delimited field are, by the field's number."""
+    fields: _Fields = defaultdict(list)
+    for number, value in _all_fields(content, message):
+        fields[number].append(value)
+    return fields
 
 
 def _fields(content: _Buffer, message: slice, number: int) -> Iterator[slice]:
     """Yield where the values of a length-delimited field are. Raises ValueError if the message is not valid."""
+    return (value for found, value in _all_fields(content, message) if found == number)
+
+
+def _all_fields(content: _Buffer, message: slice) -> Iterator[tuple[int, slice]]:
+    """Yield the number and place of each length-delimited field."""
     at = message.start
     while at < message.stop:
         tag, at = _varint(content, at)
         wire_type = tag & 7
         if wire_type == _LENGTH_DELIMITED:
             length, at = _varint(content, at)
-            if tag >> 3 == number:
-                yield slice(at, at + length)
+            yield tag >> 3, slice(at, at + length)
             at += length
         elif wire_type == 0:
             at = _varint(content, at)[1]
