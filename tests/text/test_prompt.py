@@ -141,9 +141,11 @@ def test_prompt_shows_each_part_or_the_request_is_refused(
     try:
         prompt = render_chat(FORMATS[name], messages, tools=tools)
     except RequestError as error:
-        words = r"refuses these messages: |leaves out (the tool get_sun|messages\[\d+\]\.\w+(\[\d+\])? \(role \w+\));"
+        words = (
+            r"refuses these messages: |leaves out (.* the tool get_sun|messages\[\d+\]\.\w+(\[\d+\])? \(role \w+\));"
+        )
         assert re.search(words, error.message)  # noqa: PT017  # most are not refused
-        assert error.param == "messages"  # noqa: PT017
+        assert error.param in ("messages", "tools")  # noqa: PT017
     else:
         assert [number for number in numbers if number not in prompt] == []
         assert "get_sun" in prompt or not tools
@@ -164,6 +166,58 @@ def test_refusal_names_the_message() -> None:
     hides_tools = ChatTemplate("{{ raise_exception('no') if 'get_sun' in messages[0].content }}" + SHOWS_ALL, {})
     with pytest.raises(RequestError, match="refuses these messages: no"):
         render_chat(hides_tools, messages, tools=TOOLS)
+
+
+DESCRIBED = {
+    "type": "function",
+    "function": {
+        "name": "get_sun",
+        "description": '  Say "when" é <b>&\\ it\'s.\n\n  Second\tline 😀\n',
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": 'A "city"\nor a village.'},
+                "né w": {
+                    "type": "object",
+                    "description": "o",
+                    "additionalProperties": True,
+                    "properties": {"in": {"description": "below"}},
+                },
+            },
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+HIDES_INNER_DESCRIPTIONS = {"gpt-oss", "seed-oss", "apertus", "command-r-plus-tool-use"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_prompt_shows_the_descriptions_of_tools_and_their_parameters(name: str) -> None:
+    """Of the inner parts of a parameter, some templates show types only, by design."""
+    if name in NEEDS_VARIABLES:
+        return
+    prompt = render_chat(FORMATS[name], [say("user", "a")], tools=[DESCRIBED])
+    plain = prompt.replace("\\u00e9", "é").replace("\\n", "\n")
+    for word in ("when", "é", "it", "Second", "line", "village", "city", "né w"):
+        assert word in plain
+    assert ("below" in prompt) == (name not in HIDES_INNER_DESCRIPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("shown", "hidden"),
+    [
+        ("f.name ~ f.description ~ f.parameters.properties.city", "the name né w of the tool get_sun"),
+        ("f.name ~ f.parameters", "description of the tool get_sun"),
+        ("f.name ~ f.description ~ f.parameters.properties.keys()", "parameters.properties.city.description of the"),
+    ],
+)
+def test_template_that_hides_a_part_of_a_tool_is_refused_by_name(shown: str, hidden: str) -> None:
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}{% for t in tools or [] %}{% set f = t.function %}{{ ^ }}"
+    chat_format = ChatTemplate(text.replace("^", shown) + "{% endfor %}", {})
+    with pytest.raises(RequestError, match=re.escape(f"leaves out {hidden}")) as caught:
+        render_chat(chat_format, [say("user", "a")], tools=[DESCRIBED])
+    assert caught.value.param == "tools"
 
 
 def test_reasoning_of_earlier_turns_can_be_dropped() -> None:

@@ -49,7 +49,7 @@ def for_template(messages: Messages, tools: Sequence[Message], form: Form) -> li
     if tools and form.tools == IN_TEXT:
         messages = _with_instructions(messages, tools, form)
     elif tools and form.tools == IN_SYSTEM_MESSAGE:
-        messages = _with_system_tools(messages, json.dumps(tools))
+        messages = _with_system_tools(messages, json.dumps(tools, ensure_ascii=False))
     elif tools and form.tools_need_system and all(message["role"] != "system" for message in messages):
         messages = [{"role": "system", "content": ""}, *messages]
     ids = _new_ids(messages, form)

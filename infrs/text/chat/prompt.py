@@ -70,7 +70,7 @@ def render_chat(
     """
     deadline = time.monotonic() + SECONDS
 
-    def render(form: Form, messages: Messages) -> str:
+    def render(form: Form, messages: Messages, tools: Sequence[Variables]) -> str:
         values = {**(variables or {}), **tool_variables(tools, form)}
         if continue_final_message:
             return _render_open(chat_format, form, messages, tools, values)
@@ -80,7 +80,7 @@ def render_chat(
     refusals = []
     for form in (chat_format.form, *chat_format.form.alternatives):
         try:
-            prompt = render(form, messages)
+            prompt = render(form, messages, tools)
             check_shown(prompt, messages, tools, partial(render, form))
         except RequestError as error:
             refusals.append(error)

@@ -1,6 +1,7 @@
 """Check that a rendered prompt shows each part of a conversation.
 
-The parts: the text of each message, the name and the values of the arguments of each call, the name of each tool.
+The parts: the text of each message, the name and the values of the arguments of each call, and of each tool the name,
+the description, and the names and descriptions of its parameters.
 A template can trim a text, and drop the reasoning of earlier turns, which models are trained without.
 """
 
@@ -22,7 +23,10 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A value that a prompt must show: a text, number, boolean or None. path: its keys and indices in the messages."""
+    """A value that a prompt must show: a text, number, boolean or None.
+
+    path: its keys and indices in the list of messages or tools.
+    """
 
     path: Path
     value: Any
@@ -32,9 +36,13 @@ class Part:
         """Return the texts of which the prompt has one: the trimmed text or its JSON, else JSON or Python's form."""
         if isinstance(self.value, str):
             text = self.value.strip()
-            escaped = json.dumps(text, ensure_ascii=False)[1:-1]
-            return (text,) if text == escaped else (text, escaped)
+            escaped = (json.dumps(text, ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
+            return tuple(dict.fromkeys((text, *escaped)))
         return (json.dumps(self.value), str(self.value))
+
+    def stands_in(self, prompt: str) -> bool:
+        """Return whether a prompt has one of the spellings, anywhere."""
+        return any(spelling in prompt for spelling in self.spellings)
 
     @property
     def can_be_marked(self) -> bool:
@@ -42,31 +50,47 @@ class Part:
         return isinstance(self.value, str | int | float) and not isinstance(self.value, bool)
 
 
-def check_shown(prompt: str, messages: Messages, tools: Tools, render: Callable[[Messages], str]) -> None:
-    """Raise RequestError, param "messages", if the prompt of `messages` and `tools` lacks a part.
+def check_shown(prompt: str, messages: Messages, tools: Tools, render: Callable[[Messages, Tools], str]) -> None:
+    """Raise RequestError, param "messages" or "tools", if the prompt of `messages` and `tools` lacks a part.
 
     render: the function that made the prompt. It runs again only if a part does not stand in the prompt as it is: a
     template can escape it, or omit its beginning. Then a random number at the end of each such part is looked for.
     """
     for tool in tools:
-        if tool["function"]["name"] not in prompt:
-            raise _hidden(f"the tool {tool['function']['name']}")
-    missing = [part for part in unseen(prompt, messages) if part.can_be_marked]
-    if not missing:
+        function = tool["function"]
+        for name in (function["name"], *_properties(function)):
+            if not Part((), name).stands_in(prompt):
+                raise _hidden(f"the name {name} of the tool {function['name']}", "tools")
+    in_tools = [part for part in tool_parts(tools) if not part.stands_in(prompt)]
+    in_messages = [part for part in unseen(prompt, messages) if part.can_be_marked]
+    if not (in_tools or in_messages):
         return
-    marked: Any = deepcopy(messages)
+    (marked_messages, message_marks), (marked_tools, tool_marks) = (
+        _marked(messages, in_messages),
+        _marked(tools, in_tools),
+    )
+    prompt = render(marked_messages, marked_tools)
+    for part, mark in zip(in_messages, message_marks, strict=True):
+        if str(mark) not in prompt:
+            number = int(part.path[0])
+            keys = f".{part.path[1]}" + (f"[{part.path[2]}]" if part.path[1] == "tool_calls" else "")
+            raise _hidden(f"messages[{number}]{keys} (role {messages[number]['role']})", "messages")
+    for part, mark in zip(in_tools, tool_marks, strict=True):
+        if str(mark) not in prompt:
+            name = tools[int(part.path[0])]["function"]["name"]
+            raise _hidden(f"{'.'.join(map(str, part.path[2:]))} of the tool {name}", "tools")
+
+
+def _marked(values: Sequence[Mapping[str, Any]], missing: Sequence[Part]) -> tuple[Any, list[int]]:
+    """Return a copy of messages or tools with a random number at the end of each missing part, and the numbers."""
+    marked: Any = deepcopy(values) if missing else values
     marks = [secrets.randbelow(9 * 10**14) + 10**14 for _ in missing]  # exact as a float, too
     for part, mark in zip(missing, marks, strict=True):
         owner = marked
         for key in part.path[:-1]:
             owner = owner[key]
         owner[part.path[-1]] = f"{part.value}{mark}" if isinstance(part.value, str) else type(part.value)(mark)
-    prompt = render(marked)
-    for part, mark in zip(missing, marks, strict=True):
-        if str(mark) not in prompt:
-            number = int(part.path[0])
-            keys = f".{part.path[1]}" + (f"[{part.path[2]}]" if part.path[1] == "tool_calls" else "")
-            raise _hidden(f"messages[{number}]{keys} (role {messages[number]['role']})")
+    return marked, marks
 
 
 def unseen(prompt: str, messages: Messages) -> list[Part]:
@@ -103,6 +127,25 @@ def parts(messages: Messages) -> Iterator[Part]:
             yield from _leaves(call["function"]["arguments"], (*path, "arguments"))
 
 
+def tool_parts(tools: Tools) -> Iterator[Part]:
+    """Yield the descriptions of tools and of their parameters."""
+    for number, tool in enumerate(tools):
+        described: dict[Path, Any] = {("description",): tool["function"].get("description")}
+        for name, schema in _properties(tool["function"]).items():
+            if isinstance(schema, Mapping):
+                described["parameters", "properties", name, "description"] = schema.get("description")
+        for path, text in described.items():
+            if isinstance(text, str) and text.strip():
+                yield Part((number, "function", *path), text)
+
+
+def _properties(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schemas of a function's parameters by name."""
+    parameters = function.get("parameters")
+    properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
+    return properties if isinstance(properties, Mapping) else {}
+
+
 def _leaves(value: Any, path: Path) -> Iterator[Part]:  # noqa: ANN401  # any JSON
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
@@ -111,9 +154,9 @@ def _leaves(value: Any, path: Path) -> Iterator[Part]:  # noqa: ANN401  # any JS
         yield Part(path, value)
 
 
-def _hidden(what: str) -> RequestError:
+def _hidden(what: str, param: str) -> RequestError:
     return RequestError(
         f"the model's chat template leaves out {what}; the model would not see it, so remove it or move its text to a "
         "user message",
-        param="messages",
+        param=param,
     )
