@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher
 
+from infrs.text.schemas import guided as guided_module
 from infrs.text.schemas.closing import closed
 from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.schemas.tree import rewrite, simplified
+from infrs.text.tools.call_grammar import Tool, arguments_schema, honours_schema
 
 INT = {"type": "integer"}
 
@@ -271,3 +273,19 @@ def test_entangled_references_stay_open_in_bounded_time() -> None:
     chain = {str(index): {"$ref": f"#/$defs/{index + 1}", "required": ["a"]} for index in range(2000)}
     schema = {"properties": {"a": {}}, "$ref": "#/$defs/0", "$defs": chain}
     assert "additionalProperties" not in closed(schema)
+
+
+def test_schema_of_a_tool_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the grammar of its calls, and for the names of the tools that the grammar honours in part."""
+    prepared = []
+    prepare = guided_module._prepared
+
+    def counted(*arguments: Any) -> Any:
+        prepared.append(arguments)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(guided_module, "_prepared", counted)
+    tool = Tool("f", "", {"properties": {"prepared once": {"type": "string", "maxLength": 3}}})
+    assert arguments_schema(tool)["properties"]["prepared once"]["maxLength"] == 3
+    assert honours_schema(tool)
+    assert len(prepared) == 1

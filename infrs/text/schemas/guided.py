@@ -33,6 +33,25 @@ def guided_leniently(schema: Node) -> Node:
 
     What the compiler does not implement is left out: a keyword, a pattern, all of a property, or all of the schema.
     """
+    return _relaxed(json.dumps(schema))[0]
+
+
+def is_implemented(schema: Node) -> bool:
+    """Return whether the compiler implements a schema, so that `guided_leniently` leaves nothing out but formats."""
+    return _relaxed(json.dumps(schema))[1]
+
+
+@lru_cache(maxsize=256)  # the grammar of a call and the names of relaxed tools need the same
+def _relaxed(text: str) -> tuple[Node, bool]:
+    """Return the operand for a schema in JSON, and whether the compiler implements all of it."""
+    schema = json.loads(text)
+    prepared = guided(schema, strict=False)
+    if _compiles(json.dumps(prepared)):
+        return prepared, True
+    return _without_lacking(schema), False
+
+
+def _without_lacking(schema: Node) -> Node:
     prepared = _prepared_leniently(schema)
     if _compiles(json.dumps(prepared)):
         return prepared
@@ -43,11 +62,6 @@ def guided_leniently(schema: Node) -> Node:
         if _compiles(json.dumps(prepared)):
             return prepared
     return _prepared_leniently({"type": "object"} if schema.get("type") == "object" else {})
-
-
-def is_implemented(schema: Node) -> bool:
-    """Return whether the compiler implements a schema, so that `guided_leniently` leaves nothing out but formats."""
-    return _compiles(json.dumps(guided(schema, strict=False)))
 
 
 def _usable_properties(schema: Node) -> Node:
