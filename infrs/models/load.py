@@ -128,7 +128,7 @@ def default_sampling(manifest: Manifest, model: ModelSettings) -> SamplingParams
 def shown_ids(tokenizer: Tokenizer, tool_format: ToolFormat, reasoning: Tags | None) -> frozenset[int]:
     """Return the control tokens that mark tool calls and reasoning in the text of an answer."""
     tags = () if reasoning is None else (reasoning.open, reasoning.close)
-    texts = (*tool_format.markers, *tags)
+    texts = (*tool_format.syntax.markers, *tags)
     tokens = {token for text in texts for token in (text, *_TOKEN.findall(text))}
     ids = (tokenizer.token_id(token) for token in tokens)
     return frozenset(token_id for token_id in ids if token_id is not None and token_id in tokenizer.special_ids)

@@ -90,7 +90,7 @@ def read(parser: CallReader, pieces: list[str]) -> list[tuple[str, object]]:
 @pytest.mark.parametrize(("name", "template_name"), pairs(RENDERED) + pairs(OTHERS))
 def test_format_is_that_of_the_template(name: str, template_name: str) -> None:
     chosen = choose_format(template(template_name))
-    assert chosen.markers == FORMATS[name].markers
+    assert chosen.syntax.markers == FORMATS[name].syntax.markers
     assert bool(answers(template_name)) == ((name, template_name) in pairs(RENDERED) or template_name == "llama-4")
 
 
@@ -111,7 +111,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     backend = Backend(models.BPE(vocab={token: index for index, token in enumerate(["<eos>", *alphabet])}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    markers = {marker for each in FORMATS.values() for marker in each.markers if marker[0] in "<["}
+    markers = {marker for each in FORMATS.values() for marker in each.syntax.markers if marker[0] in "<["}
     single = sorted(marker for marker in markers if "><" not in marker)
     special = ["<eos>", *single] if request.param else ["<eos>"]
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in special])

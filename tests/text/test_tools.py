@@ -16,7 +16,7 @@ from text_templates import GEMMA, LLAMA_3, LLAMA_3_2, MISTRAL, PHI_3, QWEN_2_5
 from infrs.text.tools.events import Arguments, CallStart, Content
 from infrs.text.tools.formats import FORMATS, choose_format
 from infrs.text.tools.json_format import JsonFormat
-from infrs.text.tools.tool_format import CallReader
+from infrs.text.tools.tool_format import CallReader, WrappingFormat
 
 NAMES = frozenset({"weather", "get_time", "a.b-c"})
 WEATHER = '{"city": "São \\"Paulo\\" }{", "days": [1, {"n": 2}]}'
@@ -287,7 +287,7 @@ def test_any_text_in_any_pieces(parts: list[str], cuts: list[int]) -> None:
         calls, content = read(tool_format.parser(NAMES, None), [text])
         assert read(tool_format.parser(NAMES, None), pieces) == (calls, content)
         assert read(tool_format.parser(NAMES, None), list(text)) == (calls, content)
-        if not calls and not tool_format.wraps_text:
+        if not calls and not isinstance(tool_format, WrappingFormat):
             assert content == text
         first = read(tool_format.parser(NAMES, 1), list(text))[0]
         assert first == calls[:1]
@@ -320,6 +320,16 @@ def test_truncated_call_is_not_content(name: str, text: str) -> None:
 )
 def test_truncated_text_without_a_call_is_content(name: str, text: str) -> None:
     assert read(FORMATS[name].parser(NAMES, None), list(text), cut=True) == ([], text)
+
+
+@pytest.mark.parametrize(("name", "text"), [("command_r", "Act"), ("phi", "fu"), ("generic", "``"), ("hermes", "<")])
+@pytest.mark.parametrize("forced", [True, False])
+def test_start_of_a_marker_is_a_call_only_if_an_answer_must_be_calls(name: str, text: str, forced: bool) -> None:
+    """Except for a bracket, which is rarely text."""
+    parser = FORMATS[name].parser(NAMES, None)
+    if forced:
+        parser.expect_call()
+    assert read(parser, list(text), cut=True)[1] == ("" if forced else text.replace("<", ""))
 
 
 @pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if isinstance(each, JsonFormat)])

@@ -21,7 +21,7 @@ from infrs.text.tools.events import Arguments, CallStart, Content, Event
 from infrs.text.tools.formats import FORMATS
 from infrs.text.tools.formats.harmony import Harmony
 from infrs.text.tools.json_format import JsonFormat
-from infrs.text.tools.tool_format import calls_constraint
+from infrs.text.tools.tool_format import calls_constraint, framed
 
 JSON_FORMATS = [name for name, each in FORMATS.items() if isinstance(each, JsonFormat | Harmony)]
 WIDTH = 49_152
@@ -141,6 +141,26 @@ def test_answer_is_a_call_or_structured_output(
     assert follows(grammar, tokenizer, '{"city": "Bonn", "days": 3}')
     for neither in ('{"city": 1}', call.replace('"Bonn"', "1"), "Hello.", f"Yes. {call}", '{"city": "Bonn"} ' + call):
         assert not follows(grammar, tokenizer, neither)
+
+
+NOTE = "<|channel|>analysis<|message|>Hm, {.<|end|><|start|>assistant"
+FINAL = "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize("tools", [(), TOOLS])
+def test_structured_output_of_harmony_is_in_the_final_channel(
+    tools: list[Tool], compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    constraint = framed(FORMATS["harmony"], FORM, tools, tokenizer)
+    grammar = compiler.compile(constraint)
+    form = '{"city": "Bonn"}'
+    for text in (FINAL + form, NOTE + FINAL + form, NOTE + NOTE.replace("analysis", "commentary") + FINAL + form):
+        assert follows(grammar, tokenizer, text)
+    for text in (form, NOTE, FINAL + "Hello.", NOTE + FINAL + '{"city": 1}', NOTE + form, FINAL + form + NOTE):
+        assert not follows(grammar, tokenizer, text)
+    call = text_of(FORMATS["harmony"], [("weather", '{"city": "Bonn"}')])
+    assert follows(grammar, tokenizer, NOTE + call) == bool(tools)
+    assert framed(FORMATS["hermes"], FORM, tools, tokenizer) == FORM
 
 
 @pytest.mark.parametrize("name", JSON_FORMATS)

@@ -335,5 +335,5 @@ def rendered(template: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
     wrapped = [{"id": f"call0000{i}", "type": "function", "function": each} for i, each in enumerate(functions)]
     messages = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "", "tool_calls": wrapped}]
     prompt = ChatTemplate(REAL_TEMPLATES[template].text, TOKENS).render(messages, add_generation_prompt=False)
-    start = "[" if RENDERED[template] == "pythonic" else FORMATS[RENDERED[template]].markers[0]
+    start = "[" if RENDERED[template] == "pythonic" else FORMATS[RENDERED[template]].syntax.markers[0]
     return prompt[prompt.rindex(start, 0, prompt.index(calls[0][0])) :]

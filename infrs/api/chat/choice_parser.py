@@ -12,6 +12,7 @@ from infrs.models.loaded import LoadedModel
 from infrs.text.answer_reader import AnswerReader
 from infrs.text.reasoning.splitter import ReasoningSplitter
 from infrs.text.tools.events import Event
+from infrs.text.tools.tool_format import WrappingFormat
 
 
 class ChoiceParser:
@@ -32,10 +33,12 @@ class ChoiceParser:
         self._tokens = TokenStream(model.token_bytes, previous=previous) if has_logprobs else None
         self._splitter = ReasoningSplitter(model.reasoning, inside=in_reasoning) if model.reasoning else None
         schemas = {tool.name: tool.parameters for tool in task.conversation.tools}
-        needs_parser = schemas or model.tool_format.wraps_text
+        needs_parser = schemas or isinstance(model.tool_format, WrappingFormat)
         calls = model.tool_format.parser(schemas, task.max_calls, schemas) if needs_parser else None
         if calls is not None and task.constraint is not None:
             calls.expect_form()
+        if calls is not None and task.must_call:
+            calls.expect_call()
         self._text = AnswerReader(self._splitter, calls)
 
     @property

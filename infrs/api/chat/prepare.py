@@ -19,7 +19,7 @@ from infrs.errors import RequestError
 from infrs.models.loaded import LoadedModel
 from infrs.text.constraint import Constraint
 from infrs.text.tools.call_grammar import Tool, honours_schema
-from infrs.text.tools.tool_format import calls_constraint, lark_term
+from infrs.text.tools.tool_format import calls_constraint, framed, lark_term
 
 _LAST_TOKENS = 16  # of a prompt: enough to see a tag and the space around it
 
@@ -99,10 +99,14 @@ def _checked(tool: Tool, param: str) -> Tool:
 
 def _constraint(model: LoadedModel, task: ChatTask) -> Constraint | None:
     """Return the constraint of the tools, of the text, or of both as alternatives."""
-    tools = task.conversation.tools
-    if not _constrains_calls(task):
-        return task.constraint
+    tools = task.conversation.tools if _constrains_calls(task) else ()
     tools = tuple(_checked(tool, task.conversation.field_names.tools) for tool in tools)
+    if task.constraint is not None:
+        whole = framed(model.tool_format, task.constraint, tools, model.tokenizer)
+        if whole.frame or not tools:
+            return whole
+    if not tools:
+        return None
     required = task.must_call or task.constraint is not None
     calls = calls_constraint(model.tool_format, tools, model.tokenizer, many=task.max_calls is None, required=required)
     return replace(calls, or_else=task.constraint)

@@ -199,6 +199,8 @@ class _State:
 
 def _to_llguidance(constraint: Constraint) -> str:
     """Return a constraint as a grammar for llguidance. Raises RequestError."""
+    if constraint.frame:
+        return f"{constraint.frame}answer: {_body(constraint)}\n"
     if constraint.kind in ("grammar", "calls") and not constraint.after and constraint.or_else is None:
         return _lark_of(constraint)
     answer = _body(constraint)

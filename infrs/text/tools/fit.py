@@ -38,8 +38,8 @@ def fitted(tool_format: JsonFormat, calls: RenderedCalls) -> JsonFormat:
     ends = [after.rindex(marker) + len(marker) for marker in (*syntax.ends, *syntax.call_ends) if marker in after]
     listed = _END_OF_LIST.match(after)
     end = max(ends, default=listed.end() if listed else 0)
-    frame = Frame(*(_as_text(part, tool_format.markers) for part in (before, between, after[:end])))
-    opening = (NAME, *_as_text(middle, tool_format.markers))
+    frame = Frame(*(_as_text(part, syntax.markers) for part in (before, between, after[:end])))
+    opening = (NAME, *_as_text(middle, syntax.markers))
     return replace(tool_format, frame=frame, alone=None, opening=opening, closing=())
 
 

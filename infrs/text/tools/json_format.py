@@ -29,16 +29,6 @@ class JsonFormat:
     opening: Text = (f'{{"name": "{NAME}", "arguments": ',)
     closing: Text = ("}",)
 
-    @property
-    def wraps_text(self) -> bool:
-        """Return False: other text is content as it is."""
-        return False
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Return the markers of the syntax."""
-        return self.syntax.markers
-
     def parser(
         self, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS
     ) -> JsonCallParser:

@@ -64,6 +64,7 @@ class CallParser(ABC):
         self._begun = False  # whether any text but whitespace has come
         self._in_block = False  # whether a start marker has no end marker yet
         self._bare = syntax.bare
+        self._is_forced = False  # whether the answer is nothing but calls
 
     @abstractmethod
     def _call(self) -> Iterator[Event | None]:
@@ -83,6 +84,10 @@ class CallParser(ABC):
         The grammar of such an answer makes the same distinction, or is refused.
         """
         self._bare = self._bare.replace("{", "")
+
+    def expect_call(self) -> None:
+        """Expect calls only: what a limit cuts is the start of a call, to the first character."""
+        self._is_forced = True
 
     def feed(self, text: str) -> list[Event]:
         """Return the events of the next piece of text."""
@@ -109,8 +114,11 @@ class CallParser(ABC):
         return [Content(text)] if text else []
 
     def _starts_marker(self) -> bool:
-        """Return whether the withheld start of a marker is rarely text."""
-        return self._rest.startswith(_BRACKETS) or len(self._rest) > _WORD_CHARS
+        """Return whether the withheld start of a marker is rarely text.
+
+        The start of a fence is text: code has fences too.
+        """
+        return self._is_forced or self._rest.startswith(_BRACKETS) or len(self._rest) > _WORD_CHARS
 
     def _text(self) -> Iterator[Event | None]:
         """Read content, up to a marker."""

@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Sequence
 
 from infrs.text.tools.call_grammar import Literal, Tool, json_arguments
 from infrs.text.tools.events import Arguments, CallStart, Content, Event, Reasoning
-from infrs.text.tools.parser import held_back
+from infrs.text.tools.parser import Syntax, held_back
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
 
 _START, _CHANNEL, _MESSAGE, _END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
 _CONSTRAIN, _CALL, _RETURN = "<|constrain|>", "<|call|>", "<|return|>"
 _BODY_ENDS = (_END, _CALL, _RETURN, _START, _CHANNEL)
 _ANY_BODY_END = re.compile("|".join(map(re.escape, _BODY_ENDS)))
+_ENDS = "|".join(map(re.escape, (*_BODY_ENDS, _MESSAGE)))
 _HEADER_STARTS = (_START, _CHANNEL, _MESSAGE, "to=")
 _HEADER_CHARS = 512  # without its end so far, the text is no header
 _RECIPIENT = re.compile(r"\bto=(?:functions\.)?([\w.-]{1,128})", re.ASCII)
@@ -29,8 +30,7 @@ class Harmony:
     """The format of gpt-oss. An answer has one call at most, because a call ends it."""
 
     signs = ("<|channel|>analysis", "<|channel|>commentary", "<|channel|>final")
-    markers = (*_BODY_ENDS, _MESSAGE, _CONSTRAIN)
-    wraps_text = True
+    syntax = Syntax(starts=(), inner=(*_BODY_ENDS, _MESSAGE, _CONSTRAIN))
 
     def parser(
         self, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS
@@ -40,23 +40,44 @@ class Harmony:
 
     def grammar(self, tools: Sequence[Tool], literal: Literal, *, many: bool, required: bool) -> str:
         """Return the grammar of answers with a call after reasoning and other messages; unless `required`, of any."""
-        start, channel, message, end, constrain = map(literal, (_START, _CHANNEL, _MESSAGE, _END, _CONSTRAIN))
-        ends = "|".join(map(re.escape, (*_BODY_ENDS, _MESSAGE)))
-        lines = [
-            "start: note{0,4} call" if required else "start: BARE? | note{0,4} (call | final)",
-            rf"TEXT: /(?s:.+)/ & ~/(?s:.*)({ends})(?s:.*)/",
-            f'note: {channel} ("analysis" | "commentary") {message} until_end {start} "assistant"',
-            f"until_end: TEXT? {end}" if end.startswith("<") else f"until_end[lazy]: /(?s:.*)/ {end}",
-            "call: " + " | ".join(f"call_{index}" for index in range(len(tools))),
-        ]
-        for index, tool in enumerate(tools):
-            to = f"to=functions.{tool.name}"
-            heads = f'" {to}" {channel} "commentary json" | {channel} "commentary {to} " {constrain} "json"'
-            lines.append(f"call_{index}: ({heads}) {message} {json_arguments(tool)}")
+        start = "start: note{0,4} call" if required else "start: BARE? | note{0,4} (call | final)"
+        rules = [start, *_notes(literal), *_calls(tools, literal)]
         if not required:
-            lines.append(f'final: {channel} "final" {message} TEXT?')
-            lines.append(rf"BARE: /(?s:.+)/ & ~/(?s:.*)({ends})(?s:.*)/ & ~/\s*to=(?s:.*)/")
-        return "\n".join(lines) + "\n"
+            rules.append(_final(literal, "TEXT?"))
+            rules.append(rf"BARE: /(?s:.+)/ & ~/(?s:.*)({_ENDS})(?s:.*)/ & ~/\s*to=(?s:.*)/")
+        return "\n".join(rules) + "\n"
+
+    def answer_frame(self, tools: Sequence[Tool], literal: Literal) -> str:
+        """Return the grammar of answers with a call, or with `answer` in the channel `final`; see WrappingFormat."""
+        start = "start: note{0,4} (call | final)" if tools else "start: note{0,4} final"
+        calls = _calls(tools, literal) if tools else []
+        return "\n".join([start, *_notes(literal), *calls, _final(literal, "answer")]) + "\n"
+
+
+def _notes(literal: Literal) -> list[str]:
+    """Return the rules of a message before the call or the final message."""
+    start, channel, message, end = map(literal, (_START, _CHANNEL, _MESSAGE, _END))
+    return [
+        rf"TEXT: /(?s:.+)/ & ~/(?s:.*)({_ENDS})(?s:.*)/",
+        f'note: {channel} ("analysis" | "commentary") {message} until_end {start} "assistant"',
+        f"until_end: TEXT? {end}" if end.startswith("<") else f"until_end[lazy]: /(?s:.*)/ {end}",
+    ]
+
+
+def _calls(tools: Sequence[Tool], literal: Literal) -> list[str]:
+    """Return the rules of a call of one of the tools."""
+    channel, message, constrain = map(literal, (_CHANNEL, _MESSAGE, _CONSTRAIN))
+    rules = ["call: " + " | ".join(f"call_{index}" for index in range(len(tools)))]
+    for index, tool in enumerate(tools):
+        to = f"to=functions.{tool.name}"
+        heads = f'" {to}" {channel} "commentary json" | {channel} "commentary {to} " {constrain} "json"'
+        rules.append(f"call_{index}: ({heads}) {message} {json_arguments(tool)}")
+    return rules
+
+
+def _final(literal: Literal, answer: str) -> str:
+    """Return the rule of the final message, with the text of `answer`."""
+    return f'final: {literal(_CHANNEL)} "final" {literal(_MESSAGE)} {answer}'
 
 
 class HarmonyParser:
@@ -72,6 +93,9 @@ class HarmonyParser:
 
     def expect_form(self) -> None:
         """Do nothing: a call has markers, unlike structured output."""
+
+    def expect_call(self) -> None:
+        """Do nothing: the start of a marker is never content of an answer that is cut."""
 
     def feed(self, text: str) -> list[Event]:
         """Return the events of the next piece of text."""

@@ -22,16 +22,6 @@ class LiteralFormat:
     frame: Frame
     signs: tuple[str, ...] = ()
 
-    @property
-    def wraps_text(self) -> bool:
-        """Return False: other text is content as it is."""
-        return False
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Return the markers of the syntax."""
-        return self.syntax.markers
-
     def parser(
         self, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS
     ) -> LiteralCallParser:

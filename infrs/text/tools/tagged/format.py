@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from infrs.text.tools.call_grammar import Frame, Literal, Tool, calls_grammar
 from infrs.text.tools.layout import pieces
+from infrs.text.tools.parser import Syntax
 from infrs.text.tools.tagged.grammar import CallRules
 from infrs.text.tools.tagged.parser import TaggedCallParser
 from infrs.text.tools.tagged.tags import Tags
@@ -21,14 +22,9 @@ class TaggedFormat:
     signs: tuple[str, ...] = ()
 
     @property
-    def wraps_text(self) -> bool:
-        """Return False: other text is content as it is."""
-        return False
-
-    @property
-    def markers(self) -> tuple[str, ...]:
+    def syntax(self) -> Syntax:
         """Return the markers of the dialect."""
-        return self.tags.markers.markers
+        return self.tags.syntax
 
     def parser(
         self, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS
@@ -46,4 +42,4 @@ class TaggedFormat:
         calls = [rules.call(tool, index) for index, tool in enumerate(tools)]
         calls[-1] += rules.shared()
         lines = ["\n".join(call) for call in calls]
-        return calls_grammar(tags.markers, frame, lines, literal, many=many, required=required)
+        return calls_grammar(self.syntax, frame, lines, literal, many=many, required=required)

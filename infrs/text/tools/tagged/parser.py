@@ -27,7 +27,7 @@ class TaggedCallParser(CallParser):
         self, tags: Tags, names: Collection[str], max_calls: int | None = None, schemas: Schemas = NO_SCHEMAS
     ) -> None:
         """Start an answer, as CallParser does. `schemas`: of the tools' parameters, by name."""
-        super().__init__(tags.markers, names, max_calls)
+        super().__init__(tags.syntax, names, max_calls)
         self._schemas = schemas
         self._tags_of = tags
         self._open, name_end, self._close = map(plain, tags.call)

@@ -29,7 +29,7 @@ class Tags:
     needs_block: bool = True
 
     @property
-    def markers(self) -> Syntax:
+    def syntax(self) -> Syntax:
         """Return the markers for the parser."""
         starts = (self.block[0],) if self.needs_block else (self.block[0], self.call[0])
         return Syntax(starts=tuple(start.strip() for start in starts), ends=(self.block[1].strip(),), inner=self.tokens)
