@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from manifests import chat_manifest
 from onnx import TensorProto, helper, numpy_helper
 
 from infrs.bundle import graph_signature as graph
-from infrs.bundle.manifest import GraphKind, Manifest
-from infrs.bundle.states import KVGeometry
+from infrs.bundle.manifest import FileEntry, GraphKind, Manifest
 from infrs.engine.engine import Engine
 
 VOCAB = 97
@@ -146,26 +146,13 @@ def greedy(prompt: list[int], count: int) -> list[int]:
 
 def manifest(kind: GraphKind = "fused") -> Manifest:
     """Return a manifest for the graph as if exported. Its digests match no file."""
-    digest = "0" * 64
-    return Manifest.model_validate(
-        {
-            "source": {"kind": "local", "model_id": "test/synthetic", "revision": "main"},
-            "dtype": "float32",
-            "recipe": {"name": "synthetic", "options": {}, "hash": digest},
-            "architecture": "synthetic",
-            "graph": kind,
-            "graph_file": "model.onnx",
-            "states": KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32"),
-            "batch_invariant": kind == "fused",
-            "chunk_invariant": False,
-            "vocab_size": VOCAB,
-            "context_length": 512,
-            "special_tokens": {"bos": None, "eos": (0,)},
-            "files": {"model.onnx": {"size": 1, "sha256": digest}},
-            "tool_versions": {},
-            "parity": {},
-            "created": "2026-01-01T00:00:00Z",
-        }
+    return chat_manifest(
+        "test/synthetic",
+        architecture="synthetic",
+        graph=kind,
+        batch_invariant=kind == "fused",
+        vocab_size=VOCAB,
+        files={"model.onnx": FileEntry(size=1, sha256="0" * 64)},
     )
 
 

@@ -23,8 +23,7 @@ from fake_encoder import EMBEDDING_ID, embedding_model
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
-from infrs.bundle.manifest import Manifest, Recipe, Sampling, Source, SpecialTokens
-from infrs.bundle.states import KVGeometry
+from infrs.bundle.manifest import Manifest, Sampling
 from infrs.config.settings import EngineSettings, Settings
 from infrs.core import Delta, FinishReason, Request, SamplingParams, TokenLogprob, Usage
 from infrs.engine.engine import Engine
@@ -45,6 +44,9 @@ from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer, spelt_bytes
 from infrs.text.tools.formats import FORMATS, choose_format
+
+sys.path.extend(str(Path(__file__).parents[1] / name) for name in (".", "engine"))
+from manifests import chat_manifest
 
 MODEL_ID = "fake/words"
 Sink = Callable[[Delta], None]
@@ -219,24 +221,7 @@ class LineFormat(SimpleFormat):
         return "\n".join(thinking + lines)
 
 
-MANIFEST = Manifest(
-    source=Source(kind="local", model_id=MODEL_ID, revision="main"),
-    dtype="float32",
-    recipe=Recipe(name="none", options={}, hash="0" * 64),
-    architecture="fake",
-    graph="fused",
-    graph_file="model.onnx",
-    states=KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32"),
-    batch_invariant=True,
-    chunk_invariant=False,
-    vocab_size=256,
-    context_length=512,
-    special_tokens=SpecialTokens(bos=None, eos=(0,)),
-    files={},
-    tool_versions={},
-    parity={},
-    created="2026-01-01T00:00:00Z",
-)
+MANIFEST = chat_manifest(MODEL_ID)
 
 
 def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> LoadedModel:
@@ -257,7 +242,6 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> LoadedMo
 
 def synthetic_model(rows: int, max_queue: int, capacity: int, *, exact: bool) -> LoadedModel:
     """The real engine over a graph that is a formula, with tokens that are parts of characters."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
     import synthetic  # noqa: PLC0415  # needs onnx, which the other servers do without
 
     whole = "\n :abcdefghijklmnopqrstuvwxyz0123456789.,!?'{}[]\"_-"
