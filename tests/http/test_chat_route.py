@@ -95,7 +95,7 @@ def test_an_answer_without_max_tokens_ends_with_the_context(server: FakeServer) 
     assert usage["total_tokens"] == 512
 
 
-def test_context_length(server: FakeServer) -> None:
+def test_a_prompt_beyond_the_context_is_refused(server: FakeServer) -> None:
     answer = server.chat("x" * 506)
     assert answer.error == (400, BAD, "messages", "context_length_exceeded")
     assert "512 tokens" in answer.json["error"]["message"]
@@ -174,12 +174,12 @@ def test_other_content_types_are_refused(server: FakeServer, headers: dict[str, 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_engine_failure_before_the_first_token(server: FakeServer, stream: bool) -> None:
+def test_an_engine_failure_before_the_first_token_is_a_500(server: FakeServer, stream: bool) -> None:
     assert server.chat("boom-first", stream=stream).error == (500, "server_error", None, "engine_error")
     assert server.chat(max_tokens=1).status == 200
 
 
-def test_engine_failure_after_headers(server: FakeServer) -> None:
+def test_an_engine_failure_after_headers_ends_the_stream(server: FakeServer) -> None:
     """The stream ends with an error event and without [DONE]."""
     answer = server.chat("boom", stream=True)
     assert answer.status == 200
@@ -190,7 +190,7 @@ def test_engine_failure_after_headers(server: FakeServer) -> None:
     assert server.chat("boom").error == (500, "server_error", None, "engine_error")
 
 
-def test_many_concurrent_requests(server: FakeServer) -> None:
+def test_many_concurrent_requests_are_answered(server: FakeServer) -> None:
     def ask(i: int) -> str:
         text = f"echo {i}"
         answer = server.chat(text, max_tokens=4, stream=bool(i % 2))
@@ -204,7 +204,7 @@ def test_many_concurrent_requests(server: FakeServer) -> None:
     server.wait_idle()
 
 
-def test_large_bodies(server: FakeServer) -> None:
+def test_a_body_of_any_size_is_answered(server: FakeServer) -> None:
     """A body of any size gets an answer, although Sanic reads large ones in parts."""
     for size in (60_000, 65_536, 70_000, 1_000_000):
         assert server.chat("x" * size).error == (400, BAD, "messages", "context_length_exceeded")
@@ -219,7 +219,7 @@ def contents(events: list[Any], index: int) -> str:
     return "".join(choice["delta"].get("content", "") for choice in choices)
 
 
-def test_several_answers(server: FakeServer) -> None:
+def test_several_answers_have_their_own_index(server: FakeServer) -> None:
     body = server.chat("four", max_tokens=3, n=3).json
     assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
     texts = [choice["message"]["content"] for choice in body["choices"]]
@@ -242,7 +242,7 @@ def test_several_streamed_answers_are_interleaved(server: FakeServer) -> None:
     assert reasons.count("length") == 3
 
 
-def test_log_probabilities(server: FakeServer) -> None:
+def test_log_probabilities_are_returned_with_their_tokens(server: FakeServer) -> None:
     choice = server.chat("echo é", logprobs=True, top_logprobs=2, max_tokens=2).json["choices"][0]
     content = choice["logprobs"]["content"]
     assert choice["logprobs"]["refusal"] is None
@@ -261,7 +261,7 @@ def test_log_probabilities(server: FakeServer) -> None:
     assert server.chat(logprobs=False, max_tokens=1).json["choices"][0]["logprobs"] is None
 
 
-def test_log_probabilities_streamed(server: FakeServer) -> None:
+def test_streamed_log_probabilities_are_those_of_the_whole(server: FakeServer) -> None:
     fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 1, "max_tokens": 4, "n": 2}
     whole = server.chat("hi", **fields).json["choices"]
     events = server.chat("hi", stream=True, **fields).events[:-1]
@@ -272,7 +272,7 @@ def test_log_probabilities_streamed(server: FakeServer) -> None:
         assert streamed == whole[index]["logprobs"]["content"]
 
 
-def test_usage_in_every_chunk(server: FakeServer) -> None:
+def test_every_chunk_has_usage_on_request(server: FakeServer) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     events = server.chat("four", stream=True, max_tokens=3, stream_options=options).events[:-1]
     assert [event["usage"]["completion_tokens"] for event in events] == [1, 1, 2, 3, 3, 3]

@@ -48,24 +48,24 @@ class TestLangChain:
     def chat(self, base_url: str) -> ChatOpenAI:
         return ChatOpenAI(base_url=base_url, api_key="unused", model=MODEL, max_retries=0, timeout=30)
 
-    def test_text(self, chat: ChatOpenAI) -> None:
+    def test_text_is_answered(self, chat: ChatOpenAI) -> None:
         answer = chat.invoke("say:Hello, Köln.")
         assert answer.content == "Hello, Köln."
         assert answer.usage_metadata is not None
         assert answer.usage_metadata["output_tokens"] == 4
         assert answer.response_metadata["finish_reason"] == "stop"
 
-    def test_a_stream(self, chat: ChatOpenAI) -> None:
+    def test_a_stream_is_read(self, chat: ChatOpenAI) -> None:
         chunks = list(chat.stream("say:Hello, Köln."))
         assert "".join(str(chunk.content) for chunk in chunks) == "Hello, Köln."
         assert len(chunks) > 4
 
-    def test_several_concurrent_requests(self, chat: ChatOpenAI) -> None:
+    def test_several_concurrent_requests_are_answered(self, chat: ChatOpenAI) -> None:
         assert [a.content for a in chat.batch([f"say:number {i}" for i in range(5)])] == [
             f"number {i}" for i in range(5)
         ]
 
-    def test_tools_and_their_results(self, chat: ChatOpenAI) -> None:
+    def test_results_of_tools_get_an_answer(self, chat: ChatOpenAI) -> None:
         with_tools = chat.bind_tools([weather])
         asked = HumanMessage(f"say:{CALL}")
         first = with_tools.invoke([asked])
@@ -79,16 +79,16 @@ class TestLangChain:
         last = with_tools.invoke([asked, first, result, HumanMessage("say:It is sunny.")])
         assert (last.content, last.tool_calls) == ("It is sunny.", [])
 
-    def test_a_tool_that_must_be_called(self, chat: ChatOpenAI) -> None:
+    def test_a_tool_that_must_be_called_is_called(self, chat: ChatOpenAI) -> None:
         answer = chat.bind_tools([weather], tool_choice="weather").invoke("say:no")
         assert [call["name"] for call in answer.tool_calls] == ["weather"]
 
     @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-    def test_structured_output(self, chat: ChatOpenAI, method: Any) -> None:
+    def test_structured_output_is_typed(self, chat: ChatOpenAI, method: Any) -> None:
         place = chat.with_structured_output(Place, method=method).invoke("say:nonsense")
         assert isinstance(place, Place)
 
-    def test_the_responses_api(self, base_url: str) -> None:
+    def test_the_responses_api_is_answered(self, base_url: str) -> None:
         chat = ChatOpenAI(base_url=base_url, api_key="unused", model=MODEL, use_responses_api=True, timeout=30)
         assert chat.invoke("say:Hello.").text == "Hello."
         assert "".join(chunk.text for chunk in chat.stream("say:Hello.")) == "Hello."
@@ -99,13 +99,13 @@ class TestPydanticAI:
     def model(self, base_url: str, request: pytest.FixtureRequest) -> Any:
         return request.param(MODEL, provider=OpenAIProvider(base_url=base_url, api_key="unused"))
 
-    def test_text(self, model: Any) -> None:
+    def test_text_is_answered(self, model: Any) -> None:
         assert Agent(model).run_sync("say:Hello.").output == "Hello."
 
-    def test_structured_output(self, model: Any) -> None:
+    def test_structured_output_is_typed(self, model: Any) -> None:
         assert isinstance(Agent(model, output_type=Place).run_sync("say:nonsense").output, Place)
 
-    def test_a_tool(self, model: Any) -> None:
+    def test_a_tool_is_called(self, model: Any) -> None:
         seen: list[str] = []
         agent = Agent(model)
 
@@ -126,15 +126,15 @@ class TestLLM:
         return Chat("infrs", model_name=MODEL, api_base=base_url, supports_tools=True, supports_schema=True)
 
     @pytest.mark.parametrize("stream", [False, True])
-    def test_text(self, model: Any, stream: bool) -> None:
+    def test_text_is_answered(self, model: Any, stream: bool) -> None:
         response = model.prompt("say:Hello, Köln.", stream=stream, key="unused", temperature=0.5, max_tokens=20)
         assert response.text() == "Hello, Köln."
         assert response.usage().output == 4
 
-    def test_a_schema(self, model: Any) -> None:
+    def test_an_answer_follows_its_schema(self, model: Any) -> None:
         Place.model_validate_json(model.prompt("say:nonsense", schema=Place, key="unused").text())
 
-    def test_a_tool(self, model: Any) -> None:
+    def test_a_tool_is_called(self, model: Any) -> None:
         def weather(city: str) -> str:
             """The weather of a city."""
             return f"sunny in {city}"

@@ -26,7 +26,7 @@ def test_an_answer_has_the_fields_of_a_completion(server: FakeServer) -> None:
     }
 
 
-def test_sixteen_tokens_by_default(server: FakeServer) -> None:
+def test_an_answer_has_sixteen_tokens_by_default(server: FakeServer) -> None:
     assert server.complete("four").json["usage"]["completion_tokens"] == 16
     assert server.complete("x" * 505).json["usage"]["completion_tokens"] == 7
 
@@ -63,7 +63,7 @@ def test_usage_counts_each_prompt_once(server: FakeServer) -> None:
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (9, 12)
 
 
-def test_echo(server: FakeServer) -> None:
+def test_echo_returns_the_prompt_before_the_answer(server: FakeServer) -> None:
     assert server.complete("four ", echo=True, max_tokens=1).json["choices"][0]["text"] == "four w0 "
     events = server.complete("four ", echo=True, max_tokens=2, stream=True, n=2).events[:-1]
     for index, expected in enumerate(["four w0 w1 ", "four 1w0 1w1 "]):
@@ -100,7 +100,7 @@ def test_echo_with_logprobs_scores_the_prompt(server: FakeServer) -> None:
     assert logprobs["text_offset"][:6] == [0, 1, 2, 2, 3, 4]
 
 
-def test_log_probabilities_streamed(server: FakeServer) -> None:
+def test_streamed_log_probabilities_are_those_of_the_whole(server: FakeServer) -> None:
     fields: dict[str, Any] = {"logprobs": 2, "max_tokens": 3, "n": 2, "echo": True}
     for prompt in ("four", ["four", "five"]):
         whole = server.complete(prompt, **fields).json["choices"]
@@ -112,7 +112,7 @@ def test_log_probabilities_streamed(server: FakeServer) -> None:
             assert "".join(choice["text"] for choice in choices) == expected["text"]
 
 
-def test_best_of(server: FakeServer) -> None:
+def test_best_of_returns_the_likeliest_answers(server: FakeServer) -> None:
     """The fake's digits are likelier than its letters, and 1 than 2: its answers 1, 2, ... rank by their digit."""
     body = server.complete("four", n=2, best_of=4, max_tokens=2).json
     assert [choice["index"] for choice in body["choices"]] == [0, 1]
@@ -121,7 +121,7 @@ def test_best_of(server: FakeServer) -> None:
     assert body["usage"]["completion_tokens"] == 8
 
 
-def test_suffix() -> None:
+def test_a_suffix_is_part_of_the_prompt() -> None:
     with fake_server(engine="synthetic") as real:
         answer = real.complete("ab", suffix="c", max_tokens=2, temperature=0).json
         ids = [94, *real.post("/tokenize", content="ab").json["tokens"], 95]

@@ -15,13 +15,13 @@ def curl(server: FakeServer, path: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("headers", [[], ["-H", "content-type: application/json"]])
-def test_chat(server: FakeServer, headers: list[str]) -> None:
+def test_a_chat_is_answered(server: FakeServer, headers: list[str]) -> None:
     arguments = [*headers, "-d" if headers else "--json", json.dumps(BODY)]
     answer = json.loads(curl(server, "/v1/chat/completions", *arguments))
     assert answer["choices"][0]["message"]["content"] == "w0 w1 w2 w3 "
 
 
-def test_stream(server: FakeServer) -> None:
+def test_a_stream_arrives_as_events(server: FakeServer) -> None:
     output = curl(server, "/v1/chat/completions", "-N", "--json", json.dumps({**BODY, "stream": True}))
     assert output.count("data: ") == 7
     assert output.endswith("data: [DONE]\n\n")
@@ -33,6 +33,6 @@ def test_the_default_content_type_of_curl_is_refused_with_an_explanation(server:
     assert "application/json" in error["message"]
 
 
-def test_models(server: FakeServer) -> None:
+def test_the_models_are_listed(server: FakeServer) -> None:
     assert json.loads(curl(server, f"/v1/models/{MODEL}"))["id"] == MODEL
     assert "200 OK" in curl(server, "/health", "-I")

@@ -113,7 +113,7 @@ def test_fewer_dimensions_have_length_one(both: FakeServer, dimensions: int) -> 
         ({"model": "other"}, "model", "model_not_found"),
     ],
 )
-def test_refusals(both: FakeServer, fields: dict[str, Any], param: str, code: str) -> None:
+def test_an_invalid_request_is_refused(both: FakeServer, fields: dict[str, Any], param: str, code: str) -> None:
     status = 404 if code == "model_not_found" else 400
     assert embed(both, **{"text": "a", **fields}).error == (status, BAD, param, code)
 

@@ -29,7 +29,7 @@ def logprob(tokens: list[int], token_id: int) -> float:
 
 
 @pytest.mark.parametrize("max_tokens", [0, 1])
-def test_loglikelihood(real: FakeServer, max_tokens: int) -> None:
+def test_loglikelihoods_are_those_of_the_graph(real: FakeServer, max_tokens: int) -> None:
     """As lm-eval reads it: the scores of the continuation, and whether it is what greedy would say."""
     best = CONTEXT + greedy(CONTEXT, 2)
     body = real.complete(
@@ -48,7 +48,7 @@ def test_loglikelihood(real: FakeServer, max_tokens: int) -> None:
         assert is_greedy == (tokens is best)
 
 
-def test_loglikelihood_alone(real: FakeServer) -> None:
+def test_a_loglikelihood_alone_is_that_of_a_batch(real: FakeServer) -> None:
     """As lm-eval 0.4.13 sends each request: one prompt of token ids in a list."""
     tokens = CONTEXT + CONTINUATION
     payload = {"temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
@@ -58,7 +58,7 @@ def test_loglikelihood_alone(real: FakeServer) -> None:
         assert choice["logprobs"] == together[index]["logprobs"]
 
 
-def test_generate_until(real: FakeServer) -> None:
+def test_a_generation_ends_at_its_stop_string(real: FakeServer) -> None:
     """As lm-eval 0.4.13 sends it: the stop strings of the task, and after them the text of the end token."""
     whole = real.complete([CONTEXT], max_tokens=24, temperature=0, seed=1234).json["choices"][0]["text"]
     until = whole[3:5]
@@ -79,7 +79,7 @@ def test_a_generated_token_that_ends_the_answer_is_scored(real: FakeServer) -> N
     assert (without["text"], without["finish_reason"]) == ("", "stop")
 
 
-def test_perplexity_of_a_text(real: FakeServer) -> None:
+def test_a_whole_text_is_scored(real: FakeServer) -> None:
     text = "the quick fox, é 😀"
     (choice,) = real.complete(text, echo=True, logprobs=0, max_tokens=0).json["choices"]
     assert choice["text"] == text

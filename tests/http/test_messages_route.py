@@ -221,13 +221,13 @@ def test_all_errors_have_the_shape_of_the_api(server: FakeServer, path: str) -> 
 
 
 @pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
-def test_versions(server: FakeServer, version: str) -> None:
+def test_every_version_of_the_api_is_answered(server: FakeServer, version: str) -> None:
     headers = JSON | {"anthropic-version": version, "anthropic-beta": "some-beta-2025-01-01"}
     answer = server.request("POST", "/v1/messages?beta=true", body(), headers)
     assert answer.json["content"][0]["text"] == "w0 w1 w2 w3 "
 
 
-def test_keys(guarded: FakeServer) -> None:
+def test_both_headers_of_a_key_are_accepted(guarded: FakeServer) -> None:
     def status(path: str = "/v1/messages", **headers: str) -> int:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return guarded.request("POST", path, body(), JSON | named).status
@@ -245,7 +245,7 @@ def test_keys(guarded: FakeServer) -> None:
     assert guarded.raw(twice.encode())[9:12] == b"401"
 
 
-def test_overloaded() -> None:
+def test_a_full_or_stopping_server_is_overloaded() -> None:
     with (
         fake_server(rows=1, max_queue=0, interval=0.05, server=QUIET) as busy,
         socket.create_connection(("127.0.0.1", busy.port), timeout=10) as first,
@@ -267,7 +267,7 @@ def raw_request(**fields: Any) -> bytes:
     return b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
 
 
-def test_pings_while_nothing_comes() -> None:
+def test_a_silent_stream_gets_pings() -> None:
     with fake_server(rows=1, interval=0.5, server=QUIET | {"ping_interval": 0.1}) as slow:
         found = events(ask(slow, stream=True, max_tokens=2))
     names = [name for name, _ in found]
@@ -276,7 +276,7 @@ def test_pings_while_nothing_comes() -> None:
     assert all(data == {"type": "ping"} for name, data in found if name == "ping")
 
 
-def test_a_failure_on_the_way(server: FakeServer) -> None:
+def test_a_failure_in_a_stream_is_its_last_event(server: FakeServer) -> None:
     answer = ask(server, stream=True, messages=[{"role": "user", "content": "boom"}])
     assert answer.status == 200
     name, data = events(answer)[-1]

@@ -74,7 +74,7 @@ def kinds(answer: Message) -> list[str]:
     return [block.type for block in answer.content]
 
 
-def test_text(client: Anthropic) -> None:
+def test_text_of_an_answer_is_one_block(client: Anthropic) -> None:
     answer = same(client, user("say:Hello, Köln 😀."))
     assert (answer.content[0].text, answer.stop_reason, answer.stop_sequence) == ("Hello, Köln 😀.", "end_turn", None)
     assert (answer.role, answer.type, answer.model) == ("assistant", "message", MODEL)
@@ -92,7 +92,7 @@ def test_an_empty_answer_has_no_content(client: Anthropic) -> None:
     assert (answer.content, answer.stop_reason) == ([], "end_turn")
 
 
-def test_calls(client: Anthropic) -> None:
+def test_calls_are_blocks_after_the_text(client: Anthropic) -> None:
     answer = same(client, user(f"say:{CALLS}"), tools=TOOLS)
     assert answer.stop_reason == "tool_use"
     assert kinds(answer) == ["text", "tool_use", "tool_use"]
@@ -127,7 +127,7 @@ def test_a_call_that_must_be_made_is_made(client: Anthropic, choice: Any) -> Non
             jsonschema.validate(block.input, CITY if block.name == "weather" else {})
 
 
-def test_the_loop_of_calls_and_results(client: Anthropic) -> None:
+def test_results_of_calls_get_an_answer(client: Anthropic) -> None:
     first = client.messages.create(model=MODEL, max_tokens=500, messages=user(f"say:{CALLS}"), tools=TOOLS)
     results = [
         {"type": "tool_result", "tool_use_id": block.id, "content": "sunny"}
@@ -168,7 +168,7 @@ def test_counted_tokens_equal_those_of_the_answer(client: Anthropic) -> None:
     assert counted.input_tokens > client.messages.count_tokens(model=MODEL, messages=user("say:Hello.")).input_tokens
 
 
-def test_errors(client: Anthropic) -> None:
+def test_the_sdk_raises_the_error_of_each_status(client: Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as missing:
         client.messages.create(model="other", max_tokens=5, messages=user("a"))
     assert (missing.value.type, missing.value.error_code) == ("not_found_error", "model_not_found")
@@ -184,7 +184,7 @@ def test_errors(client: Anthropic) -> None:
         client.messages.count_tokens(model=MODEL, messages=user("a"), extra_body={"max_tokens": 5})
 
 
-def test_failures_of_the_engine() -> None:
+def test_a_failing_engine_raises_an_error() -> None:
     with fake_server(rows=1, max_queue=0, interval=0.01, server={"access_log": False}) as running:
         client = sdk(running)
         with pytest.raises(anthropic.InternalServerError) as failed:

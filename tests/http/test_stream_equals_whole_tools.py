@@ -115,7 +115,7 @@ def chat_both_ways(server: FakeServer, **fields: Any) -> list[dict[str, Any]]:
         optional={"max_tokens": st.integers(1, 40), "parallel_tool_calls": st.booleans(), "logprobs": st.just(True)},
     ),
 )
-def test_chats_that_are_scripted(
+def test_scripted_chats_equal_the_whole(
     scripted: FakeServer, text: str, width: int, tools: dict[str, Any], fields: dict[str, Any]
 ) -> None:
     asked = {"messages": user(f"say:{text}"), **tools, **fields}
@@ -152,7 +152,9 @@ FORMS = st.sampled_from(
         optional={"max_tokens": st.integers(1, 60), "logprobs": st.just(True)},
     ),
 )
-def test_chats_under_grammars(real: FakeServer, form: Any, content: str, sampling: dict[str, Any]) -> None:
+def test_chats_under_grammars_equal_the_whole(
+    real: FakeServer, form: Any, content: str, sampling: dict[str, Any]
+) -> None:
     shown = chat_both_ways(real, messages=user(content), **form, **{"max_tokens": 90, **sampling})
     assert len(shown) == sampling["n"]
     for choice in shown:
@@ -220,7 +222,9 @@ MESSAGE_TOOLS = [{"name": name, "input_schema": schema} for name, schema in SCHE
     choice=st.sampled_from([{}, *({"tool_choice": {"type": kind}} for kind in ("none", "any"))]),
     max_tokens=st.integers(1, 80),
 )
-def test_messages_that_are_scripted(scripted: FakeServer, text: str, tools: Any, choice: Any, max_tokens: int) -> None:
+def test_scripted_messages_equal_the_whole(
+    scripted: FakeServer, text: str, tools: Any, choice: Any, max_tokens: int
+) -> None:
     asked = {"messages": user(f"say:{text}"), **tools, **(choice if tools else {}), "max_tokens": max_tokens}
     kinds = [block["type"] for block in messages_both_ways(scripted, **asked)["content"]]
     assert all(one != other or one == "tool_use" for one, other in pairwise(kinds))
@@ -240,7 +244,9 @@ def test_messages_that_are_scripted(scripted: FakeServer, text: str, tools: Any,
     ),
     max_tokens=st.integers(1, 60),
 )
-def test_messages_of_the_real_engine(real: FakeServer, content: str, form: Any, max_tokens: int) -> None:
+def test_messages_of_the_real_engine_equal_the_whole(
+    real: FakeServer, content: str, form: Any, max_tokens: int
+) -> None:
     """Sampling is greedy, because this API has no seed."""
     shown = messages_both_ways(real, messages=user(content), **form, max_tokens=max_tokens, temperature=0)
     assert (shown["stop_reason"] == "stop_sequence") == (shown["stop_sequence"] is not None)

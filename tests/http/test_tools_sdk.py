@@ -78,7 +78,7 @@ def same(client: OpenAI, messages: Any, **fields: Any) -> Any:
     return answer
 
 
-def test_calls(client: OpenAI) -> None:
+def test_calls_are_apart_from_the_text(client: OpenAI) -> None:
     answer = same(client, user(f"say:{CALLS}"), tools=TOOLS)
     assert answer.finish_reason == "tool_calls"
     assert answer.message.content == "Let me see."
@@ -120,7 +120,7 @@ def test_strict_tools_bind_arguments_only(client: OpenAI) -> None:
     assert answer.finish_reason in ("stop", "tool_calls")
 
 
-def test_the_loop_of_calls_and_results(client: OpenAI) -> None:
+def test_results_of_calls_get_an_answer(client: OpenAI) -> None:
     first = whole(client, user(f"say:{CALLS}"), tools=TOOLS).message
     results = [{"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in first.tool_calls]
     answer = same(client, [*user("Weather?"), first, *results, *user("say:It is sunny.")], tools=TOOLS)
@@ -147,7 +147,7 @@ def test_legacy_functions_get_a_function_call(client: OpenAI) -> None:
         ("say:<think>Hm</thi", "Hm</thi", ""),
     ],
 )
-def test_reasoning(client: OpenAI, text: str, reasoning: str | None, content: str) -> None:
+def test_reasoning_is_apart_from_the_text(client: OpenAI, text: str, reasoning: str | None, content: str) -> None:
     answer = same(client, user(text))
     assert (getattr(answer.message, "reasoning_content", None), answer.message.content) == (reasoning, content)
     again = [*user("?"), {"role": "assistant", "content": "4", "reasoning_content": "Hm"}, *user("say:ok")]
@@ -193,7 +193,7 @@ def test_a_schema_holds_where_the_prompt_opens_a_reasoning_block(client: OpenAI)
         ({"extra_body": {"grammar": 'root ::= "left" | "right"'}}, lambda text: text in ("left", "right")),
     ],
 )
-def test_structured_output(client: OpenAI, fields: dict[str, Any], check: Any) -> None:
+def test_structured_output_follows_its_schema(client: OpenAI, fields: dict[str, Any], check: Any) -> None:
     for number in range(4):
         answer = same(client, user(f"say:nonsense{number * '!'}"), **fields)
         assert answer.finish_reason == "stop"
@@ -219,7 +219,7 @@ def test_an_answer_is_a_call_or_of_its_form(client: OpenAI) -> None:
         assert forced.finish_reason == reason
 
 
-def test_parse_helper(client: OpenAI) -> None:
+def test_the_parse_helper_returns_typed_answers(client: OpenAI) -> None:
     class Place(BaseModel):
         city: str
         days: int
@@ -270,7 +270,7 @@ def test_parse_helper(client: OpenAI) -> None:
         ),
     ],
 )
-def test_refusals(client: OpenAI, fields: dict[str, Any], param: str, code: str) -> None:
+def test_an_invalid_request_is_refused(client: OpenAI, fields: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=MODEL, messages=user("say:x"), extra_body=fields)  # type: ignore[arg-type]
     assert (refused.value.param, refused.value.code) == (param, code)
