@@ -53,7 +53,7 @@ _NEEDLESS = {
     "--tensor-parallel-size --pipeline-parallel-size --cpu-offload-gb",
     "batching is always continuous": "-cb --cont-batching",
     "the model's chat template is always used": "--jinja",
-    "attention is always fused": "-fa --flash-attn",
+    "the graph decides whether attention is fused": "-fa --flash-attn",
     "prefixes are always cached": "--enable-prefix-caching --cache-prompt --cache-reuse",
     "prompts are always computed in chunks": "--enable-chunked-prefill",
     "tool calls are always parsed": "--enable-auto-tool-choice",

@@ -11,7 +11,7 @@ from infrs.bundle.manifest import AUTO_DTYPES, DtypeChoice
 from infrs.errors import ConfigError
 from infrs.native.options import Instructions, KernelOptions, Library, Precision
 
-KEYS_VARIABLE = "INFRS_API_KEYS"  # read by server/auth.py alone: a key is no setting, which flags and /props would show
+KEYS_VARIABLE = "INFRS_API_KEYS"  # read by infrs/http/auth.py only: flags and /props would show a setting
 
 ChatFormat = Literal["auto", "simple"]
 ToolFormatName = Literal[
@@ -195,7 +195,6 @@ class EngineSettings(Section):
         description="Memory for keys and values (the KV cache), in MiB. "
         "0: half of the free memory, of which at most an eighth of all memory is for the prefix cache alone.",
     )
-
     cache_idle_timeout: float = Field(
         default=600.0,
         ge=0,

@@ -69,7 +69,7 @@ def _small_pages(num_bytes: int) -> mmap.mmap:
     """Return zeros in memory that the system allocates page by page. Raises MemoryError."""
     try:
         # Python maps shared memory by default, which MADV_DONTNEED does not free.
-        memory = mmap.mmap(-1, num_bytes, **({"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}))
+        memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE)
     except OSError as error:
         raise MemoryError(error.strerror) from error
     if hasattr(mmap, "MADV_NOHUGEPAGE"):

@@ -122,11 +122,11 @@ def _around_entropy(weights: Row, typical_p: float) -> Places | None:
     mean = logarithms / blocks[-1]
 
     def distance(place: int) -> float:
-        """How far a place is from the entropy, rounded up, so that the place is within this distance."""
+        """Return the distance of a place from the entropy, rounded up so that the place is within it."""
         return abs(math.log(held[place]) - mean) + _SAME / 100
 
     def within(distance: float) -> tuple[int, int]:
-        """The first place no further than `distance` from the entropy, and the first one after them."""
+        """Return the first place within `distance` of the entropy, and the first one after those."""
         largest, least = math.exp(mean + distance), math.exp(mean - distance)
         first = ascending.searchsorted(_rounded(largest, 0.0), "right")
         return count - int(first), count - int(ascending.searchsorted(_rounded(least, 2.0)))
@@ -136,7 +136,7 @@ def _around_entropy(weights: Row, typical_p: float) -> Places | None:
         return blocks[block] + float(held[block * BLOCK : place].sum(dtype=np.float64))
 
     def mass(place: int) -> float:
-        """What the places hold that are no further from the entropy than this one; by blocks, if that decides."""
+        """Return the mass of the places as near to the entropy as this one; that of whole blocks if it decides."""
         first, end = within(distance(place))
         least = blocks[end // BLOCK] - blocks[-(-first // BLOCK)]
         most = blocks[-(-end // BLOCK)] - blocks[first // BLOCK]

@@ -120,7 +120,7 @@ def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
 
 
 def _draw(weights: Row, blocks: Sums, generator: np.random.Generator) -> int:
-    """A place with a probability proportional to its weight.
+    """Draw a place with a probability proportional to its weight.
 
     Found by its block first: adding up a whole vocabulary place by place takes ten times as long.
     """

@@ -34,7 +34,7 @@ class SequenceSampler:
         return sample(row, self._request.sampling, self._generator, best)
 
     def accept(self, token_id: int) -> None:
-        """Take note of a sampled token that does not end the answer. Raises EngineError if the grammar fails."""
+        """Record a sampled token that does not end the answer. Raises EngineError if the grammar fails."""
         if self._counts is not None:
             self._counts[token_id] += 1
         if self._grammar is not None:
