@@ -34,7 +34,7 @@ class ServerState:
         self.traces = traces
         self.metrics = Metrics()
         self.models = ModelRegistry(self.metrics) if traces is None else ModelRegistry(self.metrics, traces.observe)
-        self.text = TextPool()
+        self.text = TextPool(settings.engine.max_num_seqs + settings.engine.max_queue, server.queue_timeout)
         self.responses = ResponseStore(server.max_stored_responses, server.stored_responses_mb << 20)
         self.loaded = False
         self.draining = False
@@ -58,9 +58,9 @@ class ServerState:
             raise ModelLoadingError("the model is still loading; try again in a moment")
         return self.models
 
-    async def in_thread(self, work: Callable[[], T], context: RequestContext) -> T:
-        """Run text work off the event loop; see `TextPool.run`. Admission limits how many requests wait for it."""
-        return await self.text.run(work, context)
+    async def in_thread(self, work: Callable[[], T], context: RequestContext, *, is_long: bool = False) -> T:
+        """Run text work off the event loop; see `TextPool.run`."""
+        return await self.text.run(work, context, is_long=is_long)
 
     def fail_all(self, error: InfrsError) -> None:
         """End every request in flight with an error."""

@@ -3,56 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from infrs.core import RequestContext
-from infrs.errors import InfrsError
+from infrs.errors import InfrsError, RequestTimeoutError
+from infrs.models.fair_queue import FairQueue, Line
 
 T = TypeVar("T")
 
-_THREADS = 2
+NUM_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """Work that waits or runs. result: for the request, which may end before the work."""
+
+    work: Callable[[], Any]
+    result: asyncio.Future[Any]
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait of the request, unless it has ended."""
+        if not self.result.done():
+            self.result.set_exception(error)
 
 
 class TextPool:
-    """Runs work off the event loop and measures how long it runs. Its methods belong to the event loop.
+    """Runs work off the event loop, fairly among API keys, and measures how long it runs.
 
-    Work cannot be interrupted: work that never returns keeps its thread, but the request that waits for it ends.
+    Its methods belong to the event loop. Work cannot be interrupted: work that never returns keeps its thread, but the
+    request that waits for it ends. `FairQueue` decides what starts next.
     """
 
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(_THREADS, "infrs-text")
+    def __init__(self, max_waiting: int, queue_timeout: float) -> None:
+        """max_waiting: works of one key that wait for a thread. queue_timeout: how long one waits, in seconds."""
+        self._executor = ThreadPoolExecutor(NUM_THREADS, "infrs-text")
+        self._queue: FairQueue[_Job] = FairQueue(NUM_THREADS, max_waiting)
+        self._queue_timeout = queue_timeout
         self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
-        self._failures: set[asyncio.Future[InfrsError]] = set()  # one per waiting request
+        self._is_closed = False
+        self._jobs: set[_Job] = set()  # of the requests that wait for a result
 
-    async def run(self, work: Callable[[], T], context: RequestContext) -> T:
-        """Run `work` in a thread.
+    async def run(self, work: Callable[[], T], context: RequestContext, *, is_long: bool = False) -> T:
+        """Run `work` in a thread. `is_long`: it may take over 20 ms, so that short work of the same key goes first.
 
-        Raises what it raises, RequestTimeoutError at the deadline, and the error given to `fail_all`.
+        Raises what it raises, QueueFullError, RequestTimeoutError at the deadline or if no thread is free for
+        `queue_timeout` seconds, and the error given to `fail_all`.
         """
         loop = asyncio.get_running_loop()
-        result = loop.run_in_executor(self._executor, self._timed, work)
-        failure = loop.create_future()
-        self._failures.add(failure)
+        line, job = Line(context.tenant, is_long), _Job(work, loop.create_future())
+        self._queue.add(line, job)
+        self._jobs.add(job)
+        timers = (
+            loop.call_later(self._queue_timeout, self._give_up, line, job),
+            loop.call_later(context.remaining, job.fail, context.timeout_error()),
+        )
         try:
-            await asyncio.wait((result, failure), timeout=context.remaining, return_when=asyncio.FIRST_COMPLETED)
-            if result.done():
-                return result.result()
-            if failure.done():
-                raise failure.result()
+            self._start()
+            result: T = await job.result
+            return result
         finally:
-            result.cancel()
-            self._failures.discard(failure)
-        raise context.timeout_error()
+            for timer in timers:
+                timer.cancel()
+            self._queue.discard(line, job)
+            self._jobs.discard(job)
 
     def fail_all(self, error: InfrsError) -> None:
         """End every wait with an error."""
-        for failure in self._failures:
-            if not failure.done():
-                failure.set_result(error)
+        for job in self._jobs:
+            job.fail(error)
 
     def busy_for(self) -> float:
         """Return the seconds that the oldest running work has taken; 0 if none runs."""
@@ -61,12 +85,36 @@ class TextPool:
 
     def close(self) -> None:
         """Start no more work, and do not wait for running work."""
+        self._is_closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _timed(self, work: Callable[[], T]) -> T:
+    def _start(self) -> None:
+        """Start the works whose turn it is."""
+        while not self._is_closed and (taken := self._queue.take()) is not None:
+            self._executor.submit(self._work, *taken, asyncio.get_running_loop())
+
+    def _give_up(self, line: Line, job: _Job) -> None:
+        if self._queue.discard(line, job):
+            seconds = f"{self._queue_timeout:g} s that this server lets a request wait"
+            job.fail(RequestTimeoutError(f"no text thread became free within the {seconds}; try again in a moment"))
+
+    def _work(self, line: Line, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+        """Run a job, in a thread."""
         thread = threading.get_ident()
         self._started[thread] = time.monotonic()
+        result, error = None, None
         try:
-            return work()
-        finally:
-            del self._started[thread]
+            result = job.work()
+        except BaseException as raised:  # a panic of a library is no Exception
+            error = raised
+        del self._started[thread]
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._end, line, job, result, error)
+
+    def _end(self, line: Line, job: _Job, result: object, error: BaseException | None) -> None:
+        self._queue.ended(line)
+        if error is not None:
+            job.fail(error)
+        elif not job.result.done():
+            job.result.set_result(result)
+        self._start()

@@ -1,21 +1,17 @@
 """Threads that live but make no progress: `/ready` fails; a stalled engine ends the process."""
 
-import asyncio
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_process import SLACK, fake_server
+from fake_process import JSON, SLACK, Answer, chat_body, fake_server
 
 from infrs.api.common.errors import EngineStalledError, TextStalledError
-from infrs.core import RequestContext
 from infrs.engine.service import EngineStats
-from infrs.errors import DrainingError, InfrsError
+from infrs.errors import InfrsError
 from infrs.http.lifecycle.watchdog import StallClock, stall_of
-from infrs.models.text_pool import TextPool
 
 TIMEOUT = 3.0
 FAULTY = Path(__file__).parent / "faulty_server.py"
@@ -57,39 +53,31 @@ def test_a_stuck_text_thread_fails_ready_and_does_not_outlive_the_drain() -> Non
         assert "Traceback" not in log
 
 
+def test_the_slow_texts_of_one_key_delay_no_other_key() -> None:
+    """One key's texts take all its threads and places. Its next request is refused; another key's are answered."""
+    keys = [{**JSON, "authorization": f"Bearer {name}-key-0123456789"} for name in ("first", "second")]
+
+    def chat(key: int, content: str) -> Answer:
+        return server.request("POST", "/v1/chat/completions", chat_body(content, max_tokens=2), keys[key])
+
+    options = {"queue_timeout": 1.0, "request_timeout": 60.0}
+    with (
+        fake_server(
+            script=FAULTY, keys="first-key-0123456789,second-key-0123456789", rows=2, max_queue=2, server=options
+        ) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        stuck = [pool.submit(chat, 0, "stuck") for _ in range(2)]
+        server.wait_until(lambda: chat(0, "hi").status == 503)
+        assert chat(1, "hi").status == 200
+        assert not any(each.done() for each in stuck)
+        server.process.kill()
+
+
 def test_a_request_does_not_wait_for_a_text_thread_beyond_its_timeout() -> None:
     with fake_server(script=FAULTY, server={"request_timeout": 1.0}) as server:
         assert server.chat("stuck").error == (503, "server_error", None, "request_timeout")
         assert server.get("/health").status == 200
-
-
-def test_a_pool_returns_results_and_errors_and_its_busy_time() -> None:
-    """Results, errors, and for how long it has been busy."""
-
-    async def use() -> None:
-        pool, released = TextPool(), threading.Event()
-        context = RequestContext.start("a", "", 10.0)
-        assert await pool.run(lambda: 7, context) == 7
-        with pytest.raises(ZeroDivisionError):
-            await pool.run(lambda: 1 // 0, context)
-        assert pool.busy_for() == 0
-        running = [asyncio.create_task(pool.run(released.wait, context)) for _ in range(3)]  # one of them has no thread
-        await asyncio.sleep(0.1)
-        assert 0.05 < pool.busy_for() < 5
-        running[0].cancel()
-        await asyncio.wait(running[:1])
-        released.set()
-        assert await asyncio.gather(*running[1:]) == [True, True]
-        released.clear()
-        failing = asyncio.create_task(pool.run(released.wait, context))
-        await asyncio.sleep(0.05)
-        pool.fail_all(DrainingError("stopping"))
-        with pytest.raises(DrainingError, match="stopping"):
-            await failing
-        released.set()
-        pool.close()
-
-    asyncio.run(use())
 
 
 @pytest.mark.parametrize(

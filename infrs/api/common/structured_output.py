@@ -12,6 +12,12 @@ from infrs.text.constraint import JSON_OBJECT, Constraint
 
 _MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, and their compile time grows with the square of the length
 
+# The fields of all APIs that can need a grammar, which can take a second to compile.
+GRAMMAR_FIELDS = (
+    "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar", "json_schema",
+    "tools", "functions", "text", "output_config",
+)  # fmt: skip
+
 SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Schema = dict[str, Any] | bool
 Choices = Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=1024)]

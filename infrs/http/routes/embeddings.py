@@ -9,6 +9,7 @@ from infrs.api.common.strict_json import parse_object
 from infrs.api.embeddings.embed import check_dimensions, embedding_list, encode_texts
 from infrs.api.embeddings.request import parse_embedding_request
 from infrs.http.error_handler import JSON
+from infrs.http.routes.generate import LONG_BODY
 from infrs.http.state import context_of, state_of
 
 
@@ -20,7 +21,8 @@ async def embeddings(request: Request) -> HTTPResponse:
     model = served.model
     check_dimensions(model, body)
     with served.admitted():
-        texts = await state.in_thread(lambda: encode_texts(model, body), context)
+        is_long = len(request.body) > LONG_BODY
+        texts = await state.in_thread(lambda: encode_texts(model, body), context, is_long=is_long)
         vectors = await served.embed(texts, context)
         num_tokens = sum(map(len, texts))
         served.metrics.prompt_tokens.inc(num_tokens)

@@ -10,12 +10,15 @@ from sanic import HTTPResponse, Request
 
 from infrs.api.common.ignored import header
 from infrs.api.common.strict_json import parse_object
+from infrs.api.common.structured_output import GRAMMAR_FIELDS
 from infrs.api.output.prepared import Prepared
 from infrs.core import RequestContext
 from infrs.http.error_handler import JSON
 from infrs.http.respond import answer
 from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
+
+LONG_BODY = 1 << 15  # bytes; to tokenise more can take over 20 ms
 
 
 class NamesModel(Protocol):
@@ -36,10 +39,12 @@ async def generate(
 ) -> HTTPResponse | None:
     """Generate answers, streamed or whole. `prepare` of an API runs in a text thread."""
     state, context = state_of(request), context_of(request)
-    body = parse(parse_object(request.body))
+    payload = parse_object(request.body)
+    body = parse(payload)
     served = state.require_models().find_chat(body.model)
+    is_long = len(request.body) > LONG_BODY or any(map(payload.get, GRAMMAR_FIELDS))
     with served.admitted():
-        prepared = await state.in_thread(lambda: prepare(served.model, body, context), context)
+        prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=is_long)
         return await answer(request, served, prepared)
 
 
@@ -56,6 +61,9 @@ async def compute(
     state = state_of(request)
     body = parse(parse_object(request.body))
     served = state.require_models().find_chat(body.model)
+    is_long = len(request.body) > LONG_BODY
     with served.admitted():
-        content = await state.in_thread(lambda: orjson.dumps(work(served.model, body)), context_of(request))
+        content = await state.in_thread(
+            lambda: orjson.dumps(work(served.model, body)), context_of(request), is_long=is_long
+        )
         return HTTPResponse(content, headers=header(hints(body)), content_type=JSON)
