@@ -89,7 +89,7 @@ class TextPool:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
-        """Start the works whose turn it is."""
+        """Start the works that may run now."""
         while not self._is_closed and (taken := self._queue.take()) is not None:
             self._executor.submit(self._work, *taken, asyncio.get_running_loop())
 
