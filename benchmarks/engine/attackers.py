@@ -1,86 +1,69 @@
-"""Measure how one client's request delays the others: the gaps of a victim stream during each attack.
+"""Measure how one client's requests delay the others.
 
-    python -m benchmarks.engine.attackers BUNDLE [--against CHECKOUT] [--rounds 3] [--only NAME]
+    python -m benchmarks.engine.attackers BUNDLE [--against CHECKOUT] [--seconds 8] [--only NAME]
 
-Serves the bundle with this checkout and, in turns, with another one. Each attack is one HTTP request. The table has a
-row for each attack: the longest gap between two tokens of the victim, the slowest answer of /health, and how far the
-server's peak memory rises above its memory at rest.
+Each attack repeats for some seconds, from a client with a key of its own, and again on a server without keys. Meanwhile
+the victim, with another key, streams and sends short requests. The table has a row for each attack, next to the goals:
+
+- time between tokens of the victim's stream: p99 at most 3 times that of the quiet server
+- time to first token of the victim's short requests: p99 at most 250 ms longer
+- /health: p99 at most 50 ms
+- peak memory: at most 256 MiB above rest
+
+A quiet phase precedes each attack, on the same server. With `--against`, the figures of another checkout come first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import re
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
-import orjson
 
+from benchmarks.engine.attacks import ATTACKS, Attack, Attacker
 from benchmarks.lib.checkouts import serving
 from benchmarks.lib.results import ROOT
 from infrs.bench.client import Asking, Target, ask, find_model
 from infrs.bench.transport import Endpoint, ServerError, get_json
 
-BODY_BYTES = 4_000_000
-VICTIM_TOKENS = 400
+KEYS = ("victim-key-0123456789", "attacker-key-0123456789")
+QUIET_SECONDS = 3.0
 LEAD_SECONDS = 0.4  # the victim streams for this long before the attack
-VICTIM = [{"role": "user", "content": "Write a long story about a lighthouse."}]
+PATIENCE = 30.0  # seconds for an answer to the victim
+STORY = [{"role": "user", "content": "Write a long story about a lighthouse."}]
+QUESTION = [{"role": "user", "content": "How many days are in a week?"}]
+GOALS = ("3", "+250", "50", "256")
 
 
-@dataclass(frozen=True, slots=True)
-class Attack:
-    """One request: its path below the server's root, and its body for the id of the served model."""
-
-    name: str
-    path: str
-    body: Callable[[str], object]
+def p99(seconds: list[float]) -> float:
+    """Return the 99th percentile; infinite for an empty list."""
+    return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1] if seconds else math.inf
 
 
-def chat(model: str, content: object, **fields: object) -> object:
-    """Make the body of a chat completion with one message."""
-    return {"model": model, "messages": [{"role": "user", "content": content}], **fields}
+@dataclass
+class Phase:
+    """What the victim saw. Seconds; infinite for a request that failed or a token that did not come."""
 
-
-ATTACKS = (
-    Attack(
-        "4 MB of empty message parts",
-        "/v1/chat/completions",
-        lambda model: {"model": model, "messages": [{"role": "user", "content": [{}] * 1024}] * 1340},
-    ),
-    Attack("4 MB of invalid token ids", "/detokenize", lambda model: {"tokens": ["x"] * 1_000_000}),
-    Attack("4 MB of digits to /tokenize", "/tokenize", lambda model: {"content": "7" * BODY_BYTES}),
-    Attack("4 MB of digits in a message", "/v1/chat/completions", lambda model: chat(model, "7" * BODY_BYTES)),
-    Attack(
-        "4 MB of digits to count_tokens",
-        "/v1/messages/count_tokens",
-        lambda model: chat(model, "7" * BODY_BYTES),
-    ),
-    Attack("1 M token ids to /detokenize", "/detokenize", lambda model: {"tokens": [7] * (1 << 20)}),
-    Attack(
-        "min_p 0.001 at temperature 2",
-        "/v1/chat/completions",
-        lambda model: chat(model, "Continue.", temperature=2, min_p=0.001, max_tokens=200),
-    ),
-    Attack(
-        "top_p 0.999 at temperature 2",
-        "/v1/chat/completions",
-        lambda model: chat(model, "Continue.", temperature=2, top_p=0.999, max_tokens=200),
-    ),
-)
+    gaps: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+    healths: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the others saw during one attack. Seconds; bytes."""
+    """The four figures of an attack: gap as a multiple of quiet, added ms to the first token, ms, MiB."""
 
-    longest_gap: float
-    slowest_health: float
-    risen: int
-    status: str
+    gap: float
+    first: float
+    health: float
+    risen: float
+    statuses: str
 
 
 def memory(pid: int, name: str) -> int:
@@ -96,62 +79,78 @@ def reset_peak(pid: int) -> int:
     return memory(pid, "VmRSS")
 
 
-async def send(endpoint: Endpoint, attack: Attack, body: bytes) -> str:
-    """POST the attack and return the status line of its answer."""
-    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-    head = f"POST {attack.path} HTTP/1.1\r\nHost: {endpoint.host}\r\nContent-Type: application/json\r\n"
-    try:
-        writer.write(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        answer = await reader.read(-1)
-    except OSError as error:
-        return str(error)
-    finally:
-        writer.close()
-    return " ".join(answer.split(b"\r\n", 1)[0].decode().split()[1:2]) or "no answer"
+async def observe(target: Target, seconds: float) -> Phase:
+    """Be the victim for some seconds: stream, send short requests, ask /health."""
+    phase, begin = Phase(), time.perf_counter()
+    health = replace(target.endpoint, prefix="")
+
+    async def repeat(step: Callable[[], Awaitable[None]], pause: float) -> None:
+        while time.perf_counter() - begin < seconds:
+            await step()
+            await asyncio.sleep(pause)
+
+    async def stream() -> None:
+        sample = await ask(target, STORY, Asking(max_tokens=200, timeout=PATIENCE), origin=time.perf_counter())
+        phase.gaps += sample.gaps if sample.error is None else [*sample.gaps, math.inf]
+
+    async def short() -> None:
+        sample = await ask(target, QUESTION, Asking(max_tokens=2, timeout=PATIENCE), origin=time.perf_counter())
+        phase.firsts.append(sample.first if sample.error is None else math.inf)
+
+    async def check() -> None:
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await get_json(health, "/health")
+            phase.healths.append(time.perf_counter() - began)
+        except (ServerError, TimeoutError):
+            phase.healths.append(math.inf)
+
+    await asyncio.gather(repeat(stream, 0), repeat(short, 0.1), repeat(check, 0.02))
+    return phase
 
 
-async def watch_health(endpoint: Endpoint, until: asyncio.Event) -> float:
-    """Ask /health every 20 ms and return the slowest answer, in seconds."""
-    slowest = 0.0
-    health = Endpoint(endpoint.host, endpoint.port, prefix="")
-    while not until.is_set():
-        begin = time.perf_counter()
-        await get_json(health, "/health")
-        slowest = max(slowest, time.perf_counter() - begin)
-        await asyncio.sleep(0.02)
-    return slowest
-
-
-async def measure(endpoint: Endpoint, pid: int, attack: Attack | None) -> Outcome:
-    """Run the victim with or without an attack."""
-    model = await find_model(endpoint)
-    body = orjson.dumps(attack.body(model)) if attack else b""
+async def measure(url: str, pid: int, attack: Attack, seconds: float, *, with_keys: bool) -> Outcome:
+    """Measure an attack on a running server."""
+    of_victim, of_attacker = (Endpoint.parse(url, key if with_keys else None) for key in KEYS)
+    model = await find_model(of_victim)
+    target = Target("", of_victim, model, {"temperature": 1, "seed": 1, "ignore_eos": True})
+    attacker = Attacker(of_attacker, model)
+    run = attack.prepare(attacker)
+    await observe(target, 1.0)  # warm
+    quiet = await observe(target, QUIET_SECONDS)
     rest = reset_peak(pid)
-    target = Target("", endpoint, model, {"temperature": 1, "seed": 1, "ignore_eos": True})
-    over = asyncio.Event()
-    health = asyncio.create_task(watch_health(endpoint, over))
-    victim = asyncio.create_task(ask(target, VICTIM, Asking(max_tokens=VICTIM_TOKENS), origin=time.perf_counter()))
+    watching = asyncio.create_task(observe(target, LEAD_SECONDS + seconds))
     await asyncio.sleep(LEAD_SECONDS)
-    status = await send(endpoint, attack, body) if attack else "-"
-    sample = await victim
-    over.set()
-    if sample.error is not None:
-        raise ServerError(sample.error)
-    return Outcome(max(sample.gaps), await health, memory(pid, "VmHWM") - rest, status)
+    attacking = asyncio.create_task(run(attacker))
+    seen = await watching
+    attacking.cancel()
+    await asyncio.wait([attacking])
+    return Outcome(
+        gap=p99(seen.gaps) / p99(quiet.gaps),
+        first=(p99(seen.firsts) - p99(quiet.firsts)) * 1e3,
+        health=p99(seen.healths) * 1e3,
+        risen=(memory(pid, "VmHWM") - rest) / 2**20,
+        statuses=", ".join(f"{count} times {status}" for status, count in attacker.statuses.most_common(3))
+        or "no answer",
+    )
 
 
-def row(name: str, outcomes: list[list[Outcome]]) -> str:
-    """Format the medians of each version as a row of the table, the versions separated by arrows."""
+def row(name: str, key: str, outcomes: list[Outcome]) -> str:
+    """Format a row of the table. The figures of versions are separated by arrows."""
 
-    def medians(show: Callable[[float], str], figure: Callable[[Outcome], float]) -> str:
-        return " -> ".join(show(statistics.median(map(figure, version))) for version in outcomes)
+    def cell(figure: Callable[[Outcome], float], form: str) -> str:
+        values = map(figure, outcomes)
+        return " → ".join(format(value, form) if math.isfinite(value) else "fails" for value in values)
 
     cells = (
         name,
-        medians("{:.0f}".format, lambda outcome: outcome.longest_gap * 1e3),
-        medians("{:.0f}".format, lambda outcome: outcome.slowest_health * 1e3),
-        medians("{:.0f}".format, lambda outcome: outcome.risen / 2**20),
-        " -> ".join(version[-1].status for version in outcomes),
+        key,
+        cell(lambda outcome: outcome.gap, ".1f"),
+        cell(lambda outcome: outcome.first, "+.0f"),
+        cell(lambda outcome: outcome.health, ".0f"),
+        cell(lambda outcome: outcome.risen, ".0f"),
+        " → ".join(outcome.statuses for outcome in outcomes),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -159,22 +158,26 @@ def row(name: str, outcomes: list[list[Outcome]]) -> str:
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
 @click.option("--against", type=click.Path(path_type=Path, exists=True), help="Another checkout, measured first.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--seconds", default=8.0, show_default=True, help="Duration of each attack.")
 @click.option("--only", default="", help="Attacks with this text in their name.")
-def main(bundle: Path, against: Path | None, rounds: int, only: str) -> None:
+@click.option("--keys", type=click.Choice(["one", "none"]), help="Only this side of the table.")
+def main(bundle: Path, against: Path | None, seconds: float, only: str, keys: str | None) -> None:
     """Print the table."""
-    versions = [checkout.resolve() for checkout in (against, ROOT) if checkout is not None]
-    click.echo("| attack | longest gap, ms | slowest /health, ms | memory above rest, MiB | status |")
-    click.echo("| --- | --: | --: | --: | --- |")
-    for attack in (None, *(attack for attack in ATTACKS if only in attack.name)):
-        outcomes: list[list[Outcome]] = [[] for _ in versions]
-        for _ in range(rounds):
-            for checkout, results in zip(versions, outcomes, strict=True):
-                with serving(checkout, bundle.resolve()) as (url, pid):
-                    endpoint = Endpoint.parse(url)
-                    asyncio.run(measure(endpoint, pid, None))  # warm
-                    results.append(asyncio.run(measure(endpoint, pid, attack)))
-        click.echo(row(attack.name if attack else "none", outcomes))
+    checkouts = [checkout.resolve() for checkout in (against, ROOT) if checkout is not None]
+    click.echo(f"Load of the machine: {os.getloadavg()[0]:.1f}\n")
+    click.echo(
+        "| attack | key | time between tokens p99, of quiet | time to first token p99, ms | /health p99, ms "
+        "| memory above rest, MiB | answers |\n| --- | --- | --: | --: | --: | --: | --- |\n"
+        f"| goal | | {' | '.join(GOALS)} | |"
+    )
+    for attack in (attack for attack in ATTACKS if only in attack.name):
+        for side in ("one", "none") if keys is None else (keys,):
+            outcomes = []
+            for checkout in checkouts:
+                given = ",".join(KEYS) if side == "one" else ""
+                with serving(checkout, bundle.resolve(), keys=given) as (url, pid):
+                    outcomes.append(asyncio.run(measure(url, pid, attack, seconds, with_keys=side == "one")))
+            click.echo(row(attack.name, side, outcomes))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ import click
 
 
 @contextmanager
-def serving(checkout: Path, bundle: Path) -> Iterator[tuple[str, int]]:
-    """Start the server of a checkout on a free port; its URL and its process id."""
+def serving(checkout: Path, bundle: Path, keys: str = "") -> Iterator[tuple[str, int]]:
+    """Start the server of a checkout on a free port, with API keys. Yield its URL and its process id."""
     process = subprocess.Popen(
         [sys.executable, "-m", "infrs", "--bundle", bundle.resolve(), "--port", "0", "--log-level", "error"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=checkout,
-        env=os.environ | {"PYTHONPATH": str(checkout.resolve()), "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONPATH": str(checkout.resolve()), "PYTHONUNBUFFERED": "1", "INFRS_API_KEYS": keys},
     )
     assert process.stdout is not None
     try:
