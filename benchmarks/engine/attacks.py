@@ -71,9 +71,9 @@ class Attack:
 
 
 def posts(
-    path: str, bodies: Callable[[str], Iterator[Any]], at_once: int = 1, rate: int = 1 << 30
+    path: str, bodies: Callable[[str], Iterator[Any]], num_clients: int = 1, rate: int = 1 << 30
 ) -> Callable[..., Run]:
-    """Return an attack of `at_once` clients that send the bodies for a model again and again.
+    """Return an attack of `num_clients` clients that send the bodies for a model again and again.
 
     bodies: yields at most 64 different bodies for the model id. rate: bytes of an answer that a client reads a second.
     """
@@ -86,7 +86,7 @@ def posts(
                 await attacker.send(path, next(ready), rate)
 
         async def run(attacker: Attacker) -> None:
-            await asyncio.gather(*(client(attacker) for _ in range(at_once)))
+            await asyncio.gather(*(client(attacker) for _ in range(num_clients)))
 
         return run
 
@@ -152,7 +152,7 @@ def nested(depth: int) -> object:
 
 _WIDE: dict[str, Any] = {"temperature": 2, "max_tokens": 200}
 _WORDS = " ".join(str(number) for number in range(30_000))
-_TURNS = [{"role": role, "content": "tell me more " * 40} for _ in range(1_000) for role in ("user", "assistant")]
+_TURNS = [{"role": role, "content": "write more " * 40} for _ in range(1_000) for role in ("user", "assistant")]
 
 ATTACKS = (
     # Amplified errors
@@ -165,9 +165,9 @@ ATTACKS = (
     Attack("4 MB of digits in a message", posts(_CHAT, chat("7" * BODY_BYTES))),
     Attack("4 MB of digits to count_tokens", posts(_COUNT, chat("7" * BODY_BYTES))),
     Attack("1 M token ids to /detokenize", posts("/detokenize", body(tokens=[7] * (1 << 20)))),
-    Attack("30 count_tokens of 170 KB", posts(_COUNT, chat(_WORDS), at_once=30)),
+    Attack("30 count_tokens of 170 KB", posts(_COUNT, chat(_WORDS), num_clients=30)),
     # Grammars and templates
-    Attack("16 compilations of schemas", posts(_CHAT, schemas, at_once=16)),
+    Attack("16 compilations of schemas", posts(_CHAT, schemas, num_clients=16)),
     Attack("a conversation of 2,000 turns", posts("/apply-template", body(messages=_TURNS))),
     # JSON
     Attack("40,000 lists, 50 deep", posts(_CHAT, chat("Hi", metadata=[nested(50)] * 40_000))),
