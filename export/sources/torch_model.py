@@ -43,7 +43,7 @@ def load_model(model: Model, progress: Progress = lambda done, total: None) -> P
             return _load_folder(model)
         from .gguf.model import load_gguf  # noqa: PLC0415  # needs the extra `demo`
 
-        return load_gguf(model.gguf, model.source.model_id, progress, _LOADING)
+        return load_gguf(model.gguf, model.source.model_id, progress)
 
 
 def load_encoder(model: Model) -> PreTrainedModel:

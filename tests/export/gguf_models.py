@@ -22,6 +22,15 @@ TOKENS = ["<s>", "</s>", *ALPHABET, "th"]
 CONTEXT = 64
 _COMMON: dict[str, Any] = {"vocab_size": len(TOKENS), "max_position_embeddings": CONTEXT, "bos_token_id": 0}
 _MODEL_TYPES = {"gemma3": "gemma3_text"}
+# The converter of these makes the rows of query and key neighbours that rotate together.
+_REORDERED = ("arcee", "granite", "llama", "olmo", "smollm3")
+_EPSILONS = {"gpt2": "layer_norm_epsilon", "olmo": None, "starcoder2": "norm_epsilon"}  # of layer norms, not RMS norms
+_GRANITE = {
+    ".attention.scale": "attention_multiplier",
+    ".embedding_scale": "embedding_multiplier",
+    ".residual_scale": "residual_multiplier",
+    ".logit_scale": "logits_scaling",
+}
 _ADDERS = {str: "add_string", bool: "add_bool", int: "add_uint32", float: "add_float32", list: "add_array"}
 
 
@@ -53,11 +62,8 @@ def write_gguf(
         ".context_length": config.max_position_embeddings,
         ".block_count": config.num_hidden_layers,
         ".embedding_length": width,
-        ".feed_forward_length": config.intermediate_size,
+        ".feed_forward_length": 4 * width if architecture == "gpt2" else config.intermediate_size,
         ".attention.head_count": heads,
-        ".attention.head_count_kv": config.num_key_value_heads,
-        ".attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        ".rope.freq_base": float(config.rope_theta),
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen2" if architecture.startswith("qwen") else "llama-bpe",
         "tokenizer.ggml.tokens": TOKENS,
@@ -66,12 +72,24 @@ def write_gguf(
         "tokenizer.ggml.bos_token_id": 0,
         "tokenizer.ggml.eos_token_id": 1,
     }
+    if architecture in _EPSILONS:
+        epsilon = _EPSILONS[architecture]
+        metadata[".attention.layer_norm_epsilon"] = getattr(config, epsilon) if epsilon else 1e-5
+    else:
+        metadata[".attention.layer_norm_rms_epsilon"] = config.rms_norm_eps
+    if architecture != "gpt2":
+        metadata |= {
+            ".attention.head_count_kv": config.num_key_value_heads,
+            ".rope.freq_base": float(config.rope_theta),
+        }
     if head_dim * heads != width or architecture.startswith("gemma"):
         metadata |= {".attention.key_length": head_dim, ".attention.value_length": head_dim}
-    if architecture.startswith("gemma"):
+    if architecture in ("gemma2", "gemma3", "phi3") and config.sliding_window:
         metadata[".attention.sliding_window"] = config.sliding_window
-    if architecture == "llama":
+    if architecture in ("llama", "phi3"):
         metadata[".rope.dimension_count"] = head_dim
+    if architecture == "granite":
+        metadata |= {key: float(getattr(config, field)) for key, field in _GRANITE.items()}
     for key, value in (metadata | (keys or {})).items():
         if value is not None:
             getattr(writer, _ADDERS[type(value)])(key if key[0] != "." else architecture + key, value)
@@ -93,12 +111,14 @@ def _tensors(model: PreTrainedModel, architecture: str) -> dict[str, NDArray[np.
     for name, parameter in model.named_parameters():  # a tied head only once
         base, _, suffix = name.rpartition(".")
         array = parameter.detach().numpy()
-        if architecture == "llama" and base.endswith(("q_proj", "k_proj")):
+        if architecture in _REORDERED and base.endswith(("q_proj", "k_proj")):
             count = config.num_attention_heads if base.endswith("q_proj") else config.num_key_value_heads
             halves = array.reshape(count, 2, len(array) // count // 2, *array.shape[1:])
             array = halves.swapaxes(1, 2).reshape(array.shape)  # pairs of neighbours rotate together there
         if architecture.startswith("gemma") and base.endswith("norm"):
             array = array + 1
+        if architecture == "gpt2" and ".h." in base and array.ndim == 2:
+            array = array.T
         written[f"{names.get_name(base)}.{suffix}"] = np.ascontiguousarray(array)
     return written
 
@@ -113,6 +133,7 @@ def llama_cpp_scores(path: Path, ids: list[int]) -> NDArray[np.float32]:
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = xllamacpp.Server(params)
     body = {"prompt": ids, "n_predict": 1, "n_probs": len(TOKENS), "temperature": 0, "cache_prompt": False}
+    body["logit_bias"] = [[TOKENS.index("a"), 100]]  # a part of a character would not be answered
     connection = http.client.HTTPConnection(urlsplit(server.listening_address).netloc, timeout=60)
     connection.request("POST", "/completion", json.dumps(body))
     answer = json.load(connection.getresponse())

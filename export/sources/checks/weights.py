@@ -47,11 +47,12 @@ def match_tensors(
     rename: Callable[[str], str] = lambda name: name,
     *,
     encoder: bool = False,
+    config: str = "config.json",
 ) -> dict[str, str]:
     """Return the parameter that each tensor of the checkpoint fills.
 
     model: the model to fill; its parameters need no memory (device "meta"). rename: the model's name for a tensor's.
-    encoder: the model has no head, so none is needed.
+    encoder: the model has no head, so none is needed. config: what the model was made from, for errors.
     Raises SourceError, with a name, if tensors and parameters differ in names or shapes, or a tensor holds no floats.
     """
     state: dict[str, Any] = model.state_dict(keep_vars=True)
@@ -73,7 +74,7 @@ def match_tensors(
             )
         if shape != (wanted := tuple(state[parameter].shape)):
             raise SourceError(
-                f"the weights of {model_id} hold {name} of shape {list(shape)}, but config.json asks for "
+                f"the weights of {model_id} hold {name} of shape {list(shape)}, but {config} asks for "
                 f"{list(wanted)}; check that the two belong together"
             )
     return uses

@@ -1,35 +1,22 @@
-"""Read the metadata of a GGUF file that transformers ignores.
+"""Convert the metadata of a GGUF file to the configuration of transformers.
 
-transformers reads a few keys. This module reads every other key, ignores it if it has no effect, or refuses it by name.
-The meaning of each is that of llama.cpp (src/llama-model.cpp, `load_hparams`).
+Every key of the architecture sets a field, has no effect, or is refused by name. The meaning of each is that of
+llama.cpp (src/llama-model.cpp, `load_hparams`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from infrs.errors import SourceError
 
-ARCHITECTURES = {name: name for name in ("gemma2", "llama", "qwen2", "qwen3")} | {
-    "gemma3": "gemma3_text"
-}  # model types
+from .architectures import ARCHITECTURES
+
 ROPE_FACTORS = "rope_freqs.weight"
 
-_REQUIRED = (
-    "context_length",
-    "block_count",
-    "embedding_length",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.layer_norm_rms_epsilon",
-)
-_READ = {
-    *_REQUIRED,
-    "vocab_size",
-    "attention.key_length",
-    "attention.value_length",
+_ROTARY = {  # besides the factors below
     "rope.dimension_count",
     "rope.freq_base",
     "rope.scaling.type",
@@ -39,10 +26,7 @@ _READ = {
     "rope.scaling.yarn_beta_slow",
     "rope.scale_linear",  # what rope.scaling.factor was called
 }
-_READ_BY = {
-    "gemma2": {"attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping"},
-    "gemma3": {"attention.sliding_window", "rope.freq_base_swa", "final_logit_softcapping"},
-}
+_READ = {"vocab_size", "attention.key_length", "attention.value_length"}
 # The least and the largest value of each number; the least is allowed only where it is an integer. No model is near the
 # largest. The limits bound what is built from the metadata before the tensors are read.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -56,15 +40,21 @@ _RANGES: dict[str, tuple[float, float]] = {
     "attention.key_length": (1, 1 << 18),
     "attention.value_length": (1, 1 << 18),
     "attention.sliding_window": (0, 1 << 32),
-    "attention.layer_norm_rms_epsilon": (0.0, 1),
-    "attn_logit_softcapping": (0, 1e6),
-    "final_logit_softcapping": (0, 1e6),
     "rope.dimension_count": (1, 1 << 18),
+    "rope.scaling.original_context_length": (0, 1 << 24),
+    "attention.layer_norm_epsilon": (0.0, 1.0),
+    "attention.layer_norm_rms_epsilon": (0.0, 1.0),
+    "attention.clamp_kqv": (0, 1e6),
+    "attention.scale": (0.0, 1e6),
+    "attn_logit_softcapping": (0, 1e6),
+    "embedding_scale": (0.0, 1e6),
+    "final_logit_softcapping": (0, 1e6),
+    "logit_scale": (0.0, 1e6),
+    "residual_scale": (0.0, 1e6),
     "rope.freq_base": (0.0, 1e12),
     "rope.freq_base_swa": (0.0, 1e12),
     "rope.scaling.factor": (0, 1e6),
     "rope.scale_linear": (0, 1e6),
-    "rope.scaling.original_context_length": (0, 1 << 24),
     "rope.scaling.yarn_beta_fast": (0, 1e6),
     "rope.scaling.yarn_beta_slow": (0, 1e6),
 }
@@ -82,24 +72,28 @@ _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "rope.scaling.yarn_log_multiplier": (0,),
     "tensor_data_layout": None,
 }
-_PATTERNS = {"gemma2": 2, "gemma3": 6}  # one layer in this many has no window
 # The number of layers of the one size that scales scores by the model's width instead of the head's.
 _SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
+_TOKENS = "tokenizer.ggml.tokens"
+_ROLES = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 Metadata = Mapping[str, Any]
 
 
 def check_whole(metadata: Metadata) -> None:
     """Raise SourceError for one shard of a split model, an adapter, or an architecture that infrs does not read."""
-    if (count := metadata.get("split.count", 0)) > 1:
+    count, shard = metadata.get("split.count", 0), metadata.get("split.no", 0)
+    if not isinstance(count, int) or not isinstance(shard, int):
+        raise SourceError("the GGUF file gives split.count or split.no as no integer; convert the model again")
+    if count > 1:
         raise SourceError(
-            f"this file is part {metadata.get('split.no', 0) + 1} of {count} of a split model; join them with "
+            f"this file is part {shard + 1} of {count} of a split model; join them with "
             "llama.cpp's llama-gguf-split --merge and export the result"
         )
     if (kind := metadata.get("general.type", "model")) != "model":
         raise SourceError(f"this GGUF file is of general.type {kind!r:.40}, not a whole model; merge it into its model")
     architecture = metadata.get("general.architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise SourceError(
             f"infrs reads GGUF files of {', '.join(sorted(ARCHITECTURES))}, not of {architecture!r:.40}; "
             "export the Hugging Face model instead"
@@ -107,12 +101,13 @@ def check_whole(metadata: Metadata) -> None:
 
 
 def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[str, Any]:
-    """Return the fields of the Hugging Face configuration that transformers does not read from the file.
+    """Return the fields of the model's configuration, `model_type` included. `metadata` is that of a whole model.
 
     rope_factors: divisors of the rotary frequencies (the tensor ROPE_FACTORS), or None.
     Raises SourceError, with the key, for metadata that infrs does not support.
     """
     name = str(metadata["general.architecture"])
+    architecture = ARCHITECTURES[name]
     prefix = f"{name}."
     values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     _check_keys(name, values)
@@ -121,29 +116,38 @@ def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[
     for key in ("attention.value_length", "rope.dimension_count"):
         if values.get(key, head_dim) != head_dim:
             raise SourceError(f"{prefix}{key} is {values[key]}, but the width of a head is {head_dim}: not supported")
-    # transformers loads a llama with the name "mistral" as another model, with a window that it may not have.
-    fields: dict[str, Any] = {"model_type": ARCHITECTURES[name], "head_dim": head_dim}
-    fields |= _rope(name, values, rope_factors, head_dim)
-    if "rope.freq_base" not in values:
-        fields["rope_theta"] = 10000.0
+    fields: dict[str, Any] = {"model_type": architecture.model_type, "head_dim": head_dim, **architecture.fixed}
+    fields |= {field: values[key] for key, field in architecture.required.items()}
+    fields |= {field: values[key] or None for key, field in architecture.optional.items() if key in values}
+    fields |= _vocabulary(name, metadata, values.get("vocab_size"))
+    if architecture.rotary:
+        fields["rope_theta"] = values.get("rope.freq_base", 10000.0)
+        fields |= _rope(name, values, rope_factors, head_dim)
     if name in _SCALED_BY_WIDTH:
         by_width = values["block_count"] == _SCALED_BY_WIDTH[name]
         fields["query_pre_attn_scalar"] = width // heads if by_width else head_dim
-    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if key in values and key in _READ_BY.get(name, ()):
-            fields[key] = values[key] or None
-    if "rope.freq_base_swa" in values:
-        fields["rope_local_base_freq"] = values["rope.freq_base_swa"]
     return fields
 
 
+def _vocabulary(name: str, metadata: Metadata, size: int | None) -> dict[str, Any]:
+    """Return the size of the vocabulary and the ids of special tokens."""
+    count = len(metadata.get(_TOKENS, ()))
+    if size not in (None, count):
+        raise SourceError(
+            f"the GGUF file gives {name}.vocab_size as {size} and {count} tokens; convert the model again"
+        )
+    ids = {field: metadata.get(f"tokenizer.ggml.{role}_token_id") for field, role in _ROLES.items()}
+    return {"vocab_size": count, **ids}
+
+
 def _check_keys(name: str, values: Metadata) -> None:
-    required = (*_REQUIRED, "attention.sliding_window") if name == "gemma3" else _REQUIRED
-    for key in required:
+    architecture = ARCHITECTURES[name]
+    for key in architecture.required:
         if key not in values:
             raise SourceError(f"the GGUF file has no {name}.{key}, which infrs needs; convert the model again")
-    pattern = _PATTERNS.get(name)
-    neutral = _NEUTRAL if pattern is None else _NEUTRAL | {"attention.sliding_window_pattern": (pattern,)}
+    read = _READ | architecture.required.keys() | architecture.optional.keys()
+    read |= _ROTARY if architecture.rotary else set()
+    neutral = {**_NEUTRAL, **architecture.neutral}
     for key, value in values.items():
         if isinstance(value, list):
             raise SourceError(f"{name}.{key} differs by layer, which infrs does not support")
@@ -154,16 +158,23 @@ def _check_keys(name: str, values: Metadata) -> None:
                 "convert the model again"
             )
         same = neutral.get(key, ())
-        if key not in _READ | _READ_BY.get(name, set()) and same is not None and value not in same:
+        if key not in read and same is not None and not any(_equal(value, one) for one in same):
             raise SourceError(
                 f"the GGUF file gives {name}.{key} as {value!r:.40}, which infrs does not support; "
                 "export the Hugging Face model instead"
             )
 
 
+def _equal(value: object, other: object) -> bool:
+    """Return whether two values are equal in 32 bits."""
+    if isinstance(value, float) and isinstance(other, int | float):
+        return math.isclose(value, other, rel_tol=1e-6)
+    return value == other
+
+
 def _in_range(value: object, least: float, largest: float) -> bool:
-    """Return whether a value is a number in its range. NaN is in none."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    """Return whether a value is a number in its range; NaN is in none. Sizes, which have integers, are integers."""
+    if isinstance(value, bool) or not isinstance(value, int if isinstance(largest, int) else int | float):
         return False
     return least <= value <= largest and (isinstance(least, int) or value > least)
 
@@ -172,10 +183,10 @@ def _rope(name: str, values: Metadata, factors: list[float] | None, head_dim: in
     """Return the scaling of rotary positions. As in llama.cpp, a factor without a type is linear."""
     kind = values.get("rope.scaling.type", "linear")
     factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 0)) or 1.0
-    if kind not in ("none", "linear", "yarn") or (kind == "yarn" and name.startswith("gemma")):
+    if kind == "none" or (kind == "linear" and factor == 1.0):
+        kind, factor = "linear", 1.0
+    elif kind not in ARCHITECTURES[name].scalings:
         raise SourceError(f"{name}.rope.scaling.type is {kind!r:.40}, which infrs does not support")
-    if kind == "none":
-        factor = 1.0
     if factors is not None:
         return _by_frequency(name, values, [item * factor for item in factors], head_dim, kind)
     if kind == "yarn":

@@ -1,75 +1,100 @@
-"""Load a GGUF file into PyTorch through transformers, and check that every tensor is used."""
+"""Load a GGUF file into PyTorch. Every tensor fills a parameter, and every parameter has a tensor."""
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_utils import no_init_weights
 
-from ...replaced import replaced
+from ..checkpoint import Stored
 from ..checks.values import check_finite
-from ..checks.weights import check_filled
+from ..checks.weights import match_tensors
+from .architectures import ARCHITECTURES, Architecture
 from .config import ROPE_FACTORS, check_whole, config_fields
+from .reader import GGUFFile, read_gguf
+from .vocabulary import checked_vocabulary
 
 _UNUSED = re.compile(r"\.attn_rot_embd(\.weight)?$")  # frequencies that old converters kept
+_TRANSPOSED = re.compile(r"\.(attn_qkv|attn_output|ffn_up|ffn_down)\.weight$")
 
 
-def load_gguf(
-    path: Path, model_id: str, progress: Callable[[int, int], None], options: dict[str, Any]
-) -> PreTrainedModel:
-    """Return the causal language model in the file `path`. Raises SourceError.
+def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -> PreTrainedModel:
+    """Return the causal language model in the file `path`, in float32 with eager attention. Raises SourceError.
 
-    model_id: the name in errors. progress: called with the tensors read and their number. options: for
-    `from_pretrained`.
+    model_id: the name in errors. progress: called with the tensors read and their number.
     """
-    loader: Any = AutoModelForCausalLM
-    with _once(progress):
-        reader = gguf.GGUFReader(str(path))
-        fields = _fields(reader)
-        place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        read = AutoConfig.from_pretrained(**place, local_files_only=True)
-        config = CONFIG_MAPPING[fields["model_type"]].from_dict({**read.to_dict(), **fields})
-        loaded, info = loader.from_pretrained(**place, config=config, output_loading_info=True, **options)
-        known = modeling_gguf_pytorch_utils.get_gguf_hf_weights_map(loaded)
-        names = {tensor.name for tensor in reader.tensors} - {ROPE_FACTORS}
-        unused = [name for name in names - known.keys() if not _UNUSED.search(name)]
-        check_filled(model_id, info["missing_keys"], unused, {})
-        check_finite(model_id, loaded)
-    trained: PreTrainedModel = loaded.train(False)
+    file = read_gguf(path)
+    check_whole(file.metadata)
+    factors = file.tensors.get(ROPE_FACTORS)
+    metadata = checked_vocabulary(file.metadata)
+    fields = config_fields(metadata, None if factors is None else factors.values().tolist())
+    fields["tie_word_embeddings"] = "output.weight" not in file.tensors
+    config = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
+    architecture = ARCHITECTURES[file.metadata["general.architecture"]]
+    with torch.device("meta"):
+        outline = _make(config)
+    names = _parameters(str(file.metadata["general.architecture"]), outline, config.num_hidden_layers)
+    uses = match_tensors(
+        model_id, outline, _described(file, architecture), lambda name: names.get(name, name), config="the metadata"
+    )
+    with no_init_weights():  # the weights come from the file
+        model = _make(config)
+    model.tie_weights()  # type: ignore[no-untyped-call]
+    state = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for done, (name, parameter) in enumerate(uses.items(), 1):
+            values = _restored(name, file.tensors[name].values(), architecture, config)
+            state[parameter].copy_(torch.from_numpy(np.array(values)))
+            progress(done, len(uses))
+    check_finite(model_id, model)
+    trained: PreTrainedModel = model.train(False)
     return trained
 
 
-def _fields(reader: gguf.GGUFReader) -> dict[str, Any]:
-    """Return the fields of the configuration that the metadata sets. Raises SourceError."""
-    named = reader.fields.get("general.architecture")
-    prefixes = ("general.", "split.", f"{named.contents() if named else ''}.")
-    metadata = {name: field.contents() for name, field in reader.fields.items() if name.startswith(prefixes)}
-    check_whole(metadata)
-    factors = [gguf.dequantize(t.data, t.tensor_type).tolist() for t in reader.tensors if t.name == ROPE_FACTORS]
-    return config_fields(metadata, factors[0] if factors else None)
+def _make(config: PretrainedConfig) -> PreTrainedModel:
+    loader: Any = AutoModelForCausalLM
+    made: PreTrainedModel = loader.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    return made
 
 
-@contextmanager
-def _once(progress: Callable[[int, int], None]) -> Iterator[None]:
-    """Parse the file and build the table of names once; transformers repeats both, which takes 12 s more.
+def _parameters(architecture: str, model: nn.Module, num_layers: int) -> dict[str, str]:
+    """Return the parameter for each name of a tensor, by the table of the package gguf."""
+    kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    table = gguf.get_tensor_name_map(kind, num_layers)
+    parameters = {}
+    for parameter in model.state_dict():
+        base, _, suffix = parameter.rpartition(".")
+        if (name := table.get_name(base)) is not None:
+            parameters[f"{name}.{suffix}"] = parameter
+    return parameters
 
-    `progress` replaces the bar of transformers. `from_pretrained` has no parameter for any of the three.
-    """
 
-    def counted(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:  # noqa: ANN401  # as tqdm
-        for done, tensor in enumerate(tensors, 1):
-            yield tensor
-            progress(done, len(tensors))
+def _described(file: GGUFFile, architecture: Architecture) -> dict[str, Stored]:
+    """Return the shapes that the tensors have in PyTorch, without those that no model has a use for."""
+    used = {name: item for name, item in file.tensors.items() if name != ROPE_FACTORS and not _UNUSED.search(name)}
+    turned = {name for name in used if architecture.transposed and _TRANSPOSED.search(name)}
+    return {name: Stored(item.shape[:: -1 if name in turned else 1], "F32") for name, item in used.items()}
 
-    with (
-        replaced(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
-        replaced(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        replaced(modeling_gguf_pytorch_utils, "tqdm", counted),
-    ):
-        yield
+
+def _restored(
+    name: str, values: NDArray[np.float32], architecture: Architecture, config: PretrainedConfig
+) -> NDArray[np.float32]:
+    """Undo what llama.cpp's converter does to the values of a tensor."""
+    if architecture.norm_adds_one and name.endswith("norm.weight"):
+        return values - 1
+    if architecture.transposed and _TRANSPOSED.search(name):
+        return values.T
+    if architecture.reordered and name.endswith(("attn_q.weight", "attn_k.weight")):
+        heads = config.num_attention_heads if "attn_q." in name else config.num_key_value_heads
+        pairs = values.reshape(heads, len(values) // heads // 2, 2, *values.shape[1:])
+        return pairs.swapaxes(1, 2).reshape(values.shape)
+    return values

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader, Keys, TokenType
+from gguf import Keys, TokenType
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from infrs.errors import SourceError
+
+from .reader import read_gguf
+from .vocabulary import checked_vocabulary
 
 _SPACE = "▁"  # U+2581, which SentencePiece writes for a space
 _DIGIT = r"\p{N}"
@@ -69,7 +72,7 @@ def write_tokenizer(gguf_path: Path, directory: Path) -> None:
     Sampling parameters are written to `generation_config.json`. `eos_token` is the token that ends a turn of the chat
     template. Raises SourceError if the file cannot be read, or its kind of tokenizer is not supported.
     """
-    meta = _metadata(gguf_path)
+    meta = checked_vocabulary(read_gguf(gguf_path).metadata)
     tokenizer = _build(meta, gguf_path)
     tokenizer.save(str(directory / "tokenizer.json"))
     config = json.dumps(_config(meta), ensure_ascii=False, indent=2)
@@ -78,20 +81,6 @@ def write_tokenizer(gguf_path: Path, directory: Path) -> None:
         (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
     if sampling := {name: _decimal(meta[key]) for key, name in _SAMPLING.items() if key in meta}:
         (directory / "generation_config.json").write_text(json.dumps(sampling, indent=2) + "\n")
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    try:
-        fields = GGUFReader(path).fields
-        meta = {name: field.contents() for name, field in fields.items()}
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise SourceError(f"{path} is not a readable GGUF file ({error}); download it again") from error
-    needs = {"gpt2": (Keys.Tokenizer.PRE, Keys.Tokenizer.MERGES), "llama": (Keys.Tokenizer.SCORES,)}
-    kind = meta.get(Keys.Tokenizer.MODEL, "")
-    for key in (Keys.Tokenizer.MODEL, Keys.Tokenizer.LIST, Keys.Tokenizer.TOKEN_TYPE, *needs.get(kind, ())):
-        if key not in meta:
-            raise SourceError(f"{path} has no {key}; convert the model to GGUF again with its tokenizer")
-    return meta
 
 
 def _decimal(value: object) -> object:
