@@ -30,6 +30,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --prefer-
 PYTEST := $(BIN)/python -m pytest
 
 NODE := tests/node/node_modules/.done
+CLIENTS := build/clients/.done
 # Fast tests, without processes and models. The files left out import transformers or read the demo model.
 UNIT_TESTS := tests/api tests/text tests/test_layers.py tests/test_docs.py tests/test_config.py \
 	$(patsubst %,tests/engine/test_%.py,invariants scheduler sequence slab slots) \
@@ -62,7 +63,7 @@ fmt: .venv/.test
 	$(BIN)/ruff check --quiet --select I --fix .
 	$(BIN)/ruff format .
 
-nightly: .venv/.test kernels
+nightly: .venv/.test kernels $(CLIENTS)
 	$(BIN)/python tests/reliability/nightly.py $(PARTS)
 
 node: $(NODE)
@@ -91,6 +92,12 @@ help:
 # Node and npm come with the `dev` extra. npm's scripts look for `node` on the path.
 $(NODE): tests/node/package.json | .venv/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix tests/node --no-package-lock --no-audit --no-fund
+	@touch $@
+
+# Client libraries that need other versions than the tests. Only `make nightly` runs them.
+$(CLIENTS): tests/clients/requirements.txt | .venv/.test
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 .venv:

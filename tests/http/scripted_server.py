@@ -51,7 +51,8 @@ def follow(grammar: Grammar, seed: int) -> str:
         allowed = list_allowed(state)
         if 0 in allowed:
             break
-        likely = [byte for byte in _LIKELY if byte in set(allowed)]
+        tempting = set(allowed) if ord("f") in allowed else {*allowed} - {ord("e")}  # no exponent: 1e999 is infinite
+        likely = [byte for byte in _LIKELY if byte in tempting]
         written.append(generator.choice(likely or allowed))
         state.accept(written[-1])
     return written.decode()
