@@ -49,6 +49,7 @@ _ABSENT = {
     "/v1/conversations": "this server has no conversations; send previous_response_id to /v1/responses",
     "/v1/responses/compact": "this server compacts no conversation; send a shorter one to /v1/responses",
 }
+_NO_WEBSOCKETS = "this server has no WebSocket mode; send POST /v1/responses, with `stream` for events"
 _RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
 _HEADERS = {401: {"www-authenticate": "Bearer"}, 429: _RETRY, 503: _RETRY}
 
@@ -82,6 +83,8 @@ def _refusal(request: Request, exception: SanicException) -> HTTPResponse | None
         return None
     if status in (404, 405) and path in _ABSENT:
         return _response(request, 404, _ABSENT[path], "not_found")
+    if status == 405 and path == "/v1/responses" and request.headers.get("upgrade", "").lower() == "websocket":
+        return _response(request, 426, _NO_WEBSOCKETS, "websocket_not_supported", headers={"upgrade": "HTTP/1.1"})
     code, message = _WORDS[status]
     headers = {}
     if status == 404:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from sanic import Request, Sanic
+from sanic.compat import Header
 from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
 
 from infrs.api.anthropic import errors as anthropic_errors
@@ -22,8 +24,10 @@ from infrs.http.observability.access_log import request_id
 from infrs.http.state import ServerState
 from infrs.models.served import ServedChatModel, ServedEmbeddingModel
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a header name, RFC 9110 §5.6.2, as Sanic lower-cases it
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# RFC 9112, sections 3 and 5: a method, a target and the version; then names and values. Versions are Sanic's to check.
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(_TOKEN + rb" [\x21-\x7e]+ \S+(?:\r\n" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*)*")
+_SINGLE = ("host", "content-type", "content-encoding")  # Sanic refuses a second length or transfer coding
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
 CONTAINER_HOSTS = frozenset({"host.docker.internal", "host.containers.internal"})  # this machine, in its containers
@@ -33,10 +37,25 @@ OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has n
 
 
 class StrictRequest(Request):
-    """A request with a safe URL after an invalid head, so that Sanic can answer without a second failure."""
+    """A request with the header values of RFC 9112, and a safe URL after an invalid head.
 
-    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *args, **kwargs)
+    Sanic strips all that Unicode counts as white space before a value, and nothing behind it. HTTP allows space and tab
+    on both sides. Without a safe URL, Sanic would fail a second time while it answers.
+    """
+
+    def __init__(self, url_bytes: bytes, headers: Header, version: str, method: str, **rest: Any) -> None:  # noqa: ANN401
+        if head := rest.get("head"):
+            headers = Header(_fields(head))
+        if version == "1.0":
+            headers.pop("expect", None)  # RFC 9110, section 10.1.1
+        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, **rest)
+
+
+def _fields(head: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the names, in small letters, and the values of a head's fields."""
+    for line in head.decode(errors="surrogateescape").split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        yield name.lower(), value.strip(" \t")
 
 
 def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
@@ -58,12 +77,14 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
 
 
 def check_form(request: Request) -> None:
-    """Raise BadRequest unless header names, header values, Host and Content-Length are well-formed."""
+    """Raise BadRequest unless the head is well-formed: its syntax, its hosts, and how it frames the body."""
     headers = request.headers
-    if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in headers.items()):
+    if not _HEAD.fullmatch(request.head) or any(len(headers.getall(name, [])) > 1 for name in _SINGLE):
         raise BadRequest
-    hosts = headers.getall("host", [])
-    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or (not hosts and request.version == "1.1"):
+    host, is_old = headers.get("host"), request.version == "1.0"
+    if (host is None and not is_old) or (host is not None and not _HOST.fullmatch(host)):
+        raise BadRequest
+    if is_old and "transfer-encoding" in headers:  # RFC 9112, section 6.1
         raise BadRequest
     length = headers.get("content-length")
     if length is not None and not _DIGITS.fullmatch(length):

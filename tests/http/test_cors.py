@@ -77,6 +77,21 @@ def test_a_page_of_another_site_cannot_make_the_server_work(server: FakeServer, 
     assert server.request("GET", "/health", headers={"origin": PAGE, "sec-fetch-site": "cross-site"}).status == 200
 
 
+OPEN = {"/health", "/ready"}
+
+
+@pytest.mark.parametrize("headers", [{"origin": PAGE}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}], ids=str)
+def test_a_page_of_another_site_gets_403_from_every_route(server: FakeServer, headers: dict[str, str]) -> None:
+    paths = server.get("/openapi.json").json["paths"]
+    operations = {(method.upper(), path) for path, methods in paths.items() for method in methods if path not in OPEN}
+    assert len(operations) > 15
+    handshake = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    sent = [(*operation, headers) for operation in operations] + [("GET", "/v1/responses", headers | handshake)]
+    for method, path, given in sent:
+        answer = server.request(method, path.replace("{", "").replace("}", ""), headers=given)
+        assert answer.status == 403, (method, path)
+
+
 def test_allowed_pages_get_cors_headers(guarded: FakeServer) -> None:
 
     page = PAGE

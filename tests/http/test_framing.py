@@ -19,6 +19,8 @@ from sanic import Sanic
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+CONTROLLED = HEAD + b"Transfer-Encoding:%bchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+JSON_TYPE = b"Content-Type: application/json\r\n"
 KEY = "a-key-of-this-server"
 SHORT = 1.0  # seconds of either deadline
 PATIENCE = 5.0
@@ -73,7 +75,14 @@ REFUSED = {
     "11 NUL in a value": (get(b"/health", b"x: a\x00b"), 400, "bad_request"),
     "11 a lone LF in a value": (get(b"/health", b"x: a\ny: b"), 400, "bad_request"),
     "11 a lone CR in a value": (get(b"/health", b"x: a\ry: b"), 400, "bad_request"),
+    "11 a vertical tab before a value": (CONTROLLED % b"\x0b", 400, "bad_request"),
+    "11 a form feed before a value": (CONTROLLED % b"\x0c", 400, "bad_request"),
+    "11 a separator before a value": (CONTROLLED % b" \x1c", 400, "bad_request"),
+    "11 a no-break space before a value": (CONTROLLED % "\xa0".encode(), 400, "bad_request"),
+    "11 a next line before a value": (CONTROLLED % "\x85".encode(), 400, "bad_request"),
+    "11 a control byte behind a value": (get(b"/health", b"x: y\x1f"), 400, "bad_request"),
     "12 a bracket in a name": (get(b"/health", b"x(y): z"), 400, "bad_request"),
+    "12 a letter that is K in small": (get(b"/health", "\u212aey: z".encode()), 400, "bad_request"),
     "12 no name": (get(b"/health", b": z"), 400, "bad_request"),
     "13 no host": (b"GET /health HTTP/1.1\r\n\r\n", 400, "bad_request"),
     "14 two hosts": (get(b"/health", b"Host: localhost"), 400, "bad_request"),
@@ -98,6 +107,9 @@ REFUSED = {
     "29 OPTIONS *": (get(b"*", b"Connection: close", method=b"OPTIONS"), 404, "not_found"),
     "30 an unknown method": (get(b"/health", b"Connection: close", method=b"FOO"), 405, "method_not_allowed"),
     "31 a method in small letters": (get(b"/health", b"Connection: close", method=b"get"), 405, "method_not_allowed"),
+    "31 a bracket in the method": (get(b"/health", method=b"G(T"), 400, "bad_request"),
+    "31 a method that is not ASCII": (get(b"/health", method="GÉT".encode()), 400, "bad_request"),
+    "31 no method": (get(b"/health", method=b""), 400, "bad_request"),
     "32 a length and chunks": (HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400, "bad_request"),
     "33 two lengths": (HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
     "34 a negative length": (HEAD + b"Content-Length: -2\r\n\r\n{}", 400, "bad_request"),
@@ -114,6 +126,7 @@ REFUSED = {
     "38 another coding": (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400, "bad_request"),
     "38 two codings": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400, "bad_request"),
     "39 capital Chunked": (HEAD + b"Transfer-Encoding: Chunked\r\n\r\n", 400, "bad_request"),
+    "39 chunks in HTTP/1.0": (CHUNKED.replace(b"/1.1", b"/1.0") + b"2\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
     "40 no chunk size": (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
     "40 an empty chunk size": (CHUNKED + b"\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
     "40 0x2": (CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n", 400, "bad_request"),
@@ -134,6 +147,12 @@ REFUSED = {
     "49 another expectation": (HEAD + b"Content-Length: 2\r\nExpect: foo\r\n\r\n{}", 417, "expectation_failed"),
     "50 gzip": (HEAD + b"Content-Length: 2\r\nContent-Encoding: gzip\r\n\r\n{}", 415, "unsupported_media_type"),
     "50 br": (HEAD + b"Content-Length: 2\r\nContent-Encoding: br\r\n\r\n{}", 415, "unsupported_media_type"),
+    "50 two types": (HEAD + b"Content-Length: 2\r\n" + JSON_TYPE * 2 + b"\r\n{}", 400, "bad_request"),
+    "50 two encodings": (
+        HEAD + b"Content-Length: 2\r\n" + b"Content-Encoding: identity\r\n" * 2 + b"\r\n{}",
+        400,
+        "bad_request",
+    ),
     "51 a bomb": (HEAD + b"Content-Length: 999\r\nContent-Encoding: gzip\r\n\r\n", 415, "unsupported_media_type"),
 }
 
@@ -218,6 +237,27 @@ def test_unusual_but_valid_requests_are_answered(server: FakeServer) -> None:
     continued = HEAD + b"Connection: close\r\nExpect: 100-continue\r\n"
     assert statuses(server.raw(continued + b"Content-Length: 2\r\n\r\n{}")) == [100, 400]
     assert statuses(server.raw(continued + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")) == [100, 400]
+
+
+SPACED = {"space": b" ", "tab": b"\t", "both": b"\t  "}
+
+
+@pytest.mark.parametrize("space", SPACED.values(), ids=SPACED)
+def test_white_space_around_a_value_is_no_part_of_it(server: FakeServer, space: bytes) -> None:
+    """RFC 9112, section 5: optional space and tab."""
+    body = chat_body(max_tokens=1)
+    typed = HEAD + b"Connection:%bclose%b\r\nContent-Type:%bapplication/json%b\r\n" % ((space,) * 4)
+    with_length = typed + b"Content-Length:%b%d%b\r\n\r\n%b" % (space, len(body), space, body)
+    chunked = typed + b"Transfer-Encoding:%bchunked%b\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (space, space, len(body), body)
+    for data in (with_length, chunked):
+        assert statuses(server.raw(data)) == [200]
+
+
+@pytest.mark.parametrize("expectation", [b"100-continue", b"anything"])
+def test_an_expectation_in_http_1_0_is_ignored(server: FakeServer, expectation: bytes) -> None:
+    """RFC 9110, section 10.1.1: such a client does not know an interim answer."""
+    head = HEAD.replace(b"/1.1", b"/1.0") + b"Content-Length: 2\r\nExpect: " + expectation + b"\r\n\r\n"
+    assert statuses(server.raw(head + b"{}")) == [400]
 
 
 SMALL_CHUNKS = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"

@@ -87,6 +87,22 @@ def test_a_path_of_openai_that_is_absent_says_what_to_send(both: FakeServer, pat
     assert instead in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/responses", 426), ("/v1/chat/completions", 405), ("/health", 200)])
+def test_a_websocket_handshake_is_answered_over_http(both: FakeServer, path: str, status: int) -> None:
+    headers = {
+        "connection": "Upgrade",
+        "upgrade": "WebSocket",
+        "sec-websocket-key": "AAAA",
+        "sec-websocket-version": "13",
+    }
+    answer = both.request("GET", path, headers=headers)
+    assert answer.status == status
+    if status == 426:
+        assert answer.error == (426, "invalid_request_error", None, "websocket_not_supported")
+        assert answer.headers["upgrade"] == "HTTP/1.1"
+        assert "send POST /v1/responses" in answer.json["error"]["message"]
+
+
 LONG = "x " * 400  # of 512 tokens
 
 
