@@ -37,7 +37,7 @@ class Metrics:
         self.errors = counter("errors", "Requests refused or failed, by error code.", "code")
         self.cancelled = counter("requests_cancelled", "Requests cancelled by a disconnected client.")
         self.drained = counter("requests_drained", "Requests answered during shutdown.")
-        self.refused_connections = counter("connections_refused", "Connections beyond server.max_connections.")
+        self.refused_connections = counter("connections_refused", "Connections refused or closed for their number.")
         self.duration = seconds("request", "From the request's head to its last byte.", _DURATION, "route")
         self.loop_lag = seconds("event_loop_lag", "Delay of the event loop's timers.", _LAG)
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of answered requests.", "model")

@@ -31,6 +31,7 @@ OTHER = {
     "server.max_stored_responses": 5,
     "server.stored_responses_mb": 3,
     "server.max_connections": 9,
+    "server.max_connections_per_address": 5,
     "server.api_keys_file": "keys.txt",
     "server.allow_unauthenticated": True,
     "server.allowed_hosts": "example.com",

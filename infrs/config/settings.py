@@ -70,7 +70,8 @@ class ServerSettings(Section):
         default=10.0,
         gt=0,
         le=86400,
-        description="Maximum time for a request's headers to arrive, in seconds from their first byte.",
+        description="Maximum time for a request's headers to arrive, in seconds from their first byte, for the first "
+        "request from the start of the connection.",
     )
     body_timeout: float = Field(
         default=60.0,
@@ -91,6 +92,12 @@ class ServerSettings(Section):
         default=64, ge=0, le=1 << 20, description="Maximum memory of the stored responses, in MiB. 0: none are stored."
     )
     max_connections: int = Field(default=1024, ge=1, le=1 << 20, description="Maximum number of open connections.")
+    max_connections_per_address: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 20,
+        description="Maximum number of open connections from an IP address. 0: three quarters of the former.",
+    )
     api_keys_file: str = Field(
         default="",
         max_length=4096,

@@ -16,13 +16,13 @@ from infrs.config.settings import ServerSettings, Settings
 from infrs.errors import ConfigError
 from infrs.http import cors, request_guard
 from infrs.http.auth import Keys
+from infrs.http.connection.protocol import MAX_HEAD_BYTES, notice_lost_peers
 from infrs.http.error_handler import WireErrorHandler
 from infrs.http.lifecycle import load_and_drain as lifecycle
 from infrs.http.lifecycle import signals
 from infrs.http.lifecycle.serve import run_server
 from infrs.http.observability import access_log as access
 from infrs.http.observability.tracing import open_traces
-from infrs.http.protocol import MAX_HEAD_BYTES, notice_lost_peers
 from infrs.http.routes.table import ROUTES
 from infrs.http.state import ServerState
 from infrs.models.registry import ModelRegistry
@@ -53,7 +53,7 @@ def create_app(
         {
             "REQUEST_MAX_SIZE": settings.server.max_body_bytes,
             "REQUEST_MAX_HEADER_SIZE": MAX_HEAD_BYTES,
-            "REQUEST_TIMEOUT": settings.server.header_timeout + 5,  # later than our own: see protocol.py
+            "REQUEST_TIMEOUT": settings.server.header_timeout + 5,  # later than our own: see connection.protocol
             "RESPONSE_TIMEOUT": settings.server.request_timeout + 30,  # later than our own, which gives a reason
             "KEEP_ALIVE_TIMEOUT": 75,
             "GRACEFUL_SHUTDOWN_TIMEOUT": 2,  # after the drain

@@ -16,7 +16,12 @@ from sanic.compat import Header
 from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
 
 from infrs.api.anthropic import errors as anthropic_errors
-from infrs.api.common.errors import AuthenticationError, HostNotAllowedError
+from infrs.api.common.errors import (
+    TOO_MANY_CONNECTIONS,
+    AuthenticationError,
+    HostNotAllowedError,
+    TooManyConnectionsError,
+)
 from infrs.core import RequestContext
 from infrs.http import cors
 from infrs.http.auth import Keys, is_loopback
@@ -72,6 +77,8 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         if not _is_open(request):
             cors.check_origin(request, origins)
         tenant, timeout = tenant_of(request, keys), state.settings.server.request_timeout
+        if stream.protocol.reserved and not tenant and not _is_open(request):
+            raise TooManyConnectionsError(TOO_MANY_CONNECTIONS)
         request.ctx.context = RequestContext.start(request_id(request), tenant, timeout)
         check_body(request, state)
 

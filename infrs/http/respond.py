@@ -16,12 +16,12 @@ from infrs.api.output import sse
 from infrs.api.output.prepared import Prepared, Presenter
 from infrs.core import Delta
 from infrs.errors import InfrsError
+from infrs.http.connection.keepalive import Keepalive
+from infrs.http.connection.stalled_client import StalledClient
 from infrs.http.error_handler import CLIENT_GONE, JSON, log_failure
-from infrs.http.keepalive import Keepalive
 from infrs.http.observability import access_log as access
 from infrs.http.observability.request_metrics import Meter
 from infrs.http.observability.tracing import Submission
-from infrs.http.stalled_client import StalledClient
 from infrs.http.state import context_of, state_of
 from infrs.models.bridge import DeltaStream
 from infrs.models.served import ServedChatModel

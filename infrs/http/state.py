@@ -12,6 +12,7 @@ from infrs.api.responses.store import ResponseStore
 from infrs.config.settings import Settings
 from infrs.core import RequestContext
 from infrs.errors import DrainingError, InfrsError, ModelLoadingError
+from infrs.http.connection.limits import Connections
 from infrs.http.observability.tracing import Traces
 from infrs.metrics import Metrics
 from infrs.models.registry import ModelRegistry
@@ -36,6 +37,7 @@ class ServerState:
         self.models = ModelRegistry(self.metrics) if traces is None else ModelRegistry(self.metrics, traces.observe)
         self.text = TextPool(settings.engine.max_num_seqs + settings.engine.max_queue, server.queue_timeout)
         self.responses = ResponseStore(server.max_stored_responses, server.stored_responses_mb << 20)
+        self.connections = Connections(server.max_connections, server.max_connections_per_address)
         self.loaded = False
         self.draining = False
         self.stalled: InfrsError | None = None

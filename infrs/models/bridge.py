@@ -1,8 +1,8 @@
 """Carry deltas from the engine thread to the event loop, as batches that a coroutine awaits.
 
 The engine's sink only appends to a deque and wakes the loop, once per step for all requests. The deltas that wait for
-one reader are limited by its answer, and so by the context length. `infrs.http.stalled_client` disconnects a client
-that reads nothing.
+one reader are limited by its answer, and so by the context length. `infrs.http.connection.stalled_client`
+disconnects a client that reads nothing.
 """
 
 from __future__ import annotations

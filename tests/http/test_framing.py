@@ -10,12 +10,9 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
 
 import pytest
 from fake_process import SLACK, FakeServer, chat_body, chat_request, fake_server
-from sanic import Sanic
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -317,91 +314,6 @@ def test_pipelined_requests_are_answered_in_order(server: FakeServer) -> None:
     """Row 53."""
     data = chat_request(max_tokens=2) + get(b"/nope", b"Connection: close")
     assert statuses(server.raw(data)) == [200, 404]
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_junk_after_a_running_request_ends_it(stream: bool) -> None:
-    """A client that pipelines 70 KB and leaves: the server could not detect that it left."""
-    with fake_server(rows=1, max_model_len=1 << 21, interval=0.005) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
-            connection.sendall(chat_request(stream=stream))
-            server.wait_until(lambda: server.gauge("infrs_requests_running") == 1)
-            connection.sendall(b"x" * 70_000)
-            assert server.wait_idle() < 1 + SLACK
-        assert server.chat(max_tokens=1).status == 200
-        server.process.terminate()
-        assert "Traceback" not in server.output()
-
-
-def test_a_silent_connection_is_closed_after_the_keep_alive(blank_app: Sanic[Any, Any]) -> None:
-    """Row 55: one that says nothing is closed, at first and after an answer, when the keep-alive is over."""
-    assert blank_app.config.KEEP_ALIVE_TIMEOUT == 75
-    with fake_server(keep_alive=1.0) as server:
-        for said in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"):
-            started = time.monotonic()
-            assert (b" 200 OK" in server.raw(said, wait=20)) == bool(said)
-            assert 0.9 < time.monotonic() - started < 2 + SLACK
-
-
-def test_connections_are_bounded() -> None:
-    with fake_server(server={"max_connections": 3}) as server:
-        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
-        time.sleep(0.2)
-        answer = server.get("/health")
-        assert answer.error == (503, "server_error", None, "too_many_connections")
-        assert answer.headers["retry-after"] == "1"
-        for connection in held:
-            connection.close()
-        server.wait_until(lambda: server.get("/health").status == 200)
-        assert server.gauge("infrs_connections_refused_total") >= 1
-        server.process.terminate()
-        assert "Traceback" not in server.output()
-
-
-def test_a_refusal_reaches_a_client_that_still_sends(server: FakeServer) -> None:
-    """Unread bytes at the close of a socket reset the connection, and the answer is lost."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
-        body = b"x" * 8_000_000
-        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
-        sender = threading.Thread(target=lambda: connection.sendall(body), daemon=True)
-        sender.start()
-        time.sleep(0.2)
-        assert statuses(connection.recv(4096)) == [413]
-        sender.join(PATIENCE)
-        assert not sender.is_alive()
-
-
-def test_a_client_that_sends_on_after_a_refusal_is_disconnected(server: FakeServer) -> None:
-    """The server discards further bytes for a second, not forever."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
-        connection.sendall(get(b"/health", b"Content-Length: x"))
-        assert statuses(connection.recv(4096)) == [400]
-        started = time.monotonic()
-        with suppress(ConnectionError):
-            while time.monotonic() - started < 1 + SLACK:
-                connection.sendall(b"x")
-                time.sleep(0.05)
-        assert 0.9 < time.monotonic() - started < 1 + SLACK
-
-
-def test_tls_is_refused_immediately_with_one_line_each_in_the_log() -> None:
-    """The answer in plain HTTP makes clients report the wrong version of TLS."""
-    context, hello = ssl.create_default_context(), client_hello()
-    with fake_server() as server:
-        started = time.monotonic()
-        with (
-            socket.create_connection(("127.0.0.1", server.port)) as connection,
-            pytest.raises(ssl.SSLError, match=r"(?i)wrong.version.number"),
-        ):
-            context.wrap_socket(connection, server_hostname="localhost")
-        for _ in range(9):  # the hello may arrive before the connection's task begins
-            with socket.create_connection(("127.0.0.1", server.port)) as connection:
-                connection.sendall(hello)
-                assert connection.recv(1024).startswith(b"HTTP/1.1 400 ")
-        assert time.monotonic() - started < SLACK
-        server.process.terminate()
-        log = server.output()
-    assert log.count("a client spoke TLS to this port, which serves plain HTTP; use http:// in its URL") == 10
 
 
 def test_the_log_has_no_control_bytes_and_no_tracebacks() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from infrs.core import Delta, FinishReason, Request, Usage
-from infrs.http.keepalive import Keepalive
+from infrs.http.connection.keepalive import Keepalive
 from infrs.models.bridge import DeltaStream
 
 SECONDS = 0.3

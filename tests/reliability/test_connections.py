@@ -41,10 +41,12 @@ def test_idle_and_slow_connections_do_not_slow_other_requests(full: bool, figure
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
     rounds = []
     quiet = {"log_level": "error"}  # or the unread pipe fills up
-    with fake_server(server=quiet | {"header_timeout": 3.0, "max_connections": wanted}) as server:
+    limits = {"header_timeout": 3.0, "max_connections": wanted, "max_connections_per_address": wanted}
+    with fake_server(server=quiet | limits) as server:
         for _ in range(num_rounds):
             alone = request_seconds(server, num_asked)
-            idle = [connect(server) for _ in range(num_idle)]
+            idle = [connect(server, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(num_idle)]
+            assert all(connection.recv(1000) for connection in idle)  # else they would be closed as silent
             slow = [connect(server, b"GET /health HTTP/1.1\r\nx: ") for _ in range(num_slow)]
             started = time.monotonic()
             among = request_seconds(server, num_asked)

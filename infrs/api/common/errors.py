@@ -17,6 +17,7 @@ from infrs.errors import (
 )
 
 RETRY_AFTER_SECONDS = 1
+TOO_MANY_CONNECTIONS = "too many connections are open; try again in a moment"
 
 _STATUS: dict[type[InfrsError], int] = {
     RequestError: 400,
@@ -52,6 +53,12 @@ class OriginNotAllowedError(InfrsError):
     code = "origin_not_allowed"
 
 
+class TooManyConnectionsError(InfrsError):
+    """The request came on a connection of the reserve, which is for others."""
+
+    code = "too_many_connections"
+
+
 class EngineStalledError(InfrsError):
     """The engine has work and makes no step."""
 
@@ -73,6 +80,7 @@ class ResponseNotFoundError(InfrsError):
 _STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403}
 _STATUS[ResponseNotFoundError] = 404
 _STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
+_STATUS[TooManyConnectionsError] = 503
 
 
 def status_of(error: InfrsError) -> int:

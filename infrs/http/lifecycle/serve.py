@@ -16,7 +16,7 @@ from typing import Any, cast
 from sanic import Sanic
 from sanic.server import AsyncioServer, try_use_uvloop
 
-from infrs.http.protocol import BoundedProtocol
+from infrs.http.connection.protocol import BoundedProtocol
 from infrs.http.state import ServerState
 
 _BACKLOG = 1024

@@ -1,8 +1,9 @@
 """Sanic's HTTP/1.1 protocol with limits that it lacks.
 
 Sanic's timers measure inactivity: a byte per second keeps a connection open forever. Here the head and the body of a
-request each have a deadline, the framing of chunks is strict, and connections are limited. A client that keeps sending
-during a running request is disconnected, because the server could not notice its disconnection.
+request each have a deadline, the framing of chunks is strict, and connections are limited. The first head's deadline
+counts from the connection's start. A client that keeps sending during a running request is disconnected, because the
+server could not notice its disconnection.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -25,8 +26,15 @@ from sanic.models.protocol_types import TransportProtocol
 from sanic.models.server_types import ConnInfo
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from infrs.api.common.errors import RETRY_AFTER_SECONDS, error_body
+from infrs.api.common.errors import (
+    RETRY_AFTER_SECONDS,
+    TOO_MANY_CONNECTIONS,
+    TooManyConnectionsError,
+    body_of,
+    error_body,
+)
 from infrs.config.settings import ServerSettings
+from infrs.http.connection.limits import Connections, address_of
 
 logger = logging.getLogger("infrs.server")
 
@@ -34,6 +42,7 @@ MAX_HEAD_BYTES = 8192
 MAX_PIPELINED_BYTES = 64 << 10
 _TLS_RECORD = b"\x16\x03"  # a handshake, RFC 8446 section 5.1; no HTTP request begins so
 LINGER_SECONDS = 1.0
+_MAX_LINGERING = 64  # connections; they hold file descriptors
 
 # RFC 9112 §7.1, after the preceding line end. Python's int() would also accept 0x2, 1_0 and blanks.
 _CHUNK_LINE = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
@@ -44,7 +53,7 @@ _FREE_CHUNKS = 1024
 _MIN_MEAN_CHUNK = 64  # bytes
 _CHUNKS_PER_TURN = 64
 
-_TOO_MANY = error_body("too many connections are open; try again in a moment", status=503, code="too_many_connections")
+_TOO_MANY = body_of(TooManyConnectionsError(TOO_MANY_CONNECTIONS))
 _TLS = error_body("this port serves plain HTTP, not TLS; use http:// in the URL", status=400, code="bad_request")
 
 
@@ -63,7 +72,7 @@ def notice_lost_peers(listener: socket.socket) -> None:
 class BoundedHttp(Http):
     """The requests and responses of one connection."""
 
-    __slots__ = ("_deadline", "_loop", "_num_chunks", "_settings")
+    __slots__ = ("_connection", "_deadline", "_is_first", "_loop", "_num_chunks", "_settings")
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         super().__init__(protocol)
@@ -71,16 +80,26 @@ class BoundedHttp(Http):
         self._settings: ServerSettings = protocol.app.ctx.state.settings.server
         self._loop = protocol.loop
         self._deadline: float | None = None
+        self._connection = protocol
+        self._is_first = True
 
     def init_for_request(self) -> None:
-        """Begin to wait for a request, as long as `KEEP_ALIVE_TIMEOUT` allows."""
+        """Begin to wait for a request: `server.header_timeout` for the first, later ones `KEEP_ALIVE_TIMEOUT`."""
         super().init_for_request()
-        self._deadline = None
         self._num_chunks = 0
+        if self._is_first:
+            self._is_first = False
+            self._deadline = self._connection.opened + self._settings.header_timeout
+        else:
+            self._deadline = None
+            self._connection.open_connections.wait(self._connection)
 
     async def http1(self) -> None:
         """Serve the connection. After an error, wait so that the client can read it before a reset."""
-        await super().http1()
+        try:
+            await super().http1()
+        except TimeoutError:  # nothing has arrived
+            return
         transport = self.protocol.transport
         if self.response and self.response.status >= 400 and transport and not transport.is_closing():
             transport.write_eof()
@@ -94,13 +113,20 @@ class BoundedHttp(Http):
 
     async def http1_request_header(self) -> None:
         """Read a head. Raises RequestTimeout if it is incomplete after `server.header_timeout` seconds."""
-        self._deadline = self._loop.time() + self._settings.header_timeout
+        if self._deadline is None:
+            self._deadline = self._loop.time() + self._settings.header_timeout
         try:
             await super().http1_request_header()
         except TimeoutError:
             raise RequestTimeout from None
+        except asyncio.CancelledError:  # the server stops; Sanic logs the request
+            self.create_empty_request()
+            raise
         self.upgrade_websocket = False  # there is none; Sanic would drop its timers
         self._deadline = self._loop.time() + self._settings.body_timeout
+        self._connection.open_connections.begin(self._connection)
+        if self._connection.reserved:
+            self.keep_alive = False
 
     async def read(self) -> bytes | None:
         """Return some bytes of the body, None at its end.
@@ -155,26 +181,51 @@ class BoundedProtocol(HttpProtocol):
     """One connection, within the limits of the server settings."""
 
     HTTP_CLASS = BoundedHttp
+    __slots__ = ("address", "open_connections", "opened", "reserved")
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Accept the connection, or answer 503 beyond `server.max_connections`."""
+        """Accept the connection, or answer 503 if there is no place for it."""
         state = self.app.ctx.state
-        if len(self.connections) < state.settings.server.max_connections:
+        self.opened, self.reserved = self.loop.time(), False
+        self.address = address_of(transport.get_extra_info("peername"))
+        self.open_connections: Connections = state.connections
+        if self.open_connections.admit(self):
             super().connection_made(transport)
             return
         state.metrics.refused_connections.inc()
         stream = self.transport = cast(Transport, transport)
         self.conn_info = ConnInfo(cast(TransportProtocol, transport))
         stream.write(_refusal("503 Service Unavailable", _TOO_MANY, {"retry-after": str(RETRY_AFTER_SECONDS)}))
+        if self.open_connections.num_lingering >= _MAX_LINGERING:
+            stream.close()
+            return
         stream.write_eof()
-        self.loop.call_later(LINGER_SECONDS, stream.abort)
+        self.open_connections.num_lingering += 1
+        self.loop.call_later(LINGER_SECONDS, self._end_refusal)
+
+    def _end_refusal(self) -> None:
+        self.open_connections.num_lingering -= 1
+        if self.transport:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the place of the connection."""
+        self.open_connections.remove(self)
+        super().connection_lost(exc)
+
+    def drop(self) -> None:
+        """Close the connection, which waits for a request, to make room for another."""
+        self.app.ctx.state.metrics.refused_connections.inc()
+        if self.transport:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Buffer bytes. Disconnect a client that sends too many after a complete request that still runs."""
         if self._task is None:  # refused or closing
             return
         http = self.http  # None before the connection's task begins
-        if data.startswith(_TLS_RECORD) and not self.recv_buffer and (http is None or http.stage is Stage.IDLE):
+        waits = http is None or http.stage in (Stage.IDLE, Stage.REQUEST)
+        if waits and (self.recv_buffer[:2] + data[:2]).startswith(_TLS_RECORD):
             self._refuse_tls()
             return
         super().data_received(data)

@@ -1,0 +1,1 @@
+"""One connection to a client: its protocol, its limits, its pings, and its end if the client reads nothing."""
