@@ -279,6 +279,28 @@ def test_errors_of_text_layers(layers: dict[str, dict[str, str]], message: str) 
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("server.prot", "server.port"),
+        ("server.threads", "engine.threads"),
+        ("engine.dtyp", "model.dtype"),
+        ("server.timeout", "server.request_timeout"),
+        ("server.max_conn", "server.max_connections"),
+        ("sever.port", "server"),
+        ("engine.ctx_size", "engine.max_model_len"),
+        ("server.disable_log_requests", "server.access_log"),
+        ("server.foo", None),
+        ("server.", None),
+    ],
+)
+def test_unknown_key_is_answered_with_the_key_that_it_means(key: str, meant: str | None) -> None:
+    section, _, name = key.partition(".")
+    Path("c.json").write_text(json.dumps({section: {name: 1}}))
+    hint = f" (did you mean {meant}?)" if meant else ""
+    assert f"(c.json): unknown key{hint}; allowed: " in str(refused(config=Path("c.json")))
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"server": {"port": 70000}}', f"server.port (c.json): 70000 is not allowed; allowed: {PORT}"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,16 +181,28 @@ def _models_as_json(text: str) -> str:
 
 
 def _meant(key: str) -> str | None:
-    """Return the key most similar to an unknown one, or None. Without a similar whole key, compare the last part."""
+    """Return the key that an unknown one most likely means, or None.
+
+    The last part decides: a section such as `server.` would make every two of its keys alike. A part that is a key of
+    another section, or that another server uses, counts before a similar one.
+    """
     place, _, name = key.rpartition(".")
     if key.startswith("models."):
         field = nearest(name, ModelEntry.model_fields)
         return field and f"{place}.{field}"
     dotted = {f"{section}.{field}": field for section, kind in SECTIONS.items() for field in kind.model_fields}
-    flag = OTHER_FLAGS.get("--" + name.replace("_", "-"), "")
-    field = flag.removeprefix("--").replace("-", "_") or nearest(name, dotted.values())
+    same_section = [field for whole, field in dotted.items() if whole.startswith(f"{place}.")]
+    flag = OTHER_FLAGS.get("--" + name.replace("_", "-"), "--" + name)
+    exact = flag.removeprefix("--no-").removeprefix("--").replace("-", "_")
+    field = exact if exact in dotted.values() else _similar(name, same_section) or _similar(name, dotted.values())
     by_name = next((whole for whole, last in dotted.items() if last == field), None)
-    return nearest(key, [*Settings.model_fields, *dotted]) or by_name
+    return by_name if place else nearest(key, [*Settings.model_fields, *dotted]) or by_name
+
+
+def _similar(name: str, fields: Iterable[str]) -> str | None:
+    """Return the most similar field, else the first one that `name` abbreviates."""
+    fields = [*fields]
+    return nearest(name, fields) or next((field for field in fields if name and field.startswith(name)), None)
 
 
 def _known(key: str) -> str:
