@@ -14,7 +14,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt during an import shows no traceback
     from infrs.cli.command import run  # noqa: PLC0415
     from infrs.errors import ExportError  # noqa: PLC0415
-    from infrs.extras import install_command  # noqa: PLC0415
+    from infrs.extras import export_extras, install_command  # noqa: PLC0415
 
     try:
         from .cli import main as command  # noqa: PLC0415
@@ -22,8 +22,6 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         run(command, "infrs-export")
     except ModuleNotFoundError as error:
-        print(
-            f"infrs-export: {error.name} is not installed, which exporting needs; run: {install_command('export')}",
-            file=sys.stderr,
-        )
+        command = install_command(export_extras(sys.argv[1:]))
+        print(f"infrs-export: {error.name} is not installed, which exporting needs; run: {command}", file=sys.stderr)
         sys.exit(ExportError.exit_code)

@@ -32,3 +32,17 @@ def test_the_command_without_a_package_is_that_of_a_checkout(monkeypatch: pytest
 
     monkeypatch.setattr(extras, "distribution", missing)
     assert extras.install_command("export") == "pip install '.[export]'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--demo"], "export,demo"),
+        (["demo/SmolLM2-135M-Instruct"], "export,demo"),
+        (["./a.GGUF", "--quiet"], "export,demo"),
+        (["org/name", "--dtype", "int8"], "export"),
+        ([], "export"),
+    ],
+)
+def test_export_of_a_gguf_file_needs_a_second_extra(arguments: list[str], expected: str) -> None:
+    assert extras.export_extras(arguments) == expected

@@ -18,7 +18,7 @@ from infrs.bundle.local_models import find_exported, local_path, read_local
 from infrs.bundle.manifest import MANIFEST_FILE, find_bundle
 from infrs.config.settings import ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError
-from infrs.extras import install_command
+from infrs.extras import export_extras, install_command
 
 logger = logging.getLogger("infrs.cli.export_missing")
 
@@ -54,8 +54,8 @@ def find_or_export(model: ModelSettings, exporter: Exporter = EXPORTER) -> Path:
         arguments = _arguments(model)
         if not all(map(importlib.util.find_spec, exporter.required)):
             command = shlex.join(["infrs-export", *arguments])
-            extras = "export,demo" if model.model_id.startswith("demo/") or _is_gguf(path) else "export"
-            raise BundleNotFoundError(f"{error}; run: {install_command(extras)} && {command}") from None
+            install = install_command(export_extras([model.model_id]))
+            raise BundleNotFoundError(f"{error}; run: {install} && {command}") from None
         logger.info("%s; exporting it", error)
     code = _run([sys.executable, "-c", exporter.code, "--for-server", *arguments])
     if code:
@@ -72,11 +72,6 @@ def _find(model: ModelSettings, path: Path | None) -> Path:
         kind = "bundle" if model.dtype == "auto" else f"{model.dtype} bundle"
         raise BundleNotFoundError(f"no up-to-date {kind} of {path} in {model.cache_dir}")
     return bundle
-
-
-def _is_gguf(path: Path | None) -> bool:
-    """The packages that read GGUF files come with the `demo` extra, because the demo model is one."""
-    return path is not None and path.suffix.lower() == ".gguf"
 
 
 def _arguments(model: ModelSettings) -> list[str]:

@@ -18,7 +18,7 @@ def test_missing_package_is_reported_with_the_install_command(missing: str, tmp_
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
-        f"infrs-export: {missing} is not installed, which exporting needs; run: {install_command('export')}\n"
+        f"infrs-export: {missing} is not installed, which exporting needs; run: {install_command('export,demo')}\n"
     )
 
 
