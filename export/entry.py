@@ -22,6 +22,6 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         run(command, "infrs-export")
     except ModuleNotFoundError as error:
-        command = install_command(export_extras(sys.argv[1:]))
-        print(f"infrs-export: {error.name} is not installed, which exporting needs; run: {command}", file=sys.stderr)
+        install = install_command(export_extras(sys.argv[1:]))
+        print(f"infrs-export: {error.name} is not installed, which exporting needs; run: {install}", file=sys.stderr)
         sys.exit(ExportError.exit_code)

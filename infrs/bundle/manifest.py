@@ -7,10 +7,8 @@ after it is published.
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -213,41 +211,6 @@ def chat_manifest(manifest: AnyManifest) -> Manifest:
     if isinstance(manifest, Manifest):
         return manifest
     raise BundleError(f"{manifest.source.model_id} is an embedding model; name a chat model's bundle")
-
-
-def verify_bundle(bundle: Path) -> AnyManifest:
-    """Read the manifest and check that the bundle holds exactly the files it lists, unaltered.
-
-    Raises BundleError, with its name, for a file that is missing, altered, unlisted, unreadable or not a plain file.
-    """
-    manifest = read_manifest(bundle)
-    try:
-        _verify_files(bundle, manifest)
-    except OSError as error:
-        raise BundleError(
-            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account read permission, "
-            "or export the model again"
-        ) from error
-    return manifest
-
-
-def _verify_files(bundle: Path, manifest: AnyManifest) -> None:
-    if manifest.graph_file not in manifest.files:
-        raise BundleError(f"{bundle}: {manifest.graph_file} is not listed in its manifest; export the model again")
-    present = {entry.name for entry in os.scandir(bundle)} - {MANIFEST_FILE}
-    for name in sorted(present - manifest.files.keys()):
-        raise BundleError(f"{bundle / name} is not listed in the bundle's manifest; export the model again")
-    for name, entry in sorted(manifest.files.items()):
-        path = bundle / name
-        if path.is_symlink() or not path.is_file():
-            raise BundleError(f"{path} is missing or not a plain file; export the model again")
-        if path.stat().st_size != entry.size:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes, not {entry.size}; export the model again")
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        digests = pool.map(sha256_file, [bundle / name for name in manifest.files])
-    for (name, entry), digest in zip(manifest.files.items(), digests, strict=True):
-        if digest != entry.sha256:
-            raise BundleError(f"{bundle / name} does not match its SHA-256; export the model again")
 
 
 def find_bundle(cache: Path, model_id: str, revision: str, dtype: DtypeChoice) -> Path:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from infrs.bundle.files import BundleFiles
 from infrs.bundle.manifest import EmbeddingManifest
 from infrs.errors import ContextLengthError, RequestError
 from infrs.models.encoder import Encoder, open_encoder
@@ -15,7 +16,7 @@ from infrs.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class EmbeddingModel:
-    """An open bundle of an embedding model. created: Unix time in seconds."""
+    """An open bundle of an embedding model. created: Unix time in seconds. files: as of LoadedModel."""
 
     model_id: str
     manifest: EmbeddingManifest
@@ -23,6 +24,7 @@ class EmbeddingModel:
     tokenizer: Tokenizer
     encoder: Encoder
     created: int
+    files: BundleFiles | None = None
 
     @property
     def max_model_len(self) -> int:

@@ -6,17 +6,18 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from infrs.bundle.files import open_files
 from infrs.bundle.manifest import (
     AnyManifest,
     EmbeddingManifest,
     Manifest,
     Sampling,
     read_manifest,
-    verify_bundle,
 )
 from infrs.config.settings import EngineSettings, ModelSettings, Settings
 from infrs.core import SamplingParams
@@ -73,11 +74,24 @@ def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest
 
 
 def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> LoadedModel | EmbeddingModel:
-    """Verify a bundle and open it.
+    """Verify a bundle and open it. The model holds the verified files open.
 
-    Raises BundleError if the bundle does not match its manifest, ConfigError if the engine settings do not fit it.
+    Raises BundleError if the bundle does not match its manifest, or changes while it is opened, ConfigError if the
+    engine settings do not fit it.
     """
-    manifest = verify_bundle(bundle)
+    files = open_files(bundle)
+    try:
+        loaded = _load(bundle, files.manifest, model, engine)
+        files.check_in_place()
+    except BaseException:
+        files.close()
+        raise
+    return replace(loaded, files=files)
+
+
+def _load(
+    bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings
+) -> LoadedModel | EmbeddingModel:
     if isinstance(manifest, EmbeddingManifest):
         return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
     return _load_chat_model(bundle, manifest, model, engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infrs.bundle.files import BundleFiles
 from infrs.bundle.manifest import Manifest
 from infrs.core import Limits, SamplingParams
 from infrs.engine.sampling.grammar import GrammarCompiler
@@ -23,7 +24,7 @@ class LoadedModel:
     engine: not started before the model is served. grammars: compiles constraints on answers. tool_format: syntax of
     the model's tool calls. reasoning: the tags of its reasoning blocks; None if it writes none. fingerprint: changes
     with everything that can change an answer: weights, recipe, runtime, default sampling. sampling: defaults of a
-    request.
+    request. files: the files of the bundle, open; None in tests without any.
     """
 
     model_id: str
@@ -39,6 +40,7 @@ class LoadedModel:
     tool_format: ToolFormat
     reasoning: Tags | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    files: BundleFiles | None = None
 
     @property
     def thinks(self) -> bool:

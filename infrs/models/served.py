@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from infrs.config.settings import EngineSettings
@@ -69,6 +70,10 @@ class ServedModel(ABC):
         """Return the id under which the model is served."""
         return self.model.model_id
 
+    def disturbed_file(self) -> Path | None:
+        """Return a file of the model's bundle that another program changes, or None."""
+        return self.model.files.disturbed() if self.model.files is not None else None
+
     @abstractmethod
     def refuse_if_full(self) -> None:
         """Raise QueueFullError when as many requests are in flight as may run and wait."""
@@ -109,6 +114,8 @@ class ServedModel(ABC):
             await self.wait_idle(_LAST_WORDS_SECONDS)
         await asyncio.to_thread(self.service.stop, _STOP_SECONDS)
         self.metrics.close()
+        if self.model.files is not None:
+            self.model.files.close()
 
     def _check_open(self) -> None:
         """Raise the error of a drain that ended before the caller submitted its request."""

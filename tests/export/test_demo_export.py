@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from infrs_export.parity.chat import LIMITS
 
-from infrs.bundle.manifest import Dtype, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import Dtype
 
 pytestmark = pytest.mark.slow
 

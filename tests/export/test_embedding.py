@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
-from infrs.bundle.manifest import EMBEDDING_DTYPES, EmbeddingManifest, find_bundle, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import EMBEDDING_DTYPES, EmbeddingManifest, find_bundle
 from infrs.errors import ExportError, ParityError, SourceError
 
 TEXTS = ["Sea", "The lighthouse keeper's daughter learnt to read.", "y = f(x) + 12.5"]

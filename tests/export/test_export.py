@@ -18,8 +18,9 @@ from infrs_export.parity import chat as parity
 from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
 
+from infrs.bundle.files import verify_bundle
 from infrs.bundle.local_models import find_exported, read_local
-from infrs.bundle.manifest import Sampling, find_bundle, read_manifest, verify_bundle
+from infrs.bundle.manifest import Sampling, find_bundle, read_manifest
 from infrs.bundle.states import KVGeometry
 from infrs.cli.command import run
 from infrs.config.settings import EngineSettings, ModelSettings

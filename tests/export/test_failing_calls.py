@@ -14,7 +14,7 @@ import pytest
 from infrs_export.pipeline import export_model
 from test_publish import visible
 
-from infrs.bundle.manifest import verify_bundle
+from infrs.bundle.files import verify_bundle
 from infrs.errors import DiskFullError, ExportError
 
 CALLS = frozenset(

@@ -14,7 +14,8 @@ from embedding_models import make_embedding_model, write
 from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, fetched, refused, run_export
 
-from infrs.bundle.manifest import Sampling, find_bundle, read_manifest, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import Sampling, find_bundle, read_manifest
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, fetched, refused, run_export
 from infrs_export.hub.session import check_endpoint
 
-from infrs.bundle.manifest import find_bundle, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import find_bundle
 from infrs.errors import DiskFullError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

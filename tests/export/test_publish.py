@@ -20,7 +20,8 @@ from infrs_export.bundle.publish import Place, check_space, full_disk_explained,
 from infrs_export.graph.tensor_file import TensorFile
 from infrs_export.pipeline import export_model
 
-from infrs.bundle.manifest import find_bundle, read_manifest, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import find_bundle, read_manifest
 from infrs.errors import BundleError, BundleNotFoundError, DiskFullError, ExportError
 
 PLACE = ("org/model", "float32", "0123456789ab")

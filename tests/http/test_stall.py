@@ -1,5 +1,6 @@
 """Threads that live but make no progress: `/ready` fails; a stalled engine ends the process."""
 
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from fake_process import JSON, SLACK, Answer, chat_body, fake_server
 from infrs.api.common.errors import EngineStalledError, TextStalledError
 from infrs.engine.service import EngineStats
 from infrs.errors import InfrsError
-from infrs.http.lifecycle.watchdog import StallClock, stall_of
+from infrs.http.lifecycle.watchdog import RunningTime, StallClock, stall_of
 
 TIMEOUT = 3.0
 FAULTY = Path(__file__).parent / "faulty_server.py"
@@ -93,6 +94,39 @@ def test_slow_steps_are_not_a_stall() -> None:
     with fake_server(interval=0.6, server={"stall_timeout": 1.5}) as server:
         assert server.chat(max_tokens=5).status == 200
         assert server.process.poll() is None
+
+
+def test_time_in_which_the_process_was_stopped_is_not_a_stall() -> None:
+    """As `docker pause` and SIGSTOP stop it, in the middle of an answer."""
+    with fake_server(interval=0.5, server={"stall_timeout": 3.0}) as server, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.chat, max_tokens=8)
+        time.sleep(1)
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        server.process.send_signal(signal.SIGCONT)
+        assert waiting.result().status == 200
+        assert server.get("/ready").status == 200
+        server.process.terminate()
+        assert server.process.wait(10) == 0
+        assert "/ready fails" not in server.output()
+
+
+@pytest.mark.parametrize(
+    ("ticks", "moment", "expected"),
+    [
+        ([0.5, 1.0, 1.5], 0.2, 1.3),  # on time
+        ([0.5, 2.0, 2.5], 0.2, 2.3),  # a late tick of a busy machine
+        ([0.5, 100.0, 100.5], 0.2, 1.3),  # 99 s late
+        ([0.5, 100.0, 200.0], 0.2, 1.3),  # twice
+        ([0.5, 100.0, 100.5], 100.2, 0.3),  # after the pause
+    ],
+)
+def test_running_time_leaves_pauses_out(ticks: list[float], moment: float, expected: float) -> None:
+    times = iter([0.0, 0.0, *ticks, ticks[-1]])
+    running = RunningTime(lambda: next(times))
+    for _ in range(len(ticks) + 1):
+        running.tick(0.5)
+    assert running.since(moment) == pytest.approx(expected)
 
 
 def test_waiting_for_work_does_not_count() -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import onnx
 import pytest
@@ -20,7 +21,8 @@ import synthetic
 from fake_process import SLACK
 from onnx import external_data_helper, numpy_helper
 
-from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, find_bundle, sha256_file, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, find_bundle, sha256_file
 from infrs.engine.runners.opening import open_runner
 from infrs.errors import BundleError
 
@@ -108,14 +110,19 @@ def test_a_path_that_is_not_a_plain_file_is_refused(bundle: Path, name: str, kin
 @pytest.mark.parametrize("name", [GRAPH, MANIFEST_FILE])
 def test_an_unreadable_file_is_refused(bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may read any file, so the test makes `open` refuse."""
-    opened = io.open
 
-    def refusing(path: object, *arguments: object, **named: object) -> object:
-        if str(path) == str(bundle / name):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, *arguments, **named)
+    def refuse(module: ModuleType) -> None:
+        opened = module.open
 
-    monkeypatch.setattr(io, "open", refusing)
+        def refusing(path: object, *arguments: object, **named: object) -> object:
+            if str(path) == str(bundle / name):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return opened(path, *arguments, **named)
+
+        monkeypatch.setattr(module, "open", refusing)
+
+    refuse(io)  # of Path
+    refuse(os)  # of BundleFile
     assert str(bundle / name) in refused(bundle)
     assert "Permission denied" in refused(bundle)
 

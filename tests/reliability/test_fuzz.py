@@ -24,7 +24,8 @@ from text_tokenizers import KINDS
 
 from infrs.api.chat.request import parse_chat_request
 from infrs.api.common.strict_json import parse_object
-from infrs.bundle.manifest import MANIFEST_FILE, verify_bundle
+from infrs.bundle.files import verify_bundle
+from infrs.bundle.manifest import MANIFEST_FILE
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import BundleError, ContextLengthError, RequestError
 from infrs.text.chat.load import load_chat_format

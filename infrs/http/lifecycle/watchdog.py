@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
+from collections.abc import Callable
 
 from infrs.api.common.errors import EngineStalledError, TextStalledError
 from infrs.errors import InfrsError
@@ -14,25 +16,54 @@ from infrs.models.served import ServedModel, Service
 logger = logging.getLogger("infrs.server")
 
 _SECONDS = 0.5
+_LATE = 1.0  # a later tick is a pause
+_PAUSES = 64  # as many as are remembered
 _READY_PART = 4  # /ready fails after a quarter of the time that ends the process
+
+
+class RunningTime:
+    """Measures time without the pauses of this process, as by SIGSTOP or `docker pause`.
+
+    A pause shows as a tick that comes late. A busy machine delays ticks too; that time does not count either.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due = clock()
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)  # start and seconds
+
+    def tick(self, seconds: float) -> float:
+        """Note the time, return how many seconds late this tick is, and expect the next one in `seconds`."""
+        now = self._clock()
+        late = max(0.0, now - self._due)
+        if late > _LATE:
+            self._pauses.append((self._due, late))
+        self._due = now + seconds
+        return late
+
+    def since(self, moment: float) -> float:
+        """Return the running seconds since a moment of the clock."""
+        paused = sum(seconds for start, seconds in self._pauses if start >= moment)
+        return max(0.0, self._clock() - moment - paused)
 
 
 class StallClock:
     """Measures how long a service has had work without progress. Time without work does not count."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, running: RunningTime | None = None) -> None:
         self._service = service
+        self._running = running or RunningTime()
         self._busy_since: float | None = None
 
     def read(self) -> float:
         """Return the seconds. Call it often: it notices new work only when it is called."""
-        stats, now = self._service.snapshot(), time.monotonic()
+        stats = self._service.snapshot()
         if not stats.num_open:
             self._busy_since = None
             return 0.0
         if self._busy_since is None:
-            self._busy_since = now
-        return now - max(self._busy_since, stats.last_progress)
+            self._busy_since = time.monotonic()
+        return self._running.since(max(self._busy_since, stats.last_progress))
 
 
 def stall_of(engine: float, text: float, bound: float) -> InfrsError | None:
@@ -55,19 +86,24 @@ def _note(state: ServerState, stall: InfrsError | None) -> None:
 
 
 async def until_failure(state: ServerState) -> str:
-    """Wait until a model's thread fails or stalls, and return the reason. Sets `ServerState.stalled`.
+    """Wait until a model's thread fails or stalls, or its files change, and return the reason.
 
-    Also measures the lag of the event loop.
+    Sets `ServerState.stalled`. Also measures the lag of the event loop.
     """
     clocks: dict[ServedModel, StallClock] = {}
+    running = RunningTime()
     timeout = state.settings.server.stall_timeout
     while all(model.service.alive for model in state.models.models):
-        clocks = {model: clocks.get(model) or StallClock(model.service) for model in state.models.models}
+        clocks = {model: clocks.get(model) or StallClock(model.service, running) for model in state.models.models}
+        disturbed = next(filter(None, (model.disturbed_file() for model in clocks)), None)
+        if disturbed is not None:
+            return f"another program writes to {disturbed}, which this server uses; export the model again"
         stalled = max((clock.read() for clock in clocks.values()), default=0.0)
-        _note(state, stall_of(stalled, state.text.busy_for(), timeout / _READY_PART))
+        text = running.since(time.monotonic() - state.text.busy_for())
+        _note(state, stall_of(stalled, text, timeout / _READY_PART))
         if stalled > timeout:
             return f"the engine has made no step for {stalled:.0f} s"
-        due = time.monotonic() + _SECONDS
+        running.tick(_SECONDS)
         await asyncio.sleep(_SECONDS)
-        state.metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
+        state.metrics.loop_lag.observe(running.tick(0.0))
     return "the engine has failed"

@@ -1,0 +1,159 @@
+"""The files of a bundle: open, checked, and guarded against changes for as long as a model uses them.
+
+ONNX Runtime maps the weights, so a program that writes to their file would change answers, and one that truncates it
+would end this process with SIGBUS. On Linux each file has a read lease (fcntl(2), F_SETLEASE): a program that wants to
+write to it waits, at most `/proc/sys/fs/lease-break-time` seconds, and `BundleFiles.disturbed` reports it before
+a byte has changed. A lease needs the owner of the file or CAP_LEASE, and some file systems have none. Without it,
+`disturbed` reports a new size or modification time. Another file under the same name changes nothing: the open
+file stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from infrs.bundle.manifest import MANIFEST_FILE, AnyManifest, FileEntry, read_manifest
+from infrs.errors import BundleError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opening a pipe would never return
+
+
+class BundleFile:
+    """One open file of a bundle."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a file. Raises OSError, and BundleError if it is not a plain file."""
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path} is missing or not a plain file; export the model again")
+        self.path = path
+        self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115  # until `close`
+        self._is_leased = _lease(self._file)
+        self._opened = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(self._opened.st_mode):  # it has replaced a plain file in this moment
+            self.close()
+            raise BundleError(f"{path} is not a plain file; export the model again")
+
+    def check_size(self, entry: FileEntry) -> None:
+        """Raise BundleError unless the file has the size of the manifest's entry."""
+        if self._opened.st_size != entry.size:
+            raise BundleError(f"{self.path} has {self._opened.st_size} bytes, not {entry.size}; export the model again")
+
+    def check_hash(self, entry: FileEntry) -> None:
+        """Raise BundleError unless the content has the SHA-256 of the manifest's entry. Hashing releases the GIL."""
+        if hashlib.file_digest(self._file, "sha256").hexdigest() != entry.sha256:
+            raise BundleError(f"{self.path} does not match its SHA-256; export the model again")
+
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether the path leads to this very file."""
+        with suppress(OSError):
+            return os.path.samestat(self.path.lstat(), self._opened)
+        return False
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Return whether a program has changed the file, or waits to write to it."""
+        now = os.fstat(self._file.fileno())
+        if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
+            return True
+        return self._is_leased and fcntl.fcntl(self._file, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+
+    def close(self) -> None:
+        """Close the file, which ends its lease."""
+        self._file.close()
+
+
+class BundleFiles:
+    """The open files of a verified bundle."""
+
+    def __init__(self, manifest: AnyManifest, files: list[BundleFile]) -> None:
+        self.manifest = manifest
+        self._files = files
+
+    def check_in_place(self) -> None:
+        """Raise BundleError if a file was replaced or changed after it was verified.
+
+        Call it after a model has read the files by their paths: then it has read what was verified.
+        """
+        for file in self._files:
+            if file.is_disturbed or not file.is_in_place:
+                raise BundleError(f"{file.path} was changed while the model was loaded; start again")
+
+    def disturbed(self) -> Path | None:
+        """Return a file that another program has changed or waits to write to, or None."""
+        return next((file.path for file in self._files if file.is_disturbed), None)
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._files:
+            self._files.pop().close()
+
+
+def open_files(bundle: Path) -> BundleFiles:
+    """Open a bundle's files and check that they are exactly those of its manifest, unaltered.
+
+    Raises BundleError, with its name, for a file that is missing, altered, unlisted, unreadable or not a plain file.
+    """
+    manifest = read_manifest(bundle)
+    opened: list[BundleFile] = []
+    files = BundleFiles(manifest, opened)
+    try:
+        _check_names(bundle, manifest)
+        for name in sorted(manifest.files):
+            opened.append(BundleFile(bundle / name))
+        for file in opened:
+            file.check_size(manifest.files[file.path.name])
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(lambda file: file.check_hash(manifest.files[file.path.name]), opened))
+    except OSError as error:
+        files.close()
+        raise BundleError(
+            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account read permission, "
+            "or export the model again"
+        ) from error
+    except BaseException:
+        files.close()
+        raise
+    return files
+
+
+def verify_bundle(bundle: Path) -> AnyManifest:
+    """Return the manifest of a bundle with verified files. Raises as `open_files` does."""
+    files = open_files(bundle)
+    files.close()
+    return files.manifest
+
+
+def _check_names(bundle: Path, manifest: AnyManifest) -> None:
+    if manifest.graph_file not in manifest.files:
+        raise BundleError(f"{bundle}: {manifest.graph_file} is not listed in its manifest; export the model again")
+    present = {entry.name for entry in os.scandir(bundle)} - {MANIFEST_FILE}
+    for name in sorted(present - manifest.files.keys()):
+        raise BundleError(f"{bundle / name} is not listed in the bundle's manifest; export the model again")
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | _OPEN_FLAGS)
+
+
+def _lease(file: io.FileIO) -> bool:
+    """Take a read lease on a file. Returns False where the system or the file's owner does not allow one."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETOWN, 0)  # no signal to this process: by default, SIGIO ends it
+    except OSError:
+        return False
+    return True

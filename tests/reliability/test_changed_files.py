@@ -1,0 +1,120 @@
+"""A program that writes to the files of a loaded bundle waits, is reported, and changes no answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from infrs.bundle import files as bundle_files
+from infrs.bundle.files import BundleFiles, open_files
+from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, sha256_file
+from infrs.config.settings import EngineSettings, ModelSettings
+from infrs.errors import BundleError
+from infrs.models import load
+
+GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "float32-0"
+    folder.mkdir()
+    synthetic.build(folder / GRAPH, "fused")
+    (folder / WEIGHTS).write_bytes(bytes(10_000))
+    entries = {
+        name: FileEntry(size=(folder / name).stat().st_size, sha256=sha256_file(folder / name))
+        for name in (GRAPH, WEIGHTS)
+    }
+    manifest = synthetic.manifest().model_copy(update={"files": entries, "graph_file": GRAPH})
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    return folder
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def overwrite(path: Path) -> None:
+    """Change the content and keep the size."""
+    with path.open("r+b") as file:
+        file.write(b"x")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+WRITE = {"truncate": "import os; os.truncate({path!r}, 0)", "overwrite": "open({path!r}, 'r+b').write(b'x')"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no leases")
+@pytest.mark.parametrize("how", WRITE)
+def test_writer_waits_until_the_files_are_closed(bundle: Path, how: str) -> None:
+    path = bundle / WEIGHTS
+    files = open_files(bundle)
+    assert files.disturbed() is None
+    with subprocess.Popen([sys.executable, "-c", WRITE[how].format(path=str(path))]) as writer:
+        wait_until(files.disturbed)
+        assert files.disturbed() == path
+        assert writer.poll() is None
+        assert path.read_bytes() == bytes(10_000)
+        files.close()
+        assert writer.wait(30) == 0
+    assert path.read_bytes() != bytes(10_000)
+
+
+@pytest.mark.parametrize("change", [overwrite, truncate])
+def test_change_is_noticed_where_files_have_no_lease(
+    bundle: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_files, "_lease", lambda file: False)
+    files = open_files(bundle)
+    change(bundle / WEIGHTS)
+    assert files.disturbed() == bundle / WEIGHTS
+    files.close()
+
+
+def replace(bundle: Path) -> None:
+    shutil.copy(bundle / WEIGHTS, bundle / "new")
+    (bundle / "new").replace(bundle / WEIGHTS)
+
+
+def remove(bundle: Path) -> None:
+    (bundle / WEIGHTS).unlink()
+
+
+@pytest.mark.parametrize("change", [replace, remove])
+def test_another_file_under_the_name_does_not_disturb_a_loaded_model(
+    bundle: Path, change: Callable[[Path], None]
+) -> None:
+    files = open_files(bundle)
+    files.check_in_place()
+    change(bundle)
+    assert files.disturbed() is None
+    with pytest.raises(BundleError, match="was changed while the model was loaded; start again"):
+        files.check_in_place()
+    files.close()
+
+
+def test_model_is_refused_if_its_files_change_while_it_loads(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_slowly(folder: Path, *others: object) -> None:
+        replace(folder)
+
+    closed: list[BundleFiles] = []
+    close = BundleFiles.close
+    monkeypatch.setattr(load, "_load", load_slowly)
+    monkeypatch.setattr(BundleFiles, "close", lambda files: closed.append(files) or close(files))
+    with pytest.raises(BundleError, match=f"{WEIGHTS} was changed"):
+        load.load_model(bundle, ModelSettings(), EngineSettings())
+    assert len(closed) == 1
