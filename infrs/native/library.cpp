@@ -12,6 +12,7 @@
 
 #include "activation.h"
 #include "attention.h"
+#include "draws.h"
 #include "matmul.h"
 #include "norm.h"
 #include "ort.h"
@@ -353,6 +354,18 @@ INFRS_EXPORT __attribute__((target("no-avx"))) int infrs_weigh_logarithms(
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
   if (count) *weighted = infrs::weigh_logarithms(weights, count, sums);
   return 1;
+}
+
+// Returns what `draw` returns, or `kUndecided` if the processor has no AVX2 or there is no memory.
+INFRS_EXPORT __attribute__((target("no-avx"))) int64_t infrs_draw(
+    const float* logits, const float* weights, size_t count, size_t top_k, double typical_p, double top_p, float min_p,
+    double uniform) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return infrs::kUndecided;
+  try {
+    return infrs::draw(logits, weights, count, {top_k, typical_p, top_p, min_p}, uniform);
+  } catch (const std::bad_alloc&) {
+    return infrs::kUndecided;
+  }
 }
 
 // Everything else is compiled for AVX2 or more. This function checks that the processor has it. Every processor with

@@ -30,22 +30,25 @@ inline double sum_lanes(__m256d x) {
 
 }  // namespace
 
-double weigh_logarithms(const float* weights, size_t count, double* sums) {
+double weigh_logarithms(const float* weights, size_t count, double* sums, int32_t* logarithms) {
   __m256d weighted = _mm256_setzero_pd();
   for (size_t block = 0; block < count; block += kSumBlock) {
     const size_t end = std::min(block + kSumBlock, count);
     __m256d sum = _mm256_setzero_pd();
-    const auto add = [&](const float* four) {
+    const auto add = [&](const float* four, size_t place) {
       const __m128 x = _mm_loadu_ps(four);
-      const __m256d weight = _mm256_cvtps_pd(x);
+      const __m256d weight = _mm256_cvtps_pd(x), logarithm = log_lanes(x);
       sum = _mm256_add_pd(sum, weight);
-      weighted = _mm256_fmadd_pd(weight, log_lanes(x), weighted);
+      weighted = _mm256_fmadd_pd(weight, logarithm, weighted);
+      if (!logarithms) return;
+      const __m256d scaled = _mm256_mul_pd(logarithm, _mm256_set1_pd(kLogarithm));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(logarithms + place), _mm256_cvtpd_epi32(scaled));
     };
     size_t i = block;
-    for (; i + kDoubles <= end; i += kDoubles) add(weights + i);
+    for (; i + kDoubles <= end; i += kDoubles) add(weights + i, i);
     float rest[kDoubles] = {};
     std::memcpy(rest, weights + i, (end - i) * sizeof(float));
-    add(rest);
+    add(rest, i);
     sums[block / kSumBlock] = sum_lanes(sum);
   }
   return sum_lanes(weighted);

@@ -19,7 +19,7 @@ _FEW = 256  # the largest logits, which are sorted first
 def sample(logits: Row, params: SamplingParams, generator: np.random.Generator) -> int:
     """Return a token id for logits [vocab_size] with a finite maximum, filtered as `params` say."""
     ids, weights = candidates(logits, params)
-    return int(ids[draw(weights, sums_of_blocks(weights), generator)])
+    return int(ids[draw(weights, sums_of_blocks(weights), generator.random())])
 
 
 def candidates(logits: Row, params: SamplingParams) -> tuple[Ids, Row]:

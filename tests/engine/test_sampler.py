@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from infrs.core import SamplingParams
-from infrs.engine.sampling import filters
+from infrs.engine.sampling import filters, sampler
 from infrs.engine.sampling.filters import largest, sums_of_blocks
 from infrs.engine.sampling.logits import changes, penalize
 from infrs.engine.sampling.sampler import NumericalError, candidates, new_generator, sample
+from infrs.native.draws import draw as draw_filtered
 from infrs.native.weights import in_numpy
 
 # Quarters are exact in float32 and make ties likely.
@@ -150,6 +151,36 @@ def test_candidates_and_draws_equal_those_of_a_full_sort(
         for draw_seed in range(3):
             expected = full_sort.sample(row, params, new_generator(draw_seed))
             assert sample(row, params, new_generator(draw_seed)) == expected
+            assert drawn_natively(row, params, new_generator(draw_seed)) in {expected, None}
+            with mock.patch.object(sampler, "draw", return_value=None):  # as without the library
+                assert sample(row, params, new_generator(draw_seed)) == expected
+
+
+def drawn_natively(row: np.ndarray, params: SamplingParams, generator: np.random.Generator) -> int | None:
+    weights = sampler._weights(row, row.max(), params.temperature)
+    return draw_filtered(row, weights, (params.top_k, params.typical_p, params.top_p, params.min_p), generator.random())
+
+
+@pytest.mark.parametrize("kind", ["peaked", "normal", "ties", "masked", "zipf"])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"top_p": 0.95},
+        {"min_p": 0.01},
+        {"top_k": 9_000},
+        {"typical_p": 0.95},
+        {"typical_p": 0.9, "top_p": 0.9, "min_p": 0.01, "top_k": 15_000, "temperature": 0.7},
+    ],
+)
+def test_rows_are_drawn_without_a_sort(kind: str, filters: dict[str, float]) -> None:
+    params = SamplingParams(**filters)  # type: ignore[arg-type]
+    rows = [drawn_row(kind, 20_000, seed) for seed in range(20)]
+    drawn = [drawn_natively(row, params, new_generator(seed)) for seed, row in enumerate(rows)]
+    assert drawn.count(None) <= 2  # rounding could decide these
+    expected = [full_sort.sample(row, params, new_generator(seed)) for seed, row in enumerate(rows)]
+    assert [one for one in drawn if one is not None] == [
+        one for one, other in zip(expected, drawn, strict=True) if other is not None
+    ]
 
 
 @pytest.mark.nightly("sampler, sums in C++ and in NumPy")

@@ -24,10 +24,15 @@ from infrs.engine.sampling.filters import (
     typical,
 )
 from infrs.errors import EngineError
+from infrs.native.draws import draw
 from infrs.native.weights import BLOCK
 
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
 _NUCLEUS_GUESS = 256
+
+# A row is sorted if it has this many times as many logits as pass.
+_FEW = 16
+_NO_FILTERS = (0, 1, 1, 0)  # top_k, typical_p, top_p, min_p
 
 # Below this a temperature is greedy: float32 scores divided by less overflow.
 _MIN_TEMPERATURE = 1e-6
@@ -59,11 +64,28 @@ def sample(logits: Row, params: SamplingParams, generator: np.random.Generator, 
         raise NumericalError
     if params.temperature < _MIN_TEMPERATURE or params.top_k == 1:
         return best
-    if params.top_k or params.typical_p < 1 or params.top_p < 1 or params.min_p:
-        values, weights, sums = candidates(logits, params)
-        return _id_at(logits, values, _draw(weights, sums, generator))
-    weights = _weights(logits, logits[best], params.temperature)
-    return _draw(weights, sums_of_blocks(weights), generator)
+    uniform, top = generator.random(), logits[best]
+    filters = params.top_k, params.typical_p, params.top_p, params.min_p
+    if filters == _NO_FILTERS:
+        weights = _weights(logits, top, params.temperature)
+        return _draw(weights, sums_of_blocks(weights), uniform)
+    if not _few_pass(logits, top, params):
+        token_id = draw(logits, _weights(logits, top, params.temperature), filters, uniform)
+        if token_id is not None:
+            return token_id
+    values, weights, sums = candidates(logits, params)
+    return _id_at(logits, values, _draw(weights, sums, uniform))
+
+
+def _few_pass(logits: Row, top: np.float32, params: SamplingParams) -> bool:
+    """Return whether top_k or min_p alone leaves so few logits that a sort of them is fast."""
+    if params.top_k:
+        count = params.top_k
+    elif params.typical_p < 1 or params.top_p < 1:
+        return False
+    else:
+        count = int(np.count_nonzero(logits >= top + params.temperature * math.log(params.min_p)))
+    return count * _FEW < len(logits)
 
 
 def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row, Sums]:
@@ -119,12 +141,12 @@ def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
     return np.exp(weights, out=weights)
 
 
-def _draw(weights: Row, blocks: Sums, generator: np.random.Generator) -> int:
+def _draw(weights: Row, blocks: Sums, uniform: float) -> int:
     """Draw a place with a probability proportional to its weight.
 
     Found by its block first: adding up a whole vocabulary place by place takes ten times as long.
     """
-    target = generator.random() * blocks[-1]
+    target = uniform * blocks[-1]
     block = _place(blocks, target)
     within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
     return block * BLOCK + _place(within, target - (blocks[block - 1] if block else 0))
