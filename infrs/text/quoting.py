@@ -16,6 +16,7 @@ from functools import cached_property
 from tokenizers import AddedToken, Tokenizer
 
 from infrs.errors import RequestError
+from infrs.text.alternatives import any_of
 from infrs.text.unlocked import encode_unlocked
 
 
@@ -29,7 +30,7 @@ class Quoter:
         self._ids = {token.content: i for i, token in self._special.items() if token.content}
         # A mark consists of digits, which no template changes: trim, upper, tojson.
         self._nonce = f"{secrets.randbelow(10**20):020}"
-        any_special = "|".join(re.escape(content) for content in sorted(self._ids, key=len, reverse=True)) or "(?!)"
+        any_special = any_of(self._ids)
         self._any_special = re.compile(any_special)
         any_mark = rf"{self._nonce}(\d{{8}})"
         self._any_mark = re.compile(any_mark)
