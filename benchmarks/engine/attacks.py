@@ -151,7 +151,7 @@ def nested(depth: int) -> object:
 
 
 _WIDE: dict[str, Any] = {"temperature": 2, "max_tokens": 200}
-_WORDS = " ".join(str(number) for number in range(30_000))
+_WORDS = " ".join(f"{number:x}" for number in range(20_000))  # over 60,000 tokens would be refused
 _TURNS = [{"role": role, "content": "write more " * 40} for _ in range(1_000) for role in ("user", "assistant")]
 
 ATTACKS = (
@@ -165,7 +165,7 @@ ATTACKS = (
     Attack("4 MB of digits in a message", posts(_CHAT, chat("7" * BODY_BYTES))),
     Attack("4 MB of digits to count_tokens", posts(_COUNT, chat("7" * BODY_BYTES))),
     Attack("1 M token ids to /detokenize", posts("/detokenize", body(tokens=[7] * (1 << 20)))),
-    Attack("30 count_tokens of 170 KB", posts(_COUNT, chat(_WORDS), num_clients=30)),
+    Attack("30 count_tokens of 110 KB", posts(_COUNT, chat(_WORDS), num_clients=30)),
     # Grammars and templates
     Attack("16 compilations of schemas", posts(_CHAT, schemas, num_clients=16)),
     Attack("a conversation of 2,000 turns", posts("/apply-template", body(messages=_TURNS))),

@@ -80,7 +80,7 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         if stream.protocol.reserved and not tenant and not _is_open(request):
             raise TooManyConnectionsError(TOO_MANY_CONNECTIONS)
         request.ctx.context = RequestContext.start(request_id(request), tenant, timeout)
-        check_body(request, state)
+        check_body(request, state, tenant)
 
 
 def check_form(request: Request) -> None:
@@ -143,7 +143,7 @@ def _is_open(request: Request) -> bool:
     return route.path in OPEN_ROUTES or cors.is_preflight(request, route)
 
 
-def check_body(request: Request, state: ServerState) -> None:
+def check_body(request: Request, state: ServerState, tenant: str) -> None:
     """Raise an error for a body that is too large or of the wrong type, and for a model without room in its queue."""
     headers = request.headers
     if int(headers.get("content-length", 0)) > state.settings.server.max_body_bytes:
@@ -156,9 +156,9 @@ def check_body(request: Request, state: ServerState) -> None:
         if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
             raise _unsupported(request)
         if request.path in GENERATION_PATHS:
-            state.require_models().refuse_if_full(ServedChatModel)
+            state.require_models().refuse_if_full(ServedChatModel, tenant)
         elif request.path == EMBEDDINGS_PATH:
-            state.require_models().refuse_if_full(ServedEmbeddingModel)
+            state.require_models().refuse_if_full(ServedEmbeddingModel, tenant)
 
 
 def _is_address(host: str) -> bool:

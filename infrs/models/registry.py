@@ -173,8 +173,8 @@ class ModelRegistry:
             raise _wrong_kind(f"{name} is a chat model, which makes no embeddings; this server serves {ours}")
         raise not_served(name, ours)
 
-    def refuse_if_full(self, kind: type[ServedModel]) -> None:
-        """Raise QueueFullError if all models of a kind are full, RequestError if there is no chat model.
+    def refuse_if_full(self, kind: type[ServedModel], tenant: str) -> None:
+        """Raise QueueFullError if all models of a kind are full for a tenant, RequestError if there is no chat model.
 
         For the moment before a request names its model.
         """
@@ -182,7 +182,7 @@ class ModelRegistry:
         full: QueueFullError | None = None
         for model in models:
             try:
-                model.refuse_if_full()
+                model.refuse_if_full(tenant)
             except QueueFullError as error:
                 full = error
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from infrs.models.loaded import LoadedModel
 
 _LAST_WORDS_SECONDS = 1.0  # for failed requests to report their error
 _STOP_SECONDS = 5.0  # for a worker thread to end
+_KEPT_PART = 4  # a key leaves a quarter as many places as it has for other keys
 
 Observe = Callable[[ChatMetrics], Observer]
 
@@ -60,7 +62,7 @@ class ServedModel(ABC):
     metrics: ModelMetrics
 
     def __init__(self) -> None:
-        self.num_in_flight = 0
+        self._in_flight: Counter[str] = Counter()  # requests by tenant
         self._idle = asyncio.Event()
         self._idle.set()
         self._refusal: InfrsError | None = None
@@ -74,25 +76,48 @@ class ServedModel(ABC):
         """Return a file of the model's bundle that another program changes, or None."""
         return self.model.files.disturbed() if self.model.files is not None else None
 
+    @property
+    def num_in_flight(self) -> int:
+        """Return the number of requests that are admitted and not yet answered."""
+        return self._in_flight.total()
+
+    @property
     @abstractmethod
-    def refuse_if_full(self) -> None:
-        """Raise QueueFullError when as many requests are in flight as may run and wait."""
+    def num_places(self) -> int:
+        """Return how many requests may be in flight."""
+
+    @abstractmethod
+    def _full(self) -> str:
+        """Describe a full queue."""
+
+    def refuse_if_full(self, tenant: str) -> None:
+        """Raise QueueFullError when as many requests are in flight as may run and wait.
+
+        A tenant with n requests leaves n / 4 places to others; on a server without API keys, all requests may fill all.
+        """
+        free, own = self.num_places - self.num_in_flight, self._in_flight[tenant] if tenant else 0
+        if free <= 0:
+            raise QueueFullError(f"{self._full()}, as many as this server takes; try again in a moment")
+        if free <= own // _KEPT_PART:
+            raise QueueFullError(
+                f"{own} requests of this API key run or wait; other places are for other keys; try again in a moment"
+            )
 
     @abstractmethod
     def fail_all(self, error: InfrsError) -> None:
         """End every submitted request with an error."""
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count a request as in flight. Raises QueueFullError."""
-        self.refuse_if_full()
-        self.num_in_flight += 1
+    def admitted(self, tenant: str = "") -> Iterator[None]:
+        """Count a request of a tenant as in flight. Raises QueueFullError."""
+        self.refuse_if_full(tenant)
+        self._in_flight[tenant] += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self.num_in_flight -= 1
-            if not self.num_in_flight:
+            self._in_flight -= Counter((tenant,))  # drops a tenant without requests
+            if not self._in_flight:
                 self._idle.set()
 
     async def wait_idle(self, seconds: float) -> bool:
@@ -152,14 +177,15 @@ class ServedChatModel(ServedModel):
         self._bridge.limit_wait(stream, queue_timeout)
         return stream
 
-    def refuse_if_full(self) -> None:
+    @property
+    def num_places(self) -> int:
         """See ServedModel."""
         stats = self.service.snapshot()
-        if self.num_in_flight >= stats.num_rows + stats.max_queue:
-            raise QueueFullError(
-                f"{stats.num_rows} requests run and {stats.max_queue} wait, as many as this server takes; "
-                "try again in a moment"
-            )
+        return stats.num_rows + stats.max_queue
+
+    def _full(self) -> str:
+        stats = self.service.snapshot()
+        return f"{stats.num_rows} requests run and {stats.max_queue} wait"
 
     def fail_all(self, error: InfrsError) -> None:
         """See ServedModel."""
@@ -210,12 +236,13 @@ class ServedEmbeddingModel(ServedModel):
         except TimeoutError:
             raise context.timeout_error() from None
 
-    def refuse_if_full(self) -> None:
+    @property
+    def num_places(self) -> int:
         """See ServedModel."""
-        if self.num_in_flight > self._max_queue:
-            raise QueueFullError(
-                f"{self._max_queue} requests for embeddings wait, as many as this server takes; try again in a moment"
-            )
+        return 1 + self._max_queue
+
+    def _full(self) -> str:
+        return f"{self._max_queue} requests for embeddings wait"
 
     def fail_all(self, error: InfrsError) -> None:
         """See ServedModel."""

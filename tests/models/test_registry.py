@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -204,13 +205,36 @@ def test_each_model_admits_its_own_number_of_requests() -> None:
         with small.admitted(), small.admitted():
             with pytest.raises(QueueFullError, match="1 requests run and 1 wait"), small.admitted():
                 pass
-            registry.refuse_if_full(ServedChatModel)  # the other one has room
+            registry.refuse_if_full(ServedChatModel, "")  # the other one has room
             assert registry.num_in_flight == 2
             assert not await registry.wait_idle(0.01)
             await registry.unload("b")
             with pytest.raises(QueueFullError):
-                registry.refuse_if_full(ServedChatModel)
+                registry.refuse_if_full(ServedChatModel, "")
         assert await registry.wait_idle(0.01)
+
+    run(scenario)
+
+
+def test_a_key_leaves_places_for_other_keys() -> None:
+    async def scenario(registry: ModelRegistry) -> None:
+        await registry.load("a", open_chat, EngineSettings(max_num_seqs=4, max_queue=16))
+        model = registry.find_chat("a")
+
+        def fill(tenant: str) -> int:
+            """Admit as many requests as the model takes and return their number."""
+            for count in range(100):
+                try:
+                    admitted.enter_context(model.admitted(tenant))
+                except QueueFullError:
+                    return count
+            return 100
+
+        with contextlib.ExitStack() as admitted:
+            assert [fill(tenant) for tenant in ("first", "second", "third", "first")] == [16, 4, 0, 0]
+        with contextlib.ExitStack() as admitted:
+            assert fill("") == model.num_places == 20  # a server without keys
+        assert not model.num_in_flight
 
     run(scenario)
 
@@ -221,7 +245,7 @@ def test_requests_for_the_wrong_kind_of_model_or_for_none() -> None:
         with pytest.raises(RequestError, match="this server has no chat model; it serves e for POST /v1/embeddings"):
             registry.find_chat(None)
         with pytest.raises(RequestError, match="no chat model"):
-            registry.refuse_if_full(ServedChatModel)
+            registry.refuse_if_full(ServedChatModel, "")
         await registry.load("c", open_chat, SMALL)
         assert [model.model_id for model in registry.models] == ["c", "e"]
         cases: list[tuple[Callable[[], object], type[InfrsError], str]] = [

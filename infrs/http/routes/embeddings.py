@@ -20,7 +20,7 @@ async def embeddings(request: Request) -> HTTPResponse:
     served = state.require_models().find_embedding(body.model)
     model = served.model
     check_dimensions(model, body)
-    with served.admitted():
+    with served.admitted(context.tenant):
         is_long = len(request.body) > LONG_BODY
         texts = await state.in_thread(lambda: encode_texts(model, body), context, is_long=is_long)
         vectors = await served.embed(texts, context)

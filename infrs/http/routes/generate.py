@@ -43,7 +43,7 @@ async def generate(
     body = parse(payload)
     served = state.require_models().find_chat(body.model)
     is_long = len(request.body) > LONG_BODY or any(map(payload.get, GRAMMAR_FIELDS))
-    with served.admitted():
+    with served.admitted(context.tenant):
         prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=is_long)
         return await answer(request, served, prepared)
 
@@ -58,12 +58,10 @@ async def compute(
 
     hints: returns the names of the parts of a request that change nothing.
     """
-    state = state_of(request)
+    state, context = state_of(request), context_of(request)
     body = parse(parse_object(request.body))
     served = state.require_models().find_chat(body.model)
     is_long = len(request.body) > LONG_BODY
-    with served.admitted():
-        content = await state.in_thread(
-            lambda: orjson.dumps(work(served.model, body)), context_of(request), is_long=is_long
-        )
+    with served.admitted(context.tenant):
+        content = await state.in_thread(lambda: orjson.dumps(work(served.model, body)), context, is_long=is_long)
         return HTTPResponse(content, headers=header(hints(body)), content_type=JSON)
