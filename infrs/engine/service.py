@@ -35,6 +35,7 @@ class Observer(Protocol):
 
 # A step that raises ends all requests. This many in a row mean that the engine itself is broken.
 _MAX_FAILED_STEPS = 3
+_MAX_TENANTS = 4  # that fill all rows and the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class _Open:
     """The sink of a request, and the answers that have ended."""
 
     sink: Sink
+    tenant: str
     num_choices: int
     submitted: float = field(default_factory=time.monotonic)
     started: bool = False
@@ -95,15 +97,18 @@ class EngineService(Worker):
     def submit(self, request: Request, sink: Sink) -> None:
         """Queue a request; `sink` gets its deltas on the engine's thread and must not block.
 
-        Raises QueueFullError, DrainingError, or EngineError if the engine has failed.
+        A tenant can fill all rows and the queue with its answers. Others can still submit: all tenants together have
+        four times as many. Raises QueueFullError, DrainingError, or EngineError if the engine has failed.
         """
         with self._wake:
             self._check_open()
-            if self._num_open >= self._engine.runner.num_rows + self._max_queue:
+            places = self._engine.runner.num_rows + self._max_queue
+            own = sum(each.num_left for each in self._sinks.values() if each.tenant == request.tenant)
+            if own >= places or self._num_open >= _MAX_TENANTS * places:
                 raise QueueFullError(f"{self._max_queue} requests are waiting already; try again in a moment")
             if request.request_id in self._sinks:
                 raise EngineError(f"request id {request.request_id} is in use; send another one")
-            self._sinks[request.request_id] = _Open(sink, request.num_choices)
+            self._sinks[request.request_id] = _Open(sink, request.tenant, request.num_choices)
             self._inbox.append(request)
             self._wake.notify()
 

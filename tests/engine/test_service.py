@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import synthetic
@@ -86,6 +87,22 @@ def test_the_queue_is_bounded_and_empties(service: EngineService, engine: Engine
     go.set()
     assert {inbox.all()[-1].finish_reason for inbox in inboxes} == {FinishReason.LENGTH}
     assert service.snapshot().num_waiting == 0
+
+
+def test_many_answers_of_one_tenant_leave_room_for_others(service: EngineService, engine: Engine) -> None:
+    """One request has as many answers as there are places. Three other tenants do the same, a fifth finds no place."""
+    _, go = blocked(engine, after=1)
+    inboxes = {tenant: Inbox() for tenant in "abcd"}
+    for tenant, inbox in inboxes.items():
+        many = replace(ask(tenant), tenant=tenant, num_choices=3, sampling=SamplingParams(temperature=0))
+        service.submit(many, inbox.queue.put)
+        with pytest.raises(QueueFullError):
+            service.submit(replace(ask("more"), tenant=tenant), Inbox().queue.put)
+    with pytest.raises(QueueFullError):
+        service.submit(replace(ask("e"), tenant="e"), Inbox().queue.put)
+    go.set()
+    for inbox in inboxes.values():
+        assert inbox.all()[-1].finish_reason == FinishReason.LENGTH
 
 
 def test_a_cancel_takes_effect_within_the_running_step(service: EngineService, engine: Engine) -> None:
