@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from infrs.errors import SourceError
 
 from ..sources.checkpoint import read_header
+from ..sources.checks.values import check_finite
 from ..sources.checks.weights import match_tensors
 from ..sources.resolve import Model
 from ..sources.sentence_transformers import Dense, Layout
@@ -89,6 +90,5 @@ def _linear(dense: Dense) -> nn.Linear:
         linear.load_state_dict({uses[tensor]: value.float() for tensor, value in load_file(dense.weights).items()})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"the weights of {name} cannot be read ({error}); download the model again") from error
-    if not all(torch.isfinite(value).all() for value in linear.state_dict().values()):
-        raise SourceError(f"the weights of {name} hold NaN or infinity; download the model again")
+    check_finite(name, linear)
     return linear

@@ -1,28 +1,17 @@
-"""Nodes that no exporter writes: attributes, sizes and inputs that point beyond the data of the graph.
-
-As a script, this module opens and runs each of them with infrs's kernels and prints the outcome as one line of JSON. A
-crash ends this process and not that of the tests.
-"""
+"""Nodes that no exporter writes: attributes, sizes and inputs that point beyond the data of the graph."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import attention_graph
 import numpy as np
 import onnx
-from kernel_graphs import FLOAT, graph_of, opened
+from kernel_graphs import FLOAT, graph_of
 
-from infrs import native
-from infrs.engine.runners.session import kernels_of
-from infrs.errors import BundleError
+from infrs.native.options import AUTO, KernelOptions
 
 HUGE = 9 + 3 * 2**58  # times a head of 64 features it is 9 * 64 in 64 bits
 NAN, INF = float("nan"), float("inf")
@@ -33,10 +22,13 @@ Feeds = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """A graph of one node, and its inputs."""
+    """A graph of one node, its inputs, and how to run it."""
 
     model: Callable[[], onnx.ModelProto]
     feeds: Feeds = field(default_factory=dict)
+    kernels: KernelOptions = AUTO
+    halves: bool = False
+    in_place: bool = False
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -210,80 +202,3 @@ CASES: dict[str, Case] = {
     "a gate of odd width": gate(65),
     "a gate of no width": gate(0),
 }
-
-
-NUMBERS = [0, 1, -1, 2, 3, 4, 8, 9, 32, 64, 96, 2**31 - 1, 2**31, 2**32, 2**58, HUGE, 2**62, 2**63 - 1, -(2**63)]
-FLOATS = [0.0, -1.0, 1e-40, 1e38, NAN, INF]
-FLAGS = [-1, 0, 1, 2]
-SIZES = [0, 1, 2, 3, 7, 8, 16, 32, 64, 65]
-MODELS: list[tuple[Case, dict[str, list[Any]]]] = [
-    (
-        attention(ROTARY),
-        dict.fromkeys(("num_heads", "kv_num_heads", "local_window_size", "causal"), NUMBERS)
-        | dict.fromkeys(("do_rotary", "rotary_interleaved", "smooth_softmax"), FLAGS)
-        | dict.fromkeys(("scale", "softcap"), FLOATS),
-    ),
-    (product(), dict.fromkeys(("N", "K", "bits", "block_size"), NUMBERS)),
-    (norm(), {"epsilon": FLOATS}),
-    (gate(), {}),
-]
-
-
-def random_case(seed: int) -> Case:
-    """Return a node of a random operator, with some of its attributes, inputs and constants replaced."""
-    chance = random.Random(seed)
-    case, attributes = chance.choice(MODELS)
-    model = case.model()
-    # The graph declares no shapes, because ONNX Runtime would check them before the kernel runs.
-    for value in [*model.graph.input, *model.graph.output]:
-        for place, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not (value.name.startswith("past") and place == 3):
-                dim.dim_param = f"{value.name}{place}"
-    (node,) = model.graph.node
-    for name, values in attributes.items():
-        if chance.random() < 0.2:
-            kept = [attribute for attribute in node.attribute if attribute.name != name]
-            del node.attribute[:]
-            node.attribute.extend([*kept, onnx.helper.make_attribute(name, chance.choice(values))])
-
-    def reshaped(array: np.ndarray) -> np.ndarray:
-        shape = [chance.choice(SIZES) if chance.random() < 0.15 else size for size in array.shape]
-        return np.zeros(shape, array.dtype)
-
-    for tensor in model.graph.initializer:
-        tensor.CopyFrom(onnx.numpy_helper.from_array(reshaped(onnx.numpy_helper.to_array(tensor)), tensor.name))
-    feeds = {name: reshaped(array) for name, array in case.feeds.items()}
-    if "lengths" in feeds:
-        far = [-(2**31), -2, -1, 0, 1, 2, 3, 15, 16, 63, 64, 2**31 - 1]
-        feeds["lengths"] = np.array([chance.choice(far) for _ in feeds["lengths"]], np.int32)
-    return Case(lambda: model, feeds)
-
-
-def outcome(case: Case) -> str:
-    """Return which kernels ran a case, "own" or "onnxruntime", or why it was refused or failed."""
-    try:
-        session = opened(case.model(), threads=2)
-    except BundleError as error:
-        return f"refused: {error}"
-    if not kernels_of(session):  # how ONNX Runtime's kernels handle the node is not tested here
-        return "onnxruntime"
-    try:
-        session.run(None, dict(case.feeds))
-    except Exception as error:
-        return f"failed: {error}"
-    return "own"
-
-
-def main() -> None:
-    """Print the name of each case before it runs, and its outcome after it. A number is the seed of a random case."""
-    names = sys.argv[1:]
-    if library := os.environ.get("CRAFTED_LIBRARY"):
-        native.library = lambda: Path(library)
-    for name in names:
-        print(json.dumps([name]), flush=True)
-        case = random_case(int(name)) if name.isdigit() else CASES[name]
-        print(json.dumps([name, outcome(case)]), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """A crafted graph is refused, or its run fails: the kernels never access memory outside the tensors.
 
-All cases run in a process of their own (crafted.py): a crash fails its case, not the run of the tests.
+All cases run in a process of their own (run_nodes.py): a crash fails its case, not the run of the tests.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def outcomes(names: list[str], **variables: str) -> dict[str, str]:
     """Return the outcome of each case. For a crash it includes the end of the standard error."""
     seen: dict[str, str] = {}
     while left := [name for name in names if name not in seen]:
-        command = [sys.executable, str(FOLDER / "crafted.py"), *left]
+        command = [sys.executable, str(FOLDER / "run_nodes.py"), *left]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | variables)
         before = len(seen)
         for line in done.stdout.splitlines():
@@ -99,28 +99,38 @@ def checked_library(folder: Path) -> Path:
     return path
 
 
+def checks(folder: Path) -> dict[str, str]:
+    """Return the variables of a process that runs the nodes with a checked library."""
+    libraries = [
+        subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")  # the first intercepts exceptions of the second
+    ]
+    return {
+        "CRAFTED_LIBRARY": str(checked_library(folder)),
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
 @pytest.mark.nightly("crafted nodes")
 def test_random_nodes(full: bool, figure: Callable[[str], None], tmp_path: Path) -> None:
-    """The quick form uses the library itself, the full form one that is compiled with sanitizers."""
-    count, variables = 60, {}
-    if full:
-        count = 1_000
-        libraries = [
-            subprocess.run(
-                ["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for name in ("libasan.so", "libstdc++.so")  # the first intercepts exceptions of the second
-        ]
-        variables = {
-            "CRAFTED_LIBRARY": str(checked_library(tmp_path)),
-            "LD_PRELOAD": " ".join(libraries),
-            "ASAN_OPTIONS": "detect_leaks=0",
-        }
-    found = outcomes([*map(str, range(count)), *(CASES if full else [])], **variables)
+    """The quick form uses the library itself, the full form one that is compiled with both sanitizers."""
+    variables = checks(tmp_path) if full else {}
+    names = [*map(str, range(5_000 if full else 100)), *(CASES if full else [])]
+    if full:  # the sanitizers find a fault that is there
+        probes = outcomes(["no fault", "read past a tensor", "misaligned write"], **variables)
+        assert probes["no fault"] == "own"
+        assert "AddressSanitizer: heap-buffer-overflow" in probes["read past a tensor"]
+        assert "runtime error: store to misaligned address" in probes["misaligned write"]
+    found = outcomes(names, **variables)
     assert {name: text for name, text in found.items() if text.startswith("crash")} == {}
     ran = sum(text == "own" for text in found.values())
-    assert ran > 0
-    figure(f"{len(found):,} nodes with the compiler's checks: {ran:,} ran, the others were refused, no bad access")
+    assert ran > len(names) / 5
+    figure(
+        f"{len(found):,} nodes under the address and undefined-behaviour sanitizers: {ran:,} ran, "
+        "the others were refused, no fault"
+    )
 
 
 OLD_RUNTIME = """
