@@ -129,7 +129,7 @@ class GroupQueryAttention {
     support(node.text("k_quant_type", "NONE") == "NONE" && node.text("v_quant_type", "NONE") == "NONE" &&
                 !node.integer("kv_cache_bit_width", 0),
             "GroupQueryAttention: no quantized keys and values");
-    for (const char* epsilon : {"qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"})  // only for inputs refused above
+    for (const char* epsilon : {"qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"})  // of inputs refused above
       require(std::isfinite(node.number(epsilon, 0.0f)), "GroupQueryAttention: the epsilon of a norm is impossible");
   }
 

@@ -22,7 +22,7 @@ from random_nodes import SPECIAL, random_case
 from infrs import native
 from infrs.engine.runners.session import Session, kernels_of
 from infrs.errors import BundleError
-from infrs.native import weights
+from infrs.native import draws, weights
 
 LIBRARY = os.environ.get("CRAFTED_LIBRARY")  # the path of a library with the compiler's checks
 
@@ -61,13 +61,25 @@ def outcome(case: Case) -> str:
     return "own"
 
 
-def sum_weights(seed: int) -> str:
-    """Sum a row of random weights of a random length, as sampling does. No weight is too strange for the library."""
+def sample(seed: int) -> str:
+    """Call the functions for sampling with a random row: any weights, then the logits of a model with a grammar."""
     chance = random.Random(seed)
     length = chance.choice([1, 3, 4, 255, 256, 257, chance.randrange(1, 2000)])
     row = np.array(chance.choices([*SPECIAL, 1.0, -1.0, 0.5], k=length), np.float32)
     sums, _ = weights.weigh_logarithms(row)
     assert len(sums) == -(-length // weights.BLOCK)
+    logits = np.random.default_rng(seed).standard_normal(length).astype(np.float32) * chance.choice([0, 1, 30, 1e30])
+    logits[1:] = np.where(np.arange(1, length) % chance.choice([2, 3, length]), logits[1:], chance.choice([0, -np.inf]))
+    scores = (logits - logits.max()) / np.float32(chance.choice([1e-6, 1, 100]))
+    portions = [1e-300, 0.1, 0.9, 1 - 2**-53, 1.0]
+    filters = (
+        chance.choice([0, 1, 50, 2**62]),
+        chance.choice(portions),
+        chance.choice(portions),
+        chance.choice(portions),
+    )
+    token_id = draws.draw(logits, np.exp(scores), filters, chance.choice([0.0, 0.5, 1 - 2**-53]))
+    assert token_id is None or 0 <= token_id < length
     return "own"
 
 
@@ -107,13 +119,13 @@ def run_named(name: str) -> str:
     if not name.isdigit():
         return outcome(CASES[name])
     seed = int(name)
-    return sum_weights(seed) if seed % 20 == 0 else outcome(random_case(seed))
+    return sample(seed) if seed % 20 == 0 else outcome(random_case(seed))
 
 
 def main() -> None:
     """Print the name of each case before it runs, and its outcome after it."""
     if LIBRARY:
-        native.library = weights.library = lambda: Path(LIBRARY)
+        native.library = draws.library = weights.library = lambda: Path(LIBRARY)
         separate_allocations()
     for name in sys.argv[1:]:
         print(json.dumps([name]), flush=True)

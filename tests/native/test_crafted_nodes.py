@@ -93,7 +93,15 @@ def checked_library(folder: Path) -> Path:
     """Compile the kernels with the address and undefined-behaviour sanitizers and return the library."""
     (extension,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
     path = folder / "checked.so"
-    checks = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fPIC", "-shared", "-o", path]
+    checks = [
+        "-O1",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize-recover=all",
+        "-fPIC",
+        "-shared",
+        "-o",
+        path,
+    ]
     sources = [ROOT / source for source in extension["sources"]]
     subprocess.run(["g++", *extension["extra-compile-args"], *checks, *sources], check=True)
     return path
