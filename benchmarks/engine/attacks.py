@@ -153,6 +153,17 @@ def nested(depth: int) -> object:
 _WIDE: dict[str, Any] = {"temperature": 2, "max_tokens": 200}
 _WORDS = " ".join(f"{number:x}" for number in range(20_000))  # over 60,000 tokens would be refused
 _TURNS = [{"role": role, "content": "write more " * 40} for _ in range(1_000) for role in ("user", "assistant")]
+_PART = {"type": "text", "text": ""}
+_WIDE_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "wide", "schema": {"properties": {f"k{n}": {"type": "string"} for n in range(30_000)}}},
+}
+_CALL = {
+    "role": "assistant",
+    "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": f'{{"a": [{"[]," * 1_200_000}[]]}}'}}
+    ],
+}
 
 ATTACKS = (
     # Amplified errors
@@ -172,6 +183,16 @@ ATTACKS = (
     # JSON
     Attack("40,000 lists, 50 deep", posts(_CHAT, chat("Hi", metadata=[nested(50)] * 40_000))),
     Attack("1.3 M empty lists", posts(_CHAT, chat("Hi", metadata=[[]] * 1_300_000))),
+    Attack("1.3 M empty stop strings", posts(_CHAT, chat("Hi", stop=[""] * 1_300_000))),
+    Attack("2 M stop token ids", posts(_CHAT, chat("Hi", stop_token_ids=[1] * 2_000_000))),
+    Attack("280,000 keys", posts(_CHAT, chat("Hi", metadata={f"k{number}": "" for number in range(280_000)}))),
+    Attack("100,000 messages", posts(_CHAT, body(messages=[{"role": "user", "content": ""}] * 100_000))),
+    Attack("31,000 message parts", posts(_CHAT, body(messages=[{"role": "user", "content": [_PART] * 1_000}] * 31))),
+    Attack("31,000 tools", posts(_CHAT, chat("Hi", tools=[{}] * 31_000))),
+    Attack("a schema of 30,000 properties", posts(_CHAT, chat("Hi", response_format=_WIDE_SCHEMA))),
+    Attack("1 M token ids as a prompt", posts("/v1/completions", body(prompt=[1] * 1_000_000))),
+    Attack("4 MB of escapes", posts(_CHAT, chat('\\"' * 1_000_000))),
+    Attack("1.2 M lists in arguments", posts(_CHAT, body(messages=[_CALL]))),
     # Sampling
     Attack("min_p 0.001 at temperature 2", posts(_CHAT, chat("Continue.", min_p=0.001, **_WIDE))),
     Attack("typical_p 0.999 at temperature 2", posts(_CHAT, chat("Continue.", typical_p=0.999, **_WIDE))),

@@ -135,7 +135,7 @@ def test_depth_is_counted_whatever_lies_next_to_it(around: Callable[[Any], Any])
     assert refused.value.code == "json_too_deep"
 
 
-@pytest.mark.parametrize("body", [b'{"a":[' + b"[]," * 200_000 + b"[]]}", b'{"a":[' + b"[]," * 200_000])
+@pytest.mark.parametrize("body", [b'{"a":[' + b"[]," * 30_000 + b"[]]}", b'{"a":[' + b"[]," * 30_000])
 def test_no_garbage_is_collected_while_a_body_is_parsed(body: bytes) -> None:
     """The collector would walk all objects of a body every time that they have grown by a quarter."""
     collections: list[str] = []

@@ -2,6 +2,9 @@
 
 orjson refuses text that is not JSON: NaN, 1e999, lone surrogates, a second document. A byte order mark is skipped
 (RFC 8259, section 8.1). Of duplicate keys the last one wins, as in most parsers.
+
+A parser holds the interpreter lock, so that every other request waits for it. The numbers of objects, strings and
+elements are therefore bounded, and counted before the body is parsed.
 """
 
 from __future__ import annotations
@@ -19,17 +22,48 @@ import orjson
 from infrs.errors import RequestError
 
 MAX_DEPTH = 64
+MAX_CONTAINERS = 1 << 15  # arrays and objects
+MAX_STRINGS = 1 << 17  # names of fields included
+MAX_COMMAS = (1 << 20) + (1 << 17)  # as many as the longest list of token ids, and other fields
 BYTES_PER_BYTE = 64  # most bytes of objects per byte of a body: `[],` becomes a list of 72 bytes
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a body.
 
-    Raises RequestError with code invalid_json, invalid_unicode, json_too_deep or invalid_type, MemoryError.
+    Raises RequestError with code invalid_json, invalid_unicode, json_too_deep, json_too_large or invalid_type,
+    MemoryError.
     """
+    check_counts(body)
     _check_room(len(body) * BYTES_PER_BYTE)
     with _collection_paused():
         return _parse(body.removeprefix(codecs.BOM_UTF8))
+
+
+def check_counts(body: bytes, what: str = "the body") -> None:
+    """Raise RequestError if JSON has too many arrays and objects, strings or commas. The text of strings is left out.
+
+    The counts are exact for valid JSON. what: names it in the message.
+    """
+    if len(body) <= MAX_CONTAINERS or _excess(body) is None:
+        return
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")  # every other quote ends a string
+    if bare.count(b'"') <= 2 * MAX_STRINGS:
+        bare = b'""'.join(bare.split(b'"')[::2])
+    if (excess := _excess(bare)) is not None:
+        raise RequestError(f"{what}: {excess}; split it into several requests", code="json_too_large")
+
+
+def _excess(body: bytes) -> str | None:
+    """Return the limit that the counts of a body exceed, in words; None if they exceed none."""
+    counts = (
+        (body.count(b'"') // 2, MAX_STRINGS, "strings"),
+        (body.count(b"[") + body.count(b"{"), MAX_CONTAINERS, "arrays and objects"),
+        (body.count(b","), MAX_COMMAS, "commas"),
+    )
+    return next(
+        (f"{num:,} {kind} are more than the limit of {most:,}" for num, most, kind in counts if num > most), None
+    )
 
 
 def _parse(body: bytes) -> dict[str, Any]:

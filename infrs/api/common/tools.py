@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapVa
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import AnyHint, Body, CacheControl, refuse, refuse_part
+from infrs.api.common.strict_json import check_counts
 from infrs.text.tools.call_grammar import Tool
 
 MAX_NAME = 128  # as in MCP
@@ -116,7 +117,11 @@ class CalledFunction(Body):
 
 
 def parse_arguments(arguments: str) -> object:
-    """Return the arguments of a call as templates take them: parsed, or unchanged if they are not a JSON object."""
+    """Return the arguments of a call as templates take them: parsed, or unchanged if they are not a JSON object.
+
+    Raises RequestError with code json_too_large.
+    """
+    check_counts(arguments.encode(), "the arguments of a call")
     try:
         value = json.loads(arguments or "{}")
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ from infrs.api.anthropic.prepare import prepare
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest, check_version
 from infrs.api.common.fields import parse_body
 from infrs.api.common.ignored import ignored
-from infrs.http.routes.generate import compute, generate
+from infrs.http.routes.generate import compute, generate, read_body
 
 _VERSION = "anthropic-version"
 
@@ -19,10 +19,12 @@ _VERSION = "anthropic-version"
 async def messages(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
     check_version(request.headers.get(_VERSION))
-    return await generate(request, partial(parse_body, MessagesRequest), prepare)
+    parsed = await read_body(request, partial(parse_body, MessagesRequest))
+    return await generate(request, parsed, prepare)
 
 
 async def count_tokens(request: Request) -> HTTPResponse:
     """Count the tokens of a conversation's prompt."""
     check_version(request.headers.get(_VERSION))
-    return await compute(request, partial(parse_body, CountTokensRequest), count, ignored)
+    parsed = await read_body(request, partial(parse_body, CountTokensRequest))
+    return await compute(request, parsed, count, ignored)

@@ -6,9 +6,9 @@ from sanic import HTTPResponse, Request
 
 from infrs.api.chat.prepare import prepare
 from infrs.api.chat.request import parse_chat_request
-from infrs.http.routes.generate import generate
+from infrs.http.routes.generate import generate, read_body
 
 
 async def chat_completions(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    return await generate(request, parse_chat_request, prepare)
+    return await generate(request, await read_body(request, parse_chat_request), prepare)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 from sanic import HTTPResponse, Request
@@ -18,7 +19,7 @@ from infrs.http.respond import answer
 from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
 
-LONG_BODY = 1 << 15  # bytes; to tokenise more can take over 20 ms
+LONG_BODY = 1 << 15  # bytes; to parse or tokenise more can take over 20 ms
 
 
 class NamesModel(Protocol):
@@ -29,39 +30,58 @@ class NamesModel(Protocol):
         """Return the id of the model that it names."""
 
 
-B = TypeVar("B", bound=NamesModel)
+B = TypeVar("B")
+M = TypeVar("M", bound=NamesModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[B]):
+    """A request's body, and whether its text work may take over 20 ms."""
+
+    body: B
+    is_long: bool
+
+
+async def read_body(request: Request, parse: Callable[[dict[str, Any]], B]) -> Parsed[B]:
+    """Parse and validate a body, in a text thread if it is long."""
+
+    def work() -> Parsed[B]:
+        payload = parse_object(request.body)
+        return Parsed(parse(payload), is_long or any(map(payload.get, GRAMMAR_FIELDS)))
+
+    is_long = len(request.body) > LONG_BODY
+    return await state_of(request).in_thread(work, context_of(request), is_long=True) if is_long else work()
 
 
 async def generate(
     request: Request,
-    parse: Callable[[dict[str, Any]], B],
-    prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
+    parsed: Parsed[M],
+    prepare: Callable[[LoadedModel, M, RequestContext], Prepared],
 ) -> HTTPResponse | None:
     """Generate answers, streamed or whole. `prepare` of an API runs in a text thread."""
-    state, context = state_of(request), context_of(request)
-    payload = parse_object(request.body)
-    body = parse(payload)
+    state, context, body = state_of(request), context_of(request), parsed.body
     served = state.require_models().find_chat(body.model)
-    is_long = len(request.body) > LONG_BODY or any(map(payload.get, GRAMMAR_FIELDS))
     with served.admitted(context.tenant):
-        prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=is_long)
+        prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=parsed.is_long)
         return await answer(request, served, prepared)
 
 
 async def compute(
     request: Request,
-    parse: Callable[[dict[str, Any]], B],
-    work: Callable[[LoadedModel, B], dict[str, Any]],
-    hints: Callable[[B], Sequence[str]],
+    parsed: Parsed[M],
+    work: Callable[[LoadedModel, M], dict[str, Any]],
+    hints: Callable[[M], Sequence[str]],
 ) -> HTTPResponse:
     """Respond with the result of `work`, which needs the model's tokenizer but not its engine.
 
     hints: returns the names of the parts of a request that change nothing.
     """
-    state, context = state_of(request), context_of(request)
-    body = parse(parse_object(request.body))
+    state, context, body = state_of(request), context_of(request), parsed.body
     served = state.require_models().find_chat(body.model)
-    is_long = len(request.body) > LONG_BODY
-    with served.admitted(context.tenant):
-        content = await state.in_thread(lambda: orjson.dumps(work(served.model, body)), context, is_long=is_long)
+
+    def respond() -> HTTPResponse:
+        content = orjson.dumps(work(served.model, body))
         return HTTPResponse(content, headers=header(hints(body)), content_type=JSON)
+
+    with served.admitted(context.tenant):
+        return await state.in_thread(respond, context, is_long=parsed.is_long)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import orjson
@@ -16,24 +15,25 @@ from infrs.api.responses.request import parse_responses_request
 from infrs.api.responses.store import StoredResponse
 from infrs.errors import UnsupportedParameterError
 from infrs.http.error_handler import JSON
-from infrs.http.routes.generate import compute, generate
+from infrs.http.routes.generate import Parsed, compute, generate, read_body
 from infrs.http.state import context_of, state_of
 
 
 async def create_response(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    return await generate(request, partial(_open, request), prepare)
+    return await generate(request, await _open(request), prepare)
 
 
 async def input_tokens(request: Request) -> HTTPResponse:
     """Count the tokens of a response's prompt."""
-    return await compute(request, partial(_open, request), count_input_tokens, lambda asked: ignored_of(asked.body))
+    return await compute(request, await _open(request), count_input_tokens, lambda asked: ignored_of(asked.body))
 
 
-def _open(request: Request, payload: dict[str, Any]) -> StoredConversation:
+async def _open(request: Request) -> Parsed[StoredConversation]:
     state = state_of(request)
-    body = parse_responses_request(payload)
-    return open_conversation(body, state.responses, context_of(request).tenant, state.settings.server.max_body_bytes)
+    parsed = await read_body(request, parse_responses_request)
+    tenant, max_bytes = context_of(request).tenant, state.settings.server.max_body_bytes
+    return Parsed(open_conversation(parsed.body, state.responses, tenant, max_bytes), parsed.is_long)
 
 
 async def get_response(request: Request, response_id: str) -> HTTPResponse:

@@ -12,13 +12,13 @@ from infrs.api.common.ignored import ignored
 from infrs.api.tokens import tokenize as api
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, parse_tokenize_request
 from infrs.http.error_handler import JSON
-from infrs.http.routes.generate import compute
+from infrs.http.routes.generate import compute, read_body
 from infrs.http.state import state_of
 
 
 async def tokenize(request: Request) -> HTTPResponse:
     """Return the token ids of a text, or of a conversation's prompt."""
-    return await compute(request, parse_tokenize_request, api.tokenize, ignored)
+    return await compute(request, await read_body(request, parse_tokenize_request), api.tokenize, ignored)
 
 
 async def tokenizer_info(request: Request) -> HTTPResponse:
@@ -29,9 +29,11 @@ async def tokenizer_info(request: Request) -> HTTPResponse:
 
 async def detokenize(request: Request) -> HTTPResponse:
     """Return the text of token ids."""
-    return await compute(request, partial(parse_body, DetokenizeRequest), api.detokenize, ignored)
+    parsed = await read_body(request, partial(parse_body, DetokenizeRequest))
+    return await compute(request, parsed, api.detokenize, ignored)
 
 
 async def apply_template(request: Request) -> HTTPResponse:
     """Return the prompt of a conversation."""
-    return await compute(request, partial(parse_body, ApplyTemplateRequest), api.apply_template, ignored)
+    parsed = await read_body(request, partial(parse_body, ApplyTemplateRequest))
+    return await compute(request, parsed, api.apply_template, ignored)
