@@ -105,8 +105,8 @@ class _Bundle(_Frozen):
     recipe: Recipe
     architecture: str  # `model_type` of the source's config.json
     graph_file: FileName
-    vocab_size: int = Field(ge=1)
-    context_length: int = Field(ge=1)
+    vocab_size: int = Field(ge=1, le=1 << 24)
+    context_length: int = Field(ge=1, le=1 << 24)
     files: dict[FileName, FileEntry]
     tool_versions: dict[str, str]
     parity: dict[str, float | int | str]

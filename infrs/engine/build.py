@@ -8,9 +8,9 @@ from pathlib import Path
 from infrs.bundle.manifest import Manifest
 from infrs.config.settings import EngineSettings
 from infrs.engine.engine import Engine
-from infrs.engine.runners.opening import kv_bytes_per_token, new_runner, open_session
+from infrs.engine.runners.opening import bytes_to_open, kv_bytes_per_token, new_runner, open_session, try_run
 from infrs.errors import ConfigError
-from infrs.machine.memory import Memory, read_memory
+from infrs.machine.memory import Memory, limit_growth, read_memory
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
@@ -42,10 +42,13 @@ def load_engine(
     capacity = choose_capacity(token_bytes, manifest.context_length, settings, memory.available)
     spare = count_spare_rows(token_bytes, capacity, settings, memory)
     rows = settings.max_num_seqs
+    kv_bytes = (rows + spare + 1) * (capacity + _MIN_CAPACITY) * token_bytes
     try:
-        runner = new_runner(session, manifest, num_rows=rows, num_spare_rows=spare, capacity=capacity)
+        with limit_growth(bytes_to_open(bundle) + kv_bytes):
+            runner = new_runner(session, manifest, num_rows=rows, num_spare_rows=spare, capacity=capacity)
+            try_run(runner, manifest.vocab_size)
     except MemoryError:
-        raise _too_large((rows + spare) * capacity * token_bytes) from None
+        raise _too_large(kv_bytes) from None
     eos_ids = frozenset(manifest.special_tokens.eos)
     return Engine(runner, partial(Detokenizer, tokenizer, shown=shown), eos_ids, settings.prefill_chunk)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _ROOT = Path("/")
+_limiting = threading.Lock()
 # The files with limit and usage of a control group, in version 2 and version 1.
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
@@ -31,6 +34,30 @@ def read_memory() -> Memory:
     groups = of_groups(_ROOT / cgroups.MOUNTED, cgroups.own_groups(_ROOT))
     limits = [_of_system(_ROOT), *groups, *_of_address_space(_ROOT)]
     return Memory(min(limit.total for limit in limits), max(0, min(limit.available for limit in limits)))
+
+
+@contextmanager
+def limit_growth(num_bytes: int, root: Path = _ROOT) -> Iterator[None]:
+    """Let allocations of this process fail once it has taken `num_bytes` more, until the block ends. Linux only.
+
+    The limit is RLIMIT_DATA, which counts private memory that can be written, touched or not. One block runs at a time.
+    """
+    status = root / "proc/self/status"
+    if resource is None or not status.exists():
+        yield
+        return
+    with _limiting:
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = (int(fields["VmData"].split()[0]) << 10) + num_bytes
+        resource.setrlimit(
+            resource.RLIMIT_DATA,
+            (min(limit for limit in (wanted, soft, hard) if limit != resource.RLIM_INFINITY), hard),
+        )
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _of_system(root: Path) -> Memory:

@@ -11,8 +11,11 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import EmbeddingManifest
+from infrs.engine.runners.graph_check import check_operators
+from infrs.engine.runners.opening import bytes_to_open, reports_failures
 from infrs.engine.runners.session import Session, create_session, threads_of
 from infrs.errors import BundleError, EngineError
+from infrs.machine.memory import limit_growth
 from infrs.native.options import AUTO, KernelOptions
 
 Vector = npt.NDArray[np.float32]
@@ -52,13 +55,18 @@ class OnnxEncoder:
 def open_encoder(bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: KernelOptions = AUTO) -> OnnxEncoder:
     """Open a bundle's graph. threads, kernels: as of `create_session`.
 
-    Raises BundleError if it cannot be opened or does not have the signature of `infrs.bundle.graph_signature`.
+    Raises BundleError if it cannot be opened or run, or does not have the signature of `infrs.bundle.graph_signature`.
     """
-    session = create_session(bundle / manifest.graph_file, threads, kernels=kernels)
+    check_operators(bundle / manifest.graph_file)
+    with limit_growth(bytes_to_open(bundle)):
+        session = create_session(bundle / manifest.graph_file, threads, kernels=kernels)
     signature = [[node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs())]
     if signature != [[graph.INPUT_IDS], [graph.EMBEDDING]]:
         raise BundleError("the graph's inputs and outputs are not those of an embedding model; export the model again")
-    return OnnxEncoder(session, manifest.dimensions)
+    encoder = OnnxEncoder(session, manifest.dimensions)
+    with limit_growth(bytes_to_open(bundle)), reports_failures():
+        encoder.encode([0, manifest.vocab_size - 1])
+    return encoder
 
 
 def shorten(vector: Vector, dimensions: int, *, normalized: bool) -> Vector:

@@ -24,7 +24,7 @@ from infrs.core import SamplingParams
 from infrs.engine.build import load_engine
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService
-from infrs.errors import ConfigError
+from infrs.errors import BundleError, ConfigError
 from infrs.machine.cpus import warn_above_limit
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.loaded import LoadedModel
@@ -92,13 +92,29 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> Lo
 def _load(
     bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings
 ) -> LoadedModel | EmbeddingModel:
+    tokenizer = Tokenizer.load(bundle)
+    check_tokens(manifest, tokenizer)
     if isinstance(manifest, EmbeddingManifest):
         return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
-    return _load_chat_model(bundle, manifest, model, engine)
+    return _load_chat_model(bundle, manifest, model, engine, tokenizer)
 
 
-def _load_chat_model(bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings) -> LoadedModel:
-    tokenizer = Tokenizer.load(bundle)
+def check_tokens(manifest: AnyManifest, tokenizer: Tokenizer) -> None:
+    """Raise BundleError for a token without a row in the model's embedding, which no run could look up."""
+    ids: list[tuple[str, int | None]] = [("tokenizer.json", tokenizer.largest_id)]
+    if isinstance(manifest, Manifest):
+        special = manifest.special_tokens
+        ids += [("special_tokens", number) for number in (special.bos, special.pad, *special.eos)]
+    for place, number in ids:
+        if number is not None and not 0 <= number < manifest.vocab_size:
+            raise BundleError(
+                f"{place} has token {number}, but vocab_size is {manifest.vocab_size}; export the model again"
+            )
+
+
+def _load_chat_model(
+    bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings, tokenizer: Tokenizer
+) -> LoadedModel:
     chat_format = load_chat_format(bundle, model.chat_format)
     manifest = with_turn_end(manifest, find_turn_end(chat_format, tokenizer))
     tool_format = choose_format(chat_format.with_tools, model.tool_format)

@@ -59,6 +59,11 @@ class Tokenizer:
         """Return the number of token ids, with added tokens. A model's logits can be wider, with padding."""
         return int(self._backend.get_vocab_size())
 
+    @property
+    def largest_id(self) -> int:
+        """Return the largest token id; -1 without tokens."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1)
+
     def token(self, token_id: int) -> str | None:
         """Return a token as the vocabulary spells it; None if the id has no token."""
         token: str | None = self._backend.id_to_token(token_id)

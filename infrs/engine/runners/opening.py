@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from infrs.bundle.manifest import Manifest
 from infrs.bundle.states import bytes_per_token
 from infrs.engine.runners.fused import FusedRunner
+from infrs.engine.runners.graph_check import check_operators, check_sizes
 from infrs.engine.runners.plain import PlainRunner
-from infrs.engine.runners.runner import Runner
+from infrs.engine.runners.runner import Runner, Segment
 from infrs.engine.runners.session import Session, create_session
 from infrs.engine.runners.slab import stored_dtype
-from infrs.errors import BundleError
+from infrs.errors import BundleError, InfrsError
+from infrs.machine import memory
 from infrs.native.options import AUTO, KernelOptions
 
 
@@ -30,8 +34,20 @@ def open_session(
     """
     check_manifest(manifest)
     path = bundle / manifest.graph_file
+    check_operators(path)
     halves = manifest.graph == "fused" and all(state.dtype == "float16" for state in manifest.states)
-    return create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
+    with memory.limit_growth(bytes_to_open(bundle)):
+        session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
+    check_sizes(session, manifest)
+    return session
+
+
+def bytes_to_open(bundle: Path) -> int:
+    """Return more memory than any graph needs while it is opened: constants that it computes have no other bound.
+
+    A graph in float16 takes six times its file: mapped, and twice widened to float32.
+    """
+    return 16 * sum(file.stat().st_size for file in bundle.iterdir()) + (1 << 30)
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -61,10 +77,34 @@ def new_runner(
 ) -> Runner:
     """Return the runner for a bundle's kind of graph, with rows of `capacity` tokens.
 
-    Raises BundleError if the graph has other inputs than its manifest says, MemoryError.
+    Raises BundleError if the graph has other inputs than its manifest says or cannot run, MemoryError.
     """
     kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
-    return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+    with reports_failures():
+        return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+
+
+def try_run(runner: Runner, vocab_size: int) -> None:
+    """Run the first and the last token of the vocabulary.
+
+    Raises BundleError if the graph cannot, or gives scores of another size than the vocabulary's; MemoryError.
+    """
+    with reports_failures():
+        scores = runner.run([Segment(0, 0, (0, vocab_size - 1), (1,))])
+    if scores.shape != (1, vocab_size):
+        raise BundleError(f"the graph gives {scores.shape[-1]} scores, not {vocab_size}; export the model again")
+
+
+@contextmanager
+def reports_failures() -> Iterator[None]:
+    """Raise BundleError for a graph that fails while it is tried, instead of an exception of ONNX Runtime."""
+    try:
+        yield
+    except (InfrsError, MemoryError):
+        raise
+    except Exception as error:  # ONNX Runtime raises many types, none of them public
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"the graph cannot run ({reason}); export the model again") from error
 
 
 def open_runner(
