@@ -1,6 +1,6 @@
-"""Answers to the end under generated schemas and patterns: no constraint that was accepted fails with a fault.
+"""The engine's answers under generated schemas and patterns: no constraint that was accepted fails with a fault.
 
-Compiling is not enough: the parser's limits may be met by any mask of an answer.
+Compiling is not enough: the parser's limits may be met by any mask of an answer, also by that of a draft token.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import jsonschema
@@ -20,15 +21,20 @@ import pytest
 from text_tokenizers import KINDS
 from tokenizers import Tokenizer as Backend
 
-from infrs.core import Grammar
+from infrs.core import Grammar, Request, SamplingParams
+from infrs.engine.engine import Engine
+from infrs.engine.runners.runner import Capabilities, Segment
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import RequestError
-from infrs.text.constraint import Constraint, ConstraintKind
+from infrs.text.constraint import Constraint
+from infrs.text.detokenizer import Detokenizer
+from infrs.text.schemas.guided import guided_leniently
+from infrs.text.tokenizer import Tokenizer
 
 DEFINITION = KINDS["byte-level"]()
 BACKEND = Backend.from_str(DEFINITION)
 WIDTH, EOS = 1024, 2
-MAX_TOKENS = 200
+PROMPT_TOKENS, MAX_TOKENS = 8, 400
 SECONDS = 2.0  # that one step may take; a tenth of it on a machine that does nothing else
 TOO_COMPLEX = "schema_too_complex, late"
 REFUSALS = {"schema_too_complex", "unsupported_schema", "invalid_schema", "invalid_grammar"}
@@ -127,33 +133,60 @@ def repetition(rng: random.Random) -> str:
     return f"root ::= x{{0,{rng.choice([9, 60, 700])}}}\nx ::= ({words}) y?\ny ::= [a-c] | {words}\n"
 
 
-def follow(grammar: Grammar, rng: random.Random) -> str | None:
-    """Answer with random allowed tokens; None if it does not end. Raises as the grammar's state."""
-    state, ids = grammar.start(), []
-    while len(ids) < MAX_TOKENS:
+def recursion(rng: random.Random) -> str:
+    """Draw a grammar in Lark with rules that refer to each other."""
+    names = ["start", "one", "two"]
+    parts = ['"a"', "/[0-9]{1,3}/", '"(" one ")"', "two?", '/[b-d]+/ "," one', '"x" two*', "start"]
+    return "".join(f"{name}: {' | '.join(rng.sample(parts, rng.randint(1, 4)))}\n" for name in names)
+
+
+class RandomRunner:
+    """A graph with scores that look random and depend on the token and its position only."""
+
+    num_rows, spare_rows, capacity, kernels, threads = 1, range(0), PROMPT_TOKENS + MAX_TOKENS, "none", 1
+    capabilities = Capabilities(chunk_invariant=True)
+    max_bytes = 0
+
+    def __init__(self) -> None:
+        self.store = self
+        self._scores = np.random.default_rng(0).normal(0, 3, (509, WIDTH)).astype(np.float32)
+        self._scores[:, EOS] += 6
+        self._scores[:, [BACKEND.token_to_id(end) for end in '"}])']] += 4
+
+    def copy(self, source: int, target: int, num_tokens: int) -> None: ...
+
+    def release(self) -> None: ...
+
+    def run(self, segments: Sequence[Segment]) -> np.ndarray:
+        places = [(each.input_ids[offset], each.start + offset) for each in segments for offset in each.scored]
+        return self._scores[[(31 * token_id + position) % len(self._scores) for token_id, position in places]]
+
+
+def answer(grammar: Grammar, rng: random.Random) -> tuple[str, str]:
+    """Let the engine answer: what becomes of it, ended, cut or an error's code, and its text."""
+    prompt = tuple(rng.choices(range(3, WIDTH), k=PROMPT_TOKENS))
+    ENGINE.submit(Request("x", prompt, MAX_TOKENS, SamplingParams(seed=rng.randrange(1 << 32)), grammar=grammar))
+    text = ""
+    while not ENGINE.scheduler.is_idle:
         started = time.monotonic()
-        bits = np.unpackbits(np.frombuffer(state.allowed(), dtype=np.uint8), bitorder="little")
-        allowed = np.flatnonzero(bits)
-        assert allowed.size, "no token is allowed"
-        if bits[EOS] and (allowed.size == 1 or rng.random() < 0.3):
-            return BACKEND.decode(ids)
-        ids.append(int(rng.choice(allowed[allowed != EOS])))
-        state.accept(ids[-1])
+        deltas = ENGINE.step()
         assert time.monotonic() - started < SECONDS
-    return None
+        for delta in deltas:
+            text += delta.text
+            if delta.error is not None:
+                return f"{delta.error.code}, late", text
+            if delta.finish_reason is not None:
+                return {"stop": "ended", "length": "cut"}[delta.finish_reason], text
+    raise AssertionError("the answer has no end")
 
 
-def run(kind: ConstraintKind, source: str, rng: random.Random) -> tuple[str, str | None]:
-    """Answer: what becomes of it, ended, cut or an error's code; and its text if it ends."""
+def run(constraint: Constraint, rng: random.Random) -> tuple[str, str]:
+    """Compile and answer: what becomes of it, and the text."""
     try:
-        grammar = COMPILER.compile(Constraint(kind, source, "x"))
+        grammar = COMPILER.compile(constraint)
     except RequestError as error:
-        return error.code, None
-    try:
-        answer = follow(grammar, rng)
-    except RequestError as error:
-        return f"{error.code}, late", None
-    return "ended" if answer is not None else "cut", answer
+        return error.code, ""
+    return answer(grammar, rng)
 
 
 def check(found: Counter[str], figure: Callable[[str], None]) -> None:
@@ -163,34 +196,52 @@ def check(found: Counter[str], figure: Callable[[str], None]) -> None:
 
 
 COMPILER = GrammarCompiler(DEFINITION, WIDTH, (EOS,))
+ENGINE = Engine(RandomRunner(), partial(Detokenizer, Tokenizer(DEFINITION)), frozenset({EOS}), prefill_chunk=256)
 
 
 @pytest.mark.slow
 @pytest.mark.nightly("fuzz: answers of schemas")
 def test_answers_of_schemas(full: bool, figure: Callable[[str], None]) -> None:
     found: Counter[str] = Counter()
-    for seed in range(2_000 if full else 250):
+    for seed in range(3_000 if full else 250):
         rng = random.Random(seed)
         asked = schema(rng)
-        outcome, answer = run("json_schema", json.dumps(asked), rng)
+        outcome, text = run(Constraint("json_schema", json.dumps(asked), "x"), rng)
         found[outcome] += 1
-        if answer is not None:
+        if outcome == "ended":
             with suppress(OverflowError):  # jsonschema cannot divide a number with more than 308 digits
-                jsonschema.Draft202012Validator(asked).validate(json.loads(answer))
+                jsonschema.Draft202012Validator(asked).validate(json.loads(text))
     check(found, figure)
     assert found[TOO_COMPLEX] < found.total() / 50
+    assert ENGINE.num_accepted_tokens  # some masks were those of draft tokens
+
+
+@pytest.mark.slow
+@pytest.mark.nightly("fuzz: answers of calls")
+def test_answers_of_calls_or_text(full: bool, figure: Callable[[str], None]) -> None:
+    found: Counter[str] = Counter()
+    for seed in range(1_000 if full else 50):
+        rng = random.Random(seed)
+        arguments = json.dumps(guided_leniently(obj(rng, 2)))
+        other = Constraint("json_schema", json.dumps(obj(rng, 1)), "response_format")
+        call = Constraint(
+            "calls", f'start: "<f>" %json {arguments} "</f>"\n', "tools", or_else=rng.choice([None, other])
+        )
+        found[run(call, rng)[0]] += 1
+    check(found, figure)
 
 
 @pytest.mark.slow
 @pytest.mark.nightly("fuzz: answers of patterns and grammars")
 def test_answers_of_patterns_and_grammars(full: bool, figure: Callable[[str], None]) -> None:
     found: Counter[str] = Counter()
-    for seed in range(500 if full else 100):
+    for seed in range(600 if full else 100):
         rng = random.Random(seed)
         expression = pattern(rng)
-        outcome, answer = run("regex", expression, rng)
+        outcome, text = run(Constraint("regex", expression, "x"), rng)
         found[outcome] += 1
-        if answer is not None:
-            assert re.fullmatch(expression, answer)
-        found[run("grammar", repetition(rng), rng)[0]] += 1
+        if outcome == "ended":
+            assert re.fullmatch(expression, text)
+        found[run(Constraint("grammar", repetition(rng), "x"), rng)[0]] += 1
+        found[run(Constraint("grammar", recursion(rng), "x"), rng)[0]] += 1
     check(found, figure)
