@@ -16,8 +16,9 @@ class Constraint:
     Lark that `infrs.text.tools` makes from the tools' schemas. param: the field that errors name.
     strict: for json_schema, whether a `format` that the compiler lacks is an error. after: if not empty, free text up
     to this Lark term comes first, such as a reasoning block up to its closing tag. or_else: an alternative language,
-    which must not begin like this one. frame: if not empty, the Lark rules of the whole answer, in which this
-    language is the rule `answer`.
+    which must not begin like this one. whitespace: for json_schema, if not empty, the regex of what may stand between
+    two tokens of JSON. frame: if not empty, the Lark rules of the whole answer, in which this language is the rule
+    `answer`.
     """
 
     kind: ConstraintKind
@@ -26,6 +27,7 @@ class Constraint:
     strict: bool = True
     after: str = ""
     or_else: Constraint | None = None
+    whitespace: str = ""
     frame: str = ""
 
 

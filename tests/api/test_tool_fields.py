@@ -121,6 +121,21 @@ def test_each_structured_output_field_makes_its_constraint(
     assert (to_task(called).constraint, called.constrained_by) == (None, "tools")
 
 
+@pytest.mark.parametrize("pattern", ["[ ]?", r"[ \n\t]*", " {0}", r" |\n {0,4}", " " * 64])
+def test_a_whitespace_pattern_goes_with_every_schema(pattern: str) -> None:
+    for fields in ({"response_format": SCHEMA}, {"guided_json": {}}, {"json_schema": True}):
+        constraint = to_task(parse_chat_request(body(guided_whitespace_pattern=pattern, **fields))).constraint
+        assert constraint is not None
+        assert constraint.whitespace == pattern
+
+
+@pytest.mark.parametrize("pattern", ["a", r"\s*", "[^a]", " |x", ".", " " * 63 + "x", "[ ]{0,999}"])
+def test_a_whitespace_pattern_that_allows_other_text_is_refused(pattern: str) -> None:
+    refused = refusal(body(guided_whitespace_pattern=pattern, guided_json={}))
+    assert refused.param == "guided_whitespace_pattern"
+    assert "spaces, tabs and line breaks" in refused.message
+
+
 def test_an_empty_list_of_parts_with_calls_or_as_a_result_is_accepted() -> None:
     """Zed sends one for a message that only calls tools, and for a tool without output."""
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jsonschema
 import numpy as np
@@ -171,6 +173,24 @@ def test_json_has_single_spaces_and_known_unique_keys(
             after(compiled, tokenizer, text)
 
 
+@pytest.mark.parametrize(
+    ("whitespace", "is_allowed"),
+    [
+        (" {0}", [True, True, False, False, False, False]),
+        ("[ ]?", [True, True, True, False, False, False]),
+        (r"[ \n\t]*", [True, True, True, True, True, True]),
+    ],
+)
+def test_a_pattern_sets_the_whitespace_of_json(
+    whitespace: str, is_allowed: list[bool], compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    constraint = Constraint("json_schema", json.dumps(CLOSED), "response_format", whitespace=whitespace)
+    compiled = compiler.compile(constraint)
+    for (text, _), expected in zip(JSON_TEXTS, is_allowed, strict=False):
+        with nullcontext() if expected else pytest.raises(EngineError):
+            assert set(EOS) <= after(compiled, tokenizer, text)
+
+
 @pytest.mark.parametrize("num_properties", [600, 1000])
 @pytest.mark.parametrize("more", [{}, {"additionalProperties": True}])
 def test_answers_with_many_optional_properties_validate(
@@ -197,6 +217,17 @@ def test_a_limit_reached_during_an_answer_is_a_request_error(compiler: GrammarCo
     with pytest.raises(RequestError, match="simplify it") as failed:
         after(compiled, tokenizer, "ab" * 11)
     assert refused.value.code == failed.value.code == "schema_too_complex"
+
+
+def test_a_panic_during_an_answer_is_an_error(compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException): ...  # pyo3's name
+
+    state: Any = compiler.compile(Constraint("choice", '["yes"]', "guided_choice")).start()
+    monkeypatch.setattr(state, "_matcher", Mock())
+    state._matcher.compute_bitmask.side_effect = state._matcher.consume_token.side_effect = PanicException("index")
+    for step in (state.allowed, lambda: state.accept(1)):
+        with pytest.raises(ValueError, match="index"):
+            step()
 
 
 def test_a_complete_grammar_allows_only_end_tokens(compiler: GrammarCompiler, tokenizer: Tokenizer) -> None:

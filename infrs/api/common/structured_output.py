@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from infrs.api.common.fields import OR_EMPTY, Body, GenerationFields, Opaque, Unsupported, refuse
+from infrs.api.common.fields import OR_EMPTY, Body, GenerationFields, Opaque, refuse
 from infrs.text.constraint import JSON_OBJECT, Constraint
 
 _MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, and their compile time grows with the square of the length
+
+# Alternatives of sequences of JSON's whitespace. Every text matches in one way only, so the check takes no time.
+_WHITESPACE = re.compile(r"(?:(?:[ \t\n\r]|\\[tnr]|\[(?:[ \t\n\r]|\\[tnr])+\])(?:[*+?]|\{\d{1,2}(?:,\d{0,2})?\})?|\|)+")
 
 # The fields of all APIs that can need a grammar, which can take a second to compile.
 GRAMMAR_FIELDS = (
@@ -61,8 +65,18 @@ class StructuredOutputFields(Body):
     guided_grammar: Annotated[GrammarText | None, OR_EMPTY] = None
     grammar: Annotated[GrammarText | None, OR_EMPTY] = None
     guided_decoding_backend: Opaque | None = None
-    guided_whitespace_pattern: Unsupported = None
+    guided_whitespace_pattern: Annotated[Annotated[str, Field(max_length=64)] | None, OR_EMPTY] = None
     json_schema: Schema | None = None
+
+    @field_validator("guided_whitespace_pattern")
+    @classmethod
+    def _only_whitespace(cls, pattern: str | None) -> str | None:
+        if pattern and not _WHITESPACE.fullmatch(pattern):
+            refuse(
+                "guided_whitespace_pattern",
+                "it must be a regex of spaces, tabs and line breaks, such as [ \\n]{0,4}",
+            )
+        return pattern
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:
@@ -78,16 +92,17 @@ class StructuredOutputFields(Body):
 
     def _constraints(self) -> list[Constraint]:
         found: list[Constraint] = []
+        whitespace = self.guided_whitespace_pattern or ""
         asked = self.response_format
         if asked is not None and asked.type != "text":
             text, strict = JSON_OBJECT, True
             if asked.json_schema is not None:
                 text, strict = json.dumps(asked.json_schema.schema_), bool(asked.json_schema.strict)
-            found.append(Constraint("json_schema", text, "response_format", strict))
+            found.append(Constraint("json_schema", text, "response_format", strict, whitespace=whitespace))
         for param, schema in (("guided_json", self.guided_json), ("json_schema", self.json_schema)):
             if schema is not None:
                 text = schema if isinstance(schema, str) else json.dumps(schema)
-                found.append(Constraint("json_schema", text, param, strict=False))
+                found.append(Constraint("json_schema", text, param, strict=False, whitespace=whitespace))
         if self.guided_regex is not None:
             found.append(Constraint("regex", self.guided_regex, "guided_regex"))
         if self.guided_choice is not None:

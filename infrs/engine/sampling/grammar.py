@@ -174,12 +174,14 @@ class _State:
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
 
+    @raises_panics
     def allowed(self) -> bytes:
         """Compute the mask, 10-30 us. Raises RequestError if the grammar has become too complex."""
         mask = self._matcher.compute_bitmask()
         self._check()
         return mask
 
+    @raises_panics
     def accept(self, token_id: int) -> None:
         """Accept a token. Raises the errors of `allowed`, and EngineError if the mask does not allow it."""
         self._matcher.consume_token(token_id)
@@ -218,7 +220,8 @@ def _body(constraint: Constraint) -> str:
     param, text = constraint.param, constraint.text
     match constraint.kind:
         case "json_schema":
-            return "%json " + json.dumps(guided(parse_schema(text, param), strict=constraint.strict))
+            schema = parse_schema(text, param)
+            return "%json " + json.dumps(guided(schema, strict=constraint.strict, whitespace=constraint.whitespace))
         case "grammar" | "calls":
             return f"%lark {{\n{_lark_of(constraint)}\n}}"
         case "regex":

@@ -15,17 +15,20 @@ from infrs.text.schemas.equivalents import Equivalents
 from infrs.text.schemas.tree import LACKING_FORMATS, Node, rewrite, simplified
 
 # Between JSON's tokens: nothing, a space, or a line break and an indent. Models would use any further whitespace.
-_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": " |\\n {0,20}"}
+_WHITESPACE = " |\\n {0,20}"
+_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": _WHITESPACE}
 _LENIENT = _OPTIONS | {"lenient": True, "coerce_one_of": True}
 _DEFINITIONS = ("$defs", "definitions", "components", "$id")
 
 
-def guided(schema: Any, *, strict: bool = True) -> Node:  # noqa: ANN401  # any JSON
+def guided(schema: Any, *, strict: bool = True, whitespace: str = "") -> Node:  # noqa: ANN401  # any JSON
     """Build the operand of Lark's `%json`: the schema without neutral keywords and with closed objects.
 
     `strict`: keep a `format` that the compiler lacks, so that the compiler refuses it; otherwise it is an annotation.
+    `whitespace`: if not empty, the regex of what may stand between two tokens.
     """
-    return _prepared(schema, simplified if strict else _without_lacking_format, _OPTIONS)
+    options = _OPTIONS | {"whitespace_pattern": whitespace or _WHITESPACE}
+    return _prepared(schema, simplified if strict else _without_lacking_format, options)
 
 
 def guided_leniently(schema: Node) -> Node:
