@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from infrs.core import RequestContext
-from infrs.errors import InfrsError, RequestTimeoutError
+from infrs.errors import InfrsError, OutOfMemoryError, RequestTimeoutError
 from infrs.models.fair_queue import FairQueue, Line
 
 T = TypeVar("T")
@@ -46,7 +46,6 @@ class TextPool:
         self._queue: FairQueue[_Job] = FairQueue(NUM_THREADS, max_waiting)
         self._queue_timeout = queue_timeout
         self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
-        self._is_closed = False
         self._jobs: set[_Job] = set()  # of the requests that wait for a result
 
     async def run(self, work: Callable[[], T], context: RequestContext, *, is_long: bool = False) -> T:
@@ -85,13 +84,15 @@ class TextPool:
 
     def close(self) -> None:
         """Start no more work, and do not wait for running work."""
-        self._is_closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
         """Start the works that may run now."""
-        while not self._is_closed and (taken := self._queue.take()) is not None:
-            self._executor.submit(self._work, *taken, asyncio.get_running_loop())
+        while (taken := self._queue.take()) is not None:
+            try:
+                self._executor.submit(self._work, *taken, asyncio.get_running_loop())
+            except RuntimeError:  # no memory for a thread: the executor keeps the work until it has a thread
+                taken[1].fail(OutOfMemoryError("the server has too little memory for a thread; try again in a moment"))
 
     def _give_up(self, line: Line, job: _Job) -> None:
         if self._queue.discard(line, job):

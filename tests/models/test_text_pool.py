@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infrs.core import RequestContext
-from infrs.errors import DrainingError, QueueFullError, RequestTimeoutError
+from infrs.errors import DrainingError, OutOfMemoryError, QueueFullError, RequestTimeoutError
 from infrs.models.text_pool import TextPool
 
 PATIENCE = 20.0  # seconds; a fault makes a test fail rather than wait forever
@@ -157,5 +157,20 @@ def test_a_drain_ends_running_and_waiting_work() -> None:
         assert [type(result) for result in results] == [DrainingError] * 3
         pool.close()
         assert pool.busy_for() > 0
+
+    run(use)
+
+
+def test_without_memory_for_a_thread_one_request_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def use(pool: TextPool, _gate: Gate) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            with pytest.raises(OutOfMemoryError, match="too little memory"):
+                await pool.run(lambda: 7, context())
+        for _ in range(8):
+            assert await pool.run(lambda: 7, context()) == 7
 
     run(use)
