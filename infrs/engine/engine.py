@@ -52,6 +52,11 @@ class Engine:
             deltas.append(sequence.finish(FinishReason.CANCELLED))
         return deltas
 
+    def set_paused(self, request_id: str, paused: bool) -> None:
+        """Leave the answers of a request out of the steps to come, or take them in again. Their bits do not change."""
+        for sequence in self.scheduler.find(request_id):
+            sequence.paused = paused
+
     def step(self) -> list[Delta]:
         """Compute one token of every decoding sequence and at most one chunk of prompts.
 

@@ -56,7 +56,10 @@ class TokenState:
 
 
 class Sequence:
-    """One answer in the engine. A preempted sequence loses its row, and later resumes with the same output."""
+    """One answer in the engine. A preempted sequence loses its row, and later resumes with the same output.
+
+    paused: steps leave the sequence out, because its client is behind. It may keep its row.
+    """
 
     def __init__(self, request: Request, decoder: TextDecoder, index: int = 0) -> None:
         self.request = request
@@ -66,6 +69,7 @@ class Sequence:
         self.output = Output(request.stop, decoder)
         self.lookup = PromptLookup()
         self.num_preemptions = 0
+        self.paused = False
 
     @property
     def finish_reason(self) -> FinishReason | None:

@@ -33,6 +33,8 @@ class Observer(Protocol):
         """Record that a rule of `infrs.engine.invariants` is broken."""
 
 
+_HEARTBEAT = 1.0  # seconds
+
 # A step that raises ends all requests. This many in a row mean that the engine itself is broken.
 _MAX_FAILED_STEPS = 3
 _MAX_TENANTS = 4  # that fill all rows and the queue
@@ -63,6 +65,14 @@ class EngineStats:
         return self.num_running + self.num_waiting
 
 
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A command to leave a request out of the steps, or to take it in again."""
+
+    request_id: str
+    paused: bool
+
+
 @dataclass(slots=True)
 class _Open:
     """The sink of a request, and the answers that have ended."""
@@ -89,7 +99,8 @@ class EngineService(Worker):
         self._engine = engine
         self._max_queue = max_queue
         self._cache_idle_timeout = cache_idle_timeout
-        self._inbox: deque[Request | str] = deque()  # requests to submit, ids to cancel
+        self._inbox: deque[Request | _Pause | str] = deque()  # requests to submit, ids to cancel
+        self._is_blocked = False  # every sequence is paused or waits for the row of one: only a command changes that
         self._sinks: dict[str, _Open] = {}  # of every request that has not finished
         self._last_progress = time.monotonic()
         self.observer: Observer | None = None
@@ -117,6 +128,13 @@ class EngineService(Worker):
         with self._wake:
             if request_id in self._sinks:
                 self._inbox.append(request_id)
+                self._wake.notify()
+
+    def set_paused(self, request_id: str, paused: bool) -> None:
+        """Pause a request before the next step, or resume it. Does nothing if it has finished."""
+        with self._wake:
+            if request_id in self._sinks:
+                self._inbox.append(_Pause(request_id, paused))
                 self._wake.notify()
 
     def is_waiting(self, request_id: str) -> bool:
@@ -149,10 +167,12 @@ class EngineService(Worker):
         failed_steps = 0
         while failed_steps < _MAX_FAILED_STEPS and self._wait_for_work():
             self._deliver(self._take_inbox())
-            begun = time.monotonic()
+            begun, num_steps = time.monotonic(), self._engine.num_steps
+            self._is_blocked = False
             try:
                 deltas = self._engine.step()
                 failed_steps = 0
+                self._is_blocked = self._engine.num_steps == num_steps and not self._engine.scheduler.is_idle
             except Exception as error:
                 logger.exception("engine step failed")
                 failed_steps += 1
@@ -194,9 +214,10 @@ class EngineService(Worker):
         """Block until there is work. Return False when the thread must end."""
         if self._engine.scheduler.is_idle:
             self._check_invariants()
-        if self._cache_idle_timeout and not self._wait(self._cache_idle_timeout) and self._engine.release_cache():
-            logger.info("no request for %g s: the prefix cache gave its memory back", self._cache_idle_timeout)
-        self._wait()
+            if self._cache_idle_timeout and not self._wait(self._cache_idle_timeout) and self._engine.release_cache():
+                logger.info("no request for %g s: the prefix cache gave its memory back", self._cache_idle_timeout)
+        while not self._wait(_HEARTBEAT if self._is_blocked else None):
+            self._last_progress = time.monotonic()
         return not self._stopping
 
     def _wait(self, timeout: float | None = None) -> bool:
@@ -205,7 +226,7 @@ class EngineService(Worker):
             return self._wake.wait_for(self._has_work, timeout)
 
     def _has_work(self) -> bool:
-        return bool(self._inbox) or self._stopping or not self._engine.scheduler.is_idle
+        return bool(self._inbox) or self._stopping or not (self._is_blocked or self._engine.scheduler.is_idle)
 
     def _check_invariants(self) -> None:
         for violation in violations(self._engine):
@@ -220,7 +241,13 @@ class EngineService(Worker):
             self._inbox.clear()
         deltas: list[Delta] = []
         for command in commands:
-            deltas += self._engine.cancel(command) if isinstance(command, str) else self._submit(command)
+            match command:
+                case str():
+                    deltas += self._engine.cancel(command)
+                case _Pause():
+                    self._engine.set_paused(command.request_id, command.paused)
+                case _:
+                    deltas += self._submit(command)
         return deltas
 
     def _submit(self, request: Request) -> list[Delta]:

@@ -1,8 +1,8 @@
 """Carry deltas from the engine thread to the event loop, as batches that a coroutine awaits.
 
-The engine's sink only appends to a deque and wakes the loop, once per step for all requests. The deltas that wait for
-one reader are limited by its answer, and so by the context length. `infrs.http.connection.stalled_client`
-disconnects a client that reads nothing.
+The engine's sink only appends to a deque and wakes the loop, once per step for all requests. If too many deltas wait
+for one reader, the engine pauses its requests until the reader has taken them. It may preempt them meanwhile.
+`infrs.http.connection.stalled_client` disconnects a client that reads nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ from infrs.core import Delta, FinishReason, Request, RequestContext
 from infrs.engine.service import EngineService
 from infrs.errors import EngineError, InfrsError, RequestTimeoutError
 
+_MAX_BACKLOG = 256 << 10  # bytes; about a thousand tokens, or a hundred with 20 log-probabilities each
+
+
+def _size(delta: Delta) -> int:
+    """Return about how many bytes a delta takes, as objects or as JSON."""
+    scored = (*delta.logprobs, *delta.prompt_logprobs)
+    return 256 + len(delta.text) + 8 * len(delta.token_ids) + sum(128 + 112 * len(entry.top) for entry in scored)
+
 
 class DeltaStream:
     """An async iterator over batches of deltas of one or more requests that belong together.
@@ -24,15 +32,24 @@ class DeltaStream:
     Close it in a `finally`. The first answer that fails ends it, after the deltas before the failure.
     """
 
-    def __init__(self, requests: Sequence[Request], close: Callable[[DeltaStream], None]) -> None:
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        close: Callable[[DeltaStream], None],
+        set_paused: Callable[[DeltaStream, bool], None],
+    ) -> None:
+        """set_paused: pauses or resumes the unfinished requests."""
         self._open = {request.request_id: request.num_choices for request in requests}  # number of unfinished answers
         self._deltas: list[Delta] = []
+        self._backlog = 0  # bytes of `_deltas`
+        self._is_paused = False
         self._error: InfrsError | None = None
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._interrupted = False
         self.waiting_since: float | None = None  # the loop's time; None while no reader waits
         self._close = close
+        self._set_paused = set_paused
 
     @property
     def open_ids(self) -> list[str]:
@@ -56,7 +73,10 @@ class DeltaStream:
                 await self._wake.wait()
             finally:
                 self.waiting_since = None
-        deltas, self._deltas = self._deltas, []
+        deltas, self._deltas, self._backlog = self._deltas, [], 0
+        if self._is_paused:
+            self._is_paused = False
+            self._set_paused(self, False)
         return deltas
 
     def interrupt(self) -> None:
@@ -79,6 +99,10 @@ class DeltaStream:
         elif self._error is None:
             self._deltas.append(delta)
             self._wake.set()
+            self._backlog += _size(delta)
+            if self._backlog > _MAX_BACKLOG and not self._is_paused:
+                self._is_paused = True
+                self._set_paused(self, True)
 
     def fail(self, error: InfrsError) -> None:
         """End the stream with an error, after the deltas that it already has. The first error is kept."""
@@ -102,7 +126,7 @@ class Bridge:
         The stream fails with RequestTimeoutError at the context's deadline. Raises QueueFullError, DrainingError,
         EngineError.
         """
-        stream = DeltaStream(requests, self._close)
+        stream = DeltaStream(requests, self._close, self._set_paused)
         started: list[str] = []
         try:
             for request in requests:
@@ -113,7 +137,7 @@ class Bridge:
             for request_id in started:
                 self._engine.cancel(request_id)
             raise
-        self._streams[stream] = [self._loop.call_later(context.remaining, stream.fail, context.timeout_error())]
+        self._streams[stream] = [self._loop.call_later(context.remaining, self._end, stream, context.timeout_error())]
         return stream
 
     def limit_wait(self, stream: DeltaStream, seconds: float) -> None:
@@ -138,6 +162,16 @@ class Bridge:
                 timer.cancel()
             for request_id in stream.open_ids:
                 self._engine.cancel(request_id)
+
+    def _end(self, stream: DeltaStream, error: InfrsError) -> None:
+        """End a stream with an error. Its rows are free although the reader may not wait for the stream now."""
+        stream.fail(error)
+        for request_id in stream.open_ids:
+            self._engine.cancel(request_id)
+
+    def _set_paused(self, stream: DeltaStream, paused: bool) -> None:
+        for request_id in stream.open_ids:
+            self._engine.set_paused(request_id, paused)
 
     def _post(self, stream: DeltaStream, delta: Delta) -> None:
         """Queue a delta, on the engine thread. A closed loop has no readers left."""

@@ -117,6 +117,11 @@ class Machine(RuleBasedStateMachine):
         assert {(delta.request_id, delta.index) for delta in deltas} == left
         self.receive(deltas)
 
+    @precondition(lambda self: self.requests)
+    @rule(which=st.integers(0, 99), paused=st.booleans())
+    def pause(self, which: int, paused: bool) -> None:
+        self.engine.set_paused([*self.requests][-1 - which % len(self.requests)], paused)
+
     @rule(calls=st.integers(0, 5))
     def fail_a_run(self, calls: int) -> None:
         self.runner.fails_in = calls
@@ -129,6 +134,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def finish(self) -> None:
+        for name in self.requests:
+            self.engine.set_paused(name, False)
         for _ in range(MANY):
             if self.scheduler.is_idle:
                 return

@@ -60,6 +60,7 @@ class FakeEngine:
         self.rows, self.max_queue, self.max_model_len, self.interval = rows, max_queue, max_model_len, interval
         self.lock = threading.Lock()
         self.active: dict[str, tuple[Request, Sink, int]] = {}
+        self.paused: set[str] = set()
         self.alive = False
         self.stopping = False
         self.steps = 0
@@ -93,6 +94,9 @@ class FakeEngine:
             for index in range(request.num_choices):
                 sink(Delta(request_id, "", (), usage(request, count), FinishReason.CANCELLED, index=index))
 
+    def set_paused(self, request_id: str, paused: bool) -> None:
+        (self.paused.add if paused else self.paused.discard)(request_id)
+
     def snapshot(self) -> EngineStats:
         running = min(len(self.active), self.rows)
         waiting = len(self.active) - running
@@ -112,7 +116,7 @@ class FakeEngine:
         self.steps += 1
         with self.lock:
             running = list(self.active.items())[: self.rows]
-        for request_id, (request, sink, count) in running:
+        for request_id, (request, sink, count) in [item for item in running if item[0] not in self.paused]:
             prompt = bytes(request.prompt_ids).decode(errors="replace")
             words = re.findall(r"\w+", prompt)
             if "die" in words:  # not "ingredients"

@@ -1,11 +1,12 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from infrs.core import Delta, FinishReason, Request, RequestContext, Usage
+from infrs.core import Delta, FinishReason, Request, RequestContext, TokenLogprob, Usage
 from infrs.errors import DrainingError, EngineError, QueueFullError, RequestTimeoutError
 from infrs.models.bridge import Bridge, DeltaStream
 
@@ -19,6 +20,7 @@ class ManualEngine:
     def __init__(self) -> None:
         self.sinks: dict[str, Sink] = {}
         self.cancelled: list[str] = []
+        self.pauses: list[tuple[str, bool]] = []
 
     def submit(self, request: Request, sink: Sink) -> None:
         if request.request_id == "refused":
@@ -27,6 +29,9 @@ class ManualEngine:
 
     def cancel(self, request_id: str) -> None:
         self.cancelled.append(request_id)
+
+    def set_paused(self, request_id: str, paused: bool) -> None:
+        self.pauses.append((request_id, paused))
 
     def feed(self, *deltas: Delta) -> None:
         """Send the deltas from another thread, as the engine does."""
@@ -145,7 +150,7 @@ def test_timeout_and_drain_reach_a_waiting_reader() -> None:
             await waiting
         late.close()
         drained.close()
-        assert engine.cancelled == ["late", "drained"]
+        assert set(engine.cancelled) == {"late", "drained"}
 
     asyncio.run(scenario())
 
@@ -221,3 +226,48 @@ def test_deltas_after_the_loop_is_closed_are_ignored() -> None:
     finally:
         threading.excepthook = hook
     assert failures == []
+
+
+def test_a_stream_that_is_not_read_pauses_its_requests_until_it_is() -> None:
+    """The size counts: of texts and log-probabilities, over all requests of the stream."""
+
+    async def scenario(large: Delta, num_held: int) -> None:
+        engine = ManualEngine()
+        bridge = make(engine)
+        context = RequestContext.start("c", "", 60)
+        stream = bridge.submit([Request(name, (1,), 1) for name in "ab"], context)
+        for number in range(num_held + 1):
+            assert engine.pauses == []
+            engine.feed(replace(large, request_id="ab"[number % 2]))
+            await asyncio.sleep(0)
+        assert engine.pauses == [("a", True), ("b", True)]
+        engine.feed(large)  # of the step that ran meanwhile
+        await asyncio.sleep(0)
+        assert len(await anext(stream)) == num_held + 2
+        assert engine.pauses[2:] == [("a", False), ("b", False)]
+        engine.feed(large)
+        await anext(stream)
+        assert len(engine.pauses) == 4
+        stream.close()
+
+    asyncio.run(scenario(delta("a", "x" * (1 << 15)), 7))
+    scored = replace(delta("a", "x"), logprobs=(TokenLogprob(1, -1.0, ((1, -1.0),) * 20),) * 10)
+    asyncio.run(scenario(scored, 10))
+    asyncio.run(scenario(replace(scored, logprobs=(), prompt_logprobs=scored.logprobs), 10))
+
+
+def test_the_deadline_cancels_the_requests_of_a_reader_that_is_busy() -> None:
+    """A reader that waits for its socket does not see the end of the stream. Its rows are free nevertheless."""
+
+    async def scenario() -> None:
+        engine = ManualEngine()
+        stream = submit(make(engine), "1", timeout=0.05)
+        engine.feed(delta("1", "x"))
+        await asyncio.sleep(0.2)
+        assert engine.cancelled == ["1"]
+        assert [[each.text for each in await anext(stream)]] == [["x"]]
+        with pytest.raises(RequestTimeoutError):
+            await anext(stream)
+        stream.close()
+
+    asyncio.run(scenario())

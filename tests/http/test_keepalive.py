@@ -20,7 +20,7 @@ def batches(feed: Callable[[DeltaStream], Awaitable[None]], pause: float = 0) ->
     """Return the sizes of the batches of a stream. The reader pauses for `pause` seconds after each batch."""
 
     async def scenario() -> list[int]:
-        stream = DeltaStream([Request("a", (1,), 1)], lambda stream: None)
+        stream = DeltaStream([Request("a", (1,), 1)], lambda stream: None, lambda stream, paused: None)
         silence = Keepalive(stream, SECONDS)
         feeding = asyncio.create_task(feed(stream))  # type: ignore[arg-type]  # a coroutine
         sizes = []

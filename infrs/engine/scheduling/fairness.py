@@ -21,17 +21,17 @@ def choose_victim(running: Iterable[Sequence], tenant: str) -> Sequence | None:
     """Return the sequence to preempt for `tenant`, or None.
 
     `running` is in the order in which the sequences got their rows. The victim is the youngest of the tenant that runs
-    most, if that tenant runs at least two more than `tenant`.
+    most, if that tenant runs at least two more than `tenant`. A paused sequence of any tenant comes before the others.
     """
     youngest_first = list(running)[::-1]
     num_running = Counter(sequence.request.tenant for sequence in youngest_first)
     candidates = [
         sequence
         for sequence in youngest_first
-        if num_running[sequence.request.tenant] >= num_running[tenant] + 2
+        if (sequence.paused or num_running[sequence.request.tenant] >= num_running[tenant] + 2)
         and sequence.num_preemptions < MAX_PREEMPTIONS
     ]
-    return max(candidates, key=lambda sequence: num_running[sequence.request.tenant], default=None)
+    return max(candidates, key=lambda each: (each.paused, num_running[each.request.tenant]), default=None)
 
 
 def usable(free: Iterable[Slot], sequence: Sequence, clock: int) -> list[int]:

@@ -57,7 +57,7 @@ class Planner:
     def plan(self) -> StepPlan | None:
         """Return the plan, or None if there is nothing to do."""
         self._admit()
-        if not self._view.running:
+        if all(sequence.paused for sequence in self._view.running):
             return None
         decoding = self._decoding()
         if self._compact([*decoding]):
@@ -76,11 +76,10 @@ class Planner:
             return
         free = self._free_rows()
         is_own = False
-        while view.waiting:
-            sequence = view.waiting.next(view.running)
+        while (sequence := view.waiting.next(view.running)) is not None:
             victim = None if free else self._choose_victim(sequence.request.tenant)
             choice = free
-            if free and view.running:
+            if free and not all(other.paused for other in view.running):
                 choice = usable((view.slots[row] for row in free), sequence, view.clock)
             if victim is None and not choice:
                 return
@@ -138,8 +137,9 @@ class Planner:
         return source, lengths[source]
 
     def _decoding(self) -> list[tuple[int, Sequence]]:
-        """Return the sequences with computed prompts and their rows, in the order of the rows."""
-        return sorted([(row, seq) for seq, row in self._view.running.items() if not seq.tokens.is_prefilling])
+        """Return the sequences that decode in this step and their rows, in the order of the rows."""
+        running = self._view.running.items()
+        return sorted([(row, seq) for seq, row in running if not (seq.tokens.is_prefilling or seq.paused)])
 
     def _compact(self, decoding: list[tuple[int, Sequence]]) -> bool:
         """Move the last decoding rows into free ones between: an idle row costs as much as a busy one."""
@@ -183,7 +183,9 @@ class Planner:
         return max((*computed, cached))
 
     def _plan_prefills(self) -> tuple[Prefill, ...]:
-        prefilling = [sequence for sequence in self._view.running if sequence.tokens.is_prefilling]
+        prefilling = [
+            sequence for sequence in self._view.running if sequence.tokens.is_prefilling and not sequence.paused
+        ]
         if not prefilling:
             return ()
         # Where a chunk must not be cut, the first sequence has all of it.

@@ -50,13 +50,14 @@ class WaitingSequences:
         if not self._queues[tenant]:
             del self._queues[tenant]
 
-    def next(self, running: Iterable[Sequence]) -> Sequence:
+    def next(self, running: Iterable[Sequence]) -> Sequence | None:
         """Return the sequence to serve next: of the tenant that runs least and, among those, was served longest ago.
 
-        Raises ValueError if no sequence waits.
+        Paused sequences keep their places. None if no other waits.
         """
         num_running = Counter(sequence.request.tenant for sequence in running)
-        return self._queues[min(self._queues, key=lambda name: num_running[name])][0]
+        first = (next((each for each in queue if not each.paused), None) for queue in self._queues.values())
+        return min(filter(None, first), key=lambda each: num_running[each.request.tenant], default=None)
 
     def take(self, sequence: Sequence) -> None:
         """Remove a sequence that has got a row. Its tenant has its next turn after the others."""
