@@ -10,6 +10,7 @@ import orjson
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError, ContextLengthError
+from infrs.text.growth import check_growth
 from infrs.text.panics import raises_panics
 from infrs.text.quoting import Quoter
 from infrs.text.shortest import Shortest
@@ -33,6 +34,7 @@ class Tokenizer:
             self._backend = Backend.from_str(definition)
         except Exception as error:  # tokenizers raises nothing finer
             raise ValueError(str(error)) from error
+        check_growth(self._backend)
         self.definition = definition
         self._backend.no_truncation()
         self._backend.no_padding()
