@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from infrs.errors import RequestError
 from infrs.text.alternatives import any_of
-from infrs.text.unlocked import encode_unlocked
+from infrs.text.rust import encode_unlocked
 
 
 class Quoter:

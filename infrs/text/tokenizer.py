@@ -11,10 +11,9 @@ from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError, ContextLengthError
 from infrs.text.growth import check_growth
-from infrs.text.panics import raises_panics
 from infrs.text.quoting import Quoter
+from infrs.text.rust import encode_unlocked, raises_panics
 from infrs.text.shortest import Shortest
-from infrs.text.unlocked import encode_unlocked
 
 TOKENIZER_FILE = "tokenizer.json"
 

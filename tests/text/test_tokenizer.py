@@ -18,7 +18,7 @@ from text_tokenizers import KINDS, SPECIAL
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError
-from infrs.text.panics import raises_panics
+from infrs.text.rust import raises_panics
 from infrs.text.tokenizer import Tokenizer
 
 

@@ -18,7 +18,7 @@ from infrs.core import Grammar, GrammarState
 from infrs.engine.sampling.json_schema import MAX_CHARS, MAX_PROPERTIES, parse_schema
 from infrs.errors import EngineError, RequestError, UnsupportedParameterError
 from infrs.text.constraint import Constraint
-from infrs.text.panics import raises_panics
+from infrs.text.rust import raises_panics
 from infrs.text.schemas.guided import guided
 
 MAX_COMPILED = 64

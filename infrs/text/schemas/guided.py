@@ -9,7 +9,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from infrs.text.panics import raises_panics
+from infrs.text.rust import raises_panics
 from infrs.text.schemas.closing import closed
 from infrs.text.schemas.equivalents import Equivalents
 from infrs.text.schemas.tree import LACKING_FORMATS, Node, rewrite, simplified
