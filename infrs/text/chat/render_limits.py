@@ -1,38 +1,28 @@
-"""Limits for one rendering of a chat template: its time, and the text and lists that it makes.
+"""Limits for one rendering of a chat template: its work, and the memory of what it makes.
 
-A template from the Hub is an untrusted program. A clock limits loops and calls. Operations with results larger than
-their inputs (padding, replacing, joining, repeating) are estimated before they run. All results are charged.
+A template from the Hub is an untrusted program. Each operation is charged before it runs, by the sizes of its operands
+(`infrs.text.chat.operations`), so no single operation is long or large. A clock ends what the estimates miss.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Iterable, KeysView, ValuesView
+from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.utils import Namespace
 
 SECONDS = 10.0  # a normal template takes milliseconds
-_MAX_MADE = 64 << 20  # characters
-_ELEMENT = 8  # characters charged for an element of a list
-_VISIT = 32  # the same for an element that is visited, which takes time
-_MAX_INTEGER_BITS = 4096
-
-# Filters and methods with a width, an indent or a count: the result is at most that many times the inputs.
-_WIDENING = frozenset(
-    {"center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "to_bytes"}
-)
-_DEFAULT_WIDTH = 8
-_PRINTING = frozenset(
-    {"string", "pprint", "xmlattr", "urlencode", "urlize", "e", "escape", "forceescape", "lower", "upper"}
-    | {"title", "capitalize", "trim", "striptags", "wordcount", "safe"}
-)
-_WIDE_FORMAT = re.compile(r"\d{5}|\{[^{}]*\{|%[^a-zA-Z%]*\*")  # a width of five digits, or one from an argument
-
-_WIDE_PERCENT = re.compile(r"\d{5}|%[^a-zA-Z%]*\*")
-_MAX_WIDTH = 10_000  # of one value, by these patterns
+MAX_MADE = 64 << 20  # bytes
+_MAX_WORK = 1 << 30  # units of about a nanosecond
+_LOOK = 1 << 20  # units of work between two looks at the clock
+STEP = 1024  # units of work for an iteration, a call or an operator
+_NODE = 64  # units of an expression of a template
+ELEMENT = 8  # bytes of an element of a list
+VISIT = 64  # units and bytes of a nested value
+_WIDE = 4  # bytes of a character outside ASCII, at most
 
 
 class Budget(threading.local):
@@ -43,88 +33,112 @@ class Budget(threading.local):
 
     def begin(self) -> None:
         """Reset the limits for a new rendering."""
-        self._deadline = time.monotonic() + SECONDS
-        self._left = _MAX_MADE
+        self._deadline = time.thread_time() + SECONDS  # not of the day: a busy machine changes no answer
+        self._work = _MAX_WORK
+        self._next_look = _MAX_WORK - _LOOK
+        self._left = MAX_MADE
 
-    def tick(self) -> bool:
-        """Return True; called in each loop iteration and call. Raises TemplateError after the time limit."""
-        if time.monotonic() > self._deadline:
-            raise TemplateError(f"it takes longer than {SECONDS:g} s")
+    def tick(self, size: int = 0, nodes: int = 0) -> bool:
+        """Charge a step, and return True. Raises TemplateError.
+
+        size: bytes of the template's own text that the step writes. nodes: expressions that it evaluates.
+        """
+        if size:
+            self.make(size)
+        self._work -= STEP + _NODE * nodes
+        if self._work < self._next_look:
+            self._look()
         return True
 
+    def work(self, units: int) -> None:
+        """Charge work. Raises TemplateError."""
+        self._work -= units
+        if self._work < self._next_look:
+            self._look()
+
+    def _look(self) -> None:
+        """Look at the rest of the work, and at the clock. Raises TemplateError."""
+        if self._work < 0:
+            raise TemplateError("it takes longer than a prompt should")
+        self._next_look = max(self._work - _LOOK, 0)
+        if time.thread_time() > self._deadline:
+            raise TemplateError(f"it takes longer than {SECONDS:g} s")
+
     def afford(self, size: int) -> None:
-        """Raise TemplateError if a value of `size` characters exceeds the limit."""
+        """Raise TemplateError if a value of `size` bytes exceeds the limit."""
         if size > self._left:
             raise TemplateError("it makes too large a value")
 
-    def spend(self, size: int) -> None:
-        """Charge `size` characters. Raises TemplateError."""
-        self.afford(size)
-        self._left -= size
+    def make(self, size: int) -> None:
+        """Charge a value of `size` bytes and the work to make it. Raises TemplateError."""
+        left = self._left - size
+        if left < 0:
+            raise TemplateError("it makes too large a value")
+        self._left = left
+        self.work(size)
 
-    def spend_all(self, value: object) -> None:
-        """Charge a value with all nested values, which a short expression can contain."""
-        self.spend(weigh(value, self._left))
+    def visit(self, *values: object) -> int:
+        """Charge the work to visit values with all nested values, and return their weight. Raises TemplateError."""
+        weight = sum(map(weigh, values))
+        if weight > MAX_MADE:
+            raise TemplateError("it uses too large a value")
+        self.work(weight)
+        return weight
 
-
-def weigh(value: object, limit: int) -> int:
-    """Return the approximate length of a value as text, counted until it exceeds `limit`."""
-    size, level = 0, [value]
-    while level and size <= limit:
-        item = level.pop()
-        if isinstance(item, str | bytes):
-            size += len(item)
-        elif isinstance(item, Mapping):
-            size += _VISIT * (1 + 2 * len(item))
-            level += (*item.keys(), *item.values())
-        elif isinstance(item, list | tuple):
-            size += _VISIT * (1 + len(item))
-            level += item
-        elif isinstance(item, Namespace):
-            level.append(item._Namespace__attrs)
-    return size + _ELEMENT
+    def collect(self, values: Iterable[object]) -> list[object]:
+        """Return the values of an iterator, each charged before the next. Raises TemplateError."""
+        collected = []
+        for value in values:
+            self.tick(2 * VISIT + size_of(value) if isinstance(value, list | tuple) else ELEMENT)
+            collected.append(value)
+        return collected
 
 
-def length(value: object) -> int:
-    """Return the size of a value without nested values."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    return _ELEMENT * len(value) if isinstance(value, list | tuple | dict) else 0
+def weigh(value: object) -> int:
+    """Return the approximate size of a value with all nested values, as bytes of text, counted up to MAX_MADE.
 
-
-def estimate(name: str, values: Sequence[object], limit: int = _MAX_MADE) -> int:
-    """Return an upper bound for the result of a filter or method. The first value is its operand.
-
-    0 if the result is no larger than the inputs. Raises TemplateError for formats with an unknown width.
+    A value that stands in several places counts in each, as in its text.
     """
-    if name == "format":
-        if any(isinstance(value, str) and _WIDE_FORMAT.search(value) for value in values[:1]):
-            raise TemplateError("its format is too wide")
-        return 0
-    if name in _WIDENING:
-        widths = [abs(value) for value in values[1:] if isinstance(value, int)]
-        return (weigh(list(values), limit) + 1) * max([_DEFAULT_WIDTH, *widths])
-    if name in ("replace", "translate", "join"):
-        sizes = [weigh(value, limit) for value in values]
-        times = sizes if name == "translate" else [length(value) + 1 for value in values]
-        return (length(values[0]) + 1) * max(times[1:], default=1) + sum(sizes)
-    return weigh(values[0], limit) if name in _PRINTING else 0
+    if type(value) is str:
+        return size_of(value)
+    size = 0
+    level: list[Any] = [value]
+    while level and size <= MAX_MADE:
+        item = level.pop()
+        kind = type(item)
+        if kind is str:
+            size += size_of(item)
+            continue
+        size += VISIT
+        if kind is int:
+            size += item.bit_length() // 2
+            continue
+        inner = _inner(item)
+        size += VISIT * len(inner)
+        if inner and size <= MAX_MADE:
+            level += inner if isinstance(inner, list | tuple) else (*inner, *inner.values())
+    return size
 
 
-def check_percent(pattern: str, values: object) -> int:
-    """Return an upper bound for the length of `pattern % values`. Raises TemplateError for a width above 9999."""
-    if _WIDE_PERCENT.search(pattern):
-        raise TemplateError("its format is too wide")
-    return len(pattern) + _MAX_WIDTH * pattern.count("%") + weigh(values, _MAX_MADE) * max(1, pattern.count("%"))
+def _inner(value: Any) -> Any:  # noqa: ANN401  # any value
+    """Return the collection of the nested values of a value, as a list, tuple or dict."""
+    if isinstance(value, list | tuple | dict):
+        return value
+    if isinstance(value, KeysView | ValuesView | ItemsView | range):
+        return [*value]
+    if isinstance(value, Namespace):
+        return value._Namespace__attrs
+    return (str(value),) if isinstance(value, str) else ()
 
 
-def check_product(left: object, right: object) -> int:
-    """Return the size of `left * right`. Raises TemplateError for numbers above 4096 bits."""
-    if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
-            raise TemplateError("it makes too large a number")
-        return 0
-    for value, times in ((left, right), (right, left)):
-        if isinstance(value, str | list | tuple) and isinstance(times, int):
-            return length(value) * times
-    return 0
+def size_of(value: object) -> int:
+    """Return the approximate size of a value in bytes, without nested values."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else _WIDE * len(value)
+    return ELEMENT * count_of(value)
+
+
+def count_of(value: object) -> int:
+    """Return the number of elements of a collection, 0 for any other value."""
+    is_collection = isinstance(value, list | tuple | dict | range | KeysView | ValuesView | ItemsView)
+    return len(value) if is_collection else 0  # type: ignore[arg-type]  # each has a length

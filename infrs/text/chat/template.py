@@ -14,6 +14,7 @@ from infrs.text.chat.sandbox import template_environment
 from infrs.text.chat.written import example_call
 
 MAX_RENDERED_CHARS = 16 << 20
+_MAX_REASON = 500  # characters
 _ROLES = ("system", "user", "assistant")
 
 Messages = Sequence[Mapping[str, Any]]
@@ -127,9 +128,9 @@ class ChatTemplate:
                 num_chars += len(piece)
                 if num_chars > MAX_RENDERED_CHARS:
                     raise ValueError(f"the prompt would be longer than {MAX_RENDERED_CHARS} characters")
+            return "".join(pieces)
         except Exception as error:  # a template can raise anything
-            reason = " ".join(str(error).split())[:500]
+            reason = " ".join(str(error)[:_MAX_REASON].split())
             raise RequestError(
                 f"the model's chat template refuses these messages: {reason}", param="messages"
             ) from error
-        return "".join(pieces)
