@@ -137,7 +137,8 @@ def _id_at(logits: Row, values: Row, place: int) -> int:
 def _weights(logits: Row, top: np.float32, temperature: float) -> Row:
     """exp((logit - top) / temperature): probabilities up to their common divisor, the largest being 1."""
     weights: Row = logits - top
-    weights *= np.float32(1 / temperature)
+    if temperature != 1:
+        weights *= np.float32(1 / temperature)
     return np.exp(weights, out=weights)
 
 
