@@ -15,8 +15,8 @@ from tokenizers import AddedToken, Tokenizer
 from infrs.errors import SourceError
 
 from ..sources.config_check import read_json
+from ..sources.side_files import FILE_BYTES
 
-FILE_BYTES = 64 << 20  # of one file of a tokenizer
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 

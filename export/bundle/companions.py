@@ -16,8 +16,9 @@ from infrs.bundle.manifest import Sampling, SpecialTokens
 from infrs.errors import InfrsError, SourceError
 
 from ..sources.config_check import first_line, read_json
-from ..sources.resolve import NAMED_TEMPLATES, Model
-from .added_tokens import FILE_BYTES, add_missing_tokens, optional_json, text
+from ..sources.resolve import Model
+from ..sources.side_files import FILE_BYTES, NAMED_TEMPLATES
+from .added_tokens import add_missing_tokens, optional_json, text
 from .tokenizer_check import match_tokenizer
 
 _COPIED = (

@@ -13,7 +13,7 @@ CONFIG_BYTES = 1 << 20
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _QUANTISED = ("quantization_config", "compression_config", "quantization")  # the last one is MLX's
 # Far above any model. The limits keep small what is built from a configuration before its weights are read.
-_LARGEST = {
+LARGEST = {
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 1024),
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "n_heads"), 1 << 14),
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "head_dim"), 1 << 18),
@@ -22,6 +22,8 @@ _LARGEST = {
     **dict.fromkeys(("max_position_embeddings", "n_positions", "original_max_position_embeddings"), 1 << 24),
     **dict.fromkeys(("vocab_size", "num_labels"), 1 << 22),
 }
+_MAY_BE_NULL = LARGEST.keys() - {"hidden_size", "max_position_embeddings", "num_hidden_layers", "vocab_size"}
+_MAY_BE_ZERO = {"num_experts", "num_local_experts", "n_routed_experts", "num_labels"}
 _EPSILON = re.compile(r"(^|_)eps(ilon)?$")
 
 
@@ -43,6 +45,8 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
 
 def _load(path: Path, limit: int) -> object:
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise SourceError(f"{path} is not a regular file; is this a Hugging Face model folder?")
         if path.stat().st_size > limit:
             raise SourceError(f"{path.name} is larger than {limit} bytes, which no model needs")
         return json.loads(path.read_bytes())
@@ -64,10 +68,13 @@ def check_config(config: dict[str, Any]) -> None:
     if not isinstance(config.get("model_type"), str):
         raise SourceError("config.json names no model_type; infrs needs a transformers causal language model")
     for part in _parts(config):
-        for name, largest in _LARGEST.items():
-            size = part.get(name)
-            if isinstance(size, int | float) and not 0 <= size <= largest:  # NaN is refused too
-                raise SourceError(f"config.json gives {name} as {size}; infrs serves models of at most {largest}")
+        for name, largest in LARGEST.items():
+            least = 0 if name in _MAY_BE_ZERO else 1
+            size = part.get(name, least)
+            if not (size is None and name in _MAY_BE_NULL) and not (type(size) is int and least <= size <= largest):
+                raise SourceError(
+                    f"config.json gives {name} as {size!r:.60}, which is not a whole number from {least} to {largest}"
+                )
         for name, value in part.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if _EPSILON.search(name) and value is not None and not (number and 0 < value <= 1):

@@ -20,11 +20,10 @@ from . import demo
 from .checkpoint import check_files, weight_files
 from .config_check import check_config, read_json
 from .sentence_transformers import is_embedding_model, layout_files
+from .side_files import side_files
 
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
 _ADAPTER = "adapter_config.json"
-_SMALL_FILES = {".json", ".jinja", ".model", ".txt"}
-NAMED_TEMPLATES = "additional_chat_templates"  # a folder of NAME.jinja
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def check_source(model: Model) -> None:
 
 
 def check_folder(directory: Path) -> None:
-    """Refuse models with code, pickles, quantised checkpoints or shards outside their folder.
+    """Refuse models with code, pickles, quantised checkpoints, oversized files or shards outside their folder.
 
     Raises SourceError.
     """
@@ -103,6 +102,7 @@ def check_folder(directory: Path) -> None:
             f"(merge_and_unload, then save_pretrained) and export the result, or remove {_ADAPTER} if it is merged"
         )
     check_config(read_json(directory / "config.json"))
+    side_files(directory)
     check_files(directory)
 
 
@@ -135,8 +135,7 @@ def _gguf(path: Path, revision: str, model_id: str) -> Model:
 def _folder(directory: Path, revision: str, model_id: str) -> Model:
     check_folder(directory)
     weights = weight_files(directory)
-    others = [path for path in sorted(directory.iterdir()) if path.suffix in _SMALL_FILES and path.is_file()]
-    others += sorted((directory / NAMED_TEMPLATES).glob("*.jinja"))
+    others = side_files(directory)
     of_modules = layout_files(directory) if is_embedding_model(directory) else []
     digests = {path.relative_to(directory).as_posix(): sha256_file(path) for path in [*weights, *others, *of_modules]}
     of_weights = hashlib.sha256(json.dumps([digests[path.name] for path in weights]).encode()).hexdigest()

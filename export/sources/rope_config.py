@@ -38,8 +38,10 @@ def translate(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]
     """
     older = config.get("rope_scaling")
     for name, value in ((FIELD, config.get(FIELD)), ("rope_scaling", older)):
-        if value and not isinstance(value, dict):
+        if value is not None and not isinstance(value, dict):
             raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not an object")
+    if older == {}:  # transformers takes null alone for no scaling
+        config = config | {"rope_scaling": None}
     if isinstance(older, dict) and "rope_theta" in older and not config.get(FIELD):
         config = {name: value for name, value in config.items() if name != "rope_scaling"} | {FIELD: older}
     given = config.get(FIELD)

@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from infrs.errors import SourceError
 
+from .checks.types import check_types, culprit
 from .config_check import read_json
 from .rope_config import FIELD, translate
 from .rope_tables import Parameters
@@ -24,6 +25,8 @@ _RENAMED = {
     r"^language_model\.lm_head\.": "lm_head.",
     r"^model\.text_model\.": "model.",
 }
+# The first is empty, as checked. The others have no effect: infrs loads every model in float32.
+_DROPPED = ("quantization_config", "dtype", "torch_dtype")
 _OTHER_HALF = re.compile(r"^(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|connector)\.")
 
 
@@ -88,9 +91,14 @@ def _without_sections(rope: object) -> object:
 
 
 def _make(config: dict[str, Any]) -> PretrainedConfig:
-    config = {name: value for name, value in config.items() if name != "quantization_config"}  # empty, as checked
+    config = {name: value for name, value in config.items() if name not in _DROPPED}
     if config["model_type"] == "gemma" and config.get("hidden_act") == "gelu":
         # The first Gemma files say "gelu" and were trained with its tanh form; 4.57 ignores `hidden_activation`.
         config["hidden_act"] = config.get("hidden_activation") or "gelu_pytorch_tanh"
-    made: PretrainedConfig = CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    of = CONFIG_MAPPING[config["model_type"]]
+    check_types(config, of)
+    try:
+        made: PretrainedConfig = of.from_dict(config)
+    except Exception as error:  # transformers raises any type
+        raise culprit(error, config, of.from_dict) from error
     return made

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_utils import no_init_weights
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
@@ -23,6 +24,7 @@ from ..recipes.recipe import round_to
 from ..replaced import replaced
 from .checkpoint import read_tensors
 from .checks.fields import check_fields
+from .checks.types import culprit
 from .checks.values import check_values
 from .checks.weights import check_filled, match_tensors
 from .config_check import check_sizes, first_line, read_json
@@ -68,8 +70,7 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     tensors = {tensor: stored for tensor, stored in read_tensors(model.directory).items() if described.used(tensor)}
     num_weights = sum(math.prod(stored.shape) for stored in tensors.values())
     check_sizes(read_json(model.directory / "config.json"), num_weights)
-    with torch.device("meta"):
-        outline = loader.from_config(described.config, attn_implementation="eager")
+    outline = _outline(loader, described)
     check_fields(described.given, outline)
     uses = match_tensors(name, outline, tensors, described.rename, encoder=encoder)
     with _as_named(described):
@@ -87,6 +88,22 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     check_rotary(loaded, described.rope)
     trained: PreTrainedModel = loaded.train(False)
     return trained
+
+
+def _outline(loader: Any, described: SourceConfig) -> PreTrainedModel:  # noqa: ANN401  # an auto class
+    """Return the model without memory for its weights. Raises SourceError, with the field that prevents it."""
+
+    def make(config: PretrainedConfig) -> PreTrainedModel:
+        with torch.device("meta"), no_init_weights():
+            outline: PreTrainedModel = loader.from_config(config, attn_implementation="eager")
+        outline.tie_weights()  # type: ignore[no-untyped-call]
+        return outline
+
+    try:
+        return make(described.config)
+    except Exception as error:  # transformers raises any type
+        of = type(described.config)
+        raise culprit(error, described.given, lambda fields: make(of.from_dict(fields))) from error
 
 
 def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:

@@ -78,6 +78,12 @@ def test_fields_that_the_model_ignores_are_refused(name: str) -> None:
         check_fields({"max_position_embeddings": 128, name: REFUSED[name]}, model)
 
 
+@pytest.mark.parametrize("field", ["release_notes", "embd_pdrop", "classifier_dropout", "x"])
+@pytest.mark.parametrize("value", [None, 0.5, "text", {"a": [1]}])
+def test_unknown_fields_without_arithmetic_are_ignored(field: str, value: object) -> None:
+    check_fields({field: value}, make_meta("llama"))
+
+
 @pytest.mark.parametrize("model_type", CARRIED)
 def test_fields_of_releases_are_accepted(model_type: str) -> None:
     check_fields(CARRIED[model_type], make_meta(model_type))

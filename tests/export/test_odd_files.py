@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     "a context that no memory holds": {"max_position_embeddings": 10**9},
     "a context that is no number": {"max_position_embeddings": float("nan")},
     "labels without end": {"num_labels": 1 << 33},
+    "a flag of text": {"attention_bias": "false"},
+    "a flag of another number": {"tie_word_embeddings": 7},
+    "a token of text": {"eos_token_id": "</s>"},
+    "padding beyond the vocabulary": {"pad_token_id": 320},
+    "no base": {"rope_theta": None},
+    "a vast base": {"rope_theta": 10**30},
+    "scaling of nothing": {"rope_scaling": {"a": 1}},
+    "a list of scalings": {"rope_scaling": []},
+    "half a head": {"num_attention_heads": 2.5},
+    "layers of true": {"num_hidden_layers": True},
     "a negative epsilon": {"rms_norm_eps": -1},
     "an epsilon that is no number": {"rms_norm_eps": float("nan")},
     "an epsilon of text": {"rms_norm_eps": "1e-5"},
@@ -88,12 +99,46 @@ def test_files(kind: str, tiny_copy: Callable[[str], Path], said: Callable[[Path
     assert said(folder)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "generation_config.json"),
+        *("tokenizer_config.json", "tokenizer.json", "merges.txt", "additional_chat_templates/rag.jinja"),
+    ],
+)
+def test_a_side_file_that_is_too_large_is_refused_before_it_is_read(
+    name: str, tiny_copy: Callable[[str], Path], said: Callable[[Path], str]
+) -> None:
+    path = tiny_copy("large") / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        file.truncate(1 << 40)  # no disk holds it; only its size is read
+    assert f"{path.name} is larger than" in said(path.parents[name.count("/")])
+
+
+def test_too_many_templates_are_refused(tiny_copy: Callable[[str], Path], said: Callable[[Path], str]) -> None:
+    folder = tiny_copy("many")
+    (folder / "additional_chat_templates").mkdir()
+    for number in range(65):
+        (folder / "additional_chat_templates" / f"{number}.jinja").touch()
+    assert "65 templates" in said(folder)
+
+
+def test_a_pipe_is_not_read(tiny_copy: Callable[[str], Path], said: Callable[[Path], str]) -> None:
+    folder = tiny_copy("pipe")
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    assert "not a regular file" in said(folder)
+
+
 @pytest.mark.parametrize("kind", ODD_FIELDS)
 def test_fields(kind: str, tiny_copy: Callable[[str], Path], said: Callable[[Path], str]) -> None:
     folder = tiny_copy("odd")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | ODD_FIELDS[kind]))
-    assert said(folder)
+    line = said(folder)
+    if "model_type" not in ODD_FIELDS[kind]:  # the value, or the tensors that contradict it
+        assert any(name in line for name in (*ODD_FIELDS[kind], "rope_type", "factor", "the weights of"))
 
 
 @pytest.mark.parametrize(
