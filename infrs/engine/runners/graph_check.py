@@ -7,7 +7,6 @@ and functions that call no functions. A chain of 30 functions with two calls eac
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,19 +14,19 @@ from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
 from infrs.engine.runners.session import Session
 from infrs.errors import BundleError
-from infrs.native.protobuf import Buffer, find_fields, group_fields, last_text
-
-# Of onnx.proto.
-_MODEL_GRAPH, _MODEL_FUNCTION, _GRAPH_NODE = 7, 25, 1
-_NODE_OP_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
-_FUNCTION_NAME, _FUNCTION_NODE, _FUNCTION_DOMAIN = 1, 7, 10
+from infrs.native.onnx_file import (
+    FUNCTION_NODE,
+    GRAPH_NODE,
+    MODEL_FUNCTION,
+    MODEL_GRAPH,
+    Operator,
+    function_operator,
+    walk_nodes,
+)
+from infrs.native.protobuf import Buffer, find_fields, group_fields
 
 _LOOPS = {"Loop", "Scan", "SequenceMap"}
 _MAX_NODES = 1_000_000
-_MAX_DEPTH = 16  # of subgraphs
-
-_Operator = tuple[str, str]  # domain and name
 
 
 def check_operators(path: Path) -> None:
@@ -44,14 +43,14 @@ def check_operators(path: Path) -> None:
 
 
 def _check_operators(content: Buffer, model: slice) -> None:
-    functions: dict[_Operator, list[_Operator]] = {}
-    for place in find_fields(content, model, _MODEL_FUNCTION):
-        fields = group_fields(content, place)
-        operator = last_text(content, fields[_FUNCTION_DOMAIN]), last_text(content, fields[_FUNCTION_NAME])
-        functions[operator] = list(_operators(content, place, _FUNCTION_NODE))
+    functions: dict[Operator, list[Operator]] = {}
+    for place in find_fields(content, model, MODEL_FUNCTION):
+        operator = function_operator(content, group_fields(content, place))
+        functions[operator] = [node.operator(content) for node in walk_nodes(content, place, FUNCTION_NODE)]
     count = 0
-    for place in find_fields(content, model, _MODEL_GRAPH):
-        for operator in _operators(content, place, _GRAPH_NODE):
+    for place in find_fields(content, model, MODEL_GRAPH):
+        for node in walk_nodes(content, place, GRAPH_NODE):
+            operator = node.operator(content)
             count += 1 + len(functions.get(operator, ()))
             _check_loop(operator)
             if count > _MAX_NODES:
@@ -66,22 +65,9 @@ def _check_operators(content: Buffer, model: slice) -> None:
                 )
 
 
-def _check_loop(operator: _Operator) -> None:
+def _check_loop(operator: Operator) -> None:
     if operator[0] in ("", "ai.onnx") and operator[1] in _LOOPS:
         raise BundleError(f"the graph has a {operator[1]} node, which infrs does not run; export the model again")
-
-
-def _operators(content: Buffer, place: slice, number: int, depth: int = 0) -> Iterator[_Operator]:
-    """Yield the operator of each node in a graph or function, and of those in its subgraphs."""
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"subgraphs are nested more than {_MAX_DEPTH} deep")
-    for node in find_fields(content, place, number):
-        fields = group_fields(content, node)
-        yield last_text(content, fields[_NODE_DOMAIN]), last_text(content, fields[_NODE_OP_TYPE])
-        for attribute in fields[_NODE_ATTRIBUTE]:
-            values = group_fields(content, attribute)
-            for subgraph in values[_ATTRIBUTE_GRAPH] + values[_ATTRIBUTE_GRAPHS]:
-                yield from _operators(content, subgraph, _GRAPH_NODE, depth + 1)
 
 
 def check_sizes(session: Session, manifest: Manifest) -> None:
