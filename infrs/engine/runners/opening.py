@@ -12,7 +12,7 @@ from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.graph_check import check_operators, check_sizes
 from infrs.engine.runners.plain import PlainRunner
 from infrs.engine.runners.runner import Runner, Segment
-from infrs.engine.runners.session import Session, create_session
+from infrs.engine.runners.session import Session, create_session, reason_of
 from infrs.engine.runners.slab import stored_dtype
 from infrs.errors import BundleError, InfrsError
 from infrs.machine import memory
@@ -34,12 +34,19 @@ def open_session(
     """
     check_manifest(manifest)
     path = bundle / manifest.graph_file
-    check_operators(path)
     halves = manifest.graph == "fused" and all(state.dtype == "float16" for state in manifest.states)
-    with memory.limit_growth(bytes_to_open(bundle)):
+    with bounded_opening(path):
         session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
     check_sizes(session, manifest)
     return session
+
+
+@contextmanager
+def bounded_opening(graph: Path) -> Iterator[None]:
+    """Bound the work and the memory of opening a graph, in the block. Raises BundleError as `check_operators` does."""
+    check_operators(graph)
+    with memory.limit_growth(bytes_to_open(graph.parent)):
+        yield
 
 
 def bytes_to_open(bundle: Path) -> int:
@@ -103,8 +110,7 @@ def reports_failures() -> Iterator[None]:
     except (InfrsError, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime raises many types, none of them public
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"the graph cannot run ({reason}); export the model again") from error
+        raise BundleError(f"the graph cannot run ({reason_of(error)}); export the model again") from error
 
 
 def open_runner(

@@ -78,7 +78,7 @@ def create_session(
         try:
             session = _open_with_library(path, nodes, threads, profile, library=library, entries=entries)
         except Exception as error:  # ONNX Runtime raises many types, none of them public
-            reason = _reason(error)
+            reason = reason_of(error)
             if _NO_MEMORY in reason:
                 raise MemoryError(reason) from error
             if _INVALID in reason:
@@ -89,8 +89,8 @@ def create_session(
     try:
         session = _open(path, _options(threads, profile, entries=spinning))
     except Exception as error:
-        if _NO_MEMORY in _reason(error):
-            raise MemoryError(_reason(error)) from error
+        if _NO_MEMORY in reason_of(error):
+            raise MemoryError(reason_of(error)) from error
         raise _unopened(path, error) from error
     if reason:
         logger.warning("ONNX Runtime's slower kernels run the whole graph, because infrs's kernels cannot: %s", reason)
@@ -218,7 +218,7 @@ def _open(model: Path | bytes, options: ort.SessionOptions) -> Session:
 
 
 def _unopened(path: Path, error: Exception) -> BundleError:
-    reason = _reason(error)
+    reason = reason_of(error)
     if unknown := _UNKNOWN_ATTRIBUTE.search(str(error)):
         node, attribute, operator, inner_node = unknown.groups()
         reason = _unknown_attribute(inner_node or node, operator, attribute)
@@ -229,7 +229,8 @@ def _unknown_attribute(node: str, operator: str, attribute: str) -> str:
     return f"the node {node or 'without a name'} has the attribute {attribute}, which {operator} does not define"
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the message of an exception of ONNX Runtime, on one line and with a limited length."""
     return " ".join(str(error).split())[:300]
 
 
