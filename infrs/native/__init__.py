@@ -14,6 +14,7 @@ import mmap
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,12 @@ def library() -> Path | None:
     """Return the path of the kernels' library, or None if infrs was installed without a C++ compiler."""
     spec = find_spec("infrs.native.kernels")
     return Path(spec.origin) if spec and spec.origin else None
+
+
+def find_function(name: str, path: Path | None = None) -> Any:  # noqa: ANN401  # of ctypes, without a public type
+    """Return a C function of a library, else of `library()`; None if there is none, or if an older build lacks it."""
+    path = path or library()
+    return getattr(ctypes.CDLL(str(path)), name, None) if path else None
 
 
 def build_id(path: Path) -> str:
@@ -49,7 +56,7 @@ def known_attributes(path: Path, op_type: str) -> frozenset[str] | None:
 
 
 def _call(path: Path, function: str, *arguments: bytes) -> str | None:
-    called = getattr(ctypes.CDLL(str(path)), function, None)
+    called = find_function(function, path)
     if called is None:  # the library was built from older sources, and refuses a whole graph instead
         return None
     called.restype, called.argtypes = ctypes.c_char_p, [ctypes.c_char_p] * len(arguments)

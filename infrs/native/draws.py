@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from infrs.native import library
+from infrs.native import find_function
 
 Row = npt.NDArray[np.float32]
 Filters = tuple[int, float, float, float]  # top_k, typical_p, top_p, min_p, in the order in which they apply
@@ -31,8 +31,7 @@ def draw(logits: Row, weights: Row, filters: Filters, uniform: float) -> int | N
 
 @cache
 def _in_library() -> Callable[..., int] | None:
-    path = library()
-    called = getattr(ctypes.CDLL(str(path)), "infrs_draw", None) if path else None
+    called = find_function("infrs_draw")
     if called is None:
         return None
     row, number = ctypes.c_void_p, ctypes.c_double

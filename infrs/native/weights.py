@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from infrs.native import library
+from infrs.native import find_function
 
 BLOCK = 256  # weights of a block; kSumBlock in sampling.h
 
@@ -32,8 +32,7 @@ def in_numpy(weights: Weights) -> tuple[Sums, float]:
 
 @cache
 def _in_library() -> Callable[[Weights], tuple[Sums, float]] | None:
-    path = library()
-    function = getattr(ctypes.CDLL(str(path)), "infrs_weigh_logarithms", None) if path else None
+    function = find_function("infrs_weigh_logarithms")
     if function is None or not function(None, ctypes.c_size_t(0), None, None):
         return None
     number = ctypes.POINTER(ctypes.c_double)

@@ -125,7 +125,7 @@ def run_named(name: str) -> str:
 def main() -> None:
     """Print the name of each case before it runs, and its outcome after it."""
     if LIBRARY:
-        native.library = draws.library = weights.library = lambda: Path(LIBRARY)
+        native.library = lambda: Path(LIBRARY)
         separate_allocations()
     for name in sys.argv[1:]:
         print(json.dumps([name]), flush=True)
