@@ -125,8 +125,8 @@ def _checked_id(model_id: str) -> str:
 
 
 def _gguf(path: Path, revision: str, model_id: str) -> Model:
-    if not all(map(importlib.util.find_spec, ("gguf", "accelerate"))):
-        raise SourceError(f"reading a .gguf file needs two more packages; run: {install_command('export,demo')}")
+    if importlib.util.find_spec("gguf") is None:
+        raise SourceError(f"reading a .gguf file needs the package gguf; run: {install_command('export,demo')}")
     digest = sha256_file(path)
     source = Source(kind="gguf", model_id=_checked_id(model_id), revision=revision, sha256=digest)
     return Model(source, path.parent, path, content=digest)
