@@ -112,17 +112,21 @@ def test_time_in_which_the_process_was_stopped_is_not_a_stall() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ticks", "moment", "expected"),
+    ("ticks", "moment", "now", "expected"),
     [
-        ([0.5, 1.0, 1.5], 0.2, 1.3),  # on time
-        ([0.5, 2.0, 2.5], 0.2, 2.3),  # a late tick of a busy machine
-        ([0.5, 100.0, 100.5], 0.2, 1.3),  # 99 s late
-        ([0.5, 100.0, 200.0], 0.2, 1.3),  # twice
-        ([0.5, 100.0, 100.5], 100.2, 0.3),  # after the pause
+        ([0.5, 1.0, 1.5], 0.2, 1.5, 1.3),  # on time
+        ([0.5, 2.0, 2.5], 0.2, 2.5, 2.3),  # a late tick of a busy machine
+        ([0.5, 100.0, 100.5], 0.2, 100.5, 1.3),  # 99 s late
+        ([0.5, 100.0, 200.0], 0.2, 200.0, 1.3),  # twice
+        ([0.5, 100.0, 100.5], 1.3, 100.5, 0.5),  # progress between the tick's due time and the pause
+        ([0.5, 100.0, 100.5], 99.9, 100.5, 0.5),  # progress after the pause, before the tick
+        ([0.5, 100.0, 100.5], 100.2, 100.5, 0.3),  # after the pause
+        ([0.5, 1.0], 0.2, 100.0, 1.3),  # read before the late tick
+        ([0.5, 1.0], 1.8, 100.0, 0.0),
     ],
 )
-def test_running_time_leaves_pauses_out(ticks: list[float], moment: float, expected: float) -> None:
-    times = iter([0.0, 0.0, *ticks, ticks[-1]])
+def test_running_time_leaves_pauses_out(ticks: list[float], moment: float, now: float, expected: float) -> None:
+    times = iter([0.0, 0.0, *ticks, now])
     running = RunningTime(lambda: next(times))
     for _ in range(len(ticks) + 1):
         running.tick(0.5)

@@ -30,21 +30,23 @@ class RunningTime:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due = clock()
-        self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)  # start and seconds
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=_PAUSES)  # start and end
 
     def tick(self, seconds: float) -> float:
         """Note the time, return how many seconds late this tick is, and expect the next one in `seconds`."""
         now = self._clock()
         late = max(0.0, now - self._due)
         if late > _LATE:
-            self._pauses.append((self._due, late))
+            self._pauses.append((self._due, now))
         self._due = now + seconds
         return late
 
     def since(self, moment: float) -> float:
-        """Return the running seconds since a moment of the clock."""
-        paused = sum(seconds for start, seconds in self._pauses if start >= moment)
-        return max(0.0, self._clock() - moment - paused)
+        """Return the running seconds since a moment of the clock. A tick that is late now counts as a pause."""
+        now = self._clock()
+        late = [(self._due, now)] if now - self._due > _LATE else []
+        paused = sum(max(0.0, end - max(start, moment)) for start, end in [*self._pauses, *late])
+        return max(0.0, now - moment - paused)
 
 
 class StallClock:
