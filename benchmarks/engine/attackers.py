@@ -10,18 +10,23 @@ the victim, with another key, streams and sends short requests. The table has a 
 - /health: p99 at most 50 ms
 - peak memory: at most 256 MiB above rest
 
-A quiet phase precedes each attack, on the same server. With `--against`, the figures of another checkout come first.
+A quiet phase precedes each attack, on the same server. The attacker is a process of its own, so that its work does not
+delay the victim's clock; it still takes time of the machine's cores. With `--against`, the figures of another checkout
+come first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import multiprocessing
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
@@ -110,29 +115,66 @@ async def observe(target: Target, seconds: float) -> Phase:
     return phase
 
 
+def attack_until_told(name: str, attacker: Attacker, pipe: Connection) -> None:
+    """Run an attack between two messages of a pipe, in a process of its own. Send how often each status came back."""
+    attack = next(attack for attack in ATTACKS if attack.name == name)
+    run = attack.prepare(attacker)
+    pipe.send("ready")
+    pipe.recv()
+
+    async def until_told() -> None:
+        attacking = asyncio.create_task(run(attacker))
+        await asyncio.to_thread(pipe.recv)
+        attacking.cancel()
+        await asyncio.wait([attacking])
+
+    asyncio.run(until_told())
+    pipe.send(attacker.statuses)
+
+
+class AttackingProcess:
+    """An attack that is ready to begin."""
+
+    def __init__(self, attack: Attack, attacker: Attacker) -> None:
+        self._pipe, pipe = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=attack_until_told, args=(attack.name, attacker, pipe), daemon=True
+        )
+        self._process.start()
+        assert self._pipe.recv() == "ready"
+
+    def begin(self) -> None:
+        """Begin the attack."""
+        self._pipe.send("begin")
+
+    def end(self) -> Counter[str]:
+        """End the attack and return how often each HTTP status came back."""
+        self._pipe.send("end")
+        statuses: Counter[str] = self._pipe.recv()
+        self._process.join()
+        return statuses
+
+
 async def measure(url: str, pid: int, attack: Attack, seconds: float, *, with_keys: bool) -> Outcome:
     """Measure an attack on a running server."""
     of_victim, of_attacker = (Endpoint.parse(url, key if with_keys else None) for key in KEYS)
     model = await find_model(of_victim)
     target = Target("", of_victim, model, {"temperature": 1, "seed": 1, "ignore_eos": True})
-    attacker = Attacker(of_attacker, model)
-    run = attack.prepare(attacker)
+    attacking = AttackingProcess(attack, Attacker(of_attacker, model))
     await observe(target, 1.0)  # warm
     quiet = await observe(target, QUIET_SECONDS)
     rest = reset_peak(pid)
     watching = asyncio.create_task(observe(target, LEAD_SECONDS + seconds))
     await asyncio.sleep(LEAD_SECONDS)
-    attacking = asyncio.create_task(run(attacker))
+    attacking.begin()
     seen = await watching
-    attacking.cancel()
-    await asyncio.wait([attacking])
+    statuses = attacking.end()
     return Outcome(
         gap=p99(seen.gaps) / p99(quiet.gaps),
         first=(p99(seen.firsts) - p99(quiet.firsts)) * 1e3,
         health=p99(seen.healths) * 1e3,
         risen=(memory(pid, "VmHWM") - rest) / 2**20,
-        statuses=", ".join(f"{count} times {status}" for status, count in attacker.statuses.most_common(3))
-        or "no answer",
+        statuses=", ".join(f"{count} times {status}" for status, count in statuses.most_common(3)) or "no answer",
     )
 
 
