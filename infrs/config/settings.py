@@ -199,8 +199,8 @@ class EngineSettings(Section):
         default=0,
         ge=0,
         le=1 << 24,
-        description="Memory for keys and values (the KV cache), in MiB. "
-        "0: half of the free memory, of which at most an eighth of all memory is for the prefix cache alone.",
+        description="Memory for keys and values (the KV cache) of each chat model, in MiB. 0: half of the free memory, "
+        "of which at most an eighth of all memory is for the prefix cache alone. Several chat models share it equally.",
     )
     cache_idle_timeout: float = Field(
         default=600.0,
@@ -229,7 +229,7 @@ class Settings(Section):
         default=(),
         max_length=64,
         description="Models to serve in addition to `model`, or instead of it if `model.model_id` is not set: ids, "
-        "paths, or objects with the keys of `model`. At most one of all can be a chat model.",
+        "paths, or objects with the keys of `model`.",
     )
     engine: EngineSettings = EngineSettings()
 

@@ -27,13 +27,17 @@ def load_engine(
     settings: EngineSettings,
     tokenizer: Tokenizer,
     shown: frozenset[int] = frozenset(),
+    *,
+    memory: Memory | None = None,
 ) -> Engine:
-    """Open the graph and allocate its rows. `shown`: control tokens that have a text.
+    """Open the graph and allocate its rows.
+
+    shown: control tokens that have a text. memory: what the model may use, None for all that is free now.
 
     Raises BundleError if the graph cannot be opened, ConfigError if settings exceed the model's context or the memory.
     """
     _check_context(settings.max_model_len, manifest.context_length)
-    memory = read_memory()
+    memory = memory or read_memory()
     try:
         session = open_session(bundle, manifest, threads=settings.threads, kernels=settings.kernel_options)
     except MemoryError:

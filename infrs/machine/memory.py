@@ -28,6 +28,10 @@ class Memory(NamedTuple):
     total: int
     available: int
 
+    def share(self, count: int) -> Memory:
+        """Return the part of each of `count` equal users."""
+        return Memory(self.total // count, self.available // count)
+
 
 def read_memory() -> Memory:
     """Return the minimum for the system, the control groups and the limit of the address space."""

@@ -26,6 +26,7 @@ from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService
 from infrs.errors import BundleError, ConfigError
 from infrs.machine.cpus import warn_above_limit
+from infrs.machine.memory import Memory, read_memory
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
@@ -51,19 +52,15 @@ async def load_models(
     warn_above_limit(settings.engine.threads)
     manifests = [read_manifest(bundle) for _, bundle in chosen]
     check_kinds([model for model, _ in chosen], manifests)
+    num_chat = sum(isinstance(manifest, Manifest) for manifest in manifests)
+    memory = read_memory().share(num_chat) if num_chat > 1 else None
     for (model, bundle), manifest in zip(chosen, manifests, strict=True):
-        open_model = partial(load_model, bundle, model)
+        open_model = partial(load_model, bundle, model, memory=memory)
         await registry.load(manifest.source.model_id, open_model, settings.engine, model.aliases)
 
 
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:
-    """Raise ConfigError for two chat models, and for chat settings of an embedding model."""
-    chats = [manifest.source.model_id for manifest in manifests if isinstance(manifest, Manifest)]
-    if len(chats) > 1:
-        raise ConfigError(
-            f"{chats[0]} and {chats[1]} are both chat models, and a server has one; start another server for the other",
-            param="models",
-        )
+    """Raise ConfigError for chat settings of an embedding model."""
     for model, manifest in zip(models, manifests, strict=True):
         names = ("chat_format", "tool_format", "generation_config")
         odd = [name for name in names if getattr(model, name) != "auto"]
@@ -73,15 +70,18 @@ def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest
             )
 
 
-def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> LoadedModel | EmbeddingModel:
+def load_model(
+    bundle: Path, model: ModelSettings, engine: EngineSettings, memory: Memory | None = None
+) -> LoadedModel | EmbeddingModel:
     """Verify a bundle and open it. The model holds the verified files open.
 
+    memory: the model's share of the memory, for its keys and values; None for all that is free now.
     Raises BundleError if the bundle does not match its manifest, or changes while it is opened, ConfigError if the
     engine settings do not fit it.
     """
     files = open_files(bundle)
     try:
-        loaded = _load(bundle, files.manifest, model, engine)
+        loaded = _load(bundle, files.manifest, model, engine, memory)
         files.check_in_place()
     except BaseException:
         files.close()
@@ -90,13 +90,13 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings) -> Lo
 
 
 def _load(
-    bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings
+    bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings, memory: Memory | None
 ) -> LoadedModel | EmbeddingModel:
     tokenizer = Tokenizer.load(bundle)
     check_tokens(manifest, tokenizer)
     if isinstance(manifest, EmbeddingManifest):
         return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
-    return _load_chat_model(bundle, manifest, model, engine, tokenizer)
+    return _load_chat_model(bundle, manifest, model, engine, tokenizer, memory=memory)
 
 
 def check_tokens(manifest: AnyManifest, tokenizer: Tokenizer) -> None:
@@ -113,14 +113,20 @@ def check_tokens(manifest: AnyManifest, tokenizer: Tokenizer) -> None:
 
 
 def _load_chat_model(
-    bundle: Path, manifest: Manifest, model: ModelSettings, settings: EngineSettings, tokenizer: Tokenizer
+    bundle: Path,
+    manifest: Manifest,
+    model: ModelSettings,
+    settings: EngineSettings,
+    tokenizer: Tokenizer,
+    *,
+    memory: Memory | None,
 ) -> LoadedModel:
     chat_format = load_chat_format(bundle, model.chat_format)
     manifest = with_turn_end(manifest, find_turn_end(chat_format, tokenizer))
     tool_format = choose_format(chat_format.with_tools, model.tool_format)
     reasoning = find_tags(chat_format)
     shown = shown_ids(tokenizer, tool_format, reasoning)
-    loaded = load_engine(bundle, manifest, settings, tokenizer, shown)
+    loaded = load_engine(bundle, manifest, settings, tokenizer, shown, memory=memory)
     sampling = default_sampling(manifest, model)
     return LoadedModel(
         model_id=manifest.source.model_id,

@@ -56,13 +56,14 @@ async def ready(request: Request) -> HTTPResponse:
 
 
 async def props(request: Request) -> HTTPResponse:
-    """Describe the models, settings and versions. The top level describes the chat model, if there is one."""
+    """Describe the models, settings and versions. The top level describes the first chat model, if there is one."""
     state = state_of(request)
     models = state.require_models()
     chat = models.chat_models[:1]
     private: dict[str, Any] = {"model": {"cache_dir"}, "models": {"__all__": {"cache_dir"}}}
     body = {
         **(_of_chat(chat[0].model) if chat else {}),
+        "chat_models": [_of_chat(served.model) for served in models.chat_models],
         "embedding_models": [_of_embedding(served.model) for served in models.embedding_models],
         "settings": state.settings.model_dump(mode="json", exclude=private),
         "versions": {"infrs": __version__, **{name: version(name) for name in _LIBRARIES}},
