@@ -115,20 +115,20 @@ async def observe(target: Target, seconds: float) -> Phase:
     return phase
 
 
-def attack_until_told(name: str, attacker: Attacker, pipe: Connection) -> None:
+def attack_until_message(name: str, attacker: Attacker, pipe: Connection) -> None:
     """Run an attack between two messages of a pipe, in a process of its own. Send how often each status came back."""
     attack = next(attack for attack in ATTACKS if attack.name == name)
     run = attack.prepare(attacker)
     pipe.send("ready")
     pipe.recv()
 
-    async def until_told() -> None:
+    async def until_message() -> None:
         attacking = asyncio.create_task(run(attacker))
         await asyncio.to_thread(pipe.recv)
         attacking.cancel()
         await asyncio.wait([attacking])
 
-    asyncio.run(until_told())
+    asyncio.run(until_message())
     pipe.send(attacker.statuses)
 
 
@@ -138,7 +138,7 @@ class AttackingProcess:
     def __init__(self, attack: Attack, attacker: Attacker) -> None:
         self._pipe, pipe = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=attack_until_told, args=(attack.name, attacker, pipe), daemon=True
+            target=attack_until_message, args=(attack.name, attacker, pipe), daemon=True
         )
         self._process.start()
         assert self._pipe.recv() == "ready"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,11 +15,12 @@ from typing import Any, TypeVar
 
 from infrs.core import RequestContext
 from infrs.errors import InfrsError, OutOfMemoryError, RequestTimeoutError
-from infrs.models.fair_queue import FairQueue, Line
+from infrs.models.fair_queue import FairQueue
 
 T = TypeVar("T")
 
-NUM_THREADS = 4
+NUM_THREADS = 4  # of each lane
+NICENESS = 10  # of long work; a tenth of the CPU time of the engine's threads on a busy core
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,30 +39,68 @@ class _Job:
 class TextPool:
     """Runs work off the event loop, fairly among API keys, and measures how long it runs.
 
+    Short and long work have a lane each, with threads of its own, so that short work never waits for long work. The
+    threads of long work yield the CPU to the engine, and run one work of a key at a time.
+
     Its methods belong to the event loop. Work cannot be interrupted: work that never returns keeps its thread, but the
     request that waits for it ends. `FairQueue` decides what starts next.
     """
 
     def __init__(self, max_waiting: int, queue_timeout: float) -> None:
-        """max_waiting: works of one key that wait for a thread. queue_timeout: how long one waits, in seconds."""
-        self._executor = ThreadPoolExecutor(NUM_THREADS, "infrs-text")
-        self._queue: FairQueue[_Job] = FairQueue(NUM_THREADS, max_waiting)
-        self._queue_timeout = queue_timeout
-        self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
-        self._jobs: set[_Job] = set()  # of the requests that wait for a result
+        """max_waiting: works of one key that wait in a lane. queue_timeout: how long one waits, in seconds."""
+        short = ThreadPoolExecutor(NUM_THREADS, "infrs-text")
+        long = ThreadPoolExecutor(NUM_THREADS, "infrs-long-text", yield_cpu)
+        self._short = _Lane(short, FairQueue(NUM_THREADS, 2, max_waiting), queue_timeout)
+        self._long = _Lane(long, FairQueue(NUM_THREADS, 1, max_waiting), queue_timeout)
 
     async def run(self, work: Callable[[], T], context: RequestContext, *, is_long: bool = False) -> T:
-        """Run `work` in a thread. `is_long`: it may take over 20 ms, so that short work of the same key goes first.
+        """Run `work` in a thread. `is_long`: it may take over 20 ms.
 
         Raises what it raises, QueueFullError, RequestTimeoutError at the deadline or if no thread is free for
         `queue_timeout` seconds, and the error given to `fail_all`.
         """
+        return await (self._long if is_long else self._short).run(work, context)
+
+    def fail_all(self, error: InfrsError) -> None:
+        """End every wait with an error."""
+        self._short.fail_all(error)
+        self._long.fail_all(error)
+
+    def busy_for(self) -> float:
+        """Return the seconds that the oldest running work has taken; 0 if none runs."""
+        return max(self._short.busy_for(), self._long.busy_for())
+
+    def close(self) -> None:
+        """Start no more work, and do not wait for running work."""
+        self._short.close()
+        self._long.close()
+
+
+def yield_cpu() -> None:
+    """Lower the priority of the calling thread, for good. Linux only: elsewhere niceness belongs to a process."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.nice(NICENESS)
+
+
+class _Lane:
+    """Threads for one kind of work, with their queue."""
+
+    def __init__(self, executor: ThreadPoolExecutor, queue: FairQueue[_Job], queue_timeout: float) -> None:
+        self._executor = executor
+        self._queue = queue
+        self._queue_timeout = queue_timeout
+        self._started: dict[int, float] = {}  # seconds of the monotonic clock, by thread
+        self._jobs: set[_Job] = set()  # of the requests that wait for a result
+
+    async def run(self, work: Callable[[], T], context: RequestContext) -> T:
+        """Run `work` in a thread. Raises as `TextPool.run`."""
         loop = asyncio.get_running_loop()
-        line, job = Line(context.tenant, is_long), _Job(work, loop.create_future())
-        self._queue.add(line, job)
+        tenant, job = context.tenant, _Job(work, loop.create_future())
+        self._queue.add(tenant, job)
         self._jobs.add(job)
         timers = (
-            loop.call_later(self._queue_timeout, self._give_up, line, job),
+            loop.call_later(self._queue_timeout, self._give_up, tenant, job),
             loop.call_later(context.remaining, job.fail, context.timeout_error()),
         )
         try:
@@ -69,7 +110,7 @@ class TextPool:
         finally:
             for timer in timers:
                 timer.cancel()
-            self._queue.discard(line, job)
+            self._queue.discard(tenant, job)
             self._jobs.discard(job)
 
     def fail_all(self, error: InfrsError) -> None:
@@ -94,12 +135,12 @@ class TextPool:
             except RuntimeError:  # no memory for a thread: the executor keeps the work until it has a thread
                 taken[1].fail(OutOfMemoryError("the server has too little memory for a thread; try again in a moment"))
 
-    def _give_up(self, line: Line, job: _Job) -> None:
-        if self._queue.discard(line, job):
+    def _give_up(self, tenant: str, job: _Job) -> None:
+        if self._queue.discard(tenant, job):
             seconds = f"{self._queue_timeout:g} s that this server lets a request wait"
             job.fail(RequestTimeoutError(f"no text thread became free within the {seconds}; try again in a moment"))
 
-    def _work(self, line: Line, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self, tenant: str, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
         """Run a job, in a thread."""
         thread = threading.get_ident()
         self._started[thread] = time.monotonic()
@@ -110,10 +151,10 @@ class TextPool:
             error = raised
         del self._started[thread]
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(self._end, line, job, result, error)
+            loop.call_soon_threadsafe(self._end, tenant, job, result, error)
 
-    def _end(self, line: Line, job: _Job, result: object, error: BaseException | None) -> None:
-        self._queue.ended(line)
+    def _end(self, tenant: str, job: _Job, result: object, error: BaseException | None) -> None:
+        self._queue.ended(tenant)
         if error is not None:
             job.fail(error)
         elif not job.result.done():

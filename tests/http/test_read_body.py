@@ -47,8 +47,8 @@ def read(fields: dict[str, Any]) -> tuple[Parsed[Any], str]:
         ({}, "MainThread", False),
         ({"response_format": FORMAT}, "MainThread", True),
         ({"response_format": None}, "MainThread", False),
-        ({"text": "x" * LONG_BODY}, "infrs-text_0", True),
-        ({"list": [1] * LONG_BODY}, "infrs-text_0", True),
+        ({"text": "x" * LONG_BODY}, "infrs-long-text_0", True),
+        ({"list": [1] * LONG_BODY}, "infrs-long-text_0", True),
     ],
     ids=["short", "with a grammar", "without a grammar", "long text", "long list"],
 )

@@ -7,17 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrs.errors import QueueFullError
-from infrs.models.fair_queue import FairQueue, Line
+from infrs.models.fair_queue import FairQueue
 
-A, B, C, D = (Line(name, is_long=False) for name in "ABCD")
-LONG_A = Line("A", is_long=True)
+A, B, C, D = "ABCD"
 
 
-def filled(*lines: Line, num_threads: int = 4, max_waiting: int = 8) -> FairQueue[int]:
-    """Return a queue with a job for each line; a job is its place in `lines`."""
-    queue: FairQueue[int] = FairQueue(num_threads, max_waiting)
-    for job, line in enumerate(lines):
-        queue.add(line, job)
+def filled(*tenants: str, num_threads: int = 4, most_per_key: int = 2, max_waiting: int = 8) -> FairQueue[int]:
+    """Return a queue with a job for each tenant; a job is its place in `tenants`."""
+    queue: FairQueue[int] = FairQueue(num_threads, most_per_key, max_waiting)
+    for job, tenant in enumerate(tenants):
+        queue.add(tenant, job)
     return queue
 
 
@@ -30,18 +29,18 @@ def taken(queue: FairQueue[int]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("lines", "started"),
+    ("tenants", "most_per_key", "started"),
     [
-        ([A] * 8, [0, 1]),  # a key leaves threads for others
-        ([A] * 4 + [B], [0, 4, 1]),
-        ([A] * 4 + [B, C, D], [0, 4, 5, 6]),  # one each
-        ([A] * 4 + [LONG_A], [0, 4]),
-        ([LONG_A] * 4, [0]),  # the other thread stays for short work
-        ([LONG_A, LONG_A, A], [0, 2]),
+        ([A] * 8, 2, [0, 1]),
+        ([A] * 8, 4, [0, 1]),  # a key leaves threads for others
+        ([A] * 8, 1, [0]),
+        ([A] * 4 + [B], 2, [0, 4, 1]),
+        ([A] * 4 + [B], 1, [0, 4]),
+        ([A] * 4 + [B, C, D], 2, [0, 4, 5, 6]),  # one each
     ],
 )
-def test_keys_share_the_threads(lines: list[Line], started: list[int]) -> None:
-    assert taken(filled(*lines)) == started
+def test_keys_share_the_threads(tenants: list[str], most_per_key: int, started: list[int]) -> None:
+    assert taken(filled(*tenants, most_per_key=most_per_key)) == started
 
 
 def test_keys_take_turns() -> None:
@@ -53,8 +52,8 @@ def test_keys_take_turns() -> None:
     assert order == [0, 4, 1, 5, 2, 3]
 
 
-def test_work_of_a_new_key_waits_for_no_long_work_of_another() -> None:
-    queue = filled(*[LONG_A] * 8, *[A] * 8, max_waiting=16)
+def test_work_of_a_new_key_waits_for_no_work_of_another() -> None:
+    queue = filled(*[A] * 16, max_waiting=16)
     assert len(taken(queue)) == 2
     queue.add(B, 99)
     assert taken(queue) == [99]
@@ -63,12 +62,12 @@ def test_work_of_a_new_key_waits_for_no_long_work_of_another() -> None:
 def test_a_key_beyond_its_places_is_refused_and_another_is_not() -> None:
     queue = filled(*[A] * 8)
     with pytest.raises(QueueFullError, match="the texts of 8 requests wait"):
-        queue.add(LONG_A, 8)
+        queue.add(A, 8)
     queue.add(B, 9)
 
 
 def test_all_keys_together_have_a_bound() -> None:
-    queue = filled(*[Line(str(number), is_long=False) for number in range(32)])
+    queue = filled(*map(str, range(32)))
     with pytest.raises(QueueFullError):
         queue.add(A, 32)
 
@@ -81,11 +80,11 @@ def test_a_discarded_job_never_starts() -> None:
     assert not queue.discard(A, 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from([A, B, C, LONG_A]), st.booleans()), max_size=60))
-def test_every_job_starts_once_within_the_limits(events: list[tuple[Line, bool]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.booleans()), max_size=60), st.integers(1, 2))
+def test_every_job_starts_once_within_the_limits(events: list[tuple[str, bool]], most_per_key: int) -> None:
     """An event adds a job and, where it says so, ends the oldest running one."""
-    queue: FairQueue[int] = FairQueue(4, 60)
-    running: list[tuple[Line, int]] = []
+    queue: FairQueue[int] = FairQueue(4, most_per_key, 60)
+    running: list[tuple[str, int]] = []
     started: list[int] = []
 
     def start() -> None:
@@ -93,22 +92,21 @@ def test_every_job_starts_once_within_the_limits(events: list[tuple[Line, bool]]
             running.append(found)
             started.append(found[1])
             assert len(running) <= 4
-            assert all(sum(each.tenant == line.tenant for each, _ in running) <= 2 for line, _ in running)
-            assert sum(line.is_long for line, _ in running) <= 1
+            assert all(sum(each == tenant for each, _ in running) <= most_per_key for tenant, _ in running)
 
     def end() -> None:
         if running:
             queue.ended(running.pop(0)[0])
         start()
 
-    for job, (line, ends) in enumerate(events):
-        queue.add(line, job)
+    for job, (tenant, ends) in enumerate(events):
+        queue.add(tenant, job)
         start()
         if ends:
             end()
     while running:
         end()
     assert sorted(started) == list(range(len(events)))
-    for line in (A, B, C, LONG_A):
-        jobs = [job for job in started if events[job][0] == line]
+    for tenant in (A, B, C):
+        jobs = [job for job in started if events[job][0] == tenant]
         assert jobs == sorted(jobs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from infrs.core import RequestContext
 from infrs.errors import DrainingError, OutOfMemoryError, QueueFullError, RequestTimeoutError
-from infrs.models.text_pool import TextPool
+from infrs.models.text_pool import NICENESS, NUM_THREADS, TextPool
 
 PATIENCE = 20.0  # seconds; a fault makes a test fail rather than wait forever
 
@@ -95,14 +97,28 @@ def test_a_key_does_not_wait_for_the_work_of_another(is_long: bool) -> None:
     run(use)
 
 
-def test_short_work_does_not_wait_for_long_work_of_its_key() -> None:
+@pytest.mark.parametrize("num_keys", [1, 8])
+def test_short_work_waits_for_no_long_work(num_keys: int) -> None:
     async def use(pool: TextPool, gate: Gate) -> None:
-        slow = [asyncio.create_task(pool.run(gate.work, context(), is_long=True)) for _ in range(4)]
-        await gate.begun()
-        assert await pool.run(lambda: 7, context()) == 7
+        keys = [str(number % num_keys) for number in range(8)]
+        slow = [asyncio.create_task(pool.run(gate.work, context(key), is_long=True)) for key in keys]
+        for _ in range(min(num_keys, NUM_THREADS)):
+            await gate.begun()
+        assert await pool.run(lambda: 7, context("0")) == 7
         assert not any(task.done() for task in slow)
         for task in slow:
             task.cancel()
+
+    run(use)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness belongs to a process")
+def test_long_work_yields_the_cpu_and_short_work_does_not() -> None:
+    async def use(pool: TextPool, _gate: Gate) -> None:
+        own = os.nice(0)
+        assert await pool.run(lambda: os.nice(0), context()) == own
+        assert await pool.run(lambda: os.nice(0), context(), is_long=True) == min(own + NICENESS, 19)
+        assert os.nice(0) == own
 
     run(use)
 
@@ -137,11 +153,14 @@ def test_a_full_queue_refuses_one_key_and_not_another() -> None:
         slow = [asyncio.create_task(pool.run(gate.work, context("a"), is_long=True)) for _ in range(3)]
         await gate.begun()
         with pytest.raises(QueueFullError, match="the texts of 2 requests wait"):
-            await pool.run(lambda: 7, context("a"))
-        assert await pool.run(lambda: 7, context("b")) == 7
+            await pool.run(lambda: 7, context("a"), is_long=True)
+        assert await pool.run(lambda: 7, context("a")) == 7
+        assert await pool.run(lambda: 7, context("b"), is_long=True) == 7
         slow[1].cancel()  # its place is free again
         await asyncio.wait(slow[1:2])
-        assert await pool.run(lambda: 7, context("a")) == 7
+        slow.append(asyncio.create_task(pool.run(lambda: True, context("a"), is_long=True)))
+        await asyncio.sleep(0)
+        assert not slow[-1].done()
         for task in slow:
             task.cancel()
 
