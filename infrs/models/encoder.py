@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import EmbeddingManifest
-from infrs.engine.runners.opening import bounded_opening, bytes_to_open, reports_failures
+from infrs.engine.runners.opening import bytes_to_open, reports_failures
 from infrs.engine.runners.session import Session, create_session, threads_of
 from infrs.errors import BundleError, EngineError
 from infrs.machine.memory import limit_growth
@@ -56,9 +56,8 @@ def open_encoder(bundle: Path, manifest: EmbeddingManifest, threads: int, kernel
 
     Raises BundleError if it cannot be opened or run, or does not have the signature of `infrs.bundle.graph_signature`.
     """
-    path = bundle / manifest.graph_file
-    with bounded_opening(path):
-        session = create_session(path, threads, kernels=kernels)
+    with limit_growth(bytes_to_open(bundle)):
+        session = create_session(bundle / manifest.graph_file, threads, kernels=kernels)
     signature = [[node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs())]
     if signature != [[graph.INPUT_IDS], [graph.EMBEDDING]]:
         raise BundleError("the graph's inputs and outputs are not those of an embedding model; export the model again")

@@ -8,8 +8,9 @@ Both names of a domain have the same length, so a move overwrites bytes in place
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infrs.native.onnx_file import (
@@ -30,7 +31,7 @@ from infrs.native.onnx_file import (
     function_operator,
     walk_nodes,
 )
-from infrs.native.protobuf import Buffer, find_fields, group_fields, last_text, short_field
+from infrs.native.protobuf import Content, Fields, find_fields, group_fields, short_field
 
 # See kReplaced and the constants after it in library.cpp.
 SELECTED_DOMAINS = {b"com.microsoft": b"infrs.kernels", b"infrs.native": b"native.infrs"}
@@ -54,24 +55,32 @@ class Node:
     undeclared: str = ""
 
 
-def read_nodes(path: Path) -> list[Node]:
-    """Return the nodes of a model file that are in a domain of `SELECTED_DOMAINS`, with those of subgraphs.
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What a model file computes.
 
-    Raises ValueError if the file is not a valid ONNX model.
+    nodes: those of graphs, subgraphs and functions in a domain of `SELECTED_DOMAINS`. operators: how many nodes of
+    graphs and subgraphs have an operator. functions: the same of the body of each function, by the operator that it
+    defines.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        whole = slice(0, len(content))
-        functions = list(find_fields(content, whole, MODEL_FUNCTION))
-        declared = dict(_declaration(content, function) for function in functions)
-        nodes = [
-            *_nodes(content, find_fields(content, whole, MODEL_GRAPH), GRAPH_NODE, depth=0),
-            *_nodes(content, functions, FUNCTION_NODE, depth=1),
-        ]
-        known = (declared.get((content[node.domain].decode(), node.op_type), node.attributes) for node in nodes)
-        return [
-            replace(node, undeclared=min(set(node.attributes).difference(names), default=""))
-            for node, names in zip(nodes, known, strict=True)
-        ]
+
+    nodes: list[Node] = field(default_factory=list)
+    operators: Counter[Operator] = field(default_factory=Counter)
+    functions: dict[Operator, Counter[Operator]] = field(default_factory=dict)
+
+
+def read_graph(path: Path) -> Graph:
+    """Read a model file. Raises ValueError if it is not a valid ONNX model, or has too many fields."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        content, whole, graph = Content(data), slice(0, len(data)), Graph()
+        functions = [(place, group_fields(content, place)) for place in find_fields(content, whole, MODEL_FUNCTION)]
+        declared = {function_operator(content, fields): _declared(content, fields) for _, fields in functions}
+        for place in find_fields(content, whole, MODEL_GRAPH):
+            _add(graph, graph.operators, content, walk_nodes(content, place, GRAPH_NODE), declared)
+        for place, fields in functions:
+            body = graph.functions.setdefault(function_operator(content, fields), Counter())
+            _add(graph, body, content, walk_nodes(content, place, FUNCTION_NODE, depth=1), declared)
+        return graph
 
 
 def with_selected(path: Path, nodes: Collection[Node]) -> bytes:
@@ -85,31 +94,37 @@ def with_selected(path: Path, nodes: Collection[Node]) -> bytes:
     return bytes(content)
 
 
-def _nodes(content: Buffer, places: Iterable[slice], number: int, depth: int) -> Iterator[Node]:
-    """Yield the nodes of graphs or functions in a domain of `SELECTED_DOMAINS`; see `walk_nodes`."""
-    for place in places:
-        for found in walk_nodes(content, place, number, depth):
-            domain = found.fields[NODE_DOMAIN]
-            if domain and content[domain[-1]] in SELECTED_DOMAINS:
-                yield _read_node(content, found)
+def _add(
+    graph: Graph,
+    operators: Counter[Operator],
+    content: Content,
+    found: Iterable[Found],
+    declared: Mapping[Operator, set[str]],
+) -> None:
+    """Count the operators of nodes, and add the nodes in a domain of `SELECTED_DOMAINS` to the graph."""
+    for node in found:
+        operator = node.operator(content)
+        operators[operator] += 1
+        if operator[0].encode() in SELECTED_DOMAINS:
+            graph.nodes.append(_read_node(content, node, declared.get(operator)))
 
 
-def _read_node(content: Buffer, found: Found) -> Node:
+def _read_node(content: Content, found: Found, declared: set[str] | None) -> Node:
     fields = found.fields
-    attributes = (content[name].decode() for attribute in found.attributes for name in attribute[ATTRIBUTE_NAME])
-    name = last_text(content, fields[NODE_NAME])
-    outputs = tuple(content[output].decode() for output in fields[NODE_OUTPUT] if content[output])
+    attributes = tuple(content.text(name) for attribute in found.attributes for name in attribute[ATTRIBUTE_NAME])
+    name = content.last_text(fields[NODE_NAME])
+    outputs = tuple(text for output in fields[NODE_OUTPUT] if (text := content.text(output)))
     if not outputs:
         raise ValueError(f"a node without an output: {name!r}")
     if any(separator in text for text in (name, *outputs) for separator in "\t\n"):
         raise ValueError(f"a node has a tab or a line break in a name: {name!r}")  # `take_refusals` separates by them
-    op_type, domain = last_text(content, fields[NODE_OP_TYPE]), fields[NODE_DOMAIN][-1]
-    return Node(name, op_type, outputs, tuple(attributes), domain, nested=found.depth > 0)
+    undeclared = "" if declared is None else min(set(attributes) - declared, default="")
+    op_type, domain = content.last_text(fields[NODE_OP_TYPE]), fields[NODE_DOMAIN][-1]
+    return Node(name, op_type, outputs, attributes, domain, nested=found.depth > 0, undeclared=undeclared)
 
 
-def _declaration(content: Buffer, function: slice) -> tuple[Operator, set[str]]:
-    """Return a function's operator, and the attributes that it declares, without or with a default."""
-    fields = group_fields(content, function)
-    declared = {content[name].decode() for name in fields[FUNCTION_ATTRIBUTE]}
-    defaults = [group_fields(content, default)[ATTRIBUTE_NAME] for default in fields[FUNCTION_DEFAULT]]
-    return function_operator(content, fields), declared | {last_text(content, names) for names in defaults}
+def _declared(content: Content, function: Fields) -> set[str]:
+    """Return the attributes that a function declares, without or with a default."""
+    declared = {content.text(name) for name in function[FUNCTION_ATTRIBUTE]}
+    defaults = [group_fields(content, default)[ATTRIBUTE_NAME] for default in function[FUNCTION_DEFAULT]]
+    return declared | {content.last_text(names) for names in defaults}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from infrs.native.protobuf import Buffer, Fields, find_fields, group_fields, last_text
+from infrs.native.protobuf import Content, Fields, find_fields, group_fields
 
 MODEL_GRAPH, MODEL_OPSET_IMPORT, MODEL_FUNCTION, GRAPH_NODE = 7, 8, 25, 1
 NODE_OUTPUT, NODE_NAME, NODE_OP_TYPE, NODE_DOMAIN = 2, 3, 4, 7
@@ -25,12 +25,12 @@ class Found:
     attributes: list[Fields]
     depth: int
 
-    def operator(self, content: Buffer) -> Operator:
+    def operator(self, content: Content) -> Operator:
         """Return the node's operator."""
-        return last_text(content, self.fields[NODE_DOMAIN]), last_text(content, self.fields[NODE_OP_TYPE])
+        return content.last_text(self.fields[NODE_DOMAIN]), content.last_text(self.fields[NODE_OP_TYPE])
 
 
-def walk_nodes(content: Buffer, graph: slice, number: int, depth: int = 0) -> Iterator[Found]:
+def walk_nodes(content: Content, graph: slice, number: int, depth: int = 0) -> Iterator[Found]:
     """Yield the nodes of a graph or function, which are its fields of this number, and those of their subgraphs.
 
     depth: of the graph; a node of a function is as deep as one of a subgraph.
@@ -47,6 +47,6 @@ def walk_nodes(content: Buffer, graph: slice, number: int, depth: int = 0) -> It
                 yield from walk_nodes(content, subgraph, GRAPH_NODE, depth + 1)
 
 
-def function_operator(content: Buffer, function: Fields) -> Operator:
+def function_operator(content: Content, function: Fields) -> Operator:
     """Return the operator that a function of the file defines."""
-    return last_text(content, function[FUNCTION_DOMAIN]), last_text(content, function[FUNCTION_NAME])
+    return content.last_text(function[FUNCTION_DOMAIN]), content.last_text(function[FUNCTION_NAME])

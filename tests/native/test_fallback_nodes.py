@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of, stored_bytes
 from infrs.errors import BundleError
-from infrs.native.nodes import SELECTED_DOMAINS, read_nodes, with_selected
+from infrs.native.nodes import SELECTED_DOMAINS, read_graph, with_selected
 from infrs.native.options import AVX2, ONNXRUNTIME, KernelOptions
 
 WIDTH, HEADS, DIM, CAPACITY = 64, 4, 16, 16
@@ -228,7 +228,7 @@ def test_the_nodes_of_a_file_are_those_that_onnx_reads(tmp_path: Path) -> None:
     model = chain.model()
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    nodes = [node for node in read_nodes(path) if not node.nested]
+    nodes = [node for node in read_graph(path).nodes if not node.nested]
     expected = [node for node in model.graph.node if node.domain]
     assert [(node.name, node.op_type, list(node.outputs)) for node in nodes] == [
         (node.name, node.op_type, list(node.output)) for node in expected
@@ -259,7 +259,7 @@ def test_a_file_that_is_not_a_model_is_an_error(content: bytes, tmp_path: Path) 
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"protobuf|empty"):
-        read_nodes(path)
+        read_graph(path)
     with pytest.raises(BundleError, match="ONNX Runtime cannot open"):
         create_session(path, 1)
 
@@ -271,4 +271,4 @@ def test_subgraphs_that_are_nested_too_deep_are_an_error(tmp_path: Path) -> None
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx.ModelProto(graph=graph).SerializeToString())
     with pytest.raises(ValueError, match="nested more than 16 deep"):
-        read_nodes(path)
+        read_graph(path)

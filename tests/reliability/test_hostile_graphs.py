@@ -19,10 +19,11 @@ from infrs.bundle.manifest import GraphKind, SpecialTokens
 from infrs.bundle.states import KVGeometry
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import load_engine
-from infrs.engine.runners.graph_check import check_operators
+from infrs.engine.runners.session import create_session
 from infrs.errors import BundleError, ConfigError
 from infrs.machine.memory import limit_growth
 from infrs.models.load import check_tokens
+from infrs.native import protobuf
 from infrs.text.tokenizer import Tokenizer
 
 SETTINGS = EngineSettings(max_num_seqs=1, max_model_len=64, threads=1, kv_budget_mb=64)
@@ -74,9 +75,29 @@ def test_graph_with_work_beyond_its_size_is_refused(name: str, tmp_path: Path) -
     graph, message = HOSTILE[name]
     (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
     with pytest.raises(BundleError, match=message):
-        check_operators(tmp_path / "model.onnx")
+        create_session(tmp_path / "model.onnx", 1)
     with pytest.raises(BundleError, match=message):
         load(tmp_path)
+
+
+REPEATED = {
+    "nodes": onnx.GraphProto(node=[onnx.NodeProto()] * 100),
+    "nodes of a branch": body(helper.make_node("If", ["c"], ["y"], then_branch=body(*[onnx.NodeProto()] * 100))),
+    "inputs of a node": body(helper.make_node("Concat", ["x"] * 100, ["y"], axis=0)),
+    "attributes": body(onnx.NodeProto(attribute=[onnx.AttributeProto()] * 100)),
+    "initializers": onnx.GraphProto(initializer=[onnx.TensorProto()] * 100),
+}
+
+
+@pytest.mark.parametrize("part", [*REPEATED, "functions"])
+def test_graph_with_too_many_fields_is_refused_before_they_are_read(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 50)
+    graph = functions(40) if part == "functions" else helper.make_model(REPEATED[part])
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(BundleError, match="it has more than 50 protobuf fields; export the model again"):
+        create_session(tmp_path / "model.onnx", 1)
 
 
 def constant_of_shape(graph: onnx.GraphProto) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
 from infrs.bundle.states import bytes_per_token
 from infrs.engine.runners.fused import FusedRunner
-from infrs.engine.runners.graph_check import check_operators, check_sizes
 from infrs.engine.runners.plain import PlainRunner
 from infrs.engine.runners.runner import Runner, Segment
 from infrs.engine.runners.session import Session, create_session, reason_of
@@ -35,18 +35,10 @@ def open_session(
     check_manifest(manifest)
     path = bundle / manifest.graph_file
     halves = manifest.graph == "fused" and all(state.dtype == "float16" for state in manifest.states)
-    with bounded_opening(path):
+    with memory.limit_growth(bytes_to_open(bundle)):
         session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
     check_sizes(session, manifest)
     return session
-
-
-@contextmanager
-def bounded_opening(graph: Path) -> Iterator[None]:
-    """Bound the work and the memory of opening a graph, in the block. Raises BundleError as `check_operators` does."""
-    check_operators(graph)
-    with memory.limit_growth(bytes_to_open(graph.parent)):
-        yield
 
 
 def bytes_to_open(bundle: Path) -> int:
@@ -72,6 +64,20 @@ def check_manifest(manifest: Manifest) -> None:
             "the graph rounds all rows of a batch together, so one request would change another's answer; "
             "export the model again"
         )
+
+
+def check_sizes(session: Session, manifest: Manifest) -> None:
+    """Raise BundleError if a fixed size among a graph's inputs and outputs is not that of the manifest."""
+    shapes = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    num_layers = len(manifest.states)
+    expected = [(graph.LOGITS, -1, manifest.vocab_size)]
+    for names in (graph.past_names(num_layers), graph.present_names(num_layers)):
+        for name, state in zip(names, (state for state in manifest.states for _ in range(2)), strict=True):
+            expected += [(name, 1, state.shape[0]), (name, 3, state.shape[1])]
+    for name, axis, size in expected:
+        shape = shapes.get(name, [])
+        if len(shape) > abs(axis) and isinstance(shape[axis], int) and shape[axis] != size:
+            raise BundleError(f"the graph's {name} has the size {shape[axis]}, not {size}; export the model again")
 
 
 def kv_bytes_per_token(session: Session, manifest: Manifest) -> int:

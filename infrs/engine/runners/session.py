@@ -13,9 +13,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from infrs import native
+from infrs.engine.runners.graph_check import check_work
 from infrs.errors import BundleError
 from infrs.machine.cpus import default_threads
-from infrs.native.nodes import Node, read_nodes, with_selected
+from infrs.native.nodes import Node, read_graph, with_selected
 from infrs.native.options import AUTO, KernelOptions
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def create_session(
     `stored_bytes`. spin: idle threads spin for a moment; an export does not, because it shares its machine.
     profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason if no kernel can run the graph, if a node contradicts itself or if it
-    has an attribute that its operator does not have. Raises MemoryError if memory runs out.
+    has an attribute that its operator does not have, and as `check_work` does. Raises MemoryError if memory runs out.
     """
     nodes = _nodes_of(path)
     spinning: dict[str, str | bool] = {} if spin else {_SPINNING: "0"}
@@ -202,15 +203,16 @@ def _nodes_of(path: Path) -> list[Node]:
     ONNX Runtime ignores an attribute that a function does not declare, so this refuses it.
     """
     try:
-        nodes = read_nodes(path)
-        for node in nodes:
+        graph = read_graph(path)
+        for node in graph.nodes:
             if node.undeclared:
                 raise ValueError(_unknown_attribute(node.name, node.op_type, node.undeclared))
     except OSError:  # ONNX Runtime reports why
         return []
     except ValueError as error:
         raise _unopened(path, error) from error
-    return nodes
+    check_work(graph)
+    return graph.nodes
 
 
 def _open(model: Path | bytes, options: ort.SessionOptions) -> Session:
