@@ -1,4 +1,4 @@
-"""Bound how much longer a tokenizer makes a text, so that a hostile `tokenizer.json` cannot fill the memory.
+"""Bound how much longer a tokenizer makes a text, and its work, so that a hostile `tokenizer.json` does no harm.
 
 The parts are those of the `tokenizers` library: normalizers, pre-tokenizers and decoders, alone or in sequences.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 
 MAX_GROWTH = 1000  # ALBERT's normalizers may reach 324
 MAX_ADDED = 1024  # tokens around a text
+MAX_STEPS = 256  # of a part; real ones have a few
+MAX_PATTERN = 1 << 16  # characters of the regular expressions of a part; real ones have a few thousand
 # The Unicode forms apply once, however many of them there are. NFKC and NFKD write U+FDFA as 18 characters.
 _UNICODE = re.compile("NF[CD]|NFK[CD]|Lowercase|BertNormalizer|StripAccents|Nmt")
 _UNICODE_GROWTH = 18
@@ -29,9 +31,21 @@ class _Stateful(Protocol):
 
 
 def check_growth(tokenizer: Tokenizer) -> None:
-    """Raise ValueError if a text can become more than MAX_GROWTH times as long, or gets more than MAX_ADDED tokens."""
+    """Raise ValueError if a text can become more than MAX_GROWTH times as long, or gets more than MAX_ADDED tokens.
+
+    Raises it too for a part with more than MAX_STEPS steps or more than MAX_PATTERN characters of regular expressions.
+    """
     for name in ("normalizer", "pre_tokenizer", "decoder"):
-        growth = _growth(getattr(tokenizer, name))
+        part: _Stateful | None = getattr(tokenizer, name)
+        steps = [] if part is None else list(_steps(orjson.loads(part.__getstate__())))
+        if len(steps) > MAX_STEPS:
+            raise ValueError(f"its {name} has {len(steps)} steps, but {MAX_STEPS} is the maximum")
+        length = sum(map(_pattern_length, steps))
+        if length > MAX_PATTERN:
+            raise ValueError(
+                f"the regular expressions of its {name} have {length} characters, but {MAX_PATTERN} is the maximum"
+            )
+        growth = _growth(steps)
         if growth > MAX_GROWTH:
             raise ValueError(f"its {name} makes a text up to {growth:g} times as long, but {MAX_GROWTH} is the maximum")
     added = tokenizer.num_special_tokens_to_add(False)
@@ -39,11 +53,8 @@ def check_growth(tokenizer: Tokenizer) -> None:
         raise ValueError(f"it adds {added} tokens to a text, but {MAX_ADDED} is the maximum")
 
 
-def _growth(part: _Stateful | None) -> float:
-    """Return how many times as long a part of a tokenizer can make a text."""
-    if part is None:
-        return 1
-    steps = list(_steps(orjson.loads(part.__getstate__())))
+def _growth(steps: Sequence[_Part]) -> float:
+    """Return how many times as long the steps of a part can make a text."""
     unicode = any(_UNICODE.fullmatch(step["type"]) for step in steps)
     return prod(map(_step_growth, steps)) * (_UNICODE_GROWTH if unicode else 1)
 
@@ -55,6 +66,12 @@ def _steps(part: _Part) -> Iterator[_Part]:
         yield part
     for step in nested or ():
         yield from _steps(step)
+
+
+def _pattern_length(step: _Part) -> int:
+    """Return the length of a step's regular expression; 0 if it has none."""
+    pattern = step.get("pattern")
+    return len(pattern.get("Regex", "")) if isinstance(pattern, dict) else 0
 
 
 def _step_growth(step: _Part) -> float:

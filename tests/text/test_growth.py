@@ -1,4 +1,4 @@
-"""A tokenizer that multiplies texts is refused; those of real models are not."""
+"""A tokenizer that multiplies texts or has many patterns is refused; those of real models are not."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ HOSTILE = {
     "a pattern that matches nothing": {"normalizer": normalizers.Sequence([normalizers.Replace(Regex(""), "aaa")] * 8)},
     "bytes of bytes": {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.ByteLevel()] * 30)},
     "a decoder": {"decoder": decoders.Sequence([decoders.Replace("a", "aa")] * 30)},
+    "many steps": {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Digits()] * 300)},
+    "a long pattern": {"pre_tokenizer": pre_tokenizers.Split(Regex("a" * 70_000), "isolated")},
+    "long patterns": {"normalizer": normalizers.Sequence([normalizers.Replace(Regex("a" * 1000), "")] * 70)},
     "many added tokens": {
         "post_processor": processors.TemplateProcessing(single=["$A", *["b"] * 2000], special_tokens=[("b", 1)])
     },
@@ -53,7 +56,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_tokenizer_that_multiplies_a_text_is_refused(name: str) -> None:
+def test_tokenizer_without_bounds_is_refused(name: str) -> None:
     hostile = tokenizer(**HOSTILE[name])
     with pytest.raises(ValueError, match="is the maximum"):
         check_growth(hostile)
