@@ -139,5 +139,6 @@ def _response(
 
 
 def log_failure(error: BaseException) -> None:
-    """Log an internal failure with its traceback."""
-    logger.error("request failed: %s: %s", type(error).__name__, ascii(str(error)), exc_info=error)
+    """Log an internal failure, with its traceback unless it is an InfrsError, which says all that is known."""
+    unexpected = None if isinstance(error, InfrsError) else error
+    logger.error("request failed: %s: %s", type(error).__name__, ascii(str(error)), exc_info=unexpected)

@@ -5,9 +5,12 @@ import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fake_process import chat_request, fake_server, metric
+
+FAULTY = Path(__file__).parent / "faulty_server.py"
 
 NAMES = [
     "infrs_requests_running",
@@ -101,11 +104,11 @@ def test_models_paths_and_ids_of_requests_add_no_series(full: bool, figure: Call
 
 
 def test_the_log_can_be_json() -> None:
-    with fake_server(server={"log_format": "json"}) as server:
+    with fake_server(script=FAULTY, server={"log_format": "json"}) as server:
         server.request("GET", "/health", headers={"x-request-id": "mine-1"})
         server.request("GET", "/%1b%0a%e2%80%ae?canary=1")
         server.chat("canary", **{"top_q" * 100: 1})
-        server.chat("boom-first canary")
+        server.chat("unreadable canary")
         server.process.terminate()
         log = server.output()
     assert "canary" not in log
