@@ -28,6 +28,7 @@ OTHER = {
     "server.queue_timeout": 5.0,
     "server.ping_interval": 7.0,
     "server.stall_timeout": 6.0,
+    "server.load_timeout": 7.0,
     "server.max_stored_responses": 5,
     "server.stored_responses_mb": 3,
     "server.max_connections": 9,

@@ -62,6 +62,11 @@ class BundleFile:
         return False
 
     @property
+    def is_protected(self) -> bool:
+        """Return whether no program can change the file unnoticed: by a lease, or on a read-only file system."""
+        return self._is_leased or bool(os.fstatvfs(self._file.fileno()).f_flag & os.ST_RDONLY)
+
+    @property
     def is_disturbed(self) -> bool:
         """Return whether a program has changed the file, or waits to write to it."""
         now = os.fstat(self._file.fileno())
@@ -93,6 +98,12 @@ class BundleFiles:
     def disturbed(self) -> Path | None:
         """Return a file that another program has changed or waits to write to, or None."""
         return next((file.path for file in self._files if file.is_disturbed), None)
+
+    def unprotected(self) -> Path | None:
+        """Return a file that a program could change unnoticed, or None. None on a system without leases."""
+        if not hasattr(fcntl, "F_SETLEASE"):
+            return None
+        return next((file.path for file in self._files if not file.is_protected), None)
 
     def close(self) -> None:
         """Close the files."""

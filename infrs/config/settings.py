@@ -85,6 +85,12 @@ class ServerSettings(Section):
     stall_timeout: float = Field(
         default=120.0, gt=0, le=86400, description="Exit if the engine makes no step for this many seconds."
     )
+    load_timeout: float = Field(
+        default=1800.0,
+        gt=0,
+        le=86400,
+        description="Exit if a model takes longer than this to load at start, in seconds.",
+    )
     max_stored_responses: int = Field(
         default=1024, ge=0, le=1 << 20, description="Maximum number of responses that /v1/responses stores. 0: none."
     )

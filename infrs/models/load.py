@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,12 +26,14 @@ from infrs.core import SamplingParams
 from infrs.engine.build import load_engine
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService
-from infrs.errors import BundleError, ConfigError
+from infrs.errors import BundleError, ConfigError, EngineError
 from infrs.machine.cpus import warn_above_limit
 from infrs.machine.memory import Memory, read_memory
 from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
+from infrs.models.load_limit import begin_step, limit_time
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
+from infrs.native.signals import end_by_signal
 from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.turn_end import find_turn_end
 from infrs.text.reasoning.tags import Tags, find_tags
@@ -38,7 +42,10 @@ from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.formats import choose_format
 from infrs.text.tools.tool_format import ToolFormat
 
+logger = logging.getLogger("infrs.server")
+
 _TOKEN = re.compile(r"<[^<>]*>")  # a marker can be several tokens
+_OPEN_GRAPH = "to open and try its graph"
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
 
@@ -54,9 +61,24 @@ async def load_models(
     check_kinds([model for model, _ in chosen], manifests)
     num_chat = sum(isinstance(manifest, Manifest) for manifest in manifests)
     memory = read_memory().share(num_chat) if num_chat > 1 else None
+    explain_truncation()
     for (model, bundle), manifest in zip(chosen, manifests, strict=True):
-        open_model = partial(load_model, bundle, model, memory=memory)
-        await registry.load(manifest.source.model_id, open_model, settings.engine, model.aliases)
+        model_id, open_model = manifest.source.model_id, partial(load_model, bundle, model, memory=memory)
+        with limit_time(settings.server.load_timeout, model_id):
+            await registry.load(model_id, open_model, settings.engine, model.aliases)
+
+
+def explain_truncation() -> None:
+    """Let SIGBUS end this process with a message, if infrs's library was built.
+
+    The kernel sends it to a thread that reads a mapped file beyond its end.
+    """
+    end_by_signal(
+        signal.SIGBUS,
+        EngineError.exit_code,
+        "infrs-serve: another program truncated a file that this server has mapped, such as the weights of a model; "
+        "export the model again, and mount its files read-only",
+    )
 
 
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:
@@ -80,6 +102,13 @@ def load_model(
     engine settings do not fit it.
     """
     files = open_files(bundle)
+    if (path := files.unprotected()) is not None:
+        logger.warning(
+            "the files of %s can change while they are in use, because %s cannot have a lease (F_SETLEASE); let their "
+            "owner run this server, or mount them read-only",
+            files.manifest.source.model_id,
+            path,
+        )
     try:
         loaded = _load(bundle, files.manifest, model, engine, memory)
         files.check_in_place()
@@ -92,9 +121,11 @@ def load_model(
 def _load(
     bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings, memory: Memory | None
 ) -> LoadedModel | EmbeddingModel:
+    begin_step("to read tokenizer.json")
     tokenizer = Tokenizer.load(bundle)
     check_tokens(manifest, tokenizer)
     if isinstance(manifest, EmbeddingManifest):
+        begin_step(_OPEN_GRAPH)
         return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
     return _load_chat_model(bundle, manifest, model, engine, tokenizer, memory=memory)
 
@@ -121,12 +152,15 @@ def _load_chat_model(
     *,
     memory: Memory | None,
 ) -> LoadedModel:
+    begin_step("to try the chat template")
     chat_format = load_chat_format(bundle, model.chat_format)
     manifest = with_turn_end(manifest, find_turn_end(chat_format, tokenizer))
     tool_format = choose_format(chat_format.with_tools, model.tool_format)
     reasoning = find_tags(chat_format)
     shown = shown_ids(tokenizer, tool_format, reasoning)
+    begin_step(_OPEN_GRAPH)
     loaded = load_engine(bundle, manifest, settings, tokenizer, shown, memory=memory)
+    begin_step("to read the vocabulary")
     sampling = default_sampling(manifest, model)
     return LoadedModel(
         model_id=manifest.source.model_id,

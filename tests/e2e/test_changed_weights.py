@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,3 +26,28 @@ def test_truncated_weights_end_the_server_with_a_message(demo_bundle: Callable[[
             assert server.process.wait(30) == EngineError.exit_code
             assert writer.wait(30) == 0
         assert f"another program writes to {weights}, which this server uses" in "".join(server.lines)
+
+
+NO_LEASES = """
+import infrs.bundle.files
+infrs.bundle.files._lease = lambda file: False
+from infrs.cli.entry import serve
+serve()
+"""
+
+
+def test_truncated_weights_without_a_lease_end_the_server_with_a_message(
+    demo_bundle: Callable[[Dtype], Path], tmp_path: Path
+) -> None:
+    """Either the watchdog notices, or a run reads beyond the end of the file."""
+    bundle = Path(shutil.copytree(demo_bundle("int8"), tmp_path / "int8-0"))
+    weights, command = bundle / "model.onnx.data", (sys.executable, "-c", NO_LEASES)
+    with serving("--bundle", bundle, "--threads", "1", command=command, status=EngineError.exit_code) as server:
+        assert "cannot have a lease (F_SETLEASE)" in "".join(server.lines)
+        stream = server.client().completions.create(model="any", prompt="The sea", max_tokens=2000, stream=True)
+        next(iter(stream))
+        os.truncate(weights, 0)
+        assert server.process.wait(30) == EngineError.exit_code
+    output = "".join(server.lines)
+    assert "another program writes to" in output or "another program truncated a file" in output
+    assert "Traceback" not in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -83,6 +84,25 @@ def test_change_is_noticed_where_files_have_no_lease(
     change(bundle / WEIGHTS)
     assert files.disturbed() == bundle / WEIGHTS
     files.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no leases")
+@pytest.mark.parametrize("lease", [True, False])
+def test_files_without_a_lease_are_reported_at_start(
+    bundle: Path, lease: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Loaded(Exception):  # noqa: N818
+        pass
+
+    def fail(*arguments: object) -> None:
+        raise Loaded
+
+    if not lease:
+        monkeypatch.setattr(bundle_files, "_lease", lambda file: False)
+    monkeypatch.setattr(load, "_load", fail)
+    with caplog.at_level(logging.WARNING, "infrs.server"), pytest.raises(Loaded):
+        load.load_model(bundle, ModelSettings(), EngineSettings())
+    assert caplog.text.count(f"{bundle / GRAPH} cannot have a lease") == (0 if lease else 1)
 
 
 def replace(bundle: Path) -> None:
