@@ -1,4 +1,4 @@
-"""Turn every exception, including Sanic's, into an error of the route's API: OpenAI's or Anthropic's."""
+"""Turn every exception, including Sanic's, into an error of the route's API: OpenAI's, Anthropic's or Ollama's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sanic.handlers import ErrorHandler
 
 from infrs.api.anthropic import errors as anthropic_errors
 from infrs.api.common.errors import RETRY_AFTER_SECONDS, error_body, message_of, status_of
+from infrs.api.ollama import errors as ollama_errors
 from infrs.errors import DrainingError, InfrsError, OutOfMemoryError
 from infrs.http.state import state_of
 from infrs.spelling import nearest
@@ -44,10 +45,12 @@ _WORDS = {
     431: ("headers_too_large", "the request's head is larger than this server takes"),
     503: ("request_timeout", "the request took longer than this server allows"),
 }
-# Paths of OpenAI's API that this server does not have: what to do instead.
+_NO_TRANSFER = "this server changes no models; export one with `infrs-export` and name it in `models`"
+# Paths of OpenAI's and Ollama's APIs that this server does not have: what to do instead.
 _ABSENT = {
     "/v1/conversations": "this server has no conversations; send previous_response_id to /v1/responses",
     "/v1/responses/compact": "this server compacts no conversation; send a shorter one to /v1/responses",
+    **{f"/api/{name}": _NO_TRANSFER for name in ("pull", "push", "create", "copy", "delete")},
 }
 _NO_WEBSOCKETS = "this server has no WebSocket mode; send POST /v1/responses, with `stream` for events"
 _RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
@@ -117,8 +120,12 @@ def _failure(request: Request, error: InfrsError) -> HTTPResponse:
     status = status_of(error)
     if status == 500:
         log_failure(error)
-    message = (anthropic_errors.message_of if request.path in anthropic_errors.PATHS else message_of)(error)
-    return _response(request, status, message, error.code, param=error.param, headers=_HEADERS.get(status))
+    words = message_of
+    if request.path in anthropic_errors.PATHS:
+        words = anthropic_errors.message_of
+    elif request.path.startswith(ollama_errors.PREFIX):
+        words = ollama_errors.message_of
+    return _response(request, status, words(error), error.code, param=error.param, headers=_HEADERS.get(status))
 
 
 def _response(
@@ -131,11 +138,15 @@ def _response(
     headers: Mapping[str, str] | None = None,
 ) -> HTTPResponse:
     """Return an error response. status: as OpenAI's clients expect it."""
-    body = error_body
     request.ctx.failure = {"code": code, "param": param and param[:_LONGEST_PARAM]}
     if request.path in anthropic_errors.PATHS:
-        status, body = anthropic_errors.anthropic_status(status), anthropic_errors.error_body
-    return HTTPResponse(body(message, status=status, code=code, param=param), status, dict(headers or {}), JSON)
+        status = anthropic_errors.anthropic_status(status)
+        body = anthropic_errors.error_body(message, status=status, code=code, param=param)
+    elif request.path.startswith(ollama_errors.PREFIX):
+        status, body = ollama_errors.ollama_status(status), ollama_errors.error_body(message)
+    else:
+        body = error_body(message, status=status, code=code, param=param)
+    return HTTPResponse(body, status, dict(headers or {}), JSON)
 
 
 def log_failure(error: BaseException) -> None:

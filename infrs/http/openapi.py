@@ -28,7 +28,7 @@ _ERROR = {
         }
     },
 }
-ERROR, ANTHROPIC_ERROR = "Error", "AnthropicError"
+ERROR, ANTHROPIC_ERROR, OLLAMA_ERROR = "Error", "AnthropicError", "OllamaError"
 _DETAILS = {
     "type": "object",
     "required": ["error_code", "param"],
@@ -46,6 +46,8 @@ _ANTHROPIC_ERROR = {
         },
     },
 }
+_OLLAMA_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+_ERRORS = {ERROR: _ERROR, ANTHROPIC_ERROR: _ANTHROPIC_ERROR, OLLAMA_ERROR: _OLLAMA_ERROR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
         "paths": paths,
         "security": [{"bearerAuth": []}, {}],  # the empty one: a server without keys
         "components": {
-            "schemas": {ERROR: _ERROR, ANTHROPIC_ERROR: _ANTHROPIC_ERROR, **definitions.get("$defs", {})},
+            "schemas": {**_ERRORS, **definitions.get("$defs", {})},
             "securitySchemes": {"bearerAuth": {"type": "http", "scheme": "bearer"}},
         },
     }

@@ -22,6 +22,7 @@ from infrs.api.common.errors import (
     HostNotAllowedError,
     TooManyConnectionsError,
 )
+from infrs.api.ollama import errors as ollama_errors
 from infrs.core import RequestContext
 from infrs.http import cors
 from infrs.http.auth import Keys, is_loopback
@@ -36,8 +37,11 @@ _SINGLE = ("host", "content-type", "content-encoding")  # Sanic refuses a second
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
 CONTAINER_HOSTS = frozenset({"host.docker.internal", "host.containers.internal"})  # this machine, in its containers
-GENERATION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"})
-EMBEDDINGS_PATH = "/v1/embeddings"
+GENERATION_PATHS = frozenset(
+    {"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/api/chat", "/api/generate"}
+)
+EMBEDDING_PATHS = frozenset({"/v1/embeddings", "/api/embed", "/api/embeddings"})
+CURLS_MEDIA_TYPE = "application/x-www-form-urlencoded"  # curl's for any body; Ollama's examples leave it
 OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has no key
 
 
@@ -153,11 +157,12 @@ def check_body(request: Request, state: ServerState, tenant: str) -> None:
     if request.method == "POST":
         media, _, parameters = headers.get("content-type", "application/json").lower().partition(";")
         charset = parameters.replace(" ", "").replace('"', "")
-        if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
+        allowed = ("application/json", *[CURLS_MEDIA_TYPE] * request.path.startswith(ollama_errors.PREFIX))
+        if media.strip() not in allowed or charset not in ("", "charset=utf-8"):
             raise _unsupported(request)
         if request.path in GENERATION_PATHS:
             state.require_models().refuse_if_full(ServedChatModel, tenant)
-        elif request.path == EMBEDDINGS_PATH:
+        elif request.path in EMBEDDING_PATHS:
             state.require_models().refuse_if_full(ServedEmbeddingModel, tenant)
 
 

@@ -12,7 +12,6 @@ from sanic import Request as HTTPRequest
 
 from infrs.api.common.errors import status_of
 from infrs.api.common.ignored import header
-from infrs.api.output import sse
 from infrs.api.output.prepared import Prepared, Presenter
 from infrs.core import Delta
 from infrs.errors import InfrsError
@@ -39,18 +38,19 @@ async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepare
         if prepared.stream:
             await _Streamed(request, presenter, headers).send(deltas, meter)
             return None
-        return await _whole(presenter, deltas, meter, headers)
+        return await _whole(prepared, deltas, meter, headers)
     finally:
         deltas.close()
         meter.close()
 
 
-async def _whole(presenter: Presenter, stream: DeltaStream, meter: Meter, headers: Mapping[str, str]) -> HTTPResponse:
+async def _whole(prepared: Prepared, stream: DeltaStream, meter: Meter, headers: Mapping[str, str]) -> HTTPResponse:
     deltas: list[Delta] = []
     async for batch in stream:
         meter.count(batch)
+        prepared.observe(batch)
         deltas += batch
-    return HTTPResponse(presenter.whole(deltas), headers=dict(headers), content_type=JSON)
+    return HTTPResponse(prepared.presenter.whole(deltas), headers=dict(headers), content_type=JSON)
 
 
 class _Streamed:
@@ -99,7 +99,9 @@ class _Streamed:
     async def _send(self, data: bytes, *, end: bool) -> None:
         """Write. A client that reads nothing for `server.send_timeout` seconds is cut, which cancels this task."""
         if self._response is None:
-            self._response = await self._request.respond(content_type=sse.CONTENT_TYPE, headers=self._headers)
+            self._response = await self._request.respond(
+                content_type=self._presenter.content_type, headers=self._headers
+            )
             transport = cast(Transport, self._request.transport)
             self._stalled_client = StalledClient(transport, state_of(self._request).settings.server.send_timeout)
         if data:

@@ -26,6 +26,7 @@ from sanic import Sanic
 
 from infrs.api.anthropic import errors as anthropic_errors
 from infrs.api.common.errors import AuthenticationError
+from infrs.api.ollama import errors as ollama_errors
 from infrs.config.settings import ServerSettings, Settings
 from infrs.errors import ConfigError
 from infrs.http import auth
@@ -87,6 +88,8 @@ def test_every_route_but_two_requires_a_key(guarded: FakeServer, blank_app: Sani
         if path in anthropic_errors.PATHS:
             error = answer.json["error"]
             assert (error["type"], error["details"]["error_code"]) == ("authentication_error", code)
+        elif path.startswith(ollama_errors.PREFIX):
+            assert method == "HEAD" or answer.json.keys() == {"error"}
         elif method != "HEAD":
             assert answer.error == (401, "authentication_error", None, code)
 

@@ -87,7 +87,7 @@ def test_a_path_close_to_a_route_gets_a_suggestion(server: FakeServer, method: s
     assert answer.json["error"]["message"] == f"no such path; did you mean {meant}?"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/api/chat", "/" + "v1/models" * 400])
+@pytest.mark.parametrize("path", ["/", "/v1", "/api", "/" + "v1/models" * 400])
 def test_a_path_unlike_any_route_gets_no_suggestion(server: FakeServer, path: str) -> None:
     assert server.get(path).json["error"]["message"] == "no such path; see /v1/models and /v1/chat/completions"
 
@@ -95,7 +95,7 @@ def test_a_path_unlike_any_route_gets_no_suggestion(server: FakeServer, path: st
 @pytest.mark.parametrize(
     ("path", "error"),
     [
-        ("/api/chat", (404, "invalid_request_error", None, "not_found")),
+        ("/v2/chat", (404, "invalid_request_error", None, "not_found")),
         ("/v1/models", (405, "invalid_request_error", None, "method_not_allowed")),
         ("/v1/chat/completions", (415, "invalid_request_error", None, "unsupported_media_type")),
     ],

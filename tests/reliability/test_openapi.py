@@ -32,7 +32,7 @@ def describe(server: FakeServer) -> dict[str, Any]:
     document: dict[str, Any] = server.request("GET", "/openapi.json", headers=BEARER).json
     for name, schema in document["components"]["schemas"].items():
         if "model" in schema.get("properties", {}):
-            served = EMBEDDING_ID if name == "EmbeddingRequest" else MODEL
+            served = EMBEDDING_ID if "Embed" in name else MODEL
             needed = "model" in schema.get("required", [])
             schema["properties"]["model"] = {"enum": [served] if needed else [served, None]}
     document["paths"]["/v1/models/{model_id}"]["get"]["parameters"][0]["schema"] = {"enum": [MODEL, "else/where"]}

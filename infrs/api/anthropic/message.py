@@ -9,8 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic_core import from_json
-
+from infrs.api.output.call_arguments import as_object
 from infrs.api.output.sse import named_event
 from infrs.text.tools.events import Arguments, CallStart, Content, Event, Reasoning
 
@@ -59,7 +58,7 @@ class MessageBlocks:
             text = "".join(pieces)
             match block["type"]:
                 case "tool_use":
-                    blocks.append({**block, "input": _input(text)})
+                    blocks.append({**block, "input": as_object(text)})
                 case kind:
                     blocks.append({**block, kind: text})
         return blocks
@@ -77,15 +76,6 @@ class MessageBlocks:
     def _grow(self, text: str, delta: Mapping[str, object]) -> bytes:
         self._pieces[-1].append(text)
         return frame("content_block_delta", {"index": len(self._blocks) - 1, "delta": delta})
-
-
-def _input(text: str) -> dict[str, Any]:
-    """Return the input of a call. Of an input that is cut, return the complete part, as Anthropic's clients do."""
-    try:
-        value = from_json(text or "{}", allow_partial=True)
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {"INVALID_JSON": text}
 
 
 def frame(kind: str, fields: Mapping[str, object]) -> bytes:

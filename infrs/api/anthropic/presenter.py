@@ -12,6 +12,7 @@ from infrs.api.anthropic.message import MessageBlocks, frame
 from infrs.api.chat.choice_parser import ChoiceParser
 from infrs.api.common.conversation import ChatTask
 from infrs.api.common.errors import status_of
+from infrs.api.output import sse
 from infrs.core import Delta, FinishReason, Usage
 from infrs.errors import InfrsError
 
@@ -19,6 +20,7 @@ from infrs.errors import InfrsError
 class MessagesPresenter:
     """Presenter of `POST /v1/messages`. A stream and a whole body parse the deltas into the same blocks."""
 
+    content_type = sse.CONTENT_TYPE
     ping = anthropic_message.PING
 
     def __init__(self, task: ChatTask, model_id: str, answer_id: str, parser: ChoiceParser) -> None:

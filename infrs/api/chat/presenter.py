@@ -21,6 +21,7 @@ from infrs.models.loaded import LoadedModel
 class ChatPresenter:
     """Presenter of `POST /v1/chat/completions`. A stream and a whole body parse the deltas with the same `_Choice`."""
 
+    content_type = sse.CONTENT_TYPE
     ping = sse.PING
 
     def __init__(

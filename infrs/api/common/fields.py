@@ -207,7 +207,7 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def hint(*neutral: str) -> Any:  # noqa: ANN401  # as pydantic's Field
+def hint(*neutral: str | int) -> Any:  # noqa: ANN401  # as pydantic's Field
     """Return the annotation of a hint that says nothing at the values `neutral`."""
     return Field(json_schema_extra={"x-hint": True, "x-neutral": [*neutral]})
 

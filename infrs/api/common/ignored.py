@@ -76,4 +76,4 @@ def _neutral(part: object) -> tuple[object, ...] | None:
     extra = part.json_schema_extra if isinstance(part, FieldInfo) else None
     if not isinstance(extra, dict) or "x-hint" not in extra:
         return None
-    return (None, *EMPTY, *cast(list[str], extra["x-neutral"]))
+    return (None, *EMPTY, *cast(list[object], extra["x-neutral"]))

@@ -51,7 +51,7 @@ class Hints(Body):
     # llama.cpp and Ollama
     cache_prompt: Flag | None = None  # the beginning of a prompt is always reused
     id_slot: Annotated[int, HINT] | None = None
-    keep_alive: Annotated[str | int, HINT] | None = None  # the model stays loaded
+    keep_alive: Annotated[str | int | float, HINT] | None = None  # the model stays loaded
     timings_per_token: Flag | None = None
     return_progress: Flag | None = None
     # OpenRouter and LiteLLM

@@ -19,7 +19,7 @@ _WHITESPACE = re.compile(r"(?:(?:[ \t\n\r]|\\[tnr]|\[(?:[ \t\n\r]|\\[tnr])+\])(?
 # The fields of all APIs that can need a grammar, which can take a second to compile.
 GRAMMAR_FIELDS = (
     "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar", "json_schema",
-    "tools", "functions", "text", "output_config",
+    "tools", "functions", "text", "output_config", "format",
 )  # fmt: skip
 
 SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

@@ -50,10 +50,11 @@ def encode_prompts(model: LoadedModel, body: CompletionRequest, answer_id: str) 
     Raises RequestError for token ids outside the vocabulary, UnsupportedParameterError for a suffix if the vocabulary
     has no fill-in-the-middle tokens.
     """
-    return [_encode(model, body.suffix, prompt, f"{answer_id}-{index}") for index, prompt in enumerate(body.prompt)]
+    return [encode_text(model, body.suffix, prompt, f"{answer_id}-{index}") for index, prompt in enumerate(body.prompt)]
 
 
-def _encode(model: LoadedModel, suffix: str | None, prompt: Text, request_id: str) -> EncodedPrompt:
+def encode_text(model: LoadedModel, suffix: str | None, prompt: Text, request_id: str) -> EncodedPrompt:
+    """Return one prompt as token ids. suffix: the text after the answer. Raises as `encode_prompts`."""
     tokenizer, limit = model.tokenizer, model.limits.max_model_len
     if isinstance(prompt, list):
         for token_id in prompt:

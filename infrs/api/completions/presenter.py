@@ -33,6 +33,7 @@ class EncodedPrompt:
 class CompletionPresenter:
     """Presenter of `POST /v1/completions`. Answer i of prompt p is choice p * n + i."""
 
+    content_type = sse.CONTENT_TYPE
     ping = sse.PING
 
     def __init__(

@@ -55,10 +55,15 @@ def check_dimensions(model: EmbeddingModel, body: EmbeddingRequest) -> None:
         )
 
 
+def shortened(model: EmbeddingModel, body: EmbeddingRequest, vectors: Sequence[Vector]) -> list[Vector]:
+    """Return the vectors with `dimensions` numbers each."""
+    dimensions = body.dimensions or model.manifest.dimensions
+    return [shorten(vector, dimensions, normalized=model.manifest.normalized) for vector in vectors]
+
+
 def embedding_list(model: EmbeddingModel, body: EmbeddingRequest, vectors: Sequence[Vector], num_tokens: int) -> bytes:
     """Return the response body. vectors: float32, one per text. Base64 holds little-endian float32."""
-    dimensions = body.dimensions or model.manifest.dimensions
-    short = [shorten(vector, dimensions, normalized=model.manifest.normalized) for vector in vectors]
+    short = shortened(model, body, vectors)
     shown = [_base64(vector) for vector in short] if body.encoding_format == "base64" else short
     content = {
         "object": "list",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,10 @@ class Presenter(Protocol):
         """Yield the events of a stream that the deltas make, the end of the stream included."""
 
     @property
+    def content_type(self) -> str:
+        """The media type of a stream."""
+
+    @property
     def ping(self) -> bytes:
         """A comment or an event without content, which keeps a connection open."""
 
@@ -36,9 +40,11 @@ class Prepared:
     """The result of `prepare` of each API.
 
     stream: whether the client asks for a stream. ignored: names of the parts of the request that change nothing.
+    observe: called with the deltas of an answer that is not streamed, as they arrive.
     """
 
     requests: tuple[Request, ...]
     presenter: Presenter
     stream: bool
     ignored: Sequence[str] = ()
+    observe: Callable[[Sequence[Delta]], None] = lambda deltas: None

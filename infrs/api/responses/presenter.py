@@ -25,6 +25,7 @@ Keep = Callable[[Mapping[str, Any]], None]
 class ResponsesPresenter:
     """Presenter of `POST /v1/responses`. A stream and a whole body parse the deltas into the same OutputItems."""
 
+    content_type = sse.CONTENT_TYPE
     ping = sse.PING
 
     def __init__(

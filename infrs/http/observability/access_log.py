@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.http import Http
 
 from infrs.api.anthropic import errors as anthropic_errors
-from infrs.api.output import sse
+from infrs.api.output import ndjson, sse
 from infrs.http.error_handler import CLIENT_GONE
 from infrs.http.state import ServerState, state_of
 
@@ -21,6 +21,7 @@ logger = logging.getLogger("infrs.access")
 
 _ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _LONGEST_PATH = 200
+_STREAMS = (sse.CONTENT_TYPE, ndjson.CONTENT_TYPE)
 
 
 def install(app: Sanic[Any, Any], state: ServerState) -> None:
@@ -38,7 +39,7 @@ def install(app: Sanic[Any, Any], state: ServerState) -> None:
         request.body = b""  # a request is part of a reference cycle, which may outlive hundreds of requests
         if state.draining and isinstance(request.stream, Http):
             request.stream.keep_alive = False
-        if response.content_type != sse.CONTENT_TYPE:  # a stream reports its own end
+        if response.content_type not in _STREAMS:  # a stream reports its own end
             finished(request, response.status)
 
 

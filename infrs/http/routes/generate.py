@@ -59,8 +59,18 @@ async def generate(
     prepare: Callable[[LoadedModel, M, RequestContext], Prepared],
 ) -> HTTPResponse | None:
     """Generate answers, streamed or whole. `prepare` of an API runs in a text thread."""
+    return await generate_with(request, parsed, parsed.body.model, prepare)
+
+
+async def generate_with(
+    request: Request,
+    parsed: Parsed[B],
+    name: str | None,
+    prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
+) -> HTTPResponse | None:
+    """Generate answers with the model of a name; see `generate`."""
     state, context, body = state_of(request), context_of(request), parsed.body
-    served = state.require_models().find_chat(body.model)
+    served = state.require_models().find_chat(name)
     with served.admitted(context.tenant):
         prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=parsed.is_long)
         return await answer(request, served, prepared)

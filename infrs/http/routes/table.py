@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 from sanic import HTTPResponse, Request
 
 from infrs import __version__
@@ -15,11 +16,18 @@ from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
 from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.embeddings.request import EmbeddingRequest
-from infrs.api.output import sse
+from infrs.api.ollama.request import (
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaShowRequest,
+)
+from infrs.api.output import ndjson, sse
 from infrs.api.responses.request import ResponsesRequest
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, TokenizeChatRequest, TokenizeRequest
 from infrs.http.error_handler import JSON
-from infrs.http.openapi import ANTHROPIC_ERROR, Operation, document
+from infrs.http.openapi import ANTHROPIC_ERROR, OLLAMA_ERROR, Operation, document
 from infrs.http.routes import (
     anthropic as messages,
 )
@@ -27,6 +35,7 @@ from infrs.http.routes import (
     chat,
     completions,
     embeddings,
+    ollama,
     responses,
     status,
 )
@@ -62,6 +71,20 @@ def _description() -> bytes:
 
 
 _ANSWERS = (JSON, sse.CONTENT_TYPE.partition(";")[0])
+_LINES = (JSON, ndjson.CONTENT_TYPE)
+
+
+def _ollama(
+    method: str,
+    path: str,
+    summary: str,
+    handler: Handler,
+    *bodies: type[BaseModel],
+    produces: tuple[str, ...] = (JSON,),
+) -> Route:
+    """Return a route of Ollama's API."""
+    return Route(Operation(method, path, f"{summary} (Ollama's API).", bodies, produces, OLLAMA_ERROR), handler)
+
 
 ROUTES = (
     Route(
@@ -125,6 +148,14 @@ ROUTES = (
         Operation("POST", "/apply-template", "Return the prompt of a conversation.", (ApplyTemplateRequest,)),
         text_routes.apply_template,
     ),
+    _ollama("POST", "/api/chat", "Answer a conversation", ollama.chat, OllamaChatRequest, produces=_LINES),
+    _ollama("POST", "/api/generate", "Answer a prompt", ollama.generate, OllamaGenerateRequest, produces=_LINES),
+    _ollama("POST", "/api/embed", "Embed texts", ollama.embed, OllamaEmbedRequest),
+    _ollama("POST", "/api/embeddings", "Embed a text", ollama.embed_one, OllamaEmbeddingsRequest),
+    _ollama("POST", "/api/show", "Describe a model", ollama.show, OllamaShowRequest),
+    _ollama("GET", "/api/tags", "List the models", ollama.tags),
+    _ollama("GET", "/api/ps", "List the loaded models", ollama.running),
+    _ollama("GET", "/api/version", "Return the version of the API", ollama.version),
     Route(Operation("GET", "/v1/models", "List the models."), status.list_models),
     Route(Operation("GET", "/v1/models/<model_id:path>", "Return a model by its id."), status.get_model),
     Route(Operation("GET", "/health", "Liveness: whether the process answers."), status.health),

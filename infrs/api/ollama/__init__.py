@@ -1,0 +1,1 @@
+"""Ollama's API: requests, their conversion to neutral form, presenters, and descriptions of models."""

@@ -1,0 +1,132 @@
+"""Ollama's API: `/api/chat`, `/api/generate`, `/api/embed` and the descriptions of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from infrs.api.common.fields import parse_body
+from infrs.api.common.ignored import header, ignored
+from infrs.api.embeddings.embed import shortened
+from infrs.api.ollama import describe
+from infrs.api.ollama.embed import embed_response, embeddings_response, to_embedding_request
+from infrs.api.ollama.errors import not_found
+from infrs.api.ollama.prepare import prepare_chat, prepare_generate
+from infrs.api.ollama.presenter import loaded
+from infrs.api.ollama.request import (
+    AnswerRequest,
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaShowRequest,
+)
+from infrs.api.output.prepared import Prepared
+from infrs.core import RequestContext
+from infrs.http.error_handler import JSON
+from infrs.http.routes.embeddings import embed as answer_embeddings
+from infrs.http.routes.generate import Parsed, generate_with, read_body
+from infrs.http.state import context_of, state_of
+from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoder import Vector
+from infrs.models.loaded import LoadedModel
+
+B = TypeVar("B", bound=AnswerRequest)
+
+
+async def chat(request: Request) -> HTTPResponse | None:
+    """Answer a conversation, streamed by default."""
+    parsed = await read_body(request, partial(parse_body, OllamaChatRequest))
+    return await _answer(request, parsed, prepare_chat, is_chat=True, is_empty=not parsed.body.messages)
+
+
+async def generate(request: Request) -> HTTPResponse | None:
+    """Answer a prompt, streamed by default."""
+    parsed = await read_body(request, partial(parse_body, OllamaGenerateRequest))
+    return await _answer(request, parsed, prepare_generate, is_chat=False, is_empty=not parsed.body.prompt)
+
+
+async def _answer(
+    request: Request,
+    parsed: Parsed[B],
+    prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
+    *,
+    is_chat: bool,
+    is_empty: bool,
+) -> HTTPResponse | None:
+    """Generate an answer. A request without a prompt only asks whether the model is loaded."""
+    body = parsed.body
+    model_id = _model_id(request, body.model)
+    if not is_empty:
+        return await generate_with(request, parsed, model_id, prepare)
+    state_of(request).require_models().find_chat(model_id)
+    return HTTPResponse(loaded(body.model, is_chat=is_chat), headers=header(ignored(body)), content_type=JSON)
+
+
+async def embed(request: Request) -> HTTPResponse:
+    """Return the vectors of texts."""
+    parsed = await read_body(request, partial(parse_body, OllamaEmbedRequest))
+    name, hints, context = parsed.body.model, ignored(parsed.body), context_of(request)
+    model_id = _model_id(request, name)
+    if not parsed.body.input:
+        state_of(request).require_models().find_embedding(model_id)
+        return HTTPResponse(embed_response(name, [], 0, context), headers=header(hints), content_type=JSON)
+    asked = to_embedding_request(parsed.body, model_id)
+
+    def respond(model: EmbeddingModel, vectors: Sequence[Vector], num_tokens: int) -> bytes:
+        return embed_response(name, shortened(model, asked, vectors), num_tokens, context)
+
+    return await answer_embeddings(request, Parsed(asked, parsed.is_long), hints, respond)
+
+
+async def embed_one(request: Request) -> HTTPResponse:
+    """Return the vector of one text."""
+    parsed = await read_body(request, partial(parse_body, OllamaEmbeddingsRequest))
+    asked = to_embedding_request(parsed.body, _model_id(request, parsed.body.model))
+
+    def respond(model: EmbeddingModel, vectors: Sequence[Vector], num_tokens: int) -> bytes:
+        return embeddings_response(vectors)
+
+    return await answer_embeddings(request, Parsed(asked, parsed.is_long), ignored(parsed.body), respond)
+
+
+async def tags(request: Request) -> HTTPResponse:
+    """List the models."""
+    models = state_of(request).require_models().models
+    return _json({"models": [describe.listed(served.model) for served in models]})
+
+
+async def running(request: Request) -> HTTPResponse:
+    """List the models that are loaded."""
+    models = state_of(request).require_models().models
+    return _json({"models": [describe.running(served.model) for served in models]})
+
+
+async def show(request: Request) -> HTTPResponse:
+    """Describe a model."""
+    body = (await read_body(request, partial(parse_body, OllamaShowRequest))).body
+    served = state_of(request).require_models().find(_model_id(request, body.model_name))
+    return HTTPResponse(orjson.dumps(describe.shown(served.model)), headers=header(ignored(body)), content_type=JSON)
+
+
+async def version(request: Request) -> HTTPResponse:
+    """Return the version of Ollama's API."""
+    return _json({"version": describe.VERSION})
+
+
+def _json(content: object) -> HTTPResponse:
+    return HTTPResponse(orjson.dumps(content), content_type=JSON)
+
+
+def _model_id(request: Request, name: str) -> str:
+    """Return the id or alias of a model by its name, with or without `:latest`. Raises ModelNotFoundError."""
+    entries = state_of(request).require_models().entries
+    names = {name for entry in entries for name in (entry.model_id, *entry.aliases)}
+    found = next((each for each in (name, name.removesuffix(describe.TAG)) if each in names), None)
+    if found is None:
+        raise not_found(name, ", ".join(entry.model_id for entry in entries))
+    return found
