@@ -8,7 +8,7 @@ from pydantic_core import from_json
 
 
 def as_object(text: str) -> dict[str, Any]:
-    """Return the arguments of a call. Of arguments that are cut, return the complete part, as Anthropic's clients do."""
+    """Return the arguments. Of arguments that are cut, return the complete part, as Anthropic's clients do."""
     try:
         value = from_json(text or "{}", allow_partial=True)
     except ValueError:
