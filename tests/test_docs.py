@@ -63,7 +63,7 @@ def flags_of(command: click.Command) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("program", "command"), [("infrs-serve", serve_cli._command), ("infrs-export", export_cli.main)]
+    ("program", "command"), [("infrs-serve", serve_cli.command), ("infrs-export", export_cli.main)]
 )
 def test_every_flag_that_the_readme_shows_exists(program: str, command: click.Command) -> None:
     shown = {flag for line in re.findall(rf"{program}[^\n`|]*", README) for flag in re.findall(r"--[a-z][a-z-]*", line)}
@@ -78,14 +78,14 @@ def test_every_flag_that_the_exporter_prints_exists(kind: str) -> None:
     )
     for use_demo in (True, False):
         line = export_cli._serve_options(manifest, Path("elsewhere"), use_demo=use_demo)
-        assert set(re.findall(r"--[a-z][a-z-]*", line)) <= flags_of(serve_cli._command)
+        assert set(re.findall(r"--[a-z][a-z-]*", line)) <= flags_of(serve_cli.command)
         assert "elsewhere" in line
 
 
 def test_every_setting_has_its_flag() -> None:
     for section, model in SECTIONS.items():
         for name in model.model_fields:
-            assert flag_name(f"{section}.{name}") in flags_of(serve_cli._command)
+            assert flag_name(f"{section}.{name}") in flags_of(serve_cli.command)
 
 
 def packages_table() -> str:

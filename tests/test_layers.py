@@ -34,15 +34,15 @@ FLOORS = [
     {"infrs.http.app"},
     {"infrs.cli", "infrs.bench.engine"},
     {"infrs.cli.serve", "infrs.bench.entry"},
-    {"infrs.cli.entry"},
+    {"infrs.cli.entry", "infrs.terminal"},
     {"infrs.__main__"},
 ]
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "onnxruntime": "infrs.engine.runners.session",
     "sanic": "infrs.http",
     "opentelemetry": "infrs.http.observability.tracing",
-    "asyncio": ("infrs.http", "infrs.models", "infrs.bench"),
-    "click": ("infrs.cli", "infrs.bench"),
+    "asyncio": ("infrs.http", "infrs.models", "infrs.bench", "infrs.terminal"),
+    "click": ("infrs.cli", "infrs.bench", "infrs.terminal"),
     "tokenizers": "infrs.text",
     "jinja2": "infrs.text.chat",
     "llguidance": ("infrs.engine.sampling.grammar", "infrs.text.schemas.guided"),

@@ -243,8 +243,8 @@ def preferred(bundles: Iterable[tuple[AnyManifest, Path]]) -> Path:
     return min(newest_first, key=lambda bundle: AUTO_DTYPES[bundle[0].kind].index(bundle[0].dtype))[1]
 
 
-def manifests(cache: Path) -> Iterator[AnyManifest]:
-    """Yield the manifests of all bundles in a cache that `find_bundle` can find."""
+def bundles(cache: Path) -> Iterator[tuple[AnyManifest, Path]]:
+    """Yield the manifest and the folder of each bundle in a cache that `find_bundle` can find."""
     for path in cache.glob(f"[!.]*/*/{MANIFEST_FILE}"):
         bundle = path.parent
         try:
@@ -252,7 +252,12 @@ def manifests(cache: Path) -> Iterator[AnyManifest]:
         except BundleError:
             continue
         if bundle.parent.name == slug(manifest.source.model_id) and bundle.name.startswith(f"{manifest.dtype}-"):
-            yield manifest
+            yield manifest, bundle
+
+
+def manifests(cache: Path) -> Iterator[AnyManifest]:
+    """Yield the manifests of those bundles."""
+    return (manifest for manifest, _ in bundles(cache))
 
 
 def _instead(cache: Path, model_id: str) -> str:

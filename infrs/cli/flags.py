@@ -12,9 +12,34 @@ from infrs.config.layers import flag_name
 from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
 from infrs.config.settings import SECTIONS, Settings
 
+EVERYDAY = {
+    *("--config", "--demo", "--bundle", "--dtype", "--revision", "--cache-dir", "--models", "--model-alias"),
+    *("--host", "--port", "--api-keys-file", "--allow-unauthenticated", "--cors-origins"),
+    *("--threads", "--max-num-seqs", "--max-model-len", "--kv-budget-mb"),
+    *("--help", "--help-all", "--version"),
+}
+_ALL = "infrs.help-all"  # in a context's meta: show every flag
+
 
 class SettingsCommand(click.Command):
-    """A command with usage errors that suggest the correct flag, if it is known."""
+    """A command with flags for settings.
+
+    Its help shows the flags by section, those for every day unless `--help-all` asks for the rest. Its usage errors
+    suggest the correct flag, if it is known.
+    """
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section of flags for each section of the settings."""
+        sections: dict[str, list[tuple[str, str]]] = {"": [], "Model": [], "Server": [], "Engine": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and (ctx.meta.get(_ALL) or EVERYDAY & {*parameter.opts}):
+                section = (parameter.name or "").partition("__")[0].capitalize()
+                sections["Model" if section == "Models" else section if section in sections else ""].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title or "Options"):
+                    formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments. Raises click.UsageError."""
@@ -35,6 +60,21 @@ class SettingsCommand(click.Command):
                 if flag in NEEDLESS_FLAGS:
                     raise click.UsageError(f"No such option '{flag}'; leave it out: {NEEDLESS_FLAGS[flag]}") from None
             raise
+
+
+def help_all(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flag `--help-all`, which shows the help with every flag."""
+
+    def show(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:  # as click calls it
+        if value and not ctx.resilient_parsing:
+            ctx.meta[_ALL] = True
+            click.echo(ctx.get_help())
+            ctx.exit()
+
+    text = "Show all flags and exit."
+    return click.option("--help-all", is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)(
+        command
+    )
 
 
 def settings_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from infrs.cli.announce import Start, announce
 from infrs.cli.choose_model import as_served, of_bundle, of_the_cache
 from infrs.cli.command import run as run_command
 from infrs.cli.export_missing import find_or_export
-from infrs.cli.flags import SettingsCommand, settings_flags, text_values
+from infrs.cli.flags import SettingsCommand, help_all, settings_flags, text_values
 from infrs.config.layers import CONFIG_FILE, ENV_PREFIX, flag_name, load_settings
 from infrs.errors import ConfigError
 from infrs.http.app import create_app, listen, run
@@ -44,8 +44,9 @@ overrides the defaults.
 @click.option("--demo", is_flag=True, help=f"Serve {DEMO_MODEL}, a toy model that shows that the server works.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Serve the exported bundle in this directory.")
 @settings_flags
+@help_all
 @click.version_option(__version__, prog_name="infrs-serve")
-def _command(
+def command(
     model: str | None, config: Path | None, demo: bool, bundle: Path | None, **values: str | bool | None
 ) -> None:
     """Serve MODEL with an OpenAI-compatible API.
@@ -101,4 +102,4 @@ def _check_one_model(model: str | None, flags: dict[str, str], *, demo: bool, bu
 
 def serve() -> None:
     """Run the command."""
-    run_command(_command, "infrs-serve")
+    run_command(command, "infrs-serve")

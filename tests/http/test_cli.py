@@ -19,8 +19,9 @@ from infrs_export.cli import main as export_command
 from infrs.cli.announce import Start, announce
 from infrs.cli.command import run
 from infrs.cli.export_missing import find_or_export
-from infrs.cli.flags import text_values
-from infrs.cli.serve import DEMO_MODEL, _command
+from infrs.cli.flags import EVERYDAY, text_values
+from infrs.cli.serve import DEMO_MODEL
+from infrs.cli.serve import command as serve_command
 from infrs.config.layers import flag_name
 from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
 from infrs.config.settings import SECTIONS, LogFormat, ModelSettings
@@ -45,14 +46,22 @@ def serve(tmp_path: Path, *arguments: str, **environ: str) -> tuple[int, str]:
 
 
 def test_help_lists_the_values_of_a_setting(tmp_path: Path) -> None:
-    output = " ".join(serve(tmp_path, "--help")[1].split())
+    output = " ".join(serve(tmp_path, "--help-all")[1].split())
     assert "--dtype [auto|float32|float16|bfloat16|int8|int4] How" in output
     assert "--access-log / --no-access-log Log" in output
     assert "--port VALUE TCP port" in output
 
 
-def test_help_names_every_setting(tmp_path: Path) -> None:
+def test_help_shows_everyday_flags_by_section(tmp_path: Path) -> None:
     code, output = serve(tmp_path, "--help")
+    assert code == 0
+    assert re.findall(r"^(\w+:)$", output, re.MULTILINE) == ["Options:", "Model:", "Server:", "Engine:"]
+    assert set(re.findall(r"--[a-z][a-z-]*", output)) >= EVERYDAY
+    assert "--stall-timeout" not in output
+
+
+def test_help_names_every_setting(tmp_path: Path) -> None:
+    code, output = serve(tmp_path, "--help-all")
     assert code == 0
     for section, model in SECTIONS.items():
         for name in model.model_fields:
@@ -98,7 +107,7 @@ def test_a_usage_error_is_one_line_with_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
-        run(_command, "infrs-serve", arguments)
+        run(serve_command, "infrs-serve", arguments)
     assert (caught.value.code, capsys.readouterr().err) == (2, f"infrs-serve: {expected}\n")
 
 
@@ -111,7 +120,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("other", "flag"), OTHER_FLAGS.items())
 def test_every_flag_of_another_server_maps_to_a_flag_of_infrs(other: str, flag: str) -> None:
     program, _, name = flag.rpartition(" ")
-    command = export_command if program == "infrs-export" else _command
+    command = export_command if program == "infrs-export" else serve_command
     flags = [name for option in command.params for name in (*option.opts, *option.secondary_opts)]
     assert name in flags
     assert other not in flags
@@ -120,7 +129,7 @@ def test_every_flag_of_another_server_maps_to_a_flag_of_infrs(other: str, flag: 
 @pytest.mark.parametrize("flag", NEEDLESS_FLAGS)
 def test_a_flag_without_an_equivalent_is_refused_with_the_reason(flag: str) -> None:
     with pytest.raises(click.UsageError, match=rf"No such option '{flag}'; leave it out: \S+"):
-        _command.make_context("infrs-serve", [flag, "1"])
+        serve_command.make_context("infrs-serve", [flag, "1"])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +145,7 @@ def test_a_flag_without_an_equivalent_is_refused_with_the_reason(flag: str) -> N
     ],
 )
 def test_switches_take_no_value(arguments: list[str], expected: dict[str, str]) -> None:
-    given = _command.make_context("infrs-serve", arguments).params
+    given = serve_command.make_context("infrs-serve", arguments).params
     assert text_values({key: value for key, value in given.items() if "__" in key}) == expected
 
 
