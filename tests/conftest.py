@@ -23,8 +23,10 @@ SCRIPTS = Path(sys.executable).parent
 NIGHTLY_SECONDS = 1800  # limit of one test in its full form; on a quiet machine none needs a third of it
 FULL_EXAMPLES = 10_000  # of each property in its full form
 
-hypothesis.settings.register_profile("quick", deadline=None)
-hypothesis.settings.register_profile("nightly", deadline=None, max_examples=FULL_EXAMPLES)
+# The phase `explain` traces each example in Python 3.11, which takes several times as long.
+PHASES = set(hypothesis.Phase) - {hypothesis.Phase.explain}
+hypothesis.settings.register_profile("quick", deadline=None, phases=PHASES)
+hypothesis.settings.register_profile("nightly", deadline=None, phases=PHASES, max_examples=FULL_EXAMPLES)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
