@@ -12,6 +12,7 @@ from test_completion_request import JSON
 
 from infrs.api.chat.prompt import template_messages
 from infrs.api.responses.convert import to_task
+from infrs.api.responses.items import parse_items
 from infrs.api.responses.output_items import OutputItems
 from infrs.api.responses.request import LOGPROBS, ResponsesRequest, parse_responses_request
 from infrs.api.responses.response_object import response
@@ -99,13 +100,13 @@ def test_stored_items_are_accepted_as_input() -> None:
     again = parse_responses_request(body(input=shown))
     assert [item.stored() for item in again.input] == shown
     assert to_task(again) == to_task(asked)
-    continued = to_task(parse_responses_request(body()), earlier=shown)
+    continued = to_task(parse_responses_request(body()), earlier=parse_items(shown))
     assert continued.conversation.turns[:-1] == to_task(asked).conversation.turns
 
 
 def test_too_long_a_conversation_is_refused() -> None:
     with pytest.raises(RequestError) as refused:
-        to_task(parse_responses_request(body()), earlier=[USER] * 2048)
+        to_task(parse_responses_request(body()), earlier=parse_items([USER] * 2048))
     assert (refused.value.param, refused.value.code) == ("input", "array_above_max_length")
 
 
@@ -231,7 +232,7 @@ def test_the_form_of_the_text(form: dict[str, Any], expected: str | None) -> Non
 
 
 def test_a_result_of_a_call_that_is_kept() -> None:
-    asked = to_task(parse_responses_request(body(input=[RESULT])), earlier=[CALL])
+    asked = to_task(parse_responses_request(body(input=[RESULT])), earlier=parse_items([CALL]))
     assert [turn.role for turn in asked.conversation.turns] == ["assistant", "tool"]
 
 

@@ -9,8 +9,9 @@ import pytest
 from fake_process import MODEL, FakeServer, fake_server
 from test_responses_store import KEYS, ask
 
-from infrs.api.responses.history import resolve
+from infrs.api.responses.history import open_conversation, resolve
 from infrs.api.responses.items import ItemReference, MessageItem, parse_items
+from infrs.api.responses.request import parse_responses_request
 from infrs.api.responses.store import ResponseStore, StoredResponse
 from infrs.errors import RequestError
 
@@ -18,7 +19,32 @@ ECHO = {"role": "user", "content": "echo"}  # which the fake engine answers with
 
 
 def stored(**own: bytes) -> StoredResponse:
-    return StoredResponse(b"", b"", own)
+    return StoredResponse(b"", own=own)
+
+
+def test_a_conversation_is_opened_without_a_look_at_its_stored_text() -> None:
+    """The event loop opens it; a text thread parses megabytes of stored items."""
+    store, unparsed = ResponseStore(8, 1 << 30), b"[" * (1 << 20)
+    store.put("", "resp_1", StoredResponse(b"", (("msg_1", unparsed),), (("msg_2", unparsed),), {"msg_2": unparsed}))
+    body = {"model": MODEL, "previous_response_id": "resp_1", "input": [{"type": "item_reference", "id": "msg_2"}]}
+    asked = open_conversation(parse_responses_request(body), store, "", 1 << 30)
+    assert asked.num_earlier_bytes > 2 << 20
+    with pytest.raises(json.JSONDecodeError):
+        asked.read()
+
+
+def test_a_continued_response_shares_the_items_of_the_one_before() -> None:
+    store = ResponseStore(8, 1 << 30)
+    store.put("", "resp_1", StoredResponse(b"", (), (("msg_1", b'{"id":"msg_1","role":"user","content":"hi"}'),)))
+    body = {"model": MODEL, "previous_response_id": "resp_1", "input": "bye"}
+    keep = open_conversation(parse_responses_request(body), store, "", 1 << 30).read().keeper("resp_2")
+    assert keep is not None
+    keep({"output": []})
+    first, second = store.get("", "resp_1"), store.get("", "resp_2")
+    assert first
+    assert second
+    assert second.items[0] is first.output[0]
+    assert [json.loads(text)["role"] for _, text in second.items] == ["user", "user"]
 
 
 def answer(server: FakeServer, items: list[Any], **fields: Any) -> Any:

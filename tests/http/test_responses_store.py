@@ -17,7 +17,7 @@ TENANTS = st.sampled_from(["a", "b", "c"])
 
 
 def of_size(num_bytes: int) -> StoredResponse:
-    return StoredResponse(b"x" * (num_bytes // 2), b"y" * (num_bytes - num_bytes // 2))
+    return StoredResponse(b"x" * (num_bytes // 2), (("", b"y" * (num_bytes - num_bytes // 2)),))
 
 
 def test_the_least_recently_used_response_is_evicted_first() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from infrs.api.common.conversation import Call, ChatTask, Conversation, FieldNames, GenerationOptions, Turn
 from infrs.api.common.fields import MAX_MESSAGES
@@ -16,7 +15,6 @@ from infrs.api.responses.items import (
     Item,
     MessageItem,
     ReasoningItem,
-    parse_items,
 )
 from infrs.api.responses.options import ToolChoice, full_name
 from infrs.api.responses.request import ResponsesRequest
@@ -26,13 +24,11 @@ from infrs.text.tools.call_grammar import Tool
 _FIELD_NAMES = FieldNames(messages="input", reasoning_effort="reasoning.effort")
 
 
-def to_task(
-    body: ResponsesRequest, given: Sequence[Item] | None = None, earlier: Sequence[dict[str, Any]] = ()
-) -> ChatTask:
+def to_task(body: ResponsesRequest, given: Sequence[Item] | None = None, earlier: Sequence[Item] = ()) -> ChatTask:
     """Return the conversation to answer, with its options.
 
     given: the body's input, with the stored items that it refers to; by default the input as it is. earlier: the items
-    of the conversation so far, as stored. Raises RequestError that names the field.
+    of the conversation so far. Raises RequestError that names the field.
     """
     tools, must_call = _callable_tools(body)
     choice = body.chosen
@@ -40,7 +36,7 @@ def to_task(
     text_format = body.text.format if body.text else None
     return ChatTask(
         Conversation(
-            _turns(body, body.input if given is None else given, parse_items(earlier)),
+            _turns(body, body.input if given is None else given, earlier),
             tools=tuple(tools),
             reasoning_effort=body.reasoning.effort if body.reasoning else None,
             field_names=_FIELD_NAMES,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 
+from infrs.api.responses.store import StoredItem
 from infrs.errors import RequestError
 
 _MAX_PAGE = 100
@@ -14,7 +14,7 @@ _DEFAULT_PAGE = 20
 
 
 def item_page(
-    items: Sequence[Mapping[str, Any]], *, order: str | None = None, limit: str | None = None, after: str | None = None
+    items: Sequence[StoredItem], *, order: str | None = None, limit: str | None = None, after: str | None = None
 ) -> bytes:
     """Return a page of items.
 
@@ -28,15 +28,16 @@ def item_page(
     if order != "asc":
         items = items[::-1]
     if after is not None:
-        ids = [item["id"] for item in items]
+        ids = [name for name, _ in items]
         if after not in ids:
             raise RequestError("after: this response has no such item; send the last_id of a page", param="after")
         items = items[ids.index(after) + 1 :]
     size = int(limit or _DEFAULT_PAGE)
     page = items[:size]
-    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+    first, last = (page[0][0], page[-1][0]) if page else (None, None)
+    data = [orjson.Fragment(item) for _, item in page]
     return orjson.dumps(
-        {"object": "list", "data": page, "first_id": first, "last_id": last, "has_more": len(items) > size}
+        {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": len(items) > size}
     )
 
 

@@ -20,17 +20,20 @@ from infrs.models.loaded import LoadedModel
 
 def prepare(model: LoadedModel, asked: StoredConversation, context: RequestContext) -> Prepared:
     """Prepare a response. Raises RequestError. The presenter stores the response when it ends."""
-    response_id = new_item_id("resp")
-    task = to_task(asked.body, asked.given, asked.earlier)
+    response_id, history = new_item_id("resp"), asked.read()
+    task = to_task(asked.body, history.given, history.earlier)
     request, [parser] = prepare_task(model, task, response_id, context)
-    presenter = ResponsesPresenter(asked.body, response_id, parser, request.sampling, asked.keeper(response_id))
+    presenter = ResponsesPresenter(
+        asked.body, response_id, parser, request.sampling, history.keeper(response_id), is_stored=asked.is_stored
+    )
     names = [*ignored_of(asked.body), *ignored_variables(model, task.conversation), *relaxed_tools(task)]
     return Prepared((request,), presenter, task.options.stream, names)
 
 
 def count_input_tokens(model: LoadedModel, asked: StoredConversation) -> dict[str, Any]:
     """Return the number of tokens of a prompt. Raises RequestError."""
-    conversation = to_task(asked.body, asked.given, asked.earlier).conversation
+    history = asked.read()
+    conversation = to_task(asked.body, history.given, history.earlier).conversation
     num_tokens = len(encode_prompt(model, conversation, text_limit(model)))
     return {"object": "response.input_tokens", "input_tokens": num_tokens}
 

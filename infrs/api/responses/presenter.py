@@ -35,12 +35,18 @@ class ResponsesPresenter:
         parser: ChoiceParser,
         sampling: SamplingParams,
         keep: Keep | None,
+        *,
+        is_stored: bool,
     ) -> None:
-        """`sampling`: the parameters in use. `keep`: stores the response when it ends; None stores nothing."""
+        """`sampling`: the parameters in use. `keep`: stores the response when it ends; None stores nothing.
+
+        is_stored: whether clients can use the id of the response later.
+        """
         self._body = body
         self._answer_id = answer_id
         self._sampling = sampling
         self._keep = keep
+        self._is_stored = is_stored
         self._created = int(time.time())
         self._parser = parser
         self._output = OutputItems(body.names)
@@ -110,7 +116,7 @@ class ResponsesPresenter:
             self._body,
             response_id=self._answer_id,
             created=self._created,
-            stored=self._keep is not None,
+            stored=self._is_stored,
             status=status,
             sampling={name: getattr(self._sampling, name) for name in SAMPLING_FIELDS},
             output=self._output.whole(),

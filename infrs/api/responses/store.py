@@ -6,23 +6,27 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+StoredItem = tuple[str, bytes]  # id and JSON
+
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
     """A response with its conversation.
 
-    body: the response object as sent. items: JSON array of the whole conversation before the response.
-    own: the items that the request and its response added to the conversation, each as JSON, by id.
+    body: the response object as sent. items: the whole conversation before the response. output: the items of the
+    response. own: the items that the request and its response added to the conversation, each as JSON, by id.
     """
 
     body: bytes
-    items: bytes
+    items: tuple[StoredItem, ...] = ()
+    output: tuple[StoredItem, ...] = ()
     own: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
-        """Size in the store, in bytes."""
-        return len(self.body) + len(self.items) + sum(len(name) + len(item) for name, item in self.own.items())
+        """Size in the store, in bytes, as if no other response shared its items."""
+        parts = (*self.items, *self.output, *self.own.items())
+        return len(self.body) + sum(len(name) + len(item) for name, item in parts)
 
 
 @dataclass(slots=True)

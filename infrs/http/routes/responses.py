@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 from sanic import HTTPResponse, Request
 
 from infrs.api.common.errors import ResponseNotFoundError
@@ -15,7 +12,7 @@ from infrs.api.responses.request import parse_responses_request
 from infrs.api.responses.store import StoredResponse
 from infrs.errors import UnsupportedParameterError
 from infrs.http.error_handler import JSON
-from infrs.http.routes.generate import Parsed, compute, generate, read_body
+from infrs.http.routes.generate import LONG_BODY, Parsed, compute, generate, read_body
 from infrs.http.state import context_of, state_of
 
 
@@ -33,7 +30,8 @@ async def _open(request: Request) -> Parsed[StoredConversation]:
     state = state_of(request)
     parsed = await read_body(request, parse_responses_request)
     tenant, max_bytes = context_of(request).tenant, state.settings.server.max_body_bytes
-    return Parsed(open_conversation(parsed.body, state.responses, tenant, max_bytes), parsed.is_long)
+    asked = open_conversation(parsed.body, state.responses, tenant, max_bytes)
+    return Parsed(asked, parsed.is_long or asked.num_earlier_bytes > LONG_BODY)
 
 
 async def get_response(request: Request, response_id: str) -> HTTPResponse:
@@ -53,7 +51,7 @@ async def delete_response(request: Request, response_id: str) -> HTTPResponse:
 async def list_input_items(request: Request, response_id: str) -> HTTPResponse:
     """Return a page of the items that a response answers, those of earlier responses included."""
     _refuse_arguments(request, "after", "limit", "order")
-    items: list[dict[str, Any]] = orjson.loads(_find(request, response_id).items)
+    items = _find(request, response_id).items
     page = item_page(items, **{name: request.args.get(name) for name in ("order", "limit", "after")})
     return HTTPResponse(page, content_type=JSON)
 
