@@ -52,9 +52,8 @@ _ABSENT = {
     "/v1/responses/compact": "this server compacts no conversation; send a shorter one to /v1/responses",
     **{f"/api/{name}": _NO_TRANSFER for name in ("pull", "push", "create", "copy", "delete")},
 }
-_NO_WEBSOCKETS = "this server has no WebSocket mode; send POST /v1/responses, with `stream` for events"
 _RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
-_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: _RETRY, 503: _RETRY}
+_HEADERS = {401: {"www-authenticate": "Bearer"}, 426: {"upgrade": "websocket"}, 429: _RETRY, 503: _RETRY}
 
 
 class WireErrorHandler(ErrorHandler):
@@ -86,8 +85,6 @@ def _refusal(request: Request, exception: SanicException) -> HTTPResponse | None
         return None
     if status in (404, 405) and path in _ABSENT:
         return _response(request, 404, _ABSENT[path], "not_found")
-    if status == 405 and path == "/v1/responses" and request.headers.get("upgrade", "").lower() == "websocket":
-        return _response(request, 426, _NO_WEBSOCKETS, "websocket_not_supported", headers={"upgrade": "HTTP/1.1"})
     code, message = _WORDS[status]
     headers = {}
     if status == 404:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from sanic import Request, Sanic
@@ -84,6 +85,7 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         if stream.protocol.reserved and not tenant and not _is_open(request):
             raise TooManyConnectionsError(TOO_MANY_CONNECTIONS)
         request.ctx.context = RequestContext.start(request_id(request), tenant, timeout)
+        request.ctx.tenant = partial(tenant_of, request, keys)  # for later requests on a WebSocket
         check_body(request, state, tenant)
 
 

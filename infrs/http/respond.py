@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from asyncio.transports import Transport
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, cast
 
 from sanic import HTTPResponse
 from sanic import Request as HTTPRequest
@@ -26,19 +27,46 @@ from infrs.models.bridge import DeltaStream
 from infrs.models.served import ServedChatModel
 
 
+class Output(Protocol):
+    """Where the events of a streamed answer go."""
+
+    @property
+    def started(self) -> bool:
+        """Return whether the client has received anything. A failure before that has its own status."""
+
+    async def send(self, frames: Iterable[bytes], *, end: bool) -> None:
+        """Send events. A client that reads nothing for `server.send_timeout` seconds is cut, which cancels the task."""
+
+    def close(self, status: int) -> None:
+        """Note that the answer has ended. status: of the request, for the log."""
+
+
 async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> HTTPResponse | None:
     """Run prepared requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
+    headers = header(prepared.ignored)
+    if prepared.stream:
+        await answer_to(_BodyStream(request, prepared.presenter.content_type, headers), request, model, prepared)
+        return None
+    with _submitted(request, model, prepared) as (deltas, meter):
+        return await _whole(prepared, deltas, meter, headers)
+
+
+async def answer_to(output: Output, request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> None:
+    """Run prepared requests and stream their answers. Raises as `ServedChatModel.submit`."""
+    with _submitted(request, model, prepared) as (deltas, meter):
+        await _stream(output, prepared.presenter, deltas, meter, state_of(request).settings.server.ping_interval)
+
+
+@contextmanager
+def _submitted(request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> Iterator[tuple[DeltaStream, Meter]]:
+    """Submit prepared requests for the time of their answer."""
     context = context_of(request).for_model(model.model_id)
-    requests, presenter, headers = prepared.requests, prepared.presenter, header(prepared.ignored)
-    deltas = model.submit(requests, context, state_of(request).settings.server.queue_timeout)
+    deltas = model.submit(prepared.requests, context, state_of(request).settings.server.queue_timeout)
     meter = Meter(model.metrics, request.ctx.received)
-    ids = [each.request_id for each in requests]
+    ids = [each.request_id for each in prepared.requests]
     request.ctx.submission = Submission(context, ids, time.perf_counter(), meter)
     try:
-        if prepared.stream:
-            await _Streamed(request, presenter, headers).send(deltas, meter)
-            return None
-        return await _whole(prepared, deltas, meter, headers)
+        yield deltas, meter
     finally:
         deltas.close()
         meter.close()
@@ -53,56 +81,62 @@ async def _whole(prepared: Prepared, stream: DeltaStream, meter: Meter, headers:
     return HTTPResponse(prepared.presenter.whole(deltas), headers=dict(headers), content_type=JSON)
 
 
-class _Streamed:
-    """One streamed answer. Its headers are sent with the first token, so that an earlier failure has its own status.
+async def _stream(output: Output, presenter: Presenter, stream: DeltaStream, meter: Meter, interval: float) -> None:
+    """Send the deltas as they arrive, each batch in one write.
 
-    After `server.ping_interval` seconds of silence it sends a ping, with the headers if necessary. Proxies close silent
-    connections, and only sending reveals a lost client.
+    After `interval` seconds of silence it sends a ping. Proxies close silent connections, and only sending reveals a
+    lost client.
     """
+    status = CLIENT_GONE
+    silence = Keepalive(stream, interval)
+    try:
+        async for deltas in stream:
+            if not deltas:
+                await output.send([presenter.ping], end=False)
+                continue
+            meter.count(deltas)
+            await output.send([*presenter.frames(deltas)], end=presenter.finished)
+        status = 200
+    except Exception as error:
+        if not output.started:
+            raise
+        failure = error if isinstance(error, InfrsError) else InfrsError("the server failed; see its log")
+        status = status_of(failure)
+        if status == 500:
+            log_failure(error)
+        await output.send([presenter.failed(failure)], end=True)
+    finally:
+        silence.close()
+        output.close(status)
 
-    def __init__(self, request: HTTPRequest, presenter: Presenter, headers: Mapping[str, str]) -> None:
+
+class _BodyStream:
+    """Events as the body of a response. The headers are sent with the first events, or the first ping."""
+
+    def __init__(self, request: HTTPRequest, content_type: str, headers: Mapping[str, str]) -> None:
         self._request = request
-        self._presenter = presenter
+        self._content_type = content_type
         self._headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **headers}
         self._response: HTTPResponse | None = None
         self._stalled_client: StalledClient | None = None
-        self._interval = state_of(request).settings.server.ping_interval
 
-    async def send(self, stream: DeltaStream, meter: Meter) -> None:
-        """Send the deltas as they arrive, each batch in one write."""
-        status = CLIENT_GONE
-        silence = Keepalive(stream, self._interval)
-        try:
-            async for deltas in stream:
-                if not deltas:
-                    await self._send(self._presenter.ping, end=False)
-                    continue
-                meter.count(deltas)
-                frames = b"".join(self._presenter.frames(deltas))
-                await self._send(frames, end=self._presenter.finished)
-            status = 200
-        except Exception as error:
-            if self._response is None:
-                raise
-            failure = error if isinstance(error, InfrsError) else InfrsError("the server failed; see its log")
-            status = status_of(failure)
-            if status == 500:
-                log_failure(error)
-            await self._send(self._presenter.failed(failure), end=True)
-        finally:
-            silence.close()
-            if self._stalled_client is not None:
-                self._stalled_client.close()
-            if self._response is not None:
-                access.finished(self._request, status)
+    @property
+    def started(self) -> bool:
+        """See Output."""
+        return self._response is not None
 
-    async def _send(self, data: bytes, *, end: bool) -> None:
-        """Write. A client that reads nothing for `server.send_timeout` seconds is cut, which cancels this task."""
+    async def send(self, frames: Iterable[bytes], *, end: bool) -> None:
+        """See Output."""
         if self._response is None:
-            self._response = await self._request.respond(
-                content_type=self._presenter.content_type, headers=self._headers
-            )
+            self._response = await self._request.respond(content_type=self._content_type, headers=self._headers)
             transport = cast(Transport, self._request.transport)
             self._stalled_client = StalledClient(transport, state_of(self._request).settings.server.send_timeout)
-        if data:
+        if data := b"".join(frames):
             await self._response.send(data, end)
+
+    def close(self, status: int) -> None:
+        """See Output."""
+        if self._stalled_client is not None:
+            self._stalled_client.close()
+        if self._response is not None:
+            access.finished(self._request, status)

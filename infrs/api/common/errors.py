@@ -77,8 +77,14 @@ class ResponseNotFoundError(InfrsError):
     code = "response_not_found"
 
 
+class UpgradeRequiredError(InfrsError):
+    """The path takes a WebSocket handshake, and the request is none."""
+
+    code = "websocket_required"
+
+
 _STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403}
-_STATUS[ResponseNotFoundError] = 404
+_STATUS |= {ResponseNotFoundError: 404, UpgradeRequiredError: 426}
 _STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
 _STATUS[TooManyConnectionsError] = 503
 

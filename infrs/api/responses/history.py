@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 
 from infrs.api.responses.items import Item, ItemReference, parse_items
 from infrs.api.responses.request import ResponsesRequest
-from infrs.api.responses.store import ResponseStore, StoredItem, StoredResponse
+from infrs.api.responses.store import ConnectionResponses, ResponseStore, StoredItem, StoredResponse
 from infrs.errors import RequestError, UnsupportedParameterError
+
+Put = Callable[[str, StoredResponse], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class StoredConversation:
     previous: StoredResponse | None
     referenced: Mapping[str, bytes]
     max_bytes: int
-    put: Callable[[str, StoredResponse], None] | None
+    put: Put | None
     is_stored: bool
 
     @property
@@ -83,14 +86,20 @@ def _stored(item: Mapping[str, Any]) -> StoredItem:
     return item["id"], orjson.dumps(item)
 
 
-def open_conversation(body: ResponsesRequest, store: ResponseStore, tenant: str, max_bytes: int) -> StoredConversation:
+def open_conversation(
+    body: ResponsesRequest,
+    store: ResponseStore,
+    tenant: str,
+    max_bytes: int,
+    local: ConnectionResponses | None = None,
+) -> StoredConversation:
     """Return a request with the stored items that it refers to.
 
-    Call it on the thread that owns the store. max_bytes: of all items that references add.
-    Raises RequestError for an unknown response, UnsupportedParameterError for `store: true` if the server stores
-    nothing.
+    Call it on the thread that owns the store. max_bytes: of all items that references add. local: of the request's
+    connection; it keeps what the store does not. Raises RequestError for an unknown response, and
+    UnsupportedParameterError for `store: true` if the server stores nothing.
     """
-    previous = _previous(store, tenant, body.previous_response_id)
+    previous = _previous(store, tenant, body.previous_response_id, local)
     names = [item.id for item in body.input if isinstance(item, ItemReference)]
     found = {name: store.find_item(tenant, name) for name in names}
     if body.store and not store.keeps_any:
@@ -98,19 +107,21 @@ def open_conversation(body: ResponsesRequest, store: ResponseStore, tenant: str,
             "store: this server keeps no responses; send false, and the whole conversation each time", param="store"
         )
 
-    def put(response_id: str, response: StoredResponse) -> None:
-        store.put(tenant, response_id, response)
-
     keeps = body.store is not False and store.keeps_any
+    put: Put | None = partial(store.put, tenant) if keeps else None
+    if not keeps and local is not None:
+        put = local.put
     referenced = {name: item for name, item in found.items() if item is not None}
-    return StoredConversation(body, previous, referenced, max_bytes, put if keeps else None, keeps)
+    return StoredConversation(body, previous, referenced, max_bytes, put, keeps)
 
 
-def _previous(store: ResponseStore, tenant: str, response_id: str | None) -> StoredResponse | None:
+def _previous(
+    store: ResponseStore, tenant: str, response_id: str | None, local: ConnectionResponses | None
+) -> StoredResponse | None:
     """Return the response that a request continues. Raises RequestError."""
     if response_id is None:
         return None
-    previous = store.get(tenant, response_id)
+    previous = (local and local.get(response_id)) or store.get(tenant, response_id)
     if previous is None:
         raise RequestError(
             "previous_response_id: no stored response has this id; it may have made room for others. "

@@ -165,6 +165,41 @@ class ResponsesRequest(OtherFields):
         return (self.top_logprobs or 0) if wanted else None
 
 
+class SocketRequest(ResponsesRequest):
+    """A `response.create` event on a WebSocket: a request, which always streams.
+
+    generate: false computes the prompt and no answer. stream_id: named by each event of the answer.
+    """
+
+    type: Literal["response.create"]
+    input: Annotated[
+        list[Item],
+        Field(max_length=MAX_MESSAGES, default_factory=list),
+        BeforeValidator(_as_items, json_schema_input_type=str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)]),
+    ]
+    generate: bool | None = None
+    stream_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    stream: Literal[True] | None = None
+
+    @property
+    def is_warm_up(self) -> bool:
+        """Whether the request asks for no answer."""
+        return self.generate is False
+
+    @model_validator(mode="after")
+    def _has_input(self) -> Self:
+        if not self.input and not self.is_warm_up:
+            refuse("input", "expected at least 1 item; only with `generate: false` there may be none", "empty_array")
+        return self
+
+
+def parse_socket_request(payload: dict[str, Any]) -> SocketRequest:
+    """Validate an event of the client. Raises RequestError that names the first invalid field."""
+    return parse_body(
+        SocketRequest, {**payload, "stream": True if payload.get("stream") is None else payload["stream"]}
+    )
+
+
 def parse_responses_request(payload: dict[str, Any]) -> ResponsesRequest:
     """Validate a body. Raises RequestError that names the first invalid field in `param`, such as `input[0].role`."""
     return parse_body(ResponsesRequest, payload)

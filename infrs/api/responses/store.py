@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import secrets
+from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+_MAX_LOCAL = 4  # responses of a connection that are not stored
 StoredItem = tuple[str, bytes]  # id and JSON
 
 
@@ -110,3 +112,41 @@ class ResponseStore:
                 del shelf.owners[item_id]
         if not shelf.responses:
             del self._shelves[tenant]
+
+
+class ConnectionResponses:
+    """The latest responses of one connection that are not stored: only its own requests can continue them.
+
+    They count to the bounds of the store, under ids that no client knows.
+    """
+
+    def __init__(self, store: ResponseStore, tenant: str) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._prefix = secrets.token_hex(16)
+        self._ids: deque[str] = deque()
+
+    def get(self, response_id: str) -> StoredResponse | None:
+        """Return a response of the connection; None if there is none."""
+        return self._store.get(self._tenant, self._key(response_id))
+
+    def put(self, response_id: str, response: StoredResponse) -> None:
+        """Keep a response, in the place of the oldest."""
+        self._store.put(self._tenant, self._key(response_id), replace(response, own={}))
+        self._ids.append(response_id)
+        if len(self._ids) > _MAX_LOCAL:
+            self.drop(self._ids[0])
+
+    def drop(self, response_id: str) -> None:
+        """Forget a response, if it is here."""
+        if response_id in self._ids:
+            self._ids.remove(response_id)
+            self._store.delete(self._tenant, self._key(response_id))
+
+    def close(self) -> None:
+        """Forget all."""
+        for response_id in [*self._ids]:
+            self.drop(response_id)
+
+    def _key(self, response_id: str) -> str:
+        return f"{self._prefix}/{response_id}"

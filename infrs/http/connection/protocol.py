@@ -24,6 +24,7 @@ from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 from sanic.models.protocol_types import TransportProtocol
 from sanic.models.server_types import ConnInfo
+from sanic.request import Request
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from infrs.api.common.errors import (
@@ -35,6 +36,7 @@ from infrs.api.common.errors import (
 )
 from infrs.config.settings import ServerSettings
 from infrs.http.connection.limits import Connections, address_of
+from infrs.http.connection.websocket import WebSocket, accept
 
 logger = logging.getLogger("infrs.server")
 
@@ -122,11 +124,34 @@ class BoundedHttp(Http):
         except asyncio.CancelledError:  # the server stops; Sanic logs the request
             self.create_empty_request()
             raise
-        self.upgrade_websocket = False  # there is none; Sanic would drop its timers
+        self.upgrade_websocket = False  # until a route accepts one; Sanic would drop its timers
         self._deadline = self._loop.time() + self._settings.body_timeout
         self._connection.open_connections.begin(self._connection)
         if self._connection.reserved:
             self.keep_alive = False
+
+    @property
+    def connection(self) -> BoundedProtocol:
+        """The connection of the requests."""
+        return self._connection
+
+    def accept_websocket(self, request: Request, request_id: str) -> WebSocket:
+        """Open the WebSocket that a request asks for. Raises BadRequest for an invalid handshake."""
+        frames, answer = accept(request, request_id, self._settings)
+        transport = cast(Transport, request.transport)
+        socket = self._connection.websocket = WebSocket(self._connection, frames, self._settings)
+        self.upgrade_websocket = True  # ends Sanic's timers
+        transport.write(answer)
+        early = bytes(self.recv_buffer)
+        self.recv_buffer.clear()
+        transport.resume_reading()
+        socket.feed(early)
+        return socket
+
+    async def error_response(self, exception: Exception) -> None:
+        """Answer an error, unless the connection is a WebSocket, where HTTP has no place."""
+        if self._connection.websocket is None:
+            await super().error_response(exception)
 
     async def read(self) -> bytes | None:
         """Return some bytes of the body, None at its end.
@@ -181,11 +206,17 @@ class BoundedProtocol(HttpProtocol):
     """One connection, within the limits of the server settings."""
 
     HTTP_CLASS = BoundedHttp
-    __slots__ = ("address", "open_connections", "opened", "reserved")
+    __slots__ = ("address", "open_connections", "opened", "reserved", "websocket")
+
+    @property
+    def is_writable(self) -> bool:
+        """See Carrier."""
+        return bool(self._can_write.is_set())
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Accept the connection, or answer 503 if there is no place for it."""
         state = self.app.ctx.state
+        self.websocket: WebSocket | None = None
         self.opened, self.reserved = self.loop.time(), False
         self.address = address_of(transport.get_extra_info("peername"))
         self.open_connections: Connections = state.connections
@@ -211,6 +242,8 @@ class BoundedProtocol(HttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the place of the connection."""
         self.open_connections.remove(self)
+        if self.websocket is not None:
+            self.websocket.lost()
         super().connection_lost(exc)
 
     def drop(self) -> None:
@@ -222,6 +255,9 @@ class BoundedProtocol(HttpProtocol):
     def data_received(self, data: bytes) -> None:
         """Buffer bytes. Disconnect a client that sends too many after a complete request that still runs."""
         if self._task is None:  # refused or closing
+            return
+        if self.websocket is not None:
+            self.websocket.feed(data)
             return
         http = self.http  # None before the connection's task begins
         waits = http is None or http.stage in (Stage.IDLE, Stage.REQUEST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from infrs.http.error_handler import JSON
 from infrs.http.respond import answer
 from infrs.http.state import context_of, state_of
 from infrs.models.loaded import LoadedModel
+from infrs.models.served import ServedChatModel
 
 LONG_BODY = 1 << 15  # bytes; to parse or tokenise more can take over 20 ms
 
@@ -32,6 +33,7 @@ class NamesModel(Protocol):
 
 B = TypeVar("B")
 M = TypeVar("M", bound=NamesModel)
+Send = Callable[[Request, ServedChatModel, Prepared], Awaitable[HTTPResponse | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ async def generate(
     request: Request,
     parsed: Parsed[M],
     prepare: Callable[[LoadedModel, M, RequestContext], Prepared],
+    send: Send = answer,
 ) -> HTTPResponse | None:
-    """Generate answers, streamed or whole. `prepare` of an API runs in a text thread."""
-    return await generate_with(request, parsed, parsed.body.model, prepare)
+    """Generate answers, streamed or whole. `prepare` of an API runs in a text thread. `send`: sends the answers."""
+    return await generate_with(request, parsed, parsed.body.model, prepare, send)
 
 
 async def generate_with(
@@ -67,13 +70,14 @@ async def generate_with(
     parsed: Parsed[B],
     name: str | None,
     prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
+    send: Send = answer,
 ) -> HTTPResponse | None:
     """Generate answers with the model of a name; see `generate`."""
     state, context, body = state_of(request), context_of(request), parsed.body
     served = state.require_models().find_chat(name)
     with served.admitted(context.tenant):
         prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=parsed.is_long)
-        return await answer(request, served, prepared)
+        return await send(request, served, prepared)
 
 
 async def compute(

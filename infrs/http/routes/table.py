@@ -37,6 +37,7 @@ from infrs.http.routes import (
     embeddings,
     ollama,
     responses,
+    responses_socket,
     status,
 )
 from infrs.http.routes import (
@@ -94,6 +95,10 @@ ROUTES = (
     Route(
         Operation("POST", "/v1/responses", "Answer a conversation as items.", (ResponsesRequest,), _ANSWERS),
         responses.create_response,
+    ),
+    Route(
+        Operation("GET", "/v1/responses", "Open a WebSocket for `response.create` events."),
+        responses_socket.connect,
     ),
     Route(
         Operation("POST", "/v1/responses/input_tokens", "Count the tokens of a conversation.", (ResponsesRequest,)),
