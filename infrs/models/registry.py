@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -111,6 +112,7 @@ class ModelRegistry:
             error = ModelUnloadedError(f"{entry.model_id} was unloaded before the answer was complete")
             await served.drain(drain_seconds, error)
         self._remove(entry)
+        gc.unfreeze()  # the collector can free the model too; see `infrs.models.load.load_models`
 
     async def close(self, error: InfrsError) -> None:
         """Unload all models; requests that are in flight fail with `error`."""

@@ -20,7 +20,9 @@ from infrs.models.fair_queue import FairQueue
 T = TypeVar("T")
 
 NUM_THREADS = 4  # of each lane
-NICENESS = 10  # of long work; a tenth of the CPU time of the engine's threads on a busy core
+# Of long work. On a busy core, the engine's threads get three times as much time. A higher value would delay them on a
+# busy machine: they wait for the interpreter lock, which long work holds at times.
+NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -252,7 +252,7 @@ CASES = {
     MessagesRequest: MESSAGE,
     EmbeddingRequest: [number("dimensions", 1, INT32), array("input", "a", 1, 2048)],
     DetokenizeRequest: [
-        array("tokens", 0, None, 1 << 20),
+        array("tokens", 0, None, 1 << 19),
         ("tokens[0]", lambda value: {"tokens": [value]}, 0, INT32),
     ],
 }

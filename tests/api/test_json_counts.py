@@ -17,6 +17,8 @@ from infrs.api.common import strict_json
 from infrs.api.common.strict_json import MAX_COMMAS, MAX_CONTAINERS, MAX_STRINGS, parse_object
 from infrs.api.common.tools import parse_arguments
 from infrs.errors import RequestError
+from infrs.native import json_counts
+from infrs.native.json_counts import count_parts
 
 LIMITS = {"containers": "MAX_CONTAINERS", "strings": "MAX_STRINGS", "commas": "MAX_COMMAS"}
 TEXTS = st.text(alphabet='[]{},:"\\\nä ab')
@@ -56,6 +58,12 @@ def test_the_counts_are_those_of_the_parsed_value(value: dict[str, Any]) -> None
                     in refused.value.message
                 )
                 patch.setattr(strict_json, limit, found[kind])
+
+
+@pytest.mark.skipif(json_counts._in_library() is None, reason="infrs is installed without its library")
+@hypothesis.given(st.lists(st.sampled_from([b"\\", b'"', b"[", b"]", b"{", b",", b"a", b"\0", b"\xff"])).map(b"".join))
+def test_the_library_counts_as_python_does(text: bytes) -> None:
+    assert count_parts(text) == json_counts._count_in_python(text)
 
 
 DEEP = b"[" * 50 + b"]" * 50

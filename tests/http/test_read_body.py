@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,10 +31,10 @@ def read(fields: dict[str, Any]) -> tuple[Parsed[Any], str]:
         return payload
 
     async def run() -> Parsed[Any]:
-        pool = TextPool(max_waiting=1, queue_timeout=10)
+        pool = TextPool(max_waiting=1, queue_timeout=60)
         try:
             app = SimpleNamespace(ctx=SimpleNamespace(state=SimpleNamespace(in_thread=pool.run)))
-            context = RequestContext.start("r", "tenant", 10)
+            context = RequestContext.start("r", "tenant", 60)
             request: Any = SimpleNamespace(app=app, ctx=SimpleNamespace(context=context), body=orjson.dumps(fields))
             return await read_body(request, parse)
         finally:
@@ -61,3 +63,22 @@ def test_an_invalid_body_is_refused_by_name(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         read({"text": text, "bad": True})
     assert refused.value.param == "bad"
+
+
+@pytest.mark.parametrize("bad", [{}, {"bad": True}], ids=["valid", "invalid"])
+def test_no_garbage_is_collected_while_a_body_is_parsed_and_validated(bad: dict[str, Any]) -> None:
+    """The collector would walk all objects of a body every time that they have grown by a quarter."""
+    fields = {"list": [[] for _ in range(30_000)], **bad}
+    collections: list[str] = []
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        with suppress(RequestError):
+            read(fields)
+        assert collections.count("start") <= 3  # 30,000 lists would begin forty
+    finally:
+        gc.callbacks.remove(note)
+    assert gc.isenabled()

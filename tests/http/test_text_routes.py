@@ -139,6 +139,8 @@ def test_tools_are_part_of_the_prompt(server: FakeServer, fields: dict[str, Any]
         ("/detokenize", {"tokens": [True]}, ("tokens[0]", "invalid_type")),
         ("/detokenize", {"tokens": [1.5]}, ("tokens[0]", "invalid_type")),
         ("/detokenize", {"tokens": [1, -1]}, ("tokens[1]", "integer_below_min_value")),
+        ("/detokenize", {"tokens": [7] * 5000 + ["a"]}, ("tokens[5000]", "invalid_type")),
+        ("/detokenize", {"tokens": [7] * 5000 + [-1]}, ("tokens[5000]", "integer_below_min_value")),
         ("/detokenize", {"tokens": [256]}, ("tokens", "invalid_value")),
         ("/detokenize", {"tokens": [1 << 31]}, ("tokens[0]", "integer_above_max_value")),
         ("/tokenize", {"messages": [USER], "tools": [*TOOLS, *TOOLS]}, ("tools", "invalid_value")),

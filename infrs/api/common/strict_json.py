@@ -20,11 +20,12 @@ from typing import Any
 import orjson
 
 from infrs.errors import RequestError
+from infrs.native.json_counts import count_parts
 
 MAX_DEPTH = 64
 MAX_CONTAINERS = 1 << 15  # arrays and objects
 MAX_STRINGS = 1 << 17  # names of fields included
-MAX_COMMAS = (1 << 20) + (1 << 17)  # as many as the longest list of token ids, and other fields
+MAX_COMMAS = (1 << 19) + (1 << 17)  # as many as the longest list of token ids, and other fields
 BYTES_PER_BYTE = 64  # most bytes of objects per byte of a body: `[],` becomes a list of 72 bytes
 
 
@@ -36,8 +37,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     check_counts(body)
     _check_room(len(body) * BYTES_PER_BYTE)
-    with _collection_paused():
-        return _parse(body.removeprefix(codecs.BOM_UTF8))
+    return _parse(body.removeprefix(codecs.BOM_UTF8))
 
 
 def check_counts(body: bytes, what: str = "the body") -> None:
@@ -45,25 +45,17 @@ def check_counts(body: bytes, what: str = "the body") -> None:
 
     The counts are exact for valid JSON. what: names it in the message.
     """
-    if len(body) <= MAX_CONTAINERS or _excess(body) is None:
+    if len(body) <= MAX_CONTAINERS:
         return
-    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")  # every other quote ends a string
-    if bare.count(b'"') <= 2 * MAX_STRINGS:
-        bare = b'""'.join(bare.split(b'"')[::2])
-    if (excess := _excess(bare)) is not None:
-        raise RequestError(f"{what}: {excess}; split it into several requests", code="json_too_large")
-
-
-def _excess(body: bytes) -> str | None:
-    """Return the limit that the counts of a body exceed, in words; None if they exceed none."""
-    counts = (
-        (body.count(b'"') // 2, MAX_STRINGS, "strings"),
-        (body.count(b"[") + body.count(b"{"), MAX_CONTAINERS, "arrays and objects"),
-        (body.count(b","), MAX_COMMAS, "commas"),
-    )
-    return next(
-        (f"{num:,} {kind} are more than the limit of {most:,}" for num, most, kind in counts if num > most), None
-    )
+    num_strings, num_containers, num_commas = count_parts(body)
+    for num, most, kind in (
+        (num_strings, MAX_STRINGS, "strings"),
+        (num_containers, MAX_CONTAINERS, "arrays and objects"),
+        (num_commas, MAX_COMMAS, "commas"),
+    ):
+        if num > most:
+            excess = f"{num:,} {kind} are more than the limit of {most:,}"
+            raise RequestError(f"{what}: {excess}; split it into several requests", code="json_too_large")
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -90,10 +82,11 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def _collection_paused() -> Iterator[None]:
+def collection_paused() -> Iterator[None]:
     """Pause the garbage collector, which would walk the growing objects of a body again and again.
 
-    JSON makes no cycles. A million lists take 0.1 s to parse, and 1.3 s with the collector running.
+    It holds the interpreter lock meanwhile. Bodies and their models make no cycles. 31,000 parts of messages take 40 ms
+    to validate, and 130 ms with the collector running.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -57,10 +57,11 @@ def encode_text(model: LoadedModel, suffix: str | None, prompt: Text, request_id
     """Return one prompt as token ids. suffix: the text after the answer. Raises as `encode_prompts`."""
     tokenizer, limit = model.tokenizer, model.limits.max_model_len
     if isinstance(prompt, list):
+        if len(prompt) > limit:
+            raise prompt_too_long(len(prompt), limit, "prompt")
         for token_id in prompt:
             check_token_id(token_id, model.manifest.vocab_size, "prompt")
-        shown = prompt if len(prompt) <= limit else []  # `to_request` refuses a longer one
-        return EncodedPrompt(request_id, prompt, tokenizer.decode(shown, skip_special=False))
+        return EncodedPrompt(request_id, prompt, tokenizer.decode(prompt, skip_special=False))
     _check_length(tokenizer, prompt, limit, "prompt")
     if suffix is None:
         ids = tokenizer.encode(prompt, special=True)

@@ -28,11 +28,12 @@ def encode_texts(model: EmbeddingModel, body: EmbeddingRequest) -> list[list[int
         if isinstance(text, str):
             model.check_text(text, where)
             ids = model.ids_of(text, where)
+            model.check_length(ids, where)
         else:
             ids = text
+            model.check_length(ids, where)
             for token_id in ids:
                 check_token_id(token_id, model.manifest.vocab_size, where)
-        model.check_length(ids, where)
         num_tokens += len(ids)
         if num_tokens > MAX_TOKENS:
             raise RequestError(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from infrs.api.chat.request import ConversationFields
-from infrs.api.common.fields import Body, Model, Neutral, TokenId, parse_body, refuse
-
-MAX_TOKENS = 1 << 20
+from infrs.api.common.fields import Body, Model, Neutral, parse_body, refuse
+from infrs.api.common.text_or_tokens import TokenIds
 
 
 class TokenizeRequest(Body):
@@ -67,7 +66,7 @@ class DetokenizeRequest(Body):
     """Token ids to decode. Control tokens are shown unless skip_special_tokens is true."""
 
     model: Model | None = None
-    tokens: Annotated[list[TokenId], Field(max_length=MAX_TOKENS)]
+    tokens: TokenIds
     skip_special_tokens: bool | None = None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from typing import Any, cast
 
 from sanic import Sanic
@@ -21,10 +22,12 @@ from infrs.http.state import ServerState
 
 _BACKLOG = 1024
 _POLL_SECONDS = 0.1
+_SWITCH_SECONDS = 0.001  # that a thread waits for the interpreter lock before it asks for it; the default is 0.005
 
 
 def run_server(app: Sanic[Any, Any], listener: socket.socket) -> None:
     """Serve until `ServerState.stop`, then drain."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try_use_uvloop()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -10,7 +10,7 @@ import orjson
 from sanic import HTTPResponse, Request
 
 from infrs.api.common.ignored import header
-from infrs.api.common.strict_json import parse_object
+from infrs.api.common.strict_json import collection_paused, parse_object
 from infrs.api.common.structured_output import GRAMMAR_FIELDS
 from infrs.api.output.prepared import Prepared
 from infrs.core import RequestContext
@@ -48,8 +48,9 @@ async def read_body(request: Request, parse: Callable[[dict[str, Any]], B]) -> P
     """Parse and validate a body, in a text thread if it is long."""
 
     def work() -> Parsed[B]:
-        payload = parse_object(request.body)
-        return Parsed(parse(payload), is_long or any(map(payload.get, GRAMMAR_FIELDS)))
+        with collection_paused():
+            payload = parse_object(request.body)
+            return Parsed(parse(payload), is_long or any(map(payload.get, GRAMMAR_FIELDS)))
 
     is_long = len(request.body) > LONG_BODY
     return await state_of(request).in_thread(work, context_of(request), is_long=True) if is_long else work()
