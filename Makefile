@@ -7,6 +7,7 @@
 # make kernels     compile the C++ files that have changed, and link the library
 # make nightly     run the reliability tests in their full form and write the figures to docs/reliability.md
 # make node        install the JavaScript clients that tests use
+# make chromium    install Chromium for the tests of the web page, if it is missing and this is Debian as root
 # make audit       look for known vulnerabilities in the versions of constraints.txt
 # make clean       remove .venv, builds and caches; exported models stay
 # make help        print this text
@@ -36,7 +37,7 @@ UNIT_TESTS := tests/api tests/text tests/test_layers.py tests/test_docs.py tests
 	$(patsubst %,tests/engine/test_%.py,invariants scheduler sequence slab slots) \
 	$(patsubst %,--ignore=tests/text/test_%.py,chat_template detokenizer quoting tokenizer tools_conversation tools_grammar)
 
-.PHONY: serve serve-fake test quick check fmt kernels nightly node audit clean help
+.PHONY: serve serve-fake test quick check fmt kernels nightly node chromium audit clean help
 
 serve: .venv/.serve kernels
 	$(BIN)/infrs-serve --demo $(ARGS)
@@ -44,7 +45,7 @@ serve: .venv/.serve kernels
 serve-fake: .venv/.test
 	$(BIN)/python tests/http/fake_server.py '$(FAKE)'
 
-test: .venv/.test kernels $(NODE)
+test: .venv/.test kernels $(NODE) chromium
 	$(PYTEST) --numprocesses auto --dist loadgroup $(PYTEST_ARGS)
 
 quick: .venv/.test kernels
@@ -93,6 +94,16 @@ help:
 $(NODE): tests/node/package.json | .venv/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix tests/node --no-package-lock --no-audit --no-fund
 	@touch $@
+
+# The tests look for Chromium themselves, and fail with the remedy where there is none.
+CHROMIUMS := chromium chromium-browser google-chrome-stable google-chrome
+chromium:
+	@[ -z "$$CHROMIUM" ] || exit 0; for name in $(CHROMIUMS); do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium for the tests of the web page"; \
+		timeout 600 sh -c 'apt-get -q update && apt-get -q install --yes --no-install-recommends chromium' >/dev/null \
+			|| echo "Chromium could not be installed"; \
+	fi
 
 # Client libraries that need other versions than the tests. Only `make nightly` runs them.
 $(CLIENTS): tests/clients/requirements.txt | .venv/.test

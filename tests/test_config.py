@@ -37,6 +37,7 @@ OTHER = {
     "server.allow_unauthenticated": True,
     "server.allowed_hosts": "example.com",
     "server.cors_origins": "https://example.com",
+    "server.web": False,
     "server.access_log": False,
     "server.traces": True,
     "server.log_level": "debug",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. A name stands for the module or the whole package; the longest name that fits counts.
 FLOORS = [
     {"infrs", "infrs.errors", "infrs.extras", "infrs.spelling", "infrs.cli.process_1", "infrs.config.other_names"},
-    {"infrs.core", "infrs.metrics", "infrs.native", "infrs.worker", "infrs.machine", "infrs.cli.command"},
+    {"infrs.core", "infrs.metrics", "infrs.native", "infrs.worker", "infrs.machine", "infrs.web", "infrs.cli.command"},
     {"infrs.bench"},  # an HTTP client, which knows nothing of the server
     {"infrs.bundle", "infrs.text"},
     {"infrs.config"},

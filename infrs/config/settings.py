@@ -121,6 +121,7 @@ class ServerSettings(Section):
     cors_origins: str = Field(
         default="", max_length=4096, description="Origins of other web pages that may call it, comma-separated. *: all."
     )
+    web: bool = Field(default=True, description="Serve the web page at /.")
     access_log: bool = Field(default=True, description="Log one line per request.")
     traces: bool = Field(default=False, description="Send OpenTelemetry traces, as the OTEL_ variables configure them.")
     log_level: LogLevel = Field(default="info", description="Minimum severity of log messages.")

@@ -23,6 +23,7 @@ from infrs.http.lifecycle import signals
 from infrs.http.lifecycle.serve import run_server
 from infrs.http.observability import access_log as access
 from infrs.http.observability.tracing import open_traces
+from infrs.http.routes import web
 from infrs.http.routes.table import ROUTES
 from infrs.http.state import ServerState
 from infrs.models.registry import ModelRegistry
@@ -68,6 +69,8 @@ def create_app(
     lifecycle.install(app, state, keys, load, on_ready)
     for route in ROUTES:
         app.add_route(route.handler, route.operation.path, methods=route.methods)
+    if settings.server.web:
+        web.install(app)
     cors.install(app, settings.server)
     return app
 

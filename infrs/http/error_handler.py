@@ -97,7 +97,9 @@ def _refusal(request: Request, exception: SanicException) -> HTTPResponse | None
 
 def _path_hint(request: Request) -> str:
     """Return a suggestion for an unknown path."""
-    meant = nearest(request.path, [f"/{route.path}" for route in request.app.router.routes if not route.params])
+    meant = nearest(
+        request.path, [f"/{route.path}" for route in request.app.router.routes if route.path and not route.params]
+    )
     return f"did you mean {meant}?" if meant else "see /v1/models and /v1/chat/completions"
 
 

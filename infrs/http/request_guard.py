@@ -15,6 +15,7 @@ from typing import Any
 from sanic import Request, Sanic
 from sanic.compat import Header
 from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
+from sanic_routing.route import Route
 
 from infrs.api.anthropic import errors as anthropic_errors
 from infrs.api.common.errors import (
@@ -44,6 +45,9 @@ GENERATION_PATHS = frozenset(
 EMBEDDING_PATHS = frozenset({"/v1/embeddings", "/api/embed", "/api/embeddings"})
 CURLS_MEDIA_TYPE = "application/x-www-form-urlencoded"  # curl's for any body; Ollama's examples leave it
 OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has no key
+PAGE_ROUTE, PAGE_FILES_ROUTE = "", "web/<name:path>"
+# Files that anyone may read. The page asks its user for a key and sends it with each call of the API.
+PUBLIC_ROUTES = OPEN_ROUTES | {PAGE_ROUTE, PAGE_FILES_ROUTE}
 
 
 class StrictRequest(Request):
@@ -79,7 +83,7 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         stream.request, request.stream = request, stream  # else Sanic answers an error without its request
         check_form(request)
         check_host(request, hosts)
-        if not _is_open(request):
+        if not _is_open(request) and not _is_visit(request):
             cors.check_origin(request, origins)
         tenant, timeout = tenant_of(request, keys), state.settings.server.request_timeout
         if stream.protocol.reserved and not tenant and not _is_open(request):
@@ -135,18 +139,35 @@ def tenant_of(request: Request, keys: Keys) -> str:
     try:
         return keys.tenant(given)
     except AuthenticationError:
-        if _is_open(request):
+        route = _route_of(request)
+        if route is not None and (route.path in PUBLIC_ROUTES or cors.is_preflight(request, route)):
             return ""
         raise
 
 
-def _is_open(request: Request) -> bool:
-    """Return whether a route needs no key. The router decides, so that every spelling of a path has one result."""
+def _route_of(request: Request) -> Route | None:
+    """Return the route of a request. The router decides, so that every spelling of a path has one result."""
     try:
-        route, _, _ = request.app.router.get(request.path, request.method, request.headers.getone("host", None))
+        route: Route = request.app.router.get(request.path, request.method, request.headers.getone("host", None))[0]
     except SanicException:
-        return False
-    return route.path in OPEN_ROUTES or cors.is_preflight(request, route)
+        return None
+    return route
+
+
+def _is_open(request: Request) -> bool:
+    """Return whether a route serves any client: without a key, from any origin, on a reserved connection."""
+    route = _route_of(request)
+    return route is not None and (route.path in OPEN_ROUTES or cors.is_preflight(request, route))
+
+
+def _is_visit(request: Request) -> bool:
+    """Return whether a person opens the page, perhaps by a link on another site, which learns nothing of the answer.
+
+    No page can set these headers (Fetch Metadata). A frame has another destination.
+    """
+    headers, route = request.headers, _route_of(request)
+    is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return is_navigation and "origin" not in headers and route is not None and route.path == PAGE_ROUTE
 
 
 def check_body(request: Request, state: ServerState, tenant: str) -> None:

@@ -1,0 +1,13 @@
+import { h } from "./dom.js";
+
+/** Return a box with an error in the server's words. buttons: elements below. */
+export function errorBox({ message, code, status, param, retryAfter }, ...buttons) {
+  const facts = [status && `HTTP ${status}`, code, param, retryAfter && `retry after ${retryAfter} s`].filter(Boolean);
+  return h("div", { class: "error", role: "group", "aria-label": "Error" },
+    h("p", {}, message), facts.length > 0 && h("p", { class: "facts" }, facts.join(" · ")), ...buttons);
+}
+
+/** Return what to keep of an error: plain values. */
+export function plainError({ message, code = "", status = 0, param = "", retryAfter = 0 }) {
+  return { message, code, status, param, retryAfter };
+}

