@@ -33,7 +33,7 @@ FLOORS = [
     {"infrs.http.routes"},
     {"infrs.http.app"},
     {"infrs.cli", "infrs.bench.engine"},
-    {"infrs.cli.serve", "infrs.bench.entry"},
+    {"infrs.cli.serve", "infrs.bench.entry", "infrs.llm"},
     {"infrs.cli.entry", "infrs.terminal"},
     {"infrs.__main__"},
 ]
@@ -41,7 +41,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "onnxruntime": "infrs.engine.runners.session",
     "sanic": "infrs.http",
     "opentelemetry": "infrs.http.observability.tracing",
-    "asyncio": ("infrs.http", "infrs.models", "infrs.bench", "infrs.terminal"),
+    "asyncio": ("infrs.http", "infrs.models", "infrs.bench", "infrs.llm", "infrs.terminal"),
     "click": ("infrs.cli", "infrs.bench", "infrs.terminal"),
     "tokenizers": "infrs.text",
     "jinja2": "infrs.text.chat",
@@ -74,9 +74,14 @@ def modules(folder: str, package: str) -> dict[str, Path]:
 
 
 def imports_of(name: str, path: Path, known: set[str]) -> Iterator[str]:
-    """Modules that a file imports anywhere, in functions too; `from package import module` names the module."""
+    """Modules that a file imports anywhere, in functions too; `from package import module` names the module.
+
+    Imports for type checkers alone are left out: they never run.
+    """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not _is_for_types(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -85,6 +90,10 @@ def imports_of(name: str, path: Path, known: set[str]) -> Iterator[str]:
             for alias in node.names:
                 full = f"{base}.{alias.name}"
                 yield full if full in known else base
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def imports(folder: str, package: str) -> Imports:

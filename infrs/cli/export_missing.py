@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,10 @@ def _arguments(model: ModelSettings) -> list[str]:
 
 
 def _run(command: list[str]) -> int:
-    """Run to the end and return the exit code; SIGINT and SIGTERM end the child, then this process."""
+    """Run to the end and return the exit code; SIGINT and SIGTERM end the child, then this process.
+
+    Python handles signals in the main thread only. Called in another thread, this leaves them to the program.
+    """
     environment = dict(os.environ)
     if "HUGGING_FACE_HUB_TOKEN" in environment:
         environment.setdefault("HF_TOKEN", environment["HUGGING_FACE_HUB_TOKEN"])
@@ -92,7 +96,8 @@ def _run(command: list[str]) -> int:
         for process in running:
             process.terminate()
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, stop) for number in handled}
     try:
         with subprocess.Popen(command, env=environment) as process:
             running.append(process)

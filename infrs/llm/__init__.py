@@ -1,0 +1,8 @@
+"""Models in a Python program, without a server: `LLM` and `AsyncLLM`."""
+
+from infrs.llm.async_llm import AsyncLLM
+from infrs.llm.llm import LLM
+from infrs.llm.outputs import Chunk, Output, RequestOutput
+from infrs.llm.params import SamplingParams
+
+__all__ = ["LLM", "AsyncLLM", "Chunk", "Output", "RequestOutput", "SamplingParams"]

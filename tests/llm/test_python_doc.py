@@ -1,0 +1,34 @@
+"""The code of docs/python.md runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import local_model
+import pytest
+from fake_encoder import EMBEDDING_ID
+
+from infrs.config.settings import ModelSettings
+from infrs.llm import async_llm
+from infrs.models.registry import OpenModel
+
+BLOCKS = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "docs/python.md").read_text(), re.M | re.S)
+
+
+def resolve(model: ModelSettings) -> tuple[str, OpenModel]:
+    """Return a synthetic model of the same kind."""
+    is_embedding = model.model_id.startswith("sentence-transformers/")
+    return local_model.resolve(model.model_copy(update={"model_id": EMBEDDING_ID}) if is_embedding else model)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_block_runs(block: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(async_llm, "resolve", resolve)
+    exec(compile(block, "docs/python.md", "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out.strip()
+
+
+def test_each_kind_of_use_has_a_block() -> None:
+    text = "".join(BLOCKS)
+    assert all(f"llm.{name}(" in text for name in ("generate", "chat", "embed", "stream", "stream_chat"))
