@@ -19,6 +19,7 @@ MAX_MADE = 64 << 20  # bytes
 _MAX_WORK = 1 << 30  # units of about a nanosecond
 _LOOK = 1 << 20  # units of work between two looks at the clock
 STEP = 1024  # units of work for an iteration, a call or an operator
+CALL = 4 * STEP  # units of work to call a filter or a test
 _NODE = 64  # units of an expression of a template
 ELEMENT = 8  # bytes of an element of a list
 VISIT = 64  # units and bytes of a nested value

@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Joiner, Namespace
 
 from infrs.text.chat import operations
-from infrs.text.chat.render_limits import STEP, Budget, size_of, weigh
+from infrs.text.chat.render_limits import CALL, STEP, Budget, size_of, weigh
 
 _PRINTED = 4  # characters of one in Python's form of a nested text
 _MACRO = 8 * STEP  # units of work to call a macro
@@ -187,7 +187,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            self.budget.tick()
+            self.budget.work(CALL)
             values = self._operands(args[has_context:])
             cost(self.budget, (*values, *kwargs.values()))
             return self._made(function(*args[:has_context], *values, **kwargs))
