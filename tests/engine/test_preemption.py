@@ -260,10 +260,11 @@ def test_answers_under_preemption_equal_those_alone_and_shares_are_fair(
         for index in range(rng.randint(10, 30))
     ]
     alone = {}
+    single = new_engine(num_rows=3, chunk_invariant=True)
     for request in requests:
-        single = new_engine(num_rows=3, chunk_invariant=True)
         single.submit(request)
         alone[request.request_id] = plain(finish(single), request.request_id)
+        single.scheduler.clear()
     engine = new_engine(num_rows=rng.randint(2, 6), num_spare_rows=rng.choice([0, 1, 3]), chunk_invariant=True)
     watch(engine)
     deltas: list[Delta] = []
