@@ -35,18 +35,19 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Raises RequestError with code invalid_json, invalid_unicode, json_too_deep, json_too_large or invalid_type,
     MemoryError.
     """
-    check_counts(body)
+    num_containers = check_counts(body)
     _check_room(len(body) * BYTES_PER_BYTE)
-    return _parse(body.removeprefix(codecs.BOM_UTF8))
+    value = _parse(body.removeprefix(codecs.BOM_UTF8))
+    if num_containers > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    return value
 
 
-def check_counts(body: bytes, what: str = "the body") -> None:
-    """Raise RequestError if JSON has too many arrays and objects, strings or commas. The text of strings is left out.
+def check_counts(body: bytes, what: str = "the body") -> int:
+    """Return the number of arrays and objects of JSON. Raise RequestError if it has too many, or strings or commas.
 
-    The counts are exact for valid JSON. what: names it in the message.
+    The text of strings is left out. The counts are exact for valid JSON. what: names it in the message.
     """
-    if len(body) <= MAX_CONTAINERS:
-        return
     num_strings, num_containers, num_commas = count_parts(body)
     for num, most, kind in (
         (num_strings, MAX_STRINGS, "strings"),
@@ -56,6 +57,7 @@ def check_counts(body: bytes, what: str = "the body") -> None:
         if num > most:
             excess = f"{num:,} {kind} are more than the limit of {most:,}"
             raise RequestError(f"{what}: {excess}; split it into several requests", code="json_too_large")
+    return num_containers
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -76,8 +78,6 @@ def _parse(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object", code="invalid_type")
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise _too_deep()
     return value
 
 
