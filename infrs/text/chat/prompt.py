@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from infrs.errors import RequestError
+from infrs.errors import ContextLengthError, RequestError
 from infrs.text.chat.conversation import declared, for_template, tool_variables
 from infrs.text.chat.form import Form
 from infrs.text.chat.render_limits import SECONDS
@@ -48,10 +48,8 @@ def encode_chat(
         add_generation_prompt=add_generation_prompt,
         continue_final_message=continue_final_message,
     )
-    prompt = render(quoted)
-    if limit is not None:
-        tokenizer.check_length(prompt, limit, "messages")
-    return tokenizer.encode(prompt, special=chat_format.adds_special)
+    check = None if limit is None else partial(tokenizer.check_length, limit=limit, param="messages")
+    return tokenizer.encode(render(quoted, check_length=check), special=chat_format.adds_special)
 
 
 def render_chat(
@@ -62,9 +60,11 @@ def render_chat(
     variables: Variables | None = None,
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
+    check_length: Callable[[str], None] | None = None,
 ) -> str:
     """Return the prompt of messages and tools in OpenAI's format.
 
+    check_length: raises ContextLengthError for a prompt that is too long, before the slower check that it is complete.
     Raises RequestError if the template refuses them, or leaves out a part, in the form that it reads and in its
     alternatives.
     """
@@ -81,7 +81,11 @@ def render_chat(
     for form in (chat_format.form, *chat_format.form.alternatives):
         try:
             prompt = render(form, messages, tools)
+            if check_length is not None:
+                check_length(prompt)
             check_shown(prompt, messages, tools, partial(render, form))
+        except ContextLengthError:
+            raise
         except RequestError as error:
             refusals.append(error)
             if time.monotonic() > deadline:
