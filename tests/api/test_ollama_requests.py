@@ -64,6 +64,13 @@ def test_num_predict_limits_the_answer_if_it_is_positive(given: int | None, most
     assert task(options={"num_predict": given}).options.max_tokens == most
 
 
+def test_parameters_outside_of_the_options_are_honoured_unless_the_options_have_them() -> None:
+    outside = {"temperature": 0.5, "top_p": 0.9, "max_output_tokens": 7}
+    plain, both = task(**outside).options, task(**outside, options={"temperature": 0, "num_predict": 3}).options
+    assert (plain.sampling, plain.max_tokens) == ({"temperature": 0.5, "top_p": 0.9}, 7)
+    assert (both.sampling, both.max_tokens) == ({"temperature": 0, "top_p": 0.9}, 3)
+
+
 def test_stop_is_a_string_or_several() -> None:
     assert task(options={"stop": "a"}).options.stop == ("a",)
     assert task(options={"stop": ["a", "b"]}).options.stop == ("a", "b")

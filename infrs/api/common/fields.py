@@ -205,6 +205,7 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
 
 
 def hint(*neutral: str | int) -> Any:  # noqa: ANN401  # as pydantic's Field
@@ -251,7 +252,7 @@ class GenerationFields(Body):
     model: Model
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Temperature | None = None
     top_p: Fraction | None = None  # 0 keeps the one most likely token
     top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
     min_p: Fraction | None = None

@@ -62,8 +62,8 @@ def to_options(body: AnswerRequest) -> GenerationOptions:
     """Return the options of generation."""
     options = body.options or Options()
     return GenerationOptions(
-        sampling=options.sampling,
-        max_tokens=options.max_tokens,
+        sampling={**body.given("temperature", "top_p"), **options.sampling},
+        max_tokens=body.max_output_tokens if options.num_predict is None else options.max_tokens,
         stop=tuple(options.stop or ()),
         num_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         stream=body.streams,

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from infrs.api.common.fields import AnyHint, Body, Fraction, Neutral, Penalty, Stop, Unsupported, hint, refuse_part
+from infrs.api.common.fields import (
+    AnyHint,
+    Body,
+    Fraction,
+    Neutral,
+    Penalty,
+    Stop,
+    Temperature,
+    Unsupported,
+    hint,
+    refuse_part,
+)
 
 _RANDOM_SEED = -1
 _PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}  # without effect
@@ -16,7 +27,7 @@ class Options(Body):
     """How to generate an answer. None is "not given": the model's defaults apply, not Ollama's."""
 
     num_predict: Annotated[int, Field(ge=-2, lt=1 << 31)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Temperature | None = None
     top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
     top_p: Fraction | None = None
     min_p: Fraction | None = None

@@ -11,7 +11,10 @@ from infrs.api.common.fields import (
     OR_EMPTY,
     AnyHint,
     Flag,
+    Fraction,
     Model,
+    Temperature,
+    TokenCount,
     Unset,
     Unsupported,
     refuse,
@@ -40,6 +43,10 @@ class AnswerRequest(NamedModel):
     think: Annotated[Think | None, Unset("")] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    # The provider of Vercel's AI SDK sends these outside of the options, which take precedence.
+    temperature: Temperature | None = None
+    top_p: Fraction | None = None
+    max_output_tokens: TokenCount | None = None
     truncate: Flag | None = None  # no prompt is truncated
     shift: Flag | None = None  # an answer ends with the context
 
