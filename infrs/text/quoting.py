@@ -13,7 +13,7 @@ import re
 import secrets
 from functools import cached_property
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from infrs.errors import RequestError
 from infrs.text.alternatives import any_of
@@ -35,8 +35,7 @@ class Quoter:
         any_mark = rf"{self._nonce}(\d{{8}})"
         self._any_mark = re.compile(any_mark)
         self._any_special_or_mark = re.compile(f"{any_special}|{any_mark}")
-        normalised = any(token.normalized for token in self._special.values())
-        self._normalizer = tokenizer.normalizer if normalised else None
+        self._finder = _finder(tokenizer, [token for token in self._special.values() if token.normalized])
 
     def quote(self, text: str) -> str:
         """Replace each special token in `text` by an unpredictable mark.
@@ -44,7 +43,7 @@ class Quoter:
         Raises RequestError if normalisation by the tokenizer would create a special token.
         """
         text = self._any_special.sub(lambda match: self._mark(match[0]), text)
-        if self._normalizer is not None and self._any_special.search(self._normalizer.normalize_str(text)):
+        if self._finder is not None and any(encode_unlocked(self._finder, text, special=False).ids):
             raise _unwritable()
         return text
 
@@ -90,6 +89,19 @@ class Quoter:
             ]
         )
         return plain, {plain.token_to_id(mark): self._ids[token.content] for mark, token in marks.items()}
+
+
+def _finder(tokenizer: Tokenizer, special: list[AddedToken]) -> Tokenizer | None:
+    """Return a tokenizer that encodes `special` in normalised text, and other text as 0; None if it finds nothing.
+
+    `normalize_str` would hold the GIL for a long text.
+    """
+    if tokenizer.normalizer is None or not special:
+        return None
+    finder = Tokenizer(models.WordLevel({"": 0}, unk_token=""))
+    finder.normalizer = tokenizer.normalizer
+    finder.add_special_tokens(special)
+    return finder
 
 
 def _unwritable() -> RequestError:

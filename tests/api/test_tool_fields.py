@@ -127,6 +127,7 @@ def test_a_whitespace_pattern_goes_with_every_schema(pattern: str) -> None:
         constraint = to_task(parse_chat_request(body(guided_whitespace_pattern=pattern, **fields))).constraint
         assert constraint is not None
         assert constraint.whitespace == pattern
+    assert to_task(parse_chat_request(body(guided_whitespace_pattern=pattern, tools=TOOLS))).whitespace == pattern
 
 
 @pytest.mark.parametrize("pattern", ["a", r"\s*", "[^a]", " |x", ".", " " * 63 + "x", "[ ]{0,999}"])

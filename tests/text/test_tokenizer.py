@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_shortest import TEXTS
 from text_tokenizers import KINDS, SPECIAL
+from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError
@@ -63,11 +64,16 @@ def test_other_threads_run_while_a_text_is_long() -> None:
     text = "0123456789" * 30_000
     ids = tokenizer.encode(text, special=False)
     quoted = tokenizer.quote(SPECIAL[3]) + text
+    backend = Backend.from_str(tokenizer.definition)
+    backend.normalizer = normalizers.NFKC()
+    backend.add_special_tokens([AddedToken("<stop>", special=True, normalized=True)])
+    normalising = Tokenizer(backend.to_str())
     calls: list[Callable[[], object]] = [
         lambda: tokenizer.encode(text, special=False),
         lambda: tokenizer.encode(quoted, special=False),
         lambda: tokenizer.decode(ids * 8),
         lambda: tokenizer.check_length("\xe9" * 4_000_000, 7_999_999, "prompt"),
+        lambda: normalising.quote("\uff21\xe9 " * 200_000),
     ]
     for call in calls:
         call()  # what is made once is made now

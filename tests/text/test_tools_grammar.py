@@ -44,6 +44,25 @@ def compiler(demo_text: Path) -> GrammarCompiler:
     return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
 
 
+@pytest.mark.parametrize("name", ["hermes", "glm"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_whitespace_of_a_tool_stands_between_the_tokens_of_its_arguments(
+    name: str, strict: bool, compiler: GrammarCompiler, tokenizer: Tokenizer
+) -> None:
+    pairs = {"type": "array", "items": {"type": "integer"}}
+    tool = Tool("f", "", {"properties": {"a": pairs}, "required": ["a"]}, strict)
+    texts = {
+        "hermes": '<tool_call>\n{"name": "f", "arguments": {"a":@[1,@2]}}\n</tool_call>',
+        "glm": "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>[1,@2]</arg_value>\n</tool_call>",
+    }
+    for pattern, allowed in (("", ["", " "]), (" {0}", [""]), (r"[ \t]{2}", ["", "\t "])):
+        tools = [replace(tool, whitespace=pattern)]
+        grammar = compiler.compile(calls_constraint(FORMATS[name], tools, tokenizer, many=False, required=True))
+        for space in ("", " ", "\t "):
+            fits = follows(grammar, tokenizer, texts[name].replace("@", space))
+            assert fits == (space in allowed), (pattern, space)
+
+
 @pytest.fixture(scope="module")
 def closing(tokenizer: Tokenizer) -> np.ndarray:
     texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]

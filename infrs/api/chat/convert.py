@@ -15,6 +15,7 @@ def to_task(body: ChatCompletionRequest) -> ChatTask:
         constraint=None if body.must_call else body.constraint,
         must_call=body.must_call,
         max_calls=body.max_calls,
+        whitespace=body.guided_whitespace_pattern or "",
     )
 
 

@@ -100,7 +100,8 @@ def _checked(tool: Tool, param: str) -> Tool:
 def _constraint(model: LoadedModel, task: ChatTask) -> Constraint | None:
     """Return the constraint of the tools, of the text, or of both as alternatives."""
     tools = task.conversation.tools if _constrains_calls(task) else ()
-    tools = tuple(_checked(tool, task.conversation.field_names.tools) for tool in tools)
+    param = task.conversation.field_names.tools
+    tools = tuple(replace(_checked(tool, param), whitespace=task.whitespace) for tool in tools)
     if task.constraint is not None:
         whole = framed(model.tool_format, task.constraint, tools, model.tokenizer)
         if whole.frame or not tools:

@@ -95,7 +95,7 @@ class ChatTask:
     """A conversation to answer.
 
     constraint: the language of the answer's text, unless the answer is a tool call. must_call: the answer is a tool
-    call. max_calls: tool calls per answer; None is any number.
+    call. max_calls: tool calls per answer; None is any number. whitespace: of calls' arguments, as in Constraint.
     """
 
     conversation: Conversation
@@ -103,3 +103,4 @@ class ChatTask:
     constraint: Constraint | None = None
     must_call: bool = False
     max_calls: int | None = None
+    whitespace: str = ""

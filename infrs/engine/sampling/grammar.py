@@ -9,7 +9,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
@@ -69,14 +68,14 @@ _NAMES = {"json_schema": "the JSON schema", "calls": "a schema among the tools' 
 class GrammarCompiler:
     """A compiler of constraints for one tokenizer, with a cache of the latest. Thread-safe.
 
-    The constructor is cheap; the first compilation reads the tokenizer (0.4 s at 49,152 tokens).
+    The constructor reads the tokenizer, which takes 0.4 s at 49,152 tokens and holds the GIL. So it runs when a model
+    is loaded, not for the first request with a grammar.
     """
 
     def __init__(self, tokenizer_json: str, vocab_size: int, eos_ids: Sequence[int]) -> None:
         """Create a compiler. `tokenizer_json`: the text of a `tokenizer.json`. `vocab_size`: the logits' width."""
-        self._tokenizer_json = tokenizer_json
-        self._vocab_size = vocab_size
         self._eos_ids = list(eos_ids)
+        self._backend = _backend(tokenizer_json, vocab_size, self._eos_ids)
         self._lock = threading.Lock()
         self._compiled: OrderedDict[Constraint, _Compiled] = OrderedDict()
 
@@ -137,25 +136,21 @@ class GrammarCompiler:
         return str(matcher.get_error())
 
     def _tokenizer(self, param: str) -> LLTokenizer:
-        with self._lock:
-            tokenizer = self._backend
-        if tokenizer is None:
+        if self._backend is None:
             raise UnsupportedParameterError(
                 f"this model's tokenizer does not support constrained output; leave {param} out", param=param
             )
-        return tokenizer
+        return self._backend
 
-    @cached_property
-    def _backend(self) -> LLTokenizer | None:
-        try:
-            return LLTokenizer(
-                self._tokenizer_json,
-                n_vocab=self._vocab_size,
-                eos_token=self._eos_ids,
-                slices=LLTokenizer.json_slices(),
-            )
-        except Exception:  # llguidance raises nothing finer
-            return None
+
+def _backend(tokenizer_json: str, vocab_size: int, eos_ids: list[int]) -> LLTokenizer | None:
+    """Return the tokenizer for llguidance; None if llguidance does not support it."""
+    try:
+        return raises_panics(LLTokenizer)(
+            tokenizer_json, n_vocab=vocab_size, eos_token=eos_ids, slices=LLTokenizer.json_slices()
+        )
+    except Exception:  # llguidance raises nothing finer
+        return None
 
 
 class _Compiled:

@@ -31,12 +31,13 @@ def guided(schema: Any, *, strict: bool = True, whitespace: str = "") -> Node:  
     return _prepared(schema, simplified if strict else _without_lacking_format, options)
 
 
-def guided_leniently(schema: Node) -> Node:
+def guided_leniently(schema: Node, *, whitespace: str = "") -> Node:
     """Do as `guided` for the arguments, or one argument, of a tool that is not strict.
 
     What the compiler does not implement is left out: a keyword, a pattern, all of a property, or all of the schema.
     """
-    return _relaxed(json.dumps(schema))[0]
+    prepared = _relaxed(json.dumps(schema))[0]
+    return {**prepared, "x-guidance": prepared["x-guidance"] | {"whitespace_pattern": whitespace or _WHITESPACE}}
 
 
 def is_implemented(schema: Node) -> bool:

@@ -23,13 +23,18 @@ class Tool:
     """A function that the model may call.
 
     parameters: JSON schema of its arguments, an object. strict: whether arguments must match all of it, or only its
-    supported keywords.
+    supported keywords. whitespace: as in `infrs.text.constraint.Constraint`, for arguments in JSON.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     strict: bool = False
+    whitespace: str = ""
+
+    def guided(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the operand of Lark's `%json` for the arguments, or for one of them."""
+        return (guided if self.strict else guided_leniently)(schema, whitespace=self.whitespace)
 
 
 # Return the Lark term of a text: a quoted string, or the token if the text is a control token.
@@ -88,8 +93,7 @@ def _or_text(syntax: Syntax, frame: Frame, literal: Literal) -> list[str]:
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:
     """Return the schema of a call's arguments for Lark's `%json`; `{}` for a function without parameters."""
-    parameters = _parameters(tool)
-    return guided(parameters) if tool.strict else guided_leniently(parameters)
+    return tool.guided(_parameters(tool))
 
 
 def honours_schema(tool: Tool) -> bool:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 
-from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of, types_of
 from infrs.text.tools.call_grammar import Literal, Tool, terms
 from infrs.text.tools.layout import pieces, plain, regex
@@ -113,7 +112,7 @@ class CallRules:
         whole |= {name: tool.parameters[name] for name in _DEFINITIONS if name in tool.parameters}
         if _OTHER_REFERENCE.search(json.dumps(whole)):
             whole = {}
-        return json.dumps(guided(whole) if tool.strict else guided_leniently(whole))
+        return json.dumps(tool.guided(whole))
 
     def _terms(self, layout: str) -> str:
         return terms(pieces(layout, self._tags.tokens), self._literal)
