@@ -24,18 +24,20 @@ from infrs.text.tools.tool_format import CallReader, calls_constraint
 
 # The format of each template that renders calls.
 RENDERED = {
-    "mistral": "mistral-7b-tools mistral-nemo mistral-small-3.2 ministral-3-reasoning devstral-small",
+    "mistral": "mistral-7b-tools mistral-nemo mistral-small-3.2 ministral-3-reasoning devstral-small "
+    "magistral-small-2507 magistral-small-2509",
     "hermes": "qwen-2.5 qwq qwen-3 qwen-3-instruct-2507 qwen-3-vl granite-4.0 granite-4.1 hermes-3-tool-use mimo-vl "
-    "bielik-3",
+    "bielik-3 exaone-4 reka-edge falcon-3",
     "deepseek_v3": "deepseek-r1-distill-llama deepseek-r1-distill-qwen deepseek-v3",
     "deepseek_v3.1": "deepseek-v3.1",
-    "command": "command-r7b-tool-use command-a-tool-use",
+    "command": "command-r7b-tool-use command-a-tool-use cohere-2-moe",
     "nemotron": "nemotron-nano-2",
-    "tool_calls": "hunyuan-a13b minimax-m1 apriel-1.5 jamba",
+    "tool_calls": "hunyuan-a13b minimax-m1 apriel-1.5 apriel-1.6 jamba",
     "internlm": "internlm-2",
     "apertus": "apertus",
     "kimi": "kimi-k2",
     "functionary": "functionary-3.1",
+    "functionary_3.2": "functionary-3.2",
     "harmony": "gpt-oss",
     "llama3": "llama-3.1 llama-3.2 phi-4-mini xlam-qwen",
 }
@@ -47,7 +49,8 @@ OTHERS = {
     "firefunction": "firefunction-2",
     "llama3": "llama-3 llama-4",
     "gemma": "gemma-2 gemma-3 gemma-3n",
-    "generic": "phi-3 phi-3.5 phi-4 mistral-small-3 aya-expanse rwkv-world qwen-2.5-vl smolvlm",
+    "generic": "phi-3 phi-3.5 phi-4 mistral-small-3 aya-expanse rwkv-world qwen-2.5-vl smolvlm "
+    "olmo-2 ernie-4.5 cohere-2",
 }
 # Around a call in the rendered text, but not in an answer: empty reasoning before it, the end of the turn after it.
 AROUND = ("<|START_THINKING|><|END_THINKING|>", "<SPECIAL_12>", "<|eom_id|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
@@ -176,6 +179,19 @@ def test_unknown_markers_make_a_format(text: str, tokenizer: Tokenizer, compiler
     ]
     for required in (False, True):
         grammar = calls_constraint(chosen, [PROBE_TOOL], tokenizer, many=True, required=required)
+        assert follows(compiler, grammar, tokenizer.encode(answer, special=False))
+
+
+def test_real_template_with_an_unknown_marker_and_one_call_makes_a_format(
+    tokenizer: Tokenizer, compiler: GrammarCompiler
+) -> None:
+    chosen = choose_format(template("gigachat-3.1"))
+    assert chosen not in FORMATS.values()
+    (text,) = answers("gigachat-3.1")
+    for num_calls in (1, 2):
+        answer = text * num_calls
+        assert read(chosen.parser({PROBE_TOOL.name}), [*answer]) == [(PROBE_TOOL.name, PROBE_ARGUMENTS)] * num_calls
+        grammar = calls_constraint(chosen, [PROBE_TOOL], tokenizer, many=num_calls > 1, required=True)
         assert follows(compiler, grammar, tokenizer.encode(answer, special=False))
 
 

@@ -285,24 +285,33 @@ ARGUMENTS = {
 }
 PLAIN = {"text": "New York"}
 # Templates that write every value as a string, or strings without quotes, or no commas; none that writes no calls.
-LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic"}
+LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic", "lfm-2.5-8b-a1b"}
 WITHOUT_CALLS = {"lfm-2", "lfm-2.5", "function-gemma"}
 RENDERED = {
     "qwen-3-coder": "qwen3_coder",
     "qwen-3.5": "qwen3_coder",
     "qwen-3.6": "qwen3_coder",
+    "qwen-3.8": "qwen3_coder",
     "nemotron-3-nano": "qwen3_coder",
+    "nemotron-3-super": "qwen3_coder",
     "step-3.5-flash": "qwen3_coder",
     "glm-4.5": "glm",
     "glm-4.6": "glm",
     "glm-4.7-flash": "glm",
+    "laguna-s-2.1": "glm",
+    "ling-3.0-flash": "glm",
+    "spark-2.5": "glm",
     "minimax-m2": "minimax_m2",
+    "hunyuan-3": "hunyuan3",
     "seed-oss": "seed_oss",
     "deepseek-v3.2": "deepseek_v3.2",
     "deepseek-v4": "deepseek_v4",
+    "deepseek-v4-flash": "deepseek_v4",
     "lfm-2": "lfm2",
     "lfm-2-v2": "lfm2",
     "lfm-2.5": "lfm2",
+    "lfm-2.5-8b-a1b": "lfm2",
+    "olmo-3.1": "olmo3",
     "gemma-4": "gemma4",
     "gemma-4-31b": "gemma4",
     "function-gemma": "function_gemma",

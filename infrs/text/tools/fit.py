@@ -14,7 +14,8 @@ from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, RenderedCalls
 
 _ID = r"call\d{5}"  # as in `written_calls`
 _ARGUMENTS = json.dumps(PROBE_ARGUMENTS)
-_CALL = re.compile(rf"{PROBE_TOOL.name}(.*?){re.escape(_ARGUMENTS)}", re.DOTALL)
+_INDENTED = rf"\{{\s*{re.escape(_ARGUMENTS[1:-1])}\s*\}}"
+_CALL = re.compile(rf"{PROBE_TOOL.name}(.*?){_INDENTED}", re.DOTALL)
 _END_OF_LIST = re.compile(rf'(?:, "id": "{_ID}")?[\s\]}}]*')
 _MARKER = re.compile(r"<[^<>\s{}]{1,62}>|\[[A-Z_]{2,62}\]")
 # What differs from call to call: an id, which models may leave out where it is a key, and the index of a call.
@@ -44,7 +45,11 @@ def fitted(tool_format: JsonFormat, calls: RenderedCalls) -> JsonFormat:
 
 
 def derived(calls: RenderedCalls) -> JsonFormat | None:
-    """Return a format of calls between markers that no format knows; None if there are none, or no JSON."""
+    """Return a format of calls between markers that no format knows; None if there are none, or no JSON.
+
+    A template can write one call only. Then the next call is expected in markers of its own.
+    """
+    calls = calls if calls.two else replace(calls, two=calls.one + calls.one)
     parts = _CALL.split(calls.two)
     if len(parts) != 5:
         return None

@@ -9,7 +9,7 @@ from itertools import pairwise
 from infrs.text.chat.template import ChatFormat, ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.fit import derived, fitted
-from infrs.text.tools.formats import bare, harmony, literals, marked, named, tagged
+from infrs.text.tools.formats import bare, functionary, harmony, literals, marked, named, tagged
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
 from infrs.text.tools.tool_format import ToolFormat
@@ -20,6 +20,7 @@ FORMATS: dict[str, ToolFormat] = {
     "qwen3_coder": tagged.QWEN_3_CODER,
     "glm": tagged.GLM,
     "minimax_m2": tagged.MINIMAX_M2,
+    "hunyuan3": tagged.HUNYUAN_3,
     "deepseek_v3.2": tagged.DEEPSEEK_V3_2,
     "deepseek_v4": tagged.DEEPSEEK_V4,
     "lfm2": literals.LFM_2,
@@ -43,6 +44,7 @@ FORMATS: dict[str, ToolFormat] = {
     "internlm": marked.INTERNLM,
     "apertus": marked.APERTUS,
     "functionary": named.FUNCTIONARY,
+    "functionary_3.2": functionary.FUNCTIONARY_3_2,
     "llama3": bare.LLAMA_3,
     "gemma": bare.GEMMA,
     "generic": bare.GENERIC,
@@ -67,7 +69,7 @@ def choose_format(template: ChatFormat | str, name: str = "auto") -> ToolFormat:
         if reads(tool_format, calls.one):
             return fitted(tool_format, calls) if isinstance(tool_format, JsonFormat) else tool_format
     new = derived(calls)
-    if new is not None and reads(new, calls.one) and reads(new, calls.two, num_calls=2):
+    if new is not None and reads(new, calls.one) and (not calls.two or reads(new, calls.two, num_calls=2)):
         return new
     texts = (calls.prompt, _COMMENT.sub("", template.source))
     signed = (each for text in texts for each in FORMATS.values() if any(sign in text for sign in each.signs))
