@@ -176,6 +176,7 @@ ATTACKS = (
     Attack("4 MB of digits in a message", posts(_CHAT, chat("7" * BODY_BYTES))),
     Attack("4 MB of digits to count_tokens", posts(_COUNT, chat("7" * BODY_BYTES))),
     Attack("1 M token ids to /detokenize", posts("/detokenize", body(tokens=[7] * (1 << 20)))),
+    Attack("500,000 token ids to /detokenize", posts("/detokenize", body(tokens=[7] * 500_000))),
     Attack("30 count_tokens of 110 KB", posts(_COUNT, chat(_WORDS), num_clients=30)),
     # Grammars and templates
     Attack("16 compilations of schemas", posts(_CHAT, schemas, num_clients=16)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from real_templates import REAL_TEMPLATES, TOKENS
 from text_templates import TEMPLATES
 
-from infrs.errors import RequestError
+from infrs.errors import ContextLengthError, RequestError
 from infrs.text.chat.conversation import declared
 from infrs.text.chat.prompt import render_chat
 from infrs.text.chat.template import ChatFormat, ChatTemplate, SimpleFormat
@@ -163,6 +163,12 @@ def test_refusal_names_the_message() -> None:
     ) as caught:
         render_chat(hides_results, messages)
     assert caught.value.param == "messages"
+
+    def refuse(prompt: str) -> None:
+        raise ContextLengthError(f"{len(prompt)} characters")
+
+    with pytest.raises(ContextLengthError):  # found first, because it costs less
+        render_chat(hides_results, messages, check_length=refuse)
     hides_tools = ChatTemplate("{{ raise_exception('no') if 'get_sun' in messages[0].content }}" + SHOWS_ALL, {})
     with pytest.raises(RequestError, match="refuses these messages: no"):
         render_chat(hides_tools, messages, tools=TOOLS)
