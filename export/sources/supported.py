@@ -35,7 +35,7 @@ def check_model_type(config: dict[str, Any]) -> None:
         )
     if model_type not in CONFIG_MAPPING:
         raise SourceError(
-            f"transformers {transformers.__version__} does not know the model type {model_type!r:.60}, "
+            f"transformers {transformers.__version__} does not know the model_type {model_type!r:.60}, "
             f"so the model may need a newer infrs; {_OTHERS}"
         )
     if seq2seq or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:

@@ -43,7 +43,7 @@ def test_configurations_that_are_refused(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"model_type": "no_such_model"}, "does not know the model type 'no_such_model'.*llama"),
+        ({"model_type": "no_such_model"}, "does not know the model_type 'no_such_model'.*llama"),
         ({"model_type": "qwen9_omni", "vision_config": {}}, "multimodal"),
         ({"model_type": "paligemma", "vision_config": {}, "text_config": {}}, "multimodal"),
         ({"model_type": "clip"}, "'clip' is not a causal language model.*llama"),

@@ -175,7 +175,7 @@ ZOO: dict[str, tuple[Callable[[Path], None], str]] = {
     "auto_map": (auto_map, "auto_map"),
     "attention from the Hub": (attention_from_the_hub, "attn_implementation"),
     "pickled weights": (pickled_weights, "pickle"),
-    "code beside the weights": (code_for_a_model_type, "does not know the model type 'evil'"),
+    "code beside the weights": (code_for_a_model_type, "does not know the model_type 'evil'"),
     "shard outside": (shard_outside, "not a safetensors file next to it"),
     "overlapping offsets": (overlapping_offsets, "cannot load"),
     "vast dimensions": (vast_dimensions, "cannot load"),
