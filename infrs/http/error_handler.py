@@ -49,7 +49,6 @@ _NO_TRANSFER = "this server changes no models; export one with `infrs-export` an
 # Paths of OpenAI's and Ollama's APIs that this server does not have: what to do instead.
 _ABSENT = {
     "/v1/conversations": "this server has no conversations; send previous_response_id to /v1/responses",
-    "/v1/responses/compact": "this server compacts no conversation; send a shorter one to /v1/responses",
     **{f"/api/{name}": _NO_TRANSFER for name in ("pull", "push", "create", "copy", "delete")},
 }
 _RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}

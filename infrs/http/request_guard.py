@@ -40,7 +40,15 @@ _DIGITS = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]*)(?::[0-9]{0,5})?")
 CONTAINER_HOSTS = frozenset({"host.docker.internal", "host.containers.internal"})  # this machine, in its containers
 GENERATION_PATHS = frozenset(
-    {"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/api/chat", "/api/generate"}
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+        "/v1/responses",
+        "/v1/responses/compact",
+        "/api/chat",
+        "/api/generate",
+    }
 )
 EMBEDDING_PATHS = frozenset({"/v1/embeddings", "/api/embed", "/api/embeddings"})
 CURLS_MEDIA_TYPE = "application/x-www-form-urlencoded"  # curl's for any body; Ollama's examples leave it

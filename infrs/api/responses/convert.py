@@ -9,6 +9,7 @@ from infrs.api.common.conversation import Call, ChatTask, Conversation, FieldNam
 from infrs.api.common.fields import MAX_MESSAGES
 from infrs.api.common.tools import parse_arguments
 from infrs.api.responses.items import (
+    CompactionItem,
     Contents,
     FunctionCall,
     FunctionCallOutput,
@@ -138,6 +139,8 @@ def to_turns(items: Iterable[Item]) -> list[Turn]:
                     assistant.text = _text(item.content)
             case MessageItem():
                 turns += [*assistant.take(), Turn(item.role, _text(item.content))]
+            case CompactionItem():
+                turns += [*assistant.take(), Turn("user", f"Summary of the conversation so far:\n\n{item.text}")]
             case FunctionCallOutput():
                 name_or_none = item.name and full_name(item.name, item.namespace)
                 result = Turn("tool", _text(item.output), name=name_or_none, call_id=item.call_id)

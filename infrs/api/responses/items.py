@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from infrs.api.chat.request import RefusalPart, text_as_part, text_or_refusal
-from infrs.api.common.fields import HINT, AnyHint, Body, CacheControl, Unsupported
+from infrs.api.common.fields import HINT, AnyHint, Body, CacheControl, Unsupported, refuse_part
 from infrs.api.common.tools import CallId, Name
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
+_SUMMARY = "infrs1"  # marks the encoding of a summary
 
 
 class Content(Body):
@@ -128,6 +131,30 @@ class ReasoningItem(_Item):
         return "\n\n".join(part.text for part in parts)
 
 
+class CompactionItem(_Item):
+    """A summary of the conversation before it, as `/v1/responses/compact` returned it."""
+
+    id_prefix = "cmp"
+
+    type: Literal["compaction"]
+    encrypted_content: Annotated[str, Field(max_length=1 << 24)]
+    created_by: Annotated[str, HINT] | None = None
+
+    @model_validator(mode="after")
+    def _is_of_this_server(self) -> Self:
+        try:
+            decode_summary(self.encrypted_content)
+        except ValueError:
+            message = "not made by an infrs server, or cut; send the items that it stands for"
+            refuse_part("encrypted_content", message, "invalid_encrypted_content")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The summary."""
+        return decode_summary(self.encrypted_content)
+
+
 class ItemReference(Body):
     """A reference to an item of a stored response, by id."""
 
@@ -149,6 +176,7 @@ Item = Annotated[
     | Annotated[FunctionCall, Tag("function_call")]
     | Annotated[FunctionCallOutput, Tag("function_call_output")]
     | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[CompactionItem, Tag("compaction")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(_kind),
 ]
@@ -165,3 +193,22 @@ def parse_items(items: Sequence[Mapping[str, Any]]) -> list[Item]:
 def new_item_id(prefix: str) -> str:
     """Return a random id, 192 bits long."""
     return f"{prefix}_{secrets.token_hex(24)}"
+
+
+def encode_summary(text: str) -> str:
+    """Return `encrypted_content` with a text."""
+    data = base64.urlsafe_b64encode(text.encode()).decode()
+    return f"{_SUMMARY}.{_checksum(data)}.{data}"
+
+
+def decode_summary(content: str) -> str:
+    """Return the text of `encrypted_content`. Raises ValueError for content that this server did not make."""
+    mark, _, rest = content.partition(".")
+    checksum, _, data = rest.partition(".")
+    if mark != _SUMMARY or checksum != _checksum(data):
+        raise ValueError
+    return base64.urlsafe_b64decode(data).decode()
+
+
+def _checksum(data: str) -> str:
+    return hashlib.sha256(data.encode()).hexdigest()[:32]

@@ -105,6 +105,16 @@ class _Events:
         return self._facts.framing.event(payload["type"], {**payload, "sequence_number": self._num_events - 1})
 
 
+class NotStreamed(_Events):
+    """A presenter of answers that are never streamed."""
+
+    finished = False
+
+    def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:  # of the protocol
+        """See Presenter."""
+        return iter(())
+
+
 class ResponsesPresenter(_Events):
     """Presenter of `POST /v1/responses`. A stream and a whole body parse the deltas into the same OutputItems."""
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import (
+    HINT,
     MAX_MESSAGES,
     OR_EMPTY,
     Fraction,
@@ -60,6 +61,16 @@ def _as_items(value: object) -> object:
     if not isinstance(value, list):
         raise PydanticCustomError("string_or_array_type", "expected a string or an array of items")
     return value
+
+
+OptionalItems = Annotated[
+    list[Item],
+    Field(max_length=MAX_MESSAGES, default_factory=list),
+    BeforeValidator(
+        lambda value: [] if value is None else _as_items(value),
+        json_schema_input_type=str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)] | None,
+    ),
+]
 
 
 class ResponsesRequest(OtherFields):
@@ -165,6 +176,30 @@ class ResponsesRequest(OtherFields):
         return (self.top_logprobs or 0) if wanted else None
 
 
+class CompactRequest(ResponsesRequest):
+    """A conversation to summarise: `input`, or the response that `previous_response_id` names, or both."""
+
+    input: OptionalItems
+    stream: Unsupported = None  # there is no stream of a summary
+    # Of an answer, which a summary is not.
+    stream_options: Annotated[ResponsesStreamOptions, HINT] | None = None
+    store: Annotated[bool, HINT] | None = None
+    metadata: Annotated[Metadata, HINT] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128), HINT] | None = None
+    tool_choice: Annotated[ToolChoice, or_mode("none", "auto", "required"), HINT] | None = None
+    parallel_tool_calls: Annotated[bool, HINT] | None = None
+    max_tool_calls: Annotated[TokenCount, HINT] | None = None
+    text: Annotated[TextOptions, HINT] | None = None
+    include: Annotated[list[Includable], Field(max_length=16), HINT] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), HINT] | None = None
+
+    @model_validator(mode="after")
+    def _has_conversation(self) -> Self:
+        if not self.input and self.previous_response_id is None:
+            refuse("input", "required without previous_response_id", "missing_required_parameter")
+        return self
+
+
 class SocketRequest(ResponsesRequest):
     """A `response.create` event on a WebSocket: a request, which always streams.
 
@@ -172,11 +207,7 @@ class SocketRequest(ResponsesRequest):
     """
 
     type: Literal["response.create"]
-    input: Annotated[
-        list[Item],
-        Field(max_length=MAX_MESSAGES, default_factory=list),
-        BeforeValidator(_as_items, json_schema_input_type=str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)]),
-    ]
+    input: OptionalItems
     generate: bool | None = None
     stream_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     stream: Literal[True] | None = None
@@ -198,6 +229,11 @@ def parse_socket_request(payload: dict[str, Any]) -> SocketRequest:
     return parse_body(
         SocketRequest, {**payload, "stream": True if payload.get("stream") is None else payload["stream"]}
     )
+
+
+def parse_compact_request(payload: dict[str, Any]) -> CompactRequest:
+    """Validate a body. Raises RequestError that names the first invalid field."""
+    return parse_body(CompactRequest, payload)
 
 
 def parse_responses_request(payload: dict[str, Any]) -> ResponsesRequest:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from sanic import HTTPResponse, Request
 
 from infrs.api.common.errors import ResponseNotFoundError
+from infrs.api.responses.compaction import prepare_compaction
 from infrs.api.responses.history import StoredConversation, open_conversation
-from infrs.api.responses.pages import deleted, item_page
 from infrs.api.responses.prepare import count_input_tokens, ignored_of, prepare
-from infrs.api.responses.request import parse_responses_request
+from infrs.api.responses.request import ResponsesRequest, parse_compact_request, parse_responses_request
+from infrs.api.responses.response_object import deleted, item_page
 from infrs.api.responses.store import StoredResponse
 from infrs.errors import UnsupportedParameterError
 from infrs.http.error_handler import JSON
@@ -18,17 +22,24 @@ from infrs.http.state import context_of, state_of
 
 async def create_response(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    return await generate(request, await _open(request), prepare)
+    return await generate(request, await _open(request, parse_responses_request), prepare)
+
+
+async def compact(request: Request) -> HTTPResponse | None:
+    """Summarise a conversation."""
+    return await generate(request, await _open(request, parse_compact_request), prepare_compaction)
 
 
 async def input_tokens(request: Request) -> HTTPResponse:
     """Count the tokens of a response's prompt."""
-    return await compute(request, await _open(request), count_input_tokens, lambda asked: ignored_of(asked.body))
+    return await compute(
+        request, await _open(request, parse_responses_request), count_input_tokens, lambda asked: ignored_of(asked.body)
+    )
 
 
-async def _open(request: Request) -> Parsed[StoredConversation]:
+async def _open(request: Request, parse: Callable[[dict[str, Any]], ResponsesRequest]) -> Parsed[StoredConversation]:
     state = state_of(request)
-    parsed = await read_body(request, parse_responses_request)
+    parsed = await read_body(request, parse)
     tenant, max_bytes = context_of(request).tenant, state.settings.server.max_body_bytes
     asked = open_conversation(parsed.body, state.responses, tenant, max_bytes)
     return Parsed(asked, parsed.is_long or asked.num_earlier_bytes > LONG_BODY)

@@ -24,7 +24,7 @@ from infrs.api.ollama.request import (
     OllamaShowRequest,
 )
 from infrs.api.output import ndjson, sse
-from infrs.api.responses.request import ResponsesRequest
+from infrs.api.responses.request import CompactRequest, ResponsesRequest
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, TokenizeChatRequest, TokenizeRequest
 from infrs.http.error_handler import JSON
 from infrs.http.openapi import ANTHROPIC_ERROR, OLLAMA_ERROR, Operation, document
@@ -103,6 +103,9 @@ ROUTES = (
     Route(
         Operation("POST", "/v1/responses/input_tokens", "Count the tokens of a conversation.", (ResponsesRequest,)),
         responses.input_tokens,
+    ),
+    Route(
+        Operation("POST", "/v1/responses/compact", "Summarise a conversation.", (CompactRequest,)), responses.compact
     ),
     Route(Operation("GET", "/v1/responses/<response_id>", "Return a stored response."), responses.get_response),
     Route(Operation("DELETE", "/v1/responses/<response_id>", "Delete a stored response."), responses.delete_response),
