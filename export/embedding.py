@@ -13,6 +13,7 @@ from infrs.errors import ExportError
 
 from .bundle.companions import write_companions
 from .bundle.publish import check_space
+from .bundle.tokenizer_file import open_tokenizer, token_ids
 from .graph.convert import GRAPH_FILE
 from .graph.embedding import convert_embedding
 from .graph.sentence_encoder import load_sentence_encoder
@@ -48,7 +49,7 @@ def build_embedding(
     if dtype in recipes.HALF_DTYPES:
         round_weights(encoder, recipes.HALF_DTYPES[dtype])
     report.note("recording the source model's vectors")
-    recorded = embedding_parity.record(encoder, lambda text: tokenizer.encode(layout.prompt + text).ids, max_tokens)
+    recorded = embedding_parity.record(encoder, lambda text: token_ids(tokenizer, layout.prompt + text), max_tokens)
     convert_embedding(encoder, directory, recipes.lowering(dtype), report.stage)
     report.note("comparing the bundle with its source")
     return {
@@ -76,7 +77,7 @@ def _max_tokens(longest: int, asked: int | None) -> int:
 
 def _tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
     """Return the bundle's tokenizer, with lower-casing as a normalizer if the model needs it."""
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer = open_tokenizer(path)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if lowercase:

@@ -163,11 +163,11 @@ def _build_chat(
 ) -> Manifest:
     """Fill `directory` with the bundle of a chat model and return its manifest. `common`: the fields known before."""
     import torch  # noqa: F401, PLC0415  # first: without it, transformers raises errors that do not name it
-    from tokenizers import Tokenizer  # noqa: PLC0415
 
     from infrs.engine.runners.opening import open_runner  # noqa: PLC0415
 
     from .bundle.companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
+    from .bundle.tokenizer_file import open_tokenizer, token_ids  # noqa: PLC0415
     from .graph.convert import convert  # noqa: PLC0415
     from .graph.fusions.architectures import longest_context, why_plain  # noqa: PLC0415
     from .parity import chat as parity  # noqa: PLC0415
@@ -179,16 +179,14 @@ def _build_chat(
     architecture = str(model.config.model_type)
     check_space(directory, recipes.stored_bytes(dtype, model.num_parameters()))
     write_companions(found, model, directory)
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer = open_tokenizer(directory / "tokenizer.json")
     check_vocabulary(tokenizer, int(model.config.vocab_size))
     if dtype in recipes.HALF_DTYPES:
         round_weights(model, recipes.HALF_DTYPES[dtype])
     report.note("recording the source model's outputs")
     longest = min(context_length or longest_context(model.config) or parity.MAX_TOKENS, parity.MAX_TOKENS)
 
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text).ids)
-
+    encode = partial(token_ids, tokenizer)
     passages = parity.record(model, encode, longest)
     moments = None
     if dtype in recipes.CALIBRATED_DTYPES and not why_plain(model):

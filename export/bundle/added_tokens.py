@@ -16,6 +16,7 @@ from infrs.errors import SourceError
 
 from ..sources.config_check import read_json
 from ..sources.side_files import FILE_BYTES
+from .tokenizer_file import open_tokenizer
 
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
@@ -34,40 +35,39 @@ def add_missing_tokens(source: Path, tokenizer_path: Path, num_rows: int) -> Non
         names = {**names, **optional_json(source / "special_tokens_map.json")}
         declared = {str(index): token for token, index in optional_json(source / "added_tokens.json").items()}
     special = {text(token): token for token in _special(names)}
-    tokenizer = _open(tokenizer_path)
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokenizer = open_tokenizer(tokenizer_path)
     changed = tokenizer.truncation is not None or tokenizer.padding is not None  # a bundle neither cuts nor pads
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if missing := list(_missing(tokenizer, declared, special, num_rows)):
+        tokenizer.add_tokens(missing)
+    if changed or missing:
+        tokenizer.save(str(tokenizer_path))
+
+
+def _missing(
+    tokenizer: Tokenizer, declared: object, special: dict[str | None, Any], num_rows: int
+) -> Iterator[AddedToken]:
+    """Yield the tokens to add, in order. Each gets the id of the piece with its text, or else the first free id."""
+    added = tokenizer.get_added_tokens_decoder()
+    known = {token.content for token in added.values()}
+    free = max(tokenizer.get_vocab_size(with_added_tokens=False), max(added, default=-1) + 1)
     for index, token in (*sorted(_by_id(declared)), *((None, token) for token in special.values())):
         content = text(token)
-        if not content or content in known or (given := _id(tokenizer, content)) >= num_rows:
+        if not content or content in known:
+            continue
+        piece: int | None = tokenizer.token_to_id(content)
+        given = free if piece is None else piece
+        if given >= num_rows:
             continue
         if index not in (None, given):
             raise SourceError(
                 f"the tokenizer's files give token {content!r:.60} id {index}, but after the tokens of tokenizer.json "
                 f"it gets id {given}; save the tokenizer again"
             )
-        tokenizer.add_tokens([_added(token, is_special=content in special)])
+        yield _added(token, is_special=content in special)
         known.add(content)
-        changed = True
-    if changed:
-        tokenizer.save(str(tokenizer_path))
-
-
-def _open(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing finer, besides panics
-        raise SourceError(f"{path.name} is not a readable tokenizer ({error}); download it again") from error
-
-
-def _id(tokenizer: Tokenizer, content: str) -> int:
-    """Return the id of the next added token: that of the piece with this text, or the first free id."""
-    piece: int | None = tokenizer.token_to_id(content)
-    last_added: int = max(tokenizer.get_added_tokens_decoder(), default=-1)
-    pieces: int = tokenizer.get_vocab_size(with_added_tokens=False)
-    return max(pieces, last_added + 1) if piece is None else piece
+        free = max(free, given + 1)
 
 
 def optional_json(path: Path) -> dict[str, Any]:

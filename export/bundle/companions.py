@@ -13,13 +13,14 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 
 from infrs.bundle.manifest import Sampling, SpecialTokens
-from infrs.errors import InfrsError, SourceError
+from infrs.errors import SourceError
 
-from ..sources.config_check import first_line, read_json
+from ..sources.config_check import read_json
 from ..sources.resolve import Model
-from ..sources.side_files import FILE_BYTES, NAMED_TEMPLATES
+from ..sources.side_files import NAMED_TEMPLATES
 from .added_tokens import add_missing_tokens, optional_json, text
 from .tokenizer_check import match_tokenizer
+from .tokenizer_file import check_tokenizer, explained, open_tokenizer
 
 _COPIED = (
     "tokenizer.json",
@@ -41,6 +42,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
 
         config.write_text(loaded.config.to_json_string())
         write_tokenizer(model.gguf, directory)
+        check_tokenizer(directory / "tokenizer.json")
         return
     shutil.copyfile(model.directory / "config.json", config)
     for name in _COPIED:
@@ -49,8 +51,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
     tokenizer = directory / "tokenizer.json"
     if not tokenizer.is_file():
         _convert_tokenizer(model.directory, directory)
-    if tokenizer.stat().st_size > FILE_BYTES:
-        raise SourceError(f"tokenizer.json is larger than {FILE_BYTES} bytes, which no tokenizer needs")
+    check_tokenizer(tokenizer)
     num_rows = int(loaded.config.vocab_size)
     add_missing_tokens(model.directory, tokenizer, num_rows)
     match_tokenizer(model.directory, tokenizer, num_rows)
@@ -72,7 +73,7 @@ def special_tokens(directory: Path, num_rows: int) -> SpecialTokens:
     num_rows: of the model's embedding. Larger ids are left out. Ids without a token in the tokenizer count, because the
     model can sample the rows that fill up its vocabulary.
     """
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer = open_tokenizer(directory / "tokenizer.json")
     config = read_json(directory / "config.json")
     generation = optional_json(directory / "generation_config.json")
     names = optional_json(directory / "tokenizer_config.json")
@@ -112,17 +113,11 @@ def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
 
 def _convert_tokenizer(source: Path, directory: Path) -> None:
     """Convert the files of a slow tokenizer to those of a fast one. Raises SourceError."""
-    try:
+    with explained("the model has no tokenizer.json, and its tokenizer cannot be converted"):
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
         if not tokenizer.is_fast:
             raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
         tokenizer.save_pretrained(directory)
-    except InfrsError:
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"the model has no tokenizer.json, and its tokenizer cannot be converted: {first_line(error)}"
-        ) from error
     for path in directory.iterdir():
         if path.name == NAMED_TEMPLATES:
             shutil.rmtree(path)

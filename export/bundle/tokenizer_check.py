@@ -14,6 +14,8 @@ from transformers import AutoTokenizer
 
 from infrs.errors import SourceError
 
+from .tokenizer_file import check_text_growth, explained, open_tokenizer, token_ids
+
 _TEXT = "Hello,  World!\n\n\tx = 12345.678; naïve café, 北京 — Ünïcode 🙂 don't\r\n end "
 
 
@@ -24,11 +26,11 @@ def match_tokenizer(source: Path, path: Path, num_rows: int) -> None:
     Raises SourceError if the ids still differ.
     """
     reference = _reference(source)
-    if reference is None or _agree(reference, Tokenizer.from_file(str(path)), num_rows):
+    if reference is None or _agree(reference, open_tokenizer(path), num_rows):
         return
     if reference.is_fast:
         reference.backend_tokenizer.save(str(path))
-    if not _agree(reference, Tokenizer.from_file(str(path)), num_rows):
+    if not _agree(reference, open_tokenizer(path), num_rows):
         raise SourceError(
             f"tokenizer.json gives other tokens than {type(reference).__name__}, the class that tokenizer_config.json "
             "names; save the tokenizer again with transformers"
@@ -37,10 +39,14 @@ def match_tokenizer(source: Path, path: Path, num_rows: int) -> None:
 
 def _reference(source: Path) -> Any:  # noqa: ANN401  # one of many classes without a common type
     """Return the source's own tokenizer, or None if the installed transformers cannot make it."""
-    try:
-        return AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
-    except Exception:  # a class of a newer version, or files that this one reads differently: any type of error
-        return None
+    with explained("transformers cannot make the tokenizer"):
+        try:
+            made = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
+        except Exception:  # a class of a newer version, or files that this one reads differently: any type of error
+            return None
+    if made.is_fast:
+        check_text_growth(made.backend_tokenizer)
+    return made
 
 
 def _agree(reference: Any, tokenizer: Tokenizer, num_rows: int) -> bool:  # noqa: ANN401  # as above
@@ -49,8 +55,9 @@ def _agree(reference: Any, tokenizer: Tokenizer, num_rows: int) -> bool:  # noqa
     tokenizer.no_padding()
     added = [str(token) for token, index in sorted(reference.get_added_vocab().items()) if index < num_rows]
     text = _TEXT + "".join(f"{token}a {token} {token}" for token in added) + _TEXT
-    return all(
-        reference(text, add_special_tokens=special, truncation=False).input_ids
-        == tokenizer.encode(text, add_special_tokens=special).ids
-        for special in (True, False)
-    )
+    with explained(f"{type(reference).__name__} cannot tokenise a text"):
+        wanted = {
+            special: reference(text, add_special_tokens=special, truncation=False).input_ids
+            for special in (True, False)
+        }
+    return all(ids == token_ids(tokenizer, text, special=special) for special, ids in wanted.items())

@@ -83,11 +83,13 @@ def load_sentence_encoder(model: Model, layout: Layout) -> SentenceEncoder:
 
 
 def _linear(dense: Dense) -> nn.Linear:
-    linear = nn.Linear(dense.in_features, dense.out_features, dense.bias)
+    with torch.device("meta"):  # no memory for sizes that the weights do not have
+        linear = nn.Linear(dense.in_features, dense.out_features, dense.bias)
     name = dense.weights.parent.name
     try:
         uses = match_tensors(name, linear, read_header(dense.weights), lambda tensor: tensor.removeprefix("linear."))
-        linear.load_state_dict({uses[tensor]: value.float() for tensor, value in load_file(dense.weights).items()})
+        values = {uses[tensor]: value.float() for tensor, value in load_file(dense.weights).items()}
+        linear.load_state_dict(values, assign=True)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"the weights of {name} cannot be read ({error}); download the model again") from error
     check_finite(name, linear)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from infrs.errors import SourceError
 
-from .config_check import read_json
+from .config_check import first_line, read_json
 
 INDEX = "model.safetensors.index.json"
 INDEX_BYTES = 64 << 20
+_HEADER_BYTES = 32 << 20  # of one file; 100,000 tensors take 13 MB
 _SINGLE = "model.safetensors"
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\.safetensors")
 _OF_A_SPLIT = re.compile(r"model-\d+-of-\d+\.safetensors")
@@ -48,7 +50,7 @@ def check_files(directory: Path) -> list[Path]:
     Raises SourceError if there are none, if one is missing, or if the folder holds shards that the index does not list.
     """
     files = weight_files(directory)
-    found = sorted(path.name for path in directory.iterdir() if path.suffix.lower() == ".safetensors")
+    found = sorted(path.name for path in directory.iterdir() if _holds_weights(path))
     listed = {path.name for path in files}
     for name in found:
         if _OF_A_SPLIT.fullmatch(name) and name not in listed:
@@ -69,10 +71,14 @@ def check_files(directory: Path) -> list[Path]:
     return files
 
 
+def _holds_weights(path: Path) -> bool:
+    return path.suffix.lower() == ".safetensors" and path.is_file()
+
+
 def read_tensors(directory: Path) -> dict[str, Stored]:
     """Read the shape and dtype of every tensor from the headers of the files.
 
-    Raises SourceError if the index and the shards disagree; SafetensorError and OSError for damaged files.
+    Raises SourceError for damaged files, and if the index and the shards disagree.
     """
     tensors: dict[str, Stored] = {}
     places: dict[str, str] = {}
@@ -94,10 +100,30 @@ def read_tensors(directory: Path) -> dict[str, Stored]:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """Read the shape and dtype of the tensors in a file. Raises SafetensorError and OSError for damaged files."""
-    with safe_open(path, framework="numpy") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        return {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+    """Read the shape and dtype of the tensors in a file. Raises SourceError for damaged files."""
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        with path.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            if size > _HEADER_BYTES:
+                raise SourceError(f"{name} has a header of {size} bytes, which no model needs; download it again")
+            header = opened.read(size)
+        with safe_open(path, framework="numpy") as file:  # checks names, shapes, dtypes and offsets
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+            tensors = {key: Stored(tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
+        json.loads(header, object_pairs_hook=_without_repeats)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise SourceError(f"{name} is damaged ({first_line(error):.200}); download it again") from error
+    return tensors
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> None:
+    """Raise ValueError if a JSON object has a key twice: readers differ on which of the two counts."""
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise ValueError(f"its header holds {name!a:.80} twice")
+        names.add(name)
 
 
 def _weight_map(directory: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from infrs.bundle.manifest import EMBEDDING_DTYPES, Dtype, Pooling
 from infrs.errors import ExportError, SourceError
 
-from .config_check import read_json, read_json_list
+from .config_check import LARGEST, read_json, read_json_list
 
 MODULES_FILE = "modules.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
@@ -157,8 +157,13 @@ def _dense(directory: Path) -> Dense:
     weights = directory / "model.safetensors"
     if not weights.is_file():
         raise SourceError(f"{directory.name} holds no model.safetensors; infrs does not load pickles")
-    try:
-        width, outputs = int(config["in_features"]), int(config["out_features"])
-    except (KeyError, TypeError, ValueError):
-        raise SourceError(f"{directory.name}/config.json names no in_features and out_features") from None
+    width, outputs = (_size(directory, config, name) for name in ("in_features", "out_features"))
     return Dense(weights, width, outputs, bool(config.get("bias", True)), activation)
+
+
+def _size(directory: Path, config: dict[str, Any], name: str) -> int:
+    size, largest = config.get(name), LARGEST["hidden_size"]
+    if type(size) is not int or not 1 <= size <= largest:
+        wanted = f"a whole number from 1 to {largest}"
+        raise SourceError(f"{directory.name}/config.json gives {name} as {size!r:.60}, which is not {wanted}")
+    return size

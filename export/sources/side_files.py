@@ -8,6 +8,7 @@ from infrs.errors import SourceError
 
 NAMED_TEMPLATES = "additional_chat_templates"  # a folder of NAME.jinja
 FILE_BYTES = 64 << 20  # of a vocabulary, the largest kind
+LONGEST_TOKEN = 4096  # characters; those of real vocabularies have up to a few hundred
 _SUFFIXES = {".json", ".jinja", ".model", ".txt"}
 _MAX_TEMPLATES = 64
 _MIB = 1 << 20

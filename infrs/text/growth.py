@@ -21,7 +21,7 @@ MAX_PATTERN = 1 << 16  # characters of the regular expressions of a part; real o
 # The Unicode forms apply once, however many of them there are. NFKC and NFKD write U+FDFA as 18 characters.
 _UNICODE = re.compile("NF[CD]|NFK[CD]|Lowercase|BertNormalizer|StripAccents|Nmt")
 _UNICODE_GROWTH = 18
-_SEQUENCES = ("normalizers", "pretokenizers", "decoders")
+_SEQUENCES = ("normalizers", "pretokenizers", "decoders", "processors")
 
 _Part = Mapping[str, Any]
 
@@ -33,7 +33,8 @@ class _Stateful(Protocol):
 def check_growth(tokenizer: Tokenizer) -> None:
     """Raise ValueError if a text can become more than MAX_GROWTH times as long, or gets more than MAX_ADDED tokens.
 
-    Raises it too for a part with more than MAX_STEPS steps or more than MAX_PATTERN characters of regular expressions.
+    Raises it too for a part with more than MAX_STEPS steps or more than MAX_PATTERN characters of regular expressions,
+    and for a post-processor that repeats the text.
     """
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         part: _Stateful | None = getattr(tokenizer, name)
@@ -48,6 +49,9 @@ def check_growth(tokenizer: Tokenizer) -> None:
         growth = _growth(steps)
         if growth > MAX_GROWTH:
             raise ValueError(f"its {name} makes a text up to {growth:g} times as long, but {MAX_GROWTH} is the maximum")
+    copies = _copies(tokenizer.post_processor)
+    if copies > 1:
+        raise ValueError(f"its post_processor repeats a text {copies} times, but 1 is the maximum")
     added = tokenizer.num_special_tokens_to_add(False)
     if added > MAX_ADDED:
         raise ValueError(f"it adds {added} tokens to a text, but {MAX_ADDED} is the maximum")
@@ -57,6 +61,13 @@ def _growth(steps: Sequence[_Part]) -> float:
     """Return how many times as long the steps of a part can make a text."""
     unicode = any(_UNICODE.fullmatch(step["type"]) for step in steps)
     return prod(map(_step_growth, steps)) * (_UNICODE_GROWTH if unicode else 1)
+
+
+def _copies(processor: _Stateful | None) -> int:
+    """Return how often the template of a post-processor contains the text; 1 without a template."""
+    steps = [] if processor is None else _steps(orjson.loads(processor.__getstate__()))
+    templates = (step["single"] for step in steps if step["type"] == "TemplateProcessing")
+    return max((sum("Sequence" in piece for piece in template) for template in templates), default=1)
 
 
 def _steps(part: _Part) -> Iterator[_Part]:
@@ -78,6 +89,8 @@ def _step_growth(step: _Part) -> float:
     match step["type"]:
         case "ByteLevel":
             return 4  # a character becomes its bytes
+        case "Prepend":
+            return len(step["prepend"]) + 1
         case "Replace" if "String" in step["pattern"]:
             return max(1.0, len(step["content"]) / max(1, len(step["pattern"]["String"])))
         case "Replace":

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from infrs_export.cli import main
 from tiny_tokenizer import VOCAB, write_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, logging
+
+from infrs.cli.command import run
+from infrs.errors import ExportError
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +52,20 @@ def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copytree(tiny_folder, tmp_path / name))
 
     return copy
+
+
+@pytest.fixture
+def said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
+    """What the command prints about a model that it refuses: one line, also where a library writes to stderr."""
+
+    def export(model: Path) -> str:
+        with pytest.raises(SystemExit) as stop:
+            run(main, "infrs-export", [str(model), "--output", str(tmp_path / "cache"), "--quiet"])
+        assert stop.value.code == ExportError.exit_code
+        line, rest = capfd.readouterr().err.split("\n", 1)
+        assert line.startswith("infrs-export: ")
+        assert len(line) < 600
+        assert not rest
+        return line
+
+    return export

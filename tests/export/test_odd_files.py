@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infrs_export.cli import main
 from infrs_export.sources import torch_model as load
-
-from infrs.cli.command import run
-from infrs.errors import ExportError
 
 ODD_FILES: dict[str, tuple[str, str]] = {
     "an empty tokenizer": ("tokenizer.json", "{}"),
@@ -72,23 +68,6 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     "an epsilon that is no number": {"rms_norm_eps": float("nan")},
     "an epsilon of text": {"rms_norm_eps": "1e-5"},
 }
-
-
-@pytest.fixture
-def said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
-    """What the command says of a folder that it refuses: one line."""
-
-    def export(folder: Path) -> str:
-        with pytest.raises(SystemExit) as stop:
-            run(main, "infrs-export", [str(folder), "--output", str(tmp_path / "cache"), "--quiet"])
-        assert stop.value.code == ExportError.exit_code
-        line, rest = capsys.readouterr().err.split("\n", 1)
-        assert line.startswith("infrs-export: ")
-        assert len(line) < 600
-        assert not rest
-        return line
-
-    return export
 
 
 @pytest.mark.parametrize("kind", ODD_FILES)

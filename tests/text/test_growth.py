@@ -32,6 +32,14 @@ HOSTILE = {
     "many steps": {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Digits()] * 300)},
     "a long pattern": {"pre_tokenizer": pre_tokenizers.Split(Regex("a" * 70_000), "isolated")},
     "long patterns": {"normalizer": normalizers.Sequence([normalizers.Replace(Regex("a" * 1000), "")] * 70)},
+    "a long prefix": {"normalizer": normalizers.Prepend("a" * 2000)},
+    "a chain of prefixes": {"normalizer": normalizers.Sequence([normalizers.Prepend("aa")] * 30)},
+    "a template that repeats the text": {"post_processor": processors.TemplateProcessing(single=["$A"] * 2000)},
+    "such a template in a sequence": {
+        "post_processor": processors.Sequence(
+            [processors.ByteLevel(), processors.TemplateProcessing(single=["$A", "$A"])]
+        )
+    },
     "many added tokens": {
         "post_processor": processors.TemplateProcessing(single=["$A", *["b"] * 2000], special_tokens=[("b", 1)])
     },

@@ -8,6 +8,8 @@ from gguf import Keys
 
 from infrs.errors import SourceError
 
+from ..side_files import LONGEST_TOKEN
+
 _TEXTS = (Keys.Tokenizer.MODEL, Keys.Tokenizer.PRE, Keys.Tokenizer.CHAT_TEMPLATE)
 _LISTS: dict[str, type] = {
     Keys.Tokenizer.LIST: str,
@@ -36,6 +38,10 @@ def checked_vocabulary(metadata: dict[str, Any]) -> dict[str, Any]:
                 f"the GGUF file gives {key} as {metadata[key]!r:.60}, which is of another type; convert the model again"
             )
     count = len(metadata[Keys.Tokenizer.LIST])
+    if (longest := max(map(len, metadata[Keys.Tokenizer.LIST]), default=0)) > LONGEST_TOKEN:
+        raise SourceError(
+            f"the GGUF file has a token of {longest} characters, but {LONGEST_TOKEN} is the maximum; download it again"
+        )
     for key in _PARALLEL:
         if key in metadata and len(metadata[key]) != count:
             raise SourceError(
