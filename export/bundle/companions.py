@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from tokenizers import Tokenizer
@@ -19,6 +17,7 @@ from ..sources.config_check import read_json
 from ..sources.resolve import Model
 from ..sources.side_files import NAMED_TEMPLATES
 from .added_tokens import add_missing_tokens, optional_json, text
+from .templates import template_text, write_templates
 from .tokenizer_check import match_tokenizer
 from .tokenizer_file import check_tokenizer, explained, open_tokenizer
 
@@ -55,7 +54,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
     num_rows = int(loaded.config.vocab_size)
     add_missing_tokens(model.directory, tokenizer, num_rows)
     match_tokenizer(model.directory, tokenizer, num_rows)
-    add_named_templates(model.directory, directory / "tokenizer_config.json")
+    write_templates(model.directory, directory)
 
 
 def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
@@ -86,7 +85,7 @@ def special_tokens(directory: Path, num_rows: int) -> SpecialTokens:
         numbered = (item for part in configs for item in _ids(part.get(f"{role}_token_id")))
         return [item for item in (*named, *numbered) if item is not None and item < num_rows]
 
-    template = _template(directory, names)
+    template = template_text(directory, names)
     turns = (tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template)
     ends = {*ids("eos"), *(item for item in turns if item is not None)}
     bos, pad = ids("bos"), ids("pad")
@@ -123,24 +122,6 @@ def _convert_tokenizer(source: Path, directory: Path) -> None:
             shutil.rmtree(path)
         elif path.name not in (*_COPIED, "config.json"):
             path.unlink()
-
-
-def add_named_templates(source: Path, config_path: Path) -> None:
-    """Write the templates in the folder for named ones to tokenizer_config.json: a bundle has no folders."""
-    named = {path.stem: path.read_text(encoding="utf-8") for path in sorted((source / NAMED_TEMPLATES).glob("*.jinja"))}
-    if not named:
-        return
-    config = optional_json(config_path)
-    own = config.get("chat_template") or []
-    own = [{"name": "default", "template": own}] if isinstance(own, str) else own
-    templates = {entry["name"]: entry["template"] for entry in own} | named
-    config["chat_template"] = [{"name": name, "template": template} for name, template in templates.items()]
-    config_path.write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
-
-
-def _template(directory: Path, names: dict[str, Any]) -> str:
-    path = directory / "chat_template.jinja"
-    return path.read_text() if path.is_file() else json.dumps(names.get("chat_template") or "", ensure_ascii=False)
 
 
 def _ids(value: object) -> list[int]:

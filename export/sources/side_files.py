@@ -19,12 +19,20 @@ _LIMITS = {  # in bytes, for files that hold no vocabulary
 
 
 def side_files(directory: Path) -> list[Path]:
-    """Return the files next to the weights, sorted. Raises SourceError if one is too large, or there are too many."""
-    templates = sorted((directory / NAMED_TEMPLATES).glob("*.jinja"))
+    """Return the files next to the weights, sorted.
+
+    Raises SourceError if one is a folder or too large, or if there are too many.
+    """
+    folder = directory / NAMED_TEMPLATES
+    if folder.exists() and not folder.is_dir():
+        raise SourceError(f"{NAMED_TEMPLATES} is a file, but it is the folder of named chat templates; remove it")
+    templates = sorted(folder.glob("*.jinja"))
     if len(templates) > _MAX_TEMPLATES:
         raise SourceError(f"{NAMED_TEMPLATES} holds {len(templates)} templates; infrs takes up to {_MAX_TEMPLATES}")
-    found = [path for path in (*sorted(directory.iterdir()), *templates) if path.suffix in _SUFFIXES and path.is_file()]
+    found = [path for path in (*sorted(directory.iterdir()), *templates) if path.suffix in _SUFFIXES]
     for path in found:
+        if not path.is_file():
+            raise SourceError(f"{path.name} is no regular file; remove it, or download the model again")
         limit = _LIMITS.get(path.name, _MIB if path.suffix == ".jinja" else FILE_BYTES)
         if path.stat().st_size > limit:
             raise SourceError(f"{path.name} is larger than {limit} bytes, which no model needs; remove or correct it")
