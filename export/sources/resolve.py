@@ -101,9 +101,21 @@ def check_folder(directory: Path) -> None:
             f"{directory.name} holds a PEFT adapter (LoRA) of {base!r:.100}; merge it into its base model "
             f"(merge_and_unload, then save_pretrained) and export the result, or remove {_ADAPTER} if it is merged"
         )
+    if not (directory / "config.json").exists():
+        raise SourceError(_without_config(directory))
     check_config(read_json(directory / "config.json"))
     side_files(directory)
     check_files(directory)
+
+
+def _without_config(directory: Path) -> str:
+    """Return the sentence that refuses a folder without config.json, by what it holds instead."""
+    names = sorted(path.name for path in directory.iterdir())
+    if any(name.startswith("adapter_model.") for name in names):
+        return f"{directory.name} holds a PEFT adapter alone; merge it into its base model and export the result"
+    if found := next((name for name in names if name.lower().endswith(".gguf")), None):
+        return f"{directory.name} holds {found!a:.100}; name that file instead of its folder"
+    return f"{directory} has no config.json; is this a Hugging Face model folder?"
 
 
 def readable_id(stem: str) -> str:

@@ -95,6 +95,8 @@ def _older(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
     original = config.get(_ORIGINAL) or scaling.get(_ORIGINAL)
     if rope_kind(scaling) == "longrope" and original:  # 4.57 reads this key outside the scaling
         config, common = config | {_ORIGINAL: original}, common | {_ORIGINAL: original}
+    if model_type == "phi3" and scaling:
+        config = config | {"rope_scaling": _scaling_of_phi3(rope_kind(scaling), scaling)}
     kinds = [scaling | common]
     if local := _BASES.get(model_type, {}).get(_LOCAL):
         kinds.append({"rope_theta": config.get(local) or getattr(known(), local)})
@@ -125,9 +127,12 @@ def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
     if kind == "longrope" and rest.get(_ORIGINAL):  # 4.57 reads this key outside the scaling
         fields[_ORIGINAL] = rest[_ORIGINAL]
     scaling = {name: value for name, value in rest.items() if value is not None} | {"rope_type": kind}
-    if model_type == "phi3":  # 4.57 allows only these three keys and derives the others
-        scaling = {"type": kind} | {name: rest[name] for name in ("short_factor", "long_factor") if name in rest}
-    return fields | {"rope_scaling": scaling}
+    return fields | {"rope_scaling": _scaling_of_phi3(kind, rest) if model_type == "phi3" else scaling}
+
+
+def _scaling_of_phi3(kind: str, parameters: Parameters) -> dict[str, Any]:
+    """Return the three keys that 4.57 allows for Phi-3; it derives the others."""
+    return {"type": kind} | {name: parameters[name] for name in ("short_factor", "long_factor") if name in parameters}
 
 
 def _by_layer(config: dict[str, Any], by_layer: dict[str, Parameters]) -> dict[str, Any]:

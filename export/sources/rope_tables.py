@@ -28,6 +28,7 @@ _REQUIRED = {
     "yarn": {"factor"},
     "longrope": set(_LISTS),
 }
+_OLDER = {"su": "longrope"}  # the name in the first files of Phi-3
 _OPTIONAL = {
     "yarn": {"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"},
     "longrope": {"attention_factor", "factor"},
@@ -36,7 +37,8 @@ _OPTIONAL = {
 
 def rope_kind(parameters: Parameters) -> str:
     """Return the type of scaling, "default" for none. Raises SourceError if two fields disagree on it."""
-    kinds = {str(parameters[name]) for name in ("rope_type", "type") if parameters.get(name) is not None}
+    given = (str(parameters[name]) for name in ("rope_type", "type") if parameters.get(name) is not None)
+    kinds = {_OLDER.get(kind, kind) for kind in given}
     if len(kinds) > 1:
         raise SourceError(f"config.json gives both {' and '.join(sorted(kinds))} as the type of rope_scaling; keep one")
     return kinds.pop() if kinds else "default"

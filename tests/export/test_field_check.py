@@ -22,6 +22,7 @@ REFUSED: dict[str, Any] = {
     "attention_multiplier": 0.3,
     "attn_logit_softcapping": 5.0,
     "clip_qkv": 0.1,
+    "dim_model_base": 256,
     "embedding_multiplier": 3.0,
     "final_logit_softcapping": 3.0,
     "is_causal": False,
@@ -35,6 +36,7 @@ REFUSED: dict[str, Any] = {
     "residual_multiplier": 0.3,
     "rope_base": 5e5,
     "rope_interleaved": True,
+    "rope_scaling_by_layer": {"full_attention": 4.0},
     "rope_scaling_factor": 4.0,
     "rotary_pct": 0.5,
     "scale_emb": 12,
@@ -76,6 +78,17 @@ def test_fields_that_the_model_ignores_are_refused(name: str) -> None:
         model = make_meta("llama")
     with pytest.raises(SourceError, match=f"gives {name} as .*ignores in llama"):
         check_fields({"max_position_embeddings": 128, name: REFUSED[name]}, model)
+
+
+@pytest.mark.parametrize("kind", ["linear_attention", "chunked_attention", 7, ["full_attention"]])
+def test_unsupported_kind_of_layer_is_refused_by_name(kind: object) -> None:
+    with pytest.raises(SourceError, match="in layer_types, which infrs cannot export"):
+        check_fields({"layer_types": ["full_attention", kind]}, make_meta("qwen3"))
+
+
+def test_rotary_scaling_of_a_model_without_rotation_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"gives rope_scaling as .*ignores in gpt2"):
+        check_fields({"rope_scaling": {"type": "linear", "factor": 2.0}}, make_meta("gpt2"))
 
 
 @pytest.mark.parametrize("field", ["release_notes", "embd_pdrop", "classifier_dropout", "x"])

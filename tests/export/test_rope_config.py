@@ -176,3 +176,16 @@ def test_tables_that_are_not_those_of_the_file_are_refused(tmp_path: Path, monke
     monkeypatch.setitem(ROPE_INIT_FUNCTIONS, "yarn", lambda *args: (yarn(*args)[0] * 1.001, 1.0))
     with pytest.raises(SourceError, match="cannot apply the rotary settings"):
         logits(folder)
+
+
+@pytest.mark.parametrize("key", ["type", "rope_type"])
+def test_first_name_of_longrope_is_accepted(key: str, tmp_path: Path) -> None:
+    """The first files of Phi-3 call it `su`."""
+    model_type, changes = FUSED["phi3-longrope"]
+    make_model(model_type, changes).save_pretrained(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    fields = json.loads(path.read_text())
+    lists = {name: fields["rope_scaling"][name] for name in ("short_factor", "long_factor")}
+    path.write_text(json.dumps(fields | {"rope_scaling": {key: "su", **lists}}))
+    model = load_model(resolve(str(tmp_path / "model"), revision="main", model_id="tiny", note=print))
+    assert model.config.rope_scaling["type"] == "longrope"

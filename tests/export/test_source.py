@@ -75,6 +75,25 @@ def test_damaged_weights_are_refused(tiny_copy: Callable[[str], Path]) -> None:
         load_model(find(folder))
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["adapter_model.safetensors"], "holds a PEFT adapter alone; merge it"),
+        (["adapter_model.bin"], "holds a PEFT adapter alone; merge it"),
+        (["README.md", "model.Q8_0.GGUF"], r"holds 'model\.Q8_0\.GGUF'; name that file"),
+        (["README.md"], "has no config.json"),
+        ([], "has no config.json"),
+    ],
+)
+def test_folder_without_a_configuration_is_refused_by_what_it_holds(
+    tmp_path: Path, files: list[str], words: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=words):
+        find(tmp_path)
+
+
 @pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "pickle.bin", 7])
 def test_shards_outside_the_folder_are_refused(tiny_copy: Callable[[str], Path], shard: object) -> None:
     folder = tiny_copy("shards")

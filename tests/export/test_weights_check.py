@@ -171,8 +171,34 @@ def test_tied_tensors_must_be_equal(tmp_path: Path) -> None:
     both = {name: made.lm_head.weight.detach() for name in ("lm_head.weight", "model.embed_tokens.weight")}
     load_model(model_of(rewrite(tmp_path / "model", lambda tensors: tensors | both)))
     both["lm_head.weight"] = both["lm_head.weight"] + 1e-3
-    with pytest.raises(SourceError, match=r"ties model\.embed_tokens\.weight and lm_head\.weight, which differ"):
+    with pytest.raises(SourceError, match=r"model\.embed_tokens\.weight and lm_head\.weight differ in the weights"):
         load_model(model_of(rewrite(tmp_path / "model", lambda tensors: tensors | both)))
+
+
+@pytest.mark.parametrize("value", ["false", "true", None, 0, 7, 1.5, [], {}, False, ...])
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_wrong_ties_of_a_tied_checkpoint_are_named(tmp_path: Path, value: object, model_type: str) -> None:
+    """`...` is no value; Llama's default is false, GPT-2's is true."""
+    make_model(model_type, {"tie_word_embeddings": True}).save_pretrained(tmp_path / "model")
+    if value is ... and model_type == "gpt2":
+        load_model(model_of(ties(tmp_path / "model", value)))
+        return
+    with pytest.raises(SourceError, match=r"config\.json.* tie_word_embeddings"):
+        load_model(model_of(ties(tmp_path / "model", value)))
+
+
+@pytest.mark.parametrize("value", [True, 1, "true", 7])
+def test_wrong_ties_of_an_untied_checkpoint_are_named(copied: Path, value: object) -> None:
+    with pytest.raises(SourceError, match=r"config\.json.* tie_word_embeddings"):
+        load_model(model_of(ties(copied, value)))
+
+
+def ties(folder: Path, value: object) -> Path:
+    path = folder / "config.json"
+    fields = json.loads(path.read_text())
+    fields.pop("tie_word_embeddings", None)
+    path.write_text(json.dumps(fields | ({} if value is ... else {"tie_word_embeddings": value})))
+    return folder
 
 
 @pytest.mark.parametrize(("model_type", "prefix"), [("llama", "model."), ("gpt2", "transformer.")])

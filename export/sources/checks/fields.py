@@ -20,12 +20,13 @@ from infrs.errors import SourceError
 _ARITHMETIC = re.compile(
     r"rope|rotary|theta$|^(use_)?alibi|ntk|logn|position_embedding_type|scale|scaling|multiplier|mup|query_pre_attn"
     r"|temperature_tun|normali[sz]|_norm|norm_|unit_offset|eps(ilon)?$|window|sliding|chunk_size|layer_types|sinks?$"
-    r"|bidirectional|is_causal|soft_?cap|logit_?cap|clip|clamp|expert|moe|residual|interleave|hidden_act|activation"
+    r"|dim_model_base|bidirectional|is_causal|soft_?cap|logit_?cap|clip|clamp|expert|moe|residual|interleave|hidden_act|activation"
 )
 _OTHER = re.compile(r"drop|init|loss|smooth|fp32|fused|kernel|summary|pooler|classifier")  # training, and other heads
 # Fields that models of several families carry without an effect.
 _HARMLESS = {"max_window_layers", "rotary", "scale_attn_weights", "rms_norm", "use_rms_norm", "use_rmsnorm"}
 _WORDS = re.compile(r"position_embedding_type|hidden_act|activation")  # the fields in which a text counts
+_LAYERS = ("full_attention", "sliding_attention")
 _POSITIONS = ("absolute", "rope", "rotary", "none")
 # Spellings of one field. A second one is ignored where it has the value in use, or where the model's own is given.
 _SAME = (r"theta$|rotary_emb_base|rope_(freq_)?base", r"partial_rotary_factor|rotary_pct|rope_pct", r"window")
@@ -36,6 +37,10 @@ def check_fields(given: dict[str, Any], model: PreTrainedModel) -> None:
     """Raise SourceError, with the name, for a field of `given` that looks arithmetic and that `model` never reads."""
     known = _fields(type(model)) | _fields(type(model.config))
     own = {name for name in given if name in known}
+    layers = given.get("layer_types")
+    for kind in layers if isinstance(layers, list) else ():
+        if kind not in _LAYERS:
+            raise SourceError(f"config.json gives {kind!r:.60} in layer_types, which infrs cannot export")
     for name, value in given.items():
         if name in known or name in _HARMLESS or not _ARITHMETIC.search(name) or _OTHER.search(name):
             continue
@@ -46,20 +51,20 @@ def check_fields(given: dict[str, Any], model: PreTrainedModel) -> None:
             )
 
 
-def _is_neutral(name: str, value: object, given: dict[str, Any]) -> bool:
+def _is_neutral(name: str, value: Any, given: dict[str, Any]) -> bool:  # noqa: ANN401  # of a JSON file
     """Return whether a field has no effect at this value."""
     longest = given.get("max_position_embeddings")
-    match value:
+    match None if value == {} else value:  # the pattern {} would match every object
         case bool():
             return value is (name == "is_causal")
-        case None | [] | {} | 0 | 1:
+        case None | [] | 0 | 1:
             return True
         case str():
             return not _WORDS.search(name) or value in _POSITIONS
-        case int() if name == "sliding_window" and isinstance(longest, int):
-            return value >= longest
+        case int():
+            return name == "sliding_window" and isinstance(longest, int) and value >= longest
         case list():
-            return name == "layer_types" and all(item == "full_attention" for item in value)
+            return name == "layer_types" and all(item == _LAYERS[0] for item in value)
     return False
 
 

@@ -61,7 +61,7 @@ def _differs(name: str, uses: Mapping[str, str], state: Mapping[str, Tensor]) ->
     shared = [other for other in uses if state[uses[other]] is state[uses[name]]]
     if len(shared) > 1:
         return (
-            f"config.json ties {' and '.join(sorted(shared, reverse=True))}, which differ in the weights; "
-            "set tie_word_embeddings to false in config.json if the model has both"
+            f"config.json: tie_word_embeddings is true, but {' and '.join(sorted(shared, reverse=True))} differ in the "
+            "weights; set it to false if the model has both"
         )
     return f"transformers loads {uses[name]} with other values than {name} has; report this model"

@@ -6,6 +6,7 @@ model that is not the checkpoint's, and comparing the bundle with the loaded mod
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -61,7 +62,15 @@ def match_tensors(
     uses = {name: parameter for name, parameter in found.items() if parameter is not None}
     filled = {id(state[parameter]) for parameter in uses.values()}
     missing = [name for name, parameter in state.items() if id(parameter) not in filled]
-    check_filled(model_id, missing, tensors.keys() - uses.keys(), tensors, encoder=encoder)
+    unexpected = {name for name in tensors.keys() - uses.keys() if not _harmless(name, tensors, encoder=encoder)}
+    if missing and not unexpected and all(state[name] is _head(model) for name in missing):
+        ties = json.dumps(getattr(model.config, "tie_word_embeddings", None))
+        raise SourceError(
+            f"{config}: tie_word_embeddings is {ties}, but the weights of "
+            f"{model_id} lack {missing[0]}; set it to true if the embedding is also the head, "
+            "or download the model again"
+        )
+    check_filled(model_id, missing, unexpected, tensors, encoder=encoder)
     places: dict[str, str] = {}
     for name, parameter in uses.items():
         if (other := places.setdefault(parameter, name)) != name:
@@ -78,6 +87,12 @@ def match_tensors(
                 f"{list(wanted)}; check that the two belong together"
             )
     return uses
+
+
+def _head(model: nn.Module) -> object:
+    """Return the weight of the head that scores the vocabulary; None for a model without one."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    return None if output is None else output.weight
 
 
 def check_filled(
