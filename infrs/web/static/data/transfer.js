@@ -6,7 +6,27 @@ import { NO_OPTIONS } from "./conversation.js";
 const FORMAT = "infrs-conversations";
 const VERSION = 1;
 const ROLES = new Set(["user", "assistant", "tool"]);
-const MESSAGE_FIELDS = ["reasoning", "calls", "callId", "tokens", "stats", "thought", "finish", "error", "model"];
+
+const isText = (value) => typeof value === "string";
+const isNumber = (value) => Number.isFinite(value);
+const isList = (check) => (value) => Array.isArray(value) && value.every(check);
+const isScored = (value) => Array.isArray(value) && isText(value[0]) && isNumber(value[1]);
+const isObject = (checks) => (value) =>
+  typeof value === "object" && value !== null && Object.entries(checks).every(([name, check]) => check(value[name]));
+
+// What a message may have besides its role and text. A field of another form is left out: the page could not show it.
+const FIELDS = {
+  reasoning: isText,
+  thought: isNumber,
+  calls: isList(isObject({ id: isText, name: isText, arguments: isText })),
+  callId: isText,
+  name: isText,
+  tokens: isList((value) => isScored(value) && isList(isScored)(value[2])),
+  stats: isObject({ tokens: isNumber, promptTokens: isNumber }),
+  finish: isText,
+  error: isObject({ message: isText }),
+  model: isText,
+};
 
 /** Return the text of a file with conversations. */
 export function exportText(conversations) {
@@ -52,7 +72,7 @@ function readMessage(given, index, place) {
     throw new Error(`Message ${place + 1} of conversation ${index + 1} has no known role, or no text.`);
   }
   const message = { id: newId(), role: given.role, content: given.content };
-  for (const field of MESSAGE_FIELDS) if (given[field] !== undefined) message[field] = given[field];
+  for (const [field, check] of Object.entries(FIELDS)) if (check(given[field])) message[field] = given[field];
   return message;
 }
 

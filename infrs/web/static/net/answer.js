@@ -1,5 +1,7 @@
 // One streamed answer: it collects the chunks in a message and measures the time.
 
+const LEAST_SECONDS = 0.02; // a shorter time gives no rate
+
 /** Collects the chunks of an answer. clock: returns milliseconds. */
 export class Answer {
   constructor(message, clock = () => performance.now()) {
@@ -39,7 +41,7 @@ export class Answer {
       tokens,
       firstToken: this.first ? (this.first - this.started) / 1000 : null,
       // The last chunk, without text, may come later than the last token.
-      perSecond: tokens > this.firstCount && seconds > 0 ? this.rate(tokens, seconds) : null,
+      perSecond: tokens > this.firstCount && seconds > LEAST_SECONDS ? this.rate(tokens, seconds) : null,
     };
   }
 

@@ -10,7 +10,7 @@ export function statsLine({ tokens, perSecond, firstToken, promptTokens, cachedT
   return [
     `${count.format(tokens)} ${tokens === 1 ? "token" : "tokens"}`,
     perSecond && `${rate.format(perSecond)} tokens/s`,
-    firstToken !== null && `first token ${seconds.format(firstToken)} s`,
+    firstToken && `first token ${seconds.format(firstToken)} s`,
     `prompt ${count.format(promptTokens)}${cached}`,
   ].filter(Boolean).join(" · ");
 }

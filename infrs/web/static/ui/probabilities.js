@@ -16,6 +16,7 @@ export function probabilityView(tokens) {
       button.tabIndex = other === index ? 0 : -1;
     });
     details.replaceChildren(alternatives(tokens[index]));
+    details.scrollIntoView({ block: "nearest" });
   }
 
   function move(event) {
