@@ -138,6 +138,12 @@ class ModelLoadingError(InfrsError):
     code = "model_loading"
 
 
+class ModelLoadError(InfrsError):
+    """The model could not be loaded."""
+
+    code = "model_load_failed"
+
+
 class ModelUnloadedError(InfrsError):
     """The model was unloaded before the answer was complete."""
 

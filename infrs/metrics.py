@@ -128,6 +128,9 @@ class ModelMetrics:
     def close(self) -> None:
         """Remove the metrics of this model."""
         for family in self._families:
+            if isinstance(family, Gauge):
+                # A gauge is in a reference cycle with its function, which would keep the model in memory.
+                family.labels(self._model_id).set_function(float)
             family.remove(self._model_id)
 
 

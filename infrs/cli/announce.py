@@ -20,6 +20,7 @@ from infrs.http.observability.logs import JsonFormatter
 from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
+from infrs.models.served import ServedEmbeddingModel
 
 _QUESTION = "How many days are in a week?"  # the demo answers "7 days" in every dtype (tests/e2e)
 
@@ -46,6 +47,8 @@ def announce(start: Start, registry: ModelRegistry) -> None:
     """Print that the server is ready: lines of text, or one event in JSON, as the log has them."""
     facts = dict(_facts(registry))
     lines = [f"infrs {__version__} serves {model} at {start.url}: {words}" for model, words in facts.items()]
+    if on_demand := [entry.model_id for entry in registry.entries if not entry.spec.at_start]:
+        lines.append(f"On demand: {', '.join(on_demand)}")
     seconds = time.monotonic() - start.began
     if start.log_format == "text":
         click.echo("\n".join([*lines, f"Ready in {seconds:.1f} s", f"Try: {_command(start, registry)}"]))
@@ -84,10 +87,11 @@ def _of_embedding(model: EmbeddingModel) -> str:
 
 def _command(start: Start, registry: ModelRegistry) -> str:
     """Return a command that sends a request to the first model."""
-    path, body = "embeddings", {"model": registry.models[0].model_id, "input": _QUESTION}
-    if registry.chat_models:
+    first = registry.listed[0]
+    path, body = "embeddings", {"model": first.model_id, "input": _QUESTION}
+    if first.kind is not ServedEmbeddingModel:
         messages = [{"role": "user", "content": _QUESTION}]
-        chat: dict[str, Any] = {"model": registry.chat_models[0].model_id, "messages": messages, "temperature": 0}
+        chat: dict[str, Any] = {"model": first.model_id, "messages": messages, "temperature": 0}
         path, body = "chat/completions", chat
     key = " -H 'authorization: Bearer YOUR_API_KEY'" if start.with_key else ""
     data = shlex.quote(json.dumps(body))

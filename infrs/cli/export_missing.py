@@ -64,6 +64,11 @@ def find_or_export(model: ModelSettings, exporter: Exporter = EXPORTER) -> Path:
     return _find(model, path)
 
 
+def find_cached(model: ModelSettings) -> Path:
+    """Return the cached bundle of a model. Raises BundleNotFoundError, SourceError."""
+    return _find(model, local_path(model.model_id))
+
+
 def _find(model: ModelSettings, path: Path | None) -> Path:
     """Return the cached bundle of a model; path: None if it is a Hub model. Raises BundleNotFoundError, SourceError."""
     if path is None:

@@ -14,9 +14,10 @@ from infrs.bundle.manifest import read_manifest
 from infrs.cli.announce import Start, announce
 from infrs.cli.choose_model import as_served, of_bundle, of_the_cache
 from infrs.cli.command import run as run_command
-from infrs.cli.export_missing import find_or_export
+from infrs.cli.export_missing import find_cached, find_or_export
 from infrs.cli.flags import SettingsCommand, help_all, settings_flags, text_values
 from infrs.config.layers import CONFIG_FILE, ENV_PREFIX, flag_name, load_settings
+from infrs.config.settings import ModelSettings
 from infrs.errors import ConfigError
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import load_keys
@@ -72,11 +73,16 @@ def command(
         (each, bundle if bundle is not None and each is settings.model else find_or_export(each))
         for each in settings.all_models
     ]
+    fixed = settings.model
+
+    def find(model: ModelSettings) -> Path:
+        return bundle if bundle is not None and model is fixed else find_cached(model)
+
     settings = as_served(settings, [read_manifest(path) for _, path in chosen])
     app = create_app(
         settings,
         keys,
-        partial(load_models, chosen=chosen, settings=settings),
+        partial(load_models, chosen=chosen, settings=settings, find=find),
         partial(announce, Start(listener, started, bool(keys), settings.server.log_format)),
     )
     sys.exit(run(app, listener))

@@ -43,7 +43,6 @@ OTHER_FLAGS = {
     "--disable-uvicorn-access-log": "--no-access-log",
     "--uvicorn-log-level": "--log-level",
     "--otlp-traces-endpoint": "--traces",
-    "--keep-alive": "--cache-idle-timeout",
     "--gpu-memory-utilization": "--kv-budget-mb",
 }
 

@@ -21,6 +21,7 @@ ToolFormatName = Literal[
     "functionary", "functionary_3.2", "llama3", "gemma", "generic",
 ]  # fmt: skip
 GenerationConfig = Literal["auto", "none"]
+LoadTime = Literal["start", "demand"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -97,6 +98,14 @@ class ServerSettings(Section):
     stored_responses_mb: int = Field(
         default=64, ge=0, le=1 << 20, description="Maximum memory of the stored responses, in MiB. 0: none are stored."
     )
+    models_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 24,
+        description="Memory of all loaded models together, in MiB. Models without requests are unloaded to make room, "
+        "the least recently used ones first. 0: the memory that is free at the start, if a model loads on demand; "
+        "else no bound.",
+    )
     max_connections: int = Field(default=1024, ge=1, le=1 << 20, description="Maximum number of open connections.")
     max_connections_per_address: int = Field(
         default=0,
@@ -159,6 +168,19 @@ class ModelSettings(Section):
         description="Default sampling parameters. auto: those of the model's generation_config.json; "
         "none: those of OpenAI's API.",
     )
+
+    load: LoadTime = Field(
+        default="start",
+        description="When the model is loaded. start: before the server is ready; demand: for its first request.",
+    )
+    keep_alive: float = Field(
+        default=-1.0,
+        ge=-1,
+        le=1 << 24,
+        description="Unload the model this many seconds after its last request; the next one loads it again. "
+        "0: immediately; -1: never.",
+    )
+    pinned: bool = Field(default=False, description="Never unload the model, neither for others nor after keep_alive.")
 
     @property
     def aliases(self) -> list[str]:

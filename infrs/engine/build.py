@@ -108,6 +108,12 @@ def count_spare_rows(token_bytes: int, capacity: int, settings: EngineSettings, 
     return max(0, min(left // row_bytes, rows))
 
 
+def max_kv_bytes(token_bytes: int, context_length: int, settings: EngineSettings, memory: Memory) -> int:
+    """Return the most bytes that the keys and values of all rows take: `choose_capacity` and `count_spare_rows`."""
+    longest = settings.max_model_len or context_length
+    return min(_budget(settings, memory.available), 2 * settings.max_num_seqs * longest * token_bytes)
+
+
 def _budget(settings: EngineSettings, available: int) -> int:
     """Return the bytes for keys and values."""
     return settings.kv_budget_mb << 20 or int(available * _AUTOMATIC_SHARE)

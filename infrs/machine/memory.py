@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,13 @@ def read_memory() -> Memory:
     groups = of_groups(_ROOT / cgroups.MOUNTED, cgroups.own_groups(_ROOT))
     limits = [_of_system(_ROOT), *groups, *_of_address_space(_ROOT)]
     return Memory(min(limit.total for limit in limits), max(0, min(limit.available for limit in limits)))
+
+
+def return_free_memory() -> None:
+    """Give memory that was freed back to the system. glibc keeps it otherwise; other libraries do nothing here."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager

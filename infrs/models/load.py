@@ -8,7 +8,7 @@ import logging
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -34,6 +34,9 @@ from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
 from infrs.models.load_limit import begin_step, limit_time
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
+from infrs.models.residency.memory_use import max_bytes
+from infrs.models.residency.spec import Found, ModelSpec
+from infrs.models.served import ServedChatModel, ServedEmbeddingModel
 from infrs.native.signals import end_by_signal
 from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.turn_end import find_turn_end
@@ -51,25 +54,76 @@ _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
 
 async def load_models(
-    registry: ModelRegistry, chosen: Sequence[tuple[ModelSettings, Path]], settings: Settings
+    registry: ModelRegistry,
+    chosen: Sequence[tuple[ModelSettings, Path]],
+    settings: Settings,
+    find: Callable[[ModelSettings], Path] | None = None,
 ) -> None:
-    """Load the models of a server: each setting with its bundle, all with the settings of `engine`.
+    """Add the models of a server, all with the settings of `engine`, and load those that load at the start.
 
-    Raises BundleError if a bundle does not match its manifest, ConfigError if the settings do not fit the models.
+    chosen: the settings of each model, and its bundle. find: finds the bundle of a model again, before it is loaded
+    another time; None if it stays where it is.
+    Raises BundleError if a bundle does not match its manifest, ConfigError if the settings do not fit the models,
+    OutOfMemoryError if the models do not fit in `server.models_memory_mb`.
     """
     warn_above_limit(settings.engine.threads)
     manifests = [read_manifest(bundle) for _, bundle in chosen]
     check_kinds([model for model, _ in chosen], manifests)
+    registry.queue_timeout = settings.server.queue_timeout
+    memory, limit = read_memory(), settings.server.models_memory_mb << 20
+    if limit:
+        memory = Memory(min(memory.total, limit), min(memory.available, limit))
+    if limit or any(model.load == "demand" for model, _ in chosen):
+        registry.budget = limit or memory.available
     num_chat = sum(isinstance(manifest, Manifest) for manifest in manifests)
-    memory = read_memory().share(num_chat) if num_chat > 1 else None
     explain_truncation()
+    share = memory.share(num_chat) if num_chat > 1 or limit else None
     for (model, bundle), manifest in zip(chosen, manifests, strict=True):
-        model_id, open_model = manifest.source.model_id, partial(load_model, bundle, model, memory=memory)
-        with limit_time(settings.server.load_timeout, model_id):
-            await registry.load(model_id, open_model, settings.engine, model.aliases)
+        locate = partial(_find, model, bundle, find, settings.engine, share or memory, is_shared=share is not None)
+        registry.add(
+            ModelSpec(
+                model_id=manifest.source.model_id,
+                find=locate,
+                found=locate(),
+                settings=settings.engine,
+                aliases=frozenset(model.aliases),
+                kind=ServedChatModel if isinstance(manifest, Manifest) else ServedEmbeddingModel,
+                at_start=model.load == "start",
+                keep_alive=model.keep_alive,
+                is_pinned=model.pinned,
+            )
+        )
+    for entry in registry.entries:
+        if entry.spec.at_start:
+            with limit_time(settings.server.load_timeout, entry.model_id):
+                await registry.ensure_loaded(entry.model_id)
     # A full collection walks all that is alive: 90 ms with the vocabulary of a model, in which every stream waits.
     gc.collect()
     gc.freeze()
+
+
+def _find(
+    model: ModelSettings,
+    bundle: Path,
+    find: Callable[[ModelSettings], Path] | None,
+    engine: EngineSettings,
+    memory: Memory,
+    *,
+    is_shared: bool,
+) -> Found:
+    """Find the bundle of a model as it is now.
+
+    memory: what the model may use. is_shared: it is the model's part, else all that is free at the start.
+    Raises BundleError if there is none.
+    """
+    if find is not None:
+        bundle = find(model)
+    manifest = read_manifest(bundle)
+    return Found(
+        partial(load_model, bundle, model, memory=memory if is_shared else None),
+        max_bytes(manifest, engine, memory),
+        {name: entry.sha256 for name, entry in manifest.files.items()},
+    )
 
 
 def explain_truncation() -> None:

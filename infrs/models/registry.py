@@ -1,53 +1,37 @@
-"""The models of a process, by id: load, unload, find and list. Usable without HTTP."""
+"""The models of a process, by id: load, unload, find, use and list. Usable without HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 from infrs.config.settings import EngineSettings
+from infrs.core import RequestContext
 from infrs.errors import (
     ConfigError,
-    EngineError,
     InfrsError,
     ModelLoadingError,
     ModelNotFoundError,
     ModelUnloadedError,
     QueueFullError,
     RequestError,
+    RequestTimeoutError,
 )
 from infrs.metrics import Metrics
-from infrs.models.embedding_model import EmbeddingModel
-from infrs.models.loaded import LoadedModel
+from infrs.models.residency.decide import ModelState
+from infrs.models.residency.entry import RegistryEntry
+from infrs.models.residency.keeper import Keeper
+from infrs.models.residency.spec import Found, ModelSpec, OpenModel
 from infrs.models.served import Observe, ServedChatModel, ServedEmbeddingModel, ServedModel
 
-OpenModel = Callable[[EngineSettings], LoadedModel | EmbeddingModel]
+__all__ = ["ModelRegistry", "ModelState", "OpenModel", "RegistryEntry"]
+
 Kind = TypeVar("Kind", bound=ServedModel)
 
-
-class ModelState(StrEnum):
-    """Where a model is in its life. An unloaded model has no entry."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    UNLOADING = "unloading"
-
-
-@dataclass(eq=False)
-class RegistryEntry:
-    """One model of a registry. served: the model once it is ready. error: why it does not answer."""
-
-    model_id: str
-    aliases: frozenset[str]
-    settings: EngineSettings
-    state: ModelState = ModelState.LOADING
-    served: ServedModel | None = None
-    error: InfrsError | None = None
+logger = logging.getLogger("infrs.models")
 
 
 class ModelRegistry:
@@ -58,10 +42,32 @@ class ModelRegistry:
 
     def __init__(self, metrics: Metrics | None = None, observe: Observe = lambda metrics: metrics) -> None:
         """metrics: exports the models' metrics, with the label `model`. observe: see ServedChatModel."""
-        self._metrics = metrics or Metrics()
-        self._observe = observe
-        self._entries: dict[str, RegistryEntry] = {}  # by id, in the order of their loading
+        self._entries: dict[str, RegistryEntry] = {}  # by id, in the order of their addition
         self._aliases: dict[str, str] = {}  # id by alias
+        self._keeper = Keeper(self._entries, metrics or Metrics(), observe)
+        self.queue_timeout = 120.0  # seconds that a request waits for a model to load
+
+    @property
+    def budget(self) -> int | None:
+        """Return the bytes that all models together may take, None for no bound."""
+        return self._keeper.budget
+
+    @budget.setter
+    def budget(self, num_bytes: int | None) -> None:
+        self._keeper.budget = num_bytes
+
+    def add(self, spec: ModelSpec) -> RegistryEntry:
+        """Enter a model without loading it. Raises ConfigError if a name is in use."""
+        entry = RegistryEntry(spec)
+        previous = self._entries.get(spec.model_id)
+        if previous is not None and previous.state is ModelState.FAILED:
+            self._forget(previous)
+        taken = sorted({spec.model_id, *spec.aliases} & (self._entries.keys() | self._aliases.keys()))
+        if taken:
+            raise ConfigError(f"{taken[0]} already names a model; remove that one first, or use another name")
+        self._entries[spec.model_id] = entry
+        self._aliases.update(dict.fromkeys(spec.aliases, spec.model_id))
+        return entry
 
     async def load(
         self,
@@ -74,57 +80,67 @@ class ModelRegistry:
 
         `open_model` gets the settings, such as `partial(infrs.models.load.load_model, bundle, ModelSettings())`.
         Raises ConfigError if a name is in use, and what `open_model` raises. The entry of a failed load stays, with its
-        error, until the model is loaded again or unloaded.
+        error, until the model is loaded again or removed.
         """
-        entry = RegistryEntry(model_id, frozenset(aliases), settings)
-        self._claim(entry)
+        found = Found(open_model)
+        entry = self.add(ModelSpec(model_id, lambda: found, found, settings, frozenset(aliases)))
         try:
-            model = await asyncio.to_thread(open_model, settings)
+            return await self.ensure_loaded(model_id)
         except asyncio.CancelledError:
-            self._remove(entry)
+            self._keeper.abandon(entry)
+            self._forget(entry)
             raise
-        except Exception as error:
-            entry.state = ModelState.FAILED
-            entry.error = error if isinstance(error, InfrsError) else EngineError(f"{model_id} could not be loaded")
-            raise
-        model = replace(model, model_id=model_id)
-        if isinstance(model, LoadedModel):
-            entry.served = ServedChatModel(model, self._metrics, self._observe)
-        else:
-            entry.served = ServedEmbeddingModel(model, settings, self._metrics)
-        entry.state = ModelState.READY
-        return entry.served
+
+    async def ensure_loaded(self, name: str, *, reload: bool = False) -> ServedModel:
+        """Load a model, unless it is loaded from the files that are on disk now. Return it once it is ready.
+
+        reload: load it in any case. The requests in flight finish with the copy that they began with.
+        Raises ModelNotFoundError, OutOfMemoryError if it cannot fit, and what opening it raises.
+        """
+        entry = self.entry(name)
+        if entry.state is not ModelState.READY or reload or await self._keeper.has_changed(entry):
+            with entry.waiting_request(""):
+                error = await self._keeper.want(entry)
+            if error is not None:
+                raise error
+        return self.find(entry.model_id)
 
     async def unload(self, name: str, drain_seconds: float = 0.0) -> None:
-        """Stop serving a model and free it. Other models are not affected.
+        """Free a model. The next request for it loads it again. Other models are not affected.
 
         Its requests in flight have `drain_seconds` to finish; those that do not fail with ModelUnloadedError.
         Raises ModelNotFoundError, ModelLoadingError.
         """
-        entry = self._find(name)
-        if entry is None:
-            raise not_served(name, ", ".join(self._entries))
-        if entry.state is ModelState.LOADING:
+        entry = self.entry(name)
+        if entry.is_opening:
             raise ModelLoadingError(f"{entry.model_id} is still loading; unload it later")
-        if entry.served is not None:
-            entry.state, served = ModelState.UNLOADING, entry.served
-            entry.error = ModelUnloadedError(f"{entry.model_id} is being unloaded; use another model")
-            error = ModelUnloadedError(f"{entry.model_id} was unloaded before the answer was complete")
-            await served.drain(drain_seconds, error)
-        self._remove(entry)
-        gc.unfreeze()  # the collector can free the model too; see `infrs.models.load.load_models`
+        await self._keeper.unload(entry, drain_seconds)
+
+    async def remove(self, name: str, drain_seconds: float = 0.0) -> None:
+        """Unload a model and forget it. Raises as `unload` does."""
+        entry = self.entry(name)
+        if entry.is_opening:
+            raise ModelLoadingError(f"{entry.model_id} is still loading; remove it later")
+        entry.is_removed = True
+        await self._keeper.unload(entry, drain_seconds)
+        entry.loaded(ModelUnloadedError(f"{entry.model_id} was removed; use another model"))
+        self._forget(entry)
 
     async def close(self, error: InfrsError) -> None:
-        """Unload all models; requests that are in flight fail with `error`."""
-        models = self.models
+        """Unload all models; requests that are in flight or wait for a model fail with `error`."""
+        await self._keeper.close(error)
         self._entries.clear()
         self._aliases.clear()
-        await asyncio.gather(*(model.drain(0, error) for model in models))
 
     @property
     def entries(self) -> list[RegistryEntry]:
-        """Return all entries, in the order of their loading."""
+        """Return all entries, in the order of their addition."""
         return list(self._entries.values())
+
+    @property
+    def listed(self) -> list[RegistryEntry]:
+        """Return all entries, embedding models last."""
+        return sorted(self._entries.values(), key=lambda entry: entry.kind is ServedEmbeddingModel)
 
     @property
     def models(self) -> list[ServedModel]:
@@ -141,50 +157,66 @@ class ModelRegistry:
         """Return the embedding models that are ready."""
         return self._ready(ServedEmbeddingModel)
 
+    def entry(self, name: str) -> RegistryEntry:
+        """Return the entry of an id or alias. Raises ModelNotFoundError."""
+        entry = self._find(name)
+        if entry is None:
+            raise not_served(name, _ids(self.listed))
+        return entry
+
     def find(self, name: str) -> ServedModel:
-        """Return the model of an id or alias. Raises ModelNotFoundError, ModelLoadingError, a failed load's error."""
-        served = self._served(name)
-        if served is None:
-            raise not_served(name, _ids(self.models))
-        return served
+        """Return the ready model of an id or alias.
+
+        Raises ModelNotFoundError, ModelLoadingError for a model that is not loaded, a failed load's error.
+        """
+        return _require_ready(self.entry(name))
 
     def find_chat(self, name: str | None) -> ServedChatModel:
-        """Return the chat model of an id or alias; None stands for the only one.
+        """Return the ready chat model of an id or alias; None stands for the only one.
 
         Raises RequestError for an embedding model and for a name that is missing, and as `find`.
         """
-        served = None if name is None else self._served(name)
-        if isinstance(served, ServedChatModel):
-            return served
-        ours = self._require_chat_models()
-        if served is not None:
-            raise _wrong_kind(f"{name} is an embedding model, which POST /v1/embeddings takes; here it is {_ids(ours)}")
-        if name is not None:
-            raise not_served(name, _ids(ours))
-        if len(ours) > 1:
-            raise RequestError(f"model: this server has several chat models; name one of {_ids(ours)}", param="model")
-        return ours[0]
+        served = _require_ready(self._chat_entry(name))
+        if not isinstance(served, ServedChatModel):
+            raise self._not_chat(served.model_id)
+        return served
 
     def find_embedding(self, name: str) -> ServedEmbeddingModel:
-        """Return the embedding model of an id or alias. Raises RequestError for a chat model, and as `find`."""
-        served = self._served(name)
-        if isinstance(served, ServedEmbeddingModel):
-            return served
-        ours = _ids(self.embedding_models) or "no embedding model: name one in `models`"
-        if served is not None:
-            raise _wrong_kind(f"{name} is a chat model, which makes no embeddings; this server serves {ours}")
-        raise not_served(name, ours)
+        """Return the ready embedding model of an id or alias. Raises RequestError for a chat model, and as `find`."""
+        served = _require_ready(self._embedding_entry(name))
+        if not isinstance(served, ServedEmbeddingModel):
+            raise self._not_embedding(served.model_id)
+        return served
+
+    @contextlib.asynccontextmanager
+    async def use_chat(self, name: str | None, context: RequestContext) -> AsyncIterator[ServedChatModel]:
+        """Admit a request to a chat model for the block, which loads it if necessary.
+
+        Raises as `find_chat`, QueueFullError, RequestTimeoutError, OutOfMemoryError, ModelLoadError.
+        """
+        async with self._use(self._chat_entry(name), context) as served:
+            if not isinstance(served, ServedChatModel):
+                raise self._not_chat(served.model_id)
+            yield served
+
+    @contextlib.asynccontextmanager
+    async def use_embedding(self, name: str, context: RequestContext) -> AsyncIterator[ServedEmbeddingModel]:
+        """Admit a request to an embedding model for the block, which loads it if necessary. Raises as `use_chat`."""
+        async with self._use(self._embedding_entry(name), context) as served:
+            if not isinstance(served, ServedEmbeddingModel):
+                raise self._not_embedding(served.model_id)
+            yield served
 
     def refuse_if_full(self, kind: type[ServedModel], tenant: str) -> None:
         """Raise QueueFullError if all models of a kind are full for a tenant, RequestError if there is no chat model.
 
         For the moment before a request names its model.
         """
-        models = self._require_chat_models() if kind is ServedChatModel else self._ready(kind)
+        entries = self._require_chat() if kind is ServedChatModel else self._of_kind(kind)
         full: QueueFullError | None = None
-        for model in models:
+        for entry in entries:
             try:
-                model.refuse_if_full(tenant)
+                entry.refuse_if_full(tenant)
             except QueueFullError as error:
                 full = error
             else:
@@ -194,57 +226,115 @@ class ModelRegistry:
 
     @property
     def num_in_flight(self) -> int:
-        """Return the number of admitted requests, of all models."""
-        return sum(model.num_in_flight for model in self.models)
+        """Return the number of requests that run or wait, of all models."""
+        return sum(entry.num_users for entry in self._entries.values())
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait at most `seconds` until no model has a request in flight, and return whether none has."""
-        return all(await asyncio.gather(*(model.wait_idle(seconds) for model in self.models)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.num_in_flight:
+                    loads = [entry.until_loaded() for entry in self._entries.values() if entry.waiting.total()]
+                    copies = [copy for entry in self._entries.values() for copy in entry.copies]
+                    await asyncio.gather(*(copy.wait_idle(seconds) for copy in copies), *loads)
+                    await asyncio.sleep(0)  # requests that wait for a model that is loaded now are admitted
+        return not self.num_in_flight
+
+    def fail(self, served: ServedModel, error: InfrsError) -> None:
+        """Stop a model that no longer works, and end its requests with an error. The next request loads it again."""
+        self._keeper.fail(self._entries[served.model_id], error)
 
     def fail_all(self, error: InfrsError) -> None:
-        """End every submitted request of all models with an error."""
-        for model in self.models:
-            model.fail_all(error)
+        """End every request of all models with an error, also those that wait for a model."""
+        for entry in self._entries.values():
+            entry.loaded(error)
+            for copy in entry.copies:
+                copy.fail_all(error)
 
-    def _claim(self, entry: RegistryEntry) -> None:
-        """Enter a model under its names, in place of one of the same id that failed to load."""
-        previous = self._entries.get(entry.model_id)
-        if previous is not None and previous.state is ModelState.FAILED:
-            self._remove(previous)
-        taken = sorted({entry.model_id, *entry.aliases} & (self._entries.keys() | self._aliases.keys()))
-        if taken:
-            raise ConfigError(f"{taken[0]} already names a model; unload that one first, or use another name")
-        self._entries[entry.model_id] = entry
-        self._aliases.update(dict.fromkeys(entry.aliases, entry.model_id))
+    @contextlib.asynccontextmanager
+    async def _use(self, entry: RegistryEntry, context: RequestContext) -> AsyncIterator[ServedModel]:
+        with contextlib.ExitStack() as stack:
+            if entry.state is ModelState.READY:
+                served = _require_ready(entry)
+                stack.enter_context(served.admitted(context.tenant))
+            else:
+                with entry.waiting_request(context.tenant):  # until it is admitted: it keeps the model loaded
+                    served = await self._until_ready(entry, context)
+                    stack.enter_context(served.admitted(context.tenant))
+            yield served
 
-    def _remove(self, entry: RegistryEntry) -> None:
+    async def _until_ready(self, entry: RegistryEntry, context: RequestContext) -> ServedModel:
+        """Load a model and return it. The load continues if this request ends before."""
+        late = RequestTimeoutError(
+            f"{entry.model_id} was not loaded within the {self.queue_timeout:g} s that this server lets a request wait"
+        )
+        if context.remaining < self.queue_timeout:
+            late = context.timeout_error()
+        try:
+            async with asyncio.timeout(min(self.queue_timeout, context.remaining)):
+                while entry.state is not ModelState.READY:
+                    error = await self._keeper.want(entry)
+                    if error is not None:
+                        raise entry.refusal(error)
+        except TimeoutError:
+            raise late from None
+        return _require_ready(entry)
+
+    def _forget(self, entry: RegistryEntry) -> None:
         del self._entries[entry.model_id]
-        for alias in entry.aliases:
+        for alias in entry.spec.aliases:
             del self._aliases[alias]
 
     def _find(self, name: str) -> RegistryEntry | None:
         return self._entries.get(self._aliases.get(name, name))
 
-    def _served(self, name: str) -> ServedModel | None:
-        """Return the ready model of a name, None for an unknown name. Raises the error of one that is not ready."""
+    def _chat_entry(self, name: str | None) -> RegistryEntry:
+        entry = None if name is None else self._find(name)
+        if entry is not None and entry.may_be(ServedChatModel):
+            return entry
+        ours = self._require_chat()
+        if entry is not None:
+            raise self._not_chat(str(name))
+        if name is not None:
+            raise not_served(name, _ids(ours))
+        if len(ours) > 1:
+            raise RequestError(f"model: this server has several chat models; name one of {_ids(ours)}", param="model")
+        return ours[0]
+
+    def _embedding_entry(self, name: str) -> RegistryEntry:
         entry = self._find(name)
         if entry is None:
-            return None
-        if entry.state is ModelState.READY:
-            return entry.served
-        raise entry.error or ModelLoadingError(f"{entry.model_id} is still loading; try again in a moment")
+            raise not_served(name, self._embedding_ids())
+        if not entry.may_be(ServedEmbeddingModel):
+            raise self._not_embedding(name)
+        return entry
+
+    def _not_chat(self, name: str) -> RequestError:
+        ours = _ids(self._require_chat())
+        return _wrong_kind(f"{name} is an embedding model, which POST /v1/embeddings takes; here it is {ours}")
+
+    def _not_embedding(self, name: str) -> RequestError:
+        ours = self._embedding_ids()
+        return _wrong_kind(f"{name} is a chat model, which makes no embeddings; this server serves {ours}")
+
+    def _embedding_ids(self) -> str:
+        return _ids(self._of_kind(ServedEmbeddingModel)) or "no embedding model: name one in `models`"
+
+    def _of_kind(self, kind: type[ServedModel]) -> list[RegistryEntry]:
+        """Return the entries of a kind, loaded or not."""
+        return [entry for entry in self._entries.values() if entry.kind is kind]
 
     def _ready(self, kind: type[Kind]) -> list[Kind]:
         ready = (entry.served for entry in self._entries.values() if entry.state is ModelState.READY)
         return [served for served in ready if isinstance(served, kind)]
 
-    def _require_chat_models(self) -> list[ServedChatModel]:
-        """Return the chat models. Raises RequestError if there is none."""
-        models = self.chat_models
-        if not models:
-            ours = _ids(self.embedding_models)
+    def _require_chat(self) -> list[RegistryEntry]:
+        """Return the entries of chat models. Raises RequestError if there is none."""
+        entries = self._of_kind(ServedChatModel)
+        if not entries:
+            ours = _ids(self._of_kind(ServedEmbeddingModel))
             raise _wrong_kind(f"this server has no chat model; it serves {ours} for POST /v1/embeddings")
-        return models
+        return entries
 
 
 def not_served(name: str, ours: str) -> ModelNotFoundError:
@@ -252,9 +342,27 @@ def not_served(name: str, ours: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"{name[:100]!a} is not served here; this server serves {ours}", param="model")
 
 
+def _require_ready(entry: RegistryEntry) -> ServedModel:
+    """Return the model of an entry. Raises its error, or ModelLoadingError, if it is not ready."""
+    if entry.state is ModelState.READY and entry.served is not None:
+        return entry.served
+    if entry.error is not None:
+        raise entry.error
+    raise ModelLoadingError(f"{entry.model_id} is {_NOT_READY[entry.state]}; try again in a moment")
+
+
+_NOT_READY = {
+    ModelState.UNLOADED: "not loaded",
+    ModelState.LOADING: "still loading",
+    ModelState.READY: "still loading",
+    ModelState.FAILED: "not loaded",
+    ModelState.UNLOADING: "being unloaded",
+}
+
+
 def _wrong_kind(message: str) -> RequestError:
     return RequestError(message, param="model", code="model_not_supported")
 
 
-def _ids(models: Iterable[ServedModel]) -> str:
-    return ", ".join(model.model_id for model in models)
+def _ids(entries: Iterable[RegistryEntry]) -> str:
+    return ", ".join(entry.model_id for entry in entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,24 @@ class Service(Protocol):
         """Stop the thread and wait `timeout` seconds for it."""
 
 
+def check_places(in_flight: Counter[str], num_places: int, tenant: str, full: Callable[[], str]) -> None:
+    """Raise QueueFullError if a tenant may not add a request to those in flight, by tenant.
+
+    A tenant with n requests leaves n / 4 places to others. full: describes a queue without any place.
+    """
+    free, own = num_places - in_flight.total(), in_flight[tenant] if tenant else 0
+    if free <= 0:
+        raise QueueFullError(f"{full()}, as many as this server takes; try again in a moment")
+    if free <= own // _KEPT_PART:
+        raise QueueFullError(
+            f"{own} requests of this API key run or wait; other places are for other keys; try again in a moment"
+        )
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class ServedModel(ABC):
     """What chat and embedding models have in common: admission, the wait for idleness and the drain."""
 
@@ -66,6 +85,8 @@ class ServedModel(ABC):
         self._idle = asyncio.Event()
         self._idle.set()
         self._refusal: InfrsError | None = None
+        self.last_used = time.monotonic()
+        self.on_idle: Callable[[], None] = _nothing
 
     @property
     def model_id(self) -> str:
@@ -95,13 +116,7 @@ class ServedModel(ABC):
 
         A tenant with n requests leaves n / 4 places to others; on a server without API keys, all requests may fill all.
         """
-        free, own = self.num_places - self.num_in_flight, self._in_flight[tenant] if tenant else 0
-        if free <= 0:
-            raise QueueFullError(f"{self._full()}, as many as this server takes; try again in a moment")
-        if free <= own // _KEPT_PART:
-            raise QueueFullError(
-                f"{own} requests of this API key run or wait; other places are for other keys; try again in a moment"
-            )
+        check_places(self._in_flight, self.num_places, tenant, self._full)
 
     @abstractmethod
     def fail_all(self, error: InfrsError) -> None:
@@ -117,8 +132,10 @@ class ServedModel(ABC):
             yield
         finally:
             self._in_flight -= Counter((tenant,))  # drops a tenant without requests
+            self.last_used = time.monotonic()
             if not self._in_flight:
                 self._idle.set()
+                self.on_idle()
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait at most `seconds` until no request is in flight, and return whether none is."""
@@ -127,10 +144,11 @@ class ServedModel(ABC):
                 await self._idle.wait()
         return self._idle.is_set()
 
-    async def drain(self, seconds: float, error: InfrsError) -> None:
+    async def drain(self, seconds: float, error: InfrsError, *, is_replaced: bool = False) -> None:
         """Wait at most `seconds` for the requests in flight, end the others with `error`, stop the worker thread.
 
-        The caller ensures that no new request is admitted.
+        is_replaced: the metrics stay, for another copy of the model has taken them over. The caller ensures that no new
+        request is admitted.
         """
         idle = await self.wait_idle(seconds)
         self._refusal = error
@@ -138,7 +156,8 @@ class ServedModel(ABC):
             self.fail_all(error)
             await self.wait_idle(_LAST_WORDS_SECONDS)
         await asyncio.to_thread(self.service.stop, _STOP_SECONDS)
-        self.metrics.close()
+        if not is_replaced:
+            self.metrics.close()
         if self.model.files is not None:
             self.model.files.close()
 

@@ -44,7 +44,9 @@ def test_truncated_weights_without_a_lease_end_the_server_with_a_message(
     weights, command = bundle / "model.onnx.data", (sys.executable, "-c", NO_LEASES)
     with serving("--bundle", bundle, "--threads", "1", command=command, status=EngineError.exit_code) as server:
         assert "cannot have a lease (F_SETLEASE)" in "".join(server.lines)
-        stream = server.client().completions.create(model="any", prompt="The sea", max_tokens=2000, stream=True)
+        stream = server.client().completions.create(
+            model="demo/SmolLM2-135M-Instruct", prompt="The sea", max_tokens=2000, stream=True
+        )
         next(iter(stream))
         os.truncate(weights, 0)
         assert server.process.wait(30) == EngineError.exit_code

@@ -5,7 +5,8 @@ The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "b
 Its tokens are bytes, each with the log-probability -byte/256. With `"engine": "synthetic"` it is the real engine, over
 the graph of tests/engine/synthetic.py, which with `"exact"` is taken for one of infrs's own kernels. With `"embedding":
 "beside"` it has an embedding model too, with "alone" no other. `"sampling"` is what the bundle says of sampling,
-`"template"` a Jinja chat template in the place of plain lines. It prints one JSON line when ready.
+`"template"` a Jinja chat template in the place of plain lines. `"demand"` has models that load on demand, each with
+fields of its ModelSpec; `"disk"` is the folder of their files. It prints one JSON line when ready.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fake_encoder import EMBEDDING_ID, embedding_model
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
@@ -32,7 +35,7 @@ from infrs.engine.runners.opening import open_runner
 from infrs.engine.runners.runner import Capabilities
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService, EngineStats
-from infrs.errors import DrainingError, EngineError, InfrsError, QueueFullError
+from infrs.errors import BundleError, DrainingError, EngineError, InfrsError, QueueFullError
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import load_keys
 from infrs.http.observability.logs import to_stderr
@@ -40,6 +43,8 @@ from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.load import default_sampling, fingerprint
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
+from infrs.models.residency.spec import Found, ModelSpec
+from infrs.models.served import ServedChatModel
 from infrs.text.chat.template import ChatTemplate, Messages, SimpleFormat, Variables
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.token_bytes import TokenBytes
@@ -264,11 +269,31 @@ def synthetic_model(rows: int, max_queue: int, capacity: int, *, exact: bool) ->
     return served(engine, tokenizer, synthetic.manifest())
 
 
+def add_on_demand(registry: ModelRegistry, options: dict[str, Any], open_chat: Callable[[], LoadedModel]) -> None:
+    """The content of a model's file is its version. It cannot be loaded if that is "broken"."""
+
+    def find(file: Path) -> Found:
+        def open_model(_: EngineSettings) -> LoadedModel:
+            time.sleep(options["demand_seconds"])
+            if file.read_text() == "broken":
+                raise BundleError(f"{file} is altered")
+            return replace(open_chat(), fingerprint=f"fp_{file.read_text()}")
+
+        return Found(open_model, 10, file.read_text())
+
+    for model_id, given in options["demand"].items():
+        file = Path(options["disk"]) / model_id
+        fields = {**given, "aliases": frozenset(given.get("aliases", ()))}
+        registry.add(
+            ModelSpec(model_id, partial(find, file), find(file), kind=ServedChatModel, at_start=False, **fields)
+        )
+
+
 def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
     options |= {"engine": "words", "capacity": 96, "exact": False, "embedding": "", "keep_alive": None, "template": ""}
-    options |= {"sampling": {}, "tool_format": ""}
+    options |= {"sampling": {}, "tool_format": "", "demand": {}, "demand_seconds": 0.0, "disk": "", "budget": None}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
     bounds = {"max_queue": options["max_queue"]}
@@ -284,6 +309,8 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
             await registry.load(MODEL_ID, load_chat)
         if options["embedding"]:
             await registry.load(EMBEDDING_ID, load_embedding, settings.engine)
+        registry.budget = options["budget"]
+        add_on_demand(registry, options, open_chat)
 
     def load_embedding(_: EngineSettings) -> EmbeddingModel:
         return embedding_model(byte_tokenizer([bytes([byte]) for byte in range(256)]), options["interval"])

@@ -28,6 +28,7 @@ from infrs.config.settings import SECTIONS, LogFormat, ModelSettings
 from infrs.core import SamplingParams
 from infrs.errors import BundleNotFoundError
 from infrs.extras import install_command
+from infrs.models.served import ServedChatModel
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("INFRS_")}
 
@@ -238,7 +239,8 @@ def announced(
     engine = SimpleNamespace(snapshot=lambda: stats)
     model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
     served = SimpleNamespace(model_id="a/b", model=model)
-    registry: Any = SimpleNamespace(models=[served], chat_models=[served], embedding_models=[])
+    entry = SimpleNamespace(model_id="a/b", kind=ServedChatModel, spec=SimpleNamespace(at_start=True))
+    registry: Any = SimpleNamespace(chat_models=[served], embedding_models=[], entries=[entry], listed=[entry])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         announce(Start(listener, 0.0, with_key, log_format), registry)
     return capsys.readouterr().out.splitlines()

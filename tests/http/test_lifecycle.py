@@ -228,4 +228,4 @@ def test_a_dead_engine_ends_the_process() -> None:
         waiting = pool.submit(server.chat, "die")
         assert waiting.result().error == (500, "server_error", None, "engine_error")
         assert finish(server) == 1
-        assert "the engine has failed" in server.output()
+        assert "the engine of fake/words has failed" in server.output()

@@ -4,7 +4,10 @@ import pytest
 from fake_process import MODEL, FakeServer, metric
 
 GET_ROUTES = ["/health", "/ready", "/props", "/metrics", "/v1/models", f"/v1/models/{MODEL}"]
-ONE_MODEL = {"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "infrs", "max_model_len": 512}
+ONE_MODEL = {"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "infrs", "max_model_len": 512} | {
+    "aliases": [],
+    "status": {"value": "loaded"},
+}
 
 
 @pytest.mark.parametrize("path", GET_ROUTES)

@@ -33,8 +33,8 @@ def test_a_stalled_engine_ends_the_process(stream: bool) -> None:
         assert server.process.wait(15) == 1
         assert TIMEOUT < time.monotonic() - started < TIMEOUT + 9 + SLACK  # 5 s of them the engine has to stop
         log = server.output()
-        assert "the engine has made no step for 3 s; the server exits" in log
-        assert "request failed: EngineError: 'the engine has made no step for 3 s'" in log
+        assert "the engine of fake/words has made no step for 3 s; the server exits" in log
+        assert "request failed: EngineError: 'the engine of fake/words has made no step for 3 s'" in log
         assert "Traceback" not in log
 
 

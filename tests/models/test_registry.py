@@ -125,7 +125,7 @@ def test_a_model_is_unloaded_while_another_streams() -> None:
         for begun in both:
             await begun.wait()
         assert not kept.done()
-        await registry.unload("b/goes")
+        await registry.remove("b/goes")
         with pytest.raises(ModelUnloadedError, match="b/goes was unloaded"):
             await cut
         assert await kept == greedy([5, 6], 240)
@@ -147,7 +147,7 @@ def test_an_unloaded_model_lets_its_requests_finish_within_the_drain_time() -> N
         await registry.load("a", open_chat, LARGE)
         running = asyncio.create_task(tokens(registry.find_chat("a"), [5], 100))
         await asyncio.sleep(0)
-        unloading = asyncio.create_task(registry.unload("a", drain_seconds=30.0))
+        unloading = asyncio.create_task(registry.remove("a", drain_seconds=30.0))
         await asyncio.sleep(0)
         assert [entry.state for entry in registry.entries] == [ModelState.UNLOADING]
         with pytest.raises(ModelUnloadedError, match="a is being unloaded"):
@@ -191,7 +191,7 @@ def test_the_states_of_a_model() -> None:
             registry.find("b")
         await registry.load("b", open_chat, SMALL)
         assert [entry.state for entry in registry.entries] == [ModelState.READY] * 2
-        await registry.unload("x")
+        await registry.remove("x")
         assert [model.model_id for model in registry.models] == ["b"]
 
     run(scenario)
@@ -208,7 +208,7 @@ def test_each_model_admits_its_own_number_of_requests() -> None:
             registry.refuse_if_full(ServedChatModel, "")  # the other one has room
             assert registry.num_in_flight == 2
             assert not await registry.wait_idle(0.01)
-            await registry.unload("b")
+            await registry.remove("b")
             with pytest.raises(QueueFullError):
                 registry.refuse_if_full(ServedChatModel, "")
         assert await registry.wait_idle(0.01)
@@ -274,7 +274,7 @@ def test_an_embedding_model_without_http() -> None:
         with model.admitted():
             [vector] = await model.embed([[1, 2, 3]], context())
         assert vector.tolist() == formula([1, 2, 3]).tolist()
-        await registry.unload("e")
+        await registry.remove("e")
         assert registry.entries == []
 
     run(scenario)

@@ -7,6 +7,7 @@ import orjson
 from infrs.errors import (
     DrainingError,
     InfrsError,
+    ModelLoadError,
     ModelLoadingError,
     ModelNotFoundError,
     ModelUnloadedError,
@@ -25,6 +26,7 @@ _STATUS: dict[type[InfrsError], int] = {
     QueueFullError: 429,
     DrainingError: 503,
     ModelLoadingError: 503,
+    ModelLoadError: 503,
     ModelUnloadedError: 503,
 }
 

@@ -44,10 +44,13 @@ def completion(
     return orjson.dumps({**head, "choices": choices, "usage": usage})
 
 
-def model(model_id: str, created: int, max_model_len: int) -> dict[str, object]:
-    """Return one model. created: Unix time in seconds. max_model_len: tokens of prompt and answer, as in vLLM."""
-    head = {"id": model_id, "object": "model", "created": created, "owned_by": "infrs"}
-    return head | {"max_model_len": max_model_len}
+def model(model_id: str, created: int, max_model_len: int | None) -> dict[str, object]:
+    """Return one model.
+
+    created: Unix time in seconds. max_model_len: tokens of prompt and answer, as in vLLM; None if that is not known.
+    """
+    head: dict[str, object] = {"id": model_id, "object": "model", "created": created, "owned_by": "infrs"}
+    return head if max_model_len is None else head | {"max_model_len": max_model_len}
 
 
 def model_list(models: Sequence[Mapping[str, object]]) -> bytes:

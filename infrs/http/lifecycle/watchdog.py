@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from infrs.api.common.errors import EngineStalledError, TextStalledError
-from infrs.errors import InfrsError
+from infrs.errors import EngineError, InfrsError
 from infrs.http.state import ServerState
 from infrs.models.served import ServedModel, Service
 
@@ -87,25 +87,45 @@ def _note(state: ServerState, stall: InfrsError | None) -> None:
     state.stalled = stall
 
 
-async def until_failure(state: ServerState) -> str:
-    """Wait until a model's thread fails or stalls, or its files change, and return the reason.
+def _failure_of(model: ServedModel) -> str | None:
+    """Return why a model cannot continue, or None."""
+    if not model.service.alive:
+        return f"the engine of {model.model_id} has failed"
+    path = model.disturbed_file()
+    if path is not None:
+        return f"another program writes to {path}, which this server uses for {model.model_id}; export the model again"
+    return None
 
-    Sets `ServerState.stalled`. Also measures the lag of the event loop.
+
+def _failure(state: ServerState) -> str | None:
+    """Return why the only model cannot continue, or None. Of several models, stop those that cannot."""
+    for model in state.models.models:
+        reason = _failure_of(model)
+        if reason is not None and len(state.models.entries) == 1:
+            return reason
+        if reason is not None:
+            logger.error("%s; its requests fail, and the next one loads it again", reason)
+            state.models.fail(model, EngineError(reason))
+    return None
+
+
+async def until_failure(state: ServerState) -> str:
+    """Wait until a thread stalls, or the only model fails or its files change, and return the reason.
+
+    Sets `ServerState.stalled`. Also measures the lag of the event loop. One of several models that fails is stopped,
+    and the others continue.
     """
     clocks: dict[ServedModel, StallClock] = {}
     running = RunningTime()
     timeout = state.settings.server.stall_timeout
-    while all(model.service.alive for model in state.models.models):
+    while (reason := _failure(state)) is None:
         clocks = {model: clocks.get(model) or StallClock(model.service, running) for model in state.models.models}
-        disturbed = next(filter(None, (model.disturbed_file() for model in clocks)), None)
-        if disturbed is not None:
-            return f"another program writes to {disturbed}, which this server uses; export the model again"
-        stalled = max((clock.read() for clock in clocks.values()), default=0.0)
+        stalled, model_id = max(((clock.read(), model.model_id) for model, clock in clocks.items()), default=(0.0, ""))
         text = running.since(time.monotonic() - state.text.busy_for())
         _note(state, stall_of(stalled, text, timeout / _READY_PART))
         if stalled > timeout:
-            return f"the engine has made no step for {stalled:.0f} s"
+            return f"the engine of {model_id} has made no step for {stalled:.0f} s"
         running.tick(_SECONDS)
         await asyncio.sleep(_SECONDS)
         state.metrics.loop_lag.observe(running.tick(0.0))
-    return "the engine has failed"
+    return reason

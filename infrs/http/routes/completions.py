@@ -1,12 +1,19 @@
-"""`POST /v1/completions`."""
+"""`POST /v1/chat/completions` and `POST /v1/completions`."""
 
 from __future__ import annotations
 
 from sanic import HTTPResponse, Request
 
+from infrs.api.chat.prepare import prepare as prepare_chat
+from infrs.api.chat.request import parse_chat_request
 from infrs.api.completions.prepare import prepare
 from infrs.api.completions.request import parse_completion_request
 from infrs.http.routes.generate import generate, read_body
+
+
+async def chat_completions(request: Request) -> HTTPResponse | None:
+    """Answer a conversation, streamed or whole."""
+    return await generate(request, await read_body(request, parse_chat_request), prepare_chat)
 
 
 async def completions(request: Request) -> HTTPResponse | None:

@@ -38,10 +38,9 @@ async def embed(
     which have their full length, and the number of tokens.
     """
     state, context, body = state_of(request), context_of(request), parsed.body
-    served = state.require_models().find_embedding(body.model)
-    model = served.model
-    check_dimensions(model, body)
-    with served.admitted(context.tenant):
+    async with state.require_models().use_embedding(body.model, context) as served:
+        model = served.model
+        check_dimensions(model, body)
         texts = await state.in_thread(lambda: encode_texts(model, body), context, is_long=parsed.is_long)
         vectors = await served.embed(texts, context)
         num_tokens = sum(map(len, texts))

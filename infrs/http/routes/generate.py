@@ -75,8 +75,7 @@ async def generate_with(
 ) -> HTTPResponse | None:
     """Generate answers with the model of a name; see `generate`."""
     state, context, body = state_of(request), context_of(request), parsed.body
-    served = state.require_models().find_chat(name)
-    with served.admitted(context.tenant):
+    async with state.require_models().use_chat(name, context) as served:
         prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=parsed.is_long)
         return await send(request, served, prepared)
 
@@ -92,11 +91,10 @@ async def compute(
     hints: returns the names of the parts of a request that change nothing.
     """
     state, context, body = state_of(request), context_of(request), parsed.body
-    served = state.require_models().find_chat(body.model)
+    async with state.require_models().use_chat(body.model, context) as served:
 
-    def respond() -> HTTPResponse:
-        content = orjson.dumps(work(served.model, body))
-        return HTTPResponse(content, headers=header(hints(body)), content_type=JSON)
+        def respond() -> HTTPResponse:
+            content = orjson.dumps(work(served.model, body))
+            return HTTPResponse(content, headers=header(hints(body)), content_type=JSON)
 
-    with served.admitted(context.tenant):
         return await state.in_thread(respond, context, is_long=parsed.is_long)

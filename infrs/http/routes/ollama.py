@@ -58,12 +58,13 @@ async def _answer(
     is_chat: bool,
     is_empty: bool,
 ) -> HTTPResponse | None:
-    """Generate an answer. A request without a prompt only asks whether the model is loaded."""
+    """Generate an answer. A request without a prompt loads the model."""
     body = parsed.body
     model_id = _model_id(request, body.model)
     if not is_empty:
         return await generate_with(request, parsed, model_id, prepare)
-    state_of(request).require_models().find_chat(model_id)
+    async with state_of(request).require_models().use_chat(model_id, context_of(request)):
+        pass
     return HTTPResponse(loaded(body.model, is_chat=is_chat), headers=header(ignored(body)), content_type=JSON)
 
 
@@ -73,7 +74,8 @@ async def embed(request: Request) -> HTTPResponse:
     name, hints, context = parsed.body.model, ignored(parsed.body), context_of(request)
     model_id = _model_id(request, name)
     if not parsed.body.input:
-        state_of(request).require_models().find_embedding(model_id)
+        async with state_of(request).require_models().use_embedding(model_id, context):
+            pass
         return HTTPResponse(embed_response(name, [], 0, context), headers=header(hints), content_type=JSON)
     asked = to_embedding_request(parsed.body, model_id)
 

@@ -1,42 +1,25 @@
-"""`/v1/models`, `/health`, `/ready`, `/props` and `/metrics`."""
+"""`/health`, `/ready`, `/props` and `/metrics`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 from sanic import HTTPResponse, Request
 
 from infrs import __version__
-from infrs.api.output import bodies
 from infrs.bundle.manifest import Sampling
-from infrs.errors import EngineError
+from infrs.errors import EngineError, ModelLoadError
 from infrs.http.error_handler import JSON
 from infrs.http.state import state_of
 from infrs.metrics import CONTENT_TYPE
 from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
+from infrs.models.registry import ModelState
 
 _LIBRARIES = ("onnxruntime", "sanic", "tokenizers", "numpy")
-
-
-async def list_models(request: Request) -> HTTPResponse:
-    """List the models, chat models first."""
-    models = state_of(request).require_models().models
-    return HTTPResponse(bodies.model_list([_entry(served.model) for served in models]), content_type=JSON)
-
-
-async def get_model(request: Request, model_id: str) -> HTTPResponse:
-    """Return a model by its id. A slash in the id may be sent as `/` or `%2F`."""
-    served = state_of(request).require_models().find(unquote(model_id))
-    return HTTPResponse(orjson.dumps(_entry(served.model)), content_type=JSON)
-
-
-def _entry(model: LoadedModel | EmbeddingModel) -> dict[str, object]:
-    return bodies.model(model.model_id, model.created, model.max_model_len)
 
 
 async def health(request: Request) -> HTTPResponse:
@@ -47,9 +30,13 @@ async def health(request: Request) -> HTTPResponse:
 async def ready(request: Request) -> HTTPResponse:
     """Report that requests are served: models loaded, threads alive, no shutdown. Else 503 or 500 with the reason."""
     state = state_of(request)
-    models = state.require_models().models
-    if not all(served.service.alive for served in models):
-        raise EngineError("the engine has failed; restart the server")
+    registry = state.require_models()
+    dead = next((served for served in registry.models if not served.service.alive), None)
+    if dead is not None:
+        raise EngineError(f"the engine of {dead.model_id} has failed; restart the server")
+    failed = next((each for each in registry.entries if each.spec.at_start and each.state is ModelState.FAILED), None)
+    if failed is not None:
+        raise ModelLoadError(f"{failed.model_id} is not loaded; GET /v1/models gives the reason")
     if state.stalled is not None:
         raise state.stalled
     return HTTPResponse(b'{"status":"ready"}', content_type=JSON)

@@ -16,6 +16,7 @@ from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
 from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.embeddings.request import EmbeddingRequest
+from infrs.api.models import LoadRequest, UnloadRequest
 from infrs.api.ollama.request import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -32,9 +33,9 @@ from infrs.http.routes import (
     anthropic as messages,
 )
 from infrs.http.routes import (
-    chat,
     completions,
     embeddings,
+    models,
     ollama,
     responses,
     responses_socket,
@@ -90,7 +91,7 @@ def _ollama(
 ROUTES = (
     Route(
         Operation("POST", "/v1/chat/completions", "Answer a conversation.", (ChatCompletionRequest,), _ANSWERS),
-        chat.chat_completions,
+        completions.chat_completions,
     ),
     Route(
         Operation("POST", "/v1/responses", "Answer a conversation as items.", (ResponsesRequest,), _ANSWERS),
@@ -164,8 +165,10 @@ ROUTES = (
     _ollama("GET", "/api/tags", "List the models", ollama.tags),
     _ollama("GET", "/api/ps", "List the loaded models", ollama.running),
     _ollama("GET", "/api/version", "Return the version of the API", ollama.version),
-    Route(Operation("GET", "/v1/models", "List the models."), status.list_models),
-    Route(Operation("GET", "/v1/models/<model_id:path>", "Return a model by its id."), status.get_model),
+    Route(Operation("GET", "/v1/models", "List the models."), models.list_models),
+    Route(Operation("GET", "/v1/models/<model_id:path>", "Return a model by its id."), models.get_model),
+    Route(Operation("POST", "/v1/models/load", "Load a model, or its new bundle.", (LoadRequest,)), models.load_model),
+    Route(Operation("POST", "/v1/models/unload", "Unload a model.", (UnloadRequest,)), models.unload_model),
     Route(Operation("GET", "/health", "Liveness: whether the process answers."), status.health),
     Route(Operation("GET", "/ready", "Readiness: whether requests are served."), status.ready),
     Route(Operation("GET", "/props", "Describe the models, settings and versions."), status.props),

@@ -13,7 +13,7 @@ from infrs.api.tokens import tokenize as api
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, parse_tokenize_request
 from infrs.http.error_handler import JSON
 from infrs.http.routes.generate import compute, read_body
-from infrs.http.state import state_of
+from infrs.http.state import context_of, state_of
 
 
 async def tokenize(request: Request) -> HTTPResponse:
@@ -23,8 +23,8 @@ async def tokenize(request: Request) -> HTTPResponse:
 
 async def tokenizer_info(request: Request) -> HTTPResponse:
     """Return the special tokens and the chat template of the chat model."""
-    served = state_of(request).require_models().find_chat(None)
-    return HTTPResponse(orjson.dumps(api.tokenizer_info(served.model)), content_type=JSON)
+    async with state_of(request).require_models().use_chat(None, context_of(request)) as served:
+        return HTTPResponse(orjson.dumps(api.tokenizer_info(served.model)), content_type=JSON)
 
 
 async def detokenize(request: Request) -> HTTPResponse:

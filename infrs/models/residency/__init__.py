@@ -1,0 +1,1 @@
+"""Keep models within a memory budget: which are loaded, which are unloaded, and when."""
