@@ -19,9 +19,17 @@ _READ_BYTES = 1 << 16
 
 
 class ServerError(InfrsError):
-    """A server could not be reached, refused a request or broke off its answer."""
+    """A server could not be reached, refused a request or broke off its answer.
+
+    status, body: of the refusal; 0 and empty if there is none.
+    """
 
     code = "server_error"
+
+    def __init__(self, message: str, *, status: int = 0, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,16 @@ async def events(endpoint: Endpoint, path: str, body: bytes) -> AsyncGenerator[b
 
 async def get_json(endpoint: Endpoint, path: str) -> dict[str, Any]:
     """Return the JSON object at a path, by GET. Raises ServerError."""
-    body = b"".join([data async for data in _exchange(endpoint, "GET", path, b"")])
+    return await _json(endpoint, "GET", path, b"")
+
+
+async def post_json(endpoint: Endpoint, path: str, body: bytes) -> dict[str, Any]:
+    """Send a JSON body by POST and return the JSON object of the answer. Raises ServerError."""
+    return await _json(endpoint, "POST", path, body)
+
+
+async def _json(endpoint: Endpoint, method: str, path: str, sent: bytes) -> dict[str, Any]:
+    body = b"".join([data async for data in _exchange(endpoint, method, path, sent)])
     try:
         return dict(orjson.loads(body))
     except (orjson.JSONDecodeError, TypeError, ValueError) as error:
@@ -135,7 +152,7 @@ def _check(endpoint: Endpoint, path: str, answer: _Answer, refusal: bytes) -> No
     status = answer.parser.get_status_code()
     if status != 200 and status:
         text = " ".join(refusal.decode(errors="replace").split())[:300]
-        raise ServerError(f"{endpoint.url}{path} answered {status}: {text}")
+        raise ServerError(f"{endpoint.url}{path} answered {status}: {text}", status=status, body=refusal)
     if not answer.complete:
         raise ServerError(f"{endpoint.url}{path}: the answer ended early")
 

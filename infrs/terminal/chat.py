@@ -7,32 +7,24 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from infrs.bench.client import find_model
-from infrs.bench.transport import Endpoint, ServerError, get_json
-from infrs.config.settings import KEYS_VARIABLE
-from infrs.errors import ConfigError, InfrsError
+from infrs.errors import InfrsError
 from infrs.terminal.answers import Kind, Pace, stream_answer
 from infrs.terminal.completion import complete_model
 from infrs.terminal.conversation import CommandError, Conversation, run_command
-from infrs.terminal.own_server import own_server
+from infrs.terminal.partner import Partner, partner_flags, reach
 
-DEFAULT_URL = "http://127.0.0.1:3000"
 _HISTORY = Path("~/.infrs_history")
 _HISTORY_LINES = 1000
-_PROBE_SECONDS = 2.0
 _FENCE = '"""'
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", required=False, shell_complete=complete_model)
-@click.option("--url", help=f"The server to use. [default: {DEFAULT_URL}, else one of its own]")
-@click.option("--api-key", envvar=KEYS_VARIABLE, help=f"The server's API key. [default: the first of {KEYS_VARIABLE}]")
-@click.option("--dtype", help="How the weights of the model are stored, for a server of its own.")
+@partner_flags
 @click.option("-s", "--system", default="", help="System prompt.")
 @click.option("-p", "--prompt", help="Ask this, print the answer and leave. Text on standard input follows it.")
 @click.option("-t", "--temperature", type=float, help="Sampling temperature. [default: the server's]")
@@ -55,53 +47,17 @@ def chat(
     Uses the server at --url. Without --url, it uses the server on this machine if that has MODEL, and else starts a
     server that ends with the chat. MODEL is what `infrs-serve` takes.
     """
-    if dtype and url:
-        raise ConfigError("--dtype is for a server of the chat's own; leave out --url or --dtype", param="dtype")
     given = {"temperature": temperature, "max_tokens": max_tokens}
     parameters = {name: value for name, value in given.items() if value is not None}
-    key = api_key.split(",")[0].strip() if api_key else None
     conversation = Conversation(system, parameters=parameters, stats=stats)
     with ExitStack() as stack:
-        partner = _reach(stack, model, url, key, dtype)
+        partner = reach(stack, model, url, api_key, dtype)
         if prompt is not None or not sys.stdin.isatty():
             piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
             conversation.ask("\n\n".join(filter(None, (prompt, piped))))
             _answer(partner, conversation, is_alone=True)
         else:
             _talk(partner, conversation)
-
-
-@dataclass(frozen=True, slots=True)
-class Partner:
-    """A model of a server."""
-
-    endpoint: Endpoint
-    model: str
-
-
-def _reach(stack: ExitStack, model: str | None, url: str | None, api_key: str | None, dtype: str | None) -> Partner:
-    """Find a server that has the model, or start one. Raises ServerError."""
-    if url is None and dtype is None:
-        with contextlib.suppress(ServerError, TimeoutError):
-            return asyncio.run(_find(DEFAULT_URL, model, api_key, _PROBE_SECONDS))
-    if url is None:
-        options = ["--dtype", dtype] if dtype else []
-        click.echo("Starting a server...", err=True)
-        url = stack.enter_context(own_server([*([model] if model else []), *options]))
-        return asyncio.run(_find(url, None, api_key))
-    return asyncio.run(_find(url, model, api_key))
-
-
-async def _find(url: str, model: str | None, api_key: str | None, seconds: float = 60.0) -> Partner:
-    """Return a model of a server, its first one for None. Raises ServerError, TimeoutError."""
-    endpoint = Endpoint.parse(url, api_key)
-    async with asyncio.timeout(seconds):
-        if model is None:
-            return Partner(endpoint, await find_model(endpoint))
-        listed = [str(entry.get("id")) for entry in (await get_json(endpoint, "/models")).get("data", ())]
-    if model not in listed:
-        raise ServerError(f"{endpoint.url} has no model {model}; it has {', '.join(listed) or 'none'}")
-    return Partner(endpoint, model)
 
 
 def _talk(partner: Partner, conversation: Conversation) -> None:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "serve": Entry("infrs.cli.serve:command", "Serve a model (infrs-serve).", "infrs.cli.entry:serve"),
     "pull": Entry("infrs.terminal.models:pull", "Export a model into the cache."),
     "models": Entry("infrs.terminal.models:models", "List the models in the cache, or remove one."),
+    "batch": Entry("infrs.terminal.batch:batch", "Answer a file of requests, as OpenAI's batches do."),
     "doctor": Entry("infrs.terminal.doctor:doctor", "Check this machine and say what to do."),
     "bench": Entry("infrs.bench.entry:command", "Measure servers (infrs-bench).", "infrs.bench.entry:main"),
     "export": Entry("infrs_export.cli:main", "Export a model (infrs-export).", "infrs_export.entry:main"),

@@ -136,7 +136,9 @@ def test_the_group_imports_a_command_only_when_it_runs() -> None:
     assert all(name in listed for name in ("chat", "serve", "pull", "models", "doctor", "bench", "export"))
 
 
-@pytest.mark.parametrize("command", ["chat", "serve", "pull", "models", "doctor", "bench", "export", "completion"])
+@pytest.mark.parametrize(
+    "command", ["chat", "serve", "pull", "models", "batch", "doctor", "bench", "export", "completion"]
+)
 def test_every_command_of_the_group_has_help(command: str) -> None:
     result = CliRunner().invoke(group, [command, "--help"])
     assert result.exit_code == 0
