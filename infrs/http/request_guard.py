@@ -14,7 +14,7 @@ from typing import Any
 
 from sanic import Request, Sanic
 from sanic.compat import Header
-from sanic.exceptions import BadRequest, PayloadTooLarge, SanicException
+from sanic.exceptions import BadRequest, NotFound, PayloadTooLarge, SanicException
 from sanic_routing.route import Route
 
 from infrs.api.anthropic import errors as anthropic_errors
@@ -94,6 +94,8 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         if not _is_open(request) and not _is_visit(request):
             cors.check_origin(request, origins)
         tenant, timeout = tenant_of(request, keys), state.settings.server.request_timeout
+        if not request.path.startswith("/"):  # `*` names the server (RFC 9112, section 3.2.4); Sanic takes it for /
+            raise NotFound
         if stream.protocol.reserved and not tenant and not _is_open(request):
             raise TooManyConnectionsError(TOO_MANY_CONNECTIONS)
         request.ctx.context = RequestContext.start(request_id(request), tenant, timeout)
@@ -155,6 +157,8 @@ def tenant_of(request: Request, keys: Keys) -> str:
 
 def _route_of(request: Request) -> Route | None:
     """Return the route of a request. The router decides, so that every spelling of a path has one result."""
+    if not request.path.startswith("/"):
+        return None
     try:
         route: Route = request.app.router.get(request.path, request.method, request.headers.getone("host", None))[0]
     except SanicException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TypeVar
 
 from infrs.config.settings import EngineSettings
@@ -99,7 +99,7 @@ class ModelRegistry:
         """
         entry = self.entry(name)
         if entry.state is not ModelState.READY or reload or await self._keeper.has_changed(entry):
-            with entry.waiting_request(""):
+            with self._waiting(entry, ""):
                 error = await self._keeper.want(entry)
             if error is not None:
                 raise error
@@ -258,10 +258,19 @@ class ModelRegistry:
                 served = _require_ready(entry)
                 stack.enter_context(served.admitted(context.tenant))
             else:
-                with entry.waiting_request(context.tenant):  # until it is admitted: it keeps the model loaded
+                with self._waiting(entry, context.tenant):  # until it is admitted: it keeps the model loaded
                     served = await self._until_ready(entry, context)
                     stack.enter_context(served.admitted(context.tenant))
             yield served
+
+    @contextlib.contextmanager
+    def _waiting(self, entry: RegistryEntry, tenant: str) -> Iterator[None]:
+        """Count a request as one that waits for a model to load. Raises QueueFullError."""
+        try:
+            with entry.waiting_request(tenant):
+                yield
+        finally:
+            self._keeper.tick()  # a model that no request needs any more can make room for another
 
     async def _until_ready(self, entry: RegistryEntry, context: RequestContext) -> ServedModel:
         """Load a model and return it. The load continues if this request ends before."""

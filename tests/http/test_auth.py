@@ -43,7 +43,7 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[FakeServer]:
-    with fake_server(keys=",".join(KEYS)) as running:
+    with fake_server(server={"access_log": False}, keys=",".join(KEYS)) as running:
         yield running
 
 

@@ -125,9 +125,9 @@ def test_several_threads_share_a_model(make: Callable[..., LLM]) -> None:
 
 def test_an_interrupted_call_cancels_its_requests() -> None:
     code = f"""
-import signal, threading, time
+import os, signal, threading, time
 llm = LLM({MODEL!r})
-threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
 try:
     while True:
         llm.generate(["hi"] * 50, max_tokens=80, ignore_eos=True)

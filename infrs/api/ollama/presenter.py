@@ -132,7 +132,8 @@ def part(model: str, piece: dict[str, Any], *, is_chat: bool) -> dict[str, Any]:
     shown = dict(piece)
     text = shown.pop("content", "")
     answer = {"message": {"role": "assistant", "content": text, **shown}} if is_chat else {"response": text, **shown}
-    return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"), **answer}
+    created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return {"model": model, "created_at": created, **answer}
 
 
 def loaded(model: str, *, is_chat: bool) -> bytes:

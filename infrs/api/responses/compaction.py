@@ -99,11 +99,12 @@ class CompactionPresenter(NotStreamed):
         if self._parser.finish_reason is FinishReason.LENGTH:
             summary += _CUT
         item = CompactionItem(type="compaction", encrypted_content=encode_summary(summary))
+        created = int(time.time())
         return orjson.dumps(
             {
                 "id": self._facts.response_id,
                 "object": "response.compaction",
-                "created_at": int(time.time()),
+                "created_at": created,
                 "output": [*self._kept, item.stored()],
                 "usage": to_response_usage(tally.usage, self._parser.num_reasoning_tokens),
             }

@@ -40,7 +40,8 @@ class Resident:
     @property
     def is_idle(self) -> bool:
         """Return whether the model can be unloaded: it is loaded, and no request needs it."""
-        return self.state is ModelState.READY and not (self.num_users or self.is_opening or self.is_pinned)
+        is_needed = self.num_users or self.is_opening or self.is_pinned or self.wanted_since is not None
+        return self.state is ModelState.READY and not is_needed
 
     @property
     def expiry(self) -> float | None:
