@@ -64,7 +64,7 @@ def test_the_next_expiry_is_that_of_an_idle_model() -> None:
 _FIELDS = st.fixed_dictionaries(
     {
         "state": st.sampled_from(list(ModelState)),
-        "needed": st.integers(0, 40),
+        "needed": st.integers(1, 40),
         "wanted_since": st.none() | st.floats(0, 50),
         "num_users": st.integers(0, 2),
         "last_used": st.floats(0, 100),
