@@ -26,10 +26,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from infrs.bench.transport import Endpoint, ServerError, post_json
+from infrs.bench.transport import ServerError, post_json
 from infrs.terminal.batch_file import BatchRequest, answer_line, keep_answers, read_requests
 from infrs.terminal.completion import complete_model
-from infrs.terminal.partner import partner_flags, reach
+from infrs.terminal.partner import Partner, partner_flags, reach
 
 _BUSY = (429, 503)
 _PATIENCE = 600.0  # seconds for a server that is too busy
@@ -59,22 +59,24 @@ def batch(
 
     Exit code 1: some requests have no answer, or an error.
     """
+    all_requests = read_requests(requests)  # before a server starts, so that a wrong line is named first
+    done = keep_answers(answers, all_requests)
+    todo = [request for request in all_requests if request.custom_id not in done]
+    if done:
+        click.echo(f"{len(done)} of {len(all_requests)} requests have an answer; {len(todo)} are left", err=True)
+    if not todo:
+        return
     with ExitStack() as stack:
         partner = reach(stack, model, url, api_key, dtype)
-        all_requests = read_requests(requests, partner.model)
-        done = keep_answers(answers, all_requests)
-        todo = [request for request in all_requests if request.custom_id not in done]
-        if done:
-            click.echo(f"{len(done)} of {len(all_requests)} requests have an answer; {len(todo)} are left", err=True)
         with answers.open("ab") as file, _progress() as progress:
-            run = Run(partner.endpoint, file, progress, progress.add_task("requests", total=len(todo)))
+            run = Run(partner, file, progress, progress.add_task("requests", total=len(todo)))
             try:
                 asyncio.run(run.answer_all(todo, concurrency))
             except KeyboardInterrupt:
                 left = len(todo) - run.statuses.total()
                 raise ServerError(f"interrupted with {left} requests left; run the same command to continue") from None
     words = ", ".join(f"{count} with status {status or 'none'}" for status, count in sorted(run.statuses.items()))
-    click.echo(f"{answers}: {words or 'no new answer'}", err=True)
+    click.echo(f"{answers}: {words}", err=True)
     sys.exit(any(status != 200 for status in run.statuses))
 
 
@@ -82,7 +84,7 @@ def batch(
 class Run:
     """The requests of a batch on their way. statuses: how many answers had each status, 0 for none."""
 
-    endpoint: Endpoint
+    partner: Partner
     file: BinaryIO
     progress: Progress
     task: TaskID
@@ -109,10 +111,11 @@ class Run:
 
     async def _send(self, request: BatchRequest) -> tuple[int, Any, str]:
         """Return the status, the body and, without an answer, the reason."""
-        sent, end, pause = orjson.dumps(request.body), time.monotonic() + _PATIENCE, 0.5
+        sent = orjson.dumps({"model": self.partner.model} | request.body)
+        end, pause = time.monotonic() + _PATIENCE, 0.5
         while True:
             try:
-                return 200, await post_json(self.endpoint, request.url.removeprefix("/v1"), sent), ""
+                return 200, await post_json(self.partner.endpoint, request.url.removeprefix("/v1"), sent), ""
             except ServerError as error:
                 if error.status not in _BUSY or time.monotonic() > end:
                     return error.status, _json(error.body) if error.status else None, str(error)

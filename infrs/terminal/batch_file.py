@@ -31,16 +31,13 @@ class BatchRequest:
     body: dict[str, Any]
 
 
-def read_requests(path: Path, model: str) -> list[BatchRequest]:
-    """Read all requests of a file. `model`: for bodies without one.
-
-    Raises BatchError, which names the first line that is no request.
-    """
+def read_requests(path: Path) -> list[BatchRequest]:
+    """Read all requests of a file. Raises BatchError, which names the first line that is no request."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise BatchError(f"{path} cannot be read ({error.strerror})") from None
-    requests = [_request(f"{path}, line {number}", line, model) for number, line in enumerate(lines, 1) if line.strip()]
+    requests = [_request(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
     seen: set[str] = set()
     for request in requests:
         if request.custom_id in seen:
@@ -49,7 +46,7 @@ def read_requests(path: Path, model: str) -> list[BatchRequest]:
     return requests
 
 
-def _request(place: str, line: bytes, model: str) -> BatchRequest:
+def _request(place: str, line: bytes) -> BatchRequest:
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -67,7 +64,7 @@ def _request(place: str, line: bytes, model: str) -> BatchRequest:
         raise BatchError(f"{place}: body must be an object")
     if body.get("stream"):
         raise BatchError(f"{place}: body.stream must be false: the answer is one line")
-    return BatchRequest(custom_id, url, {"model": model} | body)
+    return BatchRequest(custom_id, url, body)
 
 
 def answer_line(request: BatchRequest, status: int, body: Any, error: str = "") -> bytes:  # noqa: ANN401  # JSON

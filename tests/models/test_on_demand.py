@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,7 +13,7 @@ from fake_server import MANIFEST, FakeEngine, byte_tokenizer, served, synthetic_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import greedy
-from test_registry import ask, context, tokens
+from test_registry import ask, context, run, tokens
 
 from infrs.config.settings import EngineSettings
 from infrs.core import RequestContext
@@ -65,17 +65,6 @@ def add(registry: ModelRegistry, name: str, disk: Disk, keep_alive: float = -1.0
         name, disk.find, disk.find(), SETTINGS, kind=ServedChatModel, keep_alive=keep_alive, is_pinned=is_pinned
     )
     registry.add(spec)
-
-
-def run(scenario: Callable[[ModelRegistry], Awaitable[None]], metrics: Metrics | None = None) -> None:
-    async def with_registry() -> None:
-        registry = ModelRegistry(metrics)
-        try:
-            await asyncio.wait_for(scenario(registry), 60)
-        finally:
-            await registry.close(OVER)
-
-    asyncio.run(with_registry())
 
 
 async def answer(registry: ModelRegistry, name: str, count: int = 5) -> list[int]:

@@ -15,7 +15,7 @@ import pytest
 from infrs.terminal.batch_file import BatchError, answer_line, is_final, keep_answers, read_requests
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
-from fake_process import MODEL, FakeServer, fake_server
+from fake_process import FakeServer, fake_server
 
 RUN = [sys.executable, "-c", "from infrs.terminal.group import main; main()", "batch"]
 
@@ -68,7 +68,7 @@ def test_each_request_has_one_answer(server: FakeServer, tmp_path: Path) -> None
 
 def test_the_same_command_continues(server: FakeServer, tmp_path: Path) -> None:
     requests, answers = write(tmp_path / "in", *(line(str(number)) for number in range(4))), tmp_path / "out"
-    first, second, third, _ = read_requests(requests, MODEL)
+    first, second, third, _ = read_requests(requests)
     answers.write_bytes(
         answer_line(first, 200, {"kept": True}, "")
         + answer_line(second, 429, {}, "")
@@ -79,7 +79,7 @@ def test_the_same_command_continues(server: FakeServer, tmp_path: Path) -> None:
     assert (done.returncode, len(found)) == (0, 4)
     assert found["0"]["response"]["body"] == {"kept": True}
     assert "1 of 4 requests have an answer; 3 are left" in done.stderr
-    assert run(server, requests, answers).stderr.endswith("no new answer\n")
+    assert run(server, requests, answers).stderr == "4 of 4 requests have an answer; 0 are left\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -114,14 +114,14 @@ def test_a_run_that_is_stopped_loses_no_answer(server: FakeServer, tmp_path: Pat
 )
 def test_a_line_that_is_no_request_is_named(tmp_path: Path, lines: list[object], message: str) -> None:
     with pytest.raises(BatchError) as caught:
-        read_requests(write(tmp_path / "in", *lines), MODEL)
+        read_requests(write(tmp_path / "in", *lines))
     assert message in str(caught.value)
 
 
 def test_bytes_that_are_no_json_are_named(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"\xff\n")
     with pytest.raises(BatchError, match="line 1 is not valid JSON"):
-        read_requests(tmp_path / "in", MODEL)
+        read_requests(tmp_path / "in")
 
 
 @pytest.mark.parametrize("content", ["text\n", '{"a": 1}\n', '{"custom_id": "other"}\n'])
@@ -129,7 +129,7 @@ def test_a_file_of_other_content_is_never_overwritten(tmp_path: Path, content: s
     answers = tmp_path / "out"
     answers.write_text(content)
     with pytest.raises(BatchError, match="name another file"):
-        keep_answers(answers, read_requests(write(tmp_path / "in", line("a")), MODEL))
+        keep_answers(answers, read_requests(write(tmp_path / "in", line("a"))))
     assert answers.read_text() == content
 
 
