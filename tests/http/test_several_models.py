@@ -100,16 +100,20 @@ def test_a_failed_load_is_reported_and_tried_again(tmp_path: Path) -> None:
         assert states(server)["a"] == "loaded"
 
 
+def start_stream(server: FakeServer) -> tuple[list[Answer], threading.Thread]:
+    """Start a stream of model a, and wait until it runs. Return a list that gets its answer, and the thread."""
+    streams: list[Answer] = []
+    thread = threading.Thread(target=lambda: streams.append(ask(server, "a", stream=True, max_tokens=100)), daemon=True)
+    thread.start()
+    server.wait_until(lambda: states(server)["a"] == "loaded")
+    server.wait_until(lambda: server.gauge('infrs_requests_running{model="a"}') == 1)
+    return streams, thread
+
+
 def test_a_budget_unloads_the_least_recently_used_model_and_never_one_that_streams(tmp_path: Path) -> None:
     options = {"budget": 20, "interval": 0.02, "demand_seconds": 0.1}
     with several(tmp_path, {"a": {}, "b": {}, "c": {}}, **options) as server:
-        streams: list[Answer] = []
-        thread = threading.Thread(
-            target=lambda: streams.append(ask(server, "a", stream=True, max_tokens=100)), daemon=True
-        )
-        thread.start()
-        server.wait_until(lambda: states(server)["a"] == "loaded")
-        server.wait_until(lambda: server.gauge('infrs_requests_running{model="a"}') == 1)
+        streams, thread = start_stream(server)
         assert ask(server, "b").status == 200
         assert ask(server, "c").status == 200  # in the place of b
         assert states(server) == {MODEL: "loaded", "a": "loaded", "b": "unloaded", "c": "loaded"}
@@ -126,13 +130,7 @@ def test_an_idle_model_is_unloaded_after_keep_alive(tmp_path: Path) -> None:
 
 def test_a_new_bundle_replaces_a_model_without_ending_its_streams(tmp_path: Path) -> None:
     with several(tmp_path, {"a": {}}, interval=0.02) as server:
-        streams: list[Answer] = []
-        thread = threading.Thread(
-            target=lambda: streams.append(ask(server, "a", stream=True, max_tokens=100)), daemon=True
-        )
-        thread.start()
-        server.wait_until(lambda: states(server)["a"] == "loaded")
-        server.wait_until(lambda: server.gauge('infrs_requests_running{model="a"}') == 1)
+        streams, thread = start_stream(server)
         (tmp_path / "a").write_text("2")
         assert server.post("/v1/models/load", model="a").status == 200
         assert ask(server, "a").json["system_fingerprint"] == "fp_2"
