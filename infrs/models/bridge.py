@@ -22,8 +22,11 @@ _MAX_BACKLOG = 256 << 10  # bytes; about a thousand tokens, or a hundred with 20
 
 def _size(delta: Delta) -> int:
     """Return about how many bytes a delta takes, as objects or as JSON."""
-    scored = (*delta.logprobs, *delta.prompt_logprobs)
-    return 256 + len(delta.text) + 8 * len(delta.token_ids) + sum(128 + 112 * len(entry.top) for entry in scored)
+    size = 256 + len(delta.text) + 8 * len(delta.token_ids)
+    for scored in (delta.logprobs, delta.prompt_logprobs):
+        if scored:
+            size += sum(128 + 112 * len(entry.top) for entry in scored)
+    return size
 
 
 class DeltaStream:
