@@ -17,7 +17,7 @@ from infrs.text.reasoning.tags import THINK
 from infrs.text.tools.formats import FORMATS
 
 _LIKELY = b'"}]' * 20 + b"abcdefghijklmnopqrstuvwxyz0123456789 ,:" * 2
-_LONGEST = 2000
+_LONGEST = 12_000  # bytes: the 16 calls of the longest tags take half of it
 
 
 class ScriptedEngine(FakeEngine):
@@ -40,17 +40,15 @@ class ScriptedEngine(FakeEngine):
 
 
 def follow(grammar: Grammar, seed: int) -> str:
-    """Return a random text of a grammar over single bytes."""
+    """Return a random text of a grammar over single bytes, to its end."""
     state, generator = grammar.start(), random.Random(seed)
     written = bytearray()
     if len(list_allowed(state)) > 150:  # free text, such as the rest of a reasoning block
         written += b"Hm.</think>"
         for byte in written:
             state.accept(byte)
-    while len(written) < _LONGEST:
-        allowed = list_allowed(state)
-        if 0 in allowed:
-            break
+    while 0 not in (allowed := list_allowed(state)):
+        assert len(written) < _LONGEST, f"the grammar does not end: {written.decode()}"
         tempting = set(allowed) if ord("f") in allowed else {*allowed} - {ord("e")}  # no exponent: 1e999 is infinite
         likely = [byte for byte in _LIKELY if byte in tempting]
         written.append(generator.choice(likely or allowed))

@@ -50,7 +50,7 @@ CHOICES: list[tuple[dict[str, Any], set[str]]] = [
 @pytest.mark.parametrize(("choice", "names"), CHOICES, ids=["several", "one", "add", "now"])
 def test_forced_call_has_valid_arguments(server: FakeServer, choice: dict[str, Any], names: set[str]) -> None:
     for length in range(2):  # of the prompt: the seed of the scripted engine
-        (shown,) = chat_both_ways(server, messages=user("x" * length), tools=TOOLS, max_tokens=800, **choice)
+        (shown,) = chat_both_ways(server, messages=user("x" * length), tools=TOOLS, max_tokens=4000, **choice)
         assert (shown["content"], shown["reason"]) == ("", "tool_calls")
         assert {name for name, _ in shown["calls"]} <= names
         assert len(shown["calls"]) == 1 or choice == CHOICES[0][0]

@@ -93,6 +93,7 @@ SHOWN = {
     "glm-4.7-flash lfm-2.5 granite-3.3 smollm-3 minimax-m2 nemotron-nano-2 nemotron-3-nano hunyuan-a13b bielik-3 "
     "step-3.5-flash rwkv-world qwen-3.8 magistral-small-2507 deepseek-v4-flash lfm-2.5-8b-a1b exaone-4 "
     "nemotron-3-super laguna-s-2.1 ling-3.0-flash reka-edge spark-2.5",
+    "<think:opensource>": "hunyuan-3",
     "[THINK]": "ministral-3-reasoning magistral-small-2509",
     "<|START_THINKING|>": "command-r7b-tool-use command-a-tool-use cohere-2-moe",
     "<seed:think>": "seed-oss",

@@ -302,6 +302,7 @@ RENDERED = {
     "ling-3.0-flash": "glm",
     "spark-2.5": "glm",
     "minimax-m2": "minimax_m2",
+    "hunyuan-3": "hunyuan3",
     "seed-oss": "seed_oss",
     "deepseek-v3.2": "deepseek_v3.2",
     "deepseek-v4": "deepseek_v4",

@@ -71,6 +71,7 @@ ENDS = {
     "glm": "</tool_call>",
     "seed_oss": "</seed:tool_call>",
     "minimax_m2": "</minimax:tool_call>",
+    "hunyuan3": "</tool_calls:opensource>",
     "olmo3": "</function_calls>",
     "lfm2": "<|tool_call_end|>",
     "gemma4": "<tool_call|>",

@@ -28,6 +28,7 @@ class Tags:
 THINK = Tags("<think>", "</think>")
 TAGS = (
     THINK,
+    Tags("<think:opensource>", "</think:opensource>"),  # Hunyuan 3
     Tags("[THINK]", "[/THINK]"),  # Magistral, Ministral 3
     Tags("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
     Tags("<seed:think>", "</seed:think>"),  # Seed-OSS

@@ -20,6 +20,7 @@ FORMATS: dict[str, ToolFormat] = {
     "qwen3_coder": tagged.QWEN_3_CODER,
     "glm": tagged.GLM,
     "minimax_m2": tagged.MINIMAX_M2,
+    "hunyuan3": tagged.HUNYUAN_3,
     "deepseek_v3.2": tagged.DEEPSEEK_V3_2,
     "deepseek_v4": tagged.DEEPSEEK_V4,
     "lfm2": literals.LFM_2,

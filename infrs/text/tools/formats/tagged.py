@@ -54,6 +54,23 @@ SEED_OSS = TaggedFormat(
     ),
     signs=("<seed:tool_call>",),
 )
+# Hunyuan 3. All its markers are control tokens, and each has a suffix.
+HUNYUAN_3 = TaggedFormat(
+    Tags(
+        block=("<tool_calls:opensource>\n", "\n</tool_calls:opensource>"),
+        call=("<tool_call:opensource>", "<tool_sep:opensource>\n", "</tool_call:opensource>"),
+        key=("<arg_key:opensource>", "</arg_key:opensource>\n<arg_value:opensource>"),
+        value_end="</arg_value:opensource>\n",
+        join="\n",
+        tokens=tuple(
+            f"<{slash}{name}:opensource>"
+            for name in ("tool_calls", "tool_call", "tool_sep", "arg_key", "arg_value")
+            for slash in ("", "/")[: 1 if name == "tool_sep" else 2]
+        ),
+        holds_many=True,
+    ),
+    signs=("<tool_calls:opensource>",),
+)
 
 _BAR = "\N{FULLWIDTH VERTICAL LINE}"
 
