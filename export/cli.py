@@ -10,7 +10,7 @@ from typing import cast, get_args
 import click
 
 from infrs import __version__
-from infrs.bundle.manifest import AUTO_DTYPES, AnyManifest, DtypeChoice, EmbeddingManifest, read_manifest
+from infrs.bundle.manifest import AUTO_DTYPES, AnyManifest, DtypeChoice, EmbeddingManifest, Pooling, read_manifest
 
 from .hub.fetch import MAX_MODEL_BYTES
 from .pipeline import export_model
@@ -42,6 +42,11 @@ _AUTO = {kind: dtypes[0] for kind, dtypes in AUTO_DTYPES.items()}
     "--context-length", type=click.IntRange(min=1), help="Maximum context length, in tokens. Default: the model's own."
 )
 @click.option(
+    "--pooling",
+    type=click.Choice(get_args(Pooling)),
+    help="Pooling of an embedding model without modules.json. Default for encoders: mean.",
+)
+@click.option(
     "--max-model-bytes",
     type=click.IntRange(min=1),
     default=MAX_MODEL_BYTES,
@@ -62,6 +67,7 @@ def main(  # noqa: PLR0917  # click passes them by name
     output: Path,
     model_id: str | None,
     context_length: int | None,
+    pooling: str | None,
     max_model_bytes: int,
     force: bool,
     quiet: bool,
@@ -79,6 +85,7 @@ def main(  # noqa: PLR0917  # click passes them by name
         force=force,
         model_id=model_id,
         context_length=context_length,
+        pooling=cast("Pooling | None", pooling),
         max_model_bytes=max_model_bytes,
         progress=not quiet,
         on_build=lambda: built.append(True),

@@ -8,8 +8,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
-from infrs.bundle.manifest import Dtype
-from infrs.errors import ExportError
+from infrs.bundle.manifest import Dtype, Pooling
+from infrs.errors import ExportError, SourceError
 
 from .bundle.companions import write_companions
 from .bundle.publish import check_space
@@ -20,22 +20,35 @@ from .graph.sentence_encoder import load_sentence_encoder
 from .parity import embedding as embedding_parity
 from .progress import Progress
 from .recipes import recipe as recipes
+from .sources.embeddings.find import find_layout
+from .sources.embeddings.layout import Layout
+from .sources.embeddings.modules import has_modules
 from .sources.resolve import Model
-from .sources.sentence_transformers import read_layout
 from .sources.torch_model import round_weights
 
 DEFAULT_LONGEST = 2048  # tokens: 16 heads take 0.3 GB for the scores of such a text, and 16 times that for 8192
 
 
 def build_embedding(
-    found: Model, dtype: Dtype, directory: Path, *, context_length: int | None, report: Progress
+    found: Model,
+    dtype: Dtype,
+    directory: Path,
+    *,
+    context_length: int | None,
+    pooling: Pooling | None,
+    report: Progress,
 ) -> dict[str, Any]:
     """Write a bundle to `directory`, run the parity check, and return this model's part of the manifest.
 
     context_length: the most tokens of a text; default the model's own, but at most DEFAULT_LONGEST.
+    pooling: the choice for a model that names none.
     Raises SourceError, ExportError, ParityError.
     """
-    layout = read_layout(found.directory)
+    layout = find_layout(found.directory, pooling)
+    if pooling is None and not has_modules(found.directory):
+        report.note(
+            f"no modules.json names the pooling; taking {layout.pooling} like sentence-transformers; see --pooling"
+        )
     report.note(f"loading {found.source.model_id}")
     encoder = load_sentence_encoder(found, layout)
     max_tokens = _max_tokens(encoder.max_tokens, context_length)
@@ -49,7 +62,9 @@ def build_embedding(
     if dtype in recipes.HALF_DTYPES:
         round_weights(encoder, recipes.HALF_DTYPES[dtype])
     report.note("recording the source model's vectors")
-    recorded = embedding_parity.record(encoder, lambda text: token_ids(tokenizer, layout.prompt + text), max_tokens)
+    recorded = embedding_parity.record(
+        encoder, lambda text: token_ids(tokenizer, layout.prompts.default + text), max_tokens
+    )
     convert_embedding(encoder, directory, recipes.lowering(dtype), report.stage)
     report.note("comparing the bundle with its source")
     return {
@@ -60,9 +75,20 @@ def build_embedding(
         "parity": embedding_parity.check(dtype, directory / GRAPH_FILE, recorded),
         "dimensions": encoder.dimensions,
         "pooling": layout.pooling,
-        "normalized": layout.normalize,
-        "prompt": layout.prompt,
+        "normalized": layout.normalized,
+        "prompt": layout.prompts.default,
+        "prompts": layout.prompts.by_name,
+        **_lengths(layout, encoder.dimensions),
     }
+
+
+def _lengths(layout: Layout, dimensions: int) -> dict[str, Any]:
+    """Return the manifest's fields of shorter vectors. Raises SourceError for lengths that the vectors do not have."""
+    default, allowed = layout.lengths.default, layout.lengths.allowed
+    if (longest := max((default or 1, *(allowed or ())))) > dimensions:
+        raise SourceError(f"the model declares vectors of {longest} numbers, but its vectors have {dimensions}")
+    shorter = None if allowed is None else tuple(length for length in allowed if length < dimensions)
+    return {"default_dimensions": default, "shorter": shorter}
 
 
 def _max_tokens(longest: int, asked: int | None) -> int:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from infrs.bundle.local_models import local_path, read_local, remember
 from infrs.bundle.manifest import (
@@ -23,6 +23,7 @@ from infrs.bundle.manifest import (
     DtypeChoice,
     EmbeddingManifest,
     Manifest,
+    Pooling,
     Recipe,
     read_manifest,
 )
@@ -34,8 +35,8 @@ from .progress import Progress
 from .recipes import recipe as recipes
 from .sources import demo
 from .sources.config_check import first_line
+from .sources.embeddings.find import check_dtype, is_embedding_model
 from .sources.resolve import Model, check_source, resolve
-from .sources.sentence_transformers import check_dtype, is_embedding_model
 
 _TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
 
@@ -49,6 +50,7 @@ def export_model(
     force: bool = False,
     model_id: str | None = None,
     context_length: int | None = None,
+    pooling: Pooling | None = None,
     max_model_bytes: int = MAX_MODEL_BYTES,
     progress: bool = True,
     on_build: Callable[[], None] = lambda: None,
@@ -58,6 +60,7 @@ def export_model(
     model: a Hub id, a Hugging Face folder, a `.gguf` file or `demo.MODEL_ID`. dtype: `auto` is the first one of
     AUTO_DTYPES for the kind of model. model_id: the id to serve it under;
     default the Hub id, or the folder's or file's name. context_length: longest context to serve; default the model's.
+    pooling: of an embedding model without modules.json. A model that writes text becomes one by it.
     max_model_bytes: the maximum size of a Hub model's files.
     force: export even if the bundle is there, and replace it. on_build: called if this call makes the bundle.
     Raises SourceError, ParityError, DiskFullError, ExportError; then nothing is published.
@@ -75,17 +78,26 @@ def export_model(
             note=report.note,
             stage=report.stage,
         )
-        kind = "embedding" if _is_embedding_model(found) else "chat"
+        kind = _kind(found, pooling)
         stored: Dtype = AUTO_DTYPES[kind][0] if dtype == "auto" else dtype
         if kind == "embedding":
             check_dtype(stored)
         recipe = recipes.recipe(stored)
-        place = Place(output, found.source.model_id, stored, export_key(found, recipe, context_length))
+        place = Place(output, found.source.model_id, stored, export_key(found, recipe, context_length, pooling))
 
         def build(directory: Path) -> AnyManifest:
             on_build()
             check_source(found)
-            return _build(found, stored, recipe, directory, context_length=context_length, report=report)
+            common: dict[str, Any] = {"source": found.source, "dtype": stored, "recipe": recipe}
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on a shared machine
+            if kind == "chat":
+                return _build_chat(found, stored, directory, common, context_length=context_length, report=report)
+            from .embedding import build_embedding  # noqa: PLC0415  # torch and transformers take seconds to import
+
+            facts = build_embedding(
+                found, stored, directory, context_length=context_length, pooling=pooling, report=report
+            )
+            return EmbeddingManifest(**common, **facts, **_last(directory))
 
         if force or not _is_published(place):
             _publish(place, build, force=force, report=report)
@@ -121,25 +133,12 @@ def _explained(model: str) -> Iterator[None]:
         ) from error
 
 
-def export_key(model: Model, recipe: Recipe, context_length: int | None) -> str:
-    """Return a hash, 12 hex digits, of all that defines a bundle: content, served name, recipe, context."""
+def export_key(model: Model, recipe: Recipe, context_length: int | None, pooling: Pooling | None = None) -> str:
+    """Return a hash, 12 hex digits, of all that defines a bundle: content, served name, recipe, context, pooling."""
     source = model.source
     parts = [model.content, source.model_id, source.revision, recipe.hash, context_length, version("transformers")]
+    parts += [pooling] if pooling else []  # the bundles of other models keep their keys
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
-def _build(
-    found: Model, dtype: Dtype, recipe: Recipe, directory: Path, *, context_length: int | None, report: Progress
-) -> AnyManifest:
-    """Write a bundle to `directory`, without manifest, and run the parity check."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on a shared machine
-    common: dict[str, Any] = {"source": found.source, "dtype": dtype, "recipe": recipe}
-    if _is_embedding_model(found):
-        from .embedding import build_embedding  # noqa: PLC0415  # torch and transformers take seconds to import
-
-        facts = build_embedding(found, dtype, directory, context_length=context_length, report=report)
-        return EmbeddingManifest(**common, **facts, **_last(directory))
-    return _build_chat(found, dtype, directory, common, context_length=context_length, report=report)
 
 
 def _last(directory: Path) -> dict[str, Any]:
@@ -227,8 +226,15 @@ def _build_chat(
     return manifest.model_copy(update={"parity": parity.check(dtype, runner, passages)})
 
 
-def _is_embedding_model(found: Model) -> bool:
-    return found.gguf is None and is_embedding_model(found.directory)
+def _kind(found: Model, pooling: Pooling | None) -> Literal["chat", "embedding"]:
+    """Return the kind of a model. Raises ExportError for a pooling of a `.gguf` file."""
+    if found.gguf is None:
+        return "embedding" if is_embedding_model(found.directory, pooling) else "chat"
+    if pooling is not None:
+        raise ExportError(
+            "infrs exports .gguf files as chat models, which have no pooling; leave --pooling out", param="pooling"
+        )
+    return "chat"
 
 
 def _is_published(place: Place) -> bool:

@@ -13,8 +13,8 @@ from infrs.errors import SourceError
 from ..sources.checkpoint import read_header
 from ..sources.checks.values import check_finite
 from ..sources.checks.weights import match_tensors
+from ..sources.embeddings.layout import Dense, Layout
 from ..sources.resolve import Model
-from ..sources.sentence_transformers import Dense, Layout
 from ..sources.torch_model import load_encoder
 
 
@@ -31,9 +31,13 @@ class SentenceEncoder(nn.Module):
         """Return the vectors float32 [B, dimensions] of ids int64 [B, S], padded on the right, with a mask [B, S]."""
         hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         vectors = pool(hidden, attention_mask, self.layout.pooling)
-        for linear, described in zip(self.dense, self.layout.dense, strict=True):
-            vectors = getattr(nn, described.activation)()(linear(vectors))
-        return nn.functional.normalize(vectors, dim=-1) if self.layout.normalize else vectors
+        products = iter(self.dense)
+        for step in self.layout.steps:
+            if isinstance(step, Dense):
+                vectors = getattr(nn, step.activation)()(next(products)(vectors))
+            else:
+                vectors = nn.functional.normalize(vectors, dim=-1)
+        return vectors
 
     @property
     def dimensions(self) -> int:
@@ -50,6 +54,8 @@ class SentenceEncoder(nn.Module):
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """Return one vector [B, H] per text, from token vectors [B, S, H] and a mask [B, S] of ones, then zeros."""
     present = mask[..., None].to(hidden.dtype)
+    if pooling == "weightedmean":  # a token counts as often as its place, from 1
+        present = present * torch.arange(1, hidden.shape[1] + 1)[:, None]
     match pooling:
         case "cls":
             return hidden[:, 0]
@@ -57,6 +63,8 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
             return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
         case "max":
             return hidden.masked_fill(present == 0, -torch.inf).amax(1)
+        case "mean_sqrt_len":
+            return (hidden * present).sum(1) / present.sum(1).sqrt()
         case _:
             return (hidden * present).sum(1) / present.sum(1)
 

@@ -13,7 +13,8 @@ from infrs.errors import SourceError
 
 from ..sources.checkpoint import weight_files
 from ..sources.config_check import CONFIG_BYTES, check_config, read_json
-from ..sources.sentence_transformers import MODULES_FILE, PROMPTS_FILE, TRANSFORMER_FILES
+from ..sources.embeddings.modules import MODULES_FILE, TRANSFORMER_FILES
+from ..sources.embeddings.prompts import PROMPTS_FILE
 from . import cache as hub_cache
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ SMALL_FILES = [
     TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/config.json",
+    "*_Normalize/config.json",
 ]
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")  # a model has one of these
 _SMALL_BYTES = 64 << 20

@@ -19,7 +19,7 @@ from ..hub import fetch as hub
 from . import demo
 from .checkpoint import check_files, weight_files
 from .config_check import check_config, read_json
-from .sentence_transformers import is_embedding_model, layout_files
+from .embeddings.modules import has_modules, layout_files
 from .side_files import side_files
 
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")
@@ -148,7 +148,7 @@ def _folder(directory: Path, revision: str, model_id: str) -> Model:
     check_folder(directory)
     weights = weight_files(directory)
     others = side_files(directory)
-    of_modules = layout_files(directory) if is_embedding_model(directory) else []
+    of_modules = layout_files(directory) if has_modules(directory) else []
     digests = {path.relative_to(directory).as_posix(): sha256_file(path) for path in [*weights, *others, *of_modules]}
     of_weights = hashlib.sha256(json.dumps([digests[path.name] for path in weights]).encode()).hexdigest()
     source = Source(kind="local", model_id=_checked_id(model_id), revision=revision, sha256=of_weights)

@@ -25,8 +25,7 @@ def check_model_type(config: dict[str, Any]) -> None:
     decoder, seq2seq = bool(config.get("is_decoder")), bool(config.get("is_encoder_decoder"))
     if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not decoder and not seq2seq:
         raise SourceError(
-            f"{model_type} reads texts and writes none; infrs serves such a model's embeddings where the files of "
-            "sentence-transformers (modules.json) are in its folder"
+            f"{model_type} reads texts and writes none; to serve the embeddings of such a model, give --pooling mean"
         )
     if model_type not in FAMILIES and any(config.get(name) is not None for name in _MEDIA):
         raise SourceError(

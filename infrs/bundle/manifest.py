@@ -32,7 +32,10 @@ AUTO_DTYPES: dict[str, tuple[Dtype, ...]] = {
     "embedding": (*EMBEDDING_DTYPES, "int4"),
 }
 GraphKind = Literal["fused", "plain"]
-Pooling = Literal["mean", "cls", "max", "lasttoken"]
+Pooling = Literal["mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len"]
+MAX_DIMENSIONS = 65536
+MAX_PROMPTS = 256
+MAX_PROMPT_CHARS = 4096
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A bare file name: no separator, no leading dot, so that a manifest can never point outside its bundle.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)]
@@ -141,14 +144,20 @@ class EmbeddingManifest(_Bundle):
     """The manifest of an embedding model. `infrs.bundle.graph_signature` describes its graph.
 
     context_length: maximum tokens of a text, with special tokens. pooling: how token vectors become a text's vector.
-    normalized: whether the vectors have length 1. prompt: the prefix of every text.
+    normalized: whether the vectors have length 1. prompt: the prefix of every text without a chosen prompt.
+    prompts: prefixes to choose from, by name. default_dimensions: the length of vectors if a request gives none;
+    None for `dimensions`. shorter: the lengths besides `dimensions` that a request may choose; None for any.
+    Older bundles have none of the last three.
     """
 
     kind: Literal["embedding"] = "embedding"
-    dimensions: int = Field(ge=1, le=65536)
+    dimensions: int = Field(ge=1, le=MAX_DIMENSIONS)
     pooling: Pooling
     normalized: bool
-    prompt: str = Field(default="", max_length=4096)
+    prompt: str = Field(default="", max_length=MAX_PROMPT_CHARS)
+    prompts: dict[str, Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]] = Field(default={}, max_length=MAX_PROMPTS)
+    default_dimensions: int | None = Field(default=None, ge=1)
+    shorter: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, strict=False)
 
 
 AnyManifest = Manifest | EmbeddingManifest

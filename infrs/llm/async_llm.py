@@ -126,10 +126,20 @@ class AsyncLLM:
         each: Any = [messages] if alone else messages
         return await _all(self._answer(_chat, {**payload, "messages": list(map(dict, one))}) for one in each)
 
-    async def embed(self, texts: Prompt | Sequence[Prompt], *, dimensions: int | None = None) -> list[Vector]:
-        """Return the vectors of texts: float32, one per text. Raises RequestError."""
+    async def embed(
+        self,
+        texts: Prompt | Sequence[Prompt],
+        *,
+        dimensions: int | None = None,
+        **fields: Any,  # noqa: ANN401  # the fields of POST /v1/embeddings
+    ) -> list[Vector]:
+        """Return the vectors of texts: float32, one per text.
+
+        fields: more fields of `POST /v1/embeddings`, such as `prompt_name`. Raises RequestError.
+        """
         served = self._registry.find_embedding(self._model_id)
-        body = parse_embedding_request({"model": served.model_id, "input": _plain(texts), "dimensions": dimensions})
+        payload = {**fields, "model": served.model_id, "input": _plain(texts), "dimensions": dimensions}
+        body = parse_embedding_request(payload)
         check_dimensions(served.model, body)
         context = self._context()
         async with self._place(served):

@@ -104,9 +104,15 @@ class LLM:
         """Answer a conversation, or several. Arguments and errors: see `AsyncLLM.chat`."""
         return self._run(self._llm.chat(messages, sampling_params, **fields))
 
-    def embed(self, texts: Prompt | Sequence[Prompt], *, dimensions: int | None = None) -> list[Vector]:
-        """Return the vectors of texts: float32, one per text. Raises RequestError."""
-        return self._run(self._llm.embed(texts, dimensions=dimensions))
+    def embed(
+        self,
+        texts: Prompt | Sequence[Prompt],
+        *,
+        dimensions: int | None = None,
+        **fields: Any,  # noqa: ANN401  # the fields of POST /v1/embeddings
+    ) -> list[Vector]:
+        """Return the vectors of texts: float32, one per text. Arguments and errors: see `AsyncLLM.embed`."""
+        return self._run(self._llm.embed(texts, dimensions=dimensions, **fields))
 
     def stream(
         self,

@@ -32,18 +32,18 @@ class EmbeddingModel:
         return self.manifest.context_length
 
     def ids_of(self, text: str, param: str) -> list[int]:
-        """Return the token ids of a text, with the model's special tokens and the prompt that its texts begin with.
+        """Return the token ids of a text, which begins with its prompt, and the model's special tokens.
 
         Raises RequestError, which names the text `param`, if the text has no token of this model.
         """
-        ids = self.tokenizer.encode(self.manifest.prompt + text, special=True)
+        ids = self.tokenizer.encode(text, special=True)
         if not ids:
             raise RequestError(f"{param}: the text has no token of this model; send another", param=param)
         return ids
 
     def check_text(self, text: str, param: str) -> None:
         """Raise ContextLengthError, before tokenisation, for a text that is certainly too long."""
-        self.tokenizer.check_length(self.manifest.prompt + text, self.manifest.context_length, param)
+        self.tokenizer.check_length(text, self.manifest.context_length, param)
 
     def check_length(self, ids: list[int], param: str) -> None:
         """Raise ContextLengthError, which names the text `param`, for more tokens than the model takes."""

@@ -15,6 +15,8 @@ from embedding_models import make_embedding_model
 from infrs_export.pipeline import export_model
 from onnx import TensorProto, helper
 
+from infrs.api.embeddings.embed import encode_texts
+from infrs.api.embeddings.request import parse_embedding_request
 from infrs.bundle.manifest import EmbeddingManifest, Manifest, Source, chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings, ModelSettings, Settings
 from infrs.engine.runners.session import kernels_of
@@ -28,7 +30,7 @@ from infrs.models.registry import ModelRegistry
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("embedding")
-    prompts = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
+    prompts = {"prompts": {"query": "find: ", "passage": ""}, "default_prompt_name": "query"}
     folder = make_embedding_model(root / "tiny", prompts=prompts)
     return export_model(str(folder), output=root / "cache", progress=False)
 
@@ -40,9 +42,16 @@ def model(bundle: Path) -> EmbeddingModel:
     return load_embedding_model(bundle, manifest, threads=1)
 
 
-def test_texts_start_with_the_prompt_and_are_never_truncated(model: EmbeddingModel) -> None:
-    ids = model.ids_of("sea", "input")
-    assert model.tokenizer.decode(ids, skip_special=False) == "<s>find: sea</s>"
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [({}, "find: sea"), ({"prompt": "seek: "}, "seek: sea"), ({"prompt_name": "passage"}, "sea")],
+)
+def test_texts_start_with_the_prompt(model: EmbeddingModel, fields: dict[str, str], text: str) -> None:
+    [ids] = encode_texts(model, parse_embedding_request({"model": "tiny", "input": "sea", **fields}))
+    assert model.tokenizer.decode(ids, skip_special=False) == f"<s>{text}</s>"
+
+
+def test_texts_are_never_truncated(model: EmbeddingModel) -> None:
     long = model.ids_of("sea " * 100, "input")  # the tokenizer as published truncates at 16 and pads
     assert len(long) > 100
     with pytest.raises(ContextLengthError, match=rf"input\[3\] has {len(long)} tokens, .* at most 48"):
@@ -170,7 +179,7 @@ def test_bundles_from_before_there_were_kinds_are_of_chat_models(bundle: Path, t
     of_chat = {
         name: value
         for name, value in written.items()
-        if name not in ("dimensions", "pooling", "normalized", "prompt", "kind")
+        if name not in EmbeddingManifest.model_fields.keys() - Manifest.model_fields.keys() | {"kind"}
     }
     of_chat |= {
         "graph": "plain",

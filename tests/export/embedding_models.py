@@ -27,6 +27,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "roberta": {"pad_token_id": 1},
     "mpnet": {"pad_token_id": 1},
     "qwen2": {"num_key_value_heads": 2},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": 8},
+    "gemma3_text": {  # as EmbeddingGemma, with bidirectional attention
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "use_bidirectional_attention": True,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "modernbert": {"pad_token_id": 1, "local_attention": 8, "global_attn_every_n_layers": 2},
+    "xlm-roberta": {"pad_token_id": 1},
 }
 
 

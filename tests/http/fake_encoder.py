@@ -28,6 +28,7 @@ MANIFEST = EmbeddingManifest(
     dimensions=DIMENSIONS,
     pooling="mean",
     normalized=True,
+    prompts={"query": "find: "},
     files={},
     tool_versions={},
     parity={},

@@ -81,6 +81,14 @@ def test_fewer_dimensions_have_length_one(both: FakeServer, dimensions: int) -> 
     np.testing.assert_allclose(got, expected / np.linalg.norm(expected), rtol=1e-6)
 
 
+@pytest.mark.parametrize("fields", [{"prompt_name": "query"}, {"prompt": "find: "}, {"input_type": "query"}])
+def test_a_prompt_precedes_each_text(both: FakeServer, fields: dict[str, str]) -> None:
+    answer = embed(both, ["sea", "sky"], **fields)
+    got = np.array(vectors(answer), np.float32)
+    np.testing.assert_array_equal(got, [formula(b"find: sea"), formula(b"find: sky")])
+    assert answer.json["usage"]["prompt_tokens"] == 18
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
@@ -108,6 +116,9 @@ def test_fewer_dimensions_have_length_one(both: FakeServer, dimensions: int) -> 
         ({"encoding_format": "x"}, "encoding_format", "invalid_value"),
         ({"user": "u" * 513}, "user", "string_above_max_length"),
         ({"truncate": True}, "truncate", "unknown_parameter"),
+        ({"prompt_name": "passage"}, "prompt_name", "invalid_value"),
+        ({"prompt_name": "query", "task": "query"}, "task", "invalid_value"),
+        ({"input": [1], "prompt": "q"}, "prompt", "invalid_value"),
         ({"model": None}, "model", "invalid_type"),
         ({"model": MODEL}, "model", "model_not_supported"),
         ({"model": "other"}, "model", "model_not_found"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from infrs.api.common.engine_request import check_token_id
+from infrs.api.embeddings.prompts import choose_prompt
 from infrs.api.embeddings.request import EmbeddingRequest
 from infrs.errors import RequestError
 from infrs.models.embedding_model import EmbeddingModel
@@ -17,17 +18,18 @@ MAX_TOKENS = 300_000  # OpenAI's, of all texts together
 
 
 def encode_texts(model: EmbeddingModel, body: EmbeddingRequest) -> list[list[int]]:
-    """Return the token ids of the texts. Texts given as token ids are unchanged.
+    """Return the token ids of the texts, each with the prompt. Texts given as token ids are unchanged.
 
-    Raises RequestError for token ids outside the vocabulary, texts without tokens and more tokens than a request may
-    have, ContextLengthError for a text longer than the model takes.
+    Raises RequestError for a prompt that the model does not have, token ids outside the vocabulary, texts without
+    tokens and more tokens than a request may have, ContextLengthError for a text longer than the model takes.
     """
     encoded, num_tokens = [], 0
+    prompt = choose_prompt(model.manifest, body)
     for index, text in enumerate(body.input):
         where = f"input[{index}]" if len(body.input) > 1 else "input"
         if isinstance(text, str):
-            model.check_text(text, where)
-            ids = model.ids_of(text, where)
+            model.check_text(prompt + text, where)
+            ids = model.ids_of(prompt + text, where)
             model.check_length(ids, where)
         else:
             ids = text
@@ -46,20 +48,28 @@ def encode_texts(model: EmbeddingModel, body: EmbeddingRequest) -> list[list[int
 
 
 def check_dimensions(model: EmbeddingModel, body: EmbeddingRequest) -> None:
-    """Raise RequestError if `dimensions` is above the length of the model's vectors."""
-    longest = model.manifest.dimensions
+    """Raise RequestError for `dimensions` that the model's vectors cannot have."""
+    longest, shorter = model.manifest.dimensions, model.manifest.shorter
     if body.dimensions is not None and body.dimensions > longest:
         raise RequestError(
             f"dimensions: {body.dimensions} are more than the {longest} of this model's vectors; lower it",
             param="dimensions",
             code="integer_above_max_value",
         )
+    if shorter is not None and body.dimensions not in (None, *shorter, longest):
+        *others, last = map(str, (*shorter, longest))
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        raise RequestError(
+            f"dimensions: {body.dimensions}, but this model makes vectors of {allowed} numbers; choose one of these",
+            param="dimensions",
+        )
 
 
 def shortened(model: EmbeddingModel, body: EmbeddingRequest, vectors: Sequence[Vector]) -> list[Vector]:
     """Return the vectors with `dimensions` numbers each."""
-    dimensions = body.dimensions or model.manifest.dimensions
-    return [shorten(vector, dimensions, normalized=model.manifest.normalized) for vector in vectors]
+    manifest = model.manifest
+    dimensions = body.dimensions or manifest.default_dimensions or manifest.dimensions
+    return [shorten(vector, dimensions, normalized=manifest.normalized) for vector in vectors]
 
 
 def embedding_list(model: EmbeddingModel, body: EmbeddingRequest, vectors: Sequence[Vector], num_tokens: int) -> bytes:

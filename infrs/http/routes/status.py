@@ -90,7 +90,10 @@ def _of_embedding(model: EmbeddingModel) -> dict[str, Any]:
         "dimensions": manifest.dimensions,
         "pooling": manifest.pooling,
         "normalized": manifest.normalized,
+        "default_dimensions": manifest.default_dimensions,
+        "shorter": manifest.shorter,
         "prompt": manifest.prompt,
+        "prompts": manifest.prompts,
         "threads": model.encoder.threads,
     }
 

@@ -5,64 +5,32 @@ https://sbert.net/docs/package_reference/sentence_transformer/models.html. Every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from infrs.bundle.manifest import EMBEDDING_DTYPES, Dtype, Pooling
-from infrs.errors import ExportError, SourceError
+from infrs.bundle.manifest import Pooling
+from infrs.errors import SourceError
 
-from .config_check import LARGEST, read_json, read_json_list
+from ..config_check import LARGEST, read_json, read_json_list
+from .layout import Dense, Layout, Normalize, Step
+from .prompts import optional_json, read_lengths, read_prompts
 
 MODULES_FILE = "modules.json"
-PROMPTS_FILE = "config_sentence_transformers.json"
 TRANSFORMER_FILES = "sentence_*_config.json"  # sentence_bert_config.json, sentence_roberta_config.json and so on
-_POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")  # classes of torch.nn
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+_PACKAGE = "sentence_transformers."
 _TRANSFORMER_KEYS = ("max_seq_length", "do_lower_case", "modality_config", "unpad_inputs")
 _TRANSFORMER_DEFAULTS = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
-_ACTIVATIONS = ("Identity", "Tanh", "ReLU")
+_POOLING_KEYS = ("word_embedding_dimension", "embedding_dimension", "include_prompt", "pooling_mode")
+_DENSE_KEYS = ("in_features", "out_features", "bias", "activation_function")
+_NAMES = ("module_input_name", "module_output_name")
+_MODE = "pooling_mode_"
 
 
-@dataclass(frozen=True)
-class Dense:
-    """A product after the pooling. weights: its safetensors file. activation: the name of a class of torch.nn."""
-
-    weights: Path
-    in_features: int
-    out_features: int
-    bias: bool
-    activation: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The steps from a text's token vectors to its vector.
-
-    max_tokens: most tokens of a text, with special tokens; None: the transformer's maximum.
-    lowercase: whether texts are lower-cased first. prompt: the prefix of every text.
-    """
-
-    pooling: Pooling
-    dense: tuple[Dense, ...]
-    normalize: bool
-    max_tokens: int | None
-    lowercase: bool
-    prompt: str
-
-
-def is_embedding_model(directory: Path) -> bool:
+def has_modules(directory: Path) -> bool:
     """Return whether the folder has the layout of sentence-transformers."""
     return (directory / MODULES_FILE).is_file()
-
-
-def check_dtype(dtype: Dtype) -> None:
-    """Raise ExportError for a dtype that embedding models do not support."""
-    if dtype not in EMBEDDING_DTYPES:
-        raise ExportError(
-            f"embedding models are not offered in {dtype}, because its vectors differ too much; "
-            f"choose --dtype {', '.join(EMBEDDING_DTYPES)}",
-            param="dtype",
-        )
 
 
 def read_layout(directory: Path) -> Layout:
@@ -71,25 +39,33 @@ def read_layout(directory: Path) -> Layout:
     kinds = [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or modules[0][1] != directory:
         raise SourceError(f"{MODULES_FILE} must begin with a Transformer at '' and a Pooling; found {', '.join(kinds)}")
-    rest, normalize = kinds[2:], kinds[-1] == "Normalize"
-    if any(kind != "Dense" for kind in (rest[:-1] if normalize else rest)):
-        raise SourceError(f"{MODULES_FILE} has {', '.join(rest)} after the pooling; infrs takes Dense, then Normalize")
-    lowercase, max_tokens = _transformer(directory)
-    prompts = _optional(directory / PROMPTS_FILE)
-    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or ""
-    if normalize:
-        _check_names(modules[-1][1].name, _optional(modules[-1][1] / "config.json"))
     pooling, includes_prompt = _pooling(modules[1][1])
-    if prompt and not includes_prompt:
+    prompts = read_prompts(directory)
+    if not includes_prompt and any((prompts.default, *prompts.by_name.values())):
         raise SourceError("1_Pooling leaves out the prompt's tokens (include_prompt), which infrs does not offer")
+    lowercase, max_tokens = read_transformer(directory)
     return Layout(
         pooling=pooling,
-        dense=tuple(_dense(path) for kind, path in modules if kind == "Dense"),
-        normalize=normalize,
+        steps=tuple(step for kind, path in modules[2:] for step in _steps(kind, path)),
         max_tokens=max_tokens,
         lowercase=lowercase,
-        prompt=prompt,
+        prompts=prompts,
+        lengths=read_lengths(directory),
     )
+
+
+def _steps(kind: str, directory: Path) -> list[Step]:
+    """Return the steps of a module after the pooling: none for a dropout, which does nothing outside training."""
+    match kind:
+        case "Dense":
+            return [_dense(directory)]
+        case "Normalize":
+            _check_names(directory.name, optional_json(directory / "config.json"))
+            return [Normalize()]
+        case "Dropout":
+            return []
+        case _:
+            raise SourceError(f"{MODULES_FILE} has {kind} after the pooling; infrs takes Dense, Normalize and Dropout")
 
 
 def read_modules(directory: Path) -> list[tuple[str, Path]]:
@@ -100,6 +76,10 @@ def read_modules(directory: Path) -> list[tuple[str, Path]]:
         path, kind = module.get("path"), module.get("type")
         if not isinstance(path, str) or not isinstance(kind, str) or Path(path).name != path or path == "..":
             raise SourceError(f"{MODULES_FILE} names {path!r}, which is not a folder next to it")
+        if not kind.startswith(_PACKAGE):
+            raise SourceError(
+                f"{MODULES_FILE} names {kind!r:.60}, code from the model's repository, which infrs never runs"
+            )
         modules.append((kind.rpartition(".")[2], directory / path))
     return modules
 
@@ -111,49 +91,56 @@ def layout_files(directory: Path) -> list[Path]:
     return [path / name for path in folders for name in names if (path / name).is_file()]
 
 
-def _check_names(module: str, config: dict[str, Any]) -> None:
-    """Raise SourceError unless a module after the pooling works on the texts' vectors."""
-    for name in ("module_input_name", "module_output_name"):
-        if config.get(name) not in (None, "sentence_embedding"):
-            raise SourceError(f"{module} has {name} {config[name]!r:.60}, which infrs does not offer")
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def _transformer(directory: Path) -> tuple[bool, int | None]:
+def read_transformer(directory: Path) -> tuple[bool, int | None]:
     """Return whether texts are lower-cased, and their most tokens, which newer versions store with the tokenizer."""
     found = sorted(directory.glob(TRANSFORMER_FILES))
     config = read_json(found[0]) if found else {}
     for name, value in config.items():
         if value and name not in _TRANSFORMER_KEYS and value != _TRANSFORMER_DEFAULTS.get(name):
             raise SourceError(f"{found[0].name} has {name} {value!r:.60}, which infrs does not offer")
-    tokenizer = _optional(directory / "tokenizer_config.json")
+    tokenizer = optional_json(directory / "tokenizer_config.json")
     longest = config.get("max_seq_length") or tokenizer.get("model_max_length")
     if longest is not None and (not isinstance(longest, int) or longest < 1):
         raise SourceError(f"the longest text (max_seq_length, model_max_length) is {longest!r}, not a number of tokens")
     return bool(config.get("do_lower_case")), longest
 
 
+def _check_names(module: str, config: dict[str, Any]) -> None:
+    """Raise SourceError unless a module after the pooling works on the texts' vectors."""
+    for name in _NAMES:
+        if config.get(name) not in (None, "sentence_embedding"):
+            raise SourceError(f"{module} has {name} {config[name]!r:.60}, which infrs does not offer")
+
+
+def _check_keys(module: str, config: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Raise SourceError, with the name, for an option that is on and that infrs does not know."""
+    for name, value in config.items():
+        if value and name not in known:
+            raise SourceError(f"{module} has {name} {value!r:.60}, which infrs does not offer")
+
+
 def _pooling(directory: Path) -> tuple[Pooling, bool]:
+    """Return the pooling, and whether it includes the tokens of the prompt."""
     config = read_json(directory / "config.json")
+    switches = [name for name in config if name.startswith(_MODE)]
+    _check_keys(directory.name, config, (*_POOLING_KEYS, *switches))
     named = config.get("pooling_mode")  # of newer versions; older ones have one switch for each mode
     modes = [named] if isinstance(named, str) else list(named or ())
-    prefix = "pooling_mode_"
-    modes = modes or [name.removeprefix(prefix) for name, on in config.items() if name.startswith(prefix) and on]
-    modes = [mode.removesuffix("_tokens").removesuffix("_token") for mode in modes]
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise SourceError(f"pooling by {', '.join(modes) or 'nothing'}; infrs offers one of {', '.join(_POOLINGS)}")
+    modes = modes or [name.removeprefix(_MODE) for name in switches if config[name]]
+    modes = [str(mode).removesuffix("_tokens").removesuffix("_token") for mode in modes]
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise SourceError(f"pooling by {', '.join(modes) or 'nothing'}; infrs offers one of {', '.join(POOLINGS)}")
     return cast("Pooling", modes[0]), bool(config.get("include_prompt", True))
 
 
 def _dense(directory: Path) -> Dense:
     config = read_json(directory / "config.json")
     _check_names(directory.name, config)
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
-    if activation not in _ACTIVATIONS:
-        raise SourceError(f"{directory.name} has the activation {activation}; infrs offers {', '.join(_ACTIVATIONS)}")
+    _check_keys(directory.name, config, (*_DENSE_KEYS, *_NAMES))
+    path = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    activation = path.rpartition(".")[2]
+    if activation not in ACTIVATIONS or not path.startswith("torch.nn."):
+        raise SourceError(f"{directory.name} has the activation {path:.60}; infrs offers {', '.join(ACTIVATIONS)}")
     weights = directory / "model.safetensors"
     if not weights.is_file():
         raise SourceError(f"{directory.name} holds no model.safetensors; infrs does not load pickles")

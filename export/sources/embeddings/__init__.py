@@ -1,0 +1,1 @@
+"""Read how an embedding model turns token vectors into the vector of a text."""
