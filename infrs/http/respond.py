@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio.transports import Transport
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, cast
 
@@ -41,11 +41,18 @@ class Output(Protocol):
         """Note that the answer has ended. status: of the request, for the log."""
 
 
-async def answer(request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> HTTPResponse | None:
-    """Run prepared requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`."""
+async def answer(
+    request: HTTPRequest, model: ServedChatModel, prepared: Prepared, output: BodyStream | None = None
+) -> HTTPResponse | None:
+    """Run prepared requests and send their answers; None if they were streamed. Raises as `ServedChatModel.submit`.
+
+    output: for a streamed answer; None makes one.
+    """
     headers = header(prepared.ignored)
     if prepared.stream:
-        await answer_to(_BodyStream(request, prepared.presenter.content_type, headers), request, model, prepared)
+        output = output or BodyStream(request, prepared.presenter.content_type)
+        output.headers |= headers
+        await answer_to(output, request, model, prepared)
         return None
     with _submitted(request, model, prepared) as (deltas, meter):
         return await _whole(prepared, deltas, meter, headers)
@@ -100,25 +107,32 @@ async def _stream(output: Output, presenter: Presenter, stream: DeltaStream, met
     except Exception as error:
         if not output.started:
             raise
-        failure = error if isinstance(error, InfrsError) else InfrsError("the server failed; see its log")
-        status = status_of(failure)
-        if status == 500:
-            log_failure(error)
-        await output.send([presenter.failed(failure)], end=True)
+        status = await send_failure(output, presenter.failed, error)
     finally:
         silence.close()
         output.close(status)
 
 
-class _BodyStream:
+async def send_failure(output: Output, failed: Callable[[InfrsError], bytes], error: Exception) -> int:
+    """End a stream that has started with an error, and return its status. failed: see Presenter."""
+    failure = error if isinstance(error, InfrsError) else InfrsError("the server failed; see its log")
+    status = status_of(failure)
+    if status == 500:
+        log_failure(error)
+    await output.send([failed(failure)], end=True)
+    return status
+
+
+class BodyStream:
     """Events as the body of a response. The headers are sent with the first events, or the first ping."""
 
-    def __init__(self, request: HTTPRequest, content_type: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, request: HTTPRequest, content_type: str) -> None:
         self._request = request
         self._content_type = content_type
-        self._headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **headers}
+        self.headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         self._response: HTTPResponse | None = None
         self._stalled_client: StalledClient | None = None
+        self._is_closed = False
 
     @property
     def started(self) -> bool:
@@ -128,14 +142,17 @@ class _BodyStream:
     async def send(self, frames: Iterable[bytes], *, end: bool) -> None:
         """See Output."""
         if self._response is None:
-            self._response = await self._request.respond(content_type=self._content_type, headers=self._headers)
+            self._response = await self._request.respond(content_type=self._content_type, headers=self.headers)
             transport = cast(Transport, self._request.transport)
             self._stalled_client = StalledClient(transport, state_of(self._request).settings.server.send_timeout)
         if data := b"".join(frames):
             await self._response.send(data, end)
 
     def close(self, status: int) -> None:
-        """See Output."""
+        """See Output. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._stalled_client is not None:
             self._stalled_client.close()
         if self._response is not None:

@@ -309,7 +309,7 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
             await registry.load(MODEL_ID, load_chat)
         if options["embedding"]:
             await registry.load(EMBEDDING_ID, load_embedding, settings.engine)
-        registry.budget = options["budget"]
+        registry.budget, registry.queue_timeout = options["budget"], settings.server.queue_timeout
         add_on_demand(registry, options, open_chat)
 
     def load_embedding(_: EngineSettings) -> EmbeddingModel:

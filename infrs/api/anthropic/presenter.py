@@ -13,8 +13,19 @@ from infrs.api.chat.choice_parser import ChoiceParser
 from infrs.api.common.conversation import ChatTask
 from infrs.api.common.errors import status_of
 from infrs.api.output import sse
+from infrs.api.output.prepared import StreamForm
 from infrs.core import Delta, FinishReason, Usage
 from infrs.errors import InfrsError
+
+
+def failure(error: InfrsError) -> bytes:
+    """Return the event that ends a stream with an error."""
+    status = anthropic_status(status_of(error))
+    body = error_body(message_of(error), status=status, code=error.code, param=error.param)
+    return b"event: error\ndata: " + body + b"\n\n"
+
+
+STREAM_FORM = StreamForm(sse.CONTENT_TYPE, anthropic_message.PING, failure)
 
 
 class MessagesPresenter:
@@ -52,9 +63,7 @@ class MessagesPresenter:
 
     def failed(self, error: InfrsError) -> bytes:
         """See Presenter."""
-        status = anthropic_status(status_of(error))
-        body = error_body(message_of(error), status=status, code=error.code, param=error.param)
-        return b"event: error\ndata: " + body + b"\n\n"
+        return failure(error)
 
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """See Presenter."""

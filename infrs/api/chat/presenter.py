@@ -11,11 +11,20 @@ from infrs.api.chat.message_builder import MessageBuilder
 from infrs.api.common.conversation import ChatTask
 from infrs.api.common.errors import body_of
 from infrs.api.output import bodies, sse
+from infrs.api.output.prepared import StreamForm
 from infrs.api.output.tally import Tally
 from infrs.api.output.usage import to_finish_reason, to_usage
 from infrs.core import Delta
 from infrs.errors import InfrsError
 from infrs.models.loaded import LoadedModel
+
+
+def failure(error: InfrsError) -> bytes:
+    """Return the event that ends a stream with an error."""
+    return sse.error_event(body_of(error))
+
+
+STREAM_FORM = StreamForm(sse.CONTENT_TYPE, sse.PING, failure)
 
 
 class ChatPresenter:
@@ -71,7 +80,7 @@ class ChatPresenter:
 
     def failed(self, error: InfrsError) -> bytes:
         """See Presenter."""
-        return sse.error_event(body_of(error))
+        return failure(error)
 
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """See Presenter."""

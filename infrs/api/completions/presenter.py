@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infrs.api.common.errors import body_of
+from infrs.api.chat.presenter import failure
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.output import bodies, sse
 from infrs.api.output.continuation import Continuation
@@ -82,7 +82,7 @@ class CompletionPresenter:
 
     def failed(self, error: InfrsError) -> bytes:
         """See Presenter."""
-        return sse.error_event(body_of(error))
+        return failure(error)
 
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """See Presenter."""

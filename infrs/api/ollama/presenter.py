@@ -13,6 +13,7 @@ import orjson
 from infrs.api.ollama.errors import error_body, message_of
 from infrs.api.ollama.pieces import Pieces
 from infrs.api.output.ndjson import CONTENT_TYPE, line
+from infrs.api.output.prepared import StreamForm
 from infrs.api.output.usage import to_finish_reason
 from infrs.core import Delta, FinishReason, RequestContext
 from infrs.errors import InfrsError
@@ -63,6 +64,21 @@ class Durations:
         }
 
 
+def ping(model: str, *, is_chat: bool) -> bytes:
+    """Return a line without text. Ollama's clients parse each line, so a stream has no comments."""
+    return line(part(model, {}, is_chat=is_chat) | {"done": False})
+
+
+def failure(error: InfrsError) -> bytes:
+    """Return the line that ends a stream with an error."""
+    return error_body(message_of(error)) + b"\n"
+
+
+def stream_form(model: str, *, is_chat: bool) -> StreamForm:
+    """Return the form of a stream. `model`: the name that the client sent."""
+    return StreamForm(CONTENT_TYPE, ping(model, is_chat=is_chat), failure)
+
+
 class OllamaPresenter:
     """Presenter of `POST /api/chat` and `POST /api/generate`."""
 
@@ -83,8 +99,8 @@ class OllamaPresenter:
 
     @property
     def ping(self) -> bytes:
-        """See Presenter. Clients parse each line, so it is one without text."""
-        return line(self._part({}))
+        """See Presenter."""
+        return ping(self._model, is_chat=self._is_chat)
 
     def frames(self, deltas: Sequence[Delta]) -> Iterator[bytes]:
         """See Presenter."""
@@ -98,7 +114,7 @@ class OllamaPresenter:
 
     def failed(self, error: InfrsError) -> bytes:
         """See Presenter."""
-        return error_body(message_of(error)) + b"\n"
+        return failure(error)
 
     def whole(self, deltas: Sequence[Delta]) -> bytes:
         """See Presenter."""

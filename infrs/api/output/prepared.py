@@ -10,6 +10,15 @@ from infrs.core import Delta, Request
 from infrs.errors import InfrsError
 
 
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """The form of a stream before its presenter exists. The fields are those of Presenter."""
+
+    content_type: str
+    ping: bytes
+    failed: Callable[[InfrsError], bytes]
+
+
 class Presenter(Protocol):
     """Formats the answers of one request. It takes all deltas in order, either as a stream or as a whole."""
 

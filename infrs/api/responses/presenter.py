@@ -12,8 +12,10 @@ import orjson
 from infrs.api.chat.choice_parser import ChoiceParser
 from infrs.api.common.errors import message_of, status_of
 from infrs.api.output import sse
+from infrs.api.output.prepared import StreamForm
 from infrs.api.output.tally import Tally
 from infrs.api.output.usage import to_response_usage
+from infrs.api.responses.items import new_item_id
 from infrs.api.responses.output_items import OutputItems, Payload
 from infrs.api.responses.request import ResponsesRequest
 from infrs.api.responses.response_object import SAMPLING_FIELDS, response
@@ -103,6 +105,12 @@ class _Events:
     def _event(self, payload: Payload) -> bytes:
         self._num_events += 1
         return self._facts.framing.event(payload["type"], {**payload, "sequence_number": self._num_events - 1})
+
+
+def stream_form(body: ResponsesRequest) -> StreamForm:
+    """Return the form of a stream whose request is not prepared yet. A failed response is not stored."""
+    events = _Events(Facts(body, new_item_id("resp"), SamplingParams(), keep=None, is_stored=False))
+    return StreamForm(events.content_type, events.ping, events.failed)
 
 
 class NotStreamed(_Events):

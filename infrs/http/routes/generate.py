@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,8 +13,9 @@ from sanic import HTTPResponse, Request
 from infrs.api.common.ignored import header
 from infrs.api.common.strict_json import collection_paused, parse_object
 from infrs.api.common.structured_output import GRAMMAR_FIELDS
-from infrs.api.output.prepared import Prepared
+from infrs.api.output.prepared import Prepared, StreamForm
 from infrs.core import RequestContext
+from infrs.http.early_stream import early_stream
 from infrs.http.error_handler import JSON
 from infrs.http.respond import answer
 from infrs.http.state import context_of, state_of
@@ -33,7 +35,6 @@ class NamesModel(Protocol):
 
 B = TypeVar("B")
 M = TypeVar("M", bound=NamesModel)
-Send = Callable[[Request, ServedChatModel, Prepared], Awaitable[HTTPResponse | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,10 @@ async def generate(
     request: Request,
     parsed: Parsed[M],
     prepare: Callable[[LoadedModel, M, RequestContext], Prepared],
-    send: Send = answer,
+    form: StreamForm | None = None,
 ) -> HTTPResponse | None:
-    """Generate answers, streamed or whole. `prepare` of an API runs in a text thread. `send`: sends the answers."""
-    return await generate_with(request, parsed, parsed.body.model, prepare, send)
+    """Generate answers, streamed or whole. `prepare` of an API runs in a text thread. form: see `early_stream`."""
+    return await generate_with(request, parsed, parsed.body.model, prepare, form)
 
 
 async def generate_with(
@@ -71,13 +72,26 @@ async def generate_with(
     parsed: Parsed[B],
     name: str | None,
     prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
-    send: Send = answer,
+    form: StreamForm | None = None,
 ) -> HTTPResponse | None:
     """Generate answers with the model of a name; see `generate`."""
+    async with early_stream(request, form) as early, prepared_by(request, parsed, name, prepare) as (served, prepared):
+        return await answer(request, served, prepared, None if early is None else await early.ready())
+    return None
+
+
+@asynccontextmanager
+async def prepared_by(
+    request: Request,
+    parsed: Parsed[B],
+    name: str | None,
+    prepare: Callable[[LoadedModel, B, RequestContext], Prepared],
+) -> AsyncIterator[tuple[ServedChatModel, Prepared]]:
+    """Admit a request to the model of a name for the block, and prepare it there; see `generate`."""
     state, context, body = state_of(request), context_of(request), parsed.body
     async with state.require_models().use_chat(name, context) as served:
         prepared = await state.in_thread(lambda: prepare(served.model, body, context), context, is_long=parsed.is_long)
-        return await send(request, served, prepared)
+        yield served, prepared
 
 
 async def compute(

@@ -16,7 +16,7 @@ from infrs.api.ollama import describe
 from infrs.api.ollama.embed import embed_response, embeddings_response, to_embedding_request
 from infrs.api.ollama.errors import not_found
 from infrs.api.ollama.prepare import prepare_chat, prepare_generate
-from infrs.api.ollama.presenter import loaded
+from infrs.api.ollama.presenter import loaded, stream_form
 from infrs.api.ollama.request import (
     AnswerRequest,
     OllamaChatRequest,
@@ -62,7 +62,8 @@ async def _answer(
     body = parsed.body
     model_id = _model_id(request, body.model)
     if not is_empty:
-        return await generate_with(request, parsed, model_id, prepare)
+        form = stream_form(body.model, is_chat=is_chat) if body.streams else None
+        return await generate_with(request, parsed, model_id, prepare, form)
     async with state_of(request).require_models().use_chat(model_id, context_of(request)):
         pass
     return HTTPResponse(loaded(body.model, is_chat=is_chat), headers=header(ignored(body)), content_type=JSON)

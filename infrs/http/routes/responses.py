@@ -11,6 +11,7 @@ from infrs.api.common.errors import ResponseNotFoundError
 from infrs.api.responses.compaction import prepare_compaction
 from infrs.api.responses.history import StoredConversation, open_conversation
 from infrs.api.responses.prepare import count_input_tokens, ignored_of, prepare
+from infrs.api.responses.presenter import stream_form
 from infrs.api.responses.request import ResponsesRequest, parse_compact_request, parse_responses_request
 from infrs.api.responses.response_object import deleted, item_page
 from infrs.api.responses.store import StoredResponse
@@ -22,7 +23,9 @@ from infrs.http.state import context_of, state_of
 
 async def create_response(request: Request) -> HTTPResponse | None:
     """Answer a conversation, streamed or whole."""
-    return await generate(request, await _open(request, parse_responses_request), prepare)
+    parsed = await _open(request, parse_responses_request)
+    body = parsed.body.body
+    return await generate(request, parsed, prepare, stream_form(body) if body.stream else None)
 
 
 async def compact(request: Request) -> HTTPResponse | None:

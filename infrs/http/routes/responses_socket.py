@@ -29,10 +29,9 @@ from infrs.http.connection.websocket import WebSocket
 from infrs.http.error_handler import CLIENT_GONE
 from infrs.http.observability import access_log as access
 from infrs.http.respond import answer_to
-from infrs.http.routes.generate import LONG_BODY, Parsed, generate, read_body
+from infrs.http.routes.generate import LONG_BODY, Parsed, prepared_by, read_body
 from infrs.http.state import ServerState, context_of, state_of
 from infrs.models.loaded import LoadedModel
-from infrs.models.served import ServedChatModel
 
 MAX_SECONDS = 3600.0  # of a connection, as with OpenAI
 _GOING_AWAY, _NORMAL = 1001, 1000
@@ -138,13 +137,12 @@ class _Turns:
         def in_thread(model: LoadedModel, asked: StoredConversation, context: RequestContext) -> Prepared:
             return work(model, asked, context, framing)
 
-        async def send(request: Request, model: ServedChatModel, prepared: Prepared) -> None:
+        asking = Parsed(asked, is_long)
+        async with prepared_by(request, asking, asked.model, in_thread) as (served, prepared):
             if prepared.requests:
-                await answer_to(output, request, model, prepared)
+                await answer_to(output, request, served, prepared)
             else:
                 await output.send([*prepared.presenter.frames(())], end=True)
-
-        await generate(request, Parsed(asked, is_long), in_thread, send)
 
     def _parse(self, payload: dict[str, Any]) -> SocketRequest:
         self._event = payload
