@@ -90,7 +90,7 @@ class ServerSettings(Section):
         default=1800.0,
         gt=0,
         le=86400,
-        description="Exit if a model takes longer than this to load at start, in seconds.",
+        description="Maximum time of the load of a model, in seconds. A server that starts exits then.",
     )
     max_stored_responses: int = Field(
         default=1024, ge=0, le=1 << 20, description="Maximum number of responses that /v1/responses stores. 0: none."

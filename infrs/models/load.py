@@ -97,6 +97,7 @@ async def load_models(
         if entry.spec.at_start:
             with limit_time(settings.server.load_timeout, entry.model_id):
                 await registry.ensure_loaded(entry.model_id)
+    registry.load_timeout = settings.server.load_timeout
     # A full collection walks all that is alive: 90 ms with the vocabulary of a model, in which every stream waits.
     gc.collect()
     gc.freeze()

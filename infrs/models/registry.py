@@ -56,6 +56,15 @@ class ModelRegistry:
     def budget(self, num_bytes: int | None) -> None:
         self._keeper.budget = num_bytes
 
+    @property
+    def load_timeout(self) -> float | None:
+        """Return the seconds that a load may take, None for no bound."""
+        return self._keeper.load_timeout
+
+    @load_timeout.setter
+    def load_timeout(self, seconds: float | None) -> None:
+        self._keeper.load_timeout = seconds
+
     def add(self, spec: ModelSpec) -> RegistryEntry:
         """Enter a model without loading it. Raises ConfigError if a name is in use."""
         entry = RegistryEntry(spec)

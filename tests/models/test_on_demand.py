@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -157,6 +158,50 @@ def test_the_wait_for_a_load_is_bounded() -> None:
         disk.may_open.set()
         answers = await asyncio.gather(*(task for task in waiting if task not in ended))
         assert answers == [greedy([5, 6], 5)] * len(answers)
+
+    run(scenario)
+
+
+def test_a_load_that_hangs_ends_and_frees_its_memory() -> None:
+    stuck, other = Disk(), Disk()
+
+    async def scenario(registry: ModelRegistry) -> None:
+        registry.budget, registry.load_timeout = 10, 0.2
+        add(registry, "a", stuck)
+        add(registry, "b", other)
+        stuck.may_open.clear()
+        with pytest.raises(ModelLoadError, match=r"a was not loaded within server\.load_timeout, 0\.2 s; raise that"):
+            await answer(registry, "a")
+        assert [entry.held for entry in registry.entries] == [0, 0]
+        registry.load_timeout = 30.0
+        assert await answer(registry, "b") == greedy([5, 6], 5)
+        with pytest.raises(ModelLoadError, match="an earlier load of a has not ended; restart the server"):
+            await answer(registry, "a")  # a second thread would take more memory
+        stuck.may_open.set()
+        await until(lambda: stuck.num_opened == 1)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(ModelLoadError):
+                    assert await answer(registry, "a") == greedy([5, 6], 5)
+                    return
+
+    run(scenario)
+
+
+def test_a_bundle_that_grows_is_not_asked_for_again_without_end() -> None:
+    disk = Disk()
+    num_found = itertools.count(1)
+
+    def find() -> Found:
+        return replace(disk.find(), num_bytes=10 * next(num_found))
+
+    async def scenario(registry: ModelRegistry) -> None:
+        registry.budget = 10_000
+        registry.add(ModelSpec("a", find, find(), SETTINGS, kind=ServedChatModel))
+        with pytest.raises(ModelLoadError, match="the files of a keep changing; try again once its export has ended"):
+            await answer(registry, "a")
+        assert next(num_found) < 10
+        assert registry.entries[0].held == 0
 
     run(scenario)
 

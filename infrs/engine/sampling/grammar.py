@@ -144,11 +144,13 @@ class GrammarCompiler:
 
 
 def _backend(tokenizer_json: str, vocab_size: int, eos_ids: list[int]) -> LLTokenizer | None:
-    """Return the tokenizer for llguidance; None if llguidance does not support it."""
+    """Return the tokenizer for llguidance; None if llguidance does not support it.
+
+    Each call holds the GIL. Two calls let other threads run in between.
+    """
     try:
-        return raises_panics(LLTokenizer)(
-            tokenizer_json, n_vocab=vocab_size, eos_token=eos_ids, slices=LLTokenizer.json_slices()
-        )
+        bare = raises_panics(LLTokenizer)(tokenizer_json, n_vocab=vocab_size, eos_token=eos_ids, slices=[])
+        return raises_panics(bare.with_slices)(LLTokenizer.json_slices())
     except Exception:  # llguidance raises nothing finer
         return None
 

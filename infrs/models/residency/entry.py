@@ -24,7 +24,8 @@ from infrs.models.served import ServedModel, check_places
 
 logger = logging.getLogger("infrs.models")
 
-_FOR_CLIENTS = (OutOfMemoryError, ModelUnloadedError, DrainingError)
+_FOR_CLIENTS = (OutOfMemoryError, ModelLoadError, ModelUnloadedError, DrainingError)
+_MAX_POSTPONED = 3  # times in a row
 
 
 class RegistryEntry:
@@ -53,6 +54,7 @@ class RegistryEntry:
         self._created = int(time.time())
         self._reported: Exception | None = None
         self._served_bytes = 0
+        self._num_postponed = 0
 
     @property
     def created(self) -> int:
@@ -146,7 +148,13 @@ class RegistryEntry:
             self.state, self.error = ModelState.LOADING, None
 
     def postpone(self, reserved: int) -> None:
-        """Give back the memory of a copy that needs more than was reserved, and ask again."""
+        """Give back the memory of a copy that needs more than was reserved, and ask again.
+
+        Raises ModelLoadError if its files keep growing.
+        """
+        self._num_postponed += 1
+        if self._num_postponed > _MAX_POSTPONED:
+            raise ModelLoadError(f"the files of {self.model_id} keep changing; try again once its export has ended")
         self._end_load(reserved)
         if self.state is ModelState.LOADING:
             self.state = ModelState.UNLOADED
@@ -187,7 +195,7 @@ class RegistryEntry:
 
     def loaded(self, error: Exception | None) -> None:
         """End the wait of all requests, with the error of the load or without."""
-        self.wanted_since = None
+        self.wanted_since, self._num_postponed = None, 0
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(error)
 

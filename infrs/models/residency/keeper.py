@@ -9,18 +9,23 @@ import time
 import weakref
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 
-from infrs.errors import InfrsError, ModelUnloadedError, OutOfMemoryError
+from infrs.errors import InfrsError, ModelLoadError, ModelUnloadedError, OutOfMemoryError
 from infrs.machine.memory import return_free_memory
 from infrs.metrics import Metrics
 from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.load_limit import limit_on_demand
 from infrs.models.loaded import LoadedModel
 from infrs.models.residency.decide import Load, ModelState, Refuse, decide, next_expiry
 from infrs.models.residency.entry import RegistryEntry
+from infrs.models.residency.own_thread import OwnThread
 from infrs.models.residency.spec import Found
 from infrs.models.served import Observe, ServedChatModel, ServedEmbeddingModel, ServedModel, Service
 
 logger = logging.getLogger("infrs.models")
+
+Model = LoadedModel | EmbeddingModel
 
 _DRAIN_SECONDS = 86400.0  # of a replaced copy: the maximum of `server.request_timeout`
 _CLOSE_SECONDS = 10.0  # for unloads that have begun
@@ -31,16 +36,18 @@ _POLLS = 20
 class Keeper:
     """Keeps the models of a registry within the budget. Every event calls `tick`, which carries out the decision.
 
-    budget: bytes of all models together, None for no bound.
+    budget: bytes of all models together, None for no bound. load_timeout: seconds of a load, None for no bound.
     """
 
     def __init__(self, entries: Mapping[str, RegistryEntry], metrics: Metrics, observe: Observe) -> None:
         self.budget: int | None = None
+        self.load_timeout: float | None = None
         self._entries = entries
         self._metrics, self._observe = metrics, observe
         self._opening: dict[RegistryEntry, asyncio.Task[None]] = {}
         self._freeing: dict[RegistryEntry, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: dict[RegistryEntry, OwnThread[tuple[Found, Model | None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -119,13 +126,12 @@ class Keeper:
     async def _open(self, entry: RegistryEntry, reserved: int) -> None:
         """Open a copy of a model in a thread, and let its requests use it."""
         try:
-            found = await asyncio.to_thread(entry.spec.find)
-            if self.budget is not None and found.num_bytes > reserved:
+            found, model = await self._opened(entry, reserved)
+            if model is None:
                 entry.found = found
                 entry.postpone(reserved)
-                return
-            model = await asyncio.to_thread(found.open_model, entry.spec.settings)
-            self._serve(entry, model, found, reserved)
+            else:
+                self._serve(entry, model, found, reserved)
         except asyncio.CancelledError:
             entry.fail_load(ModelUnloadedError(f"{entry.model_id} is no longer needed"), reserved)
             raise
@@ -135,7 +141,35 @@ class Keeper:
             del self._opening[entry]
             self.tick()
 
-    def _serve(self, entry: RegistryEntry, model: LoadedModel | EmbeddingModel, found: Found, reserved: int) -> None:
+    async def _opened(self, entry: RegistryEntry, reserved: int) -> tuple[Found, Model | None]:
+        """Return a model as it is on disk, and open it unless it needs more memory than is reserved for it.
+
+        Raises ModelLoadError after `load_timeout` seconds. The thread cannot be interrupted, so no other load of the
+        model begins until it ends by itself.
+        """
+        previous = self._threads.get(entry)
+        if previous is not None and previous.is_running:
+            raise ModelLoadError(f"an earlier load of {entry.model_id} has not ended; restart the server")
+        most = None if self.budget is None else reserved
+        with limit_on_demand(self.load_timeout, entry.model_id):
+            thread = OwnThread(partial(_find_and_open, entry, most), "infrs-load", _discard)
+            self._threads[entry] = thread
+            try:
+                async with asyncio.timeout(self.load_timeout) as limit:
+                    result = await thread.result()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise ModelLoadError(
+                    f"{entry.model_id} was not loaded within server.load_timeout, {self.load_timeout:g} s; "
+                    "raise that, or export the model again"
+                ) from None
+            finally:
+                if not thread.is_running:
+                    del self._threads[entry]
+        return result
+
+    def _serve(self, entry: RegistryEntry, model: Model, found: Found, reserved: int) -> None:
         model = replace(model, model_id=entry.model_id)
         served: ServedModel
         if isinstance(model, LoadedModel):
@@ -202,6 +236,21 @@ class Keeper:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _find_and_open(entry: RegistryEntry, most: int | None) -> tuple[Found, Model | None]:
+    """Find a model on disk, and open it unless it needs more than `most` bytes."""
+    found = entry.spec.find()
+    if most is not None and found.num_bytes > most:
+        return found, None
+    return found, found.open_model(entry.spec.settings)
+
+
+def _discard(opened: tuple[Found, Model | None]) -> None:
+    """Close the files of a model that nobody waits for any more."""
+    _, model = opened
+    if model is not None and model.files is not None:
+        model.files.close()
 
 
 async def _reclaim(service: weakref.ref[Service]) -> None:
