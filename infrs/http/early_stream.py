@@ -34,7 +34,7 @@ class EarlyStream:
         return self._output
 
     def close(self) -> None:
-        """Stop the pings at once."""
+        """Stop the pings, also one that is being sent."""
         self._timer.cancel()
         if self._sending is not None:
             self._sending.cancel()

@@ -108,7 +108,7 @@ class _Events:
 
 
 def stream_form(body: ResponsesRequest) -> StreamForm:
-    """Return the form of a stream whose request is not prepared yet. A failed response is not stored."""
+    """Return the form of a stream before its request is prepared. A failed response is not stored."""
     events = _Events(Facts(body, new_item_id("resp"), SamplingParams(), keep=None, is_stored=False))
     return StreamForm(events.content_type, events.ping, events.failed)
 

@@ -247,7 +247,7 @@ def _find_and_open(entry: RegistryEntry, most: int | None) -> tuple[Found, Model
 
 
 def _discard(opened: tuple[Found, Model | None]) -> None:
-    """Close the files of a model that nobody waits for any more."""
+    """Close the files of a model that came too late."""
     _, model = opened
     if model is not None and model.files is not None:
         model.files.close()

@@ -19,7 +19,7 @@ class OwnThread(Generic[T]):
     """
 
     def __init__(self, work: Callable[[], T], name: str, discard: Callable[[T], None]) -> None:
-        """Start the work, in a copy of this context. discard: frees a result that nobody waits for any more."""
+        """Start the work, in a copy of this context. discard: frees a result that comes too late."""
         self._work = work
         self._discard = discard
         self._loop = asyncio.get_running_loop()
@@ -37,7 +37,7 @@ class OwnThread(Generic[T]):
         failure: BaseException | None = None
         try:
             result.append(self._work())
-        except BaseException as error:  # for the one who waits
+        except BaseException as error:  # for `result`
             failure = error
         self.is_running = False
         with contextlib.suppress(RuntimeError):  # the loop is closed
