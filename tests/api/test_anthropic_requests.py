@@ -205,7 +205,6 @@ FIRST = "messages[0].content[0]"
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role", "invalid_value"),
         ({"messages": [user([{"type": "image", "source": {}}])]}, f"{FIRST}.type", "unsupported_content"),
         ({"messages": [user([{"type": "document"}])]}, f"{FIRST}.type", "unsupported_content"),
-        ({"messages": [user([{"type": "redacted_thinking"}])]}, f"{FIRST}.type", "unsupported_content"),
         ({"messages": [user(["a"])]}, f"{FIRST}.type", "invalid_type"),
         ({"messages": [user([{"type": "text"}])]}, f"{FIRST}.text", "missing_required_parameter"),
         ({"messages": [user([text("a") | {"foo": 1}])]}, f"{FIRST}.foo", "unknown_parameter"),
@@ -224,7 +223,8 @@ FIRST = "messages[0].content[0]"
         ({"top_k": -1}, "top_k", "integer_below_min_value"),
         ({"stop_sequences": "x"}, "stop_sequences", "invalid_type"),
         ({"stop_sequences": [""]}, "stop_sequences[0]", "invalid_value"),
-        ({"tools": [{"type": "web_search_20250305", "name": "a"}]}, "tools[0].type", "invalid_value"),
+        ({"tools": [{"type": "web_search", "name": "a"}]}, "tools[0].type", "invalid_value"),
+        ({"tools": [{"type": "web_search_20250305", "name": "a"}]}, "tools[0].type", "unsupported_parameter"),
         ({"tools": [{"name": "a"}]}, "tools[0].input_schema", "missing_required_parameter"),
         ({"tools": [TOOL | {"input_schema": {"type": "array"}}]}, "tools[0].input_schema", "invalid_value"),
         ({"tools": [TOOL | {"defer_loading": True}]}, "tools[0].defer_loading", "unsupported_parameter"),
@@ -259,7 +259,7 @@ def test_refusals(fields: dict[str, Any], param: str, code: str) -> None:
     [
         ({"messages": [user([CALL | {"inputs": {}}])]}, "messages[0].content[0].inputs {}; did you mean input?"),
         ({"messages": [user([text("a") | {"inputs": {}}])]}, "messages[0].content[0].inputs {}; remove it"),
-        ({"output_config": {"formt": None}}, "output_config.formt {}; did you mean format?"),
+        ({"output_config": {"formt": {}}}, "output_config.formt {}; did you mean format?"),
     ],
 )
 def test_the_error_of_a_misspelt_field_names_the_field_it_may_mean(fields: dict[str, Any], what: str) -> None:

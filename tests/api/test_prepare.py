@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from fake_server import MANIFEST, MODEL_ID, FakeEngine, byte_tokenizer, served
 from infrs.api.anthropic.prepare import count_tokens
 from infrs.api.anthropic.prepare import prepare as prepare_message
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
+from infrs.api.chat.convert import to_conversation
 from infrs.api.chat.prepare import prepare as prepare_chat
+from infrs.api.chat.prompt import template_variables
 from infrs.api.chat.request import parse_chat_request
 from infrs.api.common.fields import parse_body
 from infrs.api.completions.prepare import prepare as prepare_completion
@@ -243,6 +246,10 @@ BUDGET = {"type": "enabled", "budget_tokens": 1024}
          ["truncation"]),
         (response, {"truncation": "disabled", "service_tier": "auto"}, []),
         (response, {"tools": [CITY | {"type": "function"}, {"type": "web_search"}]}, ["tools[web_search]"]),
+        (chat, {"reasoning": {"effort": "low"}, "thinking_budget": 9}, ["reasoning", "thinking_budget"]),
+        (chat, {"enable_thinking": True}, ["enable_thinking"]),
+        (chat, {"tools": [FUNCTION_TOOL, {"type": "web_search"}]}, ["tools[web_search]"]),
+        (message, {"tools": [CITY_TOOL, {"type": "bash_20250124", "name": "b"}]}, ["tools[bash_20250124]"]),
         (message, {"output_config": {"effort": "low"}}, ["output_config.effort"]),
         (message, {"thinking": {"type": "adaptive"}}, ["thinking"]),
         (completion, {"user": "u", "priority": 0, "cache_salt": ""}, ["user"]),
@@ -259,6 +266,30 @@ def test_a_budget_without_a_template_for_it_is_named(thinks: bool, name: str) ->
     assert message(replace(PLAIN, reasoning=THINK if thinks else None), thinking=BUDGET, max_tokens=2000).ignored == [
         name
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "fields", "expected"),
+    [
+        ({"enable_thinking"}, {"enable_thinking": True}, {"enable_thinking": True}),
+        ({"enable_thinking"}, {"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+        ({"thinking"}, {"reasoning": {"enabled": False}}, {"thinking": False}),
+        ({"thinking"}, {"reasoning_effort": "high"}, {}),
+        ({"enable_thinking", "reasoning_effort"}, {"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
+        ({"reasoning_effort"}, {"enable_thinking": False}, {"reasoning_effort": "none"}),
+        ({"enable_thinking", "thinking_budget"}, {"thinking": {"type": "enabled", "budget_tokens": 99}},
+         {"enable_thinking": True, "thinking_budget": 99}),
+        ({"enable_thinking"}, {"enable_thinking": True, "chat_template_kwargs": {"enable_thinking": False}},
+         {"enable_thinking": False}),
+    ],
+)  # fmt: skip
+def test_each_switch_of_reasoning_sets_the_variable_that_the_template_reads(
+    variables: set[str], fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    chat_format = SimpleNamespace(variables=frozenset(variables))
+    model = replace(MODEL, chat_format=chat_format, reasoning=THINK)  # type: ignore[arg-type]
+    body = parse_chat_request({"model": MODEL_ID, "messages": [USER]} | fields)
+    assert template_variables(model, to_conversation(body)) == expected
 
 
 @pytest.mark.parametrize("name", ["enable_thinking", "thinking"])

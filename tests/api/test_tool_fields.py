@@ -144,4 +144,4 @@ def test_an_empty_list_of_parts_with_calls_or_as_a_result_is_accepted() -> None:
     turns.append({"role": "tool", "tool_call_id": "c1", "content": []})
     conversation = to_task(parse_chat_request(body(messages=turns))).conversation
     assert [turn.content for turn in conversation.turns[1:]] == ["", ""]
-    assert refusal(body(messages=[USER, {"role": "assistant", "content": []}])).code == "empty_array"
+    assert refusal(body(messages=[{"role": "user", "content": []}])).code == "empty_array"

@@ -115,7 +115,7 @@ def test_a_prompt_beyond_the_context_is_refused(server: FakeServer) -> None:
         ({"messages": [{"role": "x", "content": ""}]}, ("messages[0].role", "invalid_value", 400)),
         ({"temperature": 3}, ("temperature", "decimal_above_max_value", 400)),
         ({"n": 129}, ("n", "integer_above_max_value", 400)),
-        ({"tools": [{}]}, ("tools[0].type", "missing_required_parameter", 400)),
+        ({"tools": [{}]}, ("tools[0].function", "missing_required_parameter", 400)),
         ({"logit_bias": {"256": 1}}, ("logit_bias", "invalid_value", 400)),
         ({"stop_token_ids": [256]}, ("stop_token_ids", "invalid_value", 400)),
         ({"min_tokens": 3, "max_tokens": 2}, ("min_tokens", "invalid_value", 400)),

@@ -33,6 +33,14 @@ TYPES: dict[str, tuple[Any, Any]] = {
     "/v1/messages/count_tokens": (MessageTokensCount, None),
 }
 
+# By path: the name of its API in docs/clients.md.
+NAMES = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "Responses",
+    "/v1/messages": "Messages",
+}
+
 
 @pytest.fixture(scope="module")
 def scripted() -> Iterator[FakeServer]:
@@ -83,3 +91,15 @@ def test_a_recording_is_short_and_has_no_secret(file: Path) -> None:
     assert client["recorded"].startswith(("from a real run: ", "written from its source", "its recorded first request"))
     for exchange in client["exchanges"]:
         assert not set(SECRETS) & exchange["headers"].keys()
+
+
+def test_the_table_of_clients_has_each_recording() -> None:
+    table = (HERE.parents[1] / "docs" / "clients.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines() if line.startswith("| ")]
+    for file in FILES:
+        client = json.loads(file.read_text(encoding="utf-8"))
+        listed = [
+            apis for name, version, apis in rows if name.startswith(client["client"]) and version == client["version"]
+        ]
+        paths = {exchange["path"].partition("?")[0].removesuffix("/count_tokens") for exchange in client["exchanges"]}
+        assert any({NAMES[path] for path in paths} == {*apis.split(", ")} for apis in listed), file.stem

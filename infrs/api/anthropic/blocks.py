@@ -35,6 +35,14 @@ class ThinkingBlock(Body):
     cache_control: CacheControl | None = None
 
 
+class RedactedThinkingBlock(Body):
+    """Encrypted reasoning of another server. No prompt has it."""
+
+    type: Literal["redacted_thinking"]
+    data: AnyHint = None
+    cache_control: CacheControl | None = None
+
+
 class ToolUseBlock(Body):
     """A call that the assistant made."""
 
@@ -89,13 +97,14 @@ class ToolResultBlock(Body):
 Block = Annotated[
     Annotated[TextBlock, Tag("<text>")]
     | Annotated[ThinkingBlock, Tag("<thinking>")]
+    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")]
     | Annotated[ToolUseBlock, Tag("<tool_use>")]
     | Annotated[ToolResultBlock, Tag("<tool_result>")],
     Discriminator(_tag),
-    _only("text", "thinking", "tool_use", "tool_result"),
+    _only("text", "thinking", "redacted_thinking", "tool_use", "tool_result"),
 ]
 Content = Annotated[
     list[Block],
-    Field(min_length=1, max_length=1024),
+    Field(max_length=1024),
     BeforeValidator(text_as_part("text"), json_schema_input_type=str | list[Block]),
 ]

@@ -27,11 +27,11 @@ _FIELD_NAMES = FieldNames(reasoning_effort="output_config.effort")
 
 def to_task(body: MessagesRequest, *, variables: frozenset[str], thinks: bool) -> ChatTask:
     """Return the conversation to answer, with its options. Arguments and errors: see `to_conversation`."""
-    choice, output = body.tool_choice, body.output_format
+    choice, output = body.tool_choice, body.answer_format
     is_single = choice is not None and (choice.disable_parallel_tool_use or choice.type in ("tool", "none"))
     schema = None
     if output is not None and not body.must_call:
-        schema = Constraint("json_schema", json.dumps(output.schema_), "output_config.format")
+        schema = Constraint("json_schema", json.dumps(output.schema_), body.format_field)
     return ChatTask(
         to_conversation(body, variables=variables, thinks=thinks),
         GenerationOptions(
@@ -80,6 +80,7 @@ def ignored_parts(body: CountTokensRequest, *, variables: frozenset[str], thinks
     Arguments: see `to_conversation`.
     """
     found = ["system[x-anthropic-billing-header]"] * any(block.is_billing for block in body.system or ())
+    found += dict.fromkeys(body.dropped)
     if body.output_config and body.output_config.effort and "reasoning_effort" not in variables:
         found.append("output_config.effort")
     thinking = body.thinking

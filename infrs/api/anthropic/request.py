@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from infrs.api.anthropic.blocks import (
     Content,
+    RedactedThinkingBlock,
     TextBlock,
     TextContent,
     ThinkingBlock,
@@ -54,6 +56,8 @@ class MessageParam(Body):
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
+        if not self.content and self.role != "assistant":  # an answer can be empty
+            refuse_part("content", "expected at least 1, not 0", "empty_array")
         for index, block in enumerate(self.content):
             if self.role not in _ROLES.get(block.type, ("assistant",)):
                 refuse_part(f"content[{index}].type", f"{block.type} is no block of role {self.role}")
@@ -77,6 +81,29 @@ class ToolParam(Body):
     def as_tool(self) -> Tool:
         """Return the same as a tool of the chat template."""
         return Tool(self.name, self.description or "", self.input_schema or NO_ARGUMENTS, bool(self.strict))
+
+
+_HOSTED = re.compile(
+    r"(?:advisor|bash|code_execution|computer|memory|text_editor|tool_search_tool_(?:bm25|regex)|web_fetch|web_search)_\d{8}"
+    r"|mcp_toolset"
+)
+
+
+class OtherTool(Body):
+    """A tool of Anthropic's that has no schema. It is dropped if other tools are given."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Annotated[str, Field(pattern=f"^(?:{_HOSTED.pattern})$")]
+
+
+def _tag(value: object) -> str:
+    """Return the tag of a tool. Its brackets keep it apart from the names of fields."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "<other>" if isinstance(kind, str) and _HOSTED.fullmatch(kind) else "<custom>"
+
+
+AnyTool = Annotated[Annotated[ToolParam, Tag("<custom>")] | Annotated[OtherTool, Tag("<other>")], Discriminator(_tag)]
 
 
 class ToolChoice(Body):
@@ -119,6 +146,7 @@ class OutputConfig(Body):
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: OutputFormat | None = None
+    task_budget: AnyHint = None  # a target for the agent
 
 
 def _no_thread(value: object) -> object:
@@ -135,10 +163,11 @@ class CountTokensRequest(OtherFields):
     model: Model
     messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: TextContent | None = None
-    tools: Annotated[list[ToolParam], Field(max_length=128)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None  # the beta's name of `output_config.format`
     speed: Annotated[Literal["standard", "fast"], hint("standard")] | None = None
     mcp_servers: Unsupported = None
     thread: Annotated[Any, BeforeValidator(_no_thread)] = None
@@ -156,8 +185,17 @@ class CountTokensRequest(OtherFields):
         return self
 
     @model_validator(mode="after")
+    def _one_format(self) -> Self:
+        if self.output_format and self.output_config and self.output_config.format:
+            refuse("output_format", "not with output_config.format; send one of them")
+        return self
+
+    @model_validator(mode="after")
     def _tools_agree(self) -> Self:
-        names = [tool.name for tool in self.tools or ()]
+        names = [tool.name for tool in self.functions]
+        if self.tools and not names:
+            message = "not a tool that this server or its client runs, and there is no other; send tools with a schema"
+            refuse("tools[0].type", message, "unsupported_parameter")
         check_unique(names, "tools")
         choice = self.tool_choice
         if choice and choice.type in ("any", "tool") and not names:
@@ -171,12 +209,17 @@ class CountTokensRequest(OtherFields):
         last = self.messages[-1]
         if last.role == "assistant":
             where = "messages"
-            if not all(isinstance(block, TextBlock | ThinkingBlock) for block in last.content):
+            if not all(isinstance(block, TextBlock | ThinkingBlock | RedactedThinkingBlock) for block in last.content):
                 refuse(where, "the last message, the assistant's, makes a call; send its tool_result after it")
-            if self.must_call or self.output_format:
-                other = "tool_choice" if self.must_call else "output_config.format"
+            if self.must_call or self.answer_format:
+                other = "tool_choice" if self.must_call else self.format_field
                 refuse(where, f"a last message of the assistant's cannot be continued with {other}")
         return self
+
+    @property
+    def format_field(self) -> str:
+        """The field with the format of the answer's text."""
+        return "output_config.format" if self.output_format is None else "output_format"
 
     @property
     def must_call(self) -> bool:
@@ -188,13 +231,23 @@ class CountTokensRequest(OtherFields):
         """The tools that the answer may call."""
         choice = self.tool_choice
         if choice is None or choice.type in ("auto", "any"):
-            return self.tools or []
-        return [tool for tool in self.tools or () if tool.name == choice.name]
+            return self.functions
+        return [tool for tool in self.functions if tool.name == choice.name]
 
     @property
-    def output_format(self) -> OutputFormat | None:
+    def functions(self) -> list[ToolParam]:
+        """The tools with a schema. The others are dropped."""
+        return [tool for tool in self.tools or () if isinstance(tool, ToolParam)]
+
+    @property
+    def dropped(self) -> list[str]:
+        """Names of the tools that are dropped, by their types."""
+        return [f"tools[{tool.type}]" for tool in self.tools or () if isinstance(tool, OtherTool)]
+
+    @property
+    def answer_format(self) -> OutputFormat | None:
         """The format of the answer's text."""
-        return self.output_config.format if self.output_config else None
+        return self.output_config.format if self.output_config and self.output_config.format else self.output_format
 
 
 class MessagesRequest(CountTokensRequest):

@@ -15,7 +15,7 @@ def to_task(body: ChatCompletionRequest) -> ChatTask:
         constraint=None if body.must_call else body.constraint,
         must_call=body.must_call,
         max_calls=body.max_calls,
-        whitespace=body.guided_whitespace_pattern or "",
+        whitespace=body.whitespace,
     )
 
 
@@ -28,8 +28,10 @@ def to_conversation(body: ConversationFields) -> Conversation:
         continue_last=bool(body.continue_final_message),
         add_generation_prompt=not body.continue_final_message and body.add_generation_prompt is not False,
         variables={} if variables is None else variables.model_dump(exclude_none=True),
-        reasoning_effort=body.reasoning_effort,
-        field_names=FieldNames(tools=body.declared_in),
+        reasoning_effort=body.effort,
+        thinks=bool(body.thinks),
+        thinking_budget=body.budget,
+        field_names=FieldNames(reasoning_effort=body.effort_field, tools=body.declared_in),
     )
 
 
@@ -44,7 +46,7 @@ def _turn(message: Message) -> Turn:
         message.role,
         message.text,
         name=message.name,
-        reasoning=message.reasoning_content,
+        reasoning=message.reasoning_content or message.reasoning,
         calls=tuple(Call(call_id, function.name, parse_arguments(function.arguments)) for call_id, function in calls),
         call_id=message.tool_call_id if message.role != "function" else f"call_{message.name}",
     )

@@ -12,6 +12,7 @@ from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.common.conversation import ChatTask
 from infrs.api.common.engine_request import new_id, to_request
 from infrs.api.common.ignored import ignored
+from infrs.api.common.tools import dropped_tools
 from infrs.api.output.prepared import Prepared
 from infrs.core import Request, RequestContext
 from infrs.engine.sampling.json_schema import check_schema
@@ -31,7 +32,12 @@ def prepare(model: LoadedModel, body: ChatCompletionRequest, context: RequestCon
     presenter = ChatPresenter(
         task, model, answer_id, parsers, uses_functions=body.uses_functions, service_tier=body.service_tier
     )
-    names = [*ignored(body), *ignored_variables(model, task.conversation), *relaxed_tools(task)]
+    names = [
+        *ignored(body),
+        *dropped_tools(body.tools or ()),
+        *ignored_variables(model, task.conversation),
+        *relaxed_tools(task),
+    ]
     return Prepared((request,), presenter, task.options.stream, names)
 
 

@@ -87,24 +87,33 @@ def template_variables(model: LoadedModel, conversation: Conversation) -> Variab
                 f"{param}: the chat template of {model.model_id} knows no {name}; remove it", param=param
             )
     read = {name: value for name, value in conversation.variables.items() if name in known}
-    return {**_effort(model, conversation), **read}
+    return {**_thinking(model, conversation), **read}
 
 
 def ignored_variables(model: LoadedModel, conversation: Conversation) -> list[str]:
     """Return the names of the request's fields about thinking that this model does not follow."""
     names = [f"chat_template_kwargs.{name}" for name in _unread(model, conversation)]
-    effort = conversation.reasoning_effort
-    needless = effort is None or (effort == "none" and not model.thinks)
-    return names if needless or _effort(model, conversation) else [conversation.field_names.reasoning_effort, *names]
+    effort, followed = conversation.reasoning_effort, _thinking(model, conversation)
+    asked = conversation.thinks or effort not in (None, "none") or (effort == "none" and model.thinks)
+    if asked and not followed.keys() - {"thinking_budget"}:
+        names = [conversation.field_names.reasoning_effort, *names]
+    if conversation.thinking_budget is not None and "thinking_budget" not in followed:
+        names.append("thinking_budget")
+    return names
 
 
-def _effort(model: LoadedModel, conversation: Conversation) -> Variables:
-    """Return the variable of the chat template that follows the effort; none if the template has none."""
-    effort, known = conversation.reasoning_effort, model.chat_format.variables
+def _thinking(model: LoadedModel, conversation: Conversation) -> Variables:
+    """Return the variables of the chat template that follow the effort, the switch and the budget of reasoning."""
+    effort, budget, known = conversation.reasoning_effort, conversation.thinking_budget, model.chat_format.variables
+    followed: dict[str, str | int | float | bool] = {}
+    switch = next((name for name in THINKING_SWITCHES if name in known), None)
     if effort is not None and "reasoning_effort" in known:
-        return {"reasoning_effort": effort}
-    switches = [name for name in THINKING_SWITCHES if name in known]
-    return {switches[0]: False} if effort == "none" and model.thinks and switches else {}
+        followed["reasoning_effort"] = effort
+    elif switch is not None and model.thinks and (effort == "none" or conversation.thinks):
+        followed[switch] = effort != "none"
+    if budget is not None and "thinking_budget" in known:
+        followed["thinking_budget"] = budget
+    return followed
 
 
 def _unread(model: LoadedModel, conversation: Conversation) -> list[str]:

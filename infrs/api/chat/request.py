@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from infrs.api.chat.thinking import ThinkingFields
 from infrs.api.common.fields import (
     MAX_MESSAGES,
-    OR_EMPTY,
     AnyHint,
     Body,
     CacheControl,
@@ -25,19 +25,23 @@ from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.structured_output import ConstrainedGenerationFields
 from infrs.api.common.tools import CalledFunction, CallId, ToolCall, ToolFields
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 Author = Annotated[str, Field(pattern=r"^[^\s<|\\/>]{1,64}$")]  # OpenAI's pattern
 _Word = Annotated[str, Field(max_length=64)]
 
 
 class TextPart(Body):
-    """A part of a message's content."""
+    """A part of a message's content, also in the form of `/v1/responses`."""
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
     cache_control: CacheControl | None = None
     prompt_cache_breakpoint: AnyHint = None
+    # OpenAI Agents SDK (JavaScript) copies the other fields of the answer into its text.
+    role: AnyHint = None
+    annotations: AnyHint = None
+    reasoning_content: AnyHint = None
+    refusal: Unsupported = None
 
 
 class RefusalPart(Body):
@@ -92,13 +96,18 @@ class Message(Body):
     function_call: CalledFunction | None = None
     tool_call_id: CallId | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None  # the name of vLLM and OpenRouter
     name: Author | None = None
     refusal: str | None = None
     # A client may send an answer back unchanged, with what OpenAI, a router or the client itself has added.
+    id: AnyHint = None
     audio: Unsupported = None
+    images: Unsupported = None
+    prefix: Unsupported = None  # here `continue_final_message`
     annotations: AnyHint = None
     parsed: AnyHint = None
     reasoning_details: AnyHint = None
+    thinking_blocks: AnyHint = None
     provider_specific_fields: AnyHint = None
     cache_control: CacheControl | None = None
 
@@ -109,15 +118,18 @@ class Message(Body):
             ("tool_calls", self.tool_calls is None or self.role == "assistant" or not self.tool_calls),
             ("function_call", self.function_call is None or (self.role == "assistant" and not self.tool_calls)),
             ("reasoning_content", self.reasoning_content is None or self.role == "assistant"),
+            ("reasoning", self.reasoning is None or self.role == "assistant"),
             ("refusal", self.refusal is None or self.role == "assistant"),
             ("tool_call_id", self.tool_call_id is None or self.role == "tool"),
         ):
             if not allowed:
                 refuse_part(field, f"not in a message of role {self.role}, or with other calls")
-        if self.content == [] and self.role != "tool" and not calls:
+        null = "content" in self.model_fields_set
+        can_be_empty = self.role in ("assistant", "tool", "function")  # an answer of the server can be
+        if self.content == [] and not can_be_empty:
             refuse_part("content", "expected at least 1, not 0", "empty_array")
-        if self.content is None and self.refusal is None and not calls:
-            null = "content" in self.model_fields_set
+        said = self.refusal or self.reasoning_content or self.reasoning or calls
+        if self.content is None and not said and not (null and can_be_empty):
             refuse_part("content", "required", "invalid_type" if null else "missing_required_parameter")
         if self.tool_call_id is None and self.role == "tool":
             refuse_part("tool_call_id", "required in a message of role tool", "missing_required_parameter")
@@ -145,14 +157,13 @@ class TemplateVariables(Body):
     tools_in_user_message: bool | None = None  # Llama 3
 
 
-class ConversationFields(ToolFields):
+class ConversationFields(ToolFields, ThinkingFields):
     """Messages and tools, and how they become a prompt."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: TemplateVariables | None = None
-    reasoning_effort: Annotated[Effort | None, OR_EMPTY] = None
     chat_template: Unsupported = None
 
     @model_validator(mode="after")

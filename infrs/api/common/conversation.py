@@ -55,7 +55,8 @@ class Conversation:
 
     tools: the tools that the answer may call. continue_last: the prompt ends inside the last turn, and the answer
     continues it. add_generation_prompt: the prompt ends where a new message of the assistant begins.
-    variables: variables of the chat template that the client sets.
+    variables: variables of the chat template that the client sets. thinks: turns reasoning on, where a template has a
+    switch. thinking_budget: most tokens of reasoning, for templates that read it.
     """
 
     turns: tuple[Turn, ...]
@@ -64,6 +65,8 @@ class Conversation:
     add_generation_prompt: bool = True
     variables: Variables = field(default_factory=dict)
     reasoning_effort: str | None = None
+    thinks: bool = False
+    thinking_budget: int | None = None
     field_names: FieldNames = FieldNames()
 
 

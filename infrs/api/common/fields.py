@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
@@ -55,7 +55,7 @@ _OPAQUE = r"^[^\x00-\x1f\x7f]*$"
 
 
 class Body(BaseModel):
-    """A JSON object of a request."""
+    """A JSON object of a request. An unknown field is accepted at null, which means "not given"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -70,14 +70,28 @@ class Body(BaseModel):
         """Return the fields among `names` that are not None, by name."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the JSON schema of a body. Its unknown fields are null."""
+        reference = handler(schema)
+        described = handler.resolve_ref_schema(reference)
+        if described.get("additionalProperties") is False:
+            described["additionalProperties"] = {"type": "null"}
+        return reference
+
     @model_validator(mode="before")
     @classmethod
-    def _not_all_unknown(cls, value: object) -> object:
-        """Refuse a body of many unknown fields early. pydantic would spend a second on an error for each."""
-        if isinstance(value, dict) and len(value) > MAX_FIELDS:
-            known = _by_name(cls)
-            unknown = next(name for name in value if name not in known)
-            refuse_part(unknown, f"not a parameter, as most of {len(value)} here; remove it", "unknown_parameter")
+    def _drop_unknown_nulls(cls, value: object) -> object:
+        """Drop unknown fields at null. Refuse a body of many early: pydantic would spend a second on their errors."""
+        if not isinstance(value, dict):
+            return value
+        known = _by_name(cls)
+        unknown = value.keys() - known.keys()
+        if len(value) > MAX_FIELDS:
+            first = next(name for name in value if name in unknown)
+            refuse_part(first, f"not a parameter, as most of {len(value)} here; remove it", "unknown_parameter")
+        if any(value[name] is None for name in unknown):
+            return {name: part for name, part in value.items() if part is not None or name not in unknown}
         return value
 
 
@@ -149,6 +163,7 @@ def _honoured(kind: type[Body], place: Place) -> list[str]:
     ]
 
 
+@cache
 def _by_name(kind: type[Body]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in kind.model_fields.items()}
 

@@ -6,10 +6,11 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from infrs.api.common.fields import OR_EMPTY, Body, GenerationFields, Opaque, refuse
-from infrs.text.constraint import JSON_OBJECT, Constraint
+from infrs.api.common.fields import EMPTY, OR_EMPTY, Body, Flag, GenerationFields, Opaque, Unset, Unsupported, refuse
+from infrs.text.constraint import JSON_OBJECT, Constraint, ConstraintKind
 
 _MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, and their compile time grows with the square of the length
 
@@ -19,7 +20,7 @@ _WHITESPACE = re.compile(r"(?:(?:[ \t\n\r]|\\[tnr]|\[(?:[ \t\n\r]|\\[tnr])+\])(?
 # The fields of all APIs that can need a grammar, which can take a second to compile.
 GRAMMAR_FIELDS = (
     "response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar", "json_schema",
-    "tools", "functions", "text", "output_config", "format",
+    "structured_outputs", "regex", "ebnf", "tools", "functions", "text", "output_config", "output_format", "format",
 )  # fmt: skip
 
 SchemaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -28,31 +29,63 @@ Choices = Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], 
 GrammarText = Annotated[str, Field(min_length=1, max_length=_MAX_GRAMMAR)]
 
 
+def _only_whitespace(pattern: str) -> str:
+    if pattern and not _WHITESPACE.fullmatch(pattern):
+        raise PydanticCustomError(
+            "whitespace_pattern", "it must be a regex of spaces, tabs and line breaks, such as [ \\n]{0,4}"
+        )
+    return pattern
+
+
+WhitespacePattern = Annotated[str, Field(max_length=64), AfterValidator(_only_whitespace)]
+
+
 class JsonSchema(Body):
     """`response_format.json_schema`. The server enforces the schema, `strict` or not.
 
     strict: whether a `format` that the grammar compiler lacks is an error.
     """
 
-    name: SchemaName
+    name: SchemaName | None = None
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     description: Annotated[str, Field(max_length=4096)] | None = None
     strict: bool | None = None
 
 
 class ResponseFormat(Body):
-    """`response_format`: free text, any JSON object, or JSON of a schema."""
+    """`response_format`: free text, any JSON object, or JSON of a schema.
+
+    schema: the schema without a name, as llama.cpp and Together take it, with either type of JSON.
+    """
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
 
     @model_validator(mode="after")
     def _schema_where_it_belongs(self) -> Self:
-        if self.type == "json_schema" and self.json_schema is None:
+        if self.schema_ is not None and (self.type == "text" or self.json_schema is not None):
+            refuse("response_format.schema", "not with type text or json_schema.schema; send one of them")
+        if self.type == "json_schema" and self.json_schema is None and self.schema_ is None:
             refuse("response_format.json_schema", "required with type json_schema", "missing_required_parameter")
         if self.type != "json_schema" and self.json_schema is not None:
             refuse("response_format.json_schema", "goes with type json_schema, and with no other")
         return self
+
+
+class StructuredOutputs(Body):
+    """vLLM's `structured_outputs`: one constraint, by its kind."""
+
+    json_: Annotated[Schema | str | None, Field(alias="json")] = None
+    regex: GrammarText | None = None
+    choice: Choices | None = None
+    grammar: GrammarText | None = None
+    json_object: bool | None = None
+    structural_tag: Unsupported = None
+    disable_fallback: Flag | None = None
+    disable_any_whitespace: bool | None = None
+    disable_additional_properties: Flag | None = None  # objects with properties are closed anyway
+    whitespace_pattern: WhitespacePattern | None = None
 
 
 class StructuredOutputFields(Body):
@@ -65,18 +98,11 @@ class StructuredOutputFields(Body):
     guided_grammar: Annotated[GrammarText | None, OR_EMPTY] = None
     grammar: Annotated[GrammarText | None, OR_EMPTY] = None
     guided_decoding_backend: Opaque | None = None
-    guided_whitespace_pattern: Annotated[Annotated[str, Field(max_length=64)] | None, OR_EMPTY] = None
+    guided_whitespace_pattern: Annotated[WhitespacePattern | None, OR_EMPTY] = None
     json_schema: Schema | None = None
-
-    @field_validator("guided_whitespace_pattern")
-    @classmethod
-    def _only_whitespace(cls, pattern: str | None) -> str | None:
-        if pattern and not _WHITESPACE.fullmatch(pattern):
-            refuse(
-                "guided_whitespace_pattern",
-                "it must be a regex of spaces, tabs and line breaks, such as [ \\n]{0,4}",
-            )
-        return pattern
+    structured_outputs: Annotated[StructuredOutputs | None, Unset(*EMPTY)] = None
+    regex: Annotated[GrammarText | None, Unset(*EMPTY)] = None  # SGLang's names
+    ebnf: Annotated[GrammarText | None, Unset(*EMPTY)] = None
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:
@@ -90,27 +116,46 @@ class StructuredOutputFields(Body):
         """The constraint on the answer's text."""
         return next(iter(self._constraints()), None)
 
+    @property
+    def whitespace(self) -> str:
+        """The pattern of whitespace in JSON; empty for the default."""
+        asked = self.structured_outputs or StructuredOutputs()
+        compact = " {0}" if asked.disable_any_whitespace else ""
+        return self.guided_whitespace_pattern or asked.whitespace_pattern or compact
+
     def _constraints(self) -> list[Constraint]:
         found: list[Constraint] = []
-        whitespace = self.guided_whitespace_pattern or ""
-        asked = self.response_format
+        asked, outputs = self.response_format, self.structured_outputs or StructuredOutputs()
         if asked is not None and asked.type != "text":
-            text, strict = JSON_OBJECT, True
+            text, strict = JSON_OBJECT if asked.schema_ is None else json.dumps(asked.schema_), asked.schema_ is None
             if asked.json_schema is not None:
                 text, strict = json.dumps(asked.json_schema.schema_), bool(asked.json_schema.strict)
-            found.append(Constraint("json_schema", text, "response_format", strict, whitespace=whitespace))
-        for param, schema in (("guided_json", self.guided_json), ("json_schema", self.json_schema)):
+            found.append(Constraint("json_schema", text, "response_format", strict, whitespace=self.whitespace))
+        for param, schema in (
+            ("guided_json", self.guided_json),
+            ("json_schema", self.json_schema),
+            ("structured_outputs.json", outputs.json_),
+            ("structured_outputs.json_object", JSON_OBJECT if outputs.json_object else None),
+        ):
             if schema is not None:
                 text = schema if isinstance(schema, str) else json.dumps(schema)
-                found.append(Constraint("json_schema", text, param, strict=False, whitespace=whitespace))
-        if self.guided_regex is not None:
-            found.append(Constraint("regex", self.guided_regex, "guided_regex"))
-        if self.guided_choice is not None:
-            found.append(Constraint("choice", json.dumps(self.guided_choice), "guided_choice"))
-        for param, grammar in (("guided_grammar", self.guided_grammar), ("grammar", self.grammar)):
-            if grammar is not None:
-                found.append(Constraint("grammar", grammar, param))
-        return found
+                found.append(Constraint("json_schema", text, param, strict=False, whitespace=self.whitespace))
+        others: tuple[tuple[ConstraintKind, str, str | None], ...] = (
+            ("regex", "guided_regex", self.guided_regex),
+            ("regex", "regex", self.regex),
+            ("regex", "structured_outputs.regex", outputs.regex),
+            ("choice", "guided_choice", _as_json(self.guided_choice)),
+            ("choice", "structured_outputs.choice", _as_json(outputs.choice)),
+            ("grammar", "guided_grammar", self.guided_grammar),
+            ("grammar", "grammar", self.grammar),
+            ("grammar", "ebnf", self.ebnf),
+            ("grammar", "structured_outputs.grammar", outputs.grammar),
+        )
+        return found + [Constraint(kind, text, param) for kind, param, text in others if text is not None]
+
+
+def _as_json(choices: list[str] | None) -> str | None:
+    return None if choices is None else json.dumps(choices)
 
 
 class ConstrainedGenerationFields(GenerationFields, StructuredOutputFields):

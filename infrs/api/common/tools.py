@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import AnyHint, Body, CacheControl, refuse, refuse_part
@@ -44,11 +54,63 @@ class Function(Body):
 
 
 class FunctionTool(Body):
-    """An entry of `tools`."""
+    """A function of `tools`."""
 
-    type: Literal["function"]
+    type: Literal["function"] | None = None
     function: Function
     cache_control: CacheControl | None = None
+
+
+OtherToolType = Literal[
+    "apply_patch",
+    "code_interpreter",
+    "computer",
+    "computer_use_preview",
+    "custom",
+    "file_search",
+    "image_generation",
+    "local_shell",
+    "mcp",
+    "programmatic_tool_calling",
+    "shell",
+    "tool_search",
+    "web_search",
+    "web_search_2025_08_26",
+    "web_search_preview",
+    "web_search_preview_2025_03_11",
+]
+OTHER_TOOLS = get_args(OtherToolType)
+
+
+class OtherTool(Body):
+    """A tool that is not a function: hosted, or with input that is not JSON. It is dropped if functions are given."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: OtherToolType
+
+
+def dropped_tools(tools: Sequence[object]) -> list[str]:
+    """Return the names of the tools that are dropped, by their types, such as `tools[web_search]`."""
+    return [f"tools[{kind}]" for kind in dict.fromkeys(tool.type for tool in tools if isinstance(tool, OtherTool))]
+
+
+def check_some_function(tools: Sequence[object]) -> None:
+    """Refuse the body, inside its validator, if it has tools, and none of them is a function."""
+    if tools and all(isinstance(tool, OtherTool) for tool in tools):
+        message = "not a tool that this server or its client runs, and there is no function; send functions"
+        refuse("tools[0].type", message, "unsupported_parameter")
+
+
+def _tag(value: object) -> str:
+    """Return the tag of a tool. Its brackets keep it apart from the names of fields."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "<other>" if kind in OTHER_TOOLS else "<function>"
+
+
+AnyTool = Annotated[
+    Annotated[FunctionTool, Tag("<function>")] | Annotated[OtherTool, Tag("<other>")], Discriminator(_tag)
+]
 
 
 class FunctionName(Body):
@@ -78,6 +140,16 @@ class ToolChoice(Body):
     function: FunctionName | None = None
     allowed_tools: AllowedTools | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_in_responses(cls, value: object) -> object:
+        """Accept the form of `/v1/responses` too, and a function without a type."""
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"type", "name"} and value["type"] == "function":
+            return {"type": "function", "function": {"name": value["name"]}}
+        return {"type": "function", **value} if "function" in value else value
+
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         for field, given in (("function", self.function), ("allowed_tools", self.allowed_tools)):
@@ -96,9 +168,16 @@ def check_unique(names: Sequence[str], param: str) -> None:
 
 
 def or_mode(*modes: str) -> WrapValidator:
-    """Return a validator that accepts a string of `modes`. Errors of an object then name its fields."""
+    """Return a validator that accepts a string of `modes`. Errors of an object then name its fields.
+
+    A mode can also be an object: `{"type": "auto"}`. `any` is Anthropic's and Mistral's word for `required`.
+    """
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        if isinstance(value, dict) and value.keys() == {"type"} and value["type"] in (*modes, "any"):
+            value = value["type"]
+        if value == "any" and "required" in modes:
+            value = "required"
         if not isinstance(value, str):
             return validate(value)
         if value not in modes:
@@ -108,11 +187,19 @@ def or_mode(*modes: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+def _as_text(value: object) -> object:
+    """Return arguments as JSON text. Some clients keep them as an object."""
+    return json.dumps(value) if isinstance(value, dict) else "" if value is None else value
+
+
+ArgumentsText = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | dict[str, Any] | None)]
+
+
 class CalledFunction(Body):
-    """The function that an assistant called. arguments: JSON text."""
+    """The function that an assistant called. arguments: JSON text, or an object. None are `{}`."""
 
     name: Name
-    arguments: str
+    arguments: ArgumentsText = ""
     parsed_arguments: AnyHint = None  # which OpenAI's SDK adds
 
 
@@ -133,7 +220,7 @@ class ToolCall(Body):
     """A call in an assistant's message."""
 
     id: CallId
-    type: Literal["function"]
+    type: Literal["function"] | None = None
     function: CalledFunction
     index: int | None = None  # of a streamed call that a client has put together
     extra_content: AnyHint = None
@@ -146,7 +233,7 @@ Functions = Annotated[list[Function], Field(max_length=MAX_TOOLS)]
 class ToolFields(Body):
     """The fields about tools, and the older ones about functions."""
 
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoice, or_mode("none", "auto", "required")] | None = None
     parallel_tool_calls: bool | None = None
     functions: Functions | None = None
@@ -154,6 +241,7 @@ class ToolFields(Body):
 
     @model_validator(mode="after")
     def _choice_of_tools(self) -> Self:
+        check_some_function(self.tools or ())
         if self.tools and self.functions:
             refuse("functions", "not with tools; send tools alone")
         if self.function_call is not None and self.tools:
@@ -179,7 +267,8 @@ class ToolFields(Body):
     @property
     def declared_tools(self) -> list[Tool]:
         """All tools, whatever the choice."""
-        functions = [tool.function for tool in self.tools or ()] + (self.functions or [])
+        functions = [tool.function for tool in self.tools or () if isinstance(tool, FunctionTool)]
+        functions += self.functions or []
         return [function.as_tool() for function in functions]
 
     @property

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, mo
 
 from infrs.api.chat.request import RefusalPart, text_as_part, text_or_refusal
 from infrs.api.common.fields import HINT, AnyHint, Body, CacheControl, Unsupported, refuse_part
-from infrs.api.common.tools import CallId, Name
+from infrs.api.common.tools import ArgumentsText, CallId, Name
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -22,9 +22,16 @@ _SUMMARY = "infrs1"  # marks the encoding of a summary
 class Content(Body):
     """A part of text. An answer that the client sends back has `logprobs` and `annotations`."""
 
-    type: Literal["input_text", "output_text"]
+    type: Annotated[
+        Literal["input_text", "output_text"],
+        BeforeValidator(
+            lambda kind: "input_text" if kind == "text" else kind,
+            json_schema_input_type=Literal["input_text", "output_text", "text"],
+        ),
+    ]
     text: str
     annotations: AnyHint = None
+    parsed: AnyHint = None
     logprobs: Annotated[list[Any], Field(max_length=1 << 20)] | None = None
     cache_control: CacheControl | None = None
     prompt_cache_breakpoint: AnyHint = None
@@ -35,7 +42,7 @@ ContentPart = Annotated[
 ]
 Contents = Annotated[
     list[ContentPart],
-    Field(min_length=1, max_length=1024),
+    Field(max_length=1024),
     BeforeValidator(text_as_part("input_text"), json_schema_input_type=str | list[ContentPart]),
 ]
 
@@ -63,6 +70,12 @@ class MessageItem(_Item):
     content: Contents
     phase: Annotated[Literal["commentary", "final_answer"], HINT] | None = None
 
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.content and self.role != "assistant":
+            refuse_part("content", "expected at least 1, not 0", "empty_array")
+        return self
+
     def stored(self) -> dict[str, Any]:
         """See _Item. The type of an assistant's text becomes `output_text`."""
         item = {"type": "message"} | super().stored()
@@ -75,16 +88,17 @@ class MessageItem(_Item):
 
 
 class FunctionCall(_Item):
-    """A call that the assistant made. arguments: JSON text."""
+    """A call that the assistant made. arguments: JSON text, or an object."""
 
     id_prefix = "fc"
 
     type: Literal["function_call"]
     call_id: CallId
     name: Name
-    arguments: str
+    arguments: ArgumentsText
     namespace: Name | None = None
     caller: Unsupported = None
+    parsed_arguments: AnyHint = None
 
 
 class FunctionCallOutput(_Item):
@@ -120,7 +134,14 @@ class ReasoningItem(_Item):
     id_prefix = "rs"
 
     type: Literal["reasoning"]
-    summary: Annotated[list[Summary], Field(max_length=1024)]
+    summary: Annotated[
+        list[Summary],
+        Field(max_length=1024, default_factory=list),
+        BeforeValidator(
+            lambda value: [] if value is None else value,
+            json_schema_input_type=Annotated[list[Summary], Field(max_length=1024)] | None,
+        ),
+    ]
     content: Annotated[list[ReasoningText], Field(max_length=1024)] | None = None
     encrypted_content: Annotated[str, HINT] | None = None  # another server's; the text is in `content`
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from infrs.api.chat.request import Effort
+from infrs.api.chat.thinking import Effort
 from infrs.api.common.fields import HINT, Body, Flag, Neutral, Unsupported, Verbosity, refuse_part
 from infrs.api.common.structured_output import SchemaName
-from infrs.api.common.tools import MAX_NAME, Function, Name
+from infrs.api.common.tools import MAX_NAME, OTHER_TOOLS, Function, Name, OtherTool
 from infrs.text.constraint import JSON_OBJECT, Constraint
 from infrs.text.tools.call_grammar import Tool
 
@@ -52,25 +52,6 @@ class TextOptions(Body):
     verbosity: Verbosity | None = None
 
 
-OtherToolType = Literal[
-    "apply_patch",
-    "code_interpreter",
-    "computer",
-    "computer_use_preview",
-    "custom",
-    "file_search",
-    "image_generation",
-    "local_shell",
-    "mcp",
-    "programmatic_tool_calling",
-    "shell",
-    "tool_search",
-    "web_search",
-    "web_search_2025_08_26",
-    "web_search_preview",
-    "web_search_preview_2025_03_11",
-]
-_OTHER_TOOLS = get_args(OtherToolType)
 Summary = Annotated[Literal["auto", "concise", "detailed"], HINT]
 
 
@@ -109,18 +90,10 @@ def full_name(name: str, namespace: str | None) -> str:
     return name if namespace is None else f"{namespace}.{name}"
 
 
-class OtherTool(Body):
-    """A tool that is not a function: hosted, or with input that is not JSON. It is dropped if functions are given."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    type: OtherToolType
-
-
 def _tag(value: object) -> str:
     """Return the tag of a tool. Its brackets keep it apart from the names of fields."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return {"namespace": "<namespace>"}.get(str(kind), "<other>" if kind in _OTHER_TOOLS else "<function>")
+    return {"namespace": "<namespace>"}.get(str(kind), "<other>" if kind in OTHER_TOOLS else "<function>")
 
 
 NamespacedTool = Annotated[
@@ -172,6 +145,16 @@ class ToolChoice(Body):
     mode: Literal["auto", "required"] | None = None
     tools: Annotated[list[ChosenTool], Field(min_length=1, max_length=128)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_in_chats(cls, value: object) -> object:
+        """Accept the form of `/v1/chat/completions` too."""
+        match value:
+            case {"type": "function", "function": {"name": name, **others}, **rest} if not others and not rest:
+                return {"type": "function", "name": name}
+            case _:
+                return value
+
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         kinds = {"name": "function", "mode": "allowed_tools", "tools": "allowed_tools"}
@@ -186,3 +169,4 @@ class ResponsesStreamOptions(Body):
     """`stream_options` of a streamed request."""
 
     include_obfuscation: Flag | None = None
+    include_usage: Flag | None = None  # the last event always has the usage

@@ -22,12 +22,11 @@ from infrs.api.common.fields import (
     refuse,
 )
 from infrs.api.common.other_fields import OtherFields
-from infrs.api.common.tools import MAX_TOOLS, check_unique, or_mode
+from infrs.api.common.tools import MAX_TOOLS, check_unique, dropped_tools, or_mode
 from infrs.api.responses.items import Item
 from infrs.api.responses.options import (
     AnyTool,
     Namespace,
-    OtherTool,
     ReasoningOptions,
     ResponsesStreamOptions,
     ResponseTool,
@@ -159,10 +158,9 @@ class ResponsesRequest(OtherFields):
     @property
     def dropped(self) -> list[str]:
         """Names of the tools that are dropped, by their types."""
-        tools = [
-            inner for tool in self.tools or () for inner in (tool.tools if isinstance(tool, Namespace) else [tool])
-        ]
-        return [f"tools[{kind}]" for kind in dict.fromkeys(tool.type for tool in tools if isinstance(tool, OtherTool))]
+        return dropped_tools(
+            [inner for tool in self.tools or () for inner in (tool.tools if isinstance(tool, Namespace) else [tool])]
+        )
 
     @property
     def names(self) -> dict[str, tuple[str | None, str]]:

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from infrs.api.common.fields import Body
-from infrs.api.responses.options import Namespace, OtherTool, ResponseTool, ToolChoice
+from infrs.api.common.tools import OtherTool
+from infrs.api.responses.options import Namespace, ResponseTool, ToolChoice
 from infrs.api.responses.request import ResponsesRequest
 from infrs.api.responses.store import StoredItem
 from infrs.errors import RequestError
