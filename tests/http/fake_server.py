@@ -57,6 +57,8 @@ from manifests import chat_manifest
 MODEL_ID = "fake/words"
 Sink = Callable[[Delta], None]
 
+_IDLE_SECONDS = 0.05  # between two looks at `stopping`
+
 
 class FakeEngine:
     """EngineService's interface. `rows` requests advance by one word every `interval` seconds."""
@@ -71,6 +73,7 @@ class FakeEngine:
         self.steps = 0
         self.observer: object = None
         self.last_progress = 0.0
+        self.work = threading.Event()
         self.thread = threading.Thread(target=self.loop, daemon=True)
 
     def start(self) -> None:
@@ -90,6 +93,7 @@ class FakeEngine:
             if len(self.active) >= self.rows + self.max_queue:
                 raise QueueFullError("full")
             self.active[request.request_id] = (request, sink, 0)
+        self.work.set()
 
     def cancel(self, request_id: str) -> None:
         with self.lock:
@@ -114,7 +118,11 @@ class FakeEngine:
     def loop(self) -> None:
         while not self.stopping and self.step():
             self.last_progress = time.monotonic()
-            time.sleep(self.interval)
+            if self.active:
+                time.sleep(self.interval)
+            else:
+                self.work.wait(_IDLE_SECONDS)
+                self.work.clear()
         self.alive = False
 
     def step(self) -> bool:
