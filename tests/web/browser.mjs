@@ -17,18 +17,18 @@ before(async () => {
 after(() => browser?.close());
 
 /**
- * Run a test in a browser without any data. options: of the browser's context, and `expected`, a pattern of console errors
+ * Run a test in a browser without any data. options: of the browser's context, and `expected`, a pattern of problems
  * that the test causes on purpose.
  */
-export function test(name, run, { expected = null, ...options } = {}) {
-  nodeTest(name, { timeout: 40 * SECONDS }, async () => {
+export function test(name, run, { expected = null, timeout = 90, ...options } = {}) {
+  nodeTest(name, { timeout: timeout * SECONDS }, async () => {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const problems = [];
     const page = await context.newPage();
-    page.setDefaultTimeout(15 * SECONDS);
+    page.setDefaultTimeout(30 * SECONDS);
     page.on("pageerror", (error) => problems.push(`uncaught: ${error.stack}`));
     page.on("console", (message) => {
-      if (message.type() === "error" && !expected?.test(message.text())) problems.push(message.text());
+      if (message.type() === "error") problems.push(message.text());
     });
     page.on("request", (request) => {
       if (!/^(data|blob):/.test(request.url()) && new URL(request.url()).origin !== new URL(BASE).origin) {
@@ -37,7 +37,7 @@ export function test(name, run, { expected = null, ...options } = {}) {
     });
     try {
       await run(page);
-      assert.deepEqual(problems, []);
+      assert.deepEqual(problems.filter((problem) => !expected?.test(problem)), []);
     } finally {
       await context.close();
     }
@@ -67,5 +67,23 @@ export async function ask(page, text) {
 export async function answer(page, index = 0) {
   const element = page.locator("article.assistant").nth(index);
   await element.locator(".actions").waitFor({ state: "attached" });
+  await element.locator(".markdown[aria-busy]").waitFor({ state: "detached" });
   return element;
+}
+
+/** Have the server answer the next chat requests with a text, in pieces of `size` characters. */
+export async function script(page, text, { size = 4000, delta = "content", ...choice } = {}) {
+  const pieces = text.match(new RegExp(`[^]{1,${size}}`, "g")) ?? [""];
+  const chunks = pieces.map((piece) => ({ choices: [{ delta: { [delta]: piece } }] }));
+  chunks.push({ choices: [{ delta: {}, finish_reason: "stop", ...choice }] });
+  const events = [...chunks.map((chunk) => JSON.stringify(chunk)), "[DONE]"].map((data) => `data: ${data}\n\n`);
+  await page.route("**/v1/chat/completions", (route) => route.fulfill({ contentType: "text/event-stream", body: events.join("") }));
+}
+
+/** Import conversations: lists of messages. */
+export async function give(page, conversations) {
+  const file = { format: "infrs-conversations", version: 1, conversations: conversations.map((messages) => ({ title: messages[0].content, messages })) };
+  await page.setInputFiles("#import-file", { name: "a.json", mimeType: "application/json", buffer: Buffer.from(JSON.stringify(file)) });
+  await page.getByText(`Imported ${conversations.length} `).waitFor();
+  await page.locator(".markdown[aria-busy]").first().waitFor({ state: "detached" });
 }

@@ -23,6 +23,9 @@ SERVERS: dict[str, dict[str, Any]] = {
     "chat": {"rows": 4, "interval": 0.02},
     "key": {"rows": 4, "keys": KEY},
     "conversations": {"rows": 4, "interval": 0.02},
+    "hostile": {},
+    "accessible": {},
+    "keyboard": {"rows": 4, "interval": 0.02},
 }
 
 
@@ -43,7 +46,7 @@ def run_script(script: str, base_url: str, **environ: str) -> None:
     given = os.environ | {"BASE_URL": base_url, "CHROMIUM": chromium(), **environ}
     given["PATH"] = f"{BIN}{os.pathsep}{given['PATH']}"
     command = ["node", "--test", "--test-reporter=tap", f"scripts/{script}.mjs"]
-    done = subprocess.run(command, cwd=HERE, env=given, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=HERE, env=given, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(r"^# pass [1-9]", done.stdout, re.MULTILINE), done.stdout
 

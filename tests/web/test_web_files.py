@@ -141,7 +141,8 @@ def test_every_file_that_the_page_names_exists() -> None:
     named = re.findall(r"(?:src|href)=\"web/([^\"]+)\"", files[INDEX].content.decode())
     assert named
     for name in (name for name in files if name.endswith(".js") and not name.startswith("vendor/")):
-        for target in re.findall(r"from \"(\.[^\"]+)\"|import \"(\.[^\"]+)\"", files[name].content.decode()):
+        imports = r"from \"(\.[^\"]+)\"|import \"(\.[^\"]+)\"|new URL\(\"(\w+\.js)\""
+        for target in re.findall(imports, files[name].content.decode()):
             path = (FOLDER / name).parent / "".join(target)
             named.append(path.resolve().relative_to(FOLDER).as_posix())
     assert set(named) <= files.keys()

@@ -6,6 +6,7 @@ import { notify } from "./ui/announce.js";
 import { startComposer } from "./ui/composer.js";
 import { startKeyDialog, startShortcutsDialog } from "./ui/dialogs.js";
 import { byId, icon } from "./ui/dom.js";
+import { keepFocus } from "./ui/focus.js";
 import { Models } from "./ui/models.js";
 import { startPanel } from "./ui/panel.js";
 import { startSettings } from "./ui/settings.js";
@@ -30,6 +31,7 @@ const askKey = startKeyDialog(async () => {
   const last = chat.current.messages.at(-1);
   if (last?.error?.status === 401) chat.regenerate(last.id);
 });
+keepFocus(chat);
 chat.addEventListener("key", ({ detail }) => askKey(detail));
 startShortcuts({
   create: () => (chat.create(), focusPrompt()),

@@ -17,5 +17,6 @@ export function notify(text, action) {
   const notice = h("div", { class: "notice" }, h("span", {}, text),
     action && h("button", { type: "button", class: "link", onclick: run }, action.label));
   byId("notices").replaceChildren(notice);
-  setTimeout(close, NOTICE_SECONDS * 1000);
+  const closeLater = () => setTimeout(() => (notice.matches(":hover, :focus-within") ? closeLater() : close()), NOTICE_SECONDS * 1000);
+  closeLater();
 }

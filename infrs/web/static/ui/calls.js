@@ -8,7 +8,7 @@ export function callsView(calls, onresults) {
   const fields = calls.map((call) => h("textarea", { rows: "2", "aria-label": `Result of ${call.name}`, placeholder: "Result of this call" }));
   const send = () => onresults(calls.map((call, index) => [call, fields[index].value]));
   return h("div", { class: "calls" },
-    calls.map((call, index) => h("section", { class: "call", "aria-label": `Call of ${call.name}` },
+    calls.map((call, index) => h("div", { class: "call", role: "group", "aria-label": `Call of ${call.name}` },
       h("p", { class: "call-name" }, icon("tool"), h("code", {}, call.name)),
       codeBlock(prettyJson(call.arguments), "json"), onresults && fields[index])),
     onresults && h("button", { type: "button", class: "button", onclick: send }, calls.length > 1 ? "Send results" : "Send result"));

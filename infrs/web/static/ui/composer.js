@@ -14,6 +14,7 @@ export function startComposer(chat) {
     button.disabled = !isRunning && !field.value.trim();
     if (button.dataset.icon !== String(isRunning)) button.replaceChildren(icon(isRunning ? "stop" : "send"));
     button.dataset.icon = String(isRunning);
+    if (button.disabled && button === document.activeElement) field.focus();
     field.style.height = "auto";
     field.style.height = `${field.scrollHeight}px`;
   }

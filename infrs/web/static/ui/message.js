@@ -85,7 +85,7 @@ export class MessageView {
       copyButton("Copy message", () => message.content),
       isAssistant && message.tokens && iconButton("bars", "Token probabilities", () => this.toggleTokens({ isLast, isBusy }), { "aria-pressed": String(this.showsTokens) }),
       !isBusy && isAssistant && iconButton("refresh", "Regenerate", () => actions.regenerate(message)),
-      !isBusy && iconButton("edit", "Edit message", () => this.edit()),
+      !isBusy && iconButton("edit", "Edit message", () => this.edit(), { "data-focus": true }),
       !isBusy && iconButton("trash", "Delete message", () => actions.remove(message)));
   }
 

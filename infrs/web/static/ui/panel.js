@@ -1,37 +1,46 @@
-// A panel at the side. On a narrow window it lies over the page and closes with Escape or a click outside.
+// A panel at the side. On a narrow window it lies over the page, which is inert then, and closes with a click outside.
 
 import { preference, setPreference } from "../data/preferences.js";
 import { byId } from "./dom.js";
 
 const NARROW = matchMedia("(max-width: 60rem)");
+const panels = [];
 
 /** Connect a panel to the button that opens it. isOpen: whether it is open at first on a wide window. */
 export function startPanel(id, buttonId, isOpen) {
   const [panel, button] = [byId(id), byId(buttonId)];
-
-  function set(open) {
+  const set = (open) => {
     panel.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
-    byId("shade").hidden = !NARROW.matches || ["sidebar", "settings"].every((each) => byId(each).hidden);
+    cover();
+  };
+  const setFirst = () => set(!NARROW.matches && preference(`open-${id}`, isOpen));
+
+  /** Open or close it as the user wishes. The focus goes into the panel, and back to the button. */
+  function choose(open) {
+    if (open && NARROW.matches) panels.forEach(({ set: close }) => close(false));
+    set(open);
     if (!NARROW.matches) setPreference(`open-${id}`, open);
+    if (open) [...panel.querySelectorAll("button, input, textarea")].find((control) => control.checkVisibility()).focus();
+    else button.focus();
   }
 
-  function close() {
-    if (panel.hidden) return;
-    set(false);
-    button.focus();
-  }
-
-  const closeIfOver = () => NARROW.matches && set(false);
-  button.addEventListener("click", () => set(panel.hidden));
+  button.addEventListener("click", () => choose(panel.hidden));
   panel.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !NARROW.matches) return;
+    if (event.key !== "Escape" || (isOpen && !NARROW.matches)) return;
     event.stopPropagation();
-    close();
+    choose(false);
   });
-  panel.querySelector("[data-close]").addEventListener("click", close);
-  byId("shade").addEventListener("click", closeIfOver);
-  NARROW.addEventListener("change", () => set(!NARROW.matches && preference(`open-${id}`, isOpen)));
-  set(!NARROW.matches && preference(`open-${id}`, isOpen));
-  return { closeIfOver, toggle: () => set(panel.hidden) };
+  panel.querySelector("[data-close]").addEventListener("click", () => choose(false));
+  byId("shade").addEventListener("click", () => !panel.hidden && choose(false));
+  NARROW.addEventListener("change", setFirst);
+  panels.push({ set, panel });
+  setFirst();
+  return { closeIfOver: () => NARROW.matches && choose(false), toggle: () => choose(panel.hidden) };
+}
+
+function cover() {
+  const isCovered = NARROW.matches && panels.some(({ panel }) => !panel.hidden);
+  byId("shade").hidden = !isCovered;
+  byId("center").inert = isCovered;
 }

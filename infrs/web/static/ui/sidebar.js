@@ -26,8 +26,8 @@ function row(chat, conversation, panel) {
   const isCurrent = conversation === chat.current;
   const title = conversation.title || "Untitled";
   const open = () => (chat.open(conversation.id), panel.closeIfOver());
-  const item = h("li", { class: isCurrent ? "current" : null },
-    h("button", { type: "button", class: "title", onclick: open, "aria-current": isCurrent ? "true" : null, title }, title),
+  const item = h("li", { class: isCurrent ? "current" : null, "data-id": conversation.id },
+    h("button", { type: "button", class: "title", "data-focus": true, onclick: open, "aria-current": isCurrent ? "true" : null, title }, title),
     iconButton("edit", `Rename ${title}`, () => rename(chat, conversation, item)),
     iconButton("trash", `Delete ${title}`, () => remove(chat, conversation)));
   return item;

@@ -1,17 +1,17 @@
 // The messages of the current conversation. While an answer streams, only its own view changes.
 
 import { announce, notify } from "./announce.js";
-import { byId, h } from "./dom.js";
+import { byId, place } from "./dom.js";
+import { restoreFocus } from "./focus.js";
 import { MessageView } from "./message.js";
 import { welcome } from "./welcome.js";
 
 const NEAR_END = 80; // px
-const REST = 4; // the least pause between two updates, as a multiple of the time that the last one took
 
 export class Thread {
   views = new Map();
   shown = null;
-  isScheduled = false;
+  follows = true; // the end of the conversation stays in view
   late = null; // the message with chunks that are not shown yet
 
   constructor(chat) {
@@ -24,12 +24,14 @@ export class Thread {
       edit: (message, text, resend) => chat.edit(message, text, resend),
       remove: async (message) => notify("Message deleted.", { label: "Undo", run: await chat.removeMessage(message) }),
       results: (results) => chat.sendResults(results),
-      refresh: () => this.show(),
+      refresh: () => (this.show(), restoreFocus()),
     };
     chat.addEventListener("thread", () => this.show());
     chat.addEventListener("message", ({ detail }) => this.schedule(detail));
     chat.addEventListener("running", ({ detail }) => this.ended(detail));
-    this.scroller.addEventListener("scroll", () => this.showJump());
+    this.scroller.addEventListener("scroll", () => this.scrolled());
+    this.list.addEventListener("click", () => (this.follows &&= Boolean(chat.active)));
+    new ResizeObserver(() => this.resized()).observe(this.list);
     byId("jump").addEventListener("click", () => this.toEnd());
   }
 
@@ -37,17 +39,16 @@ export class Thread {
   show() {
     const { current } = this.chat;
     const isOther = this.shown !== current;
-    const follows = isOther || this.isAtEnd() || this.chat.active;
+    if (isOther || this.chat.active) this.follows = true;
     if (isOther) this.views.clear();
     this.shown = current;
     const views = current.messages.map((message) => this.viewOf(message));
     this.views = new Map(views.map((view) => [view.message.id, view]));
-    if (views.length) this.list.replaceChildren(...views.map((view) => view.element));
-    else this.list.replaceChildren(welcome((text) => this.chat.send(text)));
+    place(this.list, views.length ? views.map((view) => view.element) : [welcome((text) => this.chat.send(text))]);
     byId("title").textContent = current.title || "New chat";
     document.title = current.title ? `${current.title} · infrs` : "infrs";
     for (const view of views) view.update(this.stateOf(view.message));
-    if (follows) this.toEnd();
+    this.resized();
   }
 
   viewOf(message) {
@@ -60,31 +61,16 @@ export class Thread {
     return { isRunning: active?.message === message, isLast: current.messages.at(-1) === message, isBusy: Boolean(active) };
   }
 
-  /** Update the view of a message soon. A long answer gets fewer updates, so that the page stays quick. */
+  /** Update the view of a message with the next frame. */
   schedule(message) {
+    if (!this.late) requestAnimationFrame(() => this.refresh());
     this.late = message;
-    if (this.isScheduled) return;
-    this.isScheduled = true;
-    requestAnimationFrame(() => {
-      const started = performance.now();
-      this.late = null;
-      this.refresh(message);
-      setTimeout(() => this.rested(), (performance.now() - started) * REST);
-    });
   }
 
-  rested() {
-    this.isScheduled = false;
-    if (this.late) this.schedule(this.late);
-  }
-
-  refresh(message) {
-    const view = this.views.get(message.id);
-    if (!view) return;
-    const follows = this.isAtEnd();
-    view.update(this.stateOf(message));
-    if (follows) this.toEnd();
-    else this.showJump();
+  refresh() {
+    const view = this.views.get(this.late.id);
+    view?.update(this.stateOf(this.late));
+    this.late = null;
   }
 
   /** Say what became of an answer, once. */
@@ -100,9 +86,20 @@ export class Thread {
     return scrollHeight - scrollTop - clientHeight < NEAR_END;
   }
 
-  toEnd() {
-    this.scroller.scrollTop = this.scroller.scrollHeight;
+  scrolled() {
+    this.follows = this.isAtEnd();
     this.showJump();
+  }
+
+  /** Keep the end in view, unless the user scrolled away from it. */
+  resized() {
+    if (this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.showJump();
+  }
+
+  toEnd() {
+    this.follows = true;
+    this.resized();
   }
 
   showJump() {
