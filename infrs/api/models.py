@@ -7,6 +7,7 @@ from typing import Any
 from infrs.api.common.fields import Body, Model
 from infrs.api.output import bodies
 from infrs.models.registry import ModelState, RegistryEntry
+from infrs.models.served import ServedChatModel, ServedEmbeddingModel
 
 STATUS = {  # the words of llama.cpp's router, where it has one
     ModelState.UNLOADED: "unloaded",
@@ -15,6 +16,7 @@ STATUS = {  # the words of llama.cpp's router, where it has one
     ModelState.FAILED: "failed",
     ModelState.UNLOADING: "unloading",
 }
+TYPES = {ServedChatModel: "llm", ServedEmbeddingModel: "embeddings"}  # the words of LM Studio
 
 
 class UnloadRequest(Body):
@@ -33,14 +35,16 @@ class LoadRequest(Body):
 def describe(entry: RegistryEntry) -> dict[str, Any]:
     """Return a model as OpenAI describes it, with its state as llama.cpp's router does.
 
-    A model that is not loaded has no `max_model_len`.
+    A model that is not loaded has no `max_model_len`. One whose type only its load shows has no `type`.
     """
     status: dict[str, object] = {"value": STATUS[entry.state]}
     if entry.state is ModelState.FAILED and entry.error is not None:
         status["error"] = entry.refusal(entry.error).message
+    kind = {"type": TYPES[entry.kind]} if entry.kind in TYPES else {}
     model = None if entry.served is None else entry.served.model
     return {
         **bodies.model(entry.model_id, entry.created, None if model is None else model.max_model_len),
+        **kind,
         "aliases": sorted(entry.aliases),
         "status": status,
     }

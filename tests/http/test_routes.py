@@ -5,6 +5,7 @@ from fake_process import MODEL, FakeServer, metric
 
 GET_ROUTES = ["/health", "/ready", "/props", "/metrics", "/v1/models", f"/v1/models/{MODEL}"]
 ONE_MODEL = {"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "infrs", "max_model_len": 512} | {
+    "type": "llm",
     "aliases": [],
     "status": {"value": "loaded"},
 }

@@ -7,6 +7,7 @@ import { after, before, test as nodeTest } from "node:test";
 import { chromium } from "../node/node_modules/playwright-core/index.mjs";
 
 export const BASE = process.env.BASE_URL;
+const HOST = "127.0.0.1";
 const SECONDS = 1000;
 
 let browser;
@@ -31,7 +32,7 @@ export function test(name, run, { expected = null, timeout = 90, ...options } = 
       if (message.type() === "error") problems.push(message.text());
     });
     page.on("request", (request) => {
-      if (!/^(data|blob):/.test(request.url()) && new URL(request.url()).origin !== new URL(BASE).origin) {
+      if (!/^(data|blob):/.test(request.url()) && new URL(request.url()).hostname !== HOST) {
         problems.push(`request to ${request.url()}`);
       }
     });
@@ -44,9 +45,9 @@ export function test(name, run, { expected = null, timeout = 90, ...options } = 
   });
 }
 
-/** Open the page and wait until it has asked the server for its models. */
-export async function open(page, path = "/") {
-  await page.goto(BASE + path);
+/** Open the page of a server and wait until it has asked for the models. */
+export async function open(page, { base } = { base: BASE }) {
+  await page.goto(`${base}/`);
   await page.waitForSelector("[data-started]");
 }
 

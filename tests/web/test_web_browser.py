@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_process import fake_server
+from fake_process import SCRIPT, fake_server
 
 HERE = Path(__file__).parent
 NODE = HERE.parent / "node"
@@ -23,9 +23,20 @@ SERVERS: dict[str, dict[str, Any]] = {
     "chat": {"rows": 4, "interval": 0.02},
     "key": {"rows": 4, "keys": KEY},
     "conversations": {"rows": 4, "interval": 0.02},
+    "storage": {"rows": 4, "interval": 0.02, "max_model_len": 8192},
     "hostile": {},
     "accessible": {},
     "keyboard": {"rows": 4, "interval": 0.02},
+    "restarts": {},  # its tests start servers of their own
+    "servers": {
+        "rows": 1,
+        "max_queue": 1,
+        "interval": 0.05,
+        "max_model_len": 200,
+        "embedding": "beside",
+        "demand": {"good": {}, "bad": {}, "other": {}},
+        "demand_seconds": 1.5,
+    },
 }
 
 
@@ -43,7 +54,7 @@ def chromium() -> str:
 def run_script(script: str, base_url: str, **environ: str) -> None:
     """Run a script of Node's test runner. It fails the test if one of its own fails, or if it has none."""
     assert (NODE / "node_modules" / "playwright-core").is_dir(), "run `make node`"
-    given = os.environ | {"BASE_URL": base_url, "CHROMIUM": chromium(), **environ}
+    given = os.environ | {"BASE_URL": base_url, "CHROMIUM": chromium(), "PYTHON": sys.executable, **environ}
     given["PATH"] = f"{BIN}{os.pathsep}{given['PATH']}"
     command = ["node", "--test", "--test-reporter=tap", f"scripts/{script}.mjs"]
     done = subprocess.run(command, cwd=HERE, env=given, capture_output=True, text=True, check=False, timeout=280)
@@ -52,7 +63,9 @@ def run_script(script: str, base_url: str, **environ: str) -> None:
 
 
 @pytest.mark.parametrize("script", SERVERS)
-def test_the_page_works_in_chromium(script: str) -> None:
-    options = {"max_queue": 16, "server": {"access_log": False}} | SERVERS[script]
+def test_the_page_works_in_chromium(script: str, tmp_path: Path) -> None:
+    options = {"max_queue": 16, "server": {"access_log": False}, "disk": str(tmp_path)} | SERVERS[script]
+    for model in options.get("demand", ()):
+        (tmp_path / model).write_text("broken" if model == "bad" else "1")
     with fake_server(**options) as server:
-        run_script(script, f"http://127.0.0.1:{server.port}", KEY=KEY, PID=str(server.process.pid))
+        run_script(script, f"http://127.0.0.1:{server.port}", KEY=KEY, FAKE_SERVER=str(SCRIPT))

@@ -2,6 +2,7 @@
 // `key` (the server wants one), `unsaved`.
 
 import { NO_OPTIONS, addMessage, newConversation, removeMessage, requestBody } from "./data/conversation.js";
+import { sameObjects } from "./data/merge.js";
 import { preference, setPreference } from "./data/preferences.js";
 import { Answer } from "./net/answer.js";
 import { streamChat } from "./net/api.js";
@@ -15,6 +16,7 @@ export class Chat extends EventTarget {
   constructor(store) {
     super();
     this.store = store;
+    store.listen((id) => this.readAgain(id));
   }
 
   /** Read the stored conversations and open an empty one. */
@@ -50,10 +52,23 @@ export class Chat extends EventTarget {
     if (!this.conversations.includes(conversation)) this.conversations.unshift(conversation);
     this.emit("list");
     try {
-      await this.store.put(conversation);
+      const isMerged = await this.store.put(conversation);
+      if (isMerged && conversation === this.current) this.emit("thread");
     } catch (error) {
       this.emit("unsaved", error);
     }
+  }
+
+  /** Show what another tab did to a conversation. One with an answer that runs here joins it when it is saved. */
+  async readAgain(id) {
+    const stored = await this.store.get(id);
+    const ours = this.conversations.find((conversation) => conversation.id === id);
+    if (this.running.has(id)) return;
+    if (!stored) this.conversations = this.conversations.filter((conversation) => conversation !== ours);
+    else if (!ours) this.conversations.unshift(stored);
+    else Object.assign(ours, stored, { messages: sameObjects(ours.messages, stored.messages) });
+    this.emit("list");
+    if (ours === this.current) this.emit("thread");
   }
 
   /** Add conversations from a file. */
@@ -73,7 +88,11 @@ export class Chat extends EventTarget {
   async remove(conversation) {
     this.running.get(conversation.id)?.controller.abort();
     this.conversations = this.conversations.filter((other) => other !== conversation);
-    await this.store.remove(conversation.id);
+    try {
+      await this.store.remove(conversation.id);
+    } catch (error) {
+      this.emit("unsaved", error);
+    }
     if (conversation === this.current) this.create();
     else this.emit("list");
     return () => this.save(conversation);

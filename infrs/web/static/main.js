@@ -41,8 +41,13 @@ startShortcuts({
   sidebar: sidebar.toggle,
   stop: () => chat.stop(),
 });
-chat.addEventListener("unsaved", ({ detail }) => notify(`The browser did not store the conversation: ${detail.message}`));
+chat.addEventListener("unsaved", ({ detail }) => notify(unsavedText(detail)));
 addEventListener("pagehide", () => chat.active && chat.save());
+
+function unsavedText(error) {
+  if (error?.name !== "QuotaExceededError") return `The browser did not store the conversation: ${error?.message ?? error}`;
+  return "The browser has no room for the conversation. Export and delete old ones.";
+}
 
 await chat.start();
 if (!chat.store.isLasting) notify("This browser stores nothing: conversations last as long as the tab.");

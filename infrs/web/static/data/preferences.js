@@ -1,11 +1,13 @@
 // Small choices of the user, in localStorage: the theme, the last model and options, the open panels.
 
+import { local } from "./storage.js";
+
 const PREFIX = "infrs-";
 
 /** Return a kept value, or `fallback`. */
 export function preference(name, fallback) {
   try {
-    return JSON.parse(localStorage.getItem(PREFIX + name)) ?? fallback;
+    return JSON.parse(local.get(PREFIX + name)) ?? fallback;
   } catch {
     return fallback;
   }
@@ -13,5 +15,5 @@ export function preference(name, fallback) {
 
 /** Keep a value that JSON can hold. */
 export function setPreference(name, value) {
-  localStorage.setItem(PREFIX + name, JSON.stringify(value));
+  local.set(PREFIX + name, JSON.stringify(value));
 }

@@ -1,5 +1,7 @@
 // Conversations in IndexedDB. Where a browser forbids that, they last as long as the tab.
 
+import { mergeMessages } from "./merge.js";
+
 const DATABASE = "infrs";
 const TABLE = "conversations";
 
@@ -14,28 +16,72 @@ export async function openStore() {
 
 class LastingStore {
   isLasting = true;
+  known = new Map(); // the ids of the messages that this tab has read or written, by conversation
+  channel = new BroadcastChannel(DATABASE);
 
   constructor(database) {
     this.database = database;
+    // Another tab's page may be newer and need the database in another form.
+    database.onversionchange = () => database.close();
+  }
+
+  /** Call a function with the id of each conversation that another tab writes or deletes. */
+  listen(onchange) {
+    this.channel.addEventListener("message", ({ data }) => onchange(data));
   }
 
   /** Return every conversation, the latest first. */
   async all() {
-    return newestFirst(await this.run("readonly", (table) => table.getAll()));
+    const conversations = await this.run("readonly", (table) => result(table.getAll()));
+    for (const conversation of conversations) this.know(conversation);
+    return newestFirst(conversations);
   }
 
-  /** Write a conversation. */
+  /** Return a conversation, undefined if it is deleted. */
+  async get(id) {
+    const conversation = await this.run("readonly", (table) => result(table.get(id)));
+    if (conversation) this.know(conversation);
+    return conversation;
+  }
+
+  /** Write a conversation. Messages of other tabs join it first; return whether there are any. */
   async put(conversation) {
-    await this.run("readwrite", (table) => table.put(structuredClone(conversation)));
+    const { messages } = conversation;
+    const before = messages.length;
+    await this.run("readwrite", async (table) => {
+      const stored = await result(table.get(conversation.id));
+      const known = this.known.get(conversation.id) ?? new Set();
+      if (stored) messages.splice(0, Infinity, ...mergeMessages(messages, stored.messages, known));
+      await result(table.put(structuredClone(conversation)));
+      this.know(conversation);
+    });
+    this.channel.postMessage(conversation.id);
+    return messages.length !== before;
   }
 
   /** Delete a conversation by its id. */
   async remove(id) {
-    await this.run("readwrite", (table) => table.delete(id));
+    await this.run("readwrite", (table) => result(table.delete(id)));
+    this.channel.postMessage(id);
   }
 
-  run(mode, work) {
-    return result(work(this.database.transaction(TABLE, mode).objectStore(TABLE)));
+  know({ id, messages }) {
+    const known = this.known.get(id) ?? new Set();
+    for (const message of messages) known.add(message.id);
+    this.known.set(id, known);
+  }
+
+  /** Do some work in a transaction. Return its result once the transaction is complete. */
+  async run(mode, work) {
+    const transaction = this.database.transaction(TABLE, mode);
+    const complete = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    complete.catch(() => {}); // `work` fails too, and is waited for first
+    const value = await work(transaction.objectStore(TABLE));
+    await complete;
+    return value;
   }
 }
 
@@ -43,12 +89,19 @@ class MemoryStore {
   isLasting = false;
   held = new Map();
 
+  listen() {}
+
   async all() {
     return newestFirst([...this.held.values()]);
   }
 
+  async get(id) {
+    return this.held.get(id);
+  }
+
   async put(conversation) {
     this.held.set(conversation.id, structuredClone(conversation));
+    return false;
   }
 
   async remove(id) {

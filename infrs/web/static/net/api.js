@@ -16,6 +16,11 @@ export async function listModels() {
   return (await readJson(await call("v1/models"))).data;
 }
 
+/** Load a model. Return once it is loaded. */
+export async function loadModel(model) {
+  await call("v1/models/load", { method: "POST", body: JSON.stringify({ model }) });
+}
+
 /** Return the description of the server: its embedding models and default sampling. */
 export async function readProps() {
   return readJson(await call("props"));

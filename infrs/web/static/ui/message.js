@@ -8,6 +8,7 @@ import { duration, statsLine } from "./format.js";
 import { Markdown } from "./markdown.js";
 import { editor } from "./editor.js";
 import { probabilityView } from "./probabilities.js";
+import { waitingLine } from "./waiting.js";
 
 const NOTES = {
   stopped: "Stopped.",
@@ -48,15 +49,21 @@ export class MessageView {
     if (message.role !== "assistant") return [h("div", { class: "plain" }, message.content)];
     const isEmpty = !message.content && !message.reasoning && !message.calls;
     const canAnswer = isLast && !isRunning && !isBusy;
+    const canContinue = canAnswer && message.content && !message.reasoning && !message.calls;
     return [
       message.reasoning && this.reasoningView(isRunning),
-      isRunning && isEmpty && h("p", { class: "waiting" }, h("span", { class: "visually-hidden" }, "Waiting for the first token")),
+      this.waitingView(isRunning && isEmpty),
       message.content && this.textView(isRunning),
       message.calls && callsView(message.calls, canAnswer && message.finish === "tool_calls" ? this.actions.results : null),
-      message.error && errorBox(message.error, canAnswer && this.textButton("Try again", "regenerate")),
-      NOTES[message.finish] && h("p", { class: "note" }, NOTES[message.finish], " ",
-        canAnswer && message.content && !message.reasoning && this.textButton("Continue", "continue")),
+      message.error && errorBox(message.error, h("p", {}, canContinue && this.textButton("Continue", "continue"), " ",
+        canAnswer && this.textButton("Try again", "regenerate"))),
+      NOTES[message.finish] && h("p", { class: "note" }, NOTES[message.finish], " ", canContinue && this.textButton("Continue", "continue")),
     ];
+  }
+
+  waitingView(isWaiting) {
+    if (isWaiting) return (this.waiting ??= waitingLine((line) => line === this.waiting));
+    return (this.waiting = null);
   }
 
   reasoningView(isRunning) {
