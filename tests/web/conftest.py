@@ -1,4 +1,5 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "http"))  # fake_process.py
+TESTS = Path(__file__).parents[1]
+sys.path.extend(str(TESTS / name) for name in ("http", "e2e"))  # fake_process.py, live_server.py

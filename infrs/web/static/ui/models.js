@@ -5,7 +5,7 @@ import { ApiError, checkReady, listModels, loadModel, readProps } from "../net/a
 import { byId, h } from "./dom.js";
 
 const LEAST_WAIT = 1000;
-const MOST_WAIT = 30_000;
+const MOST_WAIT = 5000;
 const STATES = {
   model_load_failed: "The model is loading…", // without a list of models, the server is at its start
   server_draining: "The server is shutting down.",
