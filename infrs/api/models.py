@@ -35,7 +35,7 @@ class LoadRequest(Body):
 def describe(entry: RegistryEntry) -> dict[str, Any]:
     """Return a model as OpenAI describes it, with its state as llama.cpp's router does.
 
-    A model that is not loaded has no `max_model_len`. One whose type only its load shows has no `type`.
+    A model that is not loaded has no `max_model_len`, and no `type` if that is not known before a load.
     """
     status: dict[str, object] = {"value": STATUS[entry.state]}
     if entry.state is ModelState.FAILED and entry.error is not None:
