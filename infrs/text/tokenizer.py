@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import orjson
@@ -45,6 +44,8 @@ class Tokenizer:
         self.is_byte_level = b'"ByteLevel"' in state
         self.joins_bytes = orjson.loads(state).get("type") == "ByteLevel"
         self._pieces: dict[int, bytes] = {}  # filled on use: at most the vocabulary
+        # Not for the first long text: it takes 0.1 s at 49,152 tokens and holds the interpreter lock.
+        self._shortest = Shortest(self._backend, spelt_bytes)
 
     @classmethod
     def load(cls, bundle: Path) -> Tokenizer:
@@ -113,10 +114,6 @@ class Tokenizer:
                 num_tokens=num_tokens,
                 max_tokens=limit,
             )
-
-    @cached_property
-    def _shortest(self) -> Shortest:  # made for the first long text: it takes 0.1 s
-        return Shortest(self._backend, spelt_bytes)
 
     @raises_panics
     def quote(self, text: str) -> str:

@@ -133,7 +133,7 @@ def test_hints_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("format", "text"),
-    [(None, None), ("", None), ("json", '{"type":"object"}'), ({"type": "array"}, '{"type": "array"}')],
+    [(None, None), ("", None), ("json", '{"type":"object"}'), ({"type": "array"}, '{"type":"array"}')],
 )
 def test_a_format_is_a_constraint(format: Any, text: str | None) -> None:
     for constraint in (

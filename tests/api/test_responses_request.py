@@ -221,7 +221,7 @@ def test_which_tools_may_be_called(choice: Any, must_call: bool, names: list[str
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, JSON_OBJECT),
-        (FORM | {"schema": {"type": "null"}}, '{"type": "null"}'),
+        (FORM | {"schema": {"type": "null"}}, '{"type":"null"}'),
     ],
     ids=str,
 )

@@ -18,8 +18,9 @@ from text_tokenizers import KINDS, SPECIAL
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Backend
 
-from infrs.errors import BundleError
+from infrs.errors import BundleError, ContextLengthError
 from infrs.text.rust import raises_panics
+from infrs.text.shortest import Shortest
 from infrs.text.tokenizer import Tokenizer
 
 
@@ -84,6 +85,14 @@ def test_other_threads_run_while_a_text_is_long() -> None:
             time.sleep(0.001)
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         assert longest < (last - began) / 2
+
+
+def test_a_long_text_makes_nothing_that_loading_could_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lower bound of token counts takes 0.1 s for a large vocabulary, in which no other thread runs."""
+    tokenizer = Tokenizer(KINDS["byte-level"]())
+    monkeypatch.setattr(Shortest, "__init__", lambda *_: pytest.fail("made for a text"))
+    with pytest.raises(ContextLengthError):
+        tokenizer.check_length("7" * 100_000, 10, "prompt")
 
 
 def test_facts(demo_text: Path) -> None:

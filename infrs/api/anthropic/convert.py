@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -20,7 +19,7 @@ from infrs.api.common.conversation import (
 )
 from infrs.api.common.fields import MAX_MESSAGES
 from infrs.errors import RequestError, UnsupportedParameterError
-from infrs.text.constraint import Constraint
+from infrs.text.constraint import Constraint, to_json
 
 _FIELD_NAMES = FieldNames(reasoning_effort="output_config.effort")
 
@@ -31,7 +30,7 @@ def to_task(body: MessagesRequest, *, variables: frozenset[str], thinks: bool) -
     is_single = choice is not None and (choice.disable_parallel_tool_use or choice.type in ("tool", "none"))
     schema = None
     if output is not None and not body.must_call:
-        schema = Constraint("json_schema", json.dumps(output.schema_), body.format_field)
+        schema = Constraint("json_schema", to_json(output.schema_), body.format_field)
     return ChatTask(
         to_conversation(body, variables=variables, thinks=thinks),
         GenerationOptions(

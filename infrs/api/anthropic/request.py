@@ -16,6 +16,7 @@ from infrs.api.anthropic.blocks import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from infrs.api.common.fail_fast import in_pieces
 from infrs.api.common.fields import (
     HINT,
     MAX_MESSAGES,
@@ -161,7 +162,7 @@ class CountTokensRequest(OtherFields):
     """The fields that make a prompt. None is "not given"."""
 
     model: Model
-    messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES), in_pieces(1, MAX_MESSAGES)]
     system: TextContent | None = None
     tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None

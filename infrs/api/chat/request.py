@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.api.chat.thinking import ThinkingFields
+from infrs.api.common.fail_fast import in_pieces
 from infrs.api.common.fields import (
     MAX_MESSAGES,
     AnyHint,
@@ -160,7 +161,7 @@ class TemplateVariables(Body):
 class ConversationFields(ToolFields, ThinkingFields):
     """Messages and tools, and how they become a prompt."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), in_pieces(1, MAX_MESSAGES)]
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: TemplateVariables | None = None

@@ -1,18 +1,21 @@
-"""Early end of validation. pydantic collects an error for each invalid element of a list or mapping.
+"""Limits of validation: it ends at the first error, and validates long lists in pieces.
 
-A body of 4 MB can have a million of them, which take gigabytes and tens of seconds.
+pydantic collects an error for each invalid element of a list or mapping. A body of 4 MB can have a million of them,
+which take gigabytes and tens of seconds. pydantic also holds the interpreter lock during a call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 Node = dict[str, Any]
 
 _NOT_SCHEMAS = frozenset({"metadata", "serialization", "default", "expected"})
+_PYDANTICS = frozenset(get_args(core_schema.ErrorType))
 _MAX_INTEGER = float(1 << 63)
 
 
@@ -46,3 +49,35 @@ def nodes(schema: Any) -> Iterator[Node]:  # noqa: ANN401  # any part of a schem
 def _whole(value: object) -> object:
     """Return a whole number such as 8.0 as an integer."""
     return int(value) if type(value) is float and value.is_integer() and abs(value) < _MAX_INTEGER else value
+
+
+def in_pieces(size: int, most: int) -> WrapValidator:
+    """Return a validator of a list that validates `size` elements at a time. Between them, other threads can run.
+
+    A list that is empty or has more than `most` elements is validated as a whole, which checks its length.
+    """
+
+    def validate_pieces(values: object, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+        if not isinstance(values, list) or not 0 < len(values) <= most:
+            return validate(values)
+        valid: list[Any] = []
+        for start in range(0, len(values), size):
+            try:
+                valid += validate(values[start : start + size])
+            except ValidationError as error:
+                raise ValidationError.from_exception_data(error.title, _moved(error, start)) from None
+        return valid
+
+    return WrapValidator(validate_pieces)
+
+
+def _moved(error: ValidationError, start: int) -> list[InitErrorDetails]:
+    """Return the errors of a piece that begins at an index of its list, in terms of the list."""
+    moved = []
+    for fault in error.errors(include_url=False):
+        index, *inner = fault["loc"]
+        kind, context = fault["type"], fault.get("ctx", {})
+        known = kind if kind in _PYDANTICS else PydanticCustomError(kind, context.get("message", fault["msg"]), context)
+        details = InitErrorDetails(type=known, loc=(start + int(index), *inner), input=fault["input"])
+        moved.append(InitErrorDetails(**details, ctx=context) if kind in _PYDANTICS else details)
+    return moved

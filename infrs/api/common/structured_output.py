@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fields import EMPTY, OR_EMPTY, Body, Flag, GenerationFields, Opaque, Unset, Unsupported, refuse
-from infrs.text.constraint import JSON_OBJECT, Constraint, ConstraintKind
+from infrs.text.constraint import JSON_OBJECT, Constraint, ConstraintKind, to_json
 
 _MAX_GRAMMAR = 1 << 14  # a grammar may hold schemas, and their compile time grows with the square of the length
 
@@ -88,6 +87,15 @@ class StructuredOutputs(Body):
     whitespace_pattern: WhitespacePattern | None = None
 
 
+class _Given(NamedTuple):
+    """A field that constrains the text. value: text, or what its JSON is the text of."""
+
+    kind: ConstraintKind
+    param: str
+    value: Any
+    strict: bool = False
+
+
 class StructuredOutputFields(Body):
     """The fields that constrain an answer's text; at most one of them may be given."""
 
@@ -106,15 +114,21 @@ class StructuredOutputFields(Body):
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:
-        given = [constraint.param for constraint in self._constraints()]
+        given = [field.param for field in self._given]
         if len(given) > 1:
             refuse(given[1], f"only one constraint at a time; {given[0]} is another")
         return self
 
     @property
     def constraint(self) -> Constraint | None:
-        """The constraint on the answer's text."""
-        return next(iter(self._constraints()), None)
+        """The constraint on the answer's text. Each call writes the JSON of a schema."""
+        given = next(iter(self._given), None)
+        if given is None:
+            return None
+        text = given.value if isinstance(given.value, str) else to_json(given.value)
+        if given.kind != "json_schema":
+            return Constraint(given.kind, text, given.param)
+        return Constraint(given.kind, text, given.param, given.strict, whitespace=self.whitespace)
 
     @property
     def whitespace(self) -> str:
@@ -123,39 +137,32 @@ class StructuredOutputFields(Body):
         compact = " {0}" if asked.disable_any_whitespace else ""
         return self.guided_whitespace_pattern or asked.whitespace_pattern or compact
 
-    def _constraints(self) -> list[Constraint]:
-        found: list[Constraint] = []
+    @property
+    def _given(self) -> list[_Given]:
+        """The fields that constrain the text."""
+        found: list[_Given] = []
         asked, outputs = self.response_format, self.structured_outputs or StructuredOutputs()
         if asked is not None and asked.type != "text":
-            text, strict = JSON_OBJECT if asked.schema_ is None else json.dumps(asked.schema_), asked.schema_ is None
+            schema, strict = JSON_OBJECT if asked.schema_ is None else asked.schema_, asked.schema_ is None
             if asked.json_schema is not None:
-                text, strict = json.dumps(asked.json_schema.schema_), bool(asked.json_schema.strict)
-            found.append(Constraint("json_schema", text, "response_format", strict, whitespace=self.whitespace))
-        for param, schema in (
-            ("guided_json", self.guided_json),
-            ("json_schema", self.json_schema),
-            ("structured_outputs.json", outputs.json_),
-            ("structured_outputs.json_object", JSON_OBJECT if outputs.json_object else None),
-        ):
-            if schema is not None:
-                text = schema if isinstance(schema, str) else json.dumps(schema)
-                found.append(Constraint("json_schema", text, param, strict=False, whitespace=self.whitespace))
-        others: tuple[tuple[ConstraintKind, str, str | None], ...] = (
+                schema, strict = asked.json_schema.schema_, bool(asked.json_schema.strict)
+            found.append(_Given("json_schema", "response_format", schema, strict))
+        others: tuple[tuple[ConstraintKind, str, object], ...] = (
+            ("json_schema", "guided_json", self.guided_json),
+            ("json_schema", "json_schema", self.json_schema),
+            ("json_schema", "structured_outputs.json", outputs.json_),
+            ("json_schema", "structured_outputs.json_object", JSON_OBJECT if outputs.json_object else None),
             ("regex", "guided_regex", self.guided_regex),
             ("regex", "regex", self.regex),
             ("regex", "structured_outputs.regex", outputs.regex),
-            ("choice", "guided_choice", _as_json(self.guided_choice)),
-            ("choice", "structured_outputs.choice", _as_json(outputs.choice)),
+            ("choice", "guided_choice", self.guided_choice),
+            ("choice", "structured_outputs.choice", outputs.choice),
             ("grammar", "guided_grammar", self.guided_grammar),
             ("grammar", "grammar", self.grammar),
             ("grammar", "ebnf", self.ebnf),
             ("grammar", "structured_outputs.grammar", outputs.grammar),
         )
-        return found + [Constraint(kind, text, param) for kind, param, text in others if text is not None]
-
-
-def _as_json(choices: list[str] | None) -> str | None:
-    return None if choices is None else json.dumps(choices)
+        return found + [_Given(kind, param, value) for kind, param, value in others if value is not None]
 
 
 class ConstrainedGenerationFields(GenerationFields, StructuredOutputFields):
@@ -164,7 +171,7 @@ class ConstrainedGenerationFields(GenerationFields, StructuredOutputFields):
     @property
     def constrained_by(self) -> str | None:
         """The field with the grammar of the answer."""
-        return self.constraint.param if self.constraint else None
+        return next((field.param for field in self._given), None)
 
     @model_validator(mode="after")
     def _ends_where_its_grammar_does(self) -> Self:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import InitErrorDetails
+from pydantic import Field
 
+from infrs.api.common.fail_fast import in_pieces
 from infrs.api.common.fields import TokenId, refuse
 
 Text = str | list[int]
@@ -15,30 +15,7 @@ MAX_TOKEN_IDS = 1 << 19
 _PIECE = 1 << 12  # values; to validate them takes 0.3 ms
 
 
-def _validate_in_pieces(values: object, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
-    """Validate a list piece by piece. pydantic holds the interpreter lock; between the pieces other threads can run."""
-    if not isinstance(values, list) or len(values) > MAX_TOKEN_IDS:
-        return validate(values)  # raises the error
-    valid: list[Any] = []
-    for start in range(0, len(values), _PIECE):
-        try:
-            valid += validate(values[start : start + _PIECE])
-        except ValidationError as error:
-            raise ValidationError.from_exception_data(error.title, _moved(error, start)) from None
-    return valid
-
-
-def _moved(error: ValidationError, start: int) -> list[InitErrorDetails]:
-    """Return the errors of a piece that begins at an index of its list, in terms of the list."""
-    moved = []
-    for fault in error.errors(include_url=False):
-        index, *inner = fault["loc"]
-        details = InitErrorDetails(type=fault["type"], loc=(start + int(index), *inner), input=fault["input"])
-        moved.append(InitErrorDetails(**details, ctx=fault["ctx"]) if "ctx" in fault else details)
-    return moved
-
-
-TokenIds = Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS), WrapValidator(_validate_in_pieces)]
+TokenIds = Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS), in_pieces(_PIECE, MAX_TOKEN_IDS)]
 
 
 def as_texts(value: object, param: str, limit: int) -> list[Text]:
@@ -71,7 +48,7 @@ def as_texts(value: object, param: str, limit: int) -> list[Text]:
 
 def _find_other(values: list[Any], kind: type) -> int | None:
     """Return the index of the first value of another type."""
-    for start in range(0, len(values), _PIECE):  # not all together: see `_validate_in_pieces`
+    for start in range(0, len(values), _PIECE):  # not all together: see `in_pieces`
         types = [*map(type, values[start : start + _PIECE])]
         if types.count(kind) < len(types):
             return start + next(index for index, other in enumerate(types) if other is not kind)

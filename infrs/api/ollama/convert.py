@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 
 from infrs.api.common.conversation import (
@@ -19,7 +18,7 @@ from infrs.api.ollama.messages import Message
 from infrs.api.ollama.options import Options
 from infrs.api.ollama.request import AnswerRequest, OllamaChatRequest, OllamaGenerateRequest
 from infrs.errors import RequestError, UnsupportedParameterError
-from infrs.text.constraint import JSON_OBJECT, Constraint
+from infrs.text.constraint import JSON_OBJECT, Constraint, to_json
 
 _FIELD_NAMES = FieldNames(reasoning_effort="think")
 
@@ -74,7 +73,7 @@ def to_constraint(body: AnswerRequest) -> Constraint | None:
     """Return the constraint of `format`."""
     if body.format is None:
         return None
-    schema = JSON_OBJECT if isinstance(body.format, str) else json.dumps(body.format)
+    schema = JSON_OBJECT if isinstance(body.format, str) else to_json(body.format)
     return Constraint("json_schema", schema, "format", strict=False)
 
 

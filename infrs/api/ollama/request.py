@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from infrs.api.common.fail_fast import in_pieces
 from infrs.api.common.fields import (
     MAX_MESSAGES,
     OR_EMPTY,
@@ -65,7 +66,7 @@ class AnswerRequest(NamedModel):
 class OllamaChatRequest(AnswerRequest):
     """A conversation to answer. Without messages, it only asks whether the model is loaded."""
 
-    messages: Annotated[list[Message], Field(max_length=MAX_MESSAGES)] | None = None
+    messages: Annotated[list[Message], Field(max_length=MAX_MESSAGES), in_pieces(1, MAX_MESSAGES)] | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
 
     @model_validator(mode="after")

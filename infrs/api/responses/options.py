@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +11,7 @@ from infrs.api.chat.thinking import Effort
 from infrs.api.common.fields import HINT, Body, Flag, Neutral, Unsupported, Verbosity, refuse_part
 from infrs.api.common.structured_output import SchemaName
 from infrs.api.common.tools import MAX_NAME, OTHER_TOOLS, Function, Name, OtherTool
-from infrs.text.constraint import JSON_OBJECT, Constraint
+from infrs.text.constraint import JSON_OBJECT, Constraint, to_json
 from infrs.text.tools.call_grammar import Tool
 
 
@@ -41,7 +40,7 @@ class TextFormat(Body):
         """The constraint on the answer's text."""
         if self.type == "text":
             return None
-        schema = JSON_OBJECT if self.schema_ is None else json.dumps(self.schema_)
+        schema = JSON_OBJECT if self.schema_ is None else to_json(self.schema_)
         return Constraint("json_schema", schema, "text.format", bool(self.strict))
 
 

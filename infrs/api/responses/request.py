@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from infrs.api.common.fail_fast import in_pieces
 from infrs.api.common.fields import (
     HINT,
     MAX_MESSAGES,
@@ -65,6 +66,7 @@ def _as_items(value: object) -> object:
 OptionalItems = Annotated[
     list[Item],
     Field(max_length=MAX_MESSAGES, default_factory=list),
+    in_pieces(1, MAX_MESSAGES),
     BeforeValidator(
         lambda value: [] if value is None else _as_items(value),
         json_schema_input_type=str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)] | None,
@@ -79,6 +81,7 @@ class ResponsesRequest(OtherFields):
     input: Annotated[
         list[Item],
         Field(min_length=1, max_length=MAX_MESSAGES),
+        in_pieces(1, MAX_MESSAGES),
         BeforeValidator(_as_items, json_schema_input_type=str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)]),
     ]
     instructions: Annotated[str, Field(max_length=1 << 24)] | None = None
