@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio.transports import Transport
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, cast
 
@@ -13,6 +13,7 @@ from sanic import Request as HTTPRequest
 
 from infrs.api.common.errors import status_of
 from infrs.api.common.ignored import header
+from infrs.api.common.strict_json import collection_paused
 from infrs.api.output.prepared import Prepared, Presenter
 from infrs.core import Delta
 from infrs.errors import InfrsError
@@ -23,8 +24,10 @@ from infrs.http.observability import access_log as access
 from infrs.http.observability.request_metrics import Meter
 from infrs.http.observability.tracing import Submission
 from infrs.http.state import context_of, state_of
-from infrs.models.bridge import DeltaStream
+from infrs.models.bridge import DeltaStream, num_bytes
 from infrs.models.served import ServedChatModel
+
+_LARGE = 1 << 19  # bytes of deltas; to format more takes over 15 ms
 
 
 class Output(Protocol):
@@ -55,7 +58,8 @@ async def answer(
         await answer_to(output, request, model, prepared)
         return None
     with _submitted(request, model, prepared) as (deltas, meter):
-        return await _whole(prepared, deltas, meter, headers)
+        content = await _whole(request, prepared, deltas, meter)
+        return HTTPResponse(content, headers=headers, content_type=JSON)
 
 
 async def answer_to(output: Output, request: HTTPRequest, model: ServedChatModel, prepared: Prepared) -> None:
@@ -79,13 +83,23 @@ def _submitted(request: HTTPRequest, model: ServedChatModel, prepared: Prepared)
         meter.close()
 
 
-async def _whole(prepared: Prepared, stream: DeltaStream, meter: Meter, headers: Mapping[str, str]) -> HTTPResponse:
+async def _whole(request: HTTPRequest, prepared: Prepared, stream: DeltaStream, meter: Meter) -> bytes:
+    """Return the body of an answer that is not streamed. A thread formats a large one. Raises as `TextPool.run`."""
     deltas: list[Delta] = []
     async for batch in stream:
         meter.count(batch)
         prepared.observe(batch)
         deltas += batch
-    return HTTPResponse(prepared.presenter.whole(deltas), headers=dict(headers), content_type=JSON)
+
+    def work() -> bytes:
+        with collection_paused():
+            content = prepared.presenter.whole(deltas)
+            deltas.clear()  # in this thread: a large answer has a hundred thousand objects
+        return content
+
+    if sum(map(num_bytes, deltas)) > _LARGE:
+        return await state_of(request).text.run_answer(work, context_of(request))
+    return prepared.presenter.whole(deltas)
 
 
 async def _stream(output: Output, presenter: Presenter, stream: DeltaStream, meter: Meter, interval: float) -> None:

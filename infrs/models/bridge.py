@@ -20,7 +20,7 @@ from infrs.errors import EngineError, InfrsError, RequestTimeoutError
 _MAX_BACKLOG = 256 << 10  # bytes; about a thousand tokens, or a hundred with 20 log-probabilities each
 
 
-def _size(delta: Delta) -> int:
+def num_bytes(delta: Delta) -> int:
     """Return about how many bytes a delta takes, as objects or as JSON."""
     size = 256 + len(delta.text) + 8 * len(delta.token_ids)
     for scored in (delta.logprobs, delta.prompt_logprobs):
@@ -102,7 +102,7 @@ class DeltaStream:
         elif self._error is None:
             self._deltas.append(delta)
             self._wake.set()
-            self._backlog += _size(delta)
+            self._backlog += num_bytes(delta)
             if self._backlog > _MAX_BACKLOG and not self._is_paused:
                 self._is_paused = True
                 self._set_paused(self, True)

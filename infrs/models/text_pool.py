@@ -1,4 +1,4 @@
-"""A pool of threads for text work: templates, tokenising, grammars."""
+"""A pool of threads for text work: templates, tokenising, grammars, and the bodies of large answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from infrs.models.fair_queue import FairQueue
 
 T = TypeVar("T")
 
-NUM_THREADS = 4  # of each lane
+NUM_THREADS = 4  # of the lanes of requests
+NUM_ANSWER_THREADS = 2
 # Of long work. On a busy core, the engine's threads get three times as much time. A higher value would delay them on a
 # busy machine: they wait for the interpreter lock, which long work holds at times.
 NICENESS = 5
@@ -41,8 +42,8 @@ class _Job:
 class TextPool:
     """Runs work off the event loop, fairly among API keys, and measures how long it runs.
 
-    Short and long work have a lane each, with threads of its own, so that short work never waits for long work. The
-    threads of long work yield the CPU to the engine, and run one work of a key at a time.
+    Short work, long work and answers have a lane each, with threads of its own, so that short work never waits for
+    long work. The threads of long work and of answers yield the CPU to the engine, and run one work of a key at a time.
 
     Its methods belong to the event loop. Work cannot be interrupted: work that never returns keeps its thread, but the
     request that waits for it ends. `FairQueue` decides what starts next.
@@ -52,8 +53,11 @@ class TextPool:
         """max_waiting: works of one key that wait in a lane. queue_timeout: how long one waits, in seconds."""
         short = ThreadPoolExecutor(NUM_THREADS, "infrs-text")
         long = ThreadPoolExecutor(NUM_THREADS, "infrs-long-text", yield_cpu)
+        answers = ThreadPoolExecutor(NUM_ANSWER_THREADS, "infrs-answers", yield_cpu)
         self._short = _Lane(short, FairQueue(NUM_THREADS, 2, max_waiting), queue_timeout)
         self._long = _Lane(long, FairQueue(NUM_THREADS, 1, max_waiting), queue_timeout)
+        self._answers = _Lane(answers, FairQueue(NUM_ANSWER_THREADS, 1, max_waiting), queue_timeout)
+        self._lanes = (self._short, self._long, self._answers)
 
     async def run(self, work: Callable[[], T], context: RequestContext, *, is_long: bool = False) -> T:
         """Run `work` in a thread. `is_long`: it may take over 20 ms.
@@ -63,19 +67,23 @@ class TextPool:
         """
         return await (self._long if is_long else self._short).run(work, context)
 
+    async def run_answer(self, work: Callable[[], T], context: RequestContext) -> T:
+        """Run the formatting of an answer in a thread. Raises as `run`."""
+        return await self._answers.run(work, context)
+
     def fail_all(self, error: InfrsError) -> None:
         """End every wait with an error."""
-        self._short.fail_all(error)
-        self._long.fail_all(error)
+        for lane in self._lanes:
+            lane.fail_all(error)
 
     def busy_for(self) -> float:
         """Return the seconds that the oldest running work has taken; 0 if none runs."""
-        return max(self._short.busy_for(), self._long.busy_for())
+        return max(lane.busy_for() for lane in self._lanes)
 
     def close(self) -> None:
         """Start no more work, and do not wait for running work."""
-        self._short.close()
-        self._long.close()
+        for lane in self._lanes:
+            lane.close()
 
 
 def yield_cpu() -> None:

@@ -97,6 +97,22 @@ def test_a_key_does_not_wait_for_the_work_of_another(is_long: bool) -> None:
     run(use)
 
 
+@pytest.mark.parametrize("is_long", [False, True])
+def test_answers_wait_for_no_other_work_and_no_other_key(is_long: bool) -> None:
+    async def use(pool: TextPool, gate: Gate) -> None:
+        slow = [asyncio.create_task(pool.run(gate.work, context("a"), is_long=is_long)) for _ in range(4)]
+        slow += [asyncio.create_task(pool.run_answer(gate.work, context("a"))) for _ in range(4)]
+        await gate.begun()
+        await gate.begun()
+        assert await pool.run_answer(lambda: 7, context("b")) == 7
+        assert pool.busy_for() > 0
+        assert not any(task.done() for task in slow)
+        gate.open()
+        assert await asyncio.gather(*slow) == [True] * 8
+
+    run(use)
+
+
 @pytest.mark.parametrize("num_keys", [1, 8])
 def test_short_work_waits_for_no_long_work(num_keys: int) -> None:
     async def use(pool: TextPool, gate: Gate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -44,13 +45,15 @@ class ResponseStore:
     """Stores the latest responses. A tenant sees only its own.
 
     Beyond the bounds, the store drops the least recently used response of the tenant with the most, so that no tenant
-    displaces another that takes less. A stored response does not need those before it.
+    displaces another that takes less. A stored response does not need those before it. Thread-safe: the thread that
+    formats a response stores it.
     """
 
     def __init__(self, max_responses: int, max_bytes: int) -> None:
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._shelves: dict[str, _Shelf] = {}
+        self._lock = threading.RLock()
 
     @property
     def keeps_any(self) -> bool:
@@ -60,45 +63,51 @@ class ResponseStore:
     @property
     def num_responses(self) -> int:
         """Number of stored responses."""
-        return sum(len(shelf.responses) for shelf in self._shelves.values())
+        with self._lock:
+            return sum(len(shelf.responses) for shelf in self._shelves.values())
 
     @property
     def num_bytes(self) -> int:
         """Size of all stored responses, in bytes."""
-        return sum(shelf.num_bytes for shelf in self._shelves.values())
+        with self._lock:
+            return sum(shelf.num_bytes for shelf in self._shelves.values())
 
     def put(self, tenant: str, response_id: str, response: StoredResponse) -> None:
         """Store a response under a new id."""
-        shelf = self._shelves.setdefault(tenant, _Shelf())
-        shelf.responses[response_id] = response
-        shelf.owners |= dict.fromkeys(response.own, response_id)
-        shelf.num_bytes += response.num_bytes
-        while self.num_bytes > self._max_bytes:
-            self._drop_oldest(max(self._shelves, key=lambda name: self._shelves[name].num_bytes))
-        while self.num_responses > self._max_responses:
-            self._drop_oldest(max(self._shelves, key=lambda name: len(self._shelves[name].responses)))
+        with self._lock:
+            shelf = self._shelves.setdefault(tenant, _Shelf())
+            shelf.responses[response_id] = response
+            shelf.owners |= dict.fromkeys(response.own, response_id)
+            shelf.num_bytes += response.num_bytes
+            while self.num_bytes > self._max_bytes:
+                self._drop_oldest(max(self._shelves, key=lambda name: self._shelves[name].num_bytes))
+            while self.num_responses > self._max_responses:
+                self._drop_oldest(max(self._shelves, key=lambda name: len(self._shelves[name].responses)))
 
     def get(self, tenant: str, response_id: str) -> StoredResponse | None:
         """Return a response of the tenant, and mark it as used; None if there is none."""
-        shelf = self._shelves.get(tenant)
-        if shelf is None or response_id not in shelf.responses:
-            return None
-        shelf.responses.move_to_end(response_id)
-        return shelf.responses[response_id]
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            if shelf is None or response_id not in shelf.responses:
+                return None
+            shelf.responses.move_to_end(response_id)
+            return shelf.responses[response_id]
 
     def find_item(self, tenant: str, item_id: str) -> bytes | None:
         """Return an item of the tenant's responses as JSON, and mark its response as used."""
-        shelf = self._shelves.get(tenant)
-        owner = shelf and shelf.owners.get(item_id)
-        response = self.get(tenant, owner) if owner else None
-        return response.own[item_id] if response else None
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            owner = shelf and shelf.owners.get(item_id)
+            response = self.get(tenant, owner) if owner else None
+            return response.own[item_id] if response else None
 
     def delete(self, tenant: str, response_id: str) -> bool:
         """Delete a response of the tenant. Return whether there was one."""
-        if self.get(tenant, response_id) is None:
-            return False
-        self._drop(tenant, response_id)
-        return True
+        with self._lock:
+            if self.get(tenant, response_id) is None:
+                return False
+            self._drop(tenant, response_id)
+            return True
 
     def _drop_oldest(self, tenant: str) -> None:
         self._drop(tenant, next(iter(self._shelves[tenant].responses)))
