@@ -68,11 +68,14 @@ class BundleFile:
 
     @property
     def is_disturbed(self) -> bool:
-        """Return whether a program has changed the file, or waits to write to it."""
-        now = os.fstat(self._file.fileno())
-        if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
-            return True
-        return self._is_leased and fcntl.fcntl(self._file, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+        """Return whether a program has changed the file, or waits to write to it. False after `close`."""
+        try:
+            now = os.fstat(self._file.fileno())
+            if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
+                return True
+            return self._is_leased and fcntl.fcntl(self._file, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+        except (OSError, ValueError):  # closed by another thread, or no longer on its server
+            return not self._file.closed
 
     def close(self) -> None:
         """Close the file, which ends its lease."""

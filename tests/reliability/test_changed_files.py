@@ -84,6 +84,13 @@ def test_change_is_noticed_where_files_have_no_lease(
     change(bundle / WEIGHTS)
     assert files.disturbed() == bundle / WEIGHTS
     files.close()
+    assert files.disturbed() is None
+
+
+def test_a_file_that_another_thread_closes_is_not_disturbed(bundle: Path) -> None:
+    file = bundle_files.BundleFile(bundle / WEIGHTS)
+    file.close()
+    assert not file.is_disturbed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no leases")

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from infrs.api.common.errors import EngineStalledError, TextStalledError
 from infrs.errors import EngineError, InfrsError
@@ -87,20 +89,45 @@ def _note(state: ServerState, stall: InfrsError | None) -> None:
     state.stalled = stall
 
 
-def _failure_of(model: ServedModel) -> str | None:
-    """Return why a model cannot continue, or None."""
+class FileCheck:
+    """Looks for bundle files that another program changes, in a thread: a slow file system must not delay requests."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "infrs-files")
+        self._running: asyncio.Future[dict[ServedModel, Path]] | None = None
+
+    async def check(self, models: Sequence[ServedModel]) -> Mapping[ServedModel, Path]:
+        """Return a changed file of each model that has one. A later call returns what takes over half a second."""
+        if self._running is None:
+            self._running = asyncio.get_running_loop().run_in_executor(self._thread, _disturbed, [*models])
+        await asyncio.wait([self._running], timeout=_SECONDS)
+        if not self._running.done():
+            return {}
+        found, self._running = self._running.result(), None
+        return found
+
+    def close(self) -> None:
+        """Start no more checks."""
+        self._thread.shutdown(wait=False)
+
+
+def _disturbed(models: Sequence[ServedModel]) -> dict[ServedModel, Path]:
+    return {model: path for model in models if (path := model.disturbed_file()) is not None}
+
+
+def _failure_of(model: ServedModel, path: Path | None) -> str | None:
+    """Return why a model cannot continue, or None. path: a file of its bundle that another program changes."""
     if not model.service.alive:
         return f"the engine of {model.model_id} has failed"
-    path = model.disturbed_file()
     if path is not None:
         return f"another program writes to {path}, which this server uses for {model.model_id}; export the model again"
     return None
 
 
-def _failure(state: ServerState) -> str | None:
+def _failure(state: ServerState, disturbed: Mapping[ServedModel, Path]) -> str | None:
     """Return why the only model cannot continue, or None. Of several models, stop those that cannot."""
     for model in state.models.models:
-        reason = _failure_of(model)
+        reason = _failure_of(model, disturbed.get(model))
         if reason is not None and len(state.models.entries) == 1:
             return reason
         if reason is not None:
@@ -115,10 +142,18 @@ async def until_failure(state: ServerState) -> str:
     Sets `ServerState.stalled`. Also measures the lag of the event loop. One of several models that fails is stopped,
     and the others continue.
     """
+    files = FileCheck()
+    try:
+        return await _until_failure(state, files)
+    finally:
+        files.close()
+
+
+async def _until_failure(state: ServerState, files: FileCheck) -> str:
     clocks: dict[ServedModel, StallClock] = {}
     running = RunningTime()
     timeout = state.settings.server.stall_timeout
-    while (reason := _failure(state)) is None:
+    while (reason := _failure(state, await files.check(state.models.models))) is None:
         clocks = {model: clocks.get(model) or StallClock(model.service, running) for model in state.models.models}
         stalled, model_id = max(((clock.read(), model.model_id) for model, clock in clocks.items()), default=(0.0, ""))
         text = running.since(time.monotonic() - state.text.busy_for())
