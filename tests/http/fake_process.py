@@ -8,9 +8,10 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class FakeServer:
 
     process: subprocess.Popen[str]
     port: int
+    log: Path
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -118,8 +120,7 @@ class FakeServer:
     def output(self) -> str:
         """Return the log of a server that has ended."""
         self.process.wait(10)
-        assert self.process.stderr is not None
-        return self.process.stderr.read()
+        return self.log.read_text()
 
 
 def chat_body(content: str = "hi", **fields: object) -> bytes:
@@ -144,30 +145,30 @@ def metric(text: str, name: str) -> float:
 
 @contextmanager
 def fake_server(
-    *, wait_ready: bool = True, keys: str = "", script: Path = SCRIPT, **options: object
+    *, wait_ready: bool = True, keys: str = "", script: Path = SCRIPT, stderr: int | None = None, **options: object
 ) -> Iterator[FakeServer]:
-    process = subprocess.Popen(
-        [sys.executable, str(script), json.dumps(options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"INFRS_API_KEYS": keys},
-    )
-    try:
+    """Run a server. stderr: a file descriptor instead of the log file."""
+    with ExitStack() as closing:
+        # A pipe without a reader would stop a server that logs more than it holds.
+        log = closing.enter_context(tempfile.NamedTemporaryFile("w", prefix="fake-server-", suffix=".log"))
+        process = subprocess.Popen(
+            [sys.executable, str(script), json.dumps(options)],
+            stdout=subprocess.PIPE,
+            stderr=log if stderr is None else stderr,
+            text=True,
+            env=os.environ | {"INFRS_API_KEYS": keys},
+        )
+        closing.callback(process.wait)
+        closing.callback(process.kill)
         assert process.stdout is not None
+        closing.enter_context(process.stdout)
         lines = (json.loads(line) for line in process.stdout if line.startswith("{"))  # tokenizers prints warnings
-        server = FakeServer(process, next(lines)["port"])
+        server = FakeServer(process, next(lines)["port"], Path(log.name))
         if wait_ready:
             assert next(lines) == {"ready": True}
         else:
             server.wait_until(lambda: accepts(server.port))
         yield server
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            stream.close()
 
 
 def accepts(port: int) -> bool:

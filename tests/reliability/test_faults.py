@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import random
 import socket
 import struct
@@ -89,9 +90,10 @@ def test_scores_that_are_not_numbers_are_an_error(poisoned: FakeServer, at: int)
 
 def test_full_log_pipe_blocks_no_request() -> None:
     """The pipe of standard error breaks; the server still answers and shuts down cleanly."""
-    with fake_server() as server:
-        assert server.process.stderr is not None
-        server.process.stderr.close()
+    reading, writing = os.pipe()
+    with fake_server(stderr=writing) as server:
+        os.close(reading)
+        os.close(writing)
         for _ in range(20):
             assert server.chat(max_tokens=1).status == 200
         server.raw(b"\x00\r\n\r\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,19 +26,12 @@ INJECTED = "\r\nINJECTED \x1b[31m\x00\u202e\u2028\x85\x9b"
 
 @contextmanager
 def logging_server(**options: Any) -> Iterator[tuple[FakeServer, Callable[[], str]]]:
-    """A server, and what ends it and gives all that it has logged, which is more than a pipe holds."""
-    lines: list[str] = []
+    """A server, and what ends it and gives all that it has logged."""
     with fake_server(**options) as server:
-        log = server.process.stderr
-        assert log is not None
-        reader = threading.Thread(target=lambda: lines.extend(log), daemon=True)
-        reader.start()
 
         def end() -> str:
             server.process.terminate()
-            server.process.wait(10)
-            reader.join(10)
-            return "".join(lines)
+            return server.output()
 
         yield server, end
 
