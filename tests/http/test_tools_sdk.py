@@ -93,6 +93,15 @@ def test_parallel_tool_calls_false_allows_one_call(client: OpenAI) -> None:
     assert [call.function.name for call in answer.message.tool_calls] == ["weather"]
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_call_cut_before_its_arguments_has_null_content_and_can_go_back(client: OpenAI, choice: str) -> None:
+    call = CALLS[CALLS.index("<tool_call>") :]
+    answer = whole(client, user(f"say:{call}"), tools=TOOLS, tool_choice=choice, max_tokens=2)
+    assert (answer.finish_reason, answer.message.content, answer.message.tool_calls) == ("length", None, None)
+    history = [*user("Weather?"), answer.message, *user("say:Again.")]
+    assert whole(client, history, tools=TOOLS).message.content == "Again."
+
+
 @pytest.mark.parametrize("fields", [{}, {"tools": TOOLS, "tool_choice": "none"}])
 def test_without_tools_it_is_text(client: OpenAI, fields: dict[str, Any]) -> None:
     answer = same(client, user(f"say:{CALLS}"), **fields)

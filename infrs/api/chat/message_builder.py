@@ -49,12 +49,15 @@ class MessageBuilder:
             return reason
         return "function_call" if self._uses_functions else "tool_calls"
 
-    def whole(self) -> dict[str, Any]:
-        """Return the message. Its content is null if it has calls and no text."""
+    def whole(self, *, can_call: bool = False) -> dict[str, Any]:
+        """Return the message. Its content is null if it has calls and no text.
+
+        can_call: whether an answer without text is a call that was cut before its arguments. Its content is null too.
+        """
         content = "".join(self._content)
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": None if self._calls and not content else content,
+            "content": None if (self._calls or can_call) and not content else content,
             "refusal": None,
         }
         if self._reasoning:

@@ -49,6 +49,7 @@ class ChatPresenter:
         self._model = model
         self._answer_id = answer_id
         self._created = int(time.time())
+        self._can_call = bool(task.conversation.tools)
         self._choices = [_Choice(parser, MessageBuilder(uses_functions=uses_functions)) for parser in parsers]
         self._tally = Tally()
         self._chunks = sse.ChatChunks(self._head("chat.completion.chunk"), include_usage=task.options.include_usage)
@@ -93,7 +94,8 @@ class ChatPresenter:
         for index, choice in enumerate(self._choices):
             assert choice.finish_reason is not None, "a stream ends with a finish reason or raises"  # noqa: S101
             logprobs = entries[index] if self._options.num_logprobs is not None else None
-            choices.append(bodies.chat_choice(index, choice.message.whole(), choice.finish_reason, logprobs))
+            message = choice.message.whole(can_call=self._can_call and choice.finish_reason == "length")
+            choices.append(bodies.chat_choice(index, message, choice.finish_reason, logprobs))
         return bodies.completion(self._head("chat.completion"), choices, self._usage)
 
     @property
