@@ -7,6 +7,7 @@ import { byId, h } from "./dom.js";
 const LEAST_WAIT = 1000;
 const MOST_WAIT = 5000;
 const STATES = {
+  model_loading: "The model is loading…",
   model_load_failed: "The model is loading…", // without a list of models, the server is at its start
   server_draining: "The server is shutting down.",
   no_connection: "The server does not answer.",
@@ -38,26 +39,28 @@ export class Models {
   }
 
   async ask() {
+    let isListed = false;
     try {
       [this.all, this.props] = await Promise.all([listModels(), readProps()]);
       this.models = chatModels(this.all);
+      isListed = true;
       this.show();
       if (!this.notice()) await checkReady();
       this.wait = LEAST_WAIT;
       if (this.models.some(isChanging)) this.later();
     } catch (error) {
-      this.failed(error);
+      this.failed(error, isListed);
     }
   }
 
-  failed(error) {
+  failed(error, isListed) {
     if (!(error instanceof ApiError)) throw error;
     if (error.status === 401) {
       this.setState(error.message);
       return this.chat.emit("key", error.message);
     }
     // The server is not ready without every model of its start; the current one may answer all the same.
-    if (error.code !== "model_load_failed" || !this.all.length) this.setState(STATES[error.code] ?? error.message);
+    if (error.code !== "model_load_failed" || !isListed) this.setState(STATES[error.code] ?? error.message);
     this.later();
     this.wait = Math.min(this.wait * 1.5, MOST_WAIT);
   }
