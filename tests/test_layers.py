@@ -61,7 +61,7 @@ SHARED_WITH_EXPORT = {
     "infrs.engine.runners.opening",
     "infrs.engine.runners.runner",
     "infrs.engine.runners.session",
-    "infrs.text.chat.sandbox",
+    "infrs.text.chat.sandbox.environment",
     "infrs.text.growth",
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infrs.errors import SourceError
-from infrs.text.chat.sandbox import template_environment
+from infrs.text.chat.sandbox.environment import template_environment
 
 from ..sources.config_check import first_line, read_json
 from ..sources.side_files import FILE_BYTES, NAMED_TEMPLATES

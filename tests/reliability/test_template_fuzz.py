@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from infrs.errors import RequestError
-from infrs.text.chat import operations
+from infrs.text.chat.sandbox import operations
 from infrs.text.chat.template import ChatTemplate
 
 SECONDS = 6.0  # of the processor, for one rendering; a tenth of it on most
@@ -25,9 +25,12 @@ MESSAGES = [{"role": "user", "content": "www.a.com <b>x</b> é\n" * 50, "n": 7, 
 literals = st.sampled_from(
     [
         "'a'", "'a b\\n'", "'{0:>9}'", "'%9s'", "'%(a)s'", "'<'", "'\\U0001F600'", "''", "0", "-1", "7", "9999", "2.5",
-        "2305843009213693951", "true", "none", "[]", "[1, 'a', [2]]", "(1, 2)", "{'a': [1]}", "range(99999)",
-        "messages", "messages[0].content", "messages[0]", "messages[0].parts", "ns.x", "ns.y", "item", "loop",
-        "loop.index", "missing",
+        "2305843009213693951", "9" * 1200, "1e308", "true", "none", "[]", "[1, 'a', [2]]", "(1, 2)", "{'a': [1]}",
+        "range(99999)", "messages", "messages[0].content", "messages[0]", "messages[0].parts", "ns", "ns.x", "ns.y",
+        "item", "loop", "loop.index", "caller", "varargs", "kwargs", "m", "m.name", "missing",
+        "cycler('a', messages)", "joiner('a')", "dict(a=ns.x)", "namespace(x=[])", "('www.a.com ' * 99999)",
+        "('a' * 9999999)", "('<' * 9999999)", "('\\u00e9' * 999999)", "('9' * 99999)", "('a\\n' * 999999)",
+        "([1] * 999999)", "(['a' * 9999] * 9999)",
     ]
 )  # fmt: skip
 filter_names = st.sampled_from(sorted(operations.FILTERS))
@@ -35,8 +38,10 @@ test_names = st.sampled_from(sorted(name for name in operations.TESTS if name.is
 methods = st.sampled_from(sorted({name for table in operations.METHODS.values() for name in table}))
 operators = st.sampled_from(["+", "-", "*", "/", "//", "%", "~", "==", "<", "in", "not in", "and", "or"])
 options = st.sampled_from(
-    ["", "attribute='a'", "width=99999", "indent=9", "'upper'", "'string', 9", "start=[]", "true"]
-)
+    ["", "attribute='a'", "attribute='content'", "width=99999", "99999", "indent=9", "'upper'", "'string', 9",
+     "start=[]", "true", "'a', 'b' * 9999", "'', ' ' * 999", "separators=('a' * 99, 'b')", "1, true",
+     "by='value', reverse=true", "default='a' * 999", "base=16", "precision=99", "'ceil'", "*ns.y", "**{'a': ns.x}"]
+)  # fmt: skip
 
 
 def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -58,7 +63,11 @@ def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("[{}, {}]".format, inner, inner),
         st.builds("({},)".format, inner),
         st.builds("{{'a': {}}}".format, inner),
-        st.builds("m({})".format, inner),
+        st.builds("{}({}, {})".format, st.sampled_from(["m", "r", "loop.cycle", "loop.changed"]), inner, arguments),
+        st.builds(
+            "{}({})".format, st.sampled_from(["range", "dict", "cycler", "raise_exception", "strftime_now"]), inner
+        ),
+        st.builds("({} {})".format, st.sampled_from(["not", "-", "+"]), inner),
         st.builds("({} if {} else {})".format, inner, inner, inner),
         sliced,
     )
@@ -74,6 +83,9 @@ leaves = st.one_of(
 )
 
 
+GROWS = "{{% for item in range(99999) %}}{{% set ns.x = ns.x {} ({}) %}}{}{{% endfor %}}"
+
+
 def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """Statements with statements in them."""
     body = st.lists(inner, min_size=1, max_size=3).map("".join)
@@ -87,10 +99,16 @@ def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("{{% filter {} %}}{}{{% endfilter %}}".format, filter_names, body),
         st.builds("{{% call m({}) %}}{}{{% endcall %}}".format, expressions, body),
         st.builds("{{% macro m(item) %}}{}{{{{ caller() if caller }}}}{{% endmacro %}}".format, body),
+        st.builds("{{% with item = {} %}}{}{{% endwith %}}".format, expressions, body),
+        st.builds("{{% generation %}}{}{{% endgeneration %}}".format, body),
+        st.builds(GROWS.format, st.sampled_from(["+", "~", "*", "%", "-"]), expressions, body),
     )
 
 
-HEAD = "{% set ns = namespace(x='ab', y=[1]) %}{% macro m(item) %}{{ item }}{{ varargs }}{% endmacro %}"
+HEAD = (
+    "{% set ns = namespace(x='ab', y=[1]) %}{% macro m(item) %}{{ item }}{{ varargs }}{{ kwargs }}{% endmacro %}"
+    "{% macro r(item, n=9) %}{{ item }}{% if n %}{{ r(item, n - 1) }}{{ r([item], n - 1) }}{% endif %}{% endmacro %}"
+)
 templates = st.lists(st.recursive(leaves, blocks, max_leaves=8), min_size=1, max_size=4).map(
     lambda parts: HEAD + "".join(parts)
 )

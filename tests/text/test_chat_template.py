@@ -15,8 +15,8 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from infrs.errors import BundleError, RequestError
-from infrs.text.chat import render_limits as bounds
 from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.sandbox import limits as bounds
 from infrs.text.chat.template import ChatTemplate, SimpleFormat
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -139,7 +139,7 @@ def test_special_tokens_are_those_of_transformers(tmp_path: Path) -> None:
             for template in (  # what Jinja takes and Python's compiler then refuses
                 "{% break %}",
                 "{{ f(a=1, a=2) }}",
-                "{{ 1" + "+1" * 300 + " }}",
+                "{{ 1" + "-1" * 300 + " }}",
                 "{% for a in messages %}" * 21 + "{% endfor %}" * 21,
                 "{% if x %}" + "{% elif x %}" * 20_000 + "{% endif %}",
             )
@@ -245,10 +245,10 @@ def test_template_with_unbounded_output_is_stopped(name: str) -> None:
 )
 def test_template_without_end_is_stopped(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "SECONDS", 0.2)
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(RequestError, match=r"longer than (0\.2 s|a prompt)|too large|recursion"):
         ChatTemplate(template, {}).render([USER])
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_each_rendering_has_its_own_budget() -> None:

@@ -9,8 +9,8 @@ import pytest
 from real_templates import REAL_TEMPLATES, TOKENS
 
 from infrs.text.chat import probe
-from infrs.text.chat import render_limits as limits
 from infrs.text.chat.form import TEXT_FORM, Form
+from infrs.text.chat.sandbox import limits
 from infrs.text.chat.template import ChatTemplate
 
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from infrs.errors import RequestError
 from infrs.text.chat.form import IN_TEXT, TEXT_FORM, Form
 from infrs.text.chat.probe import probe
-from infrs.text.chat.sandbox import template_environment
+from infrs.text.chat.sandbox.environment import template_environment
+from infrs.text.chat.sandbox.limits import Budget
 from infrs.text.chat.written import example_call
 
 MAX_RENDERED_CHARS = 16 << 20
@@ -104,7 +105,7 @@ class ChatTemplate:
         environment = template_environment()
         self.source = source
         self.with_tools: ChatTemplate = tool_use or self
-        self._budget = environment.budget
+        self._rendering = environment.rendering
         self._template = environment.from_string(source, globals={**special_tokens})
         own = environment.variables(source)
         self.variables: frozenset[str] = own if tool_use is None else own | tool_use.variables
@@ -120,7 +121,7 @@ class ChatTemplate:
     ) -> str:
         """Return the prompt, as in ChatFormat. The error contains the template's message."""
         pieces, num_chars = [], 0
-        self._budget.begin()
+        budget = self._rendering.budget = Budget()
         own = {"messages": messages, "add_generation_prompt": add_generation_prompt, "documents": None}
         try:
             for piece in self._template.generate({"tools": None, **(variables or {}), **own}):
@@ -128,6 +129,7 @@ class ChatTemplate:
                 num_chars += len(piece)
                 if num_chars > MAX_RENDERED_CHARS:
                     raise ValueError(f"the prompt would be longer than {MAX_RENDERED_CHARS} characters")
+            budget.make(num_chars)
             return "".join(pieces)
         except Exception as error:  # a template can raise anything
             reason = " ".join(str(error)[:_MAX_REASON].split())

@@ -1,33 +1,41 @@
 """The Jinja environment of chat templates: that of transformers, in a sandbox.
 
 After `_compile_jinja_template` in transformers' utils/chat_template_utils.py. The sandbox charges each operation before
-it runs, and refuses those that `infrs.text.chat.operations` does not list.
+it runs, and refuses those that `infrs.text.chat.sandbox.operations` does not list.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import update_wrapper, wraps
-from types import GeneratorType
+from functools import lru_cache, reduce, update_wrapper, wraps
+from types import BuiltinMethodType, GeneratorType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
+from jinja2 import TemplateError, Undefined, nodes
 from jinja2.ext import Extension
 from jinja2.meta import TrackingCodeGenerator
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Joiner, Namespace
+from jinja2.utils import Cycler, Joiner, Namespace
 
-from infrs.text.chat import operations
-from infrs.text.chat.render_limits import CALL, STEP, Budget, size_of, weigh
+from infrs.text.chat.sandbox import operations
+from infrs.text.chat.sandbox.code import DICT_NAMES, Code, rewritten
+from infrs.text.chat.sandbox.limits import CALL, STEP, Budget, size_of, size_of_texts, weigh
 
 _PRINTED = 4  # characters of one in Python's form of a nested text
 _MACRO = 8 * STEP  # units of work to call a macro
 _PLAIN = frozenset({str, int, float, bool, type(None), list, dict, tuple, Undefined})
-_DICT_NAMES = frozenset(dir(dict))
+_TEXTS = frozenset({str})
+_NOTHING: Mapping[str, operations.Cost] = {}
+# The attributes of values that need no wrapper. `format` reads attributes of its arguments.
+_DIRECT = {
+    kind: {*operations.METHODS.get(kind, ()), *operations.ATTRIBUTES.get(kind, ())} - {"format", "format_map"}
+    for kind in (str, list, dict, LoopContext, Cycler)
+}
 _MAX_INDENTED = 1 << 12  # nested values of JSON that json.dumps writes with an indent; of more, each is charged
 
 
@@ -38,14 +46,26 @@ def template_environment() -> Sandbox:
     return Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=extensions, optimized=False)
 
 
+class _Rendering(threading.local):
+    """The rendering in this thread."""
+
+    def __init__(self) -> None:
+        self.budget = Budget()
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the limits of `infrs.text.chat.render_limits`. Thread-safe."""
+    """Jinja's sandbox with the limits of `infrs.text.chat.sandbox.limits`. Thread-safe.
+
+    rendering: what is left of the limits in this thread.
+    """
+
+    code_generator_class = Code
 
     intercepted_binops = frozenset({"*", "**", "%", "+", "-", "/", "//"})
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401  # jinja2's own
-        super().__init__(**options, finalize=self.written)
-        self.budget = Budget()
+        super().__init__(**options)
+        self.rendering = _Rendering()
         filters = {**self.filters, "tojson": self._tojson}
         self.filters = {name: self._charged(filters[name], cost) for name, cost in operations.FILTERS.items()}
         self.tests = {name: self._charged(self.tests[name], cost) for name, cost in operations.TESTS.items()}
@@ -61,86 +81,108 @@ class Sandbox(ImmutableSandboxedEnvironment):
         generator.visit(self.parse(source))
         return frozenset(generator.undeclared_identifiers)
 
-    def tick(self, size: int, nodes: int) -> bool:
-        """Charge an iteration of a loop or a start of a macro, with the text and the expressions in it."""
-        return self.budget.tick(size, nodes)
+    def tick(self, nodes: int) -> bool:
+        """Charge an iteration of a loop or a start of a macro, with the expressions in it."""
+        return self.rendering.budget.tick(nodes)
 
-    def written(self, value: Any) -> Any:  # noqa: ANN401
-        """Charge output, and return it."""
-        self.budget.make(size_of(value) if isinstance(value, str) else _PRINTED * weigh(value))
-        return value
+    def written(self, value: Any) -> str:  # noqa: ANN401
+        """Return output as text."""
+        self.rendering.budget.make(size_of(value) if isinstance(value, str) else _PRINTED * weigh(value))
+        return str(value)
+
+    def concat(self, texts: Iterable[str]) -> str:
+        """Return texts joined, such as the pieces of a macro's output."""
+        pieces = [*texts]
+        self.rendering.budget.make(size_of_texts(pieces))
+        return "".join(pieces)
 
     def made(self, value: Any) -> Any:  # noqa: ANN401
         """Charge a literal of a list, dict or tuple, and return it."""
-        self.budget.make(weigh(value))
+        self.rendering.budget.make(weigh(value))
         return value
 
     def weighed(self, value: Any) -> Any:  # noqa: ANN401
         """Charge the comparison of a value, and return it."""
         if type(value) is str:
-            self.budget.work(len(value))
+            self.rendering.budget.work(len(value))
         else:
-            self.budget.visit(value)
+            self.rendering.budget.visit(value)
         return value
 
     def searched(self, value: Any) -> Any:  # noqa: ANN401
         """Charge a search in a value, and return it."""
-        self.budget.tick()
+        self.rendering.budget.tick()
+        if type(value) is str:
+            self.rendering.budget.work(len(value))
+            return value
         (value,) = self._operands((value,))
         return value if isinstance(value, dict) else self.weighed(value)
 
     def concatenated(self, *parts: Any) -> str:  # noqa: ANN401
         """Return the result of `~`."""
-        for part in parts:
-            self.written(part)
-        return "".join(map(str, parts))
+        return self.concat(part if type(part) is str else self.written(part) for part in parts)
+
+    def added(self, *operands: Any) -> Any:  # noqa: ANN401
+        """Return the result of `+` between operands, from left to right."""
+        if _TEXTS.issuperset(map(type, operands)):
+            return self.concat(operands)
+        return reduce(self._add, operands)
+
+    def _add(self, left: Any, right: Any) -> Any:  # noqa: ANN401
+        operations.operation(self.rendering.budget, "+", left, right)
+        return self._made(left + right)
 
     def sliced(self, value: Any, start: Any, stop: Any, step: Any) -> Any:  # noqa: ANN401
         """Return a slice. It is charged as if it had all elements between its ends."""
-        self.budget.tick()
+        self.rendering.budget.tick()
         part = slice(start, stop, step)
         if isinstance(value, str | list | tuple):
             operations.check_integers(start, stop, step)
-            self.budget.make(size_of(value) * len(range(*part.indices(len(value)))) // max(len(value), 1))
+            self.rendering.budget.make(size_of(value) * len(range(*part.indices(len(value)))) // max(len(value), 1))
         return value[part]
 
     def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401
         """Return an attribute or an item of a value."""
-        if type(obj) is dict and attribute not in _DICT_NAMES:
+        if type(obj) is dict and attribute not in DICT_NAMES:
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        if attribute in _DIRECT.get(type(obj), ()):
+            return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:  # noqa: ANN401
         """Return an item or an attribute of a value."""
         if not isinstance(argument, str | int):
-            self.budget.visit(argument)
+            self.rendering.budget.visit(argument)
         return super().getitem(obj, argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ANN401
         """Return whether a template can use an attribute."""
         if isinstance(obj, Namespace | Undefined):
             return super().is_safe_attribute(obj, attr, value)
-        kinds = (names for kind, names in operations.ATTRIBUTES.items() if isinstance(obj, kind))
-        return attr in operations.methods_of(obj) or any(attr in names for names in kinds)
+        return _is_allowed(type(obj), attr)  # type: ignore[arg-type]  # a type has a hash
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         """Evaluate an operator."""
-        if operator == "+" and type(left) is type(right) is str:
-            self.budget.make(size_of(left) + size_of(right))
-            return left + right
-        operations.operation(self.budget, operator, left, right)
+        operations.operation(self.rendering.budget, operator, left, right)
         return self._made(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, N805
         """Call an object for a template. Mangled parameter names allow keyword arguments of any name."""
-        if getattr(__obj, "__self__", None) is __self:  # a call that `rewritten` put in
-            return __obj(*args)
-        __self.budget.tick()
+        budget = __self.rendering.budget
+        budget.tick()
+        if type(__obj) is BuiltinMethodType:
+            cost = operations.METHODS.get(type(__obj.__self__), _NOTHING).get(__obj.__name__)
+            if cost is not None:
+                args, kwargs = __self._operands(args), _own(kwargs)
+                cost(budget, (__obj.__self__, *args, *kwargs.values()))
+                return __self._made(__obj(*args, **kwargs))
         if isinstance(__obj, Macro):
-            __self.budget.work(_MACRO)
+            budget.work(_MACRO)
+            kwargs = _own(kwargs)
             if __obj.catch_varargs or __obj.catch_kwargs:
-                __self.made((args, _own(kwargs)))
-        elif not isinstance(__obj, LoopContext | Joiner | Undefined):
+                __self.made((args, kwargs))
+            return __obj(__context.eval_ctx, *args, **kwargs)  # charged by `concat`
+        if not isinstance(__obj, LoopContext | Joiner | Undefined):
             args = __self._operands(args)
             __self._charge_call(__obj, args, _own(kwargs))
         return __self._made(super().call(__context, __obj, *args, **kwargs))
@@ -155,10 +197,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         owner = getattr(function, "__self__", None)
         cost = operations.methods_of(owner).get(getattr(function, "__name__", ""))
         if cost is not None:
-            cost(self.budget, (owner, *args, *kwargs.values()))
+            cost(self.rendering.budget, (owner, *args, *kwargs.values()))
         elif id(function) in self._functions:
             for value in args:
-                self._functions[id(function)](self.budget, (value,))
+                self._functions[id(function)](self.rendering.budget, (value,))
             self.made(kwargs)
         else:
             raise TemplateError(f"it calls a {type(function).__name__}, which is no function of templates")
@@ -169,14 +211,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return values
         if any(isinstance(value, LoopContext) for value in values):
             raise TemplateError("it uses 'loop' as a value")
-        return tuple(self.budget.collect(value) if isinstance(value, Iterator) else value for value in values)
+        return tuple(self.rendering.budget.collect(value) if isinstance(value, Iterator) else value for value in values)
 
     def _made(self, result: Any) -> Any:  # noqa: ANN401
         """Charge the result of an operation, and return it."""
-        if isinstance(result, GeneratorType):
-            return (value for value in self.budget.collect(result))
-        if not isinstance(result, bool):
-            self.budget.make(size_of(result))
+        if type(result) is str:
+            self.rendering.budget.make(size_of(result))
+        elif isinstance(result, GeneratorType):
+            return (value for value in self.rendering.budget.collect(result))
+        elif not isinstance(result, bool):
+            self.rendering.budget.make(size_of(result))
         return result
 
     def _charged(self, function: Any, cost: operations.Cost) -> Any:  # noqa: ANN401  # a function
@@ -187,9 +231,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            self.budget.work(CALL)
+            self.rendering.budget.work(CALL)
             values = self._operands(args[has_context:])
-            cost(self.budget, (*values, *kwargs.values()))
+            cost(self.rendering.budget, (*values, *kwargs.values()))
             return self._made(function(*args[:has_context], *values, **kwargs))
 
         return run
@@ -216,93 +260,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for piece in encoder.iterencode(value):
             pieces.append(piece)
             size += len(piece)
-            self.budget.afford(size)
+            self.rendering.budget.afford(size)
         return "".join(pieces)
+
+
+@lru_cache(maxsize=1024)
+def _is_allowed(kind: type, name: str) -> bool:
+    """Return whether a template can use an attribute of values of a type."""
+    tables = (*operations.METHODS.items(), *operations.ATTRIBUTES.items())
+    return any(issubclass(kind, owner) and name in names for owner, names in tables)
 
 
 def _own(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of a call without those that Jinja adds."""
     return {name: value for name, value in arguments.items() if name not in ("_loop_vars", "_block_vars")}
-
-
-def rewritten(tree: nodes.Template) -> nodes.Template:
-    """Return a tree with calls of the environment: a tick in loops and macros, literals, `~`, slices, comparisons.
-
-    Raises TemplateSyntaxError for a statement that reads another template, or that escapes.
-    """
-    for refused in tree.find_all(tuple(operations.REFUSED_NODES)):
-        name = next(name for kind, name in operations.REFUSED_NODES.items() if isinstance(refused, kind))
-        raise TemplateSyntaxError(f"{{% {name} %}} is not supported in chat templates", refused.lineno)
-    loops = [*tree.find_all(nodes.For)]
-    repeated: list[nodes.For | nodes.Macro | nodes.CallBlock] = [*loops, *tree.find_all(nodes.Macro)]
-    for node in (*repeated, *tree.find_all(nodes.CallBlock)):
-        node.body.insert(0, nodes.ExprStmt(_call("tick", *map(nodes.Const, _in_a_pass(node)))))
-    for loop in loops:
-        if loop.test is not None:
-            loop.test = nodes.And(_call("tick", nodes.Const(0), nodes.Const(0)), loop.test)
-    _replace(tree)
-    return tree
-
-
-def _in_a_pass(node: nodes.Node) -> tuple[int, int]:
-    """Return the size of the text, and the number of nodes, that one pass of a loop or macro can reach."""
-    size = num_nodes = 0
-    to_do = [*node.iter_child_nodes()]
-    while to_do:
-        child = to_do.pop()
-        num_nodes += 1
-        if isinstance(child, nodes.TemplateData):
-            size += size_of(child.data)
-        if not isinstance(child, nodes.For | nodes.Macro | nodes.CallBlock):
-            to_do += child.iter_child_nodes()
-    return size, num_nodes
-
-
-def _call(name: str, *arguments: nodes.Expr) -> nodes.Call:
-    """Return a call of a method of the environment."""
-    return nodes.Call(nodes.EnvironmentAttribute(name), [*arguments], [], None, None)
-
-
-def _replace(node: nodes.Node) -> None:
-    for field, value in node.iter_fields():
-        if isinstance(value, list):
-            setattr(node, field, [_replaced(item) for item in value])
-        else:
-            setattr(node, field, _replaced(value))
-
-
-def _replaced(value: Any) -> Any:  # noqa: ANN401  # a field of a node
-    if not isinstance(value, nodes.Node):
-        return value
-    _replace(value)
-    match value:
-        case nodes.Concat():
-            return _call("concatenated", *value.nodes)
-        case nodes.Getitem(arg=nodes.Slice() as part):
-            ends = (nodes.Const(None) if end is None else end for end in (part.start, part.stop, part.step))
-            return _call("sliced", value.node, *ends)
-        case nodes.Compare():
-            _weigh_operands(value)
-        case nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
-            return value if _is_constant(value) else _call("made", value)
-    return value
-
-
-def _weigh_operands(comparison: nodes.Compare) -> None:
-    """Let the environment charge a comparison: the shorter operand bounds it, except for a search."""
-    left = comparison.expr
-    if not _is_constant(left) and not all(_is_constant(operand.expr) for operand in comparison.ops):
-        comparison.expr = _call("weighed", left)
-    for operand in comparison.ops:
-        if not _is_constant(operand.expr):
-            operand.expr = _call("searched" if operand.op in ("in", "notin") else "weighed", operand.expr)
-
-
-def _is_constant(node: nodes.Node) -> bool:
-    """Return whether a node is a constant, or a literal of constants."""
-    if isinstance(node, nodes.List | nodes.Tuple):
-        return all(isinstance(item, nodes.Const) for item in node.items)
-    return isinstance(node, nodes.Const)
 
 
 class _Format:

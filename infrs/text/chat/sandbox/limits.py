@@ -1,14 +1,13 @@
 """Limits for one rendering of a chat template: its work, and the memory of what it makes.
 
 A template from the Hub is an untrusted program. Each operation is charged before it runs, by the sizes of its operands
-(`infrs.text.chat.operations`), so no single operation is long or large. A clock ends what the estimates miss.
+(`infrs.text.chat.sandbox.operations`), so no single operation is long or large. A clock ends what the estimates miss.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import ItemsView, Iterable, KeysView, ValuesView
+from collections.abc import ItemsView, Iterable, KeysView, Sequence, ValuesView
 from typing import Any
 
 from jinja2 import TemplateError
@@ -17,7 +16,7 @@ from jinja2.utils import Namespace
 SECONDS = 10.0  # a normal template takes milliseconds
 MAX_MADE = 64 << 20  # bytes
 _MAX_WORK = 1 << 30  # units of about a nanosecond
-_LOOK = 1 << 20  # units of work between two looks at the clock
+_LOOK = 1 << 24  # units of work between two looks at the clock, which most renderings never reach
 STEP = 1024  # units of work for an iteration, a call or an operator
 CALL = 4 * STEP  # units of work to call a filter or a test
 _NODE = 64  # units of an expression of a template
@@ -26,26 +25,20 @@ VISIT = 64  # units and bytes of a nested value
 _WIDE = 4  # bytes of a character outside ASCII, at most
 
 
-class Budget(threading.local):
-    """The rest of the limits for the rendering in this thread."""
+class Budget:
+    """The rest of the limits of one rendering."""
+
+    __slots__ = ("_deadline", "_left", "_next_look", "_work")
 
     def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Reset the limits for a new rendering."""
-        self._deadline = time.thread_time() + SECONDS  # not of the day: a busy machine changes no answer
+        """Begin a rendering. The clock runs from the first look at it."""
+        self._deadline: float | None = None
         self._work = _MAX_WORK
         self._next_look = _MAX_WORK - _LOOK
         self._left = MAX_MADE
 
-    def tick(self, size: int = 0, nodes: int = 0) -> bool:
-        """Charge a step, and return True. Raises TemplateError.
-
-        size: bytes of the template's own text that the step writes. nodes: expressions that it evaluates.
-        """
-        if size:
-            self.make(size)
+    def tick(self, nodes: int = 0) -> bool:
+        """Charge a step that evaluates `nodes` expressions, and return True. Raises TemplateError."""
         self._work -= STEP + _NODE * nodes
         if self._work < self._next_look:
             self._look()
@@ -62,7 +55,10 @@ class Budget(threading.local):
         if self._work < 0:
             raise TemplateError("it takes longer than a prompt should")
         self._next_look = max(self._work - _LOOK, 0)
-        if time.thread_time() > self._deadline:
+        now = time.thread_time()  # not the time of the day: a busy machine changes no answer
+        if self._deadline is None:
+            self._deadline = now + SECONDS
+        elif now > self._deadline:
             raise TemplateError(f"it takes longer than {SECONDS:g} s")
 
     def afford(self, size: int) -> None:
@@ -76,11 +72,15 @@ class Budget(threading.local):
         if left < 0:
             raise TemplateError("it makes too large a value")
         self._left = left
-        self.work(size)
+        self._work -= size
+        if self._work < self._next_look:
+            self._look()
 
     def visit(self, *values: object) -> int:
         """Charge the work to visit values with all nested values, and return their weight. Raises TemplateError."""
-        weight = sum(map(weigh, values))
+        weight = 0
+        for value in values:
+            weight += len(value) if type(value) is str and value.isascii() else weigh(value)
         if weight > MAX_MADE:
             raise TemplateError("it uses too large a value")
         self.work(weight)
@@ -90,7 +90,8 @@ class Budget(threading.local):
         """Return the values of an iterator, each charged before the next. Raises TemplateError."""
         collected = []
         for value in values:
-            self.tick(2 * VISIT + size_of(value) if isinstance(value, list | tuple) else ELEMENT)
+            self.tick()
+            self.make(2 * VISIT + size_of(value) if isinstance(value, list | tuple) else ELEMENT)
             collected.append(value)
         return collected
 
@@ -137,6 +138,11 @@ def size_of(value: object) -> int:
     if isinstance(value, str):
         return len(value) if value.isascii() else _WIDE * len(value)
     return ELEMENT * count_of(value)
+
+
+def size_of_texts(texts: Sequence[str]) -> int:
+    """Return the approximate size in bytes of texts joined."""
+    return sum(map(len, texts)) * (1 if all(map(str.isascii, texts)) else _WIDE)
 
 
 def count_of(value: object) -> int:

@@ -1,0 +1,1 @@
+"""Jinja in a sandbox that charges each operation before it runs."""
