@@ -213,9 +213,10 @@ def _load_chat_model(
 ) -> LoadedModel:
     begin_step("to try the chat template")
     chat_format = load_chat_format(bundle, model.chat_format)
-    manifest = with_turn_end(manifest, find_turn_end(chat_format, tokenizer))
     tool_format = choose_format(chat_format.with_tools, model.tool_format)
     reasoning = find_tags(chat_format)
+    turn_end = find_turn_end(chat_format, tokenizer, "" if reasoning is None else reasoning.close)
+    manifest = with_turn_end(manifest, turn_end)
     shown = shown_ids(tokenizer, tool_format, reasoning)
     begin_step(_OPEN_GRAPH)
     loaded = load_engine(bundle, manifest, settings, tokenizer, shown, memory=memory)

@@ -92,12 +92,16 @@ SHOWN = {
     "deepseek-r1-distill-qwen deepseek-v3 deepseek-v3.1 deepseek-v3.2 deepseek-v4 kimi-k2-thinking glm-4.5 glm-4.6 "
     "glm-4.7-flash lfm-2.5 granite-3.3 smollm-3 minimax-m2 nemotron-nano-2 nemotron-3-nano hunyuan-a13b bielik-3 "
     "step-3.5-flash rwkv-world qwen-3.8 magistral-small-2507 deepseek-v4-flash lfm-2.5-8b-a1b exaone-4 "
-    "nemotron-3-super laguna-s-2.1 ling-3.0-flash reka-edge spark-2.5",
+    "nemotron-3-super laguna-s-2.1 ling-3.0-flash reka-edge spark-2.5 minicpm-5 laguna-xs-2.1 lfm-2.5-instruct "
+    "lfm-2.5-vl nemotron-3-ultra nemotron-3.5-lightning",
     "<think:opensource>": "hunyuan-3",
+    "<mm:think>": "minimax-m3",
+    "<|open|>think<|sep|>": "kimi-k3",
+    "<|think|>": "solar-open",
     "[THINK]": "ministral-3-reasoning magistral-small-2509",
     "<|START_THINKING|>": "command-r7b-tool-use command-a-tool-use cohere-2-moe",
     "<seed:think>": "seed-oss",
-    "<|channel>thought\n": "gemma-4 gemma-4-31b",
+    "<|channel>thought\n": "gemma-4 gemma-4-31b gemma-4-interleaved gemma-4-v5",
     "<|channel|>analysis<|message|>": "gpt-oss",
 }
 

@@ -36,6 +36,7 @@ RENDERED = {
     "internlm": "internlm-2",
     "apertus": "apertus",
     "kimi": "kimi-k2",
+    "solar": "solar-open",
     "functionary": "functionary-3.1",
     "functionary_3.2": "functionary-3.2",
     "harmony": "gpt-oss",
@@ -43,7 +44,7 @@ RENDERED = {
 }
 # The format of templates that render no calls, by texts in the template or its prompt.
 OTHERS = {
-    "kimi": "kimi-k2-thinking",
+    "kimi": "kimi-k2-thinking kimi-k2-instruct",
     "granite": "granite-3.3",
     "hermes": "falcon-h1",
     "firefunction": "firefunction-2",

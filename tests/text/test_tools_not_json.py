@@ -232,6 +232,7 @@ STREAMED = {
     "glm": ("<tool_call>write\n<arg_key>text</arg_key>\n<arg_value>", "</arg_value>\n</tool_call>"),
     "minimax_m2": (MINIMAX[0] + '<invoke name="write">\n<parameter name="text">', "</parameter>\n</invoke>"),
     "seed_oss": ("<seed:tool_call>\n<function=write>\n<parameter=text>", "</parameter>\n</function>"),
+    "minicpm5": ('<function name="write"><param name="text"><![CDATA[', "]]></param></function>"),
     "deepseek_v3.2": (
         f'<{DSML}function_calls>\n<{DSML}invoke name="write">\n<{DSML}parameter name="text" string="true">',
         f"</{DSML}parameter>\n</{DSML}invoke>",
@@ -286,7 +287,7 @@ ARGUMENTS = {
 PLAIN = {"text": "New York"}
 # Templates that write every value as a string, or strings without quotes, or no commas; none that writes no calls.
 LOSSY = {"llama-4-pythonic", "llama-3.2-pythonic", "toolace", "gemma-3-pythonic", "lfm-2.5-8b-a1b"}
-WITHOUT_CALLS = {"lfm-2", "lfm-2.5", "function-gemma"}
+WITHOUT_CALLS = {"lfm-2", "lfm-2-8b-a1b", "lfm-2.5", "lfm-2.5-instruct", "function-gemma"}
 RENDERED = {
     "qwen-3-coder": "qwen3_coder",
     "qwen-3.5": "qwen3_coder",
@@ -303,6 +304,15 @@ RENDERED = {
     "spark-2.5": "glm",
     "minimax-m2": "minimax_m2",
     "hunyuan-3": "hunyuan3",
+    "minicpm-5": "minicpm5",
+    "laguna-xs-2.1": "glm",
+    "nemotron-3-ultra": "qwen3_coder",
+    "nemotron-3.5-lightning": "qwen3_coder",
+    "gemma-4-interleaved": "gemma4",
+    "gemma-4-v5": "gemma4",
+    "lfm-2.5-vl": "lfm2",
+    "lfm-2-8b-a1b": "lfm2",
+    "lfm-2.5-instruct": "lfm2",
     "seed-oss": "seed_oss",
     "deepseek-v3.2": "deepseek_v3.2",
     "deepseek-v4": "deepseek_v4",

@@ -65,13 +65,14 @@ ARGUMENTS = {
 }
 PLAIN = {"text": "New York", "count": 1}
 # These templates write Python inside tags, where the grammar forces JSON.
-_PYTHON_IN_TAGS = {"seed-oss"}
+_PYTHON_IN_TAGS = {"seed-oss", "minicpm-5"}
 ENDS = {
     "qwen3_coder": "</tool_call>",
     "glm": "</tool_call>",
     "seed_oss": "</seed:tool_call>",
     "minimax_m2": "</minimax:tool_call>",
     "hunyuan3": "</tool_calls:opensource>",
+    "minicpm5": "</function>",
     "olmo3": "</function_calls>",
     "lfm2": "<|tool_call_end|>",
     "gemma4": "<tool_call|>",
@@ -100,7 +101,9 @@ def tags(format_name: str, arguments: dict[str, str]) -> str:
     dialect = FORMATS[format_name]
     assert isinstance(dialect, TaggedFormat)
     of = dialect.tags
-    body = "".join(f"{of.key[0]}{key}{of.key[1]}{value}{of.value_end}" for key, value in arguments.items())
+    quoted = {key: any(mark in value for mark in "<&\n") for key, value in arguments.items()}
+    values = {key: value.join(of.quotes) if quoted[key] else value for key, value in arguments.items()}
+    body = "".join(f"{of.key[0]}{key}{of.key[1]}{value}{of.value_end}" for key, value in values.items())
     call = f"{of.block[0]}{of.call[0]}write{of.call[1]}{body}{of.call[2]}{of.block[1]}"
     return call.replace("\n?", "\n")
 

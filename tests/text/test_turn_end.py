@@ -40,5 +40,11 @@ def test_the_token_after_an_answer(tokenizer: Tokenizer, template: str, token_id
     assert find_turn_end(ChatTemplate(template, {}), tokenizer) == token_id
 
 
+def test_a_token_that_ends_reasoning_does_not_end_an_answer(tokenizer: Tokenizer) -> None:
+    chat_format = ChatTemplate(ANSWER + "<turn>{% endfor %}", {})
+    assert find_turn_end(chat_format, tokenizer, "<turn>assistant") is None
+    assert find_turn_end(chat_format, tokenizer, "</think>") == TURN
+
+
 def test_the_plain_format_ends_turns_by_text(tokenizer: Tokenizer) -> None:
     assert find_turn_end(SimpleFormat(), tokenizer) is None

@@ -9,8 +9,11 @@ from infrs.text.tokenizer import Tokenizer
 _ANSWER = "81470326159"  # no template changes digits
 
 
-def find_turn_end(chat_format: ChatFormat, tokenizer: Tokenizer) -> int | None:
-    """Return the control token that the template writes after an answer, or None if there is no such token."""
+def find_turn_end(chat_format: ChatFormat, tokenizer: Tokenizer, reasoning_end: str = "") -> int | None:
+    """Return the control token that the template writes after an answer, or None if there is no such token.
+
+    reasoning_end: the text after reasoning. A token in it does not end an answer.
+    """
     messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _ANSWER}]
     try:
         rendered = chat_format.render(messages, add_generation_prompt=False)
@@ -19,4 +22,5 @@ def find_turn_end(chat_format: ChatFormat, tokenizer: Tokenizer) -> int | None:
     _, found, after = rendered.rpartition(_ANSWER)
     texts = {tokenizer.token(token_id): token_id for token_id in tokenizer.special_ids}
     ends = [text for text in texts if text and found and after.lstrip().startswith(text)]
-    return texts[max(ends, key=len)] if ends else None
+    end = max(ends, key=len, default="")
+    return texts[end] if end and end not in reasoning_end else None

@@ -33,6 +33,9 @@ TAGS = (
     Tags("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
     Tags("<seed:think>", "</seed:think>"),  # Seed-OSS
     Tags("<|channel>thought\n", "<channel|>"),  # Gemma 4
+    Tags("<mm:think>", "</mm:think>"),  # MiniMax M3
+    Tags("<|open|>think<|sep|>", "<|close|>think<|sep|><|open|>response<|sep|>"),  # Kimi K3
+    Tags("<|think|>", "<|end|><|begin|>assistant"),  # Solar Open
     Tags("<|channel|>analysis<|message|>", "<|end|>"),  # gpt-oss
     Tags("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     Tags("<reasoning>", "</reasoning>"),

@@ -25,7 +25,7 @@ _TERMS = {"key": '(/, "id": "[a-zA-Z0-9]{9}"/)?', "id": "/[a-zA-Z0-9]{9}/", "ind
 
 def fitted(tool_format: JsonFormat, calls: RenderedCalls) -> JsonFormat:
     """Return a format that writes calls as a template does: the same if it does, or if the template's are not clear."""
-    if calls.two.strip() == _written(tool_format):
+    if _VARYING.sub("\0", calls.two.strip()) == _written(tool_format):
         return tool_format
     parts = _CALL.split(calls.two)
     if len(parts) != 5 or len(_CALL.split(calls.one)) != 3:

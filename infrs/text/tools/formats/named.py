@@ -62,6 +62,23 @@ KIMI = JsonFormat(
     opening=("<|tool_call_begin|>", f"functions.{NAME}:", Lark("/[0-9]{1,2}/"), "<|tool_call_argument_begin|>"),
     closing=("<|tool_call_end|>",),
 )
+# Solar Open: each call has an id, of 10 characters in its documents.
+SOLAR = JsonFormat(
+    signs=("<|tool_call:begin|>",),
+    syntax=Syntax(
+        starts=("<|tool_calls|>", "<|tool_call:begin|>"),
+        ends=("<|calls|>",),
+        call_ends=("<|tool_call:end|>",),
+        inner=("<|tool_call:name|>", "<|tool_call:args|>"),
+    ),
+    head=Head(
+        named=rf"\s*(?:<\|tool_call:begin\|>)?\s*(?:\w{{1,64}})?\s*<\|tool_call:name\|>\s*{NAME_PATTERN}\s*"
+        r"<\|tool_call:args\|>\s*"
+    ),
+    frame=Frame(before=("<|tool_calls|>",), after=("<|calls|>",)),
+    opening=("<|tool_call:begin|>", Lark("/[a-z0-9]{9,10}/"), "<|tool_call:name|>", NAME, "<|tool_call:args|>"),
+    closing=("<|tool_call:end|>",),
+)
 # Functionary 3.1.
 FUNCTIONARY = JsonFormat(
     signs=(),

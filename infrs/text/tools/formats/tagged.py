@@ -54,6 +54,19 @@ SEED_OSS = TaggedFormat(
     ),
     signs=("<seed:tool_call>",),
 )
+# MiniCPM 5. Each call is a block.
+MINICPM_5 = TaggedFormat(
+    Tags(
+        block=('<function name="', "</function>"),
+        call=("", '">', ""),
+        key=('<param name="', '">'),
+        value_end="</param>",
+        join="\n",
+        tokens=(),
+        quotes=("<![CDATA[", "]]>"),
+    ),
+    signs=('<function name="',),
+)
 # Hunyuan 3. All its markers are control tokens, and each has a suffix.
 HUNYUAN_3 = TaggedFormat(
     Tags(

@@ -37,16 +37,28 @@ class CallRules:
 
     def _text_rules(self, name: str, patterns: Sequence[str]) -> list[str]:
         """Return the rules of a string with its closing tag. `patterns`: what it has to match."""
+        opening, closing = self._tags.quotes
+        if not opening:
+            return self._until(name, patterns, "")
+        return [
+            f"{name}: {name}_bare | {self._literal(opening)} {name}_quoted",
+            *self._until(f"{name}_bare", [*patterns, r"[^<&\n]*"], ""),
+            *self._until(f"{name}_quoted", patterns, closing),
+        ]
+
+    def _until(self, name: str, patterns: Sequence[str], closing: str) -> list[str]:
+        """Return the rules of a string up to the end of its quotes and the tag after it."""
         tag = plain(self._tags.value_end)
         before, _, after = self._tags.value_end.partition(tag)
-        end = [self._literal(piece) for piece in pieces(before + tag, self._tags.tokens) if isinstance(piece, str)]
+        parts = pieces(before + closing + tag, self._tags.tokens)
+        end = [self._literal(piece) for piece in parts if isinstance(piece, str)]
         num_texts = next((index for index, term in enumerate(end) if term.startswith("<")), len(end))
         lazy = "[lazy]" if num_texts == len(end) else ""  # a control token ends text by itself
         text = "".join(json.loads(term) for term in end[:num_texts])
-        closing = f" /{regex(text)}/" if text else ""
+        ending = f" /{regex(text)}/" if text else ""
         return [
             f"{name}: {name}_value {' '.join([*end[num_texts:], self._terms(after)])}",
-            f"{name}_value{lazy}: {name.upper()}{closing}",
+            f"{name}_value{lazy}: {name.upper()}{ending}",
             f"{name.upper()}: {' & '.join(f'/{pattern}/' for pattern in patterns)}",
         ]
 

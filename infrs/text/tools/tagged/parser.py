@@ -38,9 +38,9 @@ class TaggedCallParser(CallParser):
         key_ends = "|".join(flexible(end) for end in (tags.key_of_text, tags.key[1]) if end)
         key = rf"([^\n{re.escape(plain(tags.key[1])[0])}]{{1,256}})"
         self._key = re.compile(rf"{flexible(tags.key[0])}{key}({key_ends})")
-        self._value_tag = tags.value_end.replace(BREAK, "").strip()
         self._is_padded = tags.value_end.startswith("\n")
-        self._value_end = re.compile(("\n?" if self._is_padded else "") + re.escape(self._value_tag))
+        self._value_tag = ""
+        self._value_end = re.compile("(?!)")
         self._next_tags = tuple(filter(None, map(plain, (tags.key[0], tags.call[2], tags.block[1]))))
         self._next = re.compile(rf"{SPACE}({'|'.join(map(re.escape, self._next_tags))})")
         self._parameters: Mapping[str, Any] = {}
@@ -111,9 +111,11 @@ class TaggedCallParser(CallParser):
 
     def _in_value(self) -> Iterator[Event | None]:
         """Read a part of a value."""
-        if self._is_value_start and self._is_padded and self._rest[0] == "\n":
-            self._rest = self._rest[1:]
-        self._is_value_start = False
+        if self._is_value_start:
+            quote = self._tags_of.quotes[0]
+            if quote.startswith(self._rest) and self._rest != quote:
+                return
+            self._begin_value(is_quoted=bool(quote) and self._rest.startswith(quote))
         closing = self._value_end.search(self._rest)
         if closing is None:
             tags = ("\n" + self._value_tag, self._value_tag) if self._is_padded else (self._value_tag,)
@@ -128,6 +130,14 @@ class TaggedCallParser(CallParser):
         else:
             yield self._add(closing.end())
             self._phase = self._in_value
+
+    def _begin_value(self, *, is_quoted: bool) -> None:
+        """Drop what comes before the text of a value, and expect what ends it."""
+        opening, closing = self._tags_of.quotes if is_quoted else ("", "")
+        self._is_value_start = False
+        self._rest = self._rest[len(opening) :].removeprefix("\n" if self._is_padded else "")
+        self._value_tag = closing + self._tags_of.value_end.replace(BREAK, "").strip()
+        self._value_end = re.compile(("\n?" if self._is_padded else "") + re.escape(self._value_tag))
 
     def _add(self, length: int) -> Event | None:
         """Add text of this length to the value."""

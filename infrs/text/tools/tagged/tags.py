@@ -15,7 +15,7 @@ class Tags:
     before and after a name, and at the end of a call. key: the texts before and after a key. key_of_text: the text
     after the key of a string, if that has its own. value_end: the text after a value. join: the text between two calls
     of a block, or between two blocks. tokens: parts of these texts that can be control tokens. needs_block: whether a
-    call without a block is text.
+    call without a block is text. quotes: the texts around a string that has `<`, `&` or a line break.
     """
 
     block: tuple[str, str]
@@ -27,6 +27,7 @@ class Tags:
     key_of_text: str = ""
     holds_many: bool = False
     needs_block: bool = True
+    quotes: tuple[str, str] = ("", "")
 
     @property
     def syntax(self) -> Syntax:
