@@ -71,6 +71,8 @@ def create_app(
         app.add_route(route.handler, route.operation.path, methods=route.methods)
     if settings.server.web:
         web.install(app)
+    else:
+        app.add_route(web.alive, f"/{request_guard.PAGE_ROUTE}", methods=["HEAD"])
     cors.install(app, settings.server)
     return app
 

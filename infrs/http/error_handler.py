@@ -45,11 +45,18 @@ _WORDS = {
     431: ("headers_too_large", "the request's head is larger than this server takes"),
     503: ("request_timeout", "the request took longer than this server allows"),
 }
-_NO_TRANSFER = "this server changes no models; export one with `infrs-export` and name it in `models`"
+# What a client of Ollama's can do for a route that changes models.
+_INSTEAD = {
+    "pull": "downloads no models; run `infrs pull` with the id of one, name it in `models`, and start the server again",
+    "push": "publishes no models; copy the folder of its bundle, which `infrs models` shows",
+    "create": "makes no models; run `infrs-export` with a model and a dtype, and name it in `models`",
+    "copy": "copies no models; set `model_alias` of a model for another name",
+    "delete": "deletes no models; take it out of `models`, and run `infrs models remove`",
+}
 # Paths of OpenAI's and Ollama's APIs that this server does not have: what to do instead.
 _ABSENT = {
     "/v1/conversations": "this server has no conversations; send previous_response_id to /v1/responses",
-    **{f"/api/{name}": _NO_TRANSFER for name in ("pull", "push", "create", "copy", "delete")},
+    **{f"/api/{name}": f"this server {instead}" for name, instead in _INSTEAD.items()},
 }
 _RETRY = {"retry-after": str(RETRY_AFTER_SECONDS)}
 _HEADERS = {401: {"www-authenticate": "Bearer"}, 426: {"upgrade": "websocket"}, 429: _RETRY, 503: _RETRY}

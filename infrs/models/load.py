@@ -124,6 +124,8 @@ def _find(
         partial(load_model, bundle, model, memory=memory if is_shared else None),
         max_bytes(manifest, engine, memory),
         {name: entry.sha256 for name, entry in manifest.files.items()},
+        manifest,
+        partial(load_chat_format, bundle, model.chat_format) if isinstance(manifest, Manifest) else None,
     )
 
 

@@ -125,6 +125,13 @@ class ModelRegistry:
             raise ModelLoadingError(f"{entry.model_id} is still loading; unload it later")
         await self._keeper.unload(entry, drain_seconds)
 
+    async def expire(self, name: str) -> None:
+        """Unload a model as soon as no request needs it, and wait for that if none does now.
+
+        Raises ModelNotFoundError, RequestError for a pinned model.
+        """
+        await self._keeper.expire(self.entry(name))
+
     async def remove(self, name: str, drain_seconds: float = 0.0) -> None:
         """Unload a model and forget it. Raises as `unload` does."""
         entry = self.entry(name)

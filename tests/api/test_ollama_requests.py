@@ -127,7 +127,7 @@ def test_plain_text_has_neither_a_system_message_nor_thinking(field: str, plain:
 
 def test_hints_are_named() -> None:
     body = chat(keep_alive=5.5, truncate=True, options={"num_ctx": 4096, "repeat_last_n": 64, "num_keep": 0})
-    assert ignored(body) == ["keep_alive", "truncate", "options.repeat_last_n", "options.num_ctx"]
+    assert ignored(body) == ["truncate", "options.repeat_last_n", "options.num_ctx"]
     assert ignored(chat(options={"repeat_last_n": -1, "temperature": 0.5}, shift=False)) == []
 
 
@@ -226,3 +226,29 @@ def test_every_option_of_the_client_is_known() -> None:
     )
     for body in (chat(**sent, tools=[]), generate(**sent, raw=False, suffix="", system="", template="", context=[])):
         assert isinstance(body, AnswerRequest)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (300, 300.0),
+        (0.5, 0.5),
+        (0, 0.0),
+        (-1, -1.0),
+        (-7.5, -1.0),
+        (1e300, float(1 << 24)),
+        ("5m", 300.0),
+        ("1h30m", 5400.0),
+        ("1.5h", 5400.0),
+        ("250ms", 0.25),
+        ("300", 300.0),
+        ("0", 0.0),
+        ("-1", -1.0),
+        ("-1m", -1.0),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_keep_alive_is_a_number_of_seconds_or_a_duration(given: object, seconds: float | None) -> None:
+    body = parse_body(OllamaChatRequest, {"model": "m", "keep_alive": given})
+    assert body.keep_alive == seconds

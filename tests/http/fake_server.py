@@ -287,7 +287,7 @@ def add_on_demand(registry: ModelRegistry, options: dict[str, Any], open_chat: C
                 raise BundleError(f"{file} is altered")
             return replace(open_chat(), fingerprint=f"fp_{file.read_text()}")
 
-        return Found(open_model, 10, file.read_text())
+        return Found(open_model, 10, file.read_text(), chat_manifest(file.name), SimpleFormat)
 
     for model_id, given in options["demand"].items():
         file = Path(options["disk"]) / model_id

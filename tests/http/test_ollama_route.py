@@ -104,8 +104,8 @@ def test_an_answer_with_a_format_matches_it(real: FakeServer) -> None:
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
 def test_a_request_without_a_prompt_reports_that_the_model_is_loaded(both: FakeServer, path: str) -> None:
-    answer = both.post(path, model=MODEL, keep_alive="5m")
-    assert answer.headers["x-infrs-ignored"] == "keep_alive"
+    answer = both.post(path, model=MODEL, user="u")
+    assert answer.headers["x-infrs-ignored"] == "user"
     assert (answer.json["done"], answer.json["done_reason"]) == (True, "load")
     assert fault(both.post(path, model="other"))[0] == 404
 
@@ -133,8 +133,8 @@ def test_a_model_of_another_kind_is_refused(both: FakeServer, path: str, model: 
 @pytest.mark.parametrize("path", BODIES)
 def test_an_answer_names_the_hints_of_its_request(both: FakeServer, path: str) -> None:
     assert "x-infrs-ignored" not in both.post(path, **BODIES[path]).headers
-    answer = both.post(path, **BODIES[path], keep_alive="5m", user="u")
-    assert (answer.status, answer.headers["x-infrs-ignored"]) == (200, "user, keep_alive")
+    answer = both.post(path, **BODIES[path], user="u")
+    assert (answer.status, answer.headers["x-infrs-ignored"]) == (200, "user")
 
 
 def test_vectors_are_those_of_the_openai_route(both: FakeServer) -> None:
@@ -178,11 +178,11 @@ def test_the_body_may_come_as_curl_sends_it(both: FakeServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("POST", "/api/pull", 404, "infrs-export"),
-        ("POST", "/api/push", 404, "infrs-export"),
-        ("POST", "/api/create", 404, "infrs-export"),
-        ("POST", "/api/copy", 404, "infrs-export"),
-        ("DELETE", "/api/delete", 404, "infrs-export"),
+        ("POST", "/api/pull", 404, "downloads no models; run `infrs pull`"),
+        ("POST", "/api/push", 404, "publishes no models; copy the folder"),
+        ("POST", "/api/create", 404, "makes no models; run `infrs-export`"),
+        ("POST", "/api/copy", 404, "copies no models; set `model_alias`"),
+        ("DELETE", "/api/delete", 404, "deletes no models; take it out of `models`"),
         ("GET", "/api/chat", 405, "send POST"),
         ("POST", "/api/tag", 404, "did you mean /api/tags?"),
         ("POST", "/api/chat", 400, "model"),
@@ -226,3 +226,60 @@ def test_a_server_with_keys_wants_one() -> None:
     with fake_server(keys=KEY, server=QUIET) as guarded:
         assert fault(guarded.get("/api/tags"))[0] == 401
         assert guarded.request("GET", "/api/tags", headers={"authorization": f"Bearer {KEY}"}).status == 200
+
+
+@pytest.mark.parametrize("web", [True, False])
+def test_a_server_is_found_by_a_probe(web: bool) -> None:
+    with fake_server(keys=KEY, server={**QUIET, "web": web}) as server:
+        answer = server.request("HEAD", "/", headers={"accept": "application/json"})
+        assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
+    folder = tmp_path_factory.mktemp("disk")
+    demand: dict[str, dict[str, Any]] = {"a": {}, "b": {"keep_alive": 600.0}, "pinned": {"is_pinned": True}}
+    for name in demand:
+        (folder / name).write_text("1")
+    with fake_server(demand=demand, disk=str(folder), server=QUIET) as running:
+        yield running
+
+
+def running(server: FakeServer) -> dict[str, str]:
+    """Return when each loaded model is unloaded, by its name."""
+    return {model["name"]: model["expires_at"] for model in server.get("/api/ps").json["models"]}
+
+
+def test_models_are_loaded_kept_and_unloaded_as_a_request_says(several: FakeServer) -> None:
+    names = [f"{name}:latest" for name in (MODEL, "a", "b", "pinned")]
+    assert [model["name"] for model in several.get("/api/tags").json["models"]] == names
+    shown = several.post("/api/show", model="a").json
+    assert (shown["capabilities"], shown["model_info"]["fake.context_length"]) == (["completion", "tools"], 512)
+    assert running(several).keys() == {f"{MODEL}:latest"}
+
+    asked = {"model": "a", "prompt": "please stop", "stream": False}
+    assert several.post("/api/generate", model="a", keep_alive=-1).json["done_reason"] == "load"
+    assert running(several)["a:latest"].startswith("2318-")
+    assert several.post("/api/generate", **asked, keep_alive="10m").json["done"]
+    assert not running(several)["a:latest"].startswith("2318-")
+    assert several.post("/api/generate", **asked).json["done"]
+    assert "a:latest" in running(several)  # the time of the latest request that has one
+    unloaded = several.post("/api/generate", model="a", keep_alive=0).json
+    assert (unloaded["done"], unloaded["done_reason"], unloaded["response"]) == (True, "unload", "")
+    assert "a:latest" not in running(several)
+    assert several.post("/api/chat", model="a", keep_alive=0).json["done_reason"] == "unload"  # and is not loaded
+    assert several.post("/api/generate", **asked).json["done"]
+    assert running(several)["a:latest"].startswith("2318-")  # that of the settings again
+
+    assert several.post("/api/generate", **asked, keep_alive="0s").json["done"]
+    several.wait_until(lambda: "a:latest" not in running(several))
+    assert several.post("/api/chat", model="pinned", keep_alive="1h").json["done_reason"] == "load"
+    status, message = fault(several.post("/api/generate", model="pinned", keep_alive=0))
+    assert (status, "POST /v1/models/unload unloads it" in message) == (400, True)
+    assert running(several)["pinned:latest"].startswith("2318-")
+
+
+@pytest.mark.parametrize("wrong", ["soon", "5 m", "5d", True, [], "1e3", "m5"])
+def test_a_keep_alive_that_is_no_duration_is_refused(several: FakeServer, wrong: object) -> None:
+    status, message = fault(several.post("/api/generate", model="a", keep_alive=wrong))
+    assert (status, "keep_alive" in message) == (400, True)

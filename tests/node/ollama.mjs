@@ -70,7 +70,7 @@ test("the models", async () => {
 test("errors", async () => {
   const missing = client.chat({ model: "other", messages: user("hi") });
   await assert.rejects(missing, { name: "ResponseError", status_code: 404, error: /^model 'other' not found/ });
-  await assert.rejects(client.pull({ model: "other" }), { status_code: 404, error: /infrs-export/ });
+  await assert.rejects(client.pull({ model: "other" }), { status_code: 404, error: /infrs pull/ });
   await assert.rejects(client.embed({ model: MODEL, input: "hi" }), { status_code: 400 });
 });
 

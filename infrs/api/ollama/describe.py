@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from infrs.bundle.manifest import AnyManifest, EmbeddingManifest
 from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
+from infrs.models.registry import RegistryEntry
+from infrs.text.chat.template import ChatFormat
 from infrs.text.infill import infill_marks
-
-Model = LoadedModel | EmbeddingModel
+from infrs.text.reasoning.tags import find_tags
 
 VERSION = "0.12.11"  # of Ollama's API: the first with all fields of these routes. Programs require a version.
 TAG = ":latest"  # of every model
@@ -19,28 +22,80 @@ _NEVER = "2318-01-01T00:00:00Z"  # Ollama's time for a model that stays loaded
 _PARAMETERS = {"repetition_penalty": "repeat_penalty"}
 
 
-def listed(model: Model) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What Ollama's API shows of a model, loaded or not.
+
+    created: when it was loaded, or when the server started. Unix time in seconds. max_model_len: of a model that is not
+    loaded, the context of its manifest. chat: what only a chat model has.
+    """
+
+    model_id: str
+    manifest: AnyManifest
+    created: int
+    max_model_len: int
+    chat: ChatPart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPart:
+    """The chat format of a model. infills: whether it continues a text before another; False if it is not loaded."""
+
+    chat_format: ChatFormat
+    thinks: bool
+    infills: bool
+
+
+def of_model(model: LoadedModel | EmbeddingModel) -> Described:
+    """Describe a loaded model."""
+    chat = None
+    if isinstance(model, LoadedModel):
+        chat = ChatPart(model.chat_format, model.thinks, infill_marks(model.tokenizer) is not None)
+    return Described(model.model_id, model.manifest, model.created, model.max_model_len, chat)
+
+
+def of_entry(entry: RegistryEntry) -> Described | None:
+    """Describe a model from its manifest if it is not loaded; None if the manifest is not known yet."""
+    if entry.served is not None:
+        return of_model(entry.served.model)
+    manifest = None if entry.found is None else entry.found.manifest
+    if manifest is None:
+        return None
+    length = min(entry.spec.settings.max_model_len or manifest.context_length, manifest.context_length)
+    return Described(entry.model_id, manifest, entry.created, length)
+
+
+def with_format(described: Described, entry: RegistryEntry) -> Described:
+    """Add the chat format of a chat model that is not loaded. Raises BundleError."""
+    if described.chat is not None or entry.found is None or entry.found.read_format is None:
+        return described
+    chat_format = entry.found.read_format()
+    return replace(described, chat=ChatPart(chat_format, find_tags(chat_format) is not None, infills=False))
+
+
+def listed(model: Described) -> dict[str, Any]:
     """Return the entry of a model in `/api/tags`. size: bytes of the bundle."""
     files = model.manifest.files
     contents = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
     return {
         "name": model.model_id + TAG,
         "model": model.model_id + TAG,
-        "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
+        "modified_at": _time(datetime.fromtimestamp(model.created, UTC)),
         "size": sum(entry.size for entry in files.values()),
         "digest": hashlib.sha256(contents.encode()).hexdigest(),
         "details": _details(model),
     }
 
 
-def running(model: Model) -> dict[str, Any]:
-    """Return the entry of a model in `/api/ps`."""
+def running(model: Described, expires_in: float | None) -> dict[str, Any]:
+    """Return the entry of a model in `/api/ps`. expires_in: seconds until it is unloaded, None for never."""
     entry = listed(model)
     del entry["modified_at"]
-    return {**entry, "expires_at": _NEVER, "size_vram": 0, "context_length": model.max_model_len}
+    expires = _NEVER if expires_in is None else _time(datetime.now(UTC) + timedelta(seconds=expires_in))
+    return {**entry, "expires_at": expires, "size_vram": 0, "context_length": model.max_model_len}
 
 
-def shown(model: Model) -> dict[str, Any]:
+def shown(model: Described) -> dict[str, Any]:
     """Return the description of a model in `/api/show`."""
     manifest, family = model.manifest, model.manifest.architecture
     info: dict[str, Any] = {
@@ -58,23 +113,25 @@ def shown(model: Model) -> dict[str, Any]:
         "capabilities": ["embedding"],
         "modified_at": listed(model)["modified_at"],
     }
-    if isinstance(model, EmbeddingModel):
-        info[f"{family}.embedding_length"] = model.manifest.dimensions
+    if isinstance(manifest, EmbeddingManifest):
+        info[f"{family}.embedding_length"] = manifest.dimensions
         return described
-    sampling = model.manifest.sampling.model_dump(exclude_none=True)
+    sampling = manifest.sampling.model_dump(exclude_none=True)
     lines = [f"{_PARAMETERS.get(name, name):<30} {value}" for name, value in sampling.items()]
-    lines += [f"{'stop':<30} {stop!a}" for stop in model.chat_format.stop]
-    has_marks = infill_marks(model.tokenizer) is not None
-    capabilities = ["completion", "tools", *["insert"] * has_marks, *["thinking"] * model.thinks]
+    chat = model.chat
+    if chat is None:
+        return {**described, "parameters": "\n".join(lines), "capabilities": ["completion", "tools"]}
+    lines += [f"{'stop':<30} {stop!a}" for stop in chat.chat_format.stop]
+    capabilities = ["completion", "tools", *["insert"] * chat.infills, *["thinking"] * chat.thinks]
     return {
         **described,
         "parameters": "\n".join(lines),
-        "template": model.chat_format.source,
+        "template": chat.chat_format.source,
         "capabilities": capabilities,
     }
 
 
-def _details(model: Model) -> dict[str, Any]:
+def _details(model: Described) -> dict[str, Any]:
     return {
         "parent_model": "",
         "format": "onnx",
@@ -83,3 +140,7 @@ def _details(model: Model) -> dict[str, Any]:
         "parameter_size": "",
         "quantization_level": model.manifest.dtype,
     }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

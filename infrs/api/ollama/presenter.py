@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -152,9 +152,9 @@ def part(model: str, piece: dict[str, Any], *, is_chat: bool) -> dict[str, Any]:
     return {"model": model, "created_at": created, **answer}
 
 
-def loaded(model: str, *, is_chat: bool) -> bytes:
-    """Return the answer to a request without a prompt: the model is loaded."""
-    return line(part(model, {}, is_chat=is_chat) | {"done": True, "done_reason": "load"})
+def done(model: str, reason: Literal["load", "unload"], *, is_chat: bool) -> bytes:
+    """Return the answer to a request without a prompt: the model is loaded or unloaded."""
+    return line(part(model, {}, is_chat=is_chat) | {"done": True, "done_reason": reason})
 
 
 def _scored(logprobs: list[dict[str, Any]] | None) -> dict[str, Any]:

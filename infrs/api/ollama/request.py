@@ -22,6 +22,7 @@ from infrs.api.common.fields import (
 )
 from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.tools import check_unique
+from infrs.api.ollama.keep_alive import KeepAlive
 from infrs.api.ollama.messages import FunctionTool, Message
 from infrs.api.ollama.options import Options
 
@@ -30,9 +31,10 @@ Think = bool | Literal["low", "medium", "high", "max"]
 
 
 class NamedModel(OtherFields):
-    """A request to a model."""
+    """A request to a model. keep_alive: seconds that the model stays loaded after it."""
 
     model: Model
+    keep_alive: KeepAlive = None
 
 
 class AnswerRequest(NamedModel):
@@ -64,7 +66,7 @@ class AnswerRequest(NamedModel):
 
 
 class OllamaChatRequest(AnswerRequest):
-    """A conversation to answer. Without messages, it only asks whether the model is loaded."""
+    """A conversation to answer. Without messages, it only loads the model, or unloads it with `keep_alive` 0."""
 
     messages: Annotated[list[Message], Field(max_length=MAX_MESSAGES), in_pieces(1, MAX_MESSAGES)] | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
@@ -82,7 +84,7 @@ class OllamaChatRequest(AnswerRequest):
 
 
 class OllamaGenerateRequest(AnswerRequest):
-    """A prompt to answer. Without a prompt, it only asks whether the model is loaded.
+    """A prompt to answer. Without a prompt, it only loads the model, or unloads it with `keep_alive` 0.
 
     raw: whether the prompt skips the chat template. suffix: the text after the answer.
     """

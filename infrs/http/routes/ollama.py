@@ -16,9 +16,10 @@ from infrs.api.ollama import describe
 from infrs.api.ollama.embed import embed_response, embeddings_response, to_embedding_request
 from infrs.api.ollama.errors import not_found
 from infrs.api.ollama.prepare import prepare_chat, prepare_generate
-from infrs.api.ollama.presenter import loaded, stream_form
+from infrs.api.ollama.presenter import done, stream_form
 from infrs.api.ollama.request import (
     AnswerRequest,
+    NamedModel,
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
     OllamaEmbedRequest,
@@ -58,22 +59,26 @@ async def _answer(
     is_chat: bool,
     is_empty: bool,
 ) -> HTTPResponse | None:
-    """Generate an answer. A request without a prompt loads the model."""
-    body = parsed.body
-    model_id = _model_id(request, body.model)
+    """Generate an answer. A request without a prompt loads the model, or unloads it with `keep_alive` 0."""
+    body, models = parsed.body, state_of(request).require_models()
+    model_id = _model_id(request, body)
     if not is_empty:
         form = stream_form(body.model, is_chat=is_chat) if body.streams else None
         return await generate_with(request, parsed, model_id, prepare, form)
-    async with state_of(request).require_models().use_chat(model_id, context_of(request)):
-        pass
-    return HTTPResponse(loaded(body.model, is_chat=is_chat), headers=header(ignored(body)), content_type=JSON)
+    if body.keep_alive == 0:
+        await models.expire(model_id)
+    else:
+        async with models.use_chat(model_id, context_of(request)):
+            pass
+    content = done(body.model, "unload" if body.keep_alive == 0 else "load", is_chat=is_chat)
+    return HTTPResponse(content, headers=header(ignored(body)), content_type=JSON)
 
 
 async def embed(request: Request) -> HTTPResponse:
     """Return the vectors of texts."""
     parsed = await read_body(request, partial(parse_body, OllamaEmbedRequest))
     name, hints, context = parsed.body.model, ignored(parsed.body), context_of(request)
-    model_id = _model_id(request, name)
+    model_id = _model_id(request, parsed.body)
     if not parsed.body.input:
         async with state_of(request).require_models().use_embedding(model_id, context):
             pass
@@ -89,7 +94,7 @@ async def embed(request: Request) -> HTTPResponse:
 async def embed_one(request: Request) -> HTTPResponse:
     """Return the vector of one text."""
     parsed = await read_body(request, partial(parse_body, OllamaEmbeddingsRequest))
-    asked = to_embedding_request(parsed.body, _model_id(request, parsed.body.model))
+    asked = to_embedding_request(parsed.body, _model_id(request, parsed.body))
 
     def respond(model: EmbeddingModel, vectors: Sequence[Vector], num_tokens: int) -> bytes:
         return embeddings_response(vectors)
@@ -98,22 +103,29 @@ async def embed_one(request: Request) -> HTTPResponse:
 
 
 async def tags(request: Request) -> HTTPResponse:
-    """List the models."""
-    models = state_of(request).require_models().models
-    return _json({"models": [describe.listed(served.model) for served in models]})
+    """List the models, loaded or not."""
+    entries = map(describe.of_entry, state_of(request).require_models().listed)
+    return _json({"models": [describe.listed(model) for model in entries if model is not None]})
 
 
 async def running(request: Request) -> HTTPResponse:
     """List the models that are loaded."""
-    models = state_of(request).require_models().models
-    return _json({"models": [describe.running(served.model) for served in models]})
+    models = state_of(request).require_models()
+    ready = [(served.model, models.entry(served.model_id)) for served in models.models]
+    return _json({"models": [describe.running(describe.of_model(model), entry.expires_in) for model, entry in ready]})
 
 
 async def show(request: Request) -> HTTPResponse:
-    """Describe a model."""
+    """Describe a model. If it is not loaded, its files are read and it stays unloaded."""
     body = (await read_body(request, partial(parse_body, OllamaShowRequest))).body
-    served = state_of(request).require_models().find(_model_id(request, body.model_name))
-    return HTTPResponse(orjson.dumps(describe.shown(served.model)), headers=header(ignored(body)), content_type=JSON)
+    state = state_of(request)
+    entry = state.require_models().entry(_named(request, body.model_name))
+    described = describe.of_entry(entry)
+    if described is None:
+        described = describe.of_model(state.models.find(entry.model_id).model)
+    elif entry.served is None:
+        described = await state.in_thread(partial(describe.with_format, described, entry), context_of(request))
+    return HTTPResponse(orjson.dumps(describe.shown(described)), headers=header(ignored(body)), content_type=JSON)
 
 
 async def version(request: Request) -> HTTPResponse:
@@ -125,7 +137,18 @@ def _json(content: object) -> HTTPResponse:
     return HTTPResponse(orjson.dumps(content), content_type=JSON)
 
 
-def _model_id(request: Request, name: str) -> str:
+def _model_id(request: Request, body: NamedModel) -> str:
+    """Return the id or alias of the model of a request, and give the model its `keep_alive`.
+
+    Raises ModelNotFoundError.
+    """
+    model_id = _named(request, body.model)
+    if body.keep_alive is not None:
+        state_of(request).models.entry(model_id).keep_alive = body.keep_alive
+    return model_id
+
+
+def _named(request: Request, name: str) -> str:
     """Return the id or alias of a model by its name, with or without `:latest`. Raises ModelNotFoundError."""
     entries = state_of(request).require_models().entries
     names = {name for entry in entries for name in (entry.model_id, *entry.aliases)}

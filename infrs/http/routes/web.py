@@ -30,8 +30,15 @@ def install(app: Sanic[Any, Any]) -> None:
     app.add_route(page_file, f"/{PAGE_FILES_ROUTE}", methods=["GET", "HEAD"])
 
 
+async def alive(request: Request) -> HTTPResponse:
+    """Answer a HEAD of `/`, by which the program `ollama` looks for a server."""
+    return HTTPResponse(content_type="text/plain; charset=utf-8")
+
+
 async def page(request: Request) -> HTTPResponse:
-    """Return the page to a browser. Other clients that probe `/` get the 404 of a path without a route."""
+    """Return the page to a browser. Other clients that GET `/` get the 404 of a path without a route."""
+    if request.method == "HEAD" and "text/html" not in request.headers.get("accept", ""):
+        return await alive(request)
     if "text/html" not in request.headers.get("accept", ""):
         raise NotFound
     return _answer(request, static_files()[INDEX])

@@ -33,7 +33,8 @@ class RegistryEntry:
 
     served: the model while it is ready. error: why its last load failed. found: the files of the copy that is loaded,
     or that loads. held: the bytes of all copies. retired: replaced copies with requests in flight. waiting: the
-    requests that wait for it to load, by tenant.
+    requests that wait for it to load, by tenant. keep_alive: seconds, until the model is unloaded; then that of the
+    spec applies again.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -49,6 +50,7 @@ class RegistryEntry:
         self.is_opening = False
         self.wanted_since: float | None = None
         self.waiting: Counter[str] = Counter()
+        self.keep_alive = spec.keep_alive
         self._loaded: asyncio.Future[Exception | None] | None = None
         self._kind = spec.kind
         self._created = int(time.time())
@@ -90,6 +92,15 @@ class RegistryEntry:
         """Return the number of requests that run or wait."""
         return self.waiting.total() + sum(copy.num_in_flight for copy in self.copies)
 
+    @property
+    def expires_in(self) -> float | None:
+        """Return in how many seconds the model is unloaded if no other request comes; None for never."""
+        if self.spec.is_pinned or self.keep_alive < 0:
+            return None
+        is_idle = self.served is not None and not self.num_users
+        since = self.served.last_used if is_idle and self.served is not None else time.monotonic()
+        return max(0.0, since + self.keep_alive - time.monotonic())
+
     def resident(self) -> Resident:
         """Return what the decision on loads and unloads needs to know."""
         return Resident(
@@ -101,7 +112,7 @@ class RegistryEntry:
             wanted_since=self.wanted_since,
             num_users=self.num_users,
             last_used=self.served.last_used if self.served is not None else 0.0,
-            keep_alive=self.spec.keep_alive,
+            keep_alive=self.keep_alive,
             is_pinned=self.spec.is_pinned,
         )
 
@@ -187,6 +198,8 @@ class RegistryEntry:
         """Note that the copy is unloaded, because of a failure or on purpose."""
         self.held -= self._served_bytes
         self._served_bytes = 0
+        if not self.waiting:  # else it is that of a request that waits
+            self.keep_alive = self.spec.keep_alive
         self.state, self.error = (ModelState.UNLOADED if failure is None else ModelState.FAILED), failure
 
     def _end_load(self, unused: int) -> None:

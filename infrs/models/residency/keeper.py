@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 
-from infrs.errors import InfrsError, ModelLoadError, ModelUnloadedError, OutOfMemoryError
+from infrs.errors import InfrsError, ModelLoadError, ModelUnloadedError, OutOfMemoryError, RequestError
 from infrs.machine.memory import return_free_memory
 from infrs.metrics import Metrics
 from infrs.models.embedding_model import EmbeddingModel
@@ -64,7 +64,7 @@ class Keeper:
                 self._refuse(entry, action)
                 asyncio.get_running_loop().call_soon(self.tick)  # for the next model that requests wait for
             else:
-                reason = f"no request for {entry.spec.keep_alive:g} s" if action.expired else "another model needs room"
+                reason = f"no request for {entry.keep_alive:g} s" if action.expired else "another model needs room"
                 logger.info("%s: unloading it: %s", entry.model_id, reason)
                 self._free(entry, 0.0)
         self._set_timer()
@@ -89,6 +89,21 @@ class Keeper:
             entry.state, entry.error = ModelState.UNLOADED, None
         elif entry.state is ModelState.READY:
             self._free(entry, drain_seconds)
+        if (task := self._freeing.get(entry)) is not None:
+            await asyncio.shield(task)
+
+    async def expire(self, entry: RegistryEntry) -> None:
+        """Free a model once no request needs it, and wait for that if none does now.
+
+        Raises RequestError for a pinned model.
+        """
+        if entry.spec.is_pinned:
+            raise RequestError(
+                f"keep_alive: {entry.model_id} is pinned, so only POST /v1/models/unload unloads it", param="keep_alive"
+            )
+        is_loaded = entry.state not in (ModelState.UNLOADED, ModelState.FAILED)
+        entry.keep_alive = 0.0 if is_loaded else entry.spec.keep_alive
+        self.tick()
         if (task := self._freeing.get(entry)) is not None:
             await asyncio.shield(task)
 

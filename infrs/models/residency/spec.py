@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from infrs.bundle.manifest import AnyManifest
 from infrs.config.settings import EngineSettings
 from infrs.models.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.served import ServedModel
+from infrs.text.chat.template import ChatFormat
 
 OpenModel = Callable[[EngineSettings], LoadedModel | EmbeddingModel]
 
@@ -18,12 +20,15 @@ class Found:
     """A model as it is on disk now.
 
     num_bytes: the memory that it takes at most once it is loaded, with its keys and values. version: differs if the
-    files do.
+    files do. manifest: of its bundle; None if that is not known before it is loaded. read_format: reads the chat format
+    of a chat model; it raises BundleError.
     """
 
     open_model: OpenModel
     num_bytes: int = 0
     version: object = None
+    manifest: AnyManifest | None = None
+    read_format: Callable[[], ChatFormat] | None = None
 
 
 @dataclass(frozen=True, slots=True)
