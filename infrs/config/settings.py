@@ -98,6 +98,21 @@ class ServerSettings(Section):
     stored_responses_mb: int = Field(
         default=64, ge=0, le=1 << 20, description="Maximum memory of the stored responses, in MiB. 0: none are stored."
     )
+    files_dir: str = Field(
+        default="",
+        max_length=4096,
+        description="Directory of the files of /v1/files and /v1/batches. Empty: none are stored.",
+    )
+    files_mb: int = Field(
+        default=1024, ge=1, le=1 << 24, description="Maximum size of all stored files together, in MiB."
+    )
+    max_file_mb: int = Field(default=200, ge=1, le=1 << 20, description="Maximum size of an uploaded file, in MiB.")
+    max_batch_rows: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Maximum number of sequences of batches that run in parallel. 0: half of engine.max_num_seqs.",
+    )
     models_memory_mb: int = Field(
         default=0,
         ge=0,

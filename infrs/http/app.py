@@ -7,11 +7,14 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import orjson
 from sanic import Sanic
 
+from infrs.batches.pace import Pace, has_room
+from infrs.batches.service import Batches
 from infrs.config.settings import ServerSettings, Settings
 from infrs.errors import ConfigError
 from infrs.http import cors, request_guard
@@ -24,6 +27,7 @@ from infrs.http.lifecycle.serve import run_server
 from infrs.http.observability import access_log as access
 from infrs.http.observability.tracing import open_traces
 from infrs.http.routes import web
+from infrs.http.routes.batches.inner import Answerer
 from infrs.http.routes.table import ROUTES
 from infrs.http.state import ServerState
 from infrs.models.registry import ModelRegistry
@@ -64,17 +68,26 @@ def create_app(
         }
     )
     state = app.ctx.state = ServerState(settings, open_traces() if settings.server.traces else None)
+    if settings.server.files_dir:
+        state.batches = open_batches(app, state)
     request_guard.install(app, state, keys)
     access.install(app, state)
     lifecycle.install(app, state, keys, load, on_ready)
     for route in ROUTES:
-        app.add_route(route.handler, route.operation.path, methods=route.methods)
+        app.add_route(route.handler, route.operation.path, methods=route.methods, stream=route.operation.is_upload)
     if settings.server.web:
         web.install(app)
     else:
         app.add_route(web.alive, f"/{request_guard.PAGE_ROUTE}", methods=["HEAD"])
     cors.install(app, settings.server)
     return app
+
+
+def open_batches(app: Sanic[Any, Any], state: ServerState) -> Batches:
+    """Open the stored files and the batches. Raises ConfigError."""
+    settings = state.settings
+    max_rows = settings.server.max_batch_rows or max(1, settings.engine.max_num_seqs // 2)
+    return Batches(settings.server, Pace(max_rows, partial(has_room, state.models)), Answerer(app, state))
 
 
 def listen(server: ServerSettings) -> socket.socket:

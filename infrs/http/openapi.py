@@ -54,7 +54,7 @@ _ERRORS = {ERROR: _ERROR, ANTHROPIC_ERROR: _ANTHROPIC_ERROR, OLLAMA_ERROR: _OLLA
 class Operation:
     """One method of one path. bodies: alternative models of its request body. produces: media types.
 
-    error: the schema of its errors.
+    error: the schema of its errors. is_upload: the body is a form, which the handler reads as it arrives.
     """
 
     method: str
@@ -63,6 +63,7 @@ class Operation:
     bodies: tuple[type[BaseModel], ...] = ()
     produces: tuple[str, ...] = ("application/json",)
     error: str = ERROR
+    is_upload: bool = False
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
@@ -105,5 +106,6 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.bodies:
         refs = [{"$ref": _REF.format(model=model.__name__)} for model in operation.bodies]
         schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        media = "multipart/form-data" if operation.is_upload else "application/json"
+        described["requestBody"] = {"required": True, "content": {media: {"schema": schema}}}
     return described

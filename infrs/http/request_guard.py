@@ -25,9 +25,12 @@ from infrs.api.common.errors import (
     TooManyConnectionsError,
 )
 from infrs.api.ollama import errors as ollama_errors
+from infrs.batches.files import too_large
 from infrs.core import RequestContext
+from infrs.errors import RequestError
 from infrs.http import cors
 from infrs.http.auth import Keys, is_loopback
+from infrs.http.connection.protocol import BoundedHttp
 from infrs.http.observability.access_log import request_id
 from infrs.http.state import ServerState
 from infrs.models.served import ServedChatModel, ServedEmbeddingModel
@@ -50,6 +53,8 @@ GENERATION_PATHS = frozenset(
         "/api/generate",
     }
 )
+UPLOAD_PATH = "/v1/files"
+MAX_FORM_BYTES = 64 << 10  # of an upload, next to its file
 EMBEDDING_PATHS = frozenset({"/v1/embeddings", "/api/embed", "/api/embeddings"})
 CURLS_MEDIA_TYPE = "application/x-www-form-urlencoded"  # curl's for any body; Ollama's examples leave it
 OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has no key
@@ -184,8 +189,11 @@ def _is_visit(request: Request) -> bool:
 
 def check_body(request: Request, state: ServerState, tenant: str) -> None:
     """Raise an error for a body that is too large or of the wrong type, and for a model without room in its queue."""
-    headers = request.headers
-    if int(headers.get("content-length", 0)) > state.settings.server.max_body_bytes:
+    headers, length = request.headers, int(request.headers.get("content-length", 0))
+    if request.method == "POST" and request.path == UPLOAD_PATH:
+        check_upload(request, state, length)
+        return
+    if length > state.settings.server.max_body_bytes:
         raise PayloadTooLarge
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise _unsupported(request)
@@ -199,6 +207,24 @@ def check_body(request: Request, state: ServerState, tenant: str) -> None:
             state.require_models().refuse_if_full(ServedChatModel, tenant)
         elif request.path in EMBEDDING_PATHS:
             state.require_models().refuse_if_full(ServedEmbeddingModel, tenant)
+
+
+def check_upload(request: Request, state: ServerState, length: int) -> None:
+    """Raise an error for an upload that is too large or no form, and give its body the time of a request."""
+    settings = state.settings.server
+    state.require_batches()
+    if length > (settings.max_file_mb << 20) + MAX_FORM_BYTES:
+        raise too_large(settings.max_file_mb << 20)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _unsupported(request)
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RequestError(
+            "send the file as a form, with the header `content-type: multipart/form-data`",
+            code="unsupported_media_type",
+        )
+    stream = request.stream
+    if isinstance(stream, BoundedHttp):
+        stream.allow_upload(settings.request_timeout)
 
 
 def _is_address(host: str) -> bool:

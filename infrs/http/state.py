@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from sanic import Request
 
+from infrs.api.common.errors import FilesOffError
 from infrs.api.responses.store import ResponseStore
+from infrs.batches.service import Batches
 from infrs.config.settings import Settings
 from infrs.core import RequestContext
 from infrs.errors import DrainingError, InfrsError, ModelLoadingError
@@ -25,7 +27,7 @@ class ServerState:
     """One server. Everything but the work in threads happens on the event loop.
 
     loaded: whether the models of the start are loaded. stalled: why /ready fails although all threads are alive.
-    start_error: why the models could not be loaded.
+    start_error: why the models could not be loaded. batches: None if `server.files_dir` is not set.
     """
 
     def __init__(self, settings: Settings, traces: Traces | None = None) -> None:
@@ -38,6 +40,7 @@ class ServerState:
         self.text = TextPool(settings.engine.max_num_seqs + settings.engine.max_queue, server.queue_timeout)
         self.responses = ResponseStore(server.max_stored_responses, server.stored_responses_mb << 20)
         self.connections = Connections(server.max_connections, server.max_connections_per_address)
+        self.batches: Batches | None = None
         self.loaded = False
         self.draining = False
         self.stalled: InfrsError | None = None
@@ -46,6 +49,8 @@ class ServerState:
         self.start_error: InfrsError | None = None
         self.metrics.gauge("stored_responses", "Stored responses.", lambda: self.responses.num_responses)
         self.metrics.gauge("stored_responses_bytes", "Size of the stored responses.", lambda: self.responses.num_bytes)
+        self.metrics.gauge("stored_files_bytes", "Size of the stored files.", self._files_bytes)
+        self.metrics.gauge("batch_rows", "Sequences of batches that run.", self._batch_rows)
 
     def stop(self, exit_code: int = 0) -> None:
         """Drain the server and end it."""
@@ -60,9 +65,21 @@ class ServerState:
             raise ModelLoadingError("the model is still loading; try again in a moment")
         return self.models
 
+    def require_batches(self) -> Batches:
+        """Return the stored files and the batches. Raises FilesOffError."""
+        if self.batches is None:
+            raise FilesOffError("this server stores no files; set server.files_dir to a directory and restart it")
+        return self.batches
+
     async def in_thread(self, work: Callable[[], T], context: RequestContext, *, is_long: bool = False) -> T:
         """Run text work off the event loop; see `TextPool.run`."""
         return await self.text.run(work, context, is_long=is_long)
+
+    def _files_bytes(self) -> float:
+        return self.batches.files.quota.num_bytes if self.batches is not None else 0
+
+    def _batch_rows(self) -> float:
+        return self.batches.pace.num_running if self.batches is not None else 0
 
     def fail_all(self, error: InfrsError) -> None:
         """End every request in flight with an error."""

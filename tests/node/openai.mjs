@@ -77,6 +77,36 @@ test("a response, whole, streamed and gone on from", async () => {
   assert.equal((await stream.finalResponse()).output_text, "Again.");
 });
 
+test("a batch, from its upload to its answers", async () => {
+  const line = (id) => ({
+    custom_id: id,
+    method: "POST",
+    url: "/v1/chat/completions",
+    body: { model: MODEL, messages: user(`say:answer ${id}`) },
+  });
+  const content = ["a", "b"].map((id) => `${JSON.stringify(line(id))}\n`).join("");
+  const file = await client.files.create({ file: await OpenAI.toFile(Buffer.from(content), "in.jsonl"), purpose: "batch" });
+  assert.equal(file.bytes, content.length);
+  let batch = await client.batches.create({
+    input_file_id: file.id,
+    endpoint: "/v1/chat/completions",
+    completion_window: "24h",
+  });
+  for (let tries = 0; batch.status !== "completed" && tries < 200; tries += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    batch = await client.batches.retrieve(batch.id);
+  }
+  assert.deepEqual(batch.request_counts, { total: 2, completed: 2, failed: 0 });
+  const lines = (await (await client.files.content(batch.output_file_id)).text()).trim().split("\n").map(JSON.parse);
+  const texts = lines.map((found) => found.response.body.choices[0].message.content);
+  assert.deepEqual(texts.sort(), ["answer a", "answer b"]);
+  const listed = [];
+  for await (const each of client.files.list({ limit: 1 })) listed.push(each.id);
+  assert.equal(listed.length, 2);
+  assert.equal((await client.files.delete(file.id)).deleted, true);
+  await assert.rejects(client.batches.cancel(batch.id), OpenAI.BadRequestError);
+});
+
 test("errors name their field", async () => {
   const asked = client.chat.completions.create({ model: MODEL, messages: user("say:x"), n: 129 });
   await assert.rejects(asked, (error) => {

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from infrs.terminal.batch_file import BatchError, answer_line, is_final, keep_answers, read_requests
+from infrs.batches.lines import BatchError, answer_line, is_final, keep_answers
+from infrs.terminal.batch import read_all
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 from fake_process import FakeServer, fake_server
@@ -68,11 +69,10 @@ def test_each_request_has_one_answer(server: FakeServer, tmp_path: Path) -> None
 
 def test_the_same_command_continues(server: FakeServer, tmp_path: Path) -> None:
     requests, answers = write(tmp_path / "in", *(line(str(number)) for number in range(4))), tmp_path / "out"
-    first, second, third, _ = read_requests(requests)
     answers.write_bytes(
-        answer_line(first, 200, {"kept": True}, "")
-        + answer_line(second, 429, {}, "")
-        + answer_line(third, 200, {"cut": True}, "")[:-9]
+        answer_line("0", "0", 200, {"kept": True})
+        + answer_line("1", "1", 429, {})
+        + answer_line("2", "2", 200, {"cut": True})[:-9]
     )
     done = run(server, requests, answers)
     found = read(answers)
@@ -114,14 +114,14 @@ def test_a_run_that_is_stopped_loses_no_answer(server: FakeServer, tmp_path: Pat
 )
 def test_a_line_that_is_no_request_is_named(tmp_path: Path, lines: list[object], message: str) -> None:
     with pytest.raises(BatchError) as caught:
-        read_requests(write(tmp_path / "in", *lines))
+        read_all(write(tmp_path / "in", *lines))
     assert message in str(caught.value)
 
 
 def test_bytes_that_are_no_json_are_named(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"\xff\n")
     with pytest.raises(BatchError, match="line 1 is not valid JSON"):
-        read_requests(tmp_path / "in")
+        read_all(tmp_path / "in")
 
 
 @pytest.mark.parametrize("content", ["text\n", '{"a": 1}\n', '{"custom_id": "other"}\n'])
@@ -129,7 +129,7 @@ def test_a_file_of_other_content_is_never_overwritten(tmp_path: Path, content: s
     answers = tmp_path / "out"
     answers.write_text(content)
     with pytest.raises(BatchError, match="name another file"):
-        keep_answers(answers, read_requests(write(tmp_path / "in", line("a"))))
+        keep_answers(answers, {"a"})
     assert answers.read_text() == content
 
 

@@ -85,9 +85,47 @@ class UpgradeRequiredError(InfrsError):
     code = "websocket_required"
 
 
+class FilesOffError(InfrsError):
+    """The server stores no files."""
+
+    code = "files_disabled"
+
+
+class FileMissingError(InfrsError):
+    """No stored file of this client has the id."""
+
+    code = "file_not_found"
+
+
+class FileTooLargeError(InfrsError):
+    """A file is larger than `server.max_file_mb`."""
+
+    code = "file_too_large"
+
+
+class StorageFullError(InfrsError):
+    """The stored files take as much room as they may."""
+
+    code = "storage_full"
+
+
+class BatchMissingError(InfrsError):
+    """No batch of this client has the id."""
+
+    code = "batch_not_found"
+
+
+class TooManyBatchesError(InfrsError):
+    """The client has as many batches in progress as it may have."""
+
+    code = "too_many_batches"
+
+
 _STATUS |= {AuthenticationError: 401, HostNotAllowedError: 403, OriginNotAllowedError: 403}
 _STATUS |= {ResponseNotFoundError: 404, UpgradeRequiredError: 426}
 _STATUS |= {EngineStalledError: 503, TextStalledError: 503, OutOfMemoryError: 503, RequestTimeoutError: 503}
+_STATUS |= {FilesOffError: 404, FileMissingError: 404, BatchMissingError: 404}
+_STATUS |= {FileTooLargeError: 413, StorageFullError: 413, TooManyBatchesError: 429}
 _STATUS[TooManyConnectionsError] = 503
 
 

@@ -242,6 +242,9 @@ StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 StopStrings = Annotated[list[StopString], Field(max_length=MAX_STOPS)]
 _OneStop = Annotated[str, Field(max_length=1024)]  # empty: none
 Stop = Annotated[StopStrings, BeforeValidator(_as_list, json_schema_input_type=_OneStop | StopStrings)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 LogitBias = Annotated[
     dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIAS), AfterValidator(_token_keys)
 ]

@@ -13,6 +13,7 @@ from infrs.api.common.fields import (
     MAX_MESSAGES,
     OR_EMPTY,
     Fraction,
+    Metadata,
     Model,
     Neutral,
     Penalty,
@@ -37,9 +38,6 @@ from infrs.api.responses.options import (
 )
 
 LOGPROBS = "message.output_text.logprobs"
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
 ResponseId = Annotated[str, Field(min_length=1, max_length=128)]
 # Output to include. All but the log-probabilities concern output that this server does not make: hosted tools, images
 # and encrypted reasoning, which it shows as text instead.

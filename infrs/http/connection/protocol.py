@@ -135,6 +135,10 @@ class BoundedHttp(Http):
         """The connection of the requests."""
         return self._connection
 
+    def allow_upload(self, seconds: float) -> None:
+        """Give the body of this request another duration than `server.body_timeout`."""
+        self._deadline = self._loop.time() + seconds
+
     def accept_websocket(self, request: Request, request_id: str) -> WebSocket:
         """Open the WebSocket that a request asks for. Raises BadRequest for an invalid handshake."""
         frames, answer = accept(request, request_id, self._settings)

@@ -63,6 +63,8 @@ async def _run_models(
         return
     signals.on_stop(state.stop)
     state.loaded = True
+    if state.batches is not None:
+        state.batches.start()
     on_ready(state.models)
     reason = await until_failure(state)
     if not state.draining:
@@ -74,11 +76,14 @@ async def _run_models(
 async def drain(state: ServerState) -> None:
     """Wait at most `server.drain_timeout` seconds for the requests in flight, then unload the models.
 
+    Batches stop immediately, and the next start continues them.
     A second signal ends the process immediately.
     """
     state.draining = True
     signals.end_by_default()
     signals.ignore_hangup()
+    if state.batches is not None:
+        await state.batches.close()
     patience = state.settings.server.drain_timeout
     if count := state.models.num_in_flight:
         awaited = "1 request" if count == 1 else f"{count} requests"

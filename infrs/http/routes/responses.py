@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 from sanic import HTTPResponse, Request
 
 from infrs.api.common.errors import ResponseNotFoundError
+from infrs.api.output.pages import ARGUMENTS, deleted, page
 from infrs.api.responses.compaction import prepare_compaction
 from infrs.api.responses.history import StoredConversation, open_conversation
 from infrs.api.responses.prepare import count_input_tokens, ignored_of, prepare
 from infrs.api.responses.presenter import stream_form
 from infrs.api.responses.request import ResponsesRequest, parse_compact_request, parse_responses_request
-from infrs.api.responses.response_object import deleted, item_page
 from infrs.api.responses.store import StoredResponse
 from infrs.errors import UnsupportedParameterError
 from infrs.http.error_handler import JSON
@@ -50,24 +51,23 @@ async def _open(request: Request, parse: Callable[[dict[str, Any]], ResponsesReq
 
 async def get_response(request: Request, response_id: str) -> HTTPResponse:
     """Return a stored response as it was sent."""
-    _refuse_arguments(request)
+    refuse_arguments(request)
     return HTTPResponse(_find(request, response_id).body, content_type=JSON)
 
 
 async def delete_response(request: Request, response_id: str) -> HTTPResponse:
     """Delete a stored response."""
-    _refuse_arguments(request)
+    refuse_arguments(request)
     if not state_of(request).responses.delete(context_of(request).tenant, response_id):
         raise _not_found()
-    return HTTPResponse(deleted(response_id), content_type=JSON)
+    return HTTPResponse(deleted(response_id, "response"), content_type=JSON)
 
 
 async def list_input_items(request: Request, response_id: str) -> HTTPResponse:
     """Return a page of the items that a response answers, those of earlier responses included."""
-    _refuse_arguments(request, "after", "limit", "order")
-    items = _find(request, response_id).items
-    page = item_page(items, **{name: request.args.get(name) for name in ("order", "limit", "after")})
-    return HTTPResponse(page, content_type=JSON)
+    refuse_arguments(request, *ARGUMENTS)
+    items = [(name, orjson.Fragment(item)) for name, item in _find(request, response_id).items]
+    return HTTPResponse(page(items, **{name: request.args.get(name) for name in ARGUMENTS}), content_type=JSON)
 
 
 def _find(request: Request, response_id: str) -> StoredResponse:
@@ -86,7 +86,7 @@ def _not_found() -> ResponseNotFoundError:
     )
 
 
-def _refuse_arguments(request: Request, *known: str) -> None:
+def refuse_arguments(request: Request, *known: str) -> None:
     """Raise UnsupportedParameterError for an unknown argument in the URL."""
     for name in request.args:
         if name not in known:

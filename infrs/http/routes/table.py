@@ -13,6 +13,7 @@ from sanic import HTTPResponse, Request
 
 from infrs import __version__
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
+from infrs.api.batches.request import BatchCreateRequest, FileUpload
 from infrs.api.chat.request import ChatCompletionRequest
 from infrs.api.completions.request import CompletionRequest
 from infrs.api.embeddings.request import EmbeddingRequest
@@ -44,6 +45,8 @@ from infrs.http.routes import (
 from infrs.http.routes import (
     tokens as text_routes,
 )
+from infrs.http.routes.batches import batches, files
+from infrs.http.routes.batches.files import BYTES
 from infrs.metrics import CONTENT_TYPE
 
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
@@ -140,6 +143,20 @@ ROUTES = (
         messages.count_tokens,
     ),
     Route(Operation("POST", "/v1/embeddings", "Embed texts.", (EmbeddingRequest,)), embeddings.embeddings),
+    Route(
+        Operation("POST", "/v1/files", "Upload the requests of a batch.", (FileUpload,), is_upload=True), files.upload
+    ),
+    Route(Operation("GET", "/v1/files", "List the files."), files.list_files),
+    Route(Operation("GET", "/v1/files/<file_id>", "Describe a file."), files.get_file),
+    Route(Operation("DELETE", "/v1/files/<file_id>", "Delete a file."), files.delete_file),
+    Route(
+        Operation("GET", "/v1/files/<file_id>/content", "Return the bytes of a file.", produces=(BYTES,)),
+        files.read_file,
+    ),
+    Route(Operation("POST", "/v1/batches", "Begin a batch.", (BatchCreateRequest,)), batches.create_batch),
+    Route(Operation("GET", "/v1/batches", "List the batches."), batches.list_batches),
+    Route(Operation("GET", "/v1/batches/<batch_id>", "Describe a batch."), batches.get_batch),
+    Route(Operation("POST", "/v1/batches/<batch_id>/cancel", "Cancel a batch."), batches.cancel_batch),
     Route(
         Operation(
             "POST", "/tokenize", "Return the token ids of a text or a prompt.", (TokenizeRequest, TokenizeChatRequest)
