@@ -10,7 +10,15 @@ from typing import cast, get_args
 import click
 
 from infrs import __version__
-from infrs.bundle.manifest import AUTO_DTYPES, AnyManifest, DtypeChoice, EmbeddingManifest, Pooling, read_manifest
+from infrs.bundle.manifest import (
+    AUTO_DTYPES,
+    AnyManifest,
+    ClassifierManifest,
+    DtypeChoice,
+    EmbeddingManifest,
+    Pooling,
+    read_manifest,
+)
 
 from .hub.fetch import MAX_MODEL_BYTES
 from .pipeline import export_model
@@ -108,6 +116,8 @@ def _summary(bundle: Path, manifest: AnyManifest, seconds: float, *, fresh: bool
 def _kind(manifest: AnyManifest) -> str:
     if isinstance(manifest, EmbeddingManifest):
         return f"embeddings of {manifest.dimensions} numbers, texts of up to {manifest.context_length} tokens"
+    if isinstance(manifest, ClassifierManifest):
+        return f"classifier of {len(manifest.labels)} label(s), pairs of up to {manifest.context_length} tokens"
     return f"{manifest.graph} graph"
 
 

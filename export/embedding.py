@@ -51,19 +51,15 @@ def build_embedding(
         )
     report.note(f"loading {found.source.model_id}")
     encoder = load_sentence_encoder(found, layout)
-    max_tokens = _max_tokens(encoder.max_tokens, context_length)
-    if context_length is None and max_tokens < encoder.max_tokens:
-        report.note(
-            f"texts of up to {max_tokens} tokens; --context-length {encoder.max_tokens} takes the model's longest"
-        )
+    longest = max_tokens(encoder.max_tokens, context_length, report)
     check_space(directory, recipes.stored_bytes(dtype, sum(weight.numel() for weight in encoder.parameters())))
     write_companions(found, encoder.transformer, directory)
-    tokenizer = _tokenizer(directory / "tokenizer.json", lowercase=layout.lowercase)
+    tokenizer = prepare_tokenizer(directory / "tokenizer.json", lowercase=layout.lowercase)
     if dtype in recipes.HALF_DTYPES:
         round_weights(encoder, recipes.HALF_DTYPES[dtype])
     report.note("recording the source model's vectors")
     recorded = embedding_parity.record(
-        encoder, lambda text: token_ids(tokenizer, layout.prompts.default + text), max_tokens
+        encoder, lambda text: token_ids(tokenizer, layout.prompts.default + text), longest
     )
     convert_embedding(encoder, directory, recipes.lowering(dtype), report.stage)
     report.note("comparing the bundle with its source")
@@ -71,7 +67,7 @@ def build_embedding(
         "architecture": str(encoder.transformer.config.model_type),
         "graph_file": GRAPH_FILE,
         "vocab_size": int(encoder.transformer.config.vocab_size),
-        "context_length": max_tokens,
+        "context_length": longest,
         "parity": embedding_parity.check(dtype, directory / GRAPH_FILE, recorded),
         "dimensions": encoder.dimensions,
         "pooling": layout.pooling,
@@ -91,17 +87,23 @@ def _lengths(layout: Layout, dimensions: int) -> dict[str, Any]:
     return {"default_dimensions": default, "shorter": shorter}
 
 
-def _max_tokens(longest: int, asked: int | None) -> int:
-    """Return the most tokens of a text. Attention over n tokens needs memory for n * n numbers per head."""
+def max_tokens(longest: int, asked: int | None, report: Progress) -> int:
+    """Return the most tokens of a text: those asked for, else the model's own `longest` up to DEFAULT_LONGEST.
+
+    Attention over n tokens needs memory for n * n numbers per head. Raises ExportError if more are asked for than the
+    model has.
+    """
     if asked is not None and asked > longest:
         raise ExportError(
             f"a context of {asked} tokens is not possible, this model takes texts of 1 to {longest}: choose one within",
             param="context_length",
         )
+    if asked is None and longest > DEFAULT_LONGEST:
+        report.note(f"texts of up to {DEFAULT_LONGEST} tokens; --context-length {longest} takes the model's longest")
     return asked or min(longest, DEFAULT_LONGEST)
 
 
-def _tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
+def prepare_tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
     """Return the bundle's tokenizer, with lower-casing as a normalizer if the model needs it."""
     tokenizer = open_tokenizer(path)
     tokenizer.no_truncation()

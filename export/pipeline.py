@@ -19,6 +19,7 @@ from infrs.bundle.local_models import local_path, read_local, remember
 from infrs.bundle.manifest import (
     AUTO_DTYPES,
     AnyManifest,
+    ClassifierManifest,
     Dtype,
     DtypeChoice,
     EmbeddingManifest,
@@ -35,7 +36,7 @@ from .progress import Progress
 from .recipes import recipe as recipes
 from .sources import demo
 from .sources.config_check import first_line
-from .sources.embeddings.find import check_dtype, is_embedding_model
+from .sources.embeddings.find import check_dtype, is_classifier, is_embedding_model
 from .sources.resolve import Model, check_source, resolve
 
 _TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
@@ -80,7 +81,7 @@ def export_model(
         )
         kind = _kind(found, pooling)
         stored: Dtype = AUTO_DTYPES[kind][0] if dtype == "auto" else dtype
-        if kind == "embedding":
+        if kind != "chat":
             check_dtype(stored)
         recipe = recipes.recipe(stored)
         place = Place(output, found.source.model_id, stored, export_key(found, recipe, context_length, pooling))
@@ -92,6 +93,11 @@ def export_model(
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on a shared machine
             if kind == "chat":
                 return _build_chat(found, stored, directory, common, context_length=context_length, report=report)
+            if kind == "classifier":
+                from .classifier import build_classifier  # noqa: PLC0415  # as below
+
+                facts = build_classifier(found, stored, directory, context_length=context_length, report=report)
+                return ClassifierManifest(**common, **facts, **_last(directory))
             from .embedding import build_embedding  # noqa: PLC0415  # torch and transformers take seconds to import
 
             facts = build_embedding(
@@ -226,9 +232,12 @@ def _build_chat(
     return manifest.model_copy(update={"parity": parity.check(dtype, runner, passages)})
 
 
-def _kind(found: Model, pooling: Pooling | None) -> Literal["chat", "embedding"]:
+def _kind(found: Model, pooling: Pooling | None) -> Literal["chat", "embedding", "classifier"]:
     """Return the kind of a model. Raises ExportError for a pooling of a `.gguf` file."""
-    if found.gguf is None:
+    is_folder = found.gguf is None
+    if is_folder and pooling is None and is_classifier(found.directory):
+        return "classifier"
+    if is_folder:
         return "embedding" if is_embedding_model(found.directory, pooling) else "chat"
     if pooling is not None:
         raise ExportError(

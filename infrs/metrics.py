@@ -55,6 +55,7 @@ class Metrics:
         self.waiting = gauge("requests_waiting", "Sequences in the queue.", "model")
         self.kv_used = gauge("kv_used_ratio", "Part of the KV cache that running sequences use.", "model")
         self.embedding_open = gauge("embedding_requests_open", "Embedding requests that run or wait.", "model")
+        self.classifier_open = gauge("classifier_requests_open", "Rerank and score requests that run or wait.", "model")
         self.draft_tokens = self._total("draft_tokens", "Draft tokens proposed.")
         self.accepted_tokens = self._total("accepted_tokens", "Draft tokens accepted.")
         self.guessed_tokens = self._total("guessed_tokens", "Deprecated: infrs_draft_tokens_total.")

@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
 
-from infrs.bundle.graph_signature import ATTENTION_MASK, EMBEDDING, INPUT_IDS
+from infrs.bundle.graph_signature import EMBEDDING, INPUT_IDS
 from infrs.bundle.manifest import Pooling
-from infrs.errors import ExportError
 
 from ..recipes.lowering import MICROSOFT, Lowering, Weight
 from ..sources.embeddings.layout import Dense
 from . import plain
 from .assemble import Assembler
+from .border import replace_border
 from .convert import DATA_FILE, GRAPH_FILE, trace_with_optimum
 from .sentence_encoder import SentenceEncoder
 from .tensor_file import TensorFile
 
-_TOKEN_TYPES, _HIDDEN = "token_type_ids", "last_hidden_state"
-_SHAPE, _LENGTH, _ZERO, _ONE = "input_ids/shape", "input_ids/length", "input_ids/zero", "input_ids/one"
+_HIDDEN = "last_hidden_state"
 
 
 def convert_embedding(
@@ -41,43 +39,12 @@ def convert_embedding(
     progress("trace", 0, 1)
     traced = trace_with_optimum(encoder.transformer, "feature-extraction", directory)
     progress("trace", 1, 1)
-    _replace_border(traced.graph, encoder.dimensions)
+    replace_border(traced.graph, EMBEDDING, encoder.dimensions)
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
         plain.lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))
         _add_pooling(encoder, assembler)
         assembler.finish(traced, directory / GRAPH_FILE)
-
-
-def _replace_border(graph: onnx.GraphProto, dimensions: int) -> None:
-    """Give the graph the inputs and the output of `infrs.bundle.graph_signature`; the other inputs become nodes."""
-    nodes = [
-        helper.make_node("Shape", [INPUT_IDS], [_SHAPE]),
-        helper.make_node("Shape", [INPUT_IDS], [f"{_LENGTH}/vector"], start=1, end=2),
-        helper.make_node("Squeeze", [f"{_LENGTH}/vector"], [_LENGTH]),
-    ]
-    graph.initializer.extend(
-        [numpy_helper.from_array(np.array(value), name) for value, name in ((0, _ZERO), (1, _ONE))]
-    )
-    for name in (item.name for item in graph.input if item.name != INPUT_IDS):
-        match name:
-            case "attention_mask" | "token_type_ids":
-                filled = helper.make_tensor("value", TensorProto.INT64, [1], [int(name == ATTENTION_MASK)])
-                nodes.append(helper.make_node("ConstantOfShape", [_SHAPE], [name], value=filled))
-            case "position_ids":
-                nodes.append(helper.make_node("Range", [_ZERO, _LENGTH, _ONE], [f"{name}/row"]))
-                nodes.append(helper.make_node("Expand", [f"{name}/row", _SHAPE], [name]))
-            case _:
-                raise ExportError(
-                    f"the graph of this architecture needs {name}, which infrs does not have; try another model"
-                )
-    for index, node in enumerate(nodes):
-        node.name = f"input_ids/border_{index}"
-        graph.node.insert(index, node)
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(INPUT_IDS, TensorProto.INT64, ["batch", "sequence"]))
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["batch", dimensions]))
 
 
 def _add_pooling(encoder: SentenceEncoder, assembler: Assembler) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_utils import no_init_weights
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
@@ -30,6 +37,7 @@ from .checks.weights import check_filled, match_tensors
 from .config_check import check_sizes, first_line, read_json
 from .resolve import Model
 from .rope_config import check_rotary
+from .sequence_classifier import check_classifier_type
 from .source_config import SourceConfig, has_text_half, read_source_config
 from .supported import check_architecture, check_model_type
 
@@ -53,6 +61,14 @@ def load_encoder(model: Model) -> PreTrainedModel:
     _quiet()
     with _explained(model):
         return _load(model, AutoModel, read_source_config(model.directory), encoder=True)
+
+
+def load_classifier(model: Model) -> PreTrainedModel:
+    """Return the sequence classifier. Raises SourceError."""
+    _quiet()
+    with _explained(model):
+        check_classifier_type(read_json(model.directory / "config.json"))
+        return _load(model, AutoModelForSequenceClassification, read_source_config(model.directory))
 
 
 def _load_folder(model: Model) -> PreTrainedModel:

@@ -16,6 +16,9 @@ present [B, num_kv_heads, P + S, head_dim] in new memory; `logits` for every pos
 
 The graph of an embedding model (`EmbeddingManifest`): `input_ids` int64 [B, S], texts of the same number of tokens, to
 `embedding` float32 [B, dimensions], pooled and, if the model normalises, of length 1.
+
+The graph of a classifier (`ClassifierManifest`): `input_ids` and, if the model distinguishes the two texts of a pair,
+`token_type_ids` (0 for the first text, 1 for the second), both int64 [B, S], to `logits` float32 [B, labels].
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ TOTAL_SEQUENCE_LENGTH = "total_sequence_length"
 LOGITS_INDICES = "logits_indices"
 ATTENTION_MASK = "attention_mask"
 POSITION_IDS = "position_ids"
+TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105  # no password
 LOGITS = "logits"
 EMBEDDING = "embedding"
 

@@ -30,8 +30,10 @@ EMBEDDING_DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8")
 AUTO_DTYPES: dict[str, tuple[Dtype, ...]] = {
     "chat": ("int8", "float32", "float16", "bfloat16", "int4"),
     "embedding": (*EMBEDDING_DTYPES, "int4"),
+    "classifier": (*EMBEDDING_DTYPES, "int4"),
 }
 GraphKind = Literal["fused", "plain"]
+Activation = Literal["sigmoid", "softmax", "identity"]
 Pooling = Literal["mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len"]
 MAX_DIMENSIONS = 65536
 MAX_PROMPTS = 256
@@ -160,7 +162,21 @@ class EmbeddingManifest(_Bundle):
     shorter: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, strict=False)
 
 
-AnyManifest = Manifest | EmbeddingManifest
+class ClassifierManifest(_Bundle):
+    """The manifest of a sequence classifier, such as a cross-encoder. Its graph: `infrs.bundle.graph_signature`.
+
+    context_length: maximum tokens of a text or a pair, with special tokens. labels: one for each logit; a cross-encoder
+    has one. activation: turns logits into scores. token_types: whether the graph takes `token_type_ids`.
+    """
+
+    kind: Literal["classifier"] = "classifier"
+    labels: tuple[Annotated[str, Field(max_length=256)], ...] = Field(min_length=1, max_length=4096, strict=False)
+    activation: Activation
+    token_types: bool
+
+
+AnyManifest = Manifest | EmbeddingManifest | ClassifierManifest
+KINDS = {"chat": "a chat model", "embedding": "an embedding model", "classifier": "a classifier"}  # for messages
 
 
 def _kind(value: Any) -> str:  # noqa: ANN401  # JSON or a manifest
@@ -171,8 +187,14 @@ def _kind(value: Any) -> str:  # noqa: ANN401  # JSON or a manifest
 
 _MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(
     Annotated[
-        Annotated[Manifest, Tag("chat")] | Annotated[EmbeddingManifest, Tag("embedding")],
-        Discriminator(_kind, custom_error_type="kind", custom_error_message="kind should be 'chat' or 'embedding'"),
+        Annotated[Manifest, Tag("chat")]
+        | Annotated[EmbeddingManifest, Tag("embedding")]
+        | Annotated[ClassifierManifest, Tag("classifier")],
+        Discriminator(
+            _kind,
+            custom_error_type="kind",
+            custom_error_message="kind should be 'chat', 'embedding' or 'classifier'",
+        ),
     ]
 )
 
@@ -216,10 +238,10 @@ def read_manifest(bundle: Path) -> AnyManifest:
 
 
 def chat_manifest(manifest: AnyManifest) -> Manifest:
-    """Return the manifest if it is a chat model's. Raises BundleError if it is an embedding model's."""
+    """Return the manifest if it is a chat model's. Raises BundleError if it is another kind's."""
     if isinstance(manifest, Manifest):
         return manifest
-    raise BundleError(f"{manifest.source.model_id} is an embedding model; name a chat model's bundle")
+    raise BundleError(f"{manifest.source.model_id} is {KINDS[manifest.kind]}; name a chat model's bundle")
 
 
 def find_bundle(cache: Path, model_id: str, revision: str, dtype: DtypeChoice) -> Path:

@@ -17,10 +17,11 @@ from infrs import __version__
 from infrs.config.settings import LogFormat
 from infrs.core import SamplingParams
 from infrs.http.observability.logs import JsonFormatter
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.classifier import ClassifierModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
-from infrs.models.served import ServedEmbeddingModel
+from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 _QUESTION = "How many days are in a week?"  # the demo answers "7 days" in every dtype (tests/e2e)
 
@@ -64,6 +65,8 @@ def _facts(registry: ModelRegistry) -> Iterator[tuple[str, str]]:
         yield chat.model_id, f"{chat.model.manifest.dtype}, {_of_chat(chat.model)}"
     for embedding in registry.embedding_models:
         yield embedding.model_id, f"{embedding.model.manifest.dtype}, {_of_embedding(embedding.model)}"
+    for classifier in registry.classifiers:
+        yield classifier.model_id, f"{classifier.model.manifest.dtype}, {_of_classifier(classifier.model)}"
 
 
 def _of_chat(model: LoadedModel) -> str:
@@ -85,16 +88,26 @@ def _of_embedding(model: EmbeddingModel) -> str:
     )
 
 
+def _of_classifier(model: ClassifierModel) -> str:
+    manifest = model.manifest
+    return (
+        f"classifier with {len(manifest.labels)} label{'s' * (len(manifest.labels) > 1)}, pairs of up to "
+        f"{manifest.context_length} tokens, {_threads(model.encoder.threads)}"
+    )
+
+
 def _command(start: Start, registry: ModelRegistry) -> str:
     """Return a command that sends a request to the first model."""
     first = registry.listed[0]
-    path, body = "embeddings", {"model": first.model_id, "input": _QUESTION}
-    if first.kind is not ServedEmbeddingModel:
-        messages = [{"role": "user", "content": _QUESTION}]
-        chat: dict[str, Any] = {"model": first.model_id, "messages": messages, "temperature": 0}
-        path, body = "chat/completions", chat
+    fields: dict[str, Any]
+    if first.kind is ServedEmbeddingModel:
+        path, fields = "embeddings", {"input": _QUESTION}
+    elif first.kind is ServedClassifier:
+        path, fields = "rerank", {"query": _QUESTION, "documents": ["Seven.", "On Monday."]}
+    else:
+        path, fields = "chat/completions", {"messages": [{"role": "user", "content": _QUESTION}], "temperature": 0}
     key = " -H 'authorization: Bearer YOUR_API_KEY'" if start.with_key else ""
-    data = shlex.quote(json.dumps(body))
+    data = shlex.quote(json.dumps({"model": first.model_id, **fields}))
     return f"curl {start.url}/v1/{path}{key} -H 'content-type: application/json' -d {data}"
 
 

@@ -74,7 +74,10 @@ def create_app(
     access.install(app, state)
     lifecycle.install(app, state, keys, load, on_ready)
     for route in ROUTES:
-        app.add_route(route.handler, route.operation.path, methods=route.methods, stream=route.operation.is_upload)
+        operation = route.operation
+        app.add_route(
+            route.handler, operation.path, methods=route.methods, name=route.name, stream=operation.is_upload
+        )
     if settings.server.web:
         web.install(app)
     else:

@@ -33,7 +33,8 @@ from infrs.http.auth import Keys, is_loopback
 from infrs.http.connection.protocol import BoundedHttp
 from infrs.http.observability.access_log import request_id
 from infrs.http.state import ServerState
-from infrs.models.served import ServedChatModel, ServedEmbeddingModel
+from infrs.models.served import ServedChatModel, ServedModel
+from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 # RFC 9112, sections 3 and 5: a method, a target and the version; then names and values. Versions are Sanic's to check.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -56,6 +57,14 @@ GENERATION_PATHS = frozenset(
 UPLOAD_PATH = "/v1/files"
 MAX_FORM_BYTES = 64 << 10  # of an upload, next to its file
 EMBEDDING_PATHS = frozenset({"/v1/embeddings", "/api/embed", "/api/embeddings"})
+RERANK_PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")  # Cohere's and Jina's; vLLM has them all
+SCORE_PATHS = ("/v1/score", "/score")
+# The kind of model that requests for a path wait for.
+_KINDS: dict[str, type[ServedModel]] = {
+    **dict.fromkeys(GENERATION_PATHS, ServedChatModel),
+    **dict.fromkeys(EMBEDDING_PATHS, ServedEmbeddingModel),
+    **dict.fromkeys((*RERANK_PATHS, *SCORE_PATHS, "/classify"), ServedClassifier),
+}
 CURLS_MEDIA_TYPE = "application/x-www-form-urlencoded"  # curl's for any body; Ollama's examples leave it
 OPEN_ROUTES = frozenset({"health", "ready"})  # for an orchestrator, which has no key
 PAGE_ROUTE, PAGE_FILES_ROUTE = "", "web/<name:path>"
@@ -203,10 +212,9 @@ def check_body(request: Request, state: ServerState, tenant: str) -> None:
         allowed = ("application/json", *[CURLS_MEDIA_TYPE] * request.path.startswith(ollama_errors.PREFIX))
         if media.strip() not in allowed or charset not in ("", "charset=utf-8"):
             raise _unsupported(request)
-        if request.path in GENERATION_PATHS:
-            state.require_models().refuse_if_full(ServedChatModel, tenant)
-        elif request.path in EMBEDDING_PATHS:
-            state.require_models().refuse_if_full(ServedEmbeddingModel, tenant)
+        kind = _KINDS.get(request.path)
+        if kind is not None:
+            state.require_models().refuse_if_full(kind, tenant)
 
 
 def check_upload(request: Request, state: ServerState, length: int) -> None:

@@ -22,10 +22,11 @@ from infrs.errors import DrainingError, ModelUnloadedError
 from infrs.llm.outputs import Chunk, RequestOutput, to_chunk, to_output
 from infrs.llm.params import SamplingParams
 from infrs.llm.resolve import resolve, to_settings
-from infrs.models.encoder import Vector
+from infrs.models.encoders.encoder import Vector
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
 from infrs.models.served import ServedChatModel, ServedModel
+from infrs.models.served_encoders import ServedEmbeddingModel
 
 Prompt = str | Sequence[int]
 Messages = Sequence[Mapping[str, Any]]
@@ -137,14 +138,14 @@ class AsyncLLM:
 
         fields: more fields of `POST /v1/embeddings`, such as `prompt_name`. Raises RequestError.
         """
-        served = self._registry.find_embedding(self._model_id)
+        served = self._registry.find_encoder(ServedEmbeddingModel, self._model_id)
         payload = {**fields, "model": served.model_id, "input": _plain(texts), "dimensions": dimensions}
         body = parse_embedding_request(payload)
         check_dimensions(served.model, body)
         context = self._context()
         async with self._place(served):
             ids = await asyncio.to_thread(encode_texts, served.model, body)
-            return shortened(served.model, body, await served.embed(ids, context))
+            return shortened(served.model, body, await served.compute(ids, context))
 
     def stream(
         self,

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from infrs.llm.async_llm import DEFAULT_TIMEOUT, AsyncLLM, Messages, Params, Prompt
 from infrs.llm.outputs import Chunk, RequestOutput
-from infrs.models.encoder import Vector
+from infrs.models.encoders.encoder import Vector
 
 T = TypeVar("T")
 

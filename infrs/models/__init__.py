@@ -1,1 +1,1 @@
-"""The registry of loaded models: chat and embedding models, their threads, and the bridge to the event loop."""
+"""The registry of loaded models of all kinds, their threads, and the bridge to the event loop."""

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from infrs.bundle.files import open_files
 from infrs.bundle.manifest import (
+    KINDS,
     AnyManifest,
+    ClassifierManifest,
     EmbeddingManifest,
     Manifest,
     Sampling,
@@ -30,13 +32,15 @@ from infrs.engine.service import EngineService
 from infrs.errors import BundleError, ConfigError, EngineError
 from infrs.machine.cpus import warn_above_limit
 from infrs.machine.memory import Memory, read_memory
-from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
+from infrs.models.encoders.classifier import load_classifier
+from infrs.models.encoders.embedding_model import load_embedding_model
 from infrs.models.load_limit import begin_step, limit_time
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
 from infrs.models.residency.memory_use import max_bytes
-from infrs.models.residency.spec import Found, ModelSpec
-from infrs.models.served import ServedChatModel, ServedEmbeddingModel
+from infrs.models.residency.spec import AnyModel, Found, ModelSpec
+from infrs.models.served import ServedChatModel, ServedModel
+from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 from infrs.native.signals import end_by_signal
 from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.turn_end import find_turn_end
@@ -50,6 +54,11 @@ logger = logging.getLogger("infrs.server")
 
 _TOKEN = re.compile(r"<[^<>]*>")  # a marker can be several tokens
 _OPEN_GRAPH = "to open and try its graph"
+_SERVED: dict[str, type[ServedModel]] = {
+    "chat": ServedChatModel,
+    "embedding": ServedEmbeddingModel,
+    "classifier": ServedClassifier,
+}
 _RUNTIME = ("infrs", "onnxruntime", "tokenizers")
 
 
@@ -87,7 +96,7 @@ async def load_models(
                 found=locate(),
                 settings=settings.engine,
                 aliases=frozenset(model.aliases),
-                kind=ServedChatModel if isinstance(manifest, Manifest) else ServedEmbeddingModel,
+                kind=_SERVED[manifest.kind],
                 at_start=model.load == "start",
                 keep_alive=model.keep_alive,
                 is_pinned=model.pinned,
@@ -143,19 +152,18 @@ def explain_truncation() -> None:
 
 
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:
-    """Raise ConfigError for chat settings of an embedding model."""
+    """Raise ConfigError for chat settings of another kind of model."""
     for model, manifest in zip(models, manifests, strict=True):
         names = ("chat_format", "tool_format", "generation_config")
         odd = [name for name in names if getattr(model, name) != "auto"]
-        if odd and isinstance(manifest, EmbeddingManifest):
+        if odd and not isinstance(manifest, Manifest):
             raise ConfigError(
-                f"{manifest.source.model_id} is an embedding model, which has no {odd[0]}; remove it", param="models"
+                f"{manifest.source.model_id} is {KINDS[manifest.kind]}, which has no {odd[0]}; remove it",
+                param="models",
             )
 
 
-def load_model(
-    bundle: Path, model: ModelSettings, engine: EngineSettings, memory: Memory | None = None
-) -> LoadedModel | EmbeddingModel:
+def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memory: Memory | None = None) -> AnyModel:
     """Verify a bundle and open it. The model holds the verified files open.
 
     memory: the model's share of the memory, for its keys and values; None for all that is free now.
@@ -181,13 +189,16 @@ def load_model(
 
 def _load(
     bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings, memory: Memory | None
-) -> LoadedModel | EmbeddingModel:
+) -> AnyModel:
     begin_step("to read tokenizer.json")
     tokenizer = Tokenizer.load(bundle)
     check_tokens(manifest, tokenizer)
     if isinstance(manifest, EmbeddingManifest):
         begin_step(_OPEN_GRAPH)
         return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
+    if isinstance(manifest, ClassifierManifest):
+        begin_step(_OPEN_GRAPH)
+        return load_classifier(bundle, manifest, engine.threads, engine.kernel_options)
     return _load_chat_model(bundle, manifest, model, engine, tokenizer, memory=memory)
 
 

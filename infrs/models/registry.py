@@ -25,7 +25,8 @@ from infrs.models.residency.decide import ModelState
 from infrs.models.residency.entry import RegistryEntry
 from infrs.models.residency.keeper import Keeper
 from infrs.models.residency.spec import Found, ModelSpec, OpenModel
-from infrs.models.served import Observe, ServedChatModel, ServedEmbeddingModel, ServedModel
+from infrs.models.served import Observe, ServedChatModel, ServedModel
+from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 __all__ = ["ModelRegistry", "ModelState", "OpenModel", "RegistryEntry"]
 
@@ -155,13 +156,13 @@ class ModelRegistry:
 
     @property
     def listed(self) -> list[RegistryEntry]:
-        """Return all entries, embedding models last."""
-        return sorted(self._entries.values(), key=lambda entry: entry.kind is ServedEmbeddingModel)
+        """Return all entries, chat models first."""
+        return sorted(self._entries.values(), key=lambda entry: not entry.may_be(ServedChatModel))
 
     @property
     def models(self) -> list[ServedModel]:
         """Return the models that are ready, chat models first."""
-        return [*self.chat_models, *self.embedding_models]
+        return [*self.chat_models, *self.embedding_models, *self.classifiers]
 
     @property
     def chat_models(self) -> list[ServedChatModel]:
@@ -172,6 +173,11 @@ class ModelRegistry:
     def embedding_models(self) -> list[ServedEmbeddingModel]:
         """Return the embedding models that are ready."""
         return self._ready(ServedEmbeddingModel)
+
+    @property
+    def classifiers(self) -> list[ServedClassifier]:
+        """Return the classifiers that are ready."""
+        return self._ready(ServedClassifier)
 
     def entry(self, name: str) -> RegistryEntry:
         """Return the entry of an id or alias. Raises ModelNotFoundError."""
@@ -192,17 +198,11 @@ class ModelRegistry:
 
         Raises RequestError for an embedding model and for a name that is missing, and as `find`.
         """
-        served = _require_ready(self._chat_entry(name))
-        if not isinstance(served, ServedChatModel):
-            raise self._not_chat(served.model_id)
-        return served
+        return self._of_that_kind(ServedChatModel, _require_ready(self._chat_entry(name)))
 
-    def find_embedding(self, name: str) -> ServedEmbeddingModel:
-        """Return the ready embedding model of an id or alias. Raises RequestError for a chat model, and as `find`."""
-        served = _require_ready(self._embedding_entry(name))
-        if not isinstance(served, ServedEmbeddingModel):
-            raise self._not_embedding(served.model_id)
-        return served
+    def find_encoder(self, kind: type[Kind], name: str) -> Kind:
+        """Return the ready encoder of an id or alias. Raises RequestError for one of another kind, and as `find`."""
+        return self._of_that_kind(kind, _require_ready(self._encoder_entry(kind, name)))
 
     @contextlib.asynccontextmanager
     async def use_chat(self, name: str | None, context: RequestContext) -> AsyncIterator[ServedChatModel]:
@@ -211,17 +211,13 @@ class ModelRegistry:
         Raises as `find_chat`, QueueFullError, RequestTimeoutError, OutOfMemoryError, ModelLoadError.
         """
         async with self._use(self._chat_entry(name), context) as served:
-            if not isinstance(served, ServedChatModel):
-                raise self._not_chat(served.model_id)
-            yield served
+            yield self._of_that_kind(ServedChatModel, served)
 
     @contextlib.asynccontextmanager
-    async def use_embedding(self, name: str, context: RequestContext) -> AsyncIterator[ServedEmbeddingModel]:
-        """Admit a request to an embedding model for the block, which loads it if necessary. Raises as `use_chat`."""
-        async with self._use(self._embedding_entry(name), context) as served:
-            if not isinstance(served, ServedEmbeddingModel):
-                raise self._not_embedding(served.model_id)
-            yield served
+    async def use_encoder(self, kind: type[Kind], name: str, context: RequestContext) -> AsyncIterator[Kind]:
+        """Admit a request to an encoder for the block, which loads it if necessary. Raises as `use_chat`."""
+        async with self._use(self._encoder_entry(kind, name), context) as served:
+            yield self._of_that_kind(kind, served)
 
     def refuse_if_full(self, kind: type[ServedModel], tenant: str) -> None:
         """Raise QueueFullError if all models of a kind are full for a tenant, RequestError if there is no chat model.
@@ -319,31 +315,35 @@ class ModelRegistry:
             return entry
         ours = self._require_chat()
         if entry is not None:
-            raise self._not_chat(str(name))
+            raise self._wrong_kind(str(name), entry.kind, ServedChatModel)
         if name is not None:
             raise not_served(name, _ids(ours))
         if len(ours) > 1:
             raise RequestError(f"model: this server has several chat models; name one of {_ids(ours)}", param="model")
         return ours[0]
 
-    def _embedding_entry(self, name: str) -> RegistryEntry:
+    def _encoder_entry(self, kind: type[ServedModel], name: str) -> RegistryEntry:
         entry = self._find(name)
         if entry is None:
-            raise not_served(name, self._embedding_ids())
-        if not entry.may_be(ServedEmbeddingModel):
-            raise self._not_embedding(name)
+            raise not_served(name, self._ids_of_kind(kind))
+        if not entry.may_be(kind):
+            raise self._wrong_kind(name, entry.kind, kind)
         return entry
 
-    def _not_chat(self, name: str) -> RequestError:
-        ours = _ids(self._require_chat())
-        return _wrong_kind(f"{name} is an embedding model, which POST /v1/embeddings takes; here it is {ours}")
+    def _of_that_kind(self, kind: type[Kind], served: ServedModel) -> Kind:
+        """Return a model, whose kind may not have been known before it was loaded. Raises RequestError."""
+        if not isinstance(served, kind):
+            raise self._wrong_kind(served.model_id, type(served), kind)
+        return served
 
-    def _not_embedding(self, name: str) -> RequestError:
-        ours = self._embedding_ids()
-        return _wrong_kind(f"{name} is a chat model, which makes no embeddings; this server serves {ours}")
+    def _wrong_kind(self, name: str, kind: type[ServedModel] | None, wanted: type[ServedModel]) -> RequestError:
+        described = "a model of another kind" if kind is None else f"{kind.noun}, which {kind.routes} takes"
+        ours = _ids(self._of_kind(wanted)) or "name one in `models`"
+        return _unsupported(f"{name} is {described}; this request needs {wanted.noun}: {ours}")
 
-    def _embedding_ids(self) -> str:
-        return _ids(self._of_kind(ServedEmbeddingModel)) or "no embedding model: name one in `models`"
+    def _ids_of_kind(self, kind: type[ServedModel]) -> str:
+        noun = kind.noun.partition(" ")[2]
+        return _ids(self._of_kind(kind)) or f"no {noun}: name one in `models`"
 
     def _of_kind(self, kind: type[ServedModel]) -> list[RegistryEntry]:
         """Return the entries of a kind, loaded or not."""
@@ -357,8 +357,8 @@ class ModelRegistry:
         """Return the entries of chat models. Raises RequestError if there is none."""
         entries = self._of_kind(ServedChatModel)
         if not entries:
-            ours = _ids(self._of_kind(ServedEmbeddingModel))
-            raise _wrong_kind(f"this server has no chat model; it serves {ours} for POST /v1/embeddings")
+            others = [f"{entry.model_id} for {entry.kind.routes}" for entry in self.listed if entry.kind is not None]
+            raise _unsupported(f"this server has no chat model; it serves {', '.join(others)}")
         return entries
 
 
@@ -385,7 +385,7 @@ _NOT_READY = {
 }
 
 
-def _wrong_kind(message: str) -> RequestError:
+def _unsupported(message: str) -> RequestError:
     return RequestError(message, param="model", code="model_not_supported")
 
 

@@ -9,17 +9,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from infrs.config.settings import EngineSettings
 from infrs.core import Request, RequestContext
 from infrs.engine.service import EngineService, Observer
 from infrs.errors import InfrsError, QueueFullError
 from infrs.metrics import ChatMetrics, Metrics, ModelMetrics
 from infrs.models.bridge import Bridge, DeltaStream
-from infrs.models.embedding_model import EmbeddingModel
-from infrs.models.embedding_service import EmbeddingService
-from infrs.models.encoder import Vector
+from infrs.models.encoders.classifier import ClassifierModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 
 _LAST_WORDS_SECONDS = 1.0  # for failed requests to report their error
@@ -74,9 +72,15 @@ def _nothing() -> None:
 
 
 class ServedModel(ABC):
-    """What chat and embedding models have in common: admission, the wait for idleness and the drain."""
+    """What models of all kinds have in common: admission, the wait for idleness and the drain.
 
-    model: LoadedModel | EmbeddingModel
+    noun: the kind, with an article. routes: the main routes of the kind. Both are for messages.
+    """
+
+    noun: ClassVar[str]
+    routes: ClassVar[str]
+
+    model: LoadedModel | EmbeddingModel | ClassifierModel
     service: Service
     metrics: ModelMetrics
 
@@ -170,6 +174,7 @@ class ServedModel(ABC):
 class ServedChatModel(ServedModel):
     """A chat model in service, with the bridge to its engine thread."""
 
+    noun, routes = "a chat model", "POST /v1/chat/completions"
     model: LoadedModel
     service: EngineService
     metrics: ChatMetrics
@@ -225,44 +230,3 @@ class ServedChatModel(ServedModel):
             return stats.num_cached_tokens / (stats.num_rows * stats.max_model_len)
 
         bind(metrics.kv_used).set_function(kv_used)
-
-
-class ServedEmbeddingModel(ServedModel):
-    """An embedding model in service, with its worker thread."""
-
-    model: EmbeddingModel
-    service: EmbeddingService
-    metrics: ModelMetrics
-
-    def __init__(self, model: EmbeddingModel, settings: EngineSettings, metrics: Metrics) -> None:
-        """Start the worker thread. At most `settings.max_queue` requests wait for it."""
-        super().__init__()
-        self.model, self._max_queue = model, settings.max_queue
-        self.service = EmbeddingService(model.encoder, settings.max_queue)
-        self.service.start()
-        self.metrics = ModelMetrics(metrics, model.model_id)
-        self.metrics.bind(metrics.embedding_open).set_function(lambda: self.service.snapshot().num_open)
-
-    async def embed(self, texts: Sequence[Sequence[int]], context: RequestContext) -> list[Vector]:
-        """Return the vectors of texts, given as token ids, in order. To cancel it skips the texts that have not begun.
-
-        Raises RequestTimeoutError at the context's deadline, QueueFullError, DrainingError, EngineError.
-        """
-        self._check_open()
-        try:
-            async with asyncio.timeout(context.remaining):
-                return await asyncio.wrap_future(self.service.submit(texts))
-        except TimeoutError:
-            raise context.timeout_error() from None
-
-    @property
-    def num_places(self) -> int:
-        """See ServedModel."""
-        return 1 + self._max_queue
-
-    def _full(self) -> str:
-        return f"{self._max_queue} requests for embeddings wait"
-
-    def fail_all(self, error: InfrsError) -> None:
-        """See ServedModel."""
-        self.service.fail_all(error)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
+from tokenizers import Encoding as Part  # a text as tokens, without special tokens
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError, ContextLengthError
@@ -13,6 +14,8 @@ from infrs.text.growth import check_growth
 from infrs.text.quoting import Quoter
 from infrs.text.rust import encode_unlocked, raises_panics
 from infrs.text.shortest import Shortest
+
+__all__ = ["TOKENIZER_FILE", "Part", "Tokenizer", "spelt_bytes"]
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -97,6 +100,21 @@ class Tokenizer:
             return self._quoter.encode(text, special=special)
         ids: list[int] = encode_unlocked(self._backend, text, special=special).ids
         return ids
+
+    def num_special(self, *, is_pair: bool) -> int:
+        """Return the number of special tokens that the model expects around a text, or around and between two."""
+        return int(self._backend.num_special_tokens_to_add(is_pair=is_pair))
+
+    @raises_panics
+    def part(self, text: str) -> Part:
+        """Return a text as a part of a pair, or alone. A part is tokenised once and may belong to many pairs."""
+        return encode_unlocked(self._backend, text, special=False)
+
+    @raises_panics
+    def joined(self, first: Part, second: Part | None = None) -> tuple[list[int], list[int]]:
+        """Return the token ids of one or two parts with special tokens, and the type of each token: 0 or 1."""
+        joined = self._backend.post_process(first, second, True)
+        return joined.ids, joined.type_ids
 
     @raises_panics
     def check_length(self, text: str, limit: int, param: str) -> None:

@@ -20,9 +20,9 @@ BEGIN, END = "<!-- fields -->", "<!-- /fields -->"
 
 
 _SHARED = (
-    "Also taken by `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/messages` and\n"
-    "`/v1/embeddings`: what clients of OpenAI, Anthropic, vLLM, SGLang, llama.cpp, Ollama, OpenRouter and LiteLLM\n"
-    "send to every server."
+    "Also taken by `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/messages`, `/v1/embeddings`,\n"
+    "`/v1/rerank`, `/v1/score` and `/classify`: what clients of OpenAI, Anthropic, vLLM, SGLang, llama.cpp, Ollama,\n"
+    "OpenRouter and LiteLLM send to every server."
 )
 
 

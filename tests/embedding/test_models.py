@@ -21,8 +21,8 @@ from infrs.bundle.manifest import EmbeddingManifest, Manifest, Source, chat_mani
 from infrs.config.settings import EngineSettings, ModelSettings, Settings
 from infrs.engine.runners.session import kernels_of
 from infrs.errors import BundleError, ConfigError, ContextLengthError, DrainingError, EngineError, RequestError
-from infrs.models.embedding_model import EmbeddingModel, load_embedding_model
-from infrs.models.encoder import OnnxEncoder, open_encoder, shorten
+from infrs.models.encoders.embedding_model import EmbeddingModel, load_embedding_model
+from infrs.models.encoders.encoder import OnnxEncoder, open_encoder, shorten
 from infrs.models.load import check_kinds, load_model, load_models
 from infrs.models.registry import ModelRegistry
 

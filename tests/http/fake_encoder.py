@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from infrs.bundle.manifest import EmbeddingManifest, Recipe, Source
-from infrs.models.embedding_model import EmbeddingModel
-from infrs.models.encoder import Vector
+from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.encoder import Vector
 from infrs.text.tokenizer import Tokenizer
 
 EMBEDDING_ID = "fake/vectors"

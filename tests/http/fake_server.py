@@ -4,7 +4,8 @@ The fake answers with the words "w0 w1 w2 ..." and does what its prompt says: "b
 "die" kills the engine, "emoji" splits an emoji over deltas that carry no text. The words of answer i > 0 begin with i.
 Its tokens are bytes, each with the log-probability -byte/256. With `"engine": "synthetic"` it is the real engine, over
 the graph of tests/engine/synthetic.py, which with `"exact"` is taken for one of infrs's own kernels. With `"embedding":
-"beside"` it has an embedding model too, with "alone" no other. `"sampling"` is what the bundle says of sampling,
+"beside"` it has an embedding model too, with "alone" no other; the same for `"classifier"`.
+`"sampling"` is what the bundle says of sampling,
 `"template"` a Jinja chat template in the place of plain lines. `"demand"` has models that load on demand, each with
 fields of its ModelSpec; `"disk"` is the folder of their files. It prints one JSON line when ready.
 """
@@ -23,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fake_classifier import CLASSIFIER_ID, classifier_model
 from fake_encoder import EMBEDDING_ID, embedding_model
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
@@ -39,7 +41,7 @@ from infrs.errors import BundleError, DrainingError, EngineError, InfrsError, Qu
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import load_keys
 from infrs.http.observability.logs import to_stderr
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.load import default_sampling, fingerprint
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
@@ -300,7 +302,15 @@ def add_on_demand(registry: ModelRegistry, options: dict[str, Any], open_chat: C
 def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
     """`make`: another model, from the numbers of its rows and of requests that may wait."""
     options = {"rows": 2, "max_queue": 2, "max_model_len": 512, "interval": 0.002, "load_seconds": 0.0, "fail": None}
-    options |= {"engine": "words", "capacity": 96, "exact": False, "embedding": "", "keep_alive": None, "template": ""}
+    options |= {
+        "engine": "words",
+        "capacity": 96,
+        "exact": False,
+        "embedding": "",
+        "classifier": "",
+        "keep_alive": None,
+        "template": "",
+    }
     options |= {"sampling": {}, "tool_format": "", "demand": {}, "demand_seconds": 0.0, "disk": "", "budget": None}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
@@ -313,8 +323,13 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
     listener = listen(settings.server)
 
     async def load(registry: ModelRegistry) -> None:
-        if options["embedding"] != "alone":
+        if "alone" not in (options["embedding"], options["classifier"]):
             await registry.load(MODEL_ID, load_chat)
+        if options["classifier"]:
+            aliases = ("ranks",)
+            await registry.load(
+                CLASSIFIER_ID, lambda _: classifier_model(options["interval"]), settings.engine, aliases
+            )
         if options["embedding"]:
             await registry.load(EMBEDDING_ID, load_embedding, settings.engine)
         registry.budget, registry.queue_timeout = options["budget"], settings.server.queue_timeout

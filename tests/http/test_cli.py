@@ -240,7 +240,9 @@ def announced(
     model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
     served = SimpleNamespace(model_id="a/b", model=model)
     entry = SimpleNamespace(model_id="a/b", kind=ServedChatModel, spec=SimpleNamespace(at_start=True))
-    registry: Any = SimpleNamespace(chat_models=[served], embedding_models=[], entries=[entry], listed=[entry])
+    registry: Any = SimpleNamespace(
+        chat_models=[served], embedding_models=[], classifiers=[], entries=[entry], listed=[entry]
+    )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         announce(Start(listener, 0.0, with_key, log_format), registry)
     return capsys.readouterr().out.splitlines()

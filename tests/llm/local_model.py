@@ -6,7 +6,7 @@ from fake_encoder import EMBEDDING_ID, embedding_model
 from fake_server import byte_tokenizer, synthetic_model
 
 from infrs.config.settings import EngineSettings, ModelSettings
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import OpenModel
 

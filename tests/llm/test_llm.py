@@ -164,7 +164,7 @@ def test_an_invalid_request_names_its_field(make: Callable[..., LLM]) -> None:
     with pytest.raises(RequestError) as raised:
         llm.chat(USER, SamplingParams(temperature=9.0))
     assert raised.value.param == "temperature"
-    with pytest.raises(RequestError, match="makes no embeddings"):
+    with pytest.raises(RequestError, match="needs an embedding model: name one"):
         llm.embed("hi")
     with pytest.raises(RequestError, match="no chat model"):
         make(EMBEDDING_ID).generate("hi")

@@ -29,10 +29,11 @@ from infrs.errors import (
     RequestError,
 )
 from infrs.metrics import Metrics
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry, ModelState
-from infrs.models.served import ServedChatModel, ServedEmbeddingModel
+from infrs.models.served import ServedChatModel
+from infrs.models.served_encoders import ServedEmbeddingModel
 
 SMALL = EngineSettings(max_num_seqs=1, max_queue=1, max_model_len=64)
 LARGE = EngineSettings(max_num_seqs=4, max_queue=8, max_model_len=256)
@@ -174,7 +175,7 @@ def test_the_states_of_a_model() -> None:
         await asyncio.sleep(0)
         assert registry.entries[0].state is ModelState.LOADING
         assert registry.models == []
-        for operation in (lambda: registry.find("x"), lambda: registry.find_embedding("a")):
+        for operation in (lambda: registry.find("x"), lambda: registry.find_encoder(ServedEmbeddingModel, "a")):
             with pytest.raises(ModelLoadingError):
                 operation()
         with pytest.raises(ModelLoadingError):
@@ -250,9 +251,17 @@ def test_requests_for_the_wrong_kind_of_model_or_for_none() -> None:
         assert [model.model_id for model in registry.models] == ["c", "e"]
         cases: list[tuple[Callable[[], object], type[InfrsError], str]] = [
             (lambda: registry.find_chat("e"), RequestError, "e is an embedding model, which POST /v1/embeddings takes"),
-            (lambda: registry.find_embedding("c"), RequestError, "c is a chat model, which makes no embeddings"),
+            (
+                lambda: registry.find_encoder(ServedEmbeddingModel, "c"),
+                RequestError,
+                "c is a chat model, which POST /v1/chat/completions takes; this request needs an embedding model: e",
+            ),
             (lambda: registry.find_chat("z"), ModelNotFoundError, "'z' is not served here; this server serves c"),
-            (lambda: registry.find_embedding("z"), ModelNotFoundError, "'z' is not served here; this server serves e"),
+            (
+                lambda: registry.find_encoder(ServedEmbeddingModel, "z"),
+                ModelNotFoundError,
+                "'z' is not served here; this server serves e",
+            ),
             (lambda: registry.find("z"), ModelNotFoundError, "this server serves c, e"),
         ]
         for find, error, message in cases:
@@ -269,10 +278,10 @@ def test_requests_for_the_wrong_kind_of_model_or_for_none() -> None:
 def test_an_embedding_model_without_http() -> None:
     async def scenario(registry: ModelRegistry) -> None:
         await registry.load("e", open_embedding, SMALL)
-        model = registry.find_embedding("e")
+        model = registry.find_encoder(ServedEmbeddingModel, "e")
         assert isinstance(model, ServedEmbeddingModel)
         with model.admitted():
-            [vector] = await model.embed([[1, 2, 3]], context())
+            [vector] = await model.compute([[1, 2, 3]], context())
         assert vector.tolist() == formula([1, 2, 3]).tolist()
         await registry.remove("e")
         assert registry.entries == []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_process import JSON, MODEL, Answer, FakeServer, fake_server
 
+from infrs.http.request_guard import RERANK_PATHS, SCORE_PATHS
 from infrs.http.routes.table import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,9 @@ def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
         "/v1/messages": {"messages": messages, "max_tokens": 2},
         "/v1/messages/count_tokens": {"messages": messages},
         "/v1/embeddings": {"input": "a canary"},
+        **{path: {"query": "a canary", "documents": ["a canary"]} for path in RERANK_PATHS},
+        **{path: {"text_1": "a canary", "text_2": "a canary"} for path in SCORE_PATHS},
+        "/classify": {"input": "a canary"},
         "/api/chat": {"messages": messages, "options": {"num_predict": 2}},
         "/api/generate": {"prompt": "a canary", "options": {"num_predict": 2}},
         "/api/embed": {"input": "a canary"},
@@ -77,7 +81,9 @@ def test_no_secret_is_logged(script: str, log_format: str, monkeypatch: pytest.M
     """In all that each route answers, well and badly, in the log with all its details, in /metrics and in `ps`."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     settings = {"log_level": "debug", "log_format": log_format}
-    options: dict[str, Any] = {"script": FAULTY} if script == "faulty" else {"embedding": "beside"}
+    options: dict[str, Any] = (
+        {"script": FAULTY} if script == "faulty" else {"embedding": "beside", "classifier": "beside"}
+    )
     with logging_server(keys=f"{KEY},{OTHER_KEY}", server=settings, **options) as (server, end):
         bearer, answers, statuses = {"authorization": f"Bearer {KEY}"}, [], set()
 

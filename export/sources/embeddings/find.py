@@ -18,6 +18,12 @@ def is_embedding_model(directory: Path, pooling: Pooling | None) -> bool:
     return pooling is not None or has_modules(directory) or is_plain_encoder(directory)
 
 
+def is_classifier(directory: Path) -> bool:
+    """Return whether config.json names a sequence classifier, such as a cross-encoder."""
+    names = read_json(directory / "config.json").get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names[:1])
+
+
 def find_layout(directory: Path, pooling: Pooling | None) -> Layout:
     """Return the layout of an embedding model.
 
@@ -42,10 +48,10 @@ def find_layout(directory: Path, pooling: Pooling | None) -> Layout:
 
 
 def check_dtype(dtype: Dtype) -> None:
-    """Raise ExportError for a dtype that embedding models do not support."""
+    """Raise ExportError for a dtype that embedding models and classifiers do not support."""
     if dtype not in EMBEDDING_DTYPES:
         raise ExportError(
-            f"embedding models are not offered in {dtype}, because its vectors differ too much; "
+            f"embedding models and classifiers are not offered in {dtype}, because its vectors differ too much; "
             f"choose --dtype {', '.join(EMBEDDING_DTYPES)}",
             param="dtype",
         )

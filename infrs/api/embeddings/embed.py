@@ -11,8 +11,8 @@ from infrs.api.common.engine_request import check_token_id
 from infrs.api.embeddings.prompts import choose_prompt
 from infrs.api.embeddings.request import EmbeddingRequest
 from infrs.errors import RequestError
-from infrs.models.embedding_model import EmbeddingModel
-from infrs.models.encoder import Vector, shorten
+from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.encoder import Vector, shorten
 
 MAX_TOKENS = 300_000  # OpenAI's, of all texts together
 

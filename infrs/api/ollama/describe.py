@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from infrs.bundle.manifest import AnyManifest, EmbeddingManifest
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.bundle.manifest import AnyManifest, ClassifierManifest, EmbeddingManifest
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import RegistryEntry
 from infrs.text.chat.template import ChatFormat
@@ -116,6 +115,8 @@ def shown(model: Described) -> dict[str, Any]:
     if isinstance(manifest, EmbeddingManifest):
         info[f"{family}.embedding_length"] = manifest.dimensions
         return described
+    if isinstance(manifest, ClassifierManifest):
+        return {**described, "capabilities": []}  # Ollama has no word for it
     sampling = manifest.sampling.model_dump(exclude_none=True)
     lines = [f"{_PARAMETERS.get(name, name):<30} {value}" for name, value in sampling.items()]
     chat = model.chat

@@ -10,7 +10,7 @@ import orjson
 from infrs.api.embeddings.request import EmbeddingRequest, parse_embedding_request
 from infrs.api.ollama.request import OllamaEmbeddingsRequest, OllamaEmbedRequest
 from infrs.core import RequestContext
-from infrs.models.encoder import Vector
+from infrs.models.encoders.encoder import Vector
 
 
 def to_embedding_request(body: OllamaEmbedRequest | OllamaEmbeddingsRequest, model_id: str) -> EmbeddingRequest:

@@ -29,12 +29,13 @@ from infrs.api.ollama.request import (
 from infrs.api.output.prepared import Prepared
 from infrs.core import RequestContext
 from infrs.http.error_handler import JSON
-from infrs.http.routes.embeddings import embed as answer_embeddings
+from infrs.http.routes.encoders.embeddings import embed as answer_embeddings
 from infrs.http.routes.generate import Parsed, generate_with, read_body
 from infrs.http.state import context_of, state_of
-from infrs.models.embedding_model import EmbeddingModel
-from infrs.models.encoder import Vector
+from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.encoder import Vector
 from infrs.models.loaded import LoadedModel
+from infrs.models.served_encoders import ServedEmbeddingModel
 
 B = TypeVar("B", bound=AnswerRequest)
 
@@ -80,7 +81,7 @@ async def embed(request: Request) -> HTTPResponse:
     name, hints, context = parsed.body.model, ignored(parsed.body), context_of(request)
     model_id = _model_id(request, parsed.body)
     if not parsed.body.input:
-        async with state_of(request).require_models().use_embedding(model_id, context):
+        async with state_of(request).require_models().use_encoder(ServedEmbeddingModel, model_id, context):
             pass
         return HTTPResponse(embed_response(name, [], 0, context), headers=header(hints), content_type=JSON)
     asked = to_embedding_request(parsed.body, model_id)

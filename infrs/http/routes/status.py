@@ -15,9 +15,11 @@ from infrs.errors import EngineError, ModelLoadError
 from infrs.http.error_handler import JSON
 from infrs.http.state import state_of
 from infrs.metrics import CONTENT_TYPE
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.classifier import ClassifierModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelState
+from infrs.models.residency.spec import AnyModel
 
 _LIBRARIES = ("onnxruntime", "sanic", "tokenizers", "numpy")
 
@@ -52,13 +54,14 @@ async def props(request: Request) -> HTTPResponse:
         **(_of_chat(chat[0].model) if chat else {}),
         "chat_models": [_of_chat(served.model) for served in models.chat_models],
         "embedding_models": [_of_embedding(served.model) for served in models.embedding_models],
+        "classifiers": [_of_classifier(served.model) for served in models.classifiers],
         "settings": state.settings.model_dump(mode="json", exclude=private),
         "versions": {"infrs": __version__, **{name: version(name) for name in _LIBRARIES}},
     }
     return HTTPResponse(orjson.dumps(body), content_type=JSON)
 
 
-def _of_any(model: LoadedModel | EmbeddingModel) -> dict[str, Any]:
+def _of_any(model: AnyModel) -> dict[str, Any]:
     manifest = model.manifest
     return {
         "model": model.model_id,
@@ -94,6 +97,16 @@ def _of_embedding(model: EmbeddingModel) -> dict[str, Any]:
         "shorter": manifest.shorter,
         "prompt": manifest.prompt,
         "prompts": manifest.prompts,
+        "threads": model.encoder.threads,
+    }
+
+
+def _of_classifier(model: ClassifierModel) -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        **_of_any(model),
+        "labels": manifest.labels,
+        "activation": manifest.activation,
         "threads": model.encoder.threads,
     }
 

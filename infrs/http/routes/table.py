@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
@@ -26,16 +27,17 @@ from infrs.api.ollama.request import (
     OllamaShowRequest,
 )
 from infrs.api.output import ndjson, sse
+from infrs.api.rerank.request import ClassifyRequest, RerankRequest, ScoreRequest
 from infrs.api.responses.request import CompactRequest, ResponsesRequest
 from infrs.api.tokens.request import ApplyTemplateRequest, DetokenizeRequest, TokenizeChatRequest, TokenizeRequest
 from infrs.http.error_handler import JSON
 from infrs.http.openapi import ANTHROPIC_ERROR, OLLAMA_ERROR, Operation, document
+from infrs.http.request_guard import RERANK_PATHS, SCORE_PATHS
 from infrs.http.routes import (
     anthropic as messages,
 )
 from infrs.http.routes import (
     completions,
-    embeddings,
     models,
     ollama,
     responses,
@@ -47,6 +49,7 @@ from infrs.http.routes import (
 )
 from infrs.http.routes.batches import batches, files
 from infrs.http.routes.batches.files import BYTES
+from infrs.http.routes.encoders import embeddings, rerank
 from infrs.metrics import CONTENT_TYPE
 
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
@@ -63,6 +66,11 @@ class Route:
     def methods(self) -> list[str]:
         """Return the methods for the router."""
         return ["GET", "HEAD"] if self.operation.method == "GET" else [self.operation.method]
+
+    @property
+    def name(self) -> str:
+        """Return a unique name for the router: several paths may have one handler."""
+        return re.sub(r"\W+", "_", f"{self.operation.method} {self.operation.path}")
 
 
 async def openapi(request: Request) -> HTTPResponse:
@@ -143,6 +151,14 @@ ROUTES = (
         messages.count_tokens,
     ),
     Route(Operation("POST", "/v1/embeddings", "Embed texts.", (EmbeddingRequest,)), embeddings.embeddings),
+    *(
+        Route(
+            Operation("POST", path, "Order documents by their relevance to a query.", (RerankRequest,)), rerank.rerank
+        )
+        for path in RERANK_PATHS
+    ),
+    *(Route(Operation("POST", path, "Score pairs of texts.", (ScoreRequest,)), rerank.score) for path in SCORE_PATHS),
+    Route(Operation("POST", "/classify", "Classify texts.", (ClassifyRequest,)), rerank.classify),
     Route(
         Operation("POST", "/v1/files", "Upload the requests of a batch.", (FileUpload,), is_upload=True), files.upload
     ),

@@ -14,18 +14,18 @@ from functools import partial
 from infrs.errors import InfrsError, ModelLoadError, ModelUnloadedError, OutOfMemoryError, RequestError
 from infrs.machine.memory import return_free_memory
 from infrs.metrics import Metrics
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.load_limit import limit_on_demand
 from infrs.models.loaded import LoadedModel
 from infrs.models.residency.decide import Load, ModelState, Refuse, decide, next_expiry
 from infrs.models.residency.entry import RegistryEntry
 from infrs.models.residency.own_thread import OwnThread
-from infrs.models.residency.spec import Found
-from infrs.models.served import Observe, ServedChatModel, ServedEmbeddingModel, ServedModel, Service
+from infrs.models.residency.spec import AnyModel, Found
+from infrs.models.served import Observe, ServedChatModel, ServedModel, Service
+from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 logger = logging.getLogger("infrs.models")
 
-Model = LoadedModel | EmbeddingModel
 
 _DRAIN_SECONDS = 86400.0  # of a replaced copy: the maximum of `server.request_timeout`
 _CLOSE_SECONDS = 10.0  # for unloads that have begun
@@ -47,7 +47,7 @@ class Keeper:
         self._opening: dict[RegistryEntry, asyncio.Task[None]] = {}
         self._freeing: dict[RegistryEntry, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads: dict[RegistryEntry, OwnThread[tuple[Found, Model | None]]] = {}
+        self._threads: dict[RegistryEntry, OwnThread[tuple[Found, AnyModel | None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -156,7 +156,7 @@ class Keeper:
             del self._opening[entry]
             self.tick()
 
-    async def _opened(self, entry: RegistryEntry, reserved: int) -> tuple[Found, Model | None]:
+    async def _opened(self, entry: RegistryEntry, reserved: int) -> tuple[Found, AnyModel | None]:
         """Return a model as it is on disk, and open it unless it needs more memory than is reserved for it.
 
         Raises ModelLoadError after `load_timeout` seconds. The thread cannot be interrupted, so no other load of the
@@ -184,13 +184,15 @@ class Keeper:
                     del self._threads[entry]
         return result
 
-    def _serve(self, entry: RegistryEntry, model: Model, found: Found, reserved: int) -> None:
+    def _serve(self, entry: RegistryEntry, model: AnyModel, found: Found, reserved: int) -> None:
         model = replace(model, model_id=entry.model_id)
         served: ServedModel
         if isinstance(model, LoadedModel):
             served = ServedChatModel(model, self._metrics, self._observe)
-        else:
+        elif isinstance(model, EmbeddingModel):
             served = ServedEmbeddingModel(model, entry.spec.settings, self._metrics)
+        else:
+            served = ServedClassifier(model, entry.spec.settings, self._metrics)
         served.on_idle = self.tick
         replaced = entry.serve(served, found, reserved)
         if replaced is not None:
@@ -253,7 +255,7 @@ class Keeper:
         return task
 
 
-def _find_and_open(entry: RegistryEntry, most: int | None) -> tuple[Found, Model | None]:
+def _find_and_open(entry: RegistryEntry, most: int | None) -> tuple[Found, AnyModel | None]:
     """Find a model on disk, and open it unless it needs more than `most` bytes."""
     found = entry.spec.find()
     if most is not None and found.num_bytes > most:
@@ -261,7 +263,7 @@ def _find_and_open(entry: RegistryEntry, most: int | None) -> tuple[Found, Model
     return found, found.open_model(entry.spec.settings)
 
 
-def _discard(opened: tuple[Found, Model | None]) -> None:
+def _discard(opened: tuple[Found, AnyModel | None]) -> None:
     """Close the files of a model that came too late."""
     _, model = opened
     if model is not None and model.files is not None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from infrs.bundle.manifest import AnyManifest
 from infrs.config.settings import EngineSettings
-from infrs.models.embedding_model import EmbeddingModel
+from infrs.models.encoders.classifier import ClassifierModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.served import ServedModel
 from infrs.text.chat.template import ChatFormat
 
-OpenModel = Callable[[EngineSettings], LoadedModel | EmbeddingModel]
+AnyModel = LoadedModel | EmbeddingModel | ClassifierModel
+OpenModel = Callable[[EngineSettings], AnyModel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Found:
 class ModelSpec:
     """A model that a registry can load, unload and load again.
 
-    find: finds the model on disk, in a thread, before each load. found: what it returned last. kind: chat or
-    embedding model, None if that is not known before it is loaded. at_start: it is loaded at the start of a server.
+    find: finds the model on disk, in a thread, before each load. found: what it returned last. kind: of
+    model, None if that is not known before it is loaded. at_start: it is loaded at the start of a server.
     keep_alive: seconds after the last request until it is unloaded; negative for never. is_pinned: it is unloaded
     by command only.
     """

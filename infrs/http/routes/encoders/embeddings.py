@@ -12,8 +12,9 @@ from infrs.api.embeddings.request import EmbeddingRequest, parse_embedding_reque
 from infrs.http.error_handler import JSON
 from infrs.http.routes.generate import Parsed, read_body
 from infrs.http.state import context_of, state_of
-from infrs.models.embedding_model import EmbeddingModel
-from infrs.models.encoder import Vector
+from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.encoder import Vector
+from infrs.models.served_encoders import ServedEmbeddingModel
 
 
 async def embeddings(request: Request) -> HTTPResponse:
@@ -38,11 +39,11 @@ async def embed(
     which have their full length, and the number of tokens.
     """
     state, context, body = state_of(request), context_of(request), parsed.body
-    async with state.require_models().use_embedding(body.model, context) as served:
+    async with state.require_models().use_encoder(ServedEmbeddingModel, body.model, context) as served:
         model = served.model
         check_dimensions(model, body)
         texts = await state.in_thread(lambda: encode_texts(model, body), context, is_long=parsed.is_long)
-        vectors = await served.embed(texts, context)
+        vectors = await served.compute(texts, context)
         num_tokens = sum(map(len, texts))
         served.metrics.prompt_tokens.inc(num_tokens)
         content = await state.in_thread(lambda: respond(model, vectors, num_tokens), context)

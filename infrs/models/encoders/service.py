@@ -1,4 +1,4 @@
-"""The worker thread of an embedding model: texts in, futures out. Uses no asyncio."""
+"""The worker thread of an encoder: texts in, futures of vectors out. Uses no asyncio."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from infrs.errors import EngineError, InfrsError, QueueFullError
-from infrs.models.encoder import Encoder, Vector
+from infrs.models.encoders.encoder import Encoder, Vector
 from infrs.worker import Worker
 
 logger = logging.getLogger(__name__)
+
+Text = TypeVar("Text")
 
 # A failed run ends its own request. This many in a row mean that the runtime itself is broken.
 _MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingStats:
+class EncoderStats:
     """A snapshot. num_open: requests that run or wait. last_progress: seconds of the monotonic clock."""
 
     num_open: int
@@ -28,29 +31,29 @@ class EmbeddingStats:
 
 
 @dataclass(slots=True, eq=False)
-class _Job:
+class _Job(Generic[Text]):
     """The texts of one request and its vectors so far."""
 
-    texts: Sequence[Sequence[int]]
+    texts: Sequence[Text]
     future: Future[list[Vector]] = field(default_factory=Future)
     vectors: list[Vector] = field(default_factory=list)
 
 
-class EmbeddingService(Worker):
+class EncoderService(Worker, Generic[Text]):
     """Computes vectors in one thread, one text at a time. Open requests take turns.
 
     At most `max_queue` requests wait while one runs. Every method may be called from any thread.
     """
 
-    def __init__(self, encoder: Encoder, max_queue: int) -> None:
-        super().__init__("infrs-embedding", failed="embeddings have failed; restart the server")
+    def __init__(self, encoder: Encoder[Text], max_queue: int) -> None:
+        super().__init__("infrs-encoder", failed="the model has failed; restart the server")
         self._encoder = encoder
         self._max_queue = max_queue
-        self._jobs: deque[_Job] = deque()  # the next one first
+        self._jobs: deque[_Job[Text]] = deque()  # the next one first
         self._last_progress = time.monotonic()
 
-    def submit(self, texts: Sequence[Sequence[int]]) -> Future[list[Vector]]:
-        """Queue the token ids of texts and return a future of their vectors, in order.
+    def submit(self, texts: Sequence[Text]) -> Future[list[Vector]]:
+        """Queue texts, in the form of the encoder, and return a future of their vectors, in order.
 
         Cancel the future to end the request before its next text. Raises QueueFullError, DrainingError, or
         EngineError if the thread has failed.
@@ -72,9 +75,9 @@ class EmbeddingService(Worker):
         for job in jobs:
             self._end(job, error)
 
-    def snapshot(self) -> EmbeddingStats:
+    def snapshot(self) -> EncoderStats:
         """Return the current counts."""
-        return EmbeddingStats(len(self._jobs), self._last_progress)
+        return EncoderStats(len(self._jobs), self._last_progress)
 
     def _work(self) -> None:
         failures = 0
@@ -85,9 +88,9 @@ class EmbeddingService(Worker):
             except InfrsError as error:  # an error of this text, not of the runtime
                 self._end(job, error)
             except Exception as error:
-                logger.exception("a text could not be embedded")
+                logger.exception("a text could not be computed")
                 failures += 1
-                self._end(job, EngineError(f"the text could not be embedded ({type(error).__name__}); try again"))
+                self._end(job, EngineError(f"the text could not be computed ({type(error).__name__}); try again"))
             self._last_progress = time.monotonic()
             if len(job.vectors) == len(job.texts):
                 self._end(job)
@@ -96,7 +99,7 @@ class EmbeddingService(Worker):
     def _close(self, error: InfrsError) -> None:
         self.fail_all(error)
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> _Job[Text] | None:
         """Wait for the next request in turn and return it; None when the thread must stop."""
         with self._wake:
             self._drop_cancelled()
@@ -107,7 +110,7 @@ class EmbeddingService(Worker):
                 return None
             return self._jobs[0]
 
-    def _let_others(self, job: _Job) -> None:
+    def _let_others(self, job: _Job[Text]) -> None:
         """Move a request behind the others after its turn."""
         with self._wake:
             if self._jobs and self._jobs[0] is job:
@@ -117,7 +120,7 @@ class EmbeddingService(Worker):
         for job in [job for job in self._jobs if job.future.cancelled()]:
             self._jobs.remove(job)
 
-    def _end(self, job: _Job, error: InfrsError | None = None) -> None:
+    def _end(self, job: _Job[Text], error: InfrsError | None = None) -> None:
         """Complete a request, once, unless it was cancelled."""
         with self._wake:
             if job not in self._jobs:

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from infrs.bundle.files import BundleFiles
 from infrs.bundle.manifest import EmbeddingManifest
-from infrs.errors import ContextLengthError, RequestError
-from infrs.models.encoder import Encoder, open_encoder
+from infrs.errors import RequestError
+from infrs.models.encoders.encoder import open_encoder
+from infrs.models.encoders.model import EncoderModel
 from infrs.native.options import AUTO, KernelOptions
 from infrs.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
-class EmbeddingModel:
-    """An open bundle of an embedding model. created: Unix time in seconds. files: as of LoadedModel."""
-
-    model_id: str
-    manifest: EmbeddingManifest
-    bundle: Path
-    tokenizer: Tokenizer
-    encoder: Encoder
-    created: int
-    files: BundleFiles | None = None
-
-    @property
-    def max_model_len(self) -> int:
-        """Return the maximum number of tokens of a text."""
-        return self.manifest.context_length
+class EmbeddingModel(EncoderModel[EmbeddingManifest, Sequence[int]]):
+    """An open bundle of an embedding model, which takes the token ids of a text."""
 
     def ids_of(self, text: str, param: str) -> list[int]:
         """Return the token ids of a text, which begins with its prompt, and the model's special tokens.
@@ -48,11 +34,7 @@ class EmbeddingModel:
     def check_length(self, ids: list[int], param: str) -> None:
         """Raise ContextLengthError, which names the text `param`, for more tokens than the model takes."""
         if len(ids) > self.manifest.context_length:
-            raise ContextLengthError(
-                f"{param} has {len(ids)} tokens, but {self.model_id} takes texts of at most "
-                f"{self.manifest.context_length}; shorten it",
-                param=param,
-            )
+            raise self.too_long(param, len(ids))
 
 
 def load_embedding_model(

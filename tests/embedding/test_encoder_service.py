@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from infrs.errors import DrainingError, EngineError, QueueFullError
-from infrs.models.embedding_service import EmbeddingService
+from infrs.models.encoders.service import EncoderService
 
 WAIT = 10.0
-Start = Callable[["Gate | NoVector", int], EmbeddingService]
+Start = Callable[["Gate | NoVector", int], EncoderService]
 
 
 class Gate:
@@ -43,8 +43,8 @@ class Gate:
 def start() -> Iterator[Start]:
     services = []
 
-    def make(encoder: Gate | NoVector, max_queue: int) -> EmbeddingService:
-        services.append(EmbeddingService(encoder, max_queue))
+    def make(encoder: Gate | NoVector, max_queue: int) -> EncoderService:
+        services.append(EncoderService(encoder, max_queue))
         services[-1].start()
         return services[-1]
 
