@@ -331,7 +331,7 @@ class ModelRegistry:
         return entry
 
     def _of_that_kind(self, kind: type[Kind], served: ServedModel) -> Kind:
-        """Return a model, whose kind may not have been known before it was loaded. Raises RequestError."""
+        """Return a model if it is of a kind, which may not be known before it is loaded. Raises RequestError."""
         if not isinstance(served, kind):
             raise self._wrong_kind(served.model_id, type(served), kind)
         return served

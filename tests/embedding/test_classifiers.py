@@ -13,9 +13,9 @@ from classifier_models import make_classifier
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from infrs_export.pipeline import export_model
-from infrs_export.sources.sequence_classifier import activation_of
+from infrs_export.sources.sequence_classifier import activation_of, labels_of
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerFast
 
 from infrs.api.rerank.rank import classify_texts, rerank_pairs, score_pairs
 from infrs.api.rerank.request import ClassifyRequest, RerankRequest, ScoreRequest
@@ -145,7 +145,6 @@ def test_the_configuration_decides_the_activation(fields: dict[str, Any], activa
         ({"sentence_transformers": {"activation_fn": "torch.nn.GELU"}}, "names the activation 'torch.nn.GELU'"),
         ({"architectures": ["Qwen3ForSequenceClassification"], "model_type": "qwen3"}, "'qwen3' is not an encoder"),
         ({"is_decoder": True}, "'bert' is not an encoder"),
-        ({"id2label": {str(number): "x" for number in range(5000)}}, "gives 5000 labels"),
     ],
 )
 def test_a_classifier_that_infrs_cannot_export_is_refused(
@@ -156,6 +155,12 @@ def test_a_classifier_that_infrs_cannot_export_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     with pytest.raises(SourceError, match=message):
         export(tmp_path, tmp_path / "cache")
+
+
+def test_labels_have_names_and_a_bound() -> None:
+    assert labels_of(PretrainedConfig(id2label={0: "no", 1: "yes"})) == ("no", "yes")
+    with pytest.raises(SourceError, match="gives 5000 labels"):
+        labels_of(PretrainedConfig(num_labels=5000))
 
 
 def copy(folder: Path, target: Path) -> None:
