@@ -7,7 +7,8 @@ from typing import Any
 from infrs.api.common.fields import Body, Model
 from infrs.api.output import bodies
 from infrs.models.registry import ModelState, RegistryEntry
-from infrs.models.served import ServedChatModel, ServedEmbeddingModel
+from infrs.models.served import ServedChatModel
+from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 STATUS = {  # the words of llama.cpp's router, where it has one
     ModelState.UNLOADED: "unloaded",
@@ -16,7 +17,8 @@ STATUS = {  # the words of llama.cpp's router, where it has one
     ModelState.FAILED: "failed",
     ModelState.UNLOADING: "unloading",
 }
-TYPES = {ServedChatModel: "llm", ServedEmbeddingModel: "embeddings"}  # the words of LM Studio
+# The words of LM Studio, which has no classifiers.
+TYPES = {ServedChatModel: "llm", ServedEmbeddingModel: "embeddings", ServedClassifier: "classifier"}
 
 
 class UnloadRequest(Body):
