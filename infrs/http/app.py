@@ -75,9 +75,7 @@ def create_app(
     lifecycle.install(app, state, keys, load, on_ready)
     for route in ROUTES:
         operation = route.operation
-        app.add_route(
-            route.handler, operation.path, methods=route.methods, name=route.name, stream=operation.is_upload
-        )
+        app.add_route(route.handler, operation.path, methods=route.methods, name=route.name, stream=operation.is_upload)
     if settings.server.web:
         web.install(app)
     else:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infrs.bundle.manifest import AnyManifest, ClassifierManifest, EmbeddingManifest
+from infrs.models.encoders.classifier import ClassifierModel
+from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import RegistryEntry
 from infrs.text.chat.template import ChatFormat
@@ -45,7 +47,7 @@ class ChatPart:
     infills: bool
 
 
-def of_model(model: LoadedModel | EmbeddingModel) -> Described:
+def of_model(model: LoadedModel | EmbeddingModel | ClassifierModel) -> Described:
     """Describe a loaded model."""
     chat = None
     if isinstance(model, LoadedModel):
