@@ -76,10 +76,7 @@ def create_app(
     for route in ROUTES:
         operation = route.operation
         app.add_route(route.handler, operation.path, methods=route.methods, name=route.name, stream=operation.is_upload)
-    if settings.server.web:
-        web.install(app)
-    else:
-        app.add_route(web.alive, f"/{request_guard.PAGE_ROUTE}", methods=["HEAD"])
+    web.install(app, has_page=settings.server.web)
     cors.install(app, settings.server)
     return app
 

@@ -23,24 +23,25 @@ _HEADERS = {
 }
 
 
-def install(app: Sanic[Any, Any]) -> None:
-    """Add the routes of the page. They are no part of the API, so `/openapi.json` does not list them."""
-    static_files()  # read now, not while the server answers
-    app.add_route(page, f"/{PAGE_ROUTE}", methods=["GET", "HEAD"])
-    app.add_route(page_file, f"/{PAGE_FILES_ROUTE}", methods=["GET", "HEAD"])
+def install(app: Sanic[Any, Any], *, has_page: bool) -> None:
+    """Add `/`, and the page's files. They are no part of the API, so `/openapi.json` does not list them."""
+    app.add_route(page if has_page else no_page, f"/{PAGE_ROUTE}", methods=["GET", "HEAD"])
+    if has_page:
+        static_files()  # read now, not while the server answers
+        app.add_route(page_file, f"/{PAGE_FILES_ROUTE}", methods=["GET", "HEAD"])
 
 
-async def alive(request: Request) -> HTTPResponse:
-    """Answer a HEAD of `/`, by which the program `ollama` looks for a server."""
+async def no_page(request: Request) -> HTTPResponse:
+    """Answer a HEAD of `/`, by which the program `ollama` looks for a server. A GET is the 404 of any unknown path."""
+    if request.method != "HEAD":
+        raise NotFound
     return HTTPResponse(content_type="text/plain; charset=utf-8")
 
 
 async def page(request: Request) -> HTTPResponse:
-    """Return the page to a browser. Other clients that GET `/` get the 404 of a path without a route."""
-    if request.method == "HEAD" and "text/html" not in request.headers.get("accept", ""):
-        return await alive(request)
+    """Return the page to a browser, and to other clients what `no_page` returns."""
     if "text/html" not in request.headers.get("accept", ""):
-        raise NotFound
+        return await no_page(request)
     return _answer(request, static_files()[INDEX])
 
 

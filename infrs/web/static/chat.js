@@ -6,7 +6,7 @@ import { sameObjects } from "./data/merge.js";
 import { preference, setPreference } from "./data/preferences.js";
 import { Answer } from "./net/answer.js";
 import { streamChat } from "./net/api.js";
-import { plainError } from "./ui/errors.js";
+import { plainError } from "./thread/errors.js";
 
 export class Chat extends EventTarget {
   conversations = [];

@@ -2,18 +2,18 @@
 
 import { Chat } from "./chat.js";
 import { openStore } from "./data/store.js";
-import { notify } from "./ui/announce.js";
-import { startComposer } from "./ui/composer.js";
-import { startKeyDialog, startShortcutsDialog } from "./ui/dialogs.js";
-import { byId, icon } from "./ui/dom.js";
-import { keepFocus } from "./ui/focus.js";
-import { Models } from "./ui/models.js";
-import { startPanel } from "./ui/panel.js";
-import { startSettings } from "./ui/settings.js";
-import { focusPrompt, startShortcuts } from "./ui/shortcuts.js";
-import { startSidebar } from "./ui/sidebar.js";
-import { startTheme } from "./ui/theme.js";
-import { Thread } from "./ui/thread.js";
+import { notify } from "./dom/announce.js";
+import { startComposer } from "./panels/composer.js";
+import { startKeyDialog, startShortcutsDialog } from "./panels/dialogs.js";
+import { byId, icon } from "./dom/dom.js";
+import { keepFocus } from "./dom/focus.js";
+import { Models } from "./panels/models.js";
+import { startPanel } from "./panels/panel.js";
+import { startSettings } from "./panels/settings.js";
+import { focusPrompt, startShortcuts } from "./panels/shortcuts.js";
+import { startSidebar } from "./panels/sidebar.js";
+import { startTheme } from "./panels/theme.js";
+import { Thread } from "./thread/thread.js";
 
 for (const button of document.querySelectorAll("[data-icon]")) button.prepend(icon(button.dataset.icon));
 startTheme();

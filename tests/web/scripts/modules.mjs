@@ -11,8 +11,8 @@ const { parseFields, samplingFields } = await load("data/sampling");
 const { exportText, importText } = await load("data/transfer");
 const { Answer } = await load("net/answer");
 const { dataOf, eventTexts } = await load("net/sse");
-const { percent, statsLine, visible } = await load("ui/format");
-const { parseBlocks } = await load("ui/parser");
+const { percent, statsLine, visible } = await load("thread/format");
+const { parseBlocks } = await load("markdown/parser");
 
 const list = (text) => [...text].map((id) => ({ id }));
 

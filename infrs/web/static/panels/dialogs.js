@@ -1,7 +1,7 @@
 // The dialogs: the API key, and the list of shortcuts. <dialog> keeps the focus inside and closes with Escape.
 
 import { isRemembered, keepKey, readKey } from "../net/key.js";
-import { byId } from "./dom.js";
+import { byId } from "../dom/dom.js";
 
 /** Connect the dialog of the key. onkey: called after the key changed. Return a function that asks, with a reason. */
 export function startKeyDialog(onkey) {

@@ -1,5 +1,5 @@
-import { copyButton } from "./clipboard.js";
-import { h } from "./dom.js";
+import { copyButton } from "../dom/clipboard.js";
+import { h } from "../dom/dom.js";
 
 const LINES = 500; // of one piece: a browser lays out only the pieces in view
 

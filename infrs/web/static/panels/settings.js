@@ -1,7 +1,7 @@
 // The options of the current conversation: system prompt, sampling, token probabilities, more fields.
 
 import { SAMPLING, parseFields } from "../data/sampling.js";
-import { byId, h } from "./dom.js";
+import { byId, h } from "../dom/dom.js";
 
 /** Connect the fields to the chat. Return a function that shows the server's default sampling. */
 export function startSettings(chat) {

@@ -1,4 +1,4 @@
-import { h } from "./dom.js";
+import { h } from "../dom/dom.js";
 
 const ADVICE = {
   context_length_exceeded: "Delete messages, or start a new chat.",

@@ -1,6 +1,6 @@
 // Keys for the whole page. index.html lists them for the user.
 
-import { byId } from "./dom.js";
+import { byId } from "../dom/dom.js";
 
 /** Listen for the shortcuts. actions: their functions by name. */
 export function startShortcuts(actions) {

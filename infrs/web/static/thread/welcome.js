@@ -1,4 +1,4 @@
-import { h } from "./dom.js";
+import { h } from "../dom/dom.js";
 
 const IDEAS = [
   "Explain in two sentences how a CPU cache works.",

@@ -1,7 +1,7 @@
 // A panel at the side. On a narrow window it lies over the page, which is inert then, and closes with a click outside.
 
 import { preference, setPreference } from "../data/preferences.js";
-import { byId } from "./dom.js";
+import { byId } from "../dom/dom.js";
 
 const NARROW = matchMedia("(max-width: 60rem)");
 const panels = [];

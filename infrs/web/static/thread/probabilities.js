@@ -1,6 +1,6 @@
 // The tokens of an answer with their probabilities. A token that is chosen shows its alternatives.
 
-import { h } from "./dom.js";
+import { h } from "../dom/dom.js";
 import { percent, visible } from "./format.js";
 
 const CLASSES = [0.9, 0.7, 0.5, 0.3, 0.1, 0];

@@ -1,11 +1,11 @@
 // One message of the thread: its text, reasoning, calls, figures and buttons.
 
 import { callsView } from "./calls.js";
-import { copyButton } from "./clipboard.js";
-import { h, iconButton, place } from "./dom.js";
+import { copyButton } from "../dom/clipboard.js";
+import { h, iconButton, place } from "../dom/dom.js";
 import { errorBox } from "./errors.js";
 import { duration, statsLine } from "./format.js";
-import { Markdown } from "./markdown.js";
+import { Markdown } from "../markdown/markdown.js";
 import { editor } from "./editor.js";
 import { probabilityView } from "./probabilities.js";
 import { waitingLine } from "./waiting.js";
@@ -26,7 +26,7 @@ export class MessageView {
   body = h("div", { class: "body" });
   foot = h("div", { class: "foot" });
 
-  /** actions: what its buttons call, see ui/thread.js. */
+  /** actions: what its buttons call, see thread/thread.js. */
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;

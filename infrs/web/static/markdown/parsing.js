@@ -5,7 +5,7 @@ const MOST_MS = 2000;
 let worker = null;
 let last = Promise.resolve();
 
-/** Return the blocks of a text, see ui/parser.js; null if it has none within the time limit. */
+/** Return the blocks of a text, see markdown/parser.js; null if it has none within the time limit. */
 export function parse(text) {
   const blocks = last.then(() => parseNow(text));
   last = blocks;

@@ -2,7 +2,7 @@
 
 import { chatModels, isChanging, modelNotice, optionText, serverNotice } from "../data/models.js";
 import { ApiError, checkReady, listModels, loadModel, readProps } from "../net/api.js";
-import { byId, h } from "./dom.js";
+import { byId, h } from "../dom/dom.js";
 
 const LEAST_WAIT = 1000;
 const MOST_WAIT = 5000;

@@ -1,8 +1,8 @@
 // The messages of the current conversation. While an answer streams, only its own view changes.
 
-import { announce, notify } from "./announce.js";
-import { byId, place } from "./dom.js";
-import { restoreFocus } from "./focus.js";
+import { announce, notify } from "../dom/announce.js";
+import { byId, place } from "../dom/dom.js";
+import { restoreFocus } from "../dom/focus.js";
 import { MessageView } from "./message.js";
 import { welcome } from "./welcome.js";
 

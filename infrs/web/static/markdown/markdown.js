@@ -2,7 +2,7 @@
 
 import "../vendor/purify.min.js";
 import { codeBlock, isJson, prettyJson } from "./code.js";
-import { h } from "./dom.js";
+import { h } from "../dom/dom.js";
 import { parse } from "./parsing.js";
 
 const TAGS = ("a b blockquote br code del details em h3 h4 h5 h6 hr i img input kbd li ol p pre s strong sub summary sup " +

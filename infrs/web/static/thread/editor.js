@@ -1,4 +1,4 @@
-import { h } from "./dom.js";
+import { h } from "../dom/dom.js";
 
 /** Return the form that edits a message. onsave: takes the text, and whether to answer it again. */
 export function editor(message, onsave, oncancel) {

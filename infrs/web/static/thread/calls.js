@@ -1,7 +1,7 @@
 // Tool calls: their arguments, and fields for the results, which the user plays.
 
-import { codeBlock, prettyJson } from "./code.js";
-import { h, icon } from "./dom.js";
+import { codeBlock, prettyJson } from "../markdown/code.js";
+import { h, icon } from "../dom/dom.js";
 
 /** Return the view of a message's calls. onresults: takes [call, text] pairs; null if the calls are answered. */
 export function callsView(calls, onresults) {

@@ -1,8 +1,8 @@
 // The list of conversations, with search, rename, delete, export and import.
 
 import { exportText, importText } from "../data/transfer.js";
-import { notify } from "./announce.js";
-import { byId, h, iconButton } from "./dom.js";
+import { notify } from "../dom/announce.js";
+import { byId, h, iconButton } from "../dom/dom.js";
 
 /** Connect the list to the chat. */
 export function startSidebar(chat, panel) {

@@ -1,4 +1,4 @@
-import { h } from "./dom.js";
+import { h } from "../dom/dom.js";
 
 const SILENT_SECONDS = 2; // most answers begin before
 

@@ -1,6 +1,6 @@
 // The message box. Enter sends, Shift+Enter starts a line.
 
-import { byId, icon } from "./dom.js";
+import { byId, icon } from "../dom/dom.js";
 
 /** Connect the message box to the chat. */
 export function startComposer(chat) {

@@ -1,7 +1,7 @@
 // The theme: the system's, light or dark. early.js applies it before the first paint.
 
 import { preference, setPreference } from "../data/preferences.js";
-import { byId, icon } from "./dom.js";
+import { byId, icon } from "../dom/dom.js";
 
 const THEMES = ["auto", "light", "dark"];
 const NAMES = { auto: "the system's", light: "light", dark: "dark" };
