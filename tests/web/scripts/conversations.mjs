@@ -17,7 +17,7 @@ test("conversations outlive a reload and can be found, renamed and deleted", asy
   await page.getByLabel("Search the conversations").fill("APPLE");
   assert.deepEqual(await titles(page), ["stop apples"]);
   await page.getByRole("button", { name: "stop apples", exact: true }).click();
-  assert.equal(await page.locator(".assistant .markdown").innerText(), "w0 w1 w2 w3");
+  await page.locator(".assistant .markdown", { hasText: "w0 w1 w2 w3" }).waitFor();
   await page.getByRole("button", { name: "Rename stop apples" }).click();
   await page.getByLabel("Title").fill("Apples!");
   await page.keyboard.press("Enter");
@@ -43,7 +43,7 @@ test("an exported file can be imported, and a damaged one is refused", async (pa
   Object.assign(damaged.conversations[0].messages[1], { calls: 3, tokens: [null], stats: "x", error: 7, reasoning: {} });
   await give(JSON.stringify(damaged));
   await page.locator("#conversations li").nth(2).waitFor();
-  assert.equal(await page.locator(".assistant .markdown").innerText(), "w0 w1 w2 w3");
+  await page.locator(".assistant .markdown", { hasText: "w0 w1 w2 w3" }).waitFor();
   for (const [content, reason] of [["{", "The file is not JSON."], ["[]", "The file holds no conversations of infrs."],
     [JSON.stringify({ ...damaged, version: 9 }), "The file has version 9; this page reads 1."]]) {
     await give(content);

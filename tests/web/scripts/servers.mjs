@@ -38,13 +38,17 @@ test("a full server gives its reason, and the request can be sent again", async 
   const body = JSON.stringify({ model: "fake/words", messages: [{ role: "user", content: "many" }], stream: true });
   const requests = [0, 1].map(() => new AbortController());
   for (const { signal } of requests) {
-    await fetch(`${BASE}/v1/chat/completions`, { method: "POST", body, signal, headers: { "content-type": "application/json" } });
+    const options = { method: "POST", body, signal, headers: { "content-type": "application/json" } };
+    fetch(`${BASE}/v1/chat/completions`, options).catch(() => {});  // the second one waits for the first
+  }
+  while (!/^infrs_requests_waiting\S* 1(\.0)?$/m.test(await (await fetch(`${BASE}/metrics`)).text())) {
+    await page.waitForTimeout(20);
   }
   const refused = await ask(page, "stop");
   assert.match(await refused.locator(".error").innerText(), /try again in a moment\s+HTTP 429 · .*retry after \d+ s/);
   requests.forEach((request) => request.abort());
   await page.getByRole("button", { name: "Try again" }).click();
-  await page.getByText("w0 w1 w2 w3").waitFor();
+  await page.locator(".assistant .markdown", { hasText: "w0 w1 w2 w3" }).waitFor();
 }, { expected });
 
 test("a conversation that is longer than the context", async (page) => {

@@ -48,7 +48,7 @@ test("a browser that forbids storage still talks to the model", async (page) => 
   await page.getByRole("button", { name: "New chat" }).click();
   assert.equal(await page.getByLabel("Temperature", { exact: true }).inputValue(), "0.5");
   await page.getByRole("button", { name: "stop", exact: true }).click();
-  assert.equal(await page.locator(".markdown").innerText(), "w0 w1 w2 w3");
+  await page.locator(".markdown", { hasText: "w0 w1 w2 w3" }).waitFor();
 });
 
 test("a full browser says so, and keeps the conversation on the page", async (page) => {
