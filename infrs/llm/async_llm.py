@@ -22,6 +22,7 @@ from infrs.errors import DrainingError, ModelUnloadedError
 from infrs.llm.outputs import Chunk, RequestOutput, to_chunk, to_output
 from infrs.llm.params import SamplingParams
 from infrs.llm.resolve import resolve, to_settings
+from infrs.machine.memory import return_free_memory
 from infrs.models.encoders.encoder import Vector
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
@@ -79,9 +80,10 @@ class AsyncLLM:
             self._places = asyncio.Semaphore(self._served.num_places)
 
     async def close(self) -> None:
-        """End the requests in flight, and free the model."""
+        """End the requests in flight, free the model, and give its memory back to the system."""
         await self._registry.close(ModelUnloadedError("the model was closed before the answer was complete"))
         self._served = None
+        await asyncio.to_thread(return_free_memory)
 
     def stop_engine(self, seconds: float) -> None:
         """Stop the thread of the model, and wait at most `seconds` for it. For the end of the interpreter."""
