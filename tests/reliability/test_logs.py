@@ -57,6 +57,9 @@ def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
         "/api/embeddings": {"prompt": "a canary"},
         "/api/show": {},
         "/v1/responses/compact": {"input": "a canary"},
+        "/v1/files": {},
+        "/v1/batches": {"input_file_id": "file_none", "endpoint": "/v1/embeddings", "completion_window": "24h"},
+        "/v1/batches/<batch_id>/cancel": {},
         "/v1/models/load": {},
         "/v1/models/unload": {},
         "/tokenize": {"prompt": "a canary"},
@@ -66,8 +69,9 @@ def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
     paths = {route.operation.path for route in ROUTES if route.operation.method == "POST"}
     assert paths == bodies.keys() | {"/v1/responses"}
     for route in ROUTES:
-        path = route.operation.path.replace("<model_id:path>", MODEL).replace("<response_id>", "resp_none")
-        yield route.operation.method, path, {"model": MODEL, **bodies.get(path, {})}
+        body = {"model": MODEL, **bodies.get(route.operation.path, {})}
+        path = re.sub(r"<(response|batch|file)_id>", r"\1_none", route.operation.path.replace("<model_id:path>", MODEL))
+        yield route.operation.method, path, body
 
 
 def send(server: FakeServer, method: str, path: str, body: object, headers: Mapping[str, str] | None = None) -> Answer:

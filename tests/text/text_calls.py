@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from infrs.text.tools.call_grammar import Text
+from infrs.text.tools.call_grammar import Lark, Text
 from infrs.text.tools.formats.harmony import Harmony
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.tool_format import ToolFormat
@@ -24,8 +25,12 @@ def text_of(tool_format: ToolFormat, calls: Sequence[tuple[str, str]], *, alone:
 
 
 def joined(text: Text) -> str:
-    """Return a text with 0 for what varies."""
-    return "".join(part if isinstance(part, str) else "0" for part in text)
+    """Return a text with 0, or as many zeros as its term requires, for what varies."""
+    return "".join(part if isinstance(part, str) else _zeros(part) for part in text)
+
+
+def _zeros(part: Lark) -> str:
+    return next(zeros for zeros in ("0", "0" * 10) if re.fullmatch(part.term.strip("/"), zeros))
 
 
 def is_bare(tool_format: ToolFormat) -> bool:
