@@ -54,7 +54,7 @@ def test_an_older_manifest_implies_its_states_and_invariants(
         ({"states": [{"kind": "kv", "shape": [1, 0]}]}, "states.0.shape.1: "),
         ({"states": [], "kv": None}, "states: "),
         ({"source": "Hub"}, "source: "),
-        ({"kind": "vision"}, "the file: kind should be 'chat' or 'embedding'"),
+        ({"kind": "vision"}, "the file: kind should be 'chat', 'embedding' or 'classifier'"),
     ],
 )
 def test_states_that_make_no_sense_are_refused_in_one_line(fields: Any, where: str, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_same_command_continues(server: FakeServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_loses_no_answer(server: FakeServer, tmp_path: Path, number: signal.Signals) -> None:
-    requests = write(tmp_path / "in", *(line(str(number), max_tokens=8) for number in range(60)))
+    requests = write(tmp_path / "in", *(line(str(number), max_tokens=8) for number in range(240)))
     answers = tmp_path / "out"
     with subprocess.Popen(command(server, requests, answers), stderr=subprocess.PIPE, text=True) as process:
         server.wait_until(lambda: answers.exists() and answers.read_bytes().count(b"\n") >= 5, 30)
@@ -97,7 +97,7 @@ def test_a_run_that_is_stopped_loses_no_answer(server: FakeServer, tmp_path: Pat
     assert run(server, requests, answers).returncode == 0
     after = answers.read_text().splitlines()
     assert after[:5] == before
-    assert len(read(answers)) == len(after) == 60
+    assert len(read(answers)) == len(after) == 240
 
 
 @pytest.mark.parametrize(
