@@ -180,6 +180,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
         )
     try:
         loaded = _load(bundle, files.manifest, model, engine, memory)
+        loaded.tokenizer.prepare()
         files.check_in_place()
     except BaseException:
         files.close()

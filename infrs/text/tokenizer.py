@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import orjson
@@ -47,8 +48,17 @@ class Tokenizer:
         self.is_byte_level = b'"ByteLevel"' in state
         self.joins_bytes = orjson.loads(state).get("type") == "ByteLevel"
         self._pieces: dict[int, bytes] = {}  # filled on use: at most the vocabulary
-        # Not for the first long text: it takes 0.1 s at 49,152 tokens and holds the interpreter lock.
-        self._shortest = Shortest(self._backend, spelt_bytes)
+
+    @cached_property
+    def _shortest(self) -> Shortest:
+        return Shortest(self._backend, spelt_bytes)
+
+    def prepare(self) -> None:
+        """Make what the first long text needs: it takes 0.1 s at 49,152 tokens and holds the interpreter lock.
+
+        It takes time for each id up to `largest_id`, so check that first.
+        """
+        _ = self._shortest
 
     @classmethod
     def load(cls, bundle: Path) -> Tokenizer:

@@ -90,6 +90,7 @@ def test_other_threads_run_while_a_text_is_long() -> None:
 def test_a_long_text_makes_nothing_that_loading_could_make(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lower bound of token counts takes 0.1 s for a large vocabulary, in which no other thread runs."""
     tokenizer = Tokenizer(KINDS["byte-level"]())
+    tokenizer.prepare()
     monkeypatch.setattr(Shortest, "__init__", lambda *_: pytest.fail("made for a text"))
     with pytest.raises(ContextLengthError):
         tokenizer.check_length("7" * 100_000, 10, "prompt")
