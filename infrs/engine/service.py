@@ -82,6 +82,7 @@ class _Open:
     num_choices: int
     submitted: float = field(default_factory=time.monotonic)
     started: bool = False
+    cancelled: bool = False  # ends before the next step
     ended: set[int] = field(default_factory=set)  # indices of answers
 
     @property
@@ -109,12 +110,15 @@ class EngineService(Worker):
         """Queue a request; `sink` gets its deltas on the engine's thread and must not block.
 
         A tenant can fill all rows and the queue with its answers. Others can still submit: all tenants together have
-        four times as many. Raises QueueFullError, DrainingError, or EngineError if the engine has failed.
+        four times as many. A cancelled request keeps no place of its tenant.
+        Raises QueueFullError, DrainingError, or EngineError if the engine has failed.
         """
         with self._wake:
             self._check_open()
             places = self._engine.runner.num_rows + self._max_queue
-            own = sum(each.num_left for each in self._sinks.values() if each.tenant == request.tenant)
+            own = sum(
+                each.num_left for each in self._sinks.values() if each.tenant == request.tenant and not each.cancelled
+            )
             if own >= places or self._num_open >= _MAX_TENANTS * places:
                 raise QueueFullError(f"{self._max_queue} requests are waiting already; try again in a moment")
             if request.request_id in self._sinks:
@@ -126,7 +130,8 @@ class EngineService(Worker):
     def cancel(self, request_id: str) -> None:
         """End a request before the next step. Does nothing if it has finished."""
         with self._wake:
-            if request_id in self._sinks:
+            if (open_ := self._sinks.get(request_id)) is not None:
+                open_.cancelled = True
                 self._inbox.append(request_id)
                 self._wake.notify()
 

@@ -180,7 +180,6 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
         )
     try:
         loaded = _load(bundle, files.manifest, model, engine, memory)
-        loaded.tokenizer.prepare()
         files.check_in_place()
     except BaseException:
         files.close()
@@ -194,12 +193,13 @@ def _load(
     begin_step("to read tokenizer.json")
     tokenizer = Tokenizer.load(bundle)
     check_tokens(manifest, tokenizer)
+    tokenizer.prepare()
     if isinstance(manifest, EmbeddingManifest):
         begin_step(_OPEN_GRAPH)
-        return load_embedding_model(bundle, manifest, engine.threads, engine.kernel_options)
+        return load_embedding_model(bundle, manifest, tokenizer, engine.threads, engine.kernel_options)
     if isinstance(manifest, ClassifierManifest):
         begin_step(_OPEN_GRAPH)
-        return load_classifier(bundle, manifest, engine.threads, engine.kernel_options)
+        return load_classifier(bundle, manifest, tokenizer, engine.threads, engine.kernel_options)
     return _load_chat_model(bundle, manifest, model, engine, tokenizer, memory=memory)
 
 

@@ -14,6 +14,7 @@ from infrs.api.chat.convert import to_conversation
 from infrs.api.embeddings.embed import check_dimensions, embedding_list, encode_texts
 from infrs.api.embeddings.request import EmbeddingRequest, parse_embedding_request
 from infrs.api.tokens.request import TokenizeChatRequest, TokenizeRequest, parse_tokenize_request
+from infrs.bundle.manifest import EmbeddingManifest
 from infrs.errors import RequestError
 
 USER = {"role": "user", "content": "hi"}
@@ -71,7 +72,9 @@ def vectors_model(dimensions: int, max_tokens: int) -> Any:
     """A model that is only asked about its manifest and about the lengths of texts."""
     return SimpleNamespace(
         model_id="m",
-        manifest=SimpleNamespace(dimensions=dimensions, vocab_size=9, normalized=False),
+        manifest=EmbeddingManifest.model_construct(
+            dimensions=dimensions, vocab_size=9, normalized=False, context_length=max_tokens
+        ),
         check_length=lambda ids, _: len(ids) <= max_tokens,
     )
 

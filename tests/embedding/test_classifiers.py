@@ -181,7 +181,7 @@ def test_a_graph_with_other_inputs_is_refused(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert isinstance(manifest, ClassifierManifest)
     with pytest.raises(BundleError, match="not those of a classifier"):
-        load_classifier(bundle, manifest.model_copy(update={"token_types": False}), 1)
+        load_classifier(bundle, manifest.model_copy(update={"token_types": False}), Tokenizer.load(bundle), 1)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -25,6 +25,7 @@ from infrs.models.encoders.embedding_model import EmbeddingModel, load_embedding
 from infrs.models.encoders.encoder import OnnxEncoder, open_encoder, shorten
 from infrs.models.load import check_kinds, load_model, load_models
 from infrs.models.registry import ModelRegistry
+from infrs.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(bundle: Path) -> EmbeddingModel:
     manifest = read_manifest(bundle)
     assert isinstance(manifest, EmbeddingManifest)
-    return load_embedding_model(bundle, manifest, threads=1)
+    return load_embedding_model(bundle, manifest, Tokenizer.load(bundle), threads=1)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,35 @@ def test_the_queue_is_bounded_and_empties(service: EngineService, engine: Engine
     assert service.snapshot().num_waiting == 0
 
 
+def test_a_cancelled_request_gives_its_place_back_at_once(service: EngineService, engine: Engine) -> None:
+    entered, go = blocked(engine)
+    inboxes = {name: Inbox() for name in ("r0", "r1", "r2", "r3", "r4")}
+    for name in ("r0", "r1", "r2"):
+        service.submit(ask(name), inboxes[name].queue.put)
+    assert entered.wait(WAIT)
+    for cancelled, later in (("r1", "r3"), ("r2", "r4")):
+        service.cancel(cancelled)
+        service.submit(ask(later), inboxes[later].queue.put)
+        with pytest.raises(QueueFullError):
+            service.submit(ask("more"), Inbox().queue.put)
+    go.set()
+    ends = {name: inbox.all()[-1].finish_reason for name, inbox in inboxes.items()}
+    cancelled_ends = dict.fromkeys(("r1", "r2"), FinishReason.CANCELLED)
+    assert ends == dict.fromkeys(inboxes, FinishReason.LENGTH) | cancelled_ends
+
+
+def test_cancelled_requests_of_one_step_are_bounded(service: EngineService, engine: Engine) -> None:
+    entered, go = blocked(engine)
+    service.submit(ask("running"), Inbox().queue.put)
+    assert entered.wait(WAIT)
+    for index in range(11):  # four times as many as one tenant's places, with the running one
+        service.submit(ask(f"r{index}"), Inbox().queue.put)
+        service.cancel(f"r{index}")
+    with pytest.raises(QueueFullError):
+        service.submit(ask("more"), Inbox().queue.put)
+    go.set()
+
+
 def test_many_answers_of_one_tenant_leave_room_for_others(service: EngineService, engine: Engine) -> None:
     """One request has as many answers as there are places. Three other tenants do the same, a fifth finds no place."""
     _, go = blocked(engine, after=1)

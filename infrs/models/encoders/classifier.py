@@ -95,7 +95,7 @@ class ClassifierModel(EncoderModel[ClassifierManifest, EncodedText]):
 
 
 def load_classifier(
-    bundle: Path, manifest: ClassifierManifest, threads: int, kernels: KernelOptions = AUTO
+    bundle: Path, manifest: ClassifierManifest, tokenizer: Tokenizer, threads: int, kernels: KernelOptions = AUTO
 ) -> ClassifierModel:
     """Open a verified bundle. threads, kernels: as of `create_session`. Raises BundleError."""
     with limit_growth(bytes_to_open(bundle)):
@@ -109,7 +109,7 @@ def load_classifier(
         model_id=manifest.source.model_id,
         manifest=manifest,
         bundle=bundle,
-        tokenizer=Tokenizer.load(bundle),
+        tokenizer=tokenizer,
         encoder=encoder,
         created=int(time.time()),
     )

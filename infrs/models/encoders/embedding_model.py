@@ -38,14 +38,14 @@ class EmbeddingModel(EncoderModel[EmbeddingManifest, Sequence[int]]):
 
 
 def load_embedding_model(
-    bundle: Path, manifest: EmbeddingManifest, threads: int, kernels: KernelOptions = AUTO
+    bundle: Path, manifest: EmbeddingManifest, tokenizer: Tokenizer, threads: int, kernels: KernelOptions = AUTO
 ) -> EmbeddingModel:
     """Open a verified bundle. Raises BundleError."""
     return EmbeddingModel(
         model_id=manifest.source.model_id,
         manifest=manifest,
         bundle=bundle,
-        tokenizer=Tokenizer.load(bundle),
+        tokenizer=tokenizer,
         encoder=open_encoder(bundle, manifest, threads, kernels),
         created=int(time.time()),
     )
