@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -31,8 +30,10 @@ from .assemble import Assembler, attribute
 from .fusions.architectures import kv_geometry, longest_context, why_plain
 from .fusions.ops import DOMAIN
 from .fusions.rewrites import fuse_residual_norms
+from .optimum_export import trace
+from .plain_trace import PlainOnnxConfig
 from .tensor_file import TensorFile
-from .trace import OPSET, FusedOnnxConfig
+from .trace import FusedOnnxConfig
 from .weights import ModelWeights
 
 GRAPH_FILE = "model.onnx"
@@ -77,24 +78,24 @@ def convert(
     progress = progress or (lambda stage, done, total: None)
     context_length = _context_length(model, context_length)
     reason = why_plain(model)
-    config = None if reason else FusedOnnxConfig(model.config, kv_geometry(model), context_length)
+    config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, kv_geometry(model), context_length)
     progress("trace", 0, 1)
     traced = trace_with_optimum(model, "text-generation-with-past", directory, config)
     progress("trace", 1, 1)
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
-        if config is None:
+        if reason:
             plain.lower_plain(traced.graph, assembler, partial(progress, "weights"))
         else:
             fuse_residual_norms(traced.graph)
             _lower_fused(traced.graph, assembler, ModelWeights(model, moments or {}), partial(progress, "weights"))
         num_nodes = assembler.finish(traced, directory / GRAPH_FILE)
     return Conversion(
-        graph="fused" if config else "plain",
+        graph="plain" if reason else "fused",
         graph_file=GRAPH_FILE,
         data_file=DATA_FILE,
         reason=reason,
-        kv=config.kv if config else plain.kv_geometry(traced.graph),
+        kv=config.kv,
         vocab_size=int(model.config.vocab_size),
         context_length=context_length,
         num_nodes=num_nodes,
@@ -116,7 +117,7 @@ def _context_length(model: PreTrainedModel, asked: int | None) -> int:
 
 
 def trace_with_optimum(
-    model: PreTrainedModel, task: str, directory: Path, config: FusedOnnxConfig | None = None
+    model: PreTrainedModel, task: str, directory: Path, config: FusedOnnxConfig | PlainOnnxConfig | None = None
 ) -> onnx.ModelProto:
     """Run Optimum's exporter with `config`, or with Optimum's own config for the architecture and `task`.
 
@@ -127,15 +128,7 @@ def trace_with_optimum(
         model.config._name_or_path = temporary  # Optimum looks there for a tokenizer to copy; the Hub is not asked
         try:
             with full_disk_explained(directory), _quiet():
-                onnx_export_from_model(
-                    model,
-                    output=temporary,
-                    task=task,
-                    custom_onnx_configs={"model": config} if config else None,
-                    opset=OPSET,
-                    do_validation=False,
-                    no_post_process=True,
-                )
+                trace(model, task, Path(temporary), config)
         except ExportError:  # a disk error, not a fault of the model
             raise
         except Exception as error:

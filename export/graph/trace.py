@@ -28,9 +28,9 @@ from infrs.bundle.states import KVGeometry
 
 from .fusions.attention import Forward
 from .fusions.cache import FusedCache
-from .fusions.modules import output_layer, replacements, rotary_modules, rotary_table
+from .fusions.modules import output_layer, replacements, rotary_kinds, rotary_modules, rotary_table
+from .optimum_export import OPSET
 
-OPSET = 18
 # transformers makes no mask for an attention implementation that it does not know.
 _ATTENTION = "infrs"
 
@@ -57,7 +57,7 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
             new = input_ids.shape[1]
             positions = (seqlens_k.long() + 1 - new)[:, None] + torch.arange(new)
             self._logits_indices = logits_indices
-            outputs = model_forward(input_ids=input_ids, position_ids=positions, past_key_values=cache, use_cache=True)
+            outputs = model_forward(input_ids=input_ids, position_ids=positions, cache=cache, use_cache=True)
             return outputs.logits, *cache.presents
 
         self.patched_forward = forward
@@ -98,10 +98,21 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
 
     def _rotary_forward(self, rotary: nn.Module) -> Forward:
         """Return a forward that gives attention layers whole tables. They are buffers, so that each is stored once."""
-        for part, table in zip(("cos", "sin"), rotary_table(rotary, self._context_length), strict=True):
-            rotary.register_buffer(f"infrs_{part}", table)
-            self._stack.callback(delattr, rotary, f"infrs_{part}")
-        return lambda *_, **__: (rotary.infrs_cos, rotary.infrs_sin)
+        names: dict[str | None, tuple[str, str]] = {}
+        for layer_type in rotary_kinds(rotary):
+            names[layer_type] = (f"infrs_{layer_type or ''}cos", f"infrs_{layer_type or ''}sin")
+            for name, table in zip(
+                names[layer_type], rotary_table(rotary, self._context_length, layer_type), strict=True
+            ):
+                rotary.register_buffer(name, table)
+                self._stack.callback(delattr, rotary, name)
+
+        def forward(*args: object, layer_type: str | None = None, **_: object) -> tuple[Tensor, Tensor]:
+            kind = args[2] if len(args) > 2 else layer_type
+            cos, sin = names[kind if kind in names else None]  # type: ignore[index]
+            return getattr(rotary, cos), getattr(rotary, sin)
+
+        return forward
 
     def _head_forward(self, forward: Forward, width: int) -> Forward:
         """Return a forward that scores only the tokens at `logits_indices`."""

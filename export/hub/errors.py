@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import requests  # huggingface_hub's own client
+import httpx2  # huggingface_hub's own client
 from huggingface_hub import constants, errors
 
 from infrs.errors import DiskFullError, InfrsError, SourceError
@@ -21,7 +21,7 @@ def explained(model: str, revision: str) -> Iterator[None]:
     """Convert the errors of huggingface_hub to SourceError and DiskFullError."""
     try:
         yield
-    except (requests.RequestException, RecursionError, OSError, ValueError) as error:
+    except (httpx2.HTTPError, RecursionError, OSError, ValueError) as error:
         raise _explanation(model, revision, error) from error
 
 
@@ -47,7 +47,7 @@ def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # 
         return SourceError(
             f"{constants.ENDPOINT} does not answer as a Hub does; check HF_ENDPOINT, and any proxy on the way"
         )
-    if isinstance(error, requests.RequestException | RecursionError):
+    if isinstance(error, httpx2.HTTPError | RecursionError):
         return SourceError(_sentence(model, revision, error))
     if isinstance(error, OSError):
         return _of_system(model, error)
@@ -55,7 +55,7 @@ def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # 
 
 
 def _sentence(  # noqa: PLR0911  # a table, in order
-    model: str, revision: str, error: requests.RequestException | RecursionError
+    model: str, revision: str, error: httpx2.HTTPError | RecursionError
 ) -> str:
     hub = constants.ENDPOINT
     match error:
@@ -71,13 +71,13 @@ def _sentence(  # noqa: PLR0911  # a table, in order
         case errors.EntryNotFoundError():
             file = str(getattr(error.response, "url", "")).rpartition("/")[2]
             return f"the Hub lists {file} of {model}, but it is not there; try again later"
-        case requests.TooManyRedirects() | RecursionError():
+        case httpx2.TooManyRedirects() | RecursionError():
             return f"{hub} redirects requests for {model} in a circle; try again later"
-        case requests.exceptions.ChunkedEncodingError():
+        case httpx2.RemoteProtocolError():
             return f"a download from {hub} broke off; run the same command again to resume it"
-        case requests.Timeout():
+        case httpx2.TimeoutException():
             return f"{hub} does not answer; {_UNREACHABLE}"
-        case requests.RequestException(response=requests.Response() as response):
+        case errors.HfHubHTTPError(response=httpx2.Response() as response):
             return _http_sentence(model, response)
     return f"{hub} cannot be reached ({type(error).__name__}); {_UNREACHABLE}"
 
@@ -94,7 +94,7 @@ def _of_system(model: str, error: OSError) -> InfrsError:
     )
 
 
-def _http_sentence(model: str, response: requests.Response) -> str:
+def _http_sentence(model: str, response: httpx2.Response) -> str:
     match response.status_code:
         case 401:
             return "the Hub refuses the token: set HF_TOKEN to a valid one, or unset it for public models"

@@ -70,12 +70,12 @@ def fetch(
     with the name `fetch`, the downloaded and the total megabytes. huggingface_hub's environment variables apply
     (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
     """
-    from huggingface_hub import HfApi, configure_http_backend, constants, snapshot_download  # noqa: PLC0415  # reads the environment
+    from huggingface_hub import HfApi, constants, set_client_factory, snapshot_download  # noqa: PLC0415  # reads the environment
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     from .errors import explained, not_in_cache  # noqa: PLC0415
     from .progress import arrivals  # noqa: PLC0415
-    from .session import Patience, check_endpoint, session  # noqa: PLC0415
+    from .session import Patience, check_endpoint, client  # noqa: PLC0415
 
     disable_progress_bars()
     with explained(model, revision):
@@ -86,7 +86,7 @@ def fetch(
             check_files(model, directory.name, directory, _small_files(directory))
             return Fetched(directory.name, directory, None)
         host = check_endpoint(constants.ENDPOINT)
-        configure_http_backend(partial(session, Patience(note)))
+        set_client_factory(partial(client, Patience(note)))
         note(f"asking {host} for {model}")
         listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
         # The first request is by name, so that the cache knows the commit offline; later requests are by commit.

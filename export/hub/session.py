@@ -1,4 +1,4 @@
-"""HTTP sessions for the Hub, with a minimum speed and without compression, so that no download hangs or expands."""
+"""The HTTP client for the Hub, with a minimum speed and without compression, so that no download hangs or expands."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from concurrent.futures import Future
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-from huggingface_hub.utils._http import UniqueRequestIdAdapter  # what huggingface_hub itself mounts
-from urllib3.response import BaseHTTPResponse
+import httpx2  # huggingface_hub's own client
+from huggingface_hub.utils._http import hf_request_event_hook  # what huggingface_hub's own client has
 
 from infrs.errors import SourceError
 
@@ -21,8 +21,8 @@ SLOWEST = 1024  # bytes/s, over WINDOW
 WINDOW = 60.0  # s
 CONNECT, READ = 10.0, 30.0  # s, for requests to which huggingface_hub gives no timeout
 ANSWER = 60.0  # s, until the headers of an answer, with name lookup and connection
+_TIMEOUT = {"connect": CONNECT, "read": READ, "write": READ, "pool": READ}
 LONGEST_WAIT = 300.0  # s, in total, if the Hub asks for fewer requests
-_PIECE = 1 << 20
 
 
 class Patience:
@@ -35,7 +35,7 @@ class Patience:
         self._spent = 0.0  # s; simultaneous waits of several threads count once
         self._until = 0.0
 
-    def wait(self, response: requests.Response) -> bool:
+    def wait(self, response: httpx2.Response) -> bool:
         """Wait for the time in the answer. Return False immediately if it has none or it is too long."""
         seconds = _retry_after(response)
         if seconds is None:
@@ -53,13 +53,14 @@ class Patience:
         return True
 
 
-def session(patience: Patience) -> requests.Session:
-    """Return a session for huggingface_hub. Its own timeouts only detect a Hub that sends nothing."""
-    made = requests.Session()
-    made.headers["Accept-Encoding"] = "identity"  # a compressed file can expand to any length
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, _Adapter(patience))
-    return made
+def client(patience: Patience) -> httpx2.Client:
+    """Return a client for huggingface_hub. Its own timeouts only detect a Hub that sends nothing."""
+    return _Client(
+        patience,
+        headers={"Accept-Encoding": "identity"},  # a compressed file can expand to any length
+        event_hooks={"request": [hf_request_event_hook]},
+        follow_redirects=True,
+    )
 
 
 def check_endpoint(endpoint: str) -> str:
@@ -73,15 +74,16 @@ def check_endpoint(endpoint: str) -> str:
     return url.netloc.rpartition("@")[2]
 
 
-class _Adapter(UniqueRequestIdAdapter):
-    def __init__(self, patience: Patience) -> None:
-        super().__init__()
+class _Client(httpx2.Client):
+    def __init__(self, patience: Patience, **options: Any) -> None:  # noqa: ANN401  # those of httpx2.Client
+        super().__init__(**options)
         self._patience = patience
 
-    def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request within the limits of this module. Raises requests.Timeout, SourceError."""
-        kwargs["timeout"] = kwargs.get("timeout") or (CONNECT, READ)
-        send = partial(_in_time, partial(super().send, request, *args, **kwargs))
+    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401
+        """Send a request within the limits of this module. Raises httpx2.TimeoutException, SourceError."""
+        given = {key: value for key, value in request.extensions.get("timeout", {}).items() if value is not None}
+        request.extensions["timeout"] = _TIMEOUT | given
+        send = partial(_in_time, partial(super().send, request, stream=True, **options))
         response = send()
         while response.status_code == HTTPStatus.TOO_MANY_REQUESTS and self._patience.wait(response):
             response.close()
@@ -91,13 +93,43 @@ class _Adapter(UniqueRequestIdAdapter):
             raise SourceError(
                 f"{_host(response)} sends a compressed file, but no compression was requested; try again later"
             )
-        response.raw.stream = partial(_pieces, response.raw, _host(response))
+        if isinstance(response.stream, httpx2.SyncByteStream):
+            response.stream = _Body(response.stream, _host(response))
+        if not stream:
+            response.read()
         return response
 
 
-def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
-    """Call `send`. Raises requests.Timeout after ANSWER s; a socket's timeout would restart with every byte."""
-    answer: Future[requests.Response] = Future()
+class _Body(httpx2.SyncByteStream):
+    """The body of an answer with a minimum speed."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, host: str) -> None:
+        self._stream = stream
+        self._host = host
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield pieces. Raises SourceError below SLOWEST bytes/s over a WINDOW."""
+        since, received = time.monotonic(), 0
+        for piece in self._stream:
+            received += len(piece)
+            elapsed = time.monotonic() - since
+            if elapsed >= WINDOW:
+                if received < SLOWEST * elapsed:
+                    raise SourceError(
+                        f"{self._host} sends too slowly ({received / elapsed:.0f} bytes/s); run the same command again "
+                        "later to resume the download"
+                    )
+                since, received = time.monotonic(), 0
+            yield piece
+
+    def close(self) -> None:
+        """Close the connection, or give it back."""
+        self._stream.close()
+
+
+def _in_time(send: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """Call `send`. Raises httpx2.TimeoutException after ANSWER s; a socket's timeout would restart with every byte."""
+    answer: Future[httpx2.Response] = Future()
 
     def run() -> None:
         try:
@@ -109,29 +141,11 @@ def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
     thread.start()
     thread.join(ANSWER)
     if not answer.done():
-        raise requests.Timeout(f"no answer within {ANSWER:g} s")
+        raise httpx2.TimeoutException(f"no answer within {ANSWER:g} s")
     return answer.result()
 
 
-def _pieces(
-    raw: BaseHTTPResponse, host: str, _: int | None = None, *, decode_content: bool | None = None
-) -> Iterator[bytes]:
-    """Yield pieces of the body. Raises SourceError below SLOWEST bytes/s over a WINDOW."""
-    since, received = time.monotonic(), 0
-    while piece := raw.read1(_PIECE, decode_content=decode_content):
-        received += len(piece)
-        elapsed = time.monotonic() - since
-        if elapsed >= WINDOW:
-            if received < SLOWEST * elapsed:
-                raise SourceError(
-                    f"{host} sends too slowly ({received / elapsed:.0f} bytes/s); run the same command again later "
-                    "to resume the download"
-                )
-            since, received = time.monotonic(), 0
-        yield piece
-
-
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(response: httpx2.Response) -> float | None:
     """Return the seconds to wait, at least one; None if the answer has no valid value."""
     value = response.headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
@@ -142,5 +156,5 @@ def _retry_after(response: requests.Response) -> float | None:
         return None
 
 
-def _host(response: requests.Response) -> str:
-    return urlsplit(response.url).netloc
+def _host(response: httpx2.Response) -> str:
+    return response.url.netloc.decode()

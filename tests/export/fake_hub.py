@@ -106,6 +106,9 @@ def _find(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
         siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
         info = {"id": hub.model, "sha": COMMIT, "siblings": siblings}
         return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
+    if path == f"{api}/tree/{COMMIT}":
+        entries = [_entry(hub.folder, name) for name in names]
+        return 200, {"Content-Type": "application/json"}, json.dumps(entries).encode()
     marker = f"/{hub.model}/resolve/{COMMIT}/"
     if path.startswith(marker):
         file = hub.folder / path.removeprefix(marker)
@@ -116,6 +119,14 @@ def _find(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
         data = file.read_bytes()
         return 200, _tag(file) | {"X-Repo-Commit": COMMIT}, data
     return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
+
+
+def _entry(folder: Path, name: str) -> dict[str, object]:
+    """Return a file of the tree's listing."""
+    size = (folder / name).stat().st_size
+    tag = _tag(folder / name)["ETag"].strip('"')
+    lfs = {"lfs": {"oid": tag, "size": size, "pointerSize": 134}} if name.endswith(".safetensors") else {}
+    return {"type": "file", "path": name, "size": size, "oid": tag[:40], **lfs}
 
 
 def _tag(file: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from infrs.bundle.states import KVGeometry
 
 from .attention import attributes, projections
 from .families import FAMILIES
-from .modules import output_layer, rotary_modules, rotary_table
+from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
 
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
@@ -73,7 +73,8 @@ def _why_not_tables(model: PreTrainedModel) -> str:
     try:
         output_layer(model)
         for module in rotary_modules(model):
-            rotary_table(module, 4)
+            for layer_type in rotary_kinds(module):
+                rotary_table(module, 4, layer_type)
     except ValueError as error:
         return f"{error} is not supported by the fused graph"
     return ""

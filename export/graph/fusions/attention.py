@@ -98,7 +98,7 @@ def fused_attention(module: Module, name: str) -> Forward:
     def forward(
         hidden_states: Tensor,
         *_: object,
-        past_key_values: FusedCache,
+        cache: FusedCache,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         **__: object,
     ) -> tuple[Tensor, None]:
@@ -112,6 +112,6 @@ def fused_attention(module: Module, name: str) -> Forward:
             key = _normalise(module.k_norm, key, shape.widths[1], shape.head_dim)
             qkv = (query, key, value)
         rotary = position_embeddings if rotates else None
-        return output(past_key_values.attend(int(module.layer_idx), qkv, rotary, shape)), None
+        return output(cache.attend(int(module.layer_idx), qkv, rotary, shape)), None
 
     return forward

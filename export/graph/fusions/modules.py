@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,18 +102,25 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
 
 
 def rotary_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Return the rotary embeddings: none (gpt2), one, or two (gemma3: for global and local layers)."""
+    """Return the rotary embeddings: none (gpt2) or one, with a table for each of its `rotary_kinds`."""
     return [module for module in model.modules() if type(module).__name__.endswith("RotaryEmbedding")]
 
 
-def rotary_table(module: nn.Module, context_length: int) -> tuple[Tensor, Tensor]:
+def rotary_kinds(module: nn.Module) -> list[str | None]:
+    """Return the layer types for which a rotary embedding has tables of their own; [None] if all share one."""
+    if "layer_type" not in inspect.signature(module.forward).parameters:
+        return [None]
+    return list(module.layer_types)  # type: ignore[arg-type]
+
+
+def rotary_table(module: nn.Module, context_length: int, layer_type: str | None = None) -> tuple[Tensor, Tensor]:
     """Return cos and sin of every position, float32 [context_length, rotary_dim / 2], as the module computes them.
 
-    Raises ValueError if GroupQueryAttention does not support this rotation.
+    layer_type: one of `rotary_kinds`. Raises ValueError if GroupQueryAttention does not support this rotation.
     """
-    positions = torch.arange(context_length)[None]
+    inputs: list[Any] = [torch.zeros(1, 1, 1), torch.arange(context_length)[None]]
     with torch.no_grad():
-        cos, sin = (table[0] for table in module(torch.zeros(1, 1, 1), positions))
+        cos, sin = (table[0] for table in module(*inputs, *([layer_type] if layer_type else [])))
     half = cos.shape[-1] // 2
     if not all(torch.equal(table[:, :half], table[:, half:]) for table in (cos, sin)):
         raise ValueError("a rotary table with different halves")

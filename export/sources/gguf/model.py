@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.modeling_utils import no_init_weights
+from transformers.initialization import no_init_weights
 
 from ..checkpoint import Stored
 from ..checks.values import check_finite
