@@ -219,7 +219,8 @@ def _build_chat(
         graph_reason=conversion.reason,
         graph_file=conversion.graph_file,
         states=conversion.kv.states("float16" if in_blocks else "float32"),
-        batch_invariant=is_fused,
+        # ONNX Runtime's MoE rounds by the number of tokens of an expert; its QMoE and infrs's experts do not.
+        batch_invariant=is_fused and (in_blocks or not conversion.has_experts),
         chunk_invariant=in_blocks,
         vocab_size=conversion.vocab_size,
         context_length=conversion.context_length,

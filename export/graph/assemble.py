@@ -9,7 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ..recipes.lowering import MICROSOFT, NATIVE, Lowered, Lowering, Weight
+from ..recipes.domains import MICROSOFT, NATIVE
+from ..recipes.experts import ExpertWeights, Routing
+from ..recipes.lowering import Lowered, Lowering, Weight
 from .fusions.functions import functions
 from .fusions.ops import DOMAIN
 from .tensor_file import TensorFile
@@ -46,6 +48,10 @@ class Assembler:
     def embedding(self, weight: Weight, ids: str, y: str) -> None:
         """Add an embedding as the recipe stores it."""
         self._lowered(self._lowering.embedding(weight, ids, y))
+
+    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> None:
+        """Add a mixture of experts as the recipe stores it."""
+        self._lowered(self._lowering.experts(weights, routing, y))
 
     def _lowered(self, lowered: Lowered) -> None:
         for tensor in lowered.tensors:

@@ -23,11 +23,13 @@ from infrs.bundle.states import KVGeometry
 from infrs.errors import ExportError
 
 from ..bundle.publish import full_disk_explained
+from ..recipes.experts import Routing
 from ..recipes.lowering import Lowering
 from ..sources.config_check import first_line
 from . import plain
 from .assemble import Assembler, attribute
 from .fusions.architectures import kv_geometry, longest_context, why_plain
+from .fusions.experts import is_experts
 from .fusions.ops import DOMAIN
 from .fusions.rewrites import fuse_residual_norms
 from .optimum_export import trace
@@ -54,6 +56,7 @@ class Conversion:
     vocab_size: int
     context_length: int
     num_nodes: int
+    has_experts: bool = False
 
 
 def convert(
@@ -78,6 +81,9 @@ def convert(
     progress = progress or (lambda stage, done, total: None)
     context_length = _context_length(model, context_length)
     reason = why_plain(model)
+    has_experts = any(map(is_experts, model.modules()))
+    if reason and has_experts:
+        raise ExportError(f"infrs exports mixtures of experts only as a fused graph, and {reason}; try another model")
     config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, kv_geometry(model), context_length)
     progress("trace", 0, 1)
     traced = trace_with_optimum(model, "text-generation-with-past", directory, config)
@@ -99,6 +105,7 @@ def convert(
         vocab_size=int(model.config.vocab_size),
         context_length=context_length,
         num_nodes=num_nodes,
+        has_experts=has_experts,
     )
 
 
@@ -166,8 +173,11 @@ def _lower_fused(
         if node.domain != DOMAIN:
             assembler.add(node)
             continue
-        weight = weights.get(attribute(node, "weight"), attribute(node, "modules").split())
-        lower = assembler.linear if node.op_type == "Linear" else assembler.embedding
-        lower(weight, node.input[0], node.output[0])
+        if node.op_type == "Experts":
+            assembler.experts(weights.experts(attribute(node, "weight")), Routing(*node.input), node.output[0])
+        else:
+            weight = weights.get(attribute(node, "weight"), attribute(node, "modules").split())
+            lower = assembler.linear if node.op_type == "Linear" else assembler.embedding
+            lower(weight, node.input[0], node.output[0])
         done += 1
         progress(done, total)

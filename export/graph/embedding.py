@@ -17,7 +17,8 @@ from torch import nn
 from infrs.bundle.graph_signature import EMBEDDING, INPUT_IDS
 from infrs.bundle.manifest import Pooling
 
-from ..recipes.lowering import MICROSOFT, Lowering, Weight
+from ..recipes.domains import MICROSOFT
+from ..recipes.lowering import Lowering, Weight
 from ..sources.embeddings.layout import Dense
 from . import plain
 from .assemble import Assembler

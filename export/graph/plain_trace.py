@@ -56,7 +56,9 @@ def _positions(inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, T
     return keys[attention_mask.shape[1] - inputs_embeds.shape[1] :][:, None], keys[None]
 
 
-def _causal(config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, *_: object, **__: object) -> Tensor:
+def _causal(
+    config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, *_: object, **__: object
+) -> Tensor:
     queries, keys = _positions(inputs_embeds, attention_mask)
     return _additive(keys <= queries, attention_mask)
 
@@ -160,12 +162,12 @@ class PlainOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
         names = {INPUT_IDS: {0: "batch", 1: "new"}, ATTENTION_MASK: {0: "batch", 1: "total"}}
         if self._takes_positions:
             names[POSITION_IDS] = {0: "batch", 1: "new"}
-        return names | dict.fromkeys(past_names(self.kv.num_layers), {0: "batch", 2: "past"})
+        return names | {name: {0: "batch", 2: "past"} for name in past_names(self.kv.num_layers)}
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Return the output names and their dynamic axes."""
-        presents = dict.fromkeys(present_names(self.kv.num_layers), {0: "batch", 2: "total"})
+        presents = {name: {0: "batch", 2: "total"} for name in present_names(self.kv.num_layers)}
         return {LOGITS: {0: "batch", 1: "new"}, **presents}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:

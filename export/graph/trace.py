@@ -109,7 +109,7 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
 
         def forward(*args: object, layer_type: str | None = None, **_: object) -> tuple[Tensor, Tensor]:
             kind = args[2] if len(args) > 2 else layer_type
-            cos, sin = names[kind if kind in names else None]  # type: ignore[index]
+            cos, sin = names[kind if kind in names else None]
             return getattr(rotary, cos), getattr(rotary, sin)
 
         return forward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from ..recipes.experts import ExpertWeights
 from ..recipes.lowering import Weight
 from .fusions.attention import Module
+from .fusions.experts import expert_weights
 
 
 class ModelWeights:
@@ -19,6 +22,7 @@ class ModelWeights:
 
     def __init__(self, model: PreTrainedModel, moments: Mapping[str, NDArray[np.float32]]) -> None:
         self._moments = moments
+        self._config = model.config
         self._modules = dict(model.named_modules())
         # A shared parameter is listed once, under its first name: tied weights get the same source.
         self._sources = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -37,6 +41,11 @@ class ModelWeights:
             bias=np.concatenate(biases) if has_bias else None,
             moments=self._moments.get(sources[0]),  # of the inputs, which stacked products share
         )
+
+    def experts(self, name: str) -> ExpertWeights:
+        """Return the weights of the experts in the module `name`."""
+        config: Any = self._config
+        return expert_weights(self._modules[name], name, int(config.num_experts_per_tok))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-MICROSOFT = "com.microsoft"
-NATIVE = "infrs.native"  # operators of infrs's kernels; the graph also defines each as a function
+from .domains import MICROSOFT
+from .experts import ExpertWeights, Routing, operator, routed, swiglu
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Lowering(Protocol):
         """Return nodes for y = array[ids]; ids is int64 of any rank, y float32 [*ids.shape, K]."""
         ...
 
+    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
+        """Return nodes for y, float32 [T, H]: the weighted sum of the chosen experts' outputs."""
+        ...
+
 
 def add_bias(weight: Weight, bias: NDArray[np.float32], product: str, y: str) -> Lowered:
     """Return an `Add` of the bias, for a product operator without a bias input."""
@@ -102,3 +106,19 @@ class Float32Lowering:
         """Return a `Gather`."""
         node = helper.make_node("Gather", [weight.source, ids], [y], name=f"{weight.name}/Gather")
         return Lowered([node], [Tensor(weight.source, weight.array)])
+
+    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
+        """Return a `MoE` with the model's routing."""
+        gate_up, down = (Tensor(f"{weights.source}.{part}", getattr(weights, part)) for part in ("gate_up", "down"))
+        biases, names = expert_biases(weights)
+        parts = [gate_up.name, names[0], down.name, names[1]]
+        moe = operator("MoE", parts, swiglu(weights.gate, weights.top_k))
+        nodes = routed(weights.name, routing, gate_up.name, moe, y)
+        return Lowered(nodes, [gate_up, down, *biases])
+
+
+def expert_biases(weights: ExpertWeights) -> tuple[list[Tensor], list[str]]:
+    """Return the biases as tensors, and the names of both as inputs, empty for none."""
+    biases = [(f"{weights.name}.{part}", getattr(weights, part)) for part in ("gate_up_bias", "down_bias")]
+    tensors = [Tensor(name, array) for name, array in biases if array is not None]
+    return tensors, [name if array is not None else "" for name, array in biases]

@@ -16,8 +16,18 @@ import infrs
 from infrs.bundle.manifest import Dtype, Recipe
 from infrs.errors import ExportError
 
+from .domains import MICROSOFT, NATIVE
+from .experts import ExpertWeights, Routing, operator, routed, swiglu
 from .gptq import SHRINKAGE
-from .lowering import MICROSOFT, NATIVE, Float32Lowering, Lowered, Lowering, Tensor, Weight, add_bias
+from .lowering import (
+    Float32Lowering,
+    Lowered,
+    Lowering,
+    Tensor,
+    Weight,
+    add_bias,
+    expert_biases,
+)
 from .quantize import Quantized, quantize
 
 
@@ -50,6 +60,19 @@ class HalfLowering:
             _cast(rows, y, f"{weight.name}/Cast"),
         ]
         return Lowered(nodes, [self._narrow(weight)])
+
+    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
+        """Return a `Cast` of each weight and a `MoE` with the model's routing. Raises ExportError on overflow."""
+        dense = Float32Lowering().experts(weights, routing, y)
+        wide = {f"{weights.source}.{part}" for part in ("gate_up", "down")}
+        tensors, casts = [], []
+        for tensor in dense.tensors:
+            if tensor.name in wide:
+                name = f"{tensor.name}.narrow"
+                casts.append(_cast(name, tensor.name, f"{tensor.name}/Cast"))
+                tensor = Tensor(name, round_to(tensor.array, self._dtype, tensor.name))  # noqa: PLW2901
+            tensors.append(tensor)
+        return Lowered(casts + dense.nodes, tensors)
 
     def _narrow(self, weight: Weight) -> Tensor:
         return Tensor(weight.source, round_to(weight.array, self._dtype, weight.name))
@@ -121,6 +144,31 @@ class QuantizedLowering:
             quantize_axis=1,
         )
         return Lowered([_cast(tensors[1].name, scales, f"{weight.name}/Cast"), node], tensors)
+
+    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
+        """Return infrs's `Experts`; ONNX Runtime's `QMoE` where float16 scales would lose precision."""
+        values, scales = [], []
+        for part, array in (("gate_up", weights.gate_up), ("down", weights.down)):
+            count, outputs, _ = array.shape
+            quantized = quantize(array.reshape(count * outputs, -1), self.bits, self.block_size)
+            base = f"{weights.source}.{part}.blocks{self.bits}"
+            values.append(Tensor(base, quantized.values.reshape(count, outputs, *quantized.values.shape[1:])))
+            scales.append(Tensor(f"{base}.scales", quantized.scales.reshape(count, outputs, -1)))
+        biases, names = expert_biases(weights)
+        attributes = {"bits": self.bits, "block_size": self.block_size}
+        if all(scale.array.dtype == np.float16 for scale in scales):
+            inputs = [routing.x, routing.weights, routing.indices]
+            inputs += [values[0].name, scales[0].name, values[1].name, scales[1].name, *names]
+            node = helper.make_node("Experts", inputs, [y], name=f"{weights.name}/Experts", domain=NATIVE)
+            node.attribute.extend(helper.make_attribute(*item) for item in (attributes | weights.attributes).items())
+            return Lowered([node], [*values, *scales, *biases])
+        values = [Tensor(each.name, each.array.reshape(*each.array.shape[:2], -1)) for each in values]
+        scales = [Tensor(each.name, each.array.astype(np.float32)) for each in scales]
+        parts = [values[0].name, scales[0].name, names[0], values[1].name, scales[1].name, names[1]]
+        given = {"expert_weight_bits": self.bits, "block_size": self.block_size, "accuracy_level": 4}
+        qmoe = operator("QMoE", parts, given | swiglu(weights.gate, weights.top_k))
+        nodes = routed(weights.name, routing, values[0].name, qmoe, y)
+        return Lowered(nodes, [*values, *scales, *biases])
 
 
 def round_to(array: NDArray[np.float32], dtype: np.dtype[np.generic], name: str) -> NDArray[np.generic]:

@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 import synthetic
 
-from infrs.bundle.manifest import GraphKind
 from infrs.bundle.states import KVGeometry, LayerState, StateKind, bytes_per_token
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import choose_capacity, count_spare_rows, load_engine
@@ -80,17 +79,6 @@ def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot open .*model\.onnx: [^\n]+; export the model again$"):
         open_runner(tmp_path, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
-
-
-@pytest.mark.parametrize("kind", synthetic.KINDS)
-def test_a_fused_graph_that_is_not_batch_invariant_is_refused(kind: GraphKind, tmp_path: Path) -> None:
-    synthetic.build(tmp_path / "model.onnx", kind)
-    manifest = synthetic.manifest(kind).model_copy(update={"batch_invariant": False})
-    if kind == "plain":
-        open_runner(tmp_path, manifest, num_rows=2, capacity=16, threads=1)
-        return
-    with pytest.raises(BundleError, match="one request would change another's answer; export the model again"):
-        open_runner(tmp_path, manifest, num_rows=2, capacity=16, threads=1)
 
 
 @pytest.mark.parametrize("kind", ["window", "recurrent", "conv"])

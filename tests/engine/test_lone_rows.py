@@ -12,7 +12,7 @@ import pytest
 
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.runner import Segment
-from infrs.engine.runners.session import Logits, create_session
+from infrs.engine.runners.session import Logits, Tokens, create_session
 
 
 class RoundsLoneRows(FusedRunner):
@@ -35,3 +35,27 @@ def test_rounding_of_a_lone_row_is_detected_and_logged(
         runner = kind(session, attention.manifest(), num_rows=2, capacity=16)
     assert runner.capabilities.min_rows == min_rows
     assert f"batch-invariant: a row alone {found}" in caplog.text
+
+
+class CountsRows(FusedRunner):
+    """Record the rows of each run of the session."""
+
+    def _run(self, first: int, shape: tuple[int, int], *arguments: Tokens) -> Logits:
+        self.__dict__.setdefault("shapes", []).append(shape)
+        return super()._run(first, shape, *arguments)
+
+
+@pytest.mark.parametrize("is_invariant", [True, False])
+def test_rows_share_a_run_only_if_the_graph_is_batch_invariant(is_invariant: bool, tmp_path: Path) -> None:
+    attention.build(tmp_path / "model.onnx")
+    session = create_session(tmp_path / "model.onnx", threads=1)
+    manifest = attention.manifest().model_copy(update={"batch_invariant": is_invariant})
+    runner = CountsRows(session, manifest, num_rows=3, capacity=16)
+    prompts = [Segment(row, 0, (1, 2, row), (2,)) for row in range(3)]
+    alone = np.concatenate([runner.run([prompt]).copy() for prompt in prompts])
+    np.testing.assert_array_equal(runner.run(prompts), alone)
+    runner.__dict__["shapes"].clear()
+    scores = runner.run([Segment(row, 3, (1,), (0,)) for row in range(3)])
+    assert runner.__dict__["shapes"] == ([(3, 1)] if is_invariant else [(1, 1)] * 3)
+    assert scores.shape[0] == 3
+    assert runner.capabilities.min_rows == 1

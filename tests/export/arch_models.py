@@ -31,6 +31,17 @@ _LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+_LLAMA4 = {
+    "rope_type": "yarn",
+    "rope_theta": 1e6,
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.3,
+}
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
 _BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 _LOCAL_GLOBAL = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
@@ -100,7 +111,87 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2-window": ("starcoder2", {"sliding_window": 7}),
     "gpt2": ("gpt2", {"activation_function": "gelu_new"}),
     "gpt2-scaled": ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"}),
+    "apertus": ("apertus", {}),
+    "cohere": ("cohere", {"logit_scale": 0.3}),
+    "cohere-norms": ("cohere", {"logit_scale": 0.3, "use_qk_norm": True}),
+    "cohere2": ("cohere2", {**_LOCAL_GLOBAL, "sliding_window": 7, "logit_scale": 0.3}),
+    "exaone4": ("exaone4", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 32}),
+    "ministral": ("ministral", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
+    "ministral3": ("ministral3", {"head_dim": 32, "sliding_window": 7}),
+    "ministral3-scaled": ("ministral3", {"head_dim": 32, "sliding_window": None, "rope_parameters": _LLAMA4}),
+    "nemotron": ("nemotron", {"head_dim": 32, "partial_rotary_factor": 0.5}),
+    "olmo3": ("olmo3", {**_LOCAL_GLOBAL, "sliding_window": 7}),
+    "olmo3-yarn": ("olmo3", {**_LOCAL_GLOBAL, "sliding_window": 7, "rope_scaling": _YARN}),
+    "phi": ("phi", {"hidden_size": 128, "partial_rotary_factor": 0.5}),
+    "phi-norms": ("phi", {"hidden_size": 128, "partial_rotary_factor": 0.5, "qk_layernorm": True}),
+    "seed_oss": ("seed_oss", {"head_dim": 32, "attention_bias": True, "attention_out_bias": True}),
+    "stablelm": ("stablelm", {"hidden_size": 256, "partial_rotary_factor": 0.25}),
+    "stablelm-norms": ("stablelm", {"qk_layernorm": True, "partial_rotary_factor": 1.0, "use_qkv_bias": True}),
+    "stablelm-parallel": ("stablelm", {"use_parallel_residual": True, "partial_rotary_factor": 1.0}),
+    "vaultgemma": (
+        "vaultgemma",
+        {
+            **_LOCAL_GLOBAL,
+            "head_dim": 32,
+            "sliding_window": 7,
+            "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+            "tie_word_embeddings": True,
+        },
+    ),
 }
+
+# Mixtures of experts: name -> (model_type, what its config changes)
+_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_WHOLE = {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32}
+_LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32}
+_GROUPS = {
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_group": 2,
+    "topk_group": 1,
+    "n_shared_experts": 1,
+    "head_dim": 32,
+}
+_SCALES = {
+    "attention_multiplier": 0.1,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.3,
+    "logits_scaling": 4.0,
+}
+MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "afmoe": ("afmoe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
+    "dots1": ("dots1", {**_GROUPS, "first_k_dense_replace": 1}),
+    "ernie4_5_moe": (
+        "ernie4_5_moe",
+        {"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 32, "moe_layer_start_index": 1, "use_bias": True},
+    ),
+    "exaone_moe": ("exaone_moe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
+    "flex_olmo": ("flex_olmo", _WHOLE),
+    "glm4_moe": (
+        "glm4_moe",
+        {**_GROUPS, "first_k_dense_replace": 1, "partial_rotary_factor": 0.5, "use_qk_norm": True},
+    ),
+    "gpt_oss": ("gpt_oss", {**_LOCAL, "head_dim": 32, "sliding_window": 7}),
+    "granitemoe": ("granitemoe", {**_LOCAL, **_SCALES}),
+    "granitemoeshared": ("granitemoeshared", {**_LOCAL, **_SCALES, "shared_intermediate_size": 48}),
+    "hunyuan_v1_moe": (
+        "hunyuan_v1_moe",
+        {"num_experts": 8, "moe_topk": 2, "intermediate_size": 32, "head_dim": 32},
+    ),
+    "minimax_m2": ("minimax_m2", {**_LOCAL, "head_dim": 32, "rotary_dim": 16}),
+    "mixtral": ("mixtral", {**_LOCAL, "sliding_window": 7}),
+    "olmoe": ("olmoe", {**_WHOLE, "clip_qkv": 0.2}),
+    "phimoe": ("phimoe", {**_LOCAL, "attention_bias": True, "lm_head_bias": True}),
+    "qwen2_moe": ("qwen2_moe", {**_EXPERTS, "shared_expert_intermediate_size": 64}),
+    "qwen3_moe": ("qwen3_moe", {**_EXPERTS, "head_dim": 32}),
+    "qwen3_moe-mixed": ("qwen3_moe", {**_EXPERTS, "head_dim": 32, "norm_topk_prob": True, "mlp_only_layers": [0]}),
+    "solar_open": ("solar_open", _GROUPS),
+}
+FUSED |= MIXTURES
 
 # name -> (model_type, what its config changes, what the reason says)
 PLAIN: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from infrs.bundle.states import KVGeometry
 
 from .attention import attributes, projections
+from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
 
@@ -51,7 +52,7 @@ def why_plain(model: PreTrainedModel) -> str:
         return f"rope type {rope_type(config)} is not supported by the fused graph"
     if getattr(config, "use_bidirectional_attention", False) or getattr(config, "add_cross_attention", False):
         return "its attention is not plainly causal"
-    return _why_not_attention(model) or _why_not_tables(model)
+    return _why_not_attention(model) or _why_not_tables(model) or _why_not_experts(model)
 
 
 def _why_not_attention(model: PreTrainedModel) -> str:
@@ -64,9 +65,11 @@ def _why_not_attention(model: PreTrainedModel) -> str:
     head_dim = shapes.pop()[1]
     if head_dim % 8:
         return f"head width {head_dim} is not a multiple of 8"
-    if any(hasattr(layer, "sinks") for layer in layers):
-        return "attention sinks are not supported by the fused graph"
     return ""
+
+
+def _why_not_experts(model: PreTrainedModel) -> str:
+    return next(filter(None, (why_not_experts(module) for module in model.modules() if is_experts(module))), "")
 
 
 def _why_not_tables(model: PreTrainedModel) -> str:

@@ -10,7 +10,7 @@ from .ops import AttentionAttributes, group_query_attention
 
 
 class FusedCache:
-    """The past keys and values of every layer, passed as `past_key_values`. Attention calls its `attend`.
+    """The past keys and values of every layer, passed as `cache`. Attention calls its `attend`.
 
     `presents` collects the updated tensors, key before value, layer by layer.
     """
@@ -27,9 +27,11 @@ class FusedCache:
     def attend(
         self,
         layer: int,
-        qkv: tuple[Tensor, Tensor | None, Tensor | None],
+        qkv: tuple[Tensor, ...],
         rotary: tuple[Tensor, Tensor] | None,
         attributes: AttentionAttributes,
+        *,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """Write the new keys and values of `layer` and attend over all of them.
 
@@ -37,6 +39,6 @@ class FusedCache:
         """
         if len(self.presents) != 2 * layer:
             raise ValueError(f"layer {layer} attends out of order")
-        output, *present = group_query_attention(qkv, self._past[layer], self._lengths, rotary, attributes)
+        output, *present = group_query_attention(qkv, self._past[layer], self._lengths, rotary, attributes, sinks=sinks)
         self.presents += present
         return output

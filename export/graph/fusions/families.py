@@ -12,7 +12,8 @@ class Family:
     architecture: the class of its causal language model. interleaved: rotary embeddings rotate neighbouring features,
     not halves. window_in_config: the attention reads `config.sliding_window`; otherwise an attribute of the attention
     module counts. softcap: the attention caps its scores with `attn_logit_softcapping`. norm_adds_one: RMS norms
-    multiply by 1 + weight.
+    multiply by 1 + weight. norm_after_rotary: the norms of query and key follow the rotation. rotates_windows: in a
+    model with windows, only the layers that have one rotate. clips: `clip_qkv` bounds query, key and value.
     """
 
     architecture: str
@@ -20,27 +21,60 @@ class Family:
     window_in_config: bool = False
     softcap: bool = False
     norm_adds_one: bool = False
+    norm_after_rotary: bool = False
+    rotates_windows: bool = False
+    clips: bool = False
 
 
 # An allow-list: `tests/export/test_architectures.py` compares each family with transformers.
 FAMILIES = {
+    "afmoe": Family("AfmoeForCausalLM", rotates_windows=True),
+    "apertus": Family("ApertusForCausalLM"),
     "arcee": Family("ArceeForCausalLM"),
+    "cohere": Family("CohereForCausalLM", interleaved=True),
+    "cohere2": Family("Cohere2ForCausalLM", interleaved=True, rotates_windows=True),
+    "dots1": Family("Dots1ForCausalLM"),
     "ernie4_5": Family("Ernie4_5ForCausalLM", interleaved=True),
+    "ernie4_5_moe": Family("Ernie4_5_MoeForCausalLM", interleaved=True),
+    "exaone4": Family("Exaone4ForCausalLM", rotates_windows=True),
+    "exaone_moe": Family("ExaoneMoeForCausalLM", rotates_windows=True),
+    "flex_olmo": Family("FlexOlmoForCausalLM"),
     "gemma": Family("GemmaForCausalLM", norm_adds_one=True),
     "gemma2": Family("Gemma2ForCausalLM", softcap=True, norm_adds_one=True),
     "gemma3_text": Family("Gemma3ForCausalLM", norm_adds_one=True),
     "glm": Family("GlmForCausalLM", interleaved=True),
     "glm4": Family("Glm4ForCausalLM", interleaved=True),
+    "glm4_moe": Family("Glm4MoeForCausalLM"),
     "gpt2": Family("GPT2LMHeadModel"),
+    "gpt_oss": Family("GptOssForCausalLM"),
     "granite": Family("GraniteForCausalLM"),
+    "granitemoe": Family("GraniteMoeForCausalLM"),
+    "granitemoeshared": Family("GraniteMoeSharedForCausalLM"),
     "helium": Family("HeliumForCausalLM", interleaved=True),
+    "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", norm_after_rotary=True),
+    "hunyuan_v1_moe": Family("HunYuanMoEV1ForCausalLM", norm_after_rotary=True),
     "llama": Family("LlamaForCausalLM"),
+    "minimax_m2": Family("MiniMaxM2ForCausalLM"),
+    "ministral": Family("MinistralForCausalLM"),
+    "ministral3": Family("Ministral3ForCausalLM", window_in_config=True),
     "mistral": Family("MistralForCausalLM", window_in_config=True),
-    "olmo": Family("OlmoForCausalLM"),
+    "mixtral": Family("MixtralForCausalLM", window_in_config=True),
+    "nemotron": Family("NemotronForCausalLM"),
+    "olmo": Family("OlmoForCausalLM", clips=True),
     "olmo2": Family("Olmo2ForCausalLM"),
+    "olmo3": Family("Olmo3ForCausalLM"),
+    "olmoe": Family("OlmoeForCausalLM", clips=True),
+    "phi": Family("PhiForCausalLM"),
     "phi3": Family("Phi3ForCausalLM", window_in_config=True),
+    "phimoe": Family("PhimoeForCausalLM", window_in_config=True),
     "qwen2": Family("Qwen2ForCausalLM"),
+    "qwen2_moe": Family("Qwen2MoeForCausalLM"),
     "qwen3": Family("Qwen3ForCausalLM"),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM"),
+    "seed_oss": Family("SeedOssForCausalLM"),
     "smollm3": Family("SmolLM3ForCausalLM"),
+    "solar_open": Family("SolarOpenForCausalLM"),
+    "stablelm": Family("StableLmForCausalLM"),
     "starcoder2": Family("Starcoder2ForCausalLM", window_in_config=True),
+    "vaultgemma": Family("VaultGemmaForCausalLM", softcap=True, norm_adds_one=True),
 }

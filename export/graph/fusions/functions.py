@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 import onnx
 from onnx import helper
 
-from ...recipes.lowering import MICROSOFT, NATIVE
+from ...recipes.domains import MICROSOFT, NATIVE
+from ...recipes.experts import Routing, operator, routed
 
 
 def functions(nodes: Iterable[onnx.NodeProto], opsets: dict[str, int]) -> list[onnx.FunctionProto]:
@@ -41,7 +42,45 @@ def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Fun
     return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, [*attributes, *own])
 
 
+def _experts(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """Define a mixture of quantised experts by ONNX Runtime's QMoE."""
+    parts = ("gate_up", "down")
+    inputs = [
+        "x",
+        "weights",
+        "indices",
+        "gate_up",
+        "gate_up_scales",
+        "down",
+        "down_scales",
+        "gate_up_bias",
+        "down_bias",
+    ]
+    rows = helper.make_tensor("rows", onnx.TensorProto.INT64, [3], [0, 0, -1])
+    nodes = [helper.make_node("Constant", [], ["rows"], value=rows)]
+    for part in parts:
+        nodes += [
+            helper.make_node("Reshape", [part, "rows"], [f"{part}_flat"]),
+            helper.make_node("Cast", [f"{part}_scales"], [f"{part}_wide"], to=onnx.TensorProto.FLOAT),
+        ]
+    operands = [f"{part}_{kind}" for part in parts for kind in ("flat", "wide", "bias")]
+    qmoe = operator("QMoE", operands, {"accuracy_level": 4})
+    attributes = {
+        "bits": ("expert_weight_bits", onnx.AttributeProto.INT),
+        "block_size": ("block_size", onnx.AttributeProto.INT),
+        "k": ("k", onnx.AttributeProto.INT),
+        "alpha": ("activation_alpha", onnx.AttributeProto.FLOAT),
+        "beta": ("activation_beta", onnx.AttributeProto.FLOAT),
+        "limit": ("swiglu_limit", onnx.AttributeProto.FLOAT),
+    }
+    for own, (theirs, kind) in attributes.items():
+        qmoe.attribute.append(onnx.AttributeProto(name=theirs, ref_attr_name=own, type=kind))
+    nodes += routed("experts", Routing("x", "weights", "indices"), "gate_up", qmoe, "y")
+    return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, list(attributes))
+
+
 _DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
+    "Experts": _experts,
     "GatedQuickGelu": _gated_quick_gelu,
     "MatMulNBits": _matmul_nbits,
 }

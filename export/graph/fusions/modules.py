@@ -15,6 +15,7 @@ from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from .attention import Forward, Module, fused_attention, out_features, projections
+from .experts import experts_forward, is_experts
 from .families import FAMILIES
 from .ops import activation, embedding, gated_silu, linear, rms_norm, split_features
 
@@ -47,6 +48,14 @@ def _rms_norm(module: Module, *, adds_one: bool) -> Forward:
     return lambda x: rms_norm(x, weight, epsilon)
 
 
+def _cohere_layer_norm(module: Module) -> Forward:
+    """Return a forward for cohere's layer norm without bias, whose weight may be [heads, head_dim]."""
+    weight, epsilon = module.weight, float(module.variance_epsilon)
+    if weight.ndim == 1:
+        return lambda x: functional.layer_norm(x, weight.shape, weight, eps=epsilon)
+    return lambda x: functional.layer_norm(x, weight.shape[-1:], eps=epsilon) * weight
+
+
 def _bare_layer_norm(module: Module) -> Forward:
     """Return a forward for olmo's layer norm without weights; it omits the conversions to and from float32."""
     return lambda x: functional.layer_norm(x, module.normalized_shape, eps=1e-5)
@@ -70,7 +79,9 @@ def _gated_mlp(module: Module, name: str) -> Forward:
 
 
 def _is_gated_mlp(module: nn.Module) -> bool:
-    return hasattr(module, "down_proj") and (hasattr(module, "gate_up_proj") or hasattr(module, "gate_proj"))
+    return isinstance(getattr(module, "down_proj", None), nn.Linear) and (
+        hasattr(module, "gate_up_proj") or hasattr(module, "gate_proj")
+    )
 
 
 def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
@@ -79,14 +90,18 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
     for name, module in model.named_modules():
         if projections(module):
             yield module, fused_attention(module, name)
+        elif is_experts(module):
+            yield module, experts_forward(module, name)
         elif _is_gated_mlp(module):
             yield module, _gated_mlp(module, name)
-        elif isinstance(module, nn.Linear | Conv1D):
+        elif type(module) in (nn.Linear, Conv1D):  # a subclass may compute something else
             yield module, _linear(module, name)
         elif isinstance(module, nn.Embedding):
             yield module, _embedding(module, name)
         elif type(module).__name__.endswith("RMSNorm"):
             yield module, _rms_norm(module, adds_one=family.norm_adds_one)
+        elif type(module).__name__ in ("CohereLayerNorm", "Cohere2LayerNorm"):
+            yield module, _cohere_layer_norm(module)
         elif type(module).__name__ == "OlmoLayerNorm":
             yield module, _bare_layer_norm(module)
         elif type(module) in _ACTIVATIONS:
@@ -121,9 +136,12 @@ def rotary_table(module: nn.Module, context_length: int, layer_type: str | None 
     inputs: list[Any] = [torch.zeros(1, 1, 1), torch.arange(context_length)[None]]
     with torch.no_grad():
         cos, sin = (table[0] for table in module(*inputs, *([layer_type] if layer_type else [])))
+    if type(module).__name__.startswith("GptOss"):  # one half alone
+        cos, sin = (torch.cat([table, table], dim=-1) for table in (cos, sin))
     half = cos.shape[-1] // 2
-    if not all(torch.equal(table[:, :half], table[:, half:]) for table in (cos, sin)):
-        raise ValueError("a rotary table with different halves")
     if half % 8:
         raise ValueError(f"a rotary width of {2 * half}, not a multiple of 16,")
-    return cos[:, :half].contiguous(), sin[:, :half].contiguous()
+    for first, second in ((slice(half), slice(half, None)), (slice(0, None, 2), slice(1, None, 2))):
+        if all(torch.equal(table[:, first], table[:, second]) for table in (cos, sin)):
+            return cos[:, first].contiguous(), sin[:, first].contiguous()
+    raise ValueError("a rotary table with different halves")

@@ -16,7 +16,7 @@ from torch._C import Value
 from torch.autograd import Function
 from torch.onnx.symbolic_helper import _optional_input_placeholder_tensor
 
-from ...recipes.lowering import MICROSOFT, NATIVE
+from ...recipes.domains import MICROSOFT, NATIVE
 
 DOMAIN = "infrs"
 
@@ -58,6 +58,11 @@ def embedding(ids: Tensor, name: str, width: int) -> Tensor:
     return _apply(_Embedding, ids, name, width)
 
 
+def experts(x: Tensor, weights: Tensor, indices: Tensor, name: str) -> Tensor:
+    """Sum the outputs of the experts of the module `name` for x [T, H], by routing weights and indices [T, k]."""
+    return _apply(_Experts, x, weights, indices, name)
+
+
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Divide each row [..., D] by its root mean square and scale by weight [D]."""
     return _apply(_RMSNorm, x, weight, epsilon)
@@ -84,21 +89,36 @@ def reshape_features(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def group_query_attention(
-    qkv: tuple[Tensor, Tensor | None, Tensor | None],
+    qkv: tuple[Tensor, ...],
     past: tuple[Tensor, Tensor],
     lengths: tuple[Tensor, Tensor],
     rotary: tuple[Tensor, Tensor] | None,
     attributes: AttentionAttributes,
+    *,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute causal attention over past and new tokens.
 
-    qkv: packed [B, S, (heads + 2 kv_heads) * head_dim], None, None; or query, key and value. past: key and value
+    qkv: packed [B, S, (heads + 2 kv_heads) * head_dim] alone; or query, key and value. past: key and value
     [B, kv_heads, capacity, head_dim]. lengths: seqlens_k int32 [B], total_sequence_length int32 []. rotary: cos and
-    sin [positions, rotary_dim / 2], or None for no rotation. Returns output [B, S, heads * head_dim] and the present
+    sin [positions, rotary_dim / 2], or None for no rotation. sinks: a score for each head that only adds to the sum of
+    the softmax, float32 [heads], or None. Returns output [B, S, heads * head_dim] and the present
     key and value.
     """
-    outputs = _apply(_GroupQueryAttention, *qkv, *past, *lengths, *(rotary or (None, None)), attributes)
+    query, key, value = qkv if len(qkv) > 1 else (*qkv, None, None)
+    outputs = _apply(
+        _GroupQueryAttention, query, key, value, *past, *lengths, *(rotary or (None, None)), sinks, attributes
+    )
     return cast(tuple[Tensor, Tensor, Tensor], outputs)
+
+
+def rotate(
+    x: Tensor, positions: Tensor, rotary: tuple[Tensor, Tensor], attributes: AttentionAttributes, num_heads: int
+) -> Tensor:
+    """Rotate the heads of x [B, S, heads * head_dim] by their positions, int64 [B, S]. rotary: as for attention."""
+    width = 2 * int(rotary[0].shape[-1])
+    part = 0 if width == attributes.head_dim else width
+    return _apply(_RotaryEmbedding, x, positions, *rotary, num_heads, part, attributes.interleaved)
 
 
 def _apply(function: type[Function], *arguments: object) -> Tensor:
@@ -120,6 +140,16 @@ class _Linear(Function):
     @staticmethod
     def symbolic(g: _Graph, x: Value, name: str, modules: Sequence[str], width: int) -> Value:
         return _typed(g.op(f"{DOMAIN}::Linear", x, weight_s=name, modules_s=" ".join(modules)), x, -1, [width])
+
+
+class _Experts(Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, weights: Tensor, indices: Tensor, name: str) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def symbolic(g: _Graph, x: Value, weights: Value, indices: Value, name: str) -> Value:
+        return _typed(g.op(f"{DOMAIN}::Experts", x, weights, indices, weight_s=name), x)
 
 
 class _Embedding(Function):
@@ -176,6 +206,30 @@ class _ReshapeFeatures(Function):
         return _typed(y, x, 2, sizes)
 
 
+class _RotaryEmbedding(Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917 (an autograd.Function takes its tensors one by one)
+        ctx: object, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, heads: int, part: int, interleaved: bool
+    ) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def symbolic(  # noqa: PLR0917
+        g: _Graph, x: Value, positions: Value, cos: Value, sin: Value, heads: int, part: int, interleaved: bool
+    ) -> Value:
+        y = g.op(
+            f"{MICROSOFT}::RotaryEmbedding",
+            x,
+            positions,
+            cos,
+            sin,
+            interleaved_i=int(interleaved),
+            num_heads_i=heads,
+            rotary_embedding_dim_i=part,
+        )
+        return _typed(y, x)
+
+
 class _GroupQueryAttention(Function):
     @staticmethod
     def forward(  # noqa: PLR0917 (an autograd.Function takes its tensors one by one)
@@ -189,6 +243,7 @@ class _GroupQueryAttention(Function):
         total_sequence_length: Tensor,
         cos: Tensor | None,
         sin: Tensor | None,
+        sinks: Tensor | None,
         attributes: AttentionAttributes,
     ) -> tuple[Tensor, Tensor, Tensor]:
         return query[..., : attributes.widths[0]].clone(), past_key.clone(), past_value.clone()
@@ -205,9 +260,14 @@ class _GroupQueryAttention(Function):
         total_sequence_length: Value,
         cos: Value | None,
         sin: Value | None,
+        sinks: Value | None,
         attributes: AttentionAttributes,
     ) -> tuple[Value, Value, Value]:
-        rotary = () if cos is None or sin is None else (cos, sin)
+        rotary = [] if cos is None or sin is None else [cos, sin]
+        does_rotate = bool(rotary)
+        if sinks is not None:
+            absent = _absent(g)
+            rotary = [*(rotary or [absent, absent]), absent, absent, sinks]
         outputs = g.op(
             f"{MICROSOFT}::GroupQueryAttention",
             query,
@@ -223,7 +283,7 @@ class _GroupQueryAttention(Function):
             scale_f=attributes.scale,
             softcap_f=attributes.softcap,
             local_window_size_i=attributes.window or -1,
-            do_rotary_i=int(bool(rotary)),
+            do_rotary_i=int(does_rotate),
             rotary_interleaved_i=int(attributes.interleaved),
             outputs=3,
         )

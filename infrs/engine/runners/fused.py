@@ -64,7 +64,8 @@ class FusedRunner:
         self.kernels = kernels_of(session)
         self.threads = threads_of(session)
         self._fills = False  # whether products of a single row are filled up, because they round differently
-        self._fills = not self._single_row_agrees()
+        self._shares_runs = manifest.batch_invariant
+        self._fills = self._shares_runs and not self._single_row_agrees()
         self.capabilities = Capabilities(
             chunk_invariant=bool(self.kernels) and not fallback_nodes(session) and manifest.chunk_invariant,
             min_rows=2 if self._fills else 1,
@@ -72,7 +73,8 @@ class FusedRunner:
         )
         alone = "a row alone has the same bits as in a batch"
         filled = "a row alone has other bits than in a batch, so an idle row runs with it"
-        logger.info("batch-invariant: %s", filled if self._fills else alone)
+        apart = "a row's bits depend on its batch, so each row runs by itself"
+        logger.info("batch-invariant: %s", apart if not self._shares_runs else filled if self._fills else alone)
 
     def run(self, segments: Sequence[Segment]) -> Logits:
         """See Runner.run. A decode step is one pass over its segments."""
@@ -81,8 +83,9 @@ class FusedRunner:
         first = segments[0].row
         tokens, ends, scored = [], [], []
         for place, (row, start, input_ids, offsets) in enumerate(segments):
-            if len(input_ids) > 1 or row != first + place:
-                return np.concatenate([self.run(part).copy() for part in _session_runs(segments)])
+            if len(input_ids) > 1 or row != first + place or not self._shares_runs:
+                runs = _session_runs(segments) if self._shares_runs else [[segment] for segment in segments]
+                return np.concatenate([self.run(part).copy() for part in runs])
             tokens.append(input_ids[0] if len(input_ids) else 0)
             ends.append(start)
             if len(offsets):

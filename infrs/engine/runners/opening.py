@@ -59,11 +59,6 @@ def check_manifest(manifest: Manifest) -> None:
                 f"the manifest gives keys and values the shape {list(state.shape)}, not [num_kv_heads, head_dim]; "
                 "export the model again"
             )
-    if manifest.graph == "fused" and not manifest.batch_invariant:
-        raise BundleError(
-            "the graph rounds all rows of a batch together, so one request would change another's answer; "
-            "export the model again"
-        )
 
 
 def check_sizes(session: Session, manifest: Manifest) -> None:
