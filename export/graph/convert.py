@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from transformers import PreTrainedModel
@@ -25,6 +26,7 @@ from infrs.errors import ExportError
 from ..bundle.publish import full_disk_explained
 from ..recipes.experts import Routing
 from ..recipes.lowering import Lowering
+from ..replaced import replaced
 from ..sources.config_check import first_line
 from . import plain
 from .assemble import Assembler, attribute
@@ -151,11 +153,14 @@ def trace_with_optimum(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress messages for the exporter's authors: tracer warnings, and those of transformers about the tokenizer."""
+    """Suppress messages for the exporter's authors.
+
+    They are tracer warnings, those of transformers about the tokenizer, and the graph that PyTorch prints on a failure.
+    """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), replaced(torch._C, "_jit_onnx_log", lambda *_: None):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,9 @@ import torch
 from arch_models import CONTEXT, FUSED, MIXTURES, PLAIN, VOCAB, make_model
 from arch_runner import FusedRunner, PlainRunner
 from infrs_export.graph.convert import Conversion, convert
+from infrs_export.graph.fusions.families import FAMILIES
 from infrs_export.recipes.lowering import Float32Lowering
+from models_table import DOCUMENT, HEADER
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
@@ -22,6 +25,19 @@ from infrs.errors import ExportError
 
 TOLERANCE = 1e-4
 PROMPT, CHUNK, DECODE = 19, 6, 10  # the prompt is longer than every sliding window (7)
+
+
+# Multi-head latent attention.
+LATENT = {
+    **MIXTURES["qwen3_moe"][1],
+    "n_routed_experts": 8,
+    "q_lora_rank": None,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "first_k_dense_replace": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +121,36 @@ def test_other_architectures_get_the_plain_graph_and_a_reason(name: str, exporte
     np.testing.assert_allclose(actual, eager(export.model, ids), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "changes", "words"),
+    [
+        ("qwen3_moe", {**MIXTURES["qwen3_moe"][1], "hidden_act": "gelu"}, "experts with the activation GELU"),
+        ("deepseek_v2", LATENT, "not among the fused architectures"),
+    ],
+)
+def test_experts_that_cannot_be_fused_are_refused_in_one_sentence(
+    model_type: str, changes: dict[str, Any], words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ExportError, match=f"mixtures of experts only as a fused graph, and .*{words}"):
+        convert(make_model(model_type, changes), tmp_path, Float32Lowering())
+    assert capfd.readouterr() == ("", "")
+
+
+class Bessel(torch.nn.Module):
+    """An activation for which ONNX has no operator."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def test_a_failed_trace_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = make_model(*PLAIN["gpt_neox"][:2])
+    model.gpt_neox.layers[0].mlp.act = Bessel()
+    with pytest.raises(ExportError, match="^Optimum could not export gpt_neox: .*bessel_j0"):
+        convert(model, tmp_path, Float32Lowering())
+    assert capfd.readouterr() == ("", "")
+
+
 def test_tied_weights_are_stored_once(exported: Callable[[str], Exported]) -> None:
     sizes = {name: (exported(name).directory / "model.onnx.data").stat().st_size for name in ("llama", "llama-tied")}
     assert sizes["llama"] - sizes["llama-tied"] >= VOCAB * 64 * 4
@@ -170,3 +216,14 @@ def test_shorter_context_makes_a_shorter_table(tmp_path: Path) -> None:
     assert conversion.context_length == 40
     graph = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph
     assert {tuple(item.dims) for item in graph.initializer if "rotary" in item.name} == {(40, 8)}
+
+
+def test_the_document_of_models_lists_every_family() -> None:
+    table = DOCUMENT.read_text().split(HEADER)[1].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.replace("\\|", "").split("|")[1:-1]] for row in table]
+    assert {row[0]: row[1] for row in cells} == {f"`{name}`": f"`{row.architecture}`" for name, row in FAMILIES.items()}
+    for row in cells:
+        difference, int8, int4 = map(float, row[4:7])
+        assert difference < TOLERANCE
+        assert int8 < 0.1
+        assert int4 < 0.2
