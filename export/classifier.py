@@ -42,7 +42,7 @@ def build_classifier(
     check_space(directory, recipes.stored_bytes(dtype, sum(weight.numel() for weight in model.parameters())))
     write_companions(found, model, directory)
     tokenizer = prepare_tokenizer(directory / "tokenizer.json", lowercase=False)
-    token_types = has_token_types(directory, model.config)
+    token_types = has_token_types(found.directory, model.config)
     if dtype in recipes.HALF_DTYPES:
         round_weights(model, recipes.HALF_DTYPES[dtype])
     report.note("recording the source model's scores")

@@ -1,7 +1,8 @@
 """Add tokens from other files of a folder to tokenizer.json, with the ids of transformers.
 
 The files are read like in transformers' fast tokenizers: `added_tokens_decoder` of tokenizer_config.json, or else
-added_tokens.json and special_tokens_map.json; then every special token that is not among them.
+added_tokens.json and special_tokens_map.json, all of transformers 4; then every special token that is not among them.
+transformers 5 names special tokens alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..sources.side_files import FILE_BYTES
 from .tokenizer_file import open_tokenizer
 
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_OWN_NAMES = ("extra_special_tokens", "model_specific_special_tokens")  # the first may also be a list without names
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
@@ -94,14 +96,26 @@ def _by_id(declared: object) -> Iterator[tuple[int, Any]]:
         yield int(index), token
 
 
+def named_tokens(names: dict[str, Any]) -> dict[str, Any]:
+    """Return the special tokens that have a name, such as `eos_token`, in the order of transformers: by role first.
+
+    names: the object of tokenizer_config.json. A model's own names are fields of it, or in an object in a field.
+    """
+    roles = {f"{role}_token": names.get(f"{role}_token") for role in _ROLES}
+    own = {name: token for name, token in names.items() if name.endswith("_token") and isinstance(token, str)}
+    groups = (names.get(field) for field in _OWN_NAMES)
+    found = roles | own | {name: token for group in groups if isinstance(group, dict) for name, token in group.items()}
+    return {name: token for name, token in found.items() if text(token)}
+
+
 def _special(names: dict[str, Any]) -> Iterator[Any]:
-    """Yield the special tokens in the order of transformers: by role, then additional ones, then a model's own."""
-    yield from (names[f"{role}_token"] for role in _ROLES if text(names.get(f"{role}_token")))
-    for key in ("additional_special_tokens", "extra_special_tokens"):  # the second is a list in transformers 5
+    """Yield the special tokens in the order of transformers: with names, then those without."""
+    yield from named_tokens(names).values()
+    for key in ("additional_special_tokens", "extra_special_tokens"):  # of transformers 4, and of 5
         more = names.get(key) or []
         if not isinstance(more, dict | list):
             raise SourceError(f"the tokenizer's files give {key} as {more!r:.60}, which is not a list of tokens")
-        yield from (token for token in (more.values() if isinstance(more, dict) else more) if text(token))
+        yield from (token for token in more if isinstance(more, list) and text(token))
 
 
 def _added(token: Any, *, is_special: bool) -> AddedToken:  # noqa: ANN401  # of a JSON file

@@ -16,7 +16,7 @@ from infrs.errors import SourceError
 from ..sources.config_check import read_json
 from ..sources.resolve import Model
 from ..sources.side_files import NAMED_TEMPLATES
-from .added_tokens import add_missing_tokens, optional_json, text
+from .added_tokens import add_missing_tokens, named_tokens, optional_json, text
 from .templates import template_text, write_templates
 from .tokenizer_check import match_tokenizer
 from .tokenizer_file import check_tokenizer, explained, open_tokenizer
@@ -48,12 +48,13 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
         if (model.directory / name).is_file():
             shutil.copyfile(model.directory / name, directory / name)
     tokenizer = directory / "tokenizer.json"
-    if not tokenizer.is_file():
+    if is_converted := not tokenizer.is_file():
         _convert_tokenizer(model.directory, directory)
     check_tokenizer(tokenizer)
     num_rows = int(loaded.config.vocab_size)
     add_missing_tokens(model.directory, tokenizer, num_rows)
-    match_tokenizer(model.directory, tokenizer, num_rows)
+    if not is_converted:
+        match_tokenizer(model.directory, tokenizer, num_rows)
     write_templates(model.directory, directory)
 
 
@@ -76,7 +77,7 @@ def special_tokens(directory: Path, num_rows: int) -> SpecialTokens:
     config = read_json(directory / "config.json")
     generation = optional_json(directory / "generation_config.json")
     names = optional_json(directory / "tokenizer_config.json")
-    tokens = [names, optional_json(directory / "special_tokens_map.json")]
+    tokens = [named_tokens(names), optional_json(directory / "special_tokens_map.json")]
     configs = [generation, config, config.get("text_config") or {}]
 
     def ids(role: str) -> list[int]:
@@ -87,7 +88,7 @@ def special_tokens(directory: Path, num_rows: int) -> SpecialTokens:
 
     template = template_text(directory, names)
     turns = (tokenizer.token_to_id(token) for token in _END_OF_TURN if token in template)
-    ends = {*ids("eos"), *(item for item in turns if item is not None)}
+    ends = {*ids("eos"), *ids("eot"), *(item for item in turns if item is not None)}
     bos, pad = ids("bos"), ids("pad")
     return SpecialTokens(bos=bos[0] if bos else None, eos=tuple(sorted(ends)), pad=pad[0] if pad else None)
 
@@ -111,11 +112,17 @@ def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
 
 
 def _convert_tokenizer(source: Path, directory: Path) -> None:
-    """Convert the files of a slow tokenizer to those of a fast one. Raises SourceError."""
+    """Convert the files of a slow tokenizer to those of a fast one. Raises SourceError.
+
+    Of missing files, transformers makes a tokenizer of a few special tokens.
+    """
     with explained("the model has no tokenizer.json, and its tokenizer cannot be converted"):
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False, local_files_only=True)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
         if not tokenizer.is_fast:
             raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
+        needed = [name for role, name in tokenizer.vocab_files_names.items() if role in ("vocab_file", "merges_file")]
+        if missing := [name for name in needed if not (source / name).is_file()]:
+            raise SourceError(f"the model has neither tokenizer.json nor {' and '.join(missing)}; download it again")
         tokenizer.save_pretrained(directory)
     for path in directory.iterdir():
         if path.name == NAMED_TEMPLATES:

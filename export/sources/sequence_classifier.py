@@ -22,6 +22,8 @@ from .config_check import read_json
 
 _ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
 _MAX_LABELS = 4096
+# Classes that give the types of tokens in transformers 4, and in 5 only if tokenizer_config.json asks for them.
+_TYPED_IN_4 = {f"{name}Tokenizer" for name in ("Albert", "Funnel", "PreTrained", "RemBert", "RoFormer", "Splinter")}
 
 
 def check_classifier_type(config: dict[str, Any]) -> None:
@@ -77,9 +79,19 @@ def has_token_types(directory: Path, config: PretrainedConfig) -> bool:
     files = _tokenizer_config(directory)
     names = files.get("model_input_names")
     if names is None:
-        tokenizer = getattr(transformers, str(files.get("tokenizer_class")), transformers.PreTrainedTokenizerFast)
-        names = getattr(tokenizer, "model_input_names", None) or ()
-    return "token_type_ids" in names
+        named = str(files.get("tokenizer_class") or "PreTrainedTokenizer").removesuffix("Fast")
+        names = _inputs_of(named)
+        if "backend" not in files and (names is None or named in _TYPED_IN_4):  # transformers 5 writes `backend`
+            return True
+    return "token_type_ids" in (names or ())
+
+
+def _inputs_of(tokenizer_class: str) -> list[str] | None:
+    """Return what tokenizers of a class give to a model; None for a class that transformers cannot import."""
+    try:
+        return list(getattr(transformers, tokenizer_class).model_input_names)
+    except (AttributeError, ImportError):
+        return None
 
 
 def _tokenizer_config(directory: Path) -> dict[str, Any]:

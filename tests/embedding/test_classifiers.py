@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from classifier_models import make_classifier
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from infrs_export.pipeline import export_model
-from infrs_export.sources.sequence_classifier import activation_of, labels_of
+from infrs_export.sources.sequence_classifier import activation_of, has_token_types, labels_of
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerFast
 
@@ -50,10 +51,11 @@ def logits_of(model: ClassifierModel, texts: tuple[str, ...]) -> list[float]:
 def reference(folder: Path, texts: tuple[str, ...]) -> list[float]:
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").train(False)
-    names = set(model.forward.__code__.co_varnames)
+    names = inspect.signature(model.forward).parameters
     logits = []
     for text in texts:
-        inputs = {name: values for name, values in tokenizer(QUERY, text, return_tensors="pt").items() if name in names}
+        pair = tokenizer(QUERY, text, return_tensors="pt", return_token_type_ids=True)
+        inputs = {name: values for name, values in pair.items() if name in names}
         if model.config.to_dict().get("type_vocab_size") == 1:
             inputs.pop("token_type_ids", None)  # a published tokenizer of such a model gives none
         with torch.inference_mode():
@@ -155,6 +157,32 @@ def test_a_classifier_that_infrs_cannot_export_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     with pytest.raises(SourceError, match=message):
         export(tmp_path, tmp_path / "cache")
+
+
+# What tokenizer_config.json says -> whether transformers, in the version that wrote it, gives the types of tokens.
+TYPED: dict[str, tuple[dict[str, Any] | None, bool]] = {
+    "no file": (None, True),
+    "the general class, by 4": ({"tokenizer_class": "PreTrainedTokenizerFast"}, True),
+    "the general class, by 5": ({"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"}, False),
+    "inputs by name": ({"tokenizer_class": "TokenizersBackend", "model_input_names": ["token_type_ids"]}, True),
+    "no types by name": ({"tokenizer_class": "BertTokenizer", "model_input_names": ["input_ids"]}, False),
+    "BERT, by 4": ({"tokenizer_class": "BertTokenizerFast"}, True),
+    "BERT, by 5": ({"tokenizer_class": "BertTokenizer", "backend": "tokenizers"}, True),
+    "ALBERT, by 4": ({"tokenizer_class": "AlbertTokenizer"}, True),
+    "ALBERT, by 5": ({"tokenizer_class": "AlbertTokenizer", "backend": "tokenizers"}, False),
+    "XLM-RoBERTa, by 4": ({"tokenizer_class": "XLMRobertaTokenizerFast"}, False),
+    "a class that is not installed": ({"tokenizer_class": "BertGenerationTokenizer"}, True),
+    "an unknown class": ({"tokenizer_class": "NoTokenizer"}, True),
+}
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_token_types_are_those_of_the_version_that_saved(name: str, tmp_path: Path) -> None:
+    fields, typed = TYPED[name]
+    if fields is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(fields))
+    assert has_token_types(tmp_path, PretrainedConfig(type_vocab_size=2)) == typed
+    assert not has_token_types(tmp_path, PretrainedConfig(type_vocab_size=1))
 
 
 def test_labels_have_names_and_a_bound() -> None:

@@ -23,6 +23,7 @@ def token(content: str, **flags: bool) -> dict[str, Any]:
     return {"__type": "AddedToken", "content": content, "special": True, **plain, **flags}
 
 
+BY_5 = {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"}
 # What the files say -> which tokens come to be added, from VOCAB on.
 CASES: dict[str, tuple[dict[str, dict[str, Any]], list[str]]] = {
     "nothing": ({}, []),
@@ -49,6 +50,34 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], list[str]]] = {
         ["<|turn|>", "<|call|>"],
     ),
     "extra": ({"tokenizer_config": {"extra_special_tokens": {"call_token": "<|call|>"}}}, ["<|call|>"]),
+    "extra, as a list": (
+        {"tokenizer_config": BY_5 | {"extra_special_tokens": ["<|call|>", "<|turn|>"]}},
+        ["<|call|>", "<|turn|>"],
+    ),
+    "extra, as a list of objects": (
+        {"tokenizer_config": BY_5 | {"extra_special_tokens": [token("<|call|>", lstrip=True)]}},
+        ["<|call|>"],
+    ),
+    "names of a model": (
+        {
+            "tokenizer_config": BY_5
+            | {"model_specific_special_tokens": {"eot_token": "<|turn|>"}, "eos_token": "<extra>"}
+        },
+        ["<extra>", "<|turn|>"],
+    ),
+    "names of a model, twice": (
+        {
+            "tokenizer_config": BY_5
+            | {"model_specific_special_tokens": {"eot_token": "<|turn|>"}, "eot_token": "<|turn|>"}
+            | {"extra_special_tokens": ["<|call|>"], "pad_token": "<extra>"}
+        },
+        ["<extra>", "<|turn|>", "<|call|>"],
+    ),
+    "a name outside the roles": ({"tokenizer_config": {"image_token": "<|call|>"}}, ["<|call|>"]),
+    "extra in the map": (
+        {"special_tokens_map": {"extra_special_tokens": [{"content": "<|call|>", "lstrip": True}, "<|turn|>"]}},
+        ["<|call|>", "<|turn|>"],
+    ),
     "pad and eos": ({"tokenizer_config": {"pad_token": "<extra>", "eos_token": "<|turn|>"}}, ["<|turn|>", "<extra>"]),
     "added_tokens.json": ({"added_tokens": {"<|call|>": VOCAB + 1, "<|turn|>": VOCAB}}, ["<|turn|>", "<|call|>"]),
     "special_tokens_map.json": (
@@ -105,15 +134,6 @@ def test_a_token_without_a_row_is_left_out(tmp_path: Path) -> None:
     assert [tokenizer.token_to_id(name) for name in ("<|turn|>", "<pad>")] == [VOCAB, None]
 
 
-def test_the_list_of_transformers_5(tmp_path: Path) -> None:
-    """Which its fourth version cannot read."""
-    names = {"extra_special_tokens": ["<|call|>", "<|turn|>"], "tokenizer_class": "TokenizersBackend"}
-    folder = write(tmp_path, {"tokenizer_config": names})
-    add_missing_tokens(folder, folder / "tokenizer.json", VOCAB + 8)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    assert [tokenizer.token_to_id(name) for name in ("<|call|>", "<|turn|>")] == [VOCAB, VOCAB + 1]
-
-
 @pytest.mark.parametrize(
     "files",
     [
@@ -121,6 +141,13 @@ def test_the_list_of_transformers_5(tmp_path: Path) -> None:
         {"tokenizer_config": {"added_tokens_decoder": {str(VOCAB): token("<|turn|>")}, "eos_token": "<|turn|>"}},
         {"added_tokens": {"<|turn|>": VOCAB}, "generation_config": {"eos_token_id": [1, VOCAB]}},
         {"special_tokens_map": {"eos_token": token("<|turn|>")}, "tokenizer_config": {"eos_token": None}},
+        {"tokenizer_config": {"extra_special_tokens": {"eot_token": "<|turn|>"}}},
+        {"tokenizer_config": BY_5 | {"model_specific_special_tokens": {"eot_token": "<|turn|>"}}},
+        {"tokenizer_config": BY_5 | {"eot_token": "<|turn|>"}},
+        {
+            "tokenizer_config": BY_5 | {"extra_special_tokens": ["<|turn|>"]},
+            "generation_config": {"eos_token_id": [1, VOCAB]},
+        },
     ],
 )
 def test_an_added_token_ends_a_turn(tmp_path: Path, files: dict[str, dict[str, Any]]) -> None:

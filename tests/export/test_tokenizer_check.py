@@ -1,4 +1,4 @@
-"""A bundle's tokenizer gives the ids of the source's own class, and the tokens of all files end a turn."""
+"""A bundle's tokenizer gives the ids of the source's tokenizer, and the tokens of all files end a turn."""
 
 from __future__ import annotations
 
@@ -13,21 +13,42 @@ from infrs_export.bundle.companions import special_tokens
 from infrs_export.bundle.tokenizer_check import match_tokenizer
 from tiny_tokenizer import VOCAB, write_tokenizer
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import ByteLevel
 
 from infrs.errors import SourceError
 
 TEXT = "Hello,  World! <s> then</s> \n 12345 café"
 LLAMA = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
-# Settings that tokenizer.json does not have, and whether they change the ids.
-CASES: dict[str, tuple[dict[str, Any], bool]] = {
-    "nothing": ({}, False),
-    "BOS by a class": (LLAMA, True),
-    "BOS and EOS by a class": (LLAMA | {"add_bos_token": True, "add_eos_token": True}, True),
-    "neither by a class": (LLAMA | {"add_bos_token": False}, False),
-    "a class that reads no such fields": ({"add_bos_token": True}, False),
-    "spaces before a text": ({"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": True}, True),
-    "a class of transformers 5": ({"tokenizer_class": "TokenizersBackend"}, False),
+BY_5 = {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"}
+# Fields that tokenizer.json does not follow, and the ids that they put before and after a text.
+CASES: dict[str, tuple[dict[str, Any], list[int], list[int]]] = {
+    "nothing": ({}, [], []),
+    "a class without fields": (LLAMA, [], []),
+    "BOS by a class": (LLAMA | {"add_bos_token": True}, [0], []),
+    "BOS and EOS by a class": (LLAMA | {"add_bos_token": True, "add_eos_token": True}, [0], [1]),
+    "EOS, and BOS by default": (LLAMA | {"add_eos_token": True}, [0], [1]),
+    "neither by a class": (LLAMA | {"add_bos_token": False}, [], []),
+    "a class that reads no such fields": ({"add_bos_token": True}, [], []),
+    "spaces before a text": ({"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": True}, [], []),
+    "spaces before a text, by the general class": ({"add_prefix_space": True}, [], []),
+    "no class": ({"tokenizer_class": None}, [], []),
+    "an unknown class": ({"tokenizer_class": "NoTokenizer"}, [], []),
+    "a class that makes other parts": ({"tokenizer_class": "Qwen2Tokenizer"}, [], []),
+    "a class of transformers 5": (BY_5, [], []),
+}
+# Fields of BERT's classes, and the normalizer that they make of one that only cleans a text.
+BERT: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
+    "nothing": ({"tokenizer_class": "BertTokenizerFast"}, {}),
+    "lower case": ({"tokenizer_class": "BertTokenizerFast", "do_lower_case": True}, {"lowercase": True}),
+    "accents": ({"tokenizer_class": "DistilBertTokenizer", "strip_accents": True}, {"strip_accents": True}),
+    "Chinese": ({"tokenizer_class": None, "tokenize_chinese_chars": True}, {"handle_chinese_chars": True}),
+    "all": (
+        {"tokenizer_class": "MPNetTokenizer", "do_lower_case": True, "strip_accents": False},
+        {"lowercase": True, "strip_accents": False},
+    ),
+    "the general class": ({"do_lower_case": True}, {}),
+    "the general class of transformers 5": (BY_5 | {"do_lower_case": True}, {}),
 }
 
 
@@ -45,22 +66,51 @@ def ids(path: Path) -> list[list[int]]:
     return [tokenizer.encode(TEXT, add_special_tokens=special).ids for special in (True, False)]
 
 
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])  # for some types, transformers 5 ignores the class
 @pytest.mark.parametrize("name", CASES)
-def test_ids_are_those_of_the_class(tmp_path: Path, name: str) -> None:
-    fields, changes = CASES[name]
+def test_fields_change_the_tokenizer_as_in_transformers_4(tmp_path: Path, name: str, model_type: str) -> None:
+    fields, first, last = CASES[name]
+    source = folder(tmp_path / "source", **fields)
+    (source / "config.json").write_text(json.dumps({"model_type": model_type}))
+    path = source / "tokenizer.json"
+    expected = Tokenizer.from_file(str(path))
+    expected.pre_tokenizer = ByteLevel(add_prefix_space=fields.get("add_prefix_space", False))
+    match_tokenizer(source, path, VOCAB)
+    plain = expected.encode(TEXT).ids
+    assert ids(path) == [[*first, *plain, *last], plain]
+
+
+@pytest.mark.parametrize("name", BERT)
+def test_fields_change_the_normalizer_of_bert(tmp_path: Path, name: str) -> None:
+    fields, parts = BERT[name]
     source = folder(tmp_path / "source", **fields)
     path = source / "tokenizer.json"
-    before = ids(path)
+    plain = {"handle_chinese_chars": False, "lowercase": False}
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.normalizer = BertNormalizer(**plain)
+    tokenizer.save(str(path))
     match_tokenizer(source, path, VOCAB)
-    assert (ids(path) != before) == changes
-    if "5" not in name:
-        own = AutoTokenizer.from_pretrained(source)
-        assert ids(path) == [own(TEXT, add_special_tokens=special).input_ids for special in (True, False)]
+    made, text = Tokenizer.from_file(str(path)).normalizer, "Ünï 北京"
+    assert made.normalize_str(text) == BertNormalizer(**(plain | parts)).normalize_str(text)
+
+
+def test_tokenizer_of_the_training_stays(tmp_path: Path) -> None:
+    """The class of transformers 5 would make none of these parts, which its version 4 writes for Llama 2."""
+    source = folder(tmp_path / "source", **LLAMA)
+    path = source / "tokenizer.json"
+    written = json.loads(path.read_text())
+    prepend = {"type": "Prepend", "prepend": "▁"}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    own = {"normalizer": {"type": "Sequence", "normalizers": [prepend, replace]}, "pre_tokenizer": None}
+    path.write_text(json.dumps(written | own))
+    before = path.read_bytes()
+    match_tokenizer(source, path, VOCAB)
+    assert path.read_bytes() == before
 
 
 def test_ids_that_no_tokenizer_file_can_give_are_refused(tmp_path: Path) -> None:
     source = folder(tmp_path / "source", split_special_tokens=True)
-    with pytest.raises(SourceError, match="other tokens than PreTrainedTokenizerFast"):
+    with pytest.raises(SourceError, match=r"by the fields of tokenizer_config\.json"):
         match_tokenizer(source, source / "tokenizer.json", VOCAB)
 
 

@@ -51,7 +51,7 @@ def test_plain_content_gives_the_ids_of_transformers(kind: str, template: str) -
         if any(token in content for token in SPECIAL for content in contents):
             return
         messages = conversation(contents)
-        expected = reference.apply_chat_template(messages, add_generation_prompt=True)
+        expected = reference.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         assert encode_chat(tokenizer, chat_format, messages) == expected
 
     check()
@@ -101,7 +101,7 @@ def test_demo_ids_are_those_of_transformers(demo_text: Path) -> None:
     for contents in (["What is 2+2?"], ["Hi 😀", " Hello! ", "def f(x):\n    return 123"]):
         messages = conversation(contents)
         assert encode_chat(tokenizer, chat_format, messages) == reference.apply_chat_template(
-            messages, add_generation_prompt=True
+            messages, add_generation_prompt=True, return_dict=False
         )
 
 
