@@ -46,7 +46,9 @@ def _reference(source: Path) -> PreTrainedTokenizerFast | None:
     names = optional_json(source / "tokenizer_config.json")
     with explained("transformers cannot make the tokenizer"):
         try:
-            made = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=True, **ends_of_texts(names))
+            made: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
+                source, local_files_only=True, **ends_of_texts(names)
+            )
         except Exception:  # fields of a newer version, or files that this one reads differently: any type of error
             return None
     apply_settings(made.backend_tokenizer, names)

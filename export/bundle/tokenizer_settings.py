@@ -21,7 +21,7 @@ _BERT = {
 }
 
 
-def ends_of_texts(names: dict[str, Any]) -> dict[str, bool]:
+def ends_of_texts(names: dict[str, Any]) -> dict[str, Any]:
     """Return whether a text gets a BOS and an EOS token, by the fields; empty if tokenizer.json decides.
 
     names: the object of tokenizer_config.json.

@@ -32,7 +32,7 @@ def convert_classifier(
     progress("trace", 0, 1)
     traced = trace_with_optimum(model, "text-classification", directory)
     progress("trace", 1, 1)
-    replace_border(traced.graph, LOGITS, int(model.config.num_labels), [TOKEN_TYPE_IDS] if token_types else [])
+    replace_border(traced.graph, LOGITS, int(model.config.num_labels or 0), [TOKEN_TYPE_IDS] if token_types else [])
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
         plain.lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))

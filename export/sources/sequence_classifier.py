@@ -41,10 +41,10 @@ def check_classifier_type(config: dict[str, Any]) -> None:
 
 def labels_of(config: PretrainedConfig) -> tuple[str, ...]:
     """Return the name of each label, in the order of the logits. Raises SourceError for too many."""
-    num_labels = int(config.num_labels)
+    num_labels = config.num_labels or 0
     if not 1 <= num_labels <= _MAX_LABELS:
         raise SourceError(f"config.json gives {num_labels} labels, but infrs takes classifiers of 1 to {_MAX_LABELS}")
-    names = config.id2label or {}
+    names = {int(index): name for index, name in (config.id2label or {}).items()}
     return tuple(str(names.get(index, f"LABEL_{index}"))[:256] for index in range(num_labels))
 
 

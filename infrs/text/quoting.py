@@ -88,7 +88,8 @@ class Quoter:
                 for mark, token in marks.items()
             ]
         )
-        return plain, {plain.token_to_id(mark): self._ids[token.content] for mark, token in marks.items()}
+        ids = {token.content: token_id for token_id, token in plain.get_added_tokens_decoder().items()}
+        return plain, {ids[mark]: self._ids[token.content] for mark, token in marks.items()}
 
 
 def _finder(tokenizer: Tokenizer, special: list[AddedToken]) -> Tokenizer | None:
