@@ -15,9 +15,10 @@ def damage(file: Path) -> str:
     """Return what is wrong with a file of a snapshot; empty if nothing is.
 
     The file links to a blob with the Hub's tag as its name: the SHA-256 of weights, or the git hash of any other file
-    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). A tag of another form cannot be checked.
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects). A tag of another form cannot be checked. The blob can
+    itself be a link, to a file that several models share and that has another name.
     """
-    blob = file.resolve()
+    blob = _blob(file)
     if not blob.is_file():
         return "is missing"
     if _SHA256.fullmatch(blob.name):
@@ -29,8 +30,12 @@ def damage(file: Path) -> str:
 
 def remove(file: Path) -> None:
     """Delete a file of a snapshot and its blob, so that both are fetched again."""
-    file.resolve().unlink(missing_ok=True)
+    _blob(file).unlink(missing_ok=True)
     file.unlink(missing_ok=True)
+
+
+def _blob(file: Path) -> Path:
+    return file.parent / file.readlink() if file.is_symlink() else file
 
 
 def _git_hash(file: Path) -> str:

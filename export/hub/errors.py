@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,13 +16,28 @@ _UNREACHABLE = (
     "try again later, check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what the local cache has"
 )
 
+_NO_HUB = (  # what huggingface_hub raises for an answer that lacks a header or a field, or is no JSON
+    errors.FileMetadataError,
+    json.JSONDecodeError,
+    AssertionError,
+    AttributeError,
+    KeyError,
+    RecursionError,
+    TypeError,
+)
+
 
 @contextmanager
 def explained(model: str, revision: str) -> Iterator[None]:
-    """Convert the errors of huggingface_hub to SourceError and DiskFullError."""
+    """Convert the errors of huggingface_hub to SourceError and DiskFullError.
+
+    huggingface_hub's errors have no class in common, and an answer that no Hub gives raises any of Python's.
+    """
     try:
         yield
-    except (httpx2.HTTPError, RecursionError, OSError, ValueError) as error:
+    except InfrsError:
+        raise
+    except Exception as error:
         raise _explanation(model, revision, error) from error
 
 
@@ -43,19 +59,19 @@ def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # 
             return _explanation(model, revision, error.__cause__)
     if isinstance(error, errors.HFValidationError):
         return SourceError(f"{model} is not a valid name of a model on the Hub; check its spelling")
-    if isinstance(error, errors.FileMetadataError):
+    if isinstance(error, _NO_HUB):
         return SourceError(
             f"{constants.ENDPOINT} does not answer as a Hub does; check HF_ENDPOINT, and any proxy on the way"
         )
-    if isinstance(error, httpx2.HTTPError | RecursionError):
+    if isinstance(error, httpx2.HTTPError):
         return SourceError(_sentence(model, revision, error))
-    if isinstance(error, OSError):
-        return _of_system(model, error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_system(error)
     return SourceError(f"huggingface_hub cannot fetch {model}: {' '.join(str(error).split())}")
 
 
 def _sentence(  # noqa: PLR0911  # a table, in order
-    model: str, revision: str, error: httpx2.HTTPError | RecursionError
+    model: str, revision: str, error: httpx2.HTTPError
 ) -> str:
     hub = constants.ENDPOINT
     match error:
@@ -68,25 +84,28 @@ def _sentence(  # noqa: PLR0911  # a table, in order
                 f"there is no model {model} that this account may read; "
                 "check the name, or set HF_TOKEN if it is private"
             )
-        case errors.EntryNotFoundError():
-            file = str(getattr(error.response, "url", "")).rpartition("/")[2]
+        case errors.DisabledRepoError():
+            return f"{hub} does not give out {model} any more; choose another model"
+        case errors.RemoteEntryNotFoundError():
+            file = str(error.response.url).rpartition("/")[2]
             return f"the Hub lists {file} of {model}, but it is not there; try again later"
-        case httpx2.TooManyRedirects() | RecursionError():
+        case httpx2.TooManyRedirects():
             return f"{hub} redirects requests for {model} in a circle; try again later"
-        case httpx2.RemoteProtocolError():
-            return f"a download from {hub} broke off; run the same command again to resume it"
+        case httpx2.RemoteProtocolError() | httpx2.ReadError():
+            return (
+                f"an answer of {hub} broke off or is no HTTP; "
+                "run the same command again to resume the download, or check HF_ENDPOINT"
+            )
         case httpx2.TimeoutException():
             return f"{hub} does not answer; {_UNREACHABLE}"
         case errors.HfHubHTTPError(response=httpx2.Response() as response):
             return _http_sentence(model, response)
+        case httpx2.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return f"the certificate of {hub} is not trusted here; install ca-certificates, or set SSL_CERT_FILE"
     return f"{hub} cannot be reached ({type(error).__name__}); {_UNREACHABLE}"
 
 
-def _of_system(model: str, error: OSError) -> InfrsError:
-    if error.errno is None:  # huggingface_hub reports a wrong length in this way
-        return SourceError(
-            f"a file of {model} was not as long as {constants.ENDPOINT} had said; run the same command again"
-        )
+def _of_system(error: OSError) -> InfrsError:
     kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else SourceError
     return kind(
         f"{constants.HF_HUB_CACHE} cannot be written ({error.strerror}); "
@@ -100,8 +119,5 @@ def _http_sentence(model: str, response: httpx2.Response) -> str:
             return "the Hub refuses the token: set HF_TOKEN to a valid one, or unset it for public models"
         case 403:
             return f"this token may not read {model}: accept the model's licence or use another HF_TOKEN"
-        case 429:
-            wait = response.headers.get("Retry-After")
-            return "the Hub asks for fewer requests; try again " + (f"in {wait} seconds" if wait else "later")
         case status:
             return f"the Hub answered {status} for {model}; try again later"

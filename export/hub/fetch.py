@@ -71,37 +71,37 @@ def fetch(
     (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME). Raises SourceError, DiskFullError.
     """
     from huggingface_hub import HfApi, constants, set_client_factory, snapshot_download  # noqa: PLC0415  # reads the environment
-    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
+    from .download import Arrivals, download  # noqa: PLC0415
     from .errors import explained, not_in_cache  # noqa: PLC0415
-    from .progress import arrivals  # noqa: PLC0415
-    from .session import Patience, check_endpoint, client  # noqa: PLC0415
+    from .patience import Patience  # noqa: PLC0415
+    from .session import check_endpoint, client, without_extras  # noqa: PLC0415
 
-    disable_progress_bars()
-    with explained(model, revision):
+    with explained(model, revision), without_extras():
         if constants.HF_HUB_OFFLINE:
-            directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
+            directory = Path(snapshot_download(model, revision=revision, allow_patterns=[], local_files_only=True))
             if missing := _missing(directory):
                 raise not_in_cache(model, revision, missing)
             check_files(model, directory.name, directory, _small_files(directory))
             return Fetched(directory.name, directory, None)
         host = check_endpoint(constants.ENDPOINT)
-        set_client_factory(partial(client, Patience(note)))
+        shared = client(Patience(note))
+        set_client_factory(lambda: shared)
         note(f"asking {host} for {model}")
-        listed = _listed(model, max_bytes, HfApi().model_info(model, revision=revision, files_metadata=True))
+        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+        listed = _listed(model, max_bytes, info)
         # The first request is by name, so that the cache knows the commit offline; later requests are by commit.
-        directory = Path(snapshot_download(model, revision=revision, allow_patterns=["config.json"]))
-        commit = directory.name
+        (config,) = download(model, revision, ["config.json"], Arrivals())
+        directory, commit = config.parent, config.parent.name
+        if commit != info.sha:
+            raise SourceError(f"{revision} of {model} changed just now; run the same command again")
         note(f"fetching {model}")
         absent = sum(size for name, size in listed.items() if not (directory / name).is_file())
-        with arrivals(absent, partial(stage, "fetch")):
-            snapshot_download(model, revision=commit, allow_patterns=SMALL_FILES)
-            check_files(model, commit, directory, _small_files(directory))
-            check_config(read_json(directory / "config.json"))
-            snapshot_download(model, revision=commit, allow_patterns=[*SMALL_FILES, *WEIGHTS])
-        for name in listed:
-            if not (directory / name).is_file():
-                raise SourceError(f"{name} of {model} did not arrive; run the same command again")
+        arrivals = Arrivals(absent, partial(stage, "fetch"))
+        download(model, commit, [name for name in listed if not name.endswith(".safetensors")], arrivals)
+        check_files(model, commit, directory, _small_files(directory))
+        check_config(read_json(directory / "config.json"))
+        download(model, commit, list(listed), arrivals)
         return Fetched(commit, directory, host)
 
 
@@ -110,17 +110,19 @@ def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> 
 
     Raises SourceError, DiskFullError.
     """
-    from huggingface_hub import constants, snapshot_download  # noqa: PLC0415  # reads the environment
+    from huggingface_hub import constants  # noqa: PLC0415  # reads the environment
 
+    from .download import Arrivals, download  # noqa: PLC0415
     from .errors import explained  # noqa: PLC0415
+    from .session import without_extras  # noqa: PLC0415
 
     damaged = [path for path in files if hub_cache.damage(path)]
     for path in damaged:
         hub_cache.remove(path)
     if damaged and not constants.HF_HUB_OFFLINE:
         names = [path.relative_to(directory).as_posix() for path in damaged]
-        with explained(model, commit):
-            snapshot_download(model, revision=commit, allow_patterns=names)
+        with explained(model, commit), without_extras():
+            download(model, commit, names, Arrivals())
     for path in damaged:
         if reason := hub_cache.damage(path):
             hub_cache.remove(path)

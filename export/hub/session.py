@@ -1,62 +1,60 @@
-"""The HTTP client for the Hub, with a minimum speed and without compression, so that no download hangs or expands."""
+"""The HTTP client for the Hub: no request hangs, no answer expands, and only the Hub sees the token."""
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from email.utils import parsedate_to_datetime
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2  # huggingface_hub's own client
+from huggingface_hub import constants
 from huggingface_hub.utils._http import hf_request_event_hook  # what huggingface_hub's own client has
 
 from infrs.errors import SourceError
+
+from ..replaced import replaced
+from .patience import Patience
 
 SLOWEST = 1024  # bytes/s, over WINDOW
 WINDOW = 60.0  # s
 CONNECT, READ = 10.0, 30.0  # s, for requests to which huggingface_hub gives no timeout
 ANSWER = 60.0  # s, until the headers of an answer, with name lookup and connection
-_TIMEOUT = {"connect": CONNECT, "read": READ, "write": READ, "pool": READ}
-LONGEST_WAIT = 300.0  # s, in total, if the Hub asks for fewer requests
+MEMORY_BYTES = 64 << 20  # of an answer that is not a file, and so is kept in memory
+FILE = {"infrs_file": True}  # the extension of requests for files
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class Patience:
-    """The total time that a run waits for the Hub (RFC 9110, Retry-After). All threads of a run share it."""
+@contextmanager
+def without_extras() -> Iterator[None]:
+    """Switch off what huggingface_hub does beyond the requests of this module.
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        """Start with no time spent. `note`: called with a message before each wait."""
-        self._note = note
-        self._lock = threading.Lock()
-        self._spent = 0.0  # s; simultaneous waits of several threads count once
-        self._until = 0.0
-
-    def wait(self, response: httpx2.Response) -> bool:
-        """Wait for the time in the answer. Return False immediately if it has none or it is too long."""
-        seconds = _retry_after(response)
-        if seconds is None:
-            return False
-        with self._lock:
-            now = time.monotonic()
-            more = max(0.0, now + seconds - max(now, self._until))
-            if self._spent + more > LONGEST_WAIT:
-                return False
-            self._spent += more
-            self._until = max(self._until, now + seconds)
-        if more:
-            self._note(f"{_host(response)} asks for fewer requests; continuing in {seconds:.0f} s")
-        time.sleep(seconds)
-        return True
+    The library of Xet knows none of the limits; without it, the files that models share through Xet are not used.
+    Telemetry is the name of the coding agent that runs this, and one more request for a list of such names.
+    """
+    with ExitStack() as stack:
+        for extra in ("XET", "SHARED_BLOBS", "TELEMETRY"):
+            stack.enter_context(replaced(constants, f"HF_HUB_DISABLE_{extra}", True))
+        yield
 
 
-def client(patience: Patience) -> httpx2.Client:
+class Client(httpx2.Client):
+    """A client that stays open: huggingface_hub closes it after a failed connection, but other threads still read."""
+
+    def close(self) -> None:
+        """Do nothing; connections close with the process."""
+
+
+def client(patience: Patience) -> Client:
     """Return a client for huggingface_hub. Its own timeouts only detect a Hub that sends nothing."""
-    return _Client(
-        patience,
+    return Client(
+        transport=_Transport(patience),
         headers={"Accept-Encoding": "identity"},  # a compressed file can expand to any length
         event_hooks={"request": [hf_request_event_hook]},
         follow_redirects=True,
@@ -69,49 +67,94 @@ def check_endpoint(endpoint: str) -> str:
     Raises SourceError for a remote Hub without TLS, which would expose the token and allow changed weights.
     """
     url = urlsplit(endpoint)
-    if url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if url.scheme != "https" and url.hostname not in _LOOPBACK:
         raise SourceError(f"HF_ENDPOINT is {endpoint}; a Hub on another machine must be reached by https")
     return url.netloc.rpartition("@")[2]
 
 
-class _Client(httpx2.Client):
-    def __init__(self, patience: Patience, **options: Any) -> None:  # noqa: ANN401  # those of httpx2.Client
-        super().__init__(**options)
-        self._patience = patience
+class _Transport(httpx2.BaseTransport):
+    """Send each request, and each request after a redirect, within the limits of this module."""
 
-    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401
-        """Send a request within the limits of this module. Raises httpx2.TimeoutException, SourceError."""
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._hub = httpx2.URL(constants.ENDPOINT).origin
+        trusted = _certificates()
+        self._direct = httpx2.HTTPTransport(trusted)
+        # httpx2 reads the environment's proxies only for transports of its own.
+        proxies = {kind: url for kind, url in getproxies().items() if kind in ("http", "https", "all")}
+        self._proxied = {kind: _proxied(url, trusted) for kind, url in proxies.items()}
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request. Raises httpx2.TransportError, SourceError."""
+        url, host = request.url, request.url.netloc.decode()
+        if url.scheme != "https" and url.host not in _LOOPBACK:
+            raise SourceError(f"{constants.ENDPOINT} redirects to {url.scheme}://{host}, which is not https")
+        if url.origin != self._hub:
+            request.headers.pop("Authorization", None)  # huggingface_hub sends it to a few more hosts
         given = {key: value for key, value in request.extensions.get("timeout", {}).items() if value is not None}
-        request.extensions["timeout"] = _TIMEOUT | given
-        send = partial(_in_time, partial(super().send, request, stream=True, **options))
+        request.extensions["timeout"] = {"connect": CONNECT, "read": READ, "write": READ, "pool": READ} | given
+        send = partial(_in_time, partial(self._way_to(url).handle_request, request))
         response = send()
-        while response.status_code == HTTPStatus.TOO_MANY_REQUESTS and self._patience.wait(response):
+        while self._waited(host, response):
             response.close()
             response = send()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
-            raise SourceError(
-                f"{_host(response)} sends a compressed file, but no compression was requested; try again later"
-            )
+            raise SourceError(f"{host} sends a compressed file, but no compression was requested; try again later")
+        is_file = "infrs_file" in request.extensions and response.status_code in (
+            HTTPStatus.OK,
+            HTTPStatus.PARTIAL_CONTENT,
+        )
         if isinstance(response.stream, httpx2.SyncByteStream):
-            response.stream = _Body(response.stream, _host(response))
-        if not stream:
-            response.read()
+            response.stream = _Body(response.stream, host, None if is_file else MEMORY_BYTES)
         return response
+
+    def _waited(self, host: str, response: httpx2.Response) -> bool:
+        try:
+            return self._patience.wait(host, response)
+        except SourceError:
+            response.close()
+            raise
+
+    def _way_to(self, url: httpx2.URL) -> httpx2.BaseTransport:
+        if not self._proxied or proxy_bypass(url.host):
+            return self._direct
+        return self._proxied.get(url.scheme) or self._proxied.get("all") or self._direct
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return the certificates to trust. Raises SourceError."""
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise SourceError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({error.strerror}); correct or unset them"
+        ) from error
+
+
+def _proxied(proxy: str, trusted: ssl.SSLContext) -> httpx2.BaseTransport:
+    """Return the transport through a proxy of the environment. Raises SourceError for a proxy that is no HTTP proxy."""
+    try:
+        return httpx2.HTTPTransport(trusted, proxy=proxy if "://" in proxy else f"http://{proxy}")
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:  # ImportError: a SOCKS proxy
+        host = proxy.rpartition("@")[2]
+        raise SourceError(f"the proxy {host} cannot be used; set HTTPS_PROXY to the URL of an HTTP proxy") from error
 
 
 class _Body(httpx2.SyncByteStream):
-    """The body of an answer with a minimum speed."""
+    """The body of an answer with a minimum speed. limit: maximum bytes; None for no maximum."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, host: str) -> None:
-        self._stream = stream
-        self._host = host
+    def __init__(self, stream: httpx2.SyncByteStream, host: str, limit: int | None) -> None:
+        self._stream, self._host, self._limit = stream, host, limit
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield pieces. Raises SourceError below SLOWEST bytes/s over a WINDOW."""
-        since, received = time.monotonic(), 0
+        """Yield pieces. Raises SourceError below SLOWEST bytes/s over a WINDOW, or above the limit."""
+        since, received, total = time.monotonic(), 0, 0
         for piece in self._stream:
             received += len(piece)
+            total += len(piece)
+            if self._limit is not None and total > self._limit:
+                raise SourceError(f"{self._host} sends an answer longer than {self._limit} bytes; check HF_ENDPOINT")
             elapsed = time.monotonic() - since
             if elapsed >= WINDOW:
                 if received < SLOWEST * elapsed:
@@ -128,7 +171,7 @@ class _Body(httpx2.SyncByteStream):
 
 
 def _in_time(send: Callable[[], httpx2.Response]) -> httpx2.Response:
-    """Call `send`. Raises httpx2.TimeoutException after ANSWER s; a socket's timeout would restart with every byte."""
+    """Call `send`. Raises httpx2.ReadTimeout after ANSWER s; a socket's timeout would restart with every byte."""
     answer: Future[httpx2.Response] = Future()
 
     def run() -> None:
@@ -141,20 +184,12 @@ def _in_time(send: Callable[[], httpx2.Response]) -> httpx2.Response:
     thread.start()
     thread.join(ANSWER)
     if not answer.done():
-        raise httpx2.TimeoutException(f"no answer within {ANSWER:g} s")
+        answer.add_done_callback(_give_back)
+        raise httpx2.ReadTimeout(f"no answer within {ANSWER:g} s")
     return answer.result()
 
 
-def _retry_after(response: httpx2.Response) -> float | None:
-    """Return the seconds to wait, at least one; None if the answer has no valid value."""
-    value = response.headers.get("Retry-After", "")
-    if value.isascii() and value.isdigit():
-        return max(1.0, float(value))
-    try:
-        return max(1.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _host(response: httpx2.Response) -> str:
-    return response.url.netloc.decode()
+def _give_back(late: Future[httpx2.Response]) -> None:
+    """Close an answer that nobody waits for any more, and with it its connection."""
+    if late.exception() is None:
+        late.result().close()

@@ -22,7 +22,7 @@ class Hub:
 
     errors: answers by path prefix, as (status, headers, body). faults: by the name of a file, the handler of its GETs.
     busy: by path prefix, the Retry-After of each refused request before one is answered.
-    moved: by the name of a file, where every request for it is sent on to.
+    moved: by the name of a file, where every request for it is sent on to. more: by the name of a file, more headers.
     """
 
     model: str
@@ -32,6 +32,7 @@ class Hub:
     busy: dict[str, list[str]] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
+    more: dict[str, dict[str, str]] = field(default_factory=dict)
     ranges: list[str] = field(default_factory=list)
     log: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Authorization
 
@@ -106,27 +107,16 @@ def _find(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
         siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
         info = {"id": hub.model, "sha": COMMIT, "siblings": siblings}
         return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
-    if path == f"{api}/tree/{COMMIT}":
-        entries = [_entry(hub.folder, name) for name in names]
-        return 200, {"Content-Type": "application/json"}, json.dumps(entries).encode()
-    marker = f"/{hub.model}/resolve/{COMMIT}/"
-    if path.startswith(marker):
-        file = hub.folder / path.removeprefix(marker)
-        if path.removeprefix(marker) not in names:
+    revision, _, name = path.removeprefix(f"/{hub.model}/resolve/").partition("/")
+    if revision in ("main", COMMIT) and name:
+        file = hub.folder / name
+        if name not in names:
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         if file.name in hub.moved:
             return 302, {"Location": hub.moved[file.name], "X-Repo-Commit": COMMIT} | _tag(file), b""
         data = file.read_bytes()
-        return 200, _tag(file) | {"X-Repo-Commit": COMMIT}, data
+        return 200, _tag(file) | {"X-Repo-Commit": COMMIT} | hub.more.get(file.name, {}), data
     return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
-
-
-def _entry(folder: Path, name: str) -> dict[str, object]:
-    """Return a file of the tree's listing."""
-    size = (folder / name).stat().st_size
-    tag = _tag(folder / name)["ETag"].strip('"')
-    lfs = {"lfs": {"oid": tag, "size": size, "pointerSize": 134}} if name.endswith(".safetensors") else {}
-    return {"type": "file", "path": name, "size": size, "oid": tag[:40], **lfs}
 
 
 def _tag(file: Path) -> dict[str, str]:

@@ -41,10 +41,10 @@ def run_export(
     return subprocess.run(command, capture_output=True, text=True, check=False, env=clean | variables, timeout=120)
 
 
-def fetched(url: str, folder: Path, max_bytes: int | None = None, **variables: str) -> str:
+def fetched(url: str, folder: Path, max_bytes: int | None = None, before: str = "", **variables: str) -> str:
     """Fetch and check MODEL as an export does, and no more: that takes a second. What is said meanwhile."""
     main = FETCH.format(model=MODEL, max_bytes=max_bytes or "MAX_MODEL_BYTES")
-    done = run_export(url, folder, main=main, **variables)
+    done = run_export(url, folder, before=before, main=main, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -25,6 +25,7 @@ from infrs.errors import DiskFullError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TELLTALE = "import sys; sys.addaudithook(lambda event, _: event != 'socket.connect' or print('CONNECTED'))"
+AT_ONCE = "from infrs_export.hub import download, session; download.PAUSE = 0.0; session.WINDOW = 1.0"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -92,7 +93,7 @@ def test_wrong_download_is_refused(
     """What is not whole is no bundle, and the next run, with a Hub that works, is not spoilt by what is left of it."""
     export = partial(run_export, hub.url, tmp_path)
     hub.faults[file] = fault
-    refused(export(before="from infrs_export.hub import session; session.WINDOW = 1.0"), *words)
+    refused(export(before=AT_ONCE), *words)
     left = sum(path.stat().st_size for path in (tmp_path / "home").rglob("*") if path.is_file())
     assert left < 8 << 20
     hub.faults.clear()
@@ -135,7 +136,7 @@ def test_a_hub_that_never_answers(tmp_path: Path, piece: bytes, bounds: str) -> 
 
 def test_hub_with_a_slow_first_answer_times_out(hub: Hub, export: Run) -> None:
     hub.faults["main"] = dripping  # the last part of the path
-    refused(export(before="from infrs_export.hub import session; session.WINDOW = 1.0"), "too slowly")
+    refused(export(before=AT_ONCE), "too slowly")
 
 
 def test_hub_with_an_incomplete_first_answer_times_out(hub: Hub, export: Run) -> None:
@@ -157,7 +158,7 @@ def test_a_file_that_was_damaged_once_is_fetched_again(hub: Hub, tmp_path: Path)
 def test_a_file_that_changes_while_it_is_fetched_is_one_or_the_other(hub: Hub, export: Run, tmp_path: Path) -> None:
     """Its tag changes with it, so the rest of the new one is not put behind the beginning of the old."""
     hub.faults[WEIGHTS] = cut_in_the_middle
-    refused(export(), "broke off")
+    refused(export(before=AT_ONCE), "broke off")
     hub.faults.clear()
     (hub.folder / WEIGHTS).write_bytes((hub.folder / WEIGHTS).read_bytes()[:-4] + bytes(4))
     fetched(hub.url, tmp_path)
@@ -167,7 +168,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_one_or_the_other(hub: Hub, e
 
 def test_interrupted_download_resumes(hub: Hub, export: Run, tmp_path: Path) -> None:
     hub.faults[WEIGHTS] = cut_in_the_middle
-    refused(export(), "broke off")
+    refused(export(before=AT_ONCE), "broke off")
     hub.faults.clear()
     fetched(hub.url, tmp_path)
     size = (hub.folder / WEIGHTS).stat().st_size
@@ -218,7 +219,7 @@ ANSWERS = {
 def test_refusals_of_the_files_alone(hub: Hub, export: Run, name: str) -> None:
     """The Hub shows everybody what a gated model consists of."""
     status, headers, words = ANSWERS[name]
-    hub.errors[f"/{MODEL}/resolve/{COMMIT}/{CONFIG}"] = (status, headers, "")
+    hub.errors[f"/{MODEL}/resolve/"] = (status, headers, "")
     refused(export(before="import time; time.sleep = lambda seconds: None"), *words)
 
 
@@ -257,7 +258,7 @@ def test_a_hub_that_always_asks_to_wait_is_not_waited_for_without_end(
 ) -> None:
     hub.errors["/api/models/"] = (429, header, "")
     started = time.monotonic()
-    refused(export(before="from infrs_export.hub import session; session.LONGEST_WAIT = 5.0"), "fewer requests")
+    refused(export(before="from infrs_export.hub import patience; patience.LONGEST_WAIT = 5.0"), "fewer requests")
     assert time.monotonic() - started < 60
     assert len(hub.log) == (2 if header.get("Retry-After") == "4" else 1)
 

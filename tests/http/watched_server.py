@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import sys
 
-BANNED = {"torch", "transformers", "optimum", "onnx", "gguf", "huggingface_hub", "requests", "urllib3", "infrs_export"}
+BANNED = {
+    "torch",
+    "transformers",
+    "optimum",
+    "onnx",
+    "gguf",
+    "huggingface_hub",
+    "httpx2",
+    "requests",
+    "urllib3",
+    "infrs_export",
+}
 
 
 def watch(event: str, arguments: tuple[object, ...]) -> None:
