@@ -190,6 +190,6 @@ def _in_time(send: Callable[[], httpx2.Response]) -> httpx2.Response:
 
 
 def _give_back(late: Future[httpx2.Response]) -> None:
-    """Close an answer that nobody waits for any more, and with it its connection."""
+    """Close an answer for which no thread waits any more, and with it its connection."""
     if late.exception() is None:
         late.result().close()
