@@ -1,9 +1,9 @@
 """infrs's own kernels: a library of ONNX Runtime operators, compiled at installation if there is a C++ compiler.
 
 It holds `MatMulNBits`, `GroupQueryAttention` and `SkipSimplifiedLayerNormalization` under ONNX Runtime's own names and
-attributes. It also holds an MLP gate and a product with 16-bit scales, which a graph defines as functions too. So one
-graph runs with the library or without it. All kernels support AVX2, and the products and attention AVX-512. A token's
-bits depend neither on the other rows of a batch nor on how its prompt was cut into runs.
+attributes. It also holds an MLP gate, a product with 16-bit scales and a mixture of experts, which a graph defines as
+functions too. So one graph runs with the library or without it. All kernels support AVX2, and the products and
+attention AVX-512. A token's bits depend neither on the other rows of a batch nor on how its prompt was cut into runs.
 """
 
 from __future__ import annotations

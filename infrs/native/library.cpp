@@ -7,78 +7,18 @@
 #include <initializer_list>
 #include <iterator>
 #include <string>
-#include <type_traits>
 #include <utility>
 
 #include "activation.h"
 #include "attention.h"
 #include "draws.h"
-#include "matmul.h"
 #include "norm.h"
 #include "ort.h"
+#include "products.h"
 #include "sampling.h"
-#include "tiles.h"
 
 namespace infrs {
 namespace {
-
-// Scale: float, or uint16_t for float16 scales, which only the operator in infrs's own domain takes.
-template <typename Scale>
-class MatMulNBits {
- public:
-  static constexpr const char* name = "MatMulNBits";
-  static constexpr const char* attributes = "K N bits block_size accuracy_level weight_prepacked input_bits";
-  // Input, weights, scales, zero points, order of the inputs, bias.
-  static constexpr int kScale = std::is_same_v<Scale, float> ? kFloat : kFloat16;
-  static constexpr int inputs[] = {kFloat, kUInt8, kScale, -kUInt8, -kInt32, -kFloat};
-  static constexpr int outputs[] = {kFloat};
-
-  MatMulNBits(const NodeInfo& node, Choice choice)
-      : inputs_(node.integer("K", 0)), outputs_(node.integer("N", 0)), weights_(pack(node, choice)) {}
-
-  void compute(const Run& run) const {
-    const auto x = run.input<float>(0);
-    auto shape = x.shape;
-    require(!shape.empty() && shape.back() == inputs_, "MatMulNBits: the input's last dimension is not K");
-    shape.back() = outputs_;
-    const auto bias = run.input<float>(5);  // ONNX Runtime folds an Add that follows into the node
-    require(!bias.data || elements(bias.shape) == outputs_, "MatMulNBits: a bias of another size than N");
-    weights_.multiply(x.data, elements(x.shape) / inputs_, bias.data, run.output<float>(0, shape), run.parallel());
-  }
-
- private:
-  static PackedMatrix pack(const NodeInfo& node, Choice choice) {
-    const int64_t bits = node.integer("bits", 4), k = node.integer("K", 0), n = node.integer("N", 0);
-    require(0 < k && k <= kMaxInputs && 0 < n && n <= kMaxOutputs, "MatMulNBits: a K or N of impossible size");
-    support(bits == 4 || bits == 8, "MatMulNBits: only 4 and 8 bits");
-    support(node.integer("block_size", 0) == kBlock && k % kBlock == 0, "MatMulNBits: only whole blocks of 32");
-    support(!node.integer("weight_prepacked", 0), "MatMulNBits: no prepacked weights");
-    const int64_t level = node.integer("accuracy_level", 0);  // 0: the kernel chooses
-    support(level == 0 || level == 4, "MatMulNBits: only activations that are rounded to integers (accuracy_level 4)");
-    support(!node.has_input(3) && !node.has_input(4), "MatMulNBits: no zero points and no order of the inputs");
-    const auto values = node.constant<uint8_t>(1);
-    const auto scales = node.constant<Scale>(2);
-    require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
-            "MatMulNBits: weights or scales of another size than N and K say");
-    const bool wide = choice.wide || input_bits(node) == 16;
-    const TileKernel tiles = choice.avx512 ? tiles_avx512(bits, wide) : tiles_avx2(bits, wide);
-    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), tiles);
-  }
-
-  // Bits to which activations are rounded before they meet 8-bit weights. The output layer has 16, because its
-  // rounding goes straight into the logits. A node without the attribute is in ONNX Runtime's domain, where the
-  // attribute is not allowed, or in an older bundle. There the name that export gives the output layer decides.
-  static int64_t input_bits(const NodeInfo& node) {
-    const int64_t bits = node.integer("input_bits", node.name().rfind("lm_head", 0) == 0 ? 16 : 8);
-    require(bits == 8 || bits == 16, "MatMulNBits: input_bits is neither 8 nor 16");
-    return bits;
-  }
-
-  static constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // so products of sizes fit 64 bits
-
-  int64_t inputs_, outputs_;
-  PackedMatrix weights_;
-};
 
 // Stored: the type of the keys and values in the memory of past and present. The graph declares that memory as float32;
 // with Half, twice as many positions fit into it.
@@ -286,12 +226,13 @@ OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtC
 // All operators for one choice, in the domains that a session can ask for.
 struct Operators {
   explicit Operators(Choice choice)
-      : matmul(choice), narrow_matmul(choice), attention(choice), half_attention(choice), norm(choice), gate(choice) {
+      : matmul(choice), narrow_matmul(choice), attention(choice), half_attention(choice), norm(choice), gate(choice),
+        experts(choice) {
     for (const bool selected : {false, true}) {
       const char* const name = selected ? kSelectedReplaced : kReplaced;
       replaced[selected][false] = new_domain(name, {&matmul, &attention, &norm});
       replaced[selected][true] = new_domain(name, {&matmul, &half_attention, &norm});
-      own[selected] = new_domain(selected ? kSelectedOwn : kOwn, {&narrow_matmul, &gate});
+      own[selected] = new_domain(selected ? kSelectedOwn : kOwn, {&narrow_matmul, &gate, &experts});
     }
   }
 
@@ -301,6 +242,7 @@ struct Operators {
   Operator<GroupQueryAttention<Half>> half_attention;
   Operator<SkipSimplifiedLayerNormalization> norm;
   Operator<GatedQuickGelu> gate;
+  Operator<ExpertsNode> experts;
   OrtCustomOpDomain* replaced[2][2];  // whether only selected nodes are replaced; whether keys and values are Half
   OrtCustomOpDomain* own[2];
 };
@@ -345,7 +287,7 @@ INFRS_EXPORT const char* infrs_take_refusals() {
 INFRS_EXPORT const char* infrs_known_attributes(const char* name) {
   using namespace infrs;
   return attributes_of<MatMulNBits<float>, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
-                       GatedQuickGelu>(name);
+                       GatedQuickGelu, ExpertsNode>(name);
 }
 
 // Writes the results of `weigh_logarithms` and returns 1, or returns 0 if the processor has no AVX2.

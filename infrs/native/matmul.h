@@ -6,9 +6,13 @@
 #include <memory>
 
 #include "parallel.h"
+#include "rounding.h"
 #include "tiles.h"
 
 namespace infrs {
+
+constexpr size_t kRowChunk = 48;       // the rounded inputs of so many rows stay in the L2 cache
+constexpr size_t kPartWork = 1 << 15;  // multiply-adds that pay for waking a thread
 
 // A weight matrix in the order in which the kernel reads it. It consists of groups of 16 columns, each group of the
 // blocks along K, and each block of 16 scales and then the weights. The weights are interleaved: a vector holds the
@@ -17,10 +21,9 @@ namespace infrs {
 class PackedMatrix {
  public:
   // The layout of MatMulNBits. values: [N, K / 32, 32 * bits / 8], unsigned with zero at 2**(bits - 1).
-  // scales: [N, K / 32], float32 or float16.
-  PackedMatrix(const uint8_t* values, const float* scales, size_t outputs, size_t inputs, int bits,
-               const TileKernel& kernel);
-  PackedMatrix(const uint8_t* values, const uint16_t* scales, size_t outputs, size_t inputs, int bits,
+  // scales: [N, K / 32], float for float32 or uint16_t for float16. Throws std::invalid_argument if one is not finite.
+  template <typename Scale>
+  PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs, int bits,
                const TileKernel& kernel);
 
   // Computes y [rows, N] = x [rows, K] @ weights.T + bias [N]; bias may be null. A row's bits do not depend on the
@@ -28,11 +31,21 @@ class PackedMatrix {
   // with one scale per block.
   void multiply(const float* x, size_t rows, const float* bias, float* y, const Parallel& parallel) const;
 
+  // The parts of `multiply`, for kernels that arrange their rows themselves.
+  size_t groups() const { return (outputs_ + kColumns - 1) / kColumns; }
+  size_t group_bytes() const { return blocks_ * block_bytes_; }
+  size_t inputs() const { return inputs_; }
+  size_t max_tile_rows() const { return kernel_.max_rows; }
+  RoundedForm form() const { return {inputs_, kernel_.wide, 1u << (bits_ - 1)}; }
+  // Computes the products of a tile with a group of columns, out [rows, 16]; those of row r still lack the `factor` of
+  // r. ahead: also prefetches the weights at this distance in bytes; 0: none.
+  void multiply_tile(const RoundedTile& tile, size_t group, size_t ahead, float (*out)[kColumns]) const;
+  float factor(const RoundedTile& tile, size_t r) const { return kernel_.wide ? tile.scales[r] * unit_ : unit_; }
+
  private:
   struct Free {
     void operator()(uint8_t* data) const;
   };
-  size_t groups() const { return (outputs_ + kColumns - 1) / kColumns; }
 
   TileKernel kernel_;
   size_t outputs_, inputs_, blocks_;

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import attention_graph
+import experts_graph
 import numpy as np
 import onnx
 from kernel_graphs import FLOAT, graph_of
+from onnx import numpy_helper
 
 from infrs.native.options import AUTO, KernelOptions
 
@@ -130,6 +132,56 @@ def gate(width: int = 64) -> Case:
     return Case(model, {"x": zeros(3, width)})
 
 
+MIXTURE = experts_graph.Form(experts=4, chosen=2, width=64, inner=32, biases=True)
+
+
+def experts(feeds: Feeds | None = None, **attributes: object) -> Case:
+    return Case(lambda: experts_graph.model(MIXTURE, **attributes), experts_graph.drawn(MIXTURE, 3, 0) | (feeds or {}))
+
+
+def reshaped(**shapes: tuple[int, ...]) -> Case:
+    """Return a case of experts with constants of other shapes."""
+
+    def model() -> onnx.ModelProto:
+        made = experts_graph.model(MIXTURE)
+        for tensor in made.graph.initializer:
+            if shape := shapes.get(tensor.name):
+                array = np.resize(numpy_helper.to_array(tensor), shape)
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        return made
+
+    return Case(model, experts_graph.drawn(MIXTURE, 3, 0))
+
+
+def of_inner(inner: int) -> Case:
+    """Return a case of experts with this number of activations, and as many blocks as it needs."""
+    blocks = -(-inner // 32)
+    return reshaped(
+        gate_up=(4, 2 * inner, 2, 16),
+        gate_up_scales=(4, 2 * inner, 2),
+        gate_up_bias=(4, 2 * inner),
+        down=(4, 64, blocks, 16),
+        down_scales=(4, 64, blocks),
+    )
+
+
+def indices(*shape: int, index: int = 0) -> dict[str, np.ndarray]:
+    return {"indices": np.full(shape, index, np.int64)}
+
+
+def as_input(name: str) -> Case:
+    """Return a case of experts with a constant that is an input of the graph."""
+
+    def model() -> onnx.ModelProto:
+        made = experts_graph.model(MIXTURE)
+        (tensor,) = (tensor for tensor in made.graph.initializer if tensor.name == name)
+        made.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+        made.graph.initializer.remove(tensor)
+        return made
+
+    return Case(model, experts_graph.drawn(MIXTURE, 3, 0) | {name: experts_graph.weights_of(MIXTURE)[name]})
+
+
 CASES: dict[str, Case] = {
     **{f"num_heads {heads}": attention(num_heads=heads) for heads in (HUGE, 2**62, 2**63 - 1, -9, 0, 10, 3 * 2**20)},
     **{f"kv_num_heads {heads}": attention(kv_num_heads=heads) for heads in (0, -3, 2**62, HUGE, 9, 1)},
@@ -201,4 +253,42 @@ CASES: dict[str, Case] = {
     "no normalised sum": norm(outputs=("", "", "", "sum")),
     "a gate of odd width": gate(65),
     "a gate of no width": gate(0),
+    **{f"{name} {value}": experts(**{name: value}) for name in ("alpha", "beta", "limit") for value in (NAN, INF)},
+    "limit -1": experts(limit=-1.0),
+    "alpha an integer": experts(alpha=1),
+    **{f"k {value}": experts(k=value) for value in (-1, 1, 3, 5, 2**62)},
+    "k 0": experts(k=0),
+    **{f"bits of experts {value}": experts(bits=value) for value in (0, -4, 2**62, 8)},
+    **{f"block_size of experts {value}": experts(block_size=value) for value in (0, -32, 16, 2**62)},
+    **{f"index {index}": experts(indices(3, 2, index=index)) for index in (-1, 4, 2**31, 2**61, 2**63 - 1, -(2**63))},
+    "no experts of a row": experts({"weights": zeros(3, 0)} | indices(3, 0)),
+    "more experts of a row than there are": experts({"weights": zeros(3, 5)} | indices(3, 5)),
+    "experts of fewer rows": experts({"weights": zeros(2, 2)} | indices(2, 2)),
+    "weights of fewer rows": experts({"weights": zeros(2, 2)}),
+    "weights in a line": experts({"weights": zeros(6)} | indices(6)),
+    "a wider row": experts({"x": zeros(3, 96)}),
+    "a row of no width": experts({"x": zeros(3, 0)}),
+    "a scalar input": experts({"x": zeros()}),
+    "no rows of experts": experts({"x": zeros(0, 64), "weights": zeros(0, 2)} | indices(0, 2)),
+    "an expert more in gate_up": reshaped(gate_up=(5, 64, 2, 16)),
+    "an expert more": reshaped(gate_up=(5, 64, 2, 16), gate_up_scales=(5, 64, 2), gate_up_bias=(5, 64)),
+    "an expert more in down": reshaped(down=(5, 64, 1, 16), down_scales=(5, 64, 1)),
+    "no experts": reshaped(gate_up=(0, 64, 2, 16), gate_up_scales=(0, 64, 2), down=(0, 64, 1, 16)),
+    "huge numbers of no experts": reshaped(gate_up=(2**40, 0, 2, 16), down=(2**40, 0, 1, 16)),
+    "too many experts": reshaped(gate_up=(2**17, 2, 0, 16), down=(2**17, 2, 0, 16)),
+    "an odd gate_up": reshaped(gate_up=(4, 63, 2, 16)),
+    "gate_up in rows": reshaped(gate_up=(256, 2, 16)),
+    "down in rows": reshaped(down=(256, 1, 16)),
+    "gate_up of another block": reshaped(gate_up=(4, 64, 2, 32)),
+    "few scales of gate_up": reshaped(gate_up_scales=(4, 64, 1)),
+    "few scales of down": reshaped(down_scales=(4, 32, 1)),
+    "scales of down in rows": reshaped(down_scales=(256, 1)),
+    "a short bias of gate_up": reshaped(gate_up_bias=(4, 63)),
+    "a bias of gate_up for one expert": reshaped(gate_up_bias=(64,)),
+    "a short bias of down": reshaped(down_bias=(3, 64)),
+    **{f"{inner} activations": of_inner(inner) for inner in (16, 33, 48)},
+    "down of another width": reshaped(down=(4, 96, 1, 16), down_scales=(4, 96, 1), down_bias=(4, 96)),
+    "down of 48 outputs": reshaped(down=(4, 48, 1, 16), down_scales=(4, 48, 1), down_bias=(4, 48)),
+    **{f"{name} as an input": as_input(name) for name in ("gate_up", "gate_up_scales", "down", "down_scales")},
+    **{f"{name} as an input": as_input(name) for name in ("gate_up_bias", "down_bias")},
 }

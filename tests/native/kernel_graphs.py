@@ -17,8 +17,8 @@ from infrs.engine.runners.session import create_session, kernels_of
 from infrs.native.options import AUTO, KernelOptions
 
 Floats = npt.NDArray[np.float32]
-FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
-Shape = Sequence[int | str]
+FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+Shape = Sequence[int | str] | None  # None: of any rank
 
 
 def graph_of(

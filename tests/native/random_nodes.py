@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import attention_graph
+import experts_graph
 import numpy as np
 import onnx
 from crafted import HUGE, Case
@@ -25,7 +26,7 @@ SPECIAL = [0.0, -0.0, 1e-45, -1e-39, 3e38, -3e38, float("inf"), -float("inf"), f
 TYPES = [np.float32, np.float16, np.float64, np.int32, np.int64, np.uint8, np.bool_]
 INTEGERS = [0, 1, -1, 2, 3, 4, 8, 9, 32, 64, 96, 2**31 - 1, 2**31, 2**32, 2**58, HUGE, 2**62, 2**63 - 1, -(2**63)]
 FLAGS = [-1, 0, 1, 2]
-NUMBERS = [*SPECIAL, -1.0, 1e-40, 1e38]
+NUMBERS = [*SPECIAL, -1.0, 1e-40, 1e38, 7.0]
 TEXTS = ["NONE", "PER_TENSOR", "", "x" * 100]
 ATTRIBUTES: dict[str, dict[str, list[Any]]] = {
     "MatMulNBits": dict.fromkeys(("N", "K", "bits", "block_size"), INTEGERS)
@@ -37,6 +38,8 @@ ATTRIBUTES: dict[str, dict[str, list[Any]]] = {
     | {"kv_cache_bit_width": [0, 4, 8, HUGE], "sliding_window_cache": FLAGS},
     "SkipSimplifiedLayerNormalization": {"epsilon": NUMBERS},
     "GatedQuickGelu": {},
+    "Experts": dict.fromkeys(("bits", "block_size", "k"), INTEGERS)
+    | dict.fromkeys(("alpha", "beta", "limit"), NUMBERS),
 }
 
 
@@ -122,6 +125,23 @@ def gate(chance: Random) -> Draft:
     return in_own_domain(Draft(model, {"x": x}))
 
 
+def experts(chance: Random) -> Draft:
+    count = chance.choice([1, 2, 5, 40])
+    form = experts_graph.Form(
+        bits=chance.choice([4, 8]),
+        experts=count,
+        chosen=chance.choice([1, min(2, count), count]),
+        width=chance.choice([32, 64, 96]),
+        inner=chance.choice([32, 64, 96]),
+        biases=chance.random() < 0.5,
+        alpha=chance.choice([1.0, 1.7]),
+        beta=chance.choice([0.0, 1.0]),
+        limit=chance.choice([0.0, 7.0]),
+    )
+    feeds = experts_graph.drawn(form, chance.choice([1, 2, 7, 60]), chance.getrandbits(32))
+    return in_own_domain(Draft(experts_graph.model(form), feeds))
+
+
 def in_own_domain(draft: Draft) -> Draft:
     draft.node.domain = draft.model.opset_import[1].domain = "infrs.native"
     draft.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
@@ -204,7 +224,7 @@ def omit(draft: Draft, chance: Random) -> None:
     draft.model.graph.output.extend(kept)
 
 
-MAKERS = [attention, attention, product, product, norm, gate]
+MAKERS = [attention, attention, product, product, experts, experts, norm, gate]
 CHANGES = [change_attribute, change_attribute, change_shape, change_shape, change_values, change_type, omit]
 
 

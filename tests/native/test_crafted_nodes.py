@@ -31,6 +31,10 @@ RUN = {
     "no width": "own",
     "smooth_softmax -1": "own",
     "causal 1": "own",
+    "no rows of experts": "own",
+    "k 0": "own",
+    "gate_up_bias as an input": "own",
+    "down_bias as an input": "own",
     "k_quant_type NONE": "own",
     # The kernels do not implement these nodes, so ONNX Runtime's run them.
     "no present keys": "onnxruntime",
@@ -83,6 +87,10 @@ def test_a_crafted_node_is_refused_or_runs_within_bounds(name: str) -> None:
         ("num_heads a text", "invalid node: the attribute num_heads has another type"),
         ("N 6", "invalid node: MatMulNBits: weights or scales of another size than N and K say"),
         ("a row far beyond its capacity", "GroupQueryAttention: a row beyond its capacity"),
+        ("index 4", "Experts: an index is negative, or not below the number of experts"),
+        ("an expert more in gate_up", "invalid node: Experts: weights or scales of gate_up and down that do not agree"),
+        ("too many experts", "invalid node: Experts: a number of experts, or a size of gate_up or down, is impossible"),
+        ("limit -1", "invalid node: Experts: alpha, beta or limit is impossible"),
     ],
 )
 def test_the_error_gives_the_reason(name: str, reason: str) -> None:

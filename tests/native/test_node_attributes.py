@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attention_graph
+import experts_graph
 import numpy as np
 import onnx
 import pytest
@@ -22,6 +23,7 @@ from infrs.native.options import AUTO, ONNXRUNTIME, KernelOptions
 
 RNG = np.random.default_rng(0)
 FORM = attention_graph.Form(heads=4, kv_heads=2, dim=16, rotary=8)
+MIXTURE = experts_graph.Form(experts=4, chosen=2, biases=True, limit=7.0)  # the function takes 0 as a limit
 OPSETS = {"": 21, "com.microsoft": 1, "infrs.native": 1}
 OWN, RUNTIME, REFUSED, FAILS = "own", "onnxruntime", "refused", "fails"
 
@@ -63,6 +65,12 @@ def norm() -> onnx.ModelProto:
 
 def gate() -> onnx.ModelProto:
     return own(graph_of("GatedQuickGelu", {"x": (FLOAT, ["rows", 64])}, {"y": ["rows", 32]}, {}))
+
+
+def experts() -> onnx.ModelProto:
+    model = own(experts_graph.model(MIXTURE))
+    model.opset_import[1].domain = "com.microsoft"
+    return model
 
 
 # For each operator: a graph, and the kernels that run it with a value of an attribute. The first value is the default.
@@ -116,6 +124,17 @@ OPERATORS: dict[str, tuple[Callable[[], onnx.ModelProto], Values]] = {
         {"epsilon": [(1e-12, OWN), (0.5, OWN), (-1.0, REFUSED), (1, REFUSED)]},
     ),
     "infrs.native GatedQuickGelu": (gate, {}),
+    "infrs.native Experts": (
+        experts,
+        {
+            "bits": [(4, OWN), (8, REFUSED), (4.0, REFUSED)],
+            "block_size": [(32, OWN), (64, RUNTIME), (32.0, REFUSED)],
+            "k": [(2, OWN), (5, REFUSED), (-1, REFUSED)],
+            "alpha": [(1.0, OWN), (1.702, OWN), (1, REFUSED)],
+            "beta": [(0.0, OWN), (1.0, OWN), (float("inf"), REFUSED)],
+            "limit": [(float(np.finfo(np.float32).max), OWN), (0.5, OWN), (-1.0, REFUSED)],
+        },
+    ),
 }
 CASES = [
     pytest.param(make, name, value, expected, id=f"{operator} {name} {value}")
@@ -144,6 +163,8 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         ).astype(np.float32)
         for value in model.graph.input
     }
+    if "indices" in feeds:
+        return experts_graph.drawn(MIXTURE, 2, 0)
     for name in feeds.keys() & {"past_key", "past_value"}:
         feeds[name][:] = 0
     if "lengths" in feeds:
@@ -169,7 +190,7 @@ def test_an_attribute_is_implemented_or_falls_back_or_is_refused(
             session.run(None, feeds)
     elif expected == OWN:
         found, exact = (run.run(None, feeds)[0] for run in (session, opened(model, kernels=ONNXRUNTIME)))
-        tolerance = 0.02 if "MatMulNBits" in model.graph.node[0].op_type else 1e-5
+        tolerance = {"MatMulNBits": 0.02, "Experts": 0.04}.get(model.graph.node[0].op_type, 1e-5)
         assert np.abs(found - exact).max() < tolerance * np.abs(exact).max()
 
 
