@@ -8,18 +8,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from infrs.bundle.manifest import Sampling, SpecialTokens
 from infrs.errors import SourceError
 
 from ..sources.config_check import read_json
 from ..sources.resolve import Model
-from ..sources.side_files import NAMED_TEMPLATES
 from .added_tokens import add_missing_tokens, named_tokens, optional_json, text
+from .slow_tokenizer import convert_tokenizer
 from .templates import template_text, write_templates
 from .tokenizer_check import match_tokenizer
-from .tokenizer_file import check_tokenizer, explained, open_tokenizer
+from .tokenizer_file import check_tokenizer, open_tokenizer
 
 _COPIED = (
     "tokenizer.json",
@@ -49,7 +49,7 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
             shutil.copyfile(model.directory / name, directory / name)
     tokenizer = directory / "tokenizer.json"
     if is_converted := not tokenizer.is_file():
-        _convert_tokenizer(model.directory, directory)
+        convert_tokenizer(model.directory, tokenizer)
     check_tokenizer(tokenizer)
     num_rows = int(loaded.config.vocab_size)
     add_missing_tokens(model.directory, tokenizer, num_rows)
@@ -109,26 +109,6 @@ def sampling(directory: Path, note: Callable[[str], None]) -> Sampling:
             value = said.pop(str(name))
             note(f"generation_config.json: {name} {value!r:.40} is left out: {fault['msg']}")
         return Sampling.model_validate(said)
-
-
-def _convert_tokenizer(source: Path, directory: Path) -> None:
-    """Convert the files of a slow tokenizer to those of a fast one. Raises SourceError.
-
-    Of missing files, transformers makes a tokenizer of a few special tokens.
-    """
-    with explained("the model has no tokenizer.json, and its tokenizer cannot be converted"):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
-        if not tokenizer.is_fast:
-            raise SourceError("this model's tokenizer has no fast form (tokenizer.json); choose another model")
-        needed = [name for role, name in tokenizer.vocab_files_names.items() if role in ("vocab_file", "merges_file")]
-        if missing := [name for name in needed if not (source / name).is_file()]:
-            raise SourceError(f"the model has neither tokenizer.json nor {' and '.join(missing)}; download it again")
-        tokenizer.save_pretrained(directory)
-    for path in directory.iterdir():
-        if path.name == NAMED_TEMPLATES:
-            shutil.rmtree(path)
-        elif path.name not in (*_COPIED, "config.json"):
-            path.unlink()
 
 
 def _ids(value: object) -> list[int]:
