@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tiny_config import SIZES
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 VOCAB = 97
@@ -12,10 +13,7 @@ CONTEXT = 128
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCAB,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    **SIZES,
     "num_key_value_heads": 2,
     "max_position_embeddings": CONTEXT,
     "pad_token_id": 0,

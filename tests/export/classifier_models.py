@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_config import SIZES
 from tiny_tokenizer import SPECIAL, VOCAB, write_tokenizer
 from tokenizers import Tokenizer, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCAB,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    **SIZES,
     "max_position_embeddings": 64,
     "initializer_range": 0.2,
     "pad_token_id": 1,

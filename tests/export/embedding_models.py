@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tiny_config import SIZES
 from tiny_tokenizer import SPECIAL, VOCAB, write_tokenizer
 from tokenizers import Tokenizer, processors
 from transformers import AutoConfig, AutoModel
@@ -15,10 +16,7 @@ from transformers import AutoConfig, AutoModel
 _PACKAGE = "sentence_transformers.models."
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCAB,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    **SIZES,
     "max_position_embeddings": 64,
     "initializer_range": 0.1,
 }
