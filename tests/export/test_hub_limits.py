@@ -22,6 +22,7 @@ from infrs.errors import SourceError
 
 WEIGHTS = "model.safetensors"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+DROP = 777  # bytes that arrive before the others drip
 BOUNDS = """
 from infrs_export.hub import download, patience, session
 download.PAUSE = 0.0
@@ -70,6 +71,14 @@ def in_its_head(handler: BaseHTTPRequestHandler, headers: dict[str, str], data: 
         for _ in range(100):
             handler.wfile.write(b"x")
             time.sleep(0.2)
+
+
+def dripping(handler: BaseHTTPRequestHandler, headers: dict[str, str], data: bytes) -> None:
+    send(handler, 200, headers | {"Content-Length": str(len(data))}, data[:DROP])
+    with contextlib.suppress(OSError):
+        for byte in data[DROP:]:
+            time.sleep(0.1)
+            handler.wfile.write(bytes([byte]))
 
 
 def endless(handler: BaseHTTPRequestHandler, headers: dict[str, str], data: bytes) -> None:
@@ -121,6 +130,28 @@ def test_what_an_earlier_run_left_is_used_unless_it_is_too_long(hub: Hub, tmp_pa
     assert len(gets) == (0 if excess == 0 else 1)
 
 
+def test_an_interrupt_ends_all_downloads_and_keeps_what_has_arrived(hub: Hub, tmp_path: Path) -> None:
+    hub.faults[WEIGHTS] = dripping
+    interrupt = f"""
+import os, signal
+from infrs_export.hub import download
+add = download.Arrivals.add
+def count(self, num_bytes):
+    add(self, num_bytes)
+    if num_bytes == {DROP}:
+        os.kill(os.getpid(), signal.SIGINT)
+download.Arrivals.add = count
+"""
+    done = run_export(hub.url, tmp_path, before=interrupt)
+    assert (done.returncode, "Traceback" in done.stderr) == (130, False)
+    (left,) = (tmp_path / "home").rglob("*.incomplete")
+    size = left.stat().st_size
+    assert size >= DROP
+    hub.faults.clear()
+    fetched(hub.url, tmp_path)
+    assert hub.ranges == [f"bytes={size}-"]
+
+
 @pytest.mark.parametrize(
     ("file", "fault", "words"),
     [
@@ -140,16 +171,9 @@ def test_attempts_and_answers_in_memory_are_bounded(
 
 
 def test_the_first_error_ends_all_downloads(hub: Hub, tmp_path: Path) -> None:
-    def dripping(handler: BaseHTTPRequestHandler, headers: dict[str, str], data: bytes) -> None:
-        send(handler, 200, headers | {"Content-Length": str(len(data))}, b"")
-        with contextlib.suppress(OSError):
-            for byte in data:
-                handler.wfile.write(bytes([byte]))
-                time.sleep(0.1)
-
     (hub.folder / WEIGHTS).unlink()
     for shard in SHARDS:
-        (hub.folder / shard).write_bytes(bytes(1000))
+        (hub.folder / shard).write_bytes(bytes(DROP + 1000))
     hub.faults[SHARDS[0]] = dripping
     hub.errors[f"/{MODEL}/resolve/{COMMIT}/{SHARDS[1]}"] = (403, {}, "")
     started = time.monotonic()
