@@ -1,13 +1,16 @@
-"""Read the rotary settings of config.json, and convert those of transformers 5 (`rope_parameters`) for 4.57.
+"""Read the rotary settings of config.json, in the spelling of transformers 4 or 5.
 
-4.57 ignores the field and rotates by its defaults. https://huggingface.co/docs/transformers/v5.0.0/en/internal/rope_utils
-The frequencies of the loaded model must be those that `rope_tables` computes from the file.
+transformers 4 writes `rope_theta` and `rope_scaling`, and other names for some model types. transformers 5 writes
+`rope_parameters`, by type of layer where they differ. The model is made from the latter, and its frequencies must be
+those that `rope_tables` computes from the file.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,163 +18,157 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from infrs.errors import SourceError
 
-from ..graph.fusions.families import FAMILIES
-from .rope_tables import Parameters, Table, check_parameters, rope_kind, rope_table
+from .rope_tables import ORIGINAL, PART, THETA, Parameters, Table, check_parameters, rope_table
 
-FIELD = "rope_parameters"
-_ORIGINAL = "original_max_position_embeddings"
-_GLOBAL, _LOCAL = "full_attention", "sliding_attention"
-# The fields of 4.57 for the base of each type of layer, and the fields with other names.
-_BASES = {
-    "gemma3_text": {_GLOBAL: "rope_theta", _LOCAL: "rope_local_base_freq"},
-    "modernbert": {_GLOBAL: "global_rope_theta", _LOCAL: "local_rope_theta"},
+Rope = dict[str, Parameters]  # by type of layer, or with the key EVERY alone
+
+FIELD, SCALING, EVERY = "rope_parameters", "rope_scaling", ""
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+# The fields of transformers 4 by model type, type of layer and the parameter that they set.
+_FIELDS = {EVERY: {THETA: THETA, PART: PART}}
+_OWN_FIELDS: dict[str, dict[str, dict[str, str]]] = {
+    "gemma3_text": {_FULL: {THETA: THETA}, _SLIDING: {THETA: "rope_local_base_freq"}},
+    "gemma3n_text": {_FULL: {THETA: THETA}, _SLIDING: {THETA: "rope_local_base_freq"}},
+    "gpt_neox": {EVERY: {THETA: "rotary_emb_base", PART: "rotary_pct"}},
+    "gpt_neox_japanese": {EVERY: {THETA: "rotary_emb_base", PART: "rotary_pct"}},
+    "modernbert": {_FULL: {THETA: "global_rope_theta"}, _SLIDING: {THETA: "local_rope_theta"}},
+    "modernbert-decoder": {_FULL: {THETA: "global_rope_theta"}, _SLIDING: {THETA: "local_rope_theta"}},
+    "olmo3": {_FULL: {THETA: THETA}, _SLIDING: {THETA: THETA}},
 }
-_NAMES = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}}
-_STANDARD = FAMILIES.keys() | _NAMES.keys()  # model types that rotate as `rope_tables` computes
+_KINDS = ("rope_type", "type")  # fields for the type of scaling
+_OLDER_KINDS = {"su": "longrope"}  # the name in the first files of Phi-3
+_WITH_ORIGINAL = ("llama3", "yarn", "longrope")
+_SUFFIX = "inv_freq"
 _TOLERANCE = 1e-5  # of float32
 
 
-def translate(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
-    """Return `config` with the fields that 4.57 reads, and the parameters of each kind of layer for `check_rotary`.
+def read_rope(config: dict[str, Any]) -> tuple[dict[str, Any], Rope]:
+    """Return `config` with its rotary settings in `rope_parameters` alone, and the settings.
 
-    Raises SourceError, naming the field, for parameters that 4.57 has no field for.
+    Raises SourceError, naming the field, for settings that contradict each other or that infrs does not know.
     """
-    older = config.get("rope_scaling")
-    for name, value in ((FIELD, config.get(FIELD)), ("rope_scaling", older)):
-        if value is not None and not isinstance(value, dict):
-            raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not an object")
-    if older == {}:  # transformers takes null alone for no scaling
-        config = config | {"rope_scaling": None}
-    if isinstance(older, dict) and "rope_theta" in older and not config.get(FIELD):
-        config = {name: value for name, value in config.items() if name != "rope_scaling"} | {FIELD: older}
-    given = config.get(FIELD)
-    if not given:
-        return _older(config)
-    by_layer = {name: value for name, value in given.items() if isinstance(value, dict)}
-    if by_layer and by_layer.keys() != given.keys():
-        raise SourceError(f"config.json mixes parameters and types of layers in {FIELD}, which infrs cannot read")
-    kinds = list(by_layer.values()) or [given]
-    for parameters in kinds:
-        check_parameters(parameters)
-    fields = _by_layer(config, by_layer) if by_layer else _fields(str(config["model_type"]), given)
-    for name, value in fields.items():
-        if not _agree(config.get(name), value):
-            raise SourceError(
-                f"config.json gives {name} as {config[name]!r:.60} and by {FIELD} as {value!r:.60}; correct one of them"
-            )
-    return {name: value for name, value in config.items() if name != FIELD} | fields, kinds
+    for name in (FIELD, SCALING):
+        if not isinstance(config.get(name), dict | None):
+            raise SourceError(f"config.json gives {name} as {config[name]!r:.60}, which is not an object")
+    if (scaling := config.get(SCALING)) and not scaling.keys() & {*_KINDS, THETA}:
+        raise SourceError(f"config.json gives {SCALING} as {scaling!r:.60}, which has no rope_type; correct it")
+    model_type = str(config["model_type"])
+    known: Any = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401  # has no default
+    if not hasattr(known, FIELD):  # `check_fields` refuses the fields of a model that does not rotate
+        return config, {}
+    by_layer = any(isinstance(value, dict) for value in (known().rope_parameters or {}).values())
+    fields = _OWN_FIELDS.get(model_type, {} if by_layer else _FIELDS)
+    given = _given(config, by_layer=by_layer)
+    rope = {layer: _merged(_entries(config, layer, given.get(layer, {}), fields)) for layer in fields | given}
+    for parameters in rope.values():
+        check_parameters(parameters, known.ignore_keys_at_rope_validation)
+    read = {FIELD, SCALING, *(name for names in fields.values() for name in names.values() if not hasattr(known, name))}
+    rest = {name: value for name, value in config.items() if name not in read or not fields}
+    if any(rope.values()):
+        rest[FIELD] = {layer: dict(parameters) for layer, parameters in rope.items()} if by_layer else dict(rope[EVERY])
+    original = rope.get(EVERY, {}).get(ORIGINAL)
+    return rest | ({ORIGINAL: original} if original and hasattr(known, ORIGINAL) else {}), rope
 
 
-def check_rotary(model: PreTrainedModel, kinds: list[Parameters]) -> None:
-    """Raise SourceError unless the rotary tables of `model` are exactly those of the parameters."""
-    if not kinds:
+def check_rotary(model: PreTrainedModel, rope: Rope) -> None:
+    """Raise SourceError unless the rotary tables of `model` are exactly those of its settings."""
+    if not rope:
         return
-    modules: list[Any] = list(model.modules())
-    tables = [
-        (module.inv_freq.double(), float(module.attention_scaling))
-        for module in modules
-        if type(module).__name__.endswith("RotaryEmbedding") and hasattr(module, "attention_scaling")
-    ]
-    wanted = [_table(model, parameters) for parameters in kinds] if tables else []
-    found = tables and _takes_parts(model, kinds) and all(any(_same(table, one) for one in tables) for table in wanted)
-    if not found or not all(any(_same(table, one) for table in wanted) for one in tables):
+    tables = list(_tables(model))
+    wanted = {layer: _table(model.config, layer, rope.get(layer, {})) for layer, _ in tables}
+    if not tables or not _rotates_part(model, rope) or not all(_same(table, wanted[layer]) for layer, table in tables):
+        names = sorted({name for parameters in rope.values() for name in parameters})
         raise SourceError(
-            f"this version of infrs cannot apply the rotary settings of config.json ({', '.join(sorted(kinds[0]))}) "
-            f"to {model.config.model_type} models; save the model with transformers 4.57 and export it again"
+            f"this version of infrs cannot apply the rotary settings of config.json ({', '.join(names)}) to "
+            f"{model.config.model_type} models; check that the model type is right, or try a newer infrs"
         )
 
 
-def _older(config: dict[str, Any]) -> tuple[dict[str, Any], list[Parameters]]:
-    """Return what `translate` returns for the fields of transformers 4."""
-    model_type = str(config["model_type"])
-    known = CONFIG_MAPPING[model_type] if model_type in _STANDARD else None
-    if known is None or "max_position_embeddings" not in inspect.signature(known.__init__).parameters:
-        return config, []
-    names = {name: _NAMES.get(model_type, {}).get(name, name) for name in ("rope_theta", "partial_rotary_factor")}
-    if names["rope_theta"] not in inspect.signature(known.__init__).parameters:
-        return config, []
-    scaling = config.get("rope_scaling") or {}
-    common = {name: config[field] for name, field in names.items() if config.get(field) is not None}
-    original = config.get(_ORIGINAL) or scaling.get(_ORIGINAL)
-    if rope_kind(scaling) == "longrope" and original:  # 4.57 reads this key outside the scaling
-        config, common = config | {_ORIGINAL: original}, common | {_ORIGINAL: original}
-    if model_type == "phi3" and scaling:
-        config = config | {"rope_scaling": _scaling_of_phi3(rope_kind(scaling), scaling)}
-    kinds = [scaling | common]
-    if local := _BASES.get(model_type, {}).get(_LOCAL):
-        kinds.append({"rope_theta": config.get(local) or getattr(known(), local)})
-    for parameters in kinds:
-        check_parameters(parameters)
-    return config, kinds
-
-
-def _agree(older: object, newer: object) -> bool:
-    """Return whether an older field is absent or equal to the newer one. Of scaling, compare only common keys."""
-    if isinstance(older, dict) and isinstance(newer, dict):
-        return all(newer[name] == value for name, value in older.items() if name in newer)
-    return older is None or older == newer
-
-
-def _fields(model_type: str, given: Parameters) -> dict[str, Any]:
-    """Return the fields for parameters that apply to every layer."""
-    rest = dict(given)
-    names = _NAMES.get(model_type, {})
-    fields = {
-        names.get(name, name): rest.pop(name)
-        for name in ("rope_theta", "partial_rotary_factor")
-        if rest.get(name) is not None
-    }
-    kind = rope_kind(rest)
-    if kind == "default":
-        return fields
-    if kind == "longrope" and rest.get(_ORIGINAL):  # 4.57 reads this key outside the scaling
-        fields[_ORIGINAL] = rest[_ORIGINAL]
-    scaling = {name: value for name, value in rest.items() if value is not None} | {"rope_type": kind}
-    return fields | {"rope_scaling": _scaling_of_phi3(kind, rest) if model_type == "phi3" else scaling}
-
-
-def _scaling_of_phi3(kind: str, parameters: Parameters) -> dict[str, Any]:
-    """Return the three keys that 4.57 allows for Phi-3; it derives the others."""
-    return {"type": kind} | {name: parameters[name] for name in ("short_factor", "long_factor") if name in parameters}
-
-
-def _by_layer(config: dict[str, Any], by_layer: dict[str, Parameters]) -> dict[str, Any]:
-    """Return the fields for parameters by type of layer. Raises SourceError if 4.57 has no fields for them."""
-    model_type = str(config["model_type"])
-    first, *others = by_layer.values()
-    if all(other == first for other in others):
-        return _fields(model_type, first)
-    bases = _BASES.get(model_type)
-    if bases is None or not by_layer.keys() <= bases.keys():
+def _given(config: Mapping[str, Any], *, by_layer: bool) -> Rope:
+    """Return `rope_parameters` by type of layer, as the model type has them."""
+    given = config.get(FIELD) or {}
+    nested = {layer: parameters for layer, parameters in given.items() if isinstance(parameters, dict)}
+    if nested and nested.keys() != given.keys():
+        raise SourceError(f"config.json mixes parameters and types of layers in {FIELD}, which infrs cannot read")
+    if by_layer and given and not nested:
         raise SourceError(
-            f"config.json gives {FIELD} by type of layer ({', '.join(by_layer)}), "
-            f"which infrs cannot do for {model_type}"
+            f"config.json gives one {FIELD} for all types of layers of {config['model_type']}; correct it"
         )
-    local = _fields(model_type, by_layer.get(_LOCAL, {}))
-    if local.keys() - {"rope_theta"}:
-        raise SourceError(f"config.json scales {_LOCAL} in {FIELD}, which infrs cannot do for {model_type}")
-    fields = _fields(model_type, by_layer.get(_GLOBAL, {}))
-    given = {_LOCAL: local.get("rope_theta"), _GLOBAL: fields.pop("rope_theta", None)}
-    return fields | {bases[name]: base for name, base in given.items() if base is not None}
+    first = next(iter(nested.values()), given)
+    if not by_layer and any(parameters != first for parameters in nested.values()):
+        raise SourceError(
+            f"config.json gives {FIELD} by type of layer ({', '.join(nested)}), "
+            f"which infrs cannot do for {config['model_type']}"
+        )
+    return nested if by_layer else {EVERY: first}
 
 
-def _table(model: PreTrainedModel, parameters: Parameters) -> Table:
-    """Return the table of `parameters`, with the model's configuration for what they do not give."""
-    config: Any = model.config
-    theta = float(getattr(config, "rope_theta", 0) or 0)
-    part = getattr(config, "partial_rotary_factor", None)
+def _entries(
+    config: Mapping[str, Any], layer: str, given: Parameters, fields: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str, Any]]:
+    """Yield the place in config.json, the parameter and its value, for each setting of a type of layer."""
+    place = f"{FIELD}.{layer}" if layer else FIELD
+    scaling = config.get(SCALING) or {}
+    entries = [(f"{place}.{name}", name, value) for name, value in given.items()]
+    if layer != _SLIDING:  # transformers 4 scales the other layers alone
+        entries += [(f"{SCALING}.{name}", name, value) for name, value in scaling.items()]
+    entries += [(field, name, config[field]) for name, field in fields.get(layer, {}).items() if field in config]
+    kinds = [_kind(value) for _, name, value in entries if name in _KINDS]
+    if any(kind in _WITH_ORIGINAL for kind in kinds):
+        entries.append((ORIGINAL, ORIGINAL, config.get(ORIGINAL)))
+    for place, name, value in entries:
+        if value is not None or name == THETA:  # for the others, null is none
+            yield (place, "rope_type", _kind(value)) if name in _KINDS else (place, name, value)
+
+
+def _kind(value: object) -> str:
+    return _OLDER_KINDS.get(str(value), str(value))
+
+
+def _merged(entries: Iterable[tuple[str, str, Any]]) -> Parameters:
+    """Return the parameters that all entries give. Raises SourceError if two of them contradict each other."""
+    merged: Parameters = {}
+    places: dict[str, str] = {}
+    for place, name, value in entries:
+        if merged.setdefault(name, value) != value:
+            raise SourceError(
+                f"config.json gives {place} as {value!r:.60} and {places[name]} as {merged[name]!r:.60}; "
+                "correct one of them"
+            )
+        places.setdefault(name, place)
+    return merged
+
+
+def _tables(model: PreTrainedModel) -> Iterator[tuple[str, Table]]:
+    """Yield the type of layer, EVERY for all, and the table, of each rotary module."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RotaryEmbedding"):
+            for name, buffer in module.named_buffers(recurse=False):
+                prefix = name.removesuffix(_SUFFIX)
+                scaling = getattr(module, f"{prefix}attention_scaling", None)
+                if name.endswith(_SUFFIX) and scaling is not None:
+                    yield prefix.removesuffix("_"), (buffer.double(), float(scaling))
+
+
+def _table(config: Any, layer: str, given: Parameters) -> Table:  # noqa: ANN401  # a configuration of any model
+    """Return the table for a type of layer. What the file does not give is the default of the model's class."""
+    own = config.rope_parameters[layer] if layer else config.rope_parameters
+    parameters = {THETA: own[THETA], PART: own.get(PART) or 1.0} | given
+    if ORIGINAL not in parameters and parameters.get("rope_type") == "longrope" and hasattr(config, ORIGINAL):
+        parameters[ORIGINAL] = config.original_max_position_embeddings
+    if config.is_heterogeneous:  # the width of a head depends on the type of layer
+        config = config.per_layer_config[layer]
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    width = int(head_dim * (parameters.get("partial_rotary_factor") or part or 1.0))
-    if _ORIGINAL not in parameters and rope_kind(parameters) == "longrope" and getattr(config, _ORIGINAL, None):
-        parameters = parameters | {_ORIGINAL: config.original_max_position_embeddings}
-    return rope_table(parameters, theta, width, config.max_position_embeddings)
+    return rope_table(parameters, head_dim, config.max_position_embeddings)
 
 
-def _takes_parts(model: PreTrainedModel, kinds: list[Parameters]) -> bool:
-    """Return whether the attention can rotate a part of a head, if the parameters require it."""
-    names = inspect.signature(type(model.config).__init__).parameters.keys()
-    partial = any(parameters.get("partial_rotary_factor", 1.0) not in (None, 1.0) for parameters in kinds)
-    return not partial or bool(names & {"partial_rotary_factor", "rotary_pct"})
+def _rotates_part(model: PreTrainedModel, rope: Rope) -> bool:
+    """Return whether the attention can rotate a part of a head, if the settings require it."""
+    partial = any(
+        parameters.get(PART, 1.0) != 1.0 and parameters.get("rope_type") != "proportional"
+        for parameters in rope.values()
+    )
+    return not partial or "q_pass" in inspect.getsource(sys.modules[type(model).__module__])
 
 
 def _same(one: Table, other: Table) -> bool:

@@ -7,6 +7,7 @@ interpolation (2306.15595), YaRN (2309.00071), LongRoPE (2402.13753). The scalin
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -17,44 +18,40 @@ from infrs.errors import SourceError
 Parameters = dict[str, Any]
 Table = tuple[Tensor, float]  # inverse frequencies [head_dim / 2], the factor of cos and sin
 
-_ORIGINAL = "original_max_position_embeddings"
-_ALWAYS = {"type", "rope_type", "rope_theta", "partial_rotary_factor", "finetuned", _ORIGINAL}
+THETA, PART = "rope_theta", "partial_rotary_factor"
+ORIGINAL = "original_max_position_embeddings"
+_ALWAYS = {"rope_type", THETA, PART, "finetuned", ORIGINAL}
 _LISTS = ("short_factor", "long_factor")
 _REQUIRED = {
     "default": set[str](),
     "linear": {"factor"},
     "dynamic": {"factor"},
-    "llama3": {"factor", "low_freq_factor", "high_freq_factor", _ORIGINAL},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", ORIGINAL},
     "yarn": {"factor"},
     "longrope": set(_LISTS),
+    "proportional": set(),
 }
-_OLDER = {"su": "longrope"}  # the name in the first files of Phi-3
 _OPTIONAL = {
     "yarn": {"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"},
     "longrope": {"attention_factor", "factor"},
+    "proportional": {"factor"},
 }
 
 
-def rope_kind(parameters: Parameters) -> str:
-    """Return the type of scaling, "default" for none. Raises SourceError if two fields disagree on it."""
-    given = (str(parameters[name]) for name in ("rope_type", "type") if parameters.get(name) is not None)
-    kinds = {_OLDER.get(kind, kind) for kind in given}
-    if len(kinds) > 1:
-        raise SourceError(f"config.json gives both {' and '.join(sorted(kinds))} as the type of rope_scaling; keep one")
-    return kinds.pop() if kinds else "default"
+def check_parameters(parameters: Parameters, own: Set[str] = frozenset()) -> None:
+    """Raise SourceError for parameters that are unknown, missing or not positive numbers.
 
-
-def check_parameters(parameters: Parameters) -> None:
-    """Raise SourceError for parameters that are unknown, missing or not positive numbers."""
-    kind = rope_kind(parameters)
+    own: further parameters, which the code of the model reads.
+    """
+    kind = parameters.get("rope_type", "default")
     if kind not in _REQUIRED:
         raise SourceError(f"config.json gives rope_type {kind!r:.60}, which infrs does not know")
     for name in sorted(name for name in _REQUIRED[kind] if parameters.get(name) is None):
         raise SourceError(f"config.json scales positions by {kind} and gives no {name}; download the model again")
     known = _ALWAYS | _REQUIRED[kind] | _OPTIONAL.get(kind, set())
     for name, value in parameters.items():
-        neutral = value is None or (name not in known and value in (False, 1))
-        if neutral or name in ("type", "rope_type", "finetuned", "truncate"):
+        neutral = name not in known and (name in own or value in (False, 1))
+        if neutral or name in ("rope_type", "finetuned", "truncate"):
             continue
         if name not in known:
             raise SourceError(f"config.json gives {name} for rope_type {kind}, which infrs does not know; remove it")
@@ -65,16 +62,18 @@ def check_parameters(parameters: Parameters) -> None:
         raise SourceError("config.json gives only one of mscale and mscale_all_dim, which infrs does not support")
 
 
-def rope_table(parameters: Parameters, theta: float, width: int, context: int) -> Table:
-    """Return the frequencies of checked `parameters`.
+def rope_table(parameters: Parameters, head_dim: int, context: int) -> Table:
+    """Return the frequencies of checked `parameters`, with the base and the part of a head that rotates.
 
-    theta: the base if the parameters have none. width: of the part of a head that rotates. context: the longest.
+    context: the longest.
     """
-    base = float(parameters.get("rope_theta") or theta)
+    base, part = float(parameters[THETA]), parameters[PART]
+    kind = parameters.get("rope_type", "default")
+    width = head_dim if kind == "proportional" else int(head_dim * part)
     plain = base ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-    original = float(parameters.get(_ORIGINAL) or context)
+    original = float(parameters.get(ORIGINAL) or context)
     factor = float(parameters.get("factor") or context / original)
-    match rope_kind(parameters):
+    match kind:
         case "linear":
             return plain / factor, 1.0
         case "llama3":
@@ -82,10 +81,12 @@ def rope_table(parameters: Parameters, theta: float, width: int, context: int) -
         case "yarn":
             return _yarn(parameters, plain, base, factor, original), _yarn_attention(parameters, factor)
         case "longrope":
-            grown = context / original if parameters.get(_ORIGINAL) else factor
-            attention = 1.0 if grown <= 1 else math.sqrt(1 + math.log(grown) / math.log(original))
+            attention = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
             divisors = torch.tensor(parameters["short_factor"], dtype=torch.float64)
             return plain / divisors, float(parameters.get("attention_factor") or attention)
+        case "proportional":  # the other pairs stay in place
+            rotates = torch.arange(len(plain)) < int(part * head_dim // 2)
+            return plain * rotates / float(parameters.get("factor") or 1.0), 1.0
         case _:  # dynamic scaling begins beyond the longest context
             return plain, 1.0
 

@@ -13,8 +13,7 @@ from infrs.errors import SourceError
 
 from .checks.types import check_types, culprit
 from .config_check import read_json
-from .rope_config import FIELD, translate
-from .rope_tables import Parameters
+from .rope_config import FIELD, SCALING, Rope, read_rope
 
 # Multimodal wrappers of a text model type, with other tensor names.
 _WRAPPERS = frozenset({"gemma3", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm"})
@@ -34,13 +33,13 @@ _OTHER_HALF = re.compile(r"^(model\.)?(vision_tower|vision_model|visual|multi_mo
 class SourceConfig:
     """The configuration of the model to load. given: the fields of config.json that it is made of.
 
-    rope: the rotary parameters by kind of layer; empty if they are not to be checked.
+    rope: the rotary settings of the file by type of layer; empty for a model that does not rotate.
     renamed: patterns in names of tensors, each with its replacement.
     """
 
     config: PretrainedConfig
     given: dict[str, Any]
-    rope: list[Parameters] = field(default_factory=list)
+    rope: Rope = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
 
     def rename(self, name: str) -> str:
@@ -64,7 +63,7 @@ def read_source_config(directory: Path) -> SourceConfig:
     given = read_json(directory / "config.json")
     if has_text_half(given):
         return _text_half(given)
-    fields, rope = translate(given)
+    fields, rope = read_rope(given)
     return SourceConfig(_make(fields), fields, rope)
 
 
@@ -73,10 +72,11 @@ def _text_half(given: dict[str, Any]) -> SourceConfig:
     whole = CONFIG_MAPPING[given["model_type"]].from_dict(given).get_text_config()
     text = given.get("text_config") or {name: value for name, value in given.items() if name != "vision_config"}
     model_type = _HALVES.get(whole.model_type, whole.model_type)
-    ropes = {name: _without_sections(text.get(name)) for name in ("rope_scaling", FIELD)}
-    fields, rope = translate({**text, **ropes, "model_type": model_type})
+    ropes = {name: _without_sections(text.get(name)) for name in (SCALING, FIELD)}
+    fields, rope = read_rope({**text, **ropes, "model_type": model_type})
     ties = {name: given[name] for name in ("tie_word_embeddings",) if name in given}
-    return SourceConfig(_make({**whole.to_dict(), **fields, **ties, FIELD: None}), fields, rope, _RENAMED)
+    defaults = whole.to_dict() | {FIELD: _without_sections(whole.rope_parameters)}
+    return SourceConfig(_make({**defaults, **fields, **ties}), fields, rope, _RENAMED)
 
 
 def _without_sections(rope: object) -> object:

@@ -216,14 +216,18 @@ def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
 
 
 def respell(config: dict[str, Any]) -> dict[str, Any]:
-    """A config.json with `rope_parameters`, as transformers 5 writes it."""
-    rest = dict(config)
-    parameters = {"rope_type": "default", **(rest.pop("rope_scaling", None) or {})}
-    parameters["rope_type"] = parameters.pop("type", parameters["rope_type"])
-    parameters |= {name: rest.pop(name) for name in _BESIDE if name in rest}
+    """The fields of a config.json that transformers 5 writes, as transformers 4 writes them."""
+    rest = {name: value for name, value in config.items() if name not in ("rope_parameters", "dtype")}
+    given = config.get("rope_parameters") or {}
+    scaling = dict(given.get("full_attention", given))
+    kind = scaling.pop("rope_type", "default")
+    names = {name: name for name in _BESIDE}
     if config["model_type"] == "gpt_neox":
-        parameters |= {"rope_theta": rest.pop("rotary_emb_base"), "partial_rotary_factor": rest.pop("rotary_pct")}
-    if config["model_type"] == "gemma3_text":
-        local = {"rope_type": "default", "rope_theta": rest.pop("rope_local_base_freq")}
-        return rest | {"rope_parameters": {"sliding_attention": local, "full_attention": parameters}}
-    return rest | {"rope_parameters": parameters}
+        names |= {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    rest |= {field: scaling.pop(name) for name, field in names.items() if name in scaling}
+    if "sliding_attention" in given:
+        rest["rope_local_base_freq"] = given["sliding_attention"]["rope_theta"]
+    if kind != "longrope" and "original_max_position_embeddings" in rest:
+        scaling["original_max_position_embeddings"] = rest.pop("original_max_position_embeddings")
+    rest["rope_scaling"] = {"rope_type": kind, **scaling} if scaling else None
+    return rest | {"torch_dtype": "float32", "transformers_version": "4.57.1"}

@@ -103,7 +103,7 @@ def test_text_half_answers_like_the_whole_model(tmp_path: Path, name: str, tied:
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_the_spelling_of_transformers_5_is_the_same_model(tmp_path: Path, name: str) -> None:
+def test_the_spelling_of_transformers_4_is_the_same_model(tmp_path: Path, name: str) -> None:
     whole, path = make(tmp_path / "model", name), tmp_path / "model" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"text_config": respell(config["text_config"])}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -73,10 +73,15 @@ def _is_spelling(name: str, value: object, own: Set[str], config: PretrainedConf
     if any(re.search(pattern, name) and any(re.search(pattern, other) for other in own) for pattern in _REPLACED):
         return True
     patterns = [pattern for pattern in (*_SAME, *_REPLACED) if re.search(pattern, name)]
-    used = config.to_dict().items()
-    return any(
-        re.search(pattern, other) and value == one for pattern in patterns for other, one in used if other != name
-    )
+    used = [item for item in _used(config.to_dict()) if item[0] != name]
+    return any(re.search(pattern, other) and value == one for pattern in patterns for other, one in used)
+
+
+def _used(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a configuration, those within `rope_parameters` included."""
+    for name, value in fields.items():
+        inside = isinstance(value, dict) and (name == "rope_parameters" or name in _LAYERS)
+        yield from _used(value) if inside else ((name, value),)
 
 
 def _fields(of: type[Any]) -> frozenset[str]:
