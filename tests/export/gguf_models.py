@@ -78,9 +78,10 @@ def write_gguf(
     else:
         metadata[".attention.layer_norm_rms_epsilon"] = config.rms_norm_eps
     if architecture != "gpt2":
+        rope = config.rope_parameters.get("full_attention", config.rope_parameters)
         metadata |= {
             ".attention.head_count_kv": config.num_key_value_heads,
-            ".rope.freq_base": float(config.rope_theta),
+            ".rope.freq_base": float(rope["rope_theta"]),
         }
     if head_dim * heads != width or architecture.startswith("gemma"):
         metadata |= {".attention.key_length": head_dim, ".attention.value_length": head_dim}

@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 from ..checkpoint import Stored
 from ..checks.values import check_finite
 from ..checks.weights import match_tensors
+from ..rope_config import check_rotary, read_rope
 from .architectures import ARCHITECTURES, Architecture
 from .config import ROPE_FACTORS, check_whole, config_fields
 from .reader import GGUFFile, read_gguf
@@ -36,7 +37,7 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     check_whole(file.metadata)
     factors = file.tensors.get(ROPE_FACTORS)
     metadata = checked_vocabulary(file.metadata)
-    fields = config_fields(metadata, None if factors is None else factors.values().tolist())
+    fields, rope = read_rope(config_fields(metadata, None if factors is None else factors.values().tolist()))
     fields["tie_word_embeddings"] = "output.weight" not in file.tensors
     config = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
     architecture = ARCHITECTURES[file.metadata["general.architecture"]]
@@ -51,11 +52,12 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     model.tie_weights()  # type: ignore[no-untyped-call]
     state = model.state_dict(keep_vars=True)
     with torch.no_grad():
-        for done, (name, parameter) in enumerate(uses.items(), 1):
+        for done, (name, place) in enumerate(uses.items(), 1):
             values = _restored(name, file.tensors[name].values(), architecture, config)
-            state[parameter].copy_(torch.from_numpy(np.array(values)))
+            state[place.parameter].copy_(torch.from_numpy(np.array(values)))
             progress(done, len(uses))
     check_finite(model_id, model)
+    check_rotary(model, rope)
     trained: PreTrainedModel = model.train(False)
     return trained
 
