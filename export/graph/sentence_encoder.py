@@ -96,7 +96,7 @@ def _linear(dense: Dense) -> nn.Linear:
     name = dense.weights.parent.name
     try:
         uses = match_tensors(name, linear, read_header(dense.weights), lambda tensor: tensor.removeprefix("linear."))
-        values = {uses[tensor]: value.float() for tensor, value in load_file(dense.weights).items()}
+        values = {uses[tensor].parameter: value.float() for tensor, value in load_file(dense.weights).items()}
         linear.load_state_dict(values, assign=True)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"the weights of {name} cannot be read ({error}); download the model again") from error

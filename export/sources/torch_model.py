@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -28,11 +27,10 @@ from transformers.utils import logging as transformers_logging
 from infrs.errors import InfrsError, SourceError
 
 from ..recipes.recipe import round_to
-from ..replaced import replaced
 from .checkpoint import read_tensors
 from .checks.fields import check_fields
 from .checks.types import culprit
-from .checks.values import check_values
+from .checks.values import check_ties, check_values
 from .checks.weights import check_filled, match_tensors
 from .config_check import check_sizes, first_line, read_json
 from .resolve import Model
@@ -89,17 +87,17 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     outline = _outline(loader, described)
     check_fields(described.given, outline)
     uses = match_tensors(name, outline, tensors, described.rename, encoder=encoder)
-    with _as_named(described):
-        loaded, info = loader.from_pretrained(
-            model.directory,
-            config=described.config,
-            key_mapping=described.renamed or None,
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            **_LOADING,
-        )
+    loaded, info = loader.from_pretrained(
+        model.directory,
+        config=described.config,
+        key_mapping=described.renamed or None,
+        output_loading_info=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        **_LOADING,
+    )
     check_filled(name, info["missing_keys"], (), tensors, encoder=encoder)
+    check_ties(outline, loaded)
     check_values(name, loaded, model.directory, uses)
     check_rotary(loaded, described.rope)
     trained: PreTrainedModel = loaded.train(False)
@@ -129,19 +127,6 @@ def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
             if isinstance(module, nn.Linear | nn.Embedding | Conv1D):
                 array = module.weight.numpy()
                 module.weight.copy_(torch.from_numpy(round_to(array, dtype, name).astype(np.float32)))
-
-
-@contextmanager
-def _as_named(described: SourceConfig) -> Iterator[None]:
-    """Make transformers load renamed tensors by exactly their new names.
-
-    transformers adds `base_model_prefix` where no old name begins with it, and `key_mapping` cannot prevent that.
-    """
-    if not described.renamed:
-        yield
-        return
-    with replaced(MODEL_FOR_CAUSAL_LM_MAPPING[type(described.config)], "base_model_prefix", ""):
-        yield
 
 
 @contextmanager

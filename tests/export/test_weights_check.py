@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from arch_models import make_model
 from embedding_models import make_embedding_model
+from infrs_export.sources.checks.places import Place
 from infrs_export.sources.checks.values import check_values
 from infrs_export.sources.resolve import Model, resolve
 from infrs_export.sources.torch_model import load_encoder, load_model
@@ -144,20 +146,21 @@ def test_mask_and_bias_are_distinguished_by_shape(
             load_model(model)
 
 
-def test_a_tied_checkpoint_that_holds_the_head_alone_is_refused(tmp_path: Path) -> None:
-    """transformers 4.57 reads the head and leaves the embedding, which is the same parameter, without memory."""
+def test_a_tied_checkpoint_may_hold_the_head_alone(tmp_path: Path) -> None:
+    """transformers ties the embedding to the parameter that the files hold."""
     made = make_model("llama", {"tie_word_embeddings": True})
     made.save_pretrained(tmp_path / "model")
     rewrite(tmp_path / "model", named("model.embed_tokens", "lm_head"))
-    with pytest.raises(SourceError, match=r"does not fill lm_head\.weight"):
-        load_model(model_of(tmp_path / "model"))
+    model: Any = load_model(model_of(tmp_path / "model"))
+    assert model.model.embed_tokens.weight is model.lm_head.weight
+    assert torch.equal(model.lm_head.weight, made.get_output_embeddings().weight)
 
 
 @pytest.mark.parametrize("name", ["lm_head.weight", NORM])
 def test_a_parameter_that_is_not_the_tensor_of_its_name_is_refused(untied: Path, name: str) -> None:
     """Whatever transformers does while it loads, the values afterwards are those of the files."""
     model = load_model(model_of(untied))
-    uses = {name: name for name in model.state_dict()}
+    uses = {name: Place(name) for name in model.state_dict()}
     check_values("tiny", model, untied, uses)
     with torch.no_grad():
         model.get_parameter(name).view(-1)[-1] += 1e-6

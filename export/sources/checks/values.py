@@ -17,26 +17,41 @@ from torch import Tensor, nn
 from infrs.errors import SourceError
 
 from ..checkpoint import weight_files
+from .places import Place
 
 _VALUES = 1 << 22  # compared at a time
 
 
-def check_values(model_id: str, model: nn.Module, directory: Path, uses: Mapping[str, str]) -> None:
-    """Raise SourceError unless each parameter equals its tensor and is finite. uses: parameters by tensor."""
+def check_values(model_id: str, model: nn.Module, directory: Path, uses: Mapping[str, Place]) -> None:
+    """Raise SourceError unless each parameter equals its tensors and is finite. uses: the places of the tensors."""
     state = model.state_dict(keep_vars=True)
     for path in weight_files(directory):
         with safe_open(path, framework="pt") as file:
             for name in sorted(uses.keys() & set(file.keys())):
-                parameter = state[uses[name]]
-                if parameter.is_meta:
-                    raise SourceError(
-                        f"transformers does not fill {uses[name]} of {model_id} from {name}; save the model again"
-                    )
-                for stored, loaded in _parts(file, name, parameter.detach()):
+                values = uses[name].of(state)
+                for stored, loaded in _parts(file, name, values):
                     if not torch.isfinite(stored).all():
                         raise SourceError(f"{name} of {model_id} holds NaN or infinity; download the model again")
                     if not torch.equal(stored, loaded):
-                        raise SourceError(_differs(name, uses, state))
+                        raise SourceError(
+                            f"transformers loads {uses[name].parameter} with other values than {name} has; "
+                            "report this model"
+                        )
+
+
+def check_ties(outline: nn.Module, model: nn.Module) -> None:
+    """Raise SourceError unless the names that are one parameter in `outline` are one in `model`.
+
+    transformers does not tie parameters whose tensors differ, whatever config.json says.
+    """
+    loaded, first = model.state_dict(keep_vars=True), dict[int, str]()
+    for name, parameter in outline.state_dict(keep_vars=True).items():
+        other = first.setdefault(id(parameter), name)
+        if loaded[other] is not loaded[name]:
+            raise SourceError(
+                f"config.json: tie_word_embeddings is true, but {other} and {name} differ in the "
+                "weights; set it to false if the model has both"
+            )
 
 
 def check_finite(model_id: str, model: nn.Module) -> None:
@@ -55,13 +70,3 @@ def _parts(file: Any, name: str, loaded: Tensor) -> Iterator[tuple[Tensor, Tenso
     stored = file.get_slice(name)
     for start in range(0, len(loaded), rows):
         yield stored[start : start + rows].to(loaded.dtype), loaded[start : start + rows]
-
-
-def _differs(name: str, uses: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
-    shared = [other for other in uses if state[uses[other]] is state[uses[name]]]
-    if len(shared) > 1:
-        return (
-            f"config.json: tie_word_embeddings is true, but {' and '.join(sorted(shared, reverse=True))} differ in the "
-            "weights; set it to false if the model has both"
-        )
-    return f"transformers loads {uses[name]} with other values than {name} has; report this model"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from infrs.errors import SourceError
 
 from ..checkpoint import Stored
+from .places import Place, Places
 
 # Tensors that no forward pass reads, with their rank; None: any rank.
 _HARMLESS: tuple[tuple[str, int | None], ...] = (
@@ -36,7 +38,6 @@ _QUANTISED = (
     (r"_(blocks|scales)$", "to MXFP4"),
 )
 _FLOATS = ("F16", "BF16", "F32", "F64")
-_LEGACY = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))  # of TensorFlow
 
 Tensors = Mapping[str, Stored]
 
@@ -49,19 +50,21 @@ def match_tensors(
     *,
     encoder: bool = False,
     config: str = "config.json",
-) -> dict[str, str]:
-    """Return the parameter that each tensor of the checkpoint fills.
+) -> dict[str, Place]:
+    """Return the place in the model that each tensor of the checkpoint fills.
 
     model: the model to fill; its parameters need no memory (device "meta"). rename: the model's name for a tensor's.
     encoder: the model has no head, so none is needed. config: what the model was made from, for errors.
     Raises SourceError, with a name, if tensors and parameters differ in names or shapes, or a tensor holds no floats.
     """
     state: dict[str, Any] = model.state_dict(keep_vars=True)
-    prefix = getattr(model, "base_model_prefix", "")
-    found = {name: _parameter(rename(name), prefix, state) for name in tensors}
-    uses = {name: parameter for name, parameter in found.items() if parameter is not None}
-    filled = {id(state[parameter]) for parameter in uses.values()}
-    missing = [name for name, parameter in state.items() if id(parameter) not in filled]
+    places = Places(model, state)
+    found = {name: places.find(rename(name)) for name in tensors}
+    uses = {name: place for name, place in found.items() if place is not None}
+    filled = Counter[int]()
+    for place in set(uses.values()):
+        filled[id(state[place.parameter])] += place.of(state).numel()
+    missing = [name for name, parameter in state.items() if filled[id(parameter)] < parameter.numel()]
     unexpected = {name for name in tensors.keys() - uses.keys() if not _harmless(name, tensors, encoder=encoder)}
     if missing and not unexpected and all(state[name] is _head(model) for name in missing):
         ties = json.dumps(getattr(model.config, "tie_word_embeddings", None))
@@ -70,10 +73,12 @@ def match_tensors(
             f"{model_id} lack {missing[0]}; set it to true if the embedding is also the head, "
             "or download the model again"
         )
+    partial = {name for name in missing if filled[id(state[name])]}
+    missing = [f"some matrices of {name}" if name in partial else name for name in missing]
     check_filled(model_id, missing, unexpected, tensors, encoder=encoder)
-    places: dict[str, str] = {}
-    for name, parameter in uses.items():
-        if (other := places.setdefault(parameter, name)) != name:
+    first: dict[Place, str] = {}
+    for name, place in uses.items():
+        if (other := first.setdefault(place, name)) != name:
             raise SourceError(f"the weights of {model_id} hold {other} and {name}, which are one parameter; remove one")
         shape, dtype = tensors[name]
         if dtype not in _FLOATS:
@@ -81,7 +86,7 @@ def match_tensors(
                 f"the weights of {model_id} hold {name} as {dtype}, so they are quantised, which infrs does not read; "
                 "export the model that they were made from and choose --dtype int4"
             )
-        if shape != (wanted := tuple(state[parameter].shape)):
+        if shape != (wanted := tuple(place.of(state).shape)):
             raise SourceError(
                 f"the weights of {model_id} hold {name} of shape {list(shape)}, but {config} asks for "
                 f"{list(wanted)}; check that the two belong together"
@@ -126,14 +131,6 @@ def check_filled(
             f"the weights of {model_id} hold {_listed(unexpected)}, which the model of its configuration "
             "does not use; check that the two belong together, or try a newer infrs"
         )
-
-
-def _parameter(name: str, prefix: str, state: Mapping[str, object]) -> str | None:
-    """Return the parameter for a tensor. Its name may lack the prefix of the model, or have it in addition."""
-    for old, new in _LEGACY:
-        name = re.sub(f"{re.escape(old)}$", new, name)
-    names = (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}."))
-    return next((name for name in names if name in state), None)
 
 
 def _harmless(name: str, tensors: Tensors, *, encoder: bool) -> bool:
