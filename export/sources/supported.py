@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from itertools import takewhile
 from typing import Any
 
 import transformers
-from optimum.exporters.onnx import model_configs  # type: ignore[import-untyped]  # noqa: F401  # registers the types
-from optimum.exporters.tasks import TasksManager  # type: ignore[import-untyped]
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -16,7 +15,8 @@ from infrs.errors import SourceError
 from ..graph.fusions.families import FAMILIES
 
 _MEDIA = ("vision_config", "audio_config", "speech_config", "image_token_id", "image_token_index")
-_OTHERS = "choose a model of one of these families: " + ", ".join(sorted(FAMILIES))
+_ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})  # layers with keys and values
+_RELATED = 3  # characters that the names of related families have in common
 
 
 def check_model_type(config: dict[str, Any]) -> None:
@@ -30,29 +30,38 @@ def check_model_type(config: dict[str, Any]) -> None:
     if model_type not in FAMILIES and any(config.get(name) is not None for name in _MEDIA):
         raise SourceError(
             f"{model_type!r:.60} is a multimodal model, and infrs cannot export its text part alone; "
-            "choose the text model that it was made from"
+            f"choose a text model, such as one of the family {_nearest(model_type)}"
         )
     if model_type not in CONFIG_MAPPING:
         raise SourceError(
-            f"transformers {transformers.__version__} does not know the model_type {model_type!r:.60}, "
-            f"so the model may need a newer infrs; {_OTHERS}"
+            f"transformers {transformers.__version__} does not know the model_type {model_type!r:.60}, so the model "
+            f"needs a newer transformers and infrs; choose a model of the family {_nearest(model_type)} until then"
         )
     if seq2seq or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         kind = "has an encoder and a decoder" if seq2seq else "is not a causal language model"
-        raise SourceError(f"{model_type!r:.60} {kind}, which infrs does not support; {_OTHERS}")
+        raise SourceError(
+            f"{model_type!r:.60} {kind}, which infrs does not support; "
+            f"choose a model of the family {_nearest(model_type)}"
+        )
 
 
 def check_architecture(config: PretrainedConfig) -> None:
-    """Raise SourceError for a causal language model that cannot become a graph with keys and values."""
-    model_type = config.model_type
+    """Raise SourceError for a causal language model that keeps something else than keys and values."""
     architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    takes = inspect.signature(architecture.forward).parameters
-    if architecture._is_stateful or "past_key_values" not in takes:
+    others = sorted({str(kind) for kind in getattr(config, "layer_types", None) or ()} - _ATTENTION)
+    if others or architecture._is_stateful or "cache" not in inspect.signature(architecture.forward).parameters:
+        where = f" in its layers of {' and '.join(others)}" if others else ""
         raise SourceError(
-            f"{model_type} keeps no keys and values of past tokens (it is recurrent or has no cache), "
-            f"which infrs does not support; {_OTHERS}"
+            f"{config.model_type} keeps no keys and values of past tokens{where}, which infrs needs; "
+            f"choose a model of the family {_nearest(config.model_type)}"
         )
-    tasks = TasksManager._SUPPORTED_MODEL_TYPE.get(model_type.replace("_", "-"), {})
-    tasks = TasksManager._SUPPORTED_MODEL_TYPE.get(model_type, tasks).get("onnx", {})
-    if model_type not in FAMILIES and "text-generation-with-past" not in tasks:
-        raise SourceError(f"infrs cannot export {model_type} models yet; {_OTHERS}")
+
+
+def _nearest(model_type: str) -> str:
+    """Return the newest fused family whose name begins most like `model_type`; "llama" where none does."""
+
+    def common(name: str) -> int:
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(model_type, name, strict=False))))
+
+    nearest = max(FAMILIES, key=lambda name: (common(name), name))
+    return nearest if common(nearest) >= _RELATED else "llama"
