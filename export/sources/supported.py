@@ -58,7 +58,7 @@ def check_architecture(config: PretrainedConfig) -> None:
 
 
 def _nearest(model_type: str) -> str:
-    """Return the newest fused family whose name begins most like `model_type`; "llama" where none does."""
+    """Return the newest fused family with the longest common prefix; "llama" without one."""
 
     def common(name: str) -> int:
         return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(model_type, name, strict=False))))

@@ -110,7 +110,7 @@ def _outline(loader: Any, described: SourceConfig) -> PreTrainedModel:  # noqa: 
     def make(config: PretrainedConfig) -> PreTrainedModel:
         with torch.device("meta"), no_init_weights():
             outline: PreTrainedModel = loader.from_config(config, attn_implementation="eager")
-        outline.tie_weights()  # type: ignore[no-untyped-call]
+        outline.tie_weights()
         return outline
 
     try:

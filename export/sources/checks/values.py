@@ -42,7 +42,7 @@ def check_values(model_id: str, model: nn.Module, directory: Path, uses: Mapping
 def check_ties(outline: nn.Module, model: nn.Module) -> None:
     """Raise SourceError unless the names that are one parameter in `outline` are one in `model`.
 
-    transformers does not tie parameters whose tensors differ, whatever config.json says.
+    transformers does not tie parameters with different tensors, whatever config.json says.
     """
     loaded, first = model.state_dict(keep_vars=True), dict[int, str]()
     for name, parameter in outline.state_dict(keep_vars=True).items():

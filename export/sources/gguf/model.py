@@ -49,7 +49,7 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     )
     with no_init_weights():  # the weights come from the file
         model = _make(config)
-    model.tie_weights()  # type: ignore[no-untyped-call]
+    model.tie_weights()
     state = model.state_dict(keep_vars=True)
     with torch.no_grad():
         for done, (name, place) in enumerate(uses.items(), 1):

@@ -122,7 +122,7 @@ def _byte_level(meta: dict[str, Any], vocab: dict[str, int], path: Path) -> Toke
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.ignore_merges))
     if pre.nfc:
         tokenizer.normalizer = normalizers.NFC()
-    steps = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
+    steps: list[Any] = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns]
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     if unknown := "".join(sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())):
         # A byte without a token is dropped, and text around it is not merged: SmolLM2 lacks six control characters.
