@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -39,6 +40,7 @@ _KINDS = ("rope_type", "type")  # fields for the type of scaling
 _OLDER_KINDS = {"su": "longrope"}  # the name in the first files of Phi-3
 _WITH_ORIGINAL = ("llama3", "yarn", "longrope")
 _SUFFIX = "inv_freq"
+_PASSED = re.compile(r"\b(q|query)_pass\b")  # what transformers calls the part of a head that does not rotate
 _TOLERANCE = 1e-5  # of float32
 
 
@@ -168,7 +170,7 @@ def _rotates_part(model: PreTrainedModel, rope: Rope) -> bool:
         parameters.get(PART, 1.0) != 1.0 and parameters.get("rope_type") != "proportional"
         for parameters in rope.values()
     )
-    return not partial or "q_pass" in inspect.getsource(sys.modules[type(model).__module__])
+    return not partial or bool(_PASSED.search(inspect.getsource(sys.modules[type(model).__module__])))
 
 
 def _same(one: Table, other: Table) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -203,7 +204,7 @@ PLAIN: dict[str, tuple[str, dict[str, Any], str]] = {
 def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
     """The model with random weights, norms and biases included, so that each is seen to matter."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(model_type, **(_COMMON | changes))
+    config = AutoConfig.for_model(model_type, **deepcopy(_COMMON | changes))  # transformers changes `rope_scaling`
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -225,7 +226,7 @@ def respell(config: dict[str, Any]) -> dict[str, Any]:
     if config["model_type"] == "gpt_neox":
         names |= {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
     rest |= {field: scaling.pop(name) for name, field in names.items() if name in scaling}
-    if "sliding_attention" in given:
+    if config["model_type"] == "gemma3_text":
         rest["rope_local_base_freq"] = given["sliding_attention"]["rope_theta"]
     if kind != "longrope" and "original_max_position_embeddings" in rest:
         scaling["original_max_position_embeddings"] = rest.pop("original_max_position_embeddings")

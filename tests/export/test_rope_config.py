@@ -18,7 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from infrs.errors import SourceError
 
 IDS = torch.arange(3, 67)[None] % VOCAB
-CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "olmo", "llama-stray"))} | {
+CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "llama-stray"))} | {
     "gpt_neox": PLAIN["gpt_neox"][:2],
     "mistral-theta": ("mistral", {"rope_theta": 1e6, "sliding_window": None}),
     "qwen3-theta": ("qwen3", {"head_dim": 32, "rope_theta": 1e6}),
