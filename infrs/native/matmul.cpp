@@ -33,6 +33,12 @@ float unit_of(const Scale* scales, size_t count) {
   return std::ldexp(1.0f, std::max(exponent, -100) - 15);
 }
 
+// Spreads four numbers of four bits over the bytes of a word.
+uint32_t to_bytes(uint32_t levels) {
+  levels = (levels | levels << 8) & 0x00ff00ff;
+  return (levels | levels << 4) & 0x0f0f0f0f;
+}
+
 // Stores the 32 weights of a column's block at its lane of the block of 16 columns.
 void pack_block(const uint8_t* source, size_t lane, int bits, bool wide, uint8_t* target) {
   if (wide) {
@@ -43,12 +49,10 @@ void pack_block(const uint8_t* source, size_t lane, int bits, bool wide, uint8_t
   } else {
     // The low four bits of the bytes of step s hold inputs 8s to 8s+3, the high four bits inputs 8s+4 to 8s+7.
     for (size_t k = 0; k < kBlock; k += 8) {
-      uint8_t bytes[4];
-      for (size_t i = 0; i < 4; ++i) {
-        const int low = source[(k + i) / 2] >> (i % 2 * 4) & 15, high = source[(k + 4 + i) / 2] >> (i % 2 * 4) & 15;
-        bytes[i] = static_cast<uint8_t>(low | high << 4);
-      }
-      std::memcpy(target + k / 2 * kColumns + lane * 4, bytes, 4);
+      uint16_t levels[2];
+      std::memcpy(levels, source + k / 2, sizeof levels);
+      const uint32_t word = to_bytes(levels[0]) | to_bytes(levels[1]) << 4;
+      std::memcpy(target + k / 2 * kColumns + lane * 4, &word, sizeof word);
     }
   }
 }
