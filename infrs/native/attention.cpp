@@ -285,7 +285,9 @@ class Tiles {
       const size_t first = shape_.window && end > shape_.window ? end - shape_.window : 0;
       for (size_t h = head_tile * tile_heads_; h < std::min(heads_, (head_tile + 1) * tile_heads_); ++h) {
         const size_t place = ((row * run_.tokens + t) * shape_.num_heads + kv_head * heads_ + h) * dim;
-        tile.queries[tile.num_queries++] = {queries + place, first, end, -kInfinity, 0.0f, run_.output + place};
+        const float* sink = run_.sinks ? run_.sinks + kv_head * heads_ + h : nullptr;  // its weight is exp(sink - max)
+        tile.queries[tile.num_queries++] = {queries + place, first, end, sink ? *sink : -kInfinity, sink ? 1.0f : 0.0f,
+                                            run_.output + place};
       }
     }
     return tile;

@@ -39,6 +39,7 @@ struct AttentionRun {
   const float* cos;        // [positions, rotary_width]; null: no rotation
   const float* sin;
   size_t rotary_width;  // half of the rotated features
+  const float* sinks;   // [num_heads]: a score without a value that joins the softmax of each query; null: none
   float* output;        // [B, S, num_heads * head_dim]
 };
 

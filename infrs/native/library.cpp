@@ -30,16 +30,16 @@ class GroupQueryAttention {
       "num_heads kv_num_heads do_rotary rotary_interleaved scale softcap local_window_size smooth_softmax qk_output "
       "causal sliding_window_cache k_quant_type v_quant_type kv_cache_bit_width qk_norm_epsilon q_norm_epsilon "
       "k_norm_epsilon";
-  // Query, key, value, past key and value, lengths, longest length, cosines, sines. Then inputs that are not supported:
-  // positions, bias, sinks, scales of key and value, norms of query and key, lengths of the queries.
+  // Query, key, value, past key and value, lengths, longest length, cosines, sines. Then positions, bias, sinks, scales
+  // of key and value, norms of query and key, lengths of the queries, of which only the sinks are supported.
   static constexpr int inputs[] = {kFloat,  -kFloat, -kFloat, -kFloat, -kFloat, kInt32,  kInt32,  -kFloat, -kFloat,
                                    -kInt64, -kFloat, -kFloat, -kFloat, -kFloat, -kFloat, -kFloat, -kInt32};
-  static constexpr size_t kSupportedInputs = 9;
+  static constexpr size_t kSupportedInputs = 9, kSinks = 11;
   static constexpr int outputs[] = {kFloat, -kFloat, -kFloat, -kFloat};
 
   GroupQueryAttention(const NodeInfo& node, Choice choice) : rotates_(flag(node, "do_rotary")) {
     for (size_t index = kSupportedInputs; index < std::size(inputs); ++index)
-      support(!node.has_input(index), "GroupQueryAttention: no inputs after the rotary tables");
+      support(index == kSinks || !node.has_input(index), "GroupQueryAttention: only sinks after the rotary tables");
     support(node.has_input(3) && node.has_input(4) && node.has_output(1) && node.has_output(2),
             "GroupQueryAttention: only with past and present keys and values");
     const int64_t heads = node.integer("num_heads", 0), kv_heads = node.integer("kv_num_heads", 0);
@@ -77,7 +77,7 @@ class GroupQueryAttention {
     const auto query = run.input<float>(0), key = run.input<float>(1), value = run.input<float>(2);
     const auto past_key = run.input<float>(3), past_value = run.input<float>(4);
     const auto lengths = run.input<int32_t>(5);
-    const auto cos = run.input<float>(7), sin = run.input<float>(8);
+    const auto cos = run.input<float>(7), sin = run.input<float>(8), sinks = run.input<float>(kSinks);
     require(query.shape.size() == 3 && past_key.shape.size() == 4, "GroupQueryAttention: inputs of another rank");
 
     using Shape = std::vector<int64_t>;
@@ -92,6 +92,8 @@ class GroupQueryAttention {
             "GroupQueryAttention: shapes that do not agree");
     require(capacity % 8 == 0 && capacity <= kMaxCapacity,
             "GroupQueryAttention: a capacity that is not a multiple of 8 up to 2**30");
+    require(!sinks.data || sinks.shape == Shape{static_cast<int64_t>(shape_.num_heads)},
+            "GroupQueryAttention: not one sink for each head");
     require(!rotates_ || (cos.shape.size() == 2 && cos.shape == sin.shape && cos.shape[1] <= dim / 2),
             "GroupQueryAttention: no rotary tables, or wider than a head");
     const int64_t places = rotates_ ? std::min(capacity, cos.shape[0]) : capacity;
@@ -116,6 +118,7 @@ class GroupQueryAttention {
     args.cos = rotates_ ? cos.data : nullptr;
     args.sin = sin.data;
     args.rotary_width = rotates_ ? cos.shape[1] : 0;
+    args.sinks = sinks.data;
     args.output = run.output<float>(0, {rows, tokens, width});
     attend(shape_, args, run.parallel());
   }

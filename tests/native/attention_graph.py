@@ -31,6 +31,7 @@ class Form:
     window: int = 0  # 0: all
     scale: float = 0.0  # 0: 1 / sqrt(dim)
     packed: bool = True
+    sinks: bool = False
 
     @property
     def widths(self) -> tuple[int, int, int]:
@@ -39,6 +40,11 @@ class Form:
 
 def angles(form: Form) -> npt.NDArray[np.float64]:
     return np.outer(np.arange(POSITIONS), 50.0 ** -(np.arange(form.rotary) / max(form.rotary, 1)))
+
+
+def sinks_of(form: Form) -> Floats:
+    """Return the sinks of the heads: scores below, among and above those of keys."""
+    return np.linspace(-20, 8, form.heads).astype(np.float32)
 
 
 def model(form: Form, **attributes: object) -> onnx.ModelProto:
@@ -56,6 +62,9 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
     if form.rotary:
         table = angles(form)
         inputs |= {"cos": np.cos(table).astype(np.float32), "sin": np.sin(table).astype(np.float32)}
+    if form.sinks:
+        inputs |= {name: inputs.get(name) for name in ("cos", "sin", "position_ids", "bias")}
+        inputs["sinks"] = sinks_of(form)
     own = {
         "num_heads": form.heads,
         "kv_num_heads": form.kv_heads,
@@ -165,6 +174,10 @@ def reference(form: Form, new: Floats) -> npt.NDArray[np.float64]:
         if form.softcap:
             scores = form.softcap * np.tanh(scores / form.softcap)
         scores = np.where(seen, scores, -np.inf)
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        outputs.append(weights / weights.sum(axis=-1, keepdims=True) @ value[:, kv_head])
+        top = scores.max(axis=-1, keepdims=True)
+        weights = np.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        if form.sinks:
+            total += np.exp(sinks_of(form)[head].astype(np.float64) - top)
+        outputs.append(weights / total @ value[:, kv_head])
     return np.concatenate(outputs, axis=-1)

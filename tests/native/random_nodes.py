@@ -71,6 +71,7 @@ def attention(chance: Random) -> Draft:
         softcap=chance.choice([0.0, 0.0, 5.0]),
         window=chance.choice([0, 0, 1, 7, 300]),
         packed=chance.random() < 0.5,
+        sinks=chance.random() < 0.3,
     )
     rows, tokens, capacity = (
         chance.choice([1, 1, 2, 3]),

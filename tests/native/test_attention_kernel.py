@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from attention_graph import POSITIONS, Form, Rows, drawn, reference, whole
+from attention_graph import POSITIONS, Form, Rows, drawn, model, reference, sinks_of, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_graphs import Floats
+from kernel_graphs import Floats, opened
+from onnx import numpy_helper
 
-from infrs.native.options import AVX2
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, KernelOptions
 
 FORMS = {
     "one head": Form(heads=1, rotary=4),
@@ -31,6 +33,9 @@ FORMS = {
     "window": Form(heads=6, kv_heads=2, dim=16, rotary=8, window=37),
     "wide window": Form(heads=3, dim=16, rotary=8, window=300),
     "window of one": Form(heads=3, dim=8, window=1),
+    "sinks": Form(heads=6, kv_heads=2, dim=64, rotary=32, sinks=True),
+    "sinks and a window": Form(heads=4, dim=16, window=37, packed=False, sinks=True),
+    "sinks of a softcap": Form(heads=2, dim=64, softcap=2.5, scale=0.5, sinks=True),
 }
 forms = st.sampled_from(list(FORMS.values()))
 threads_used = st.sampled_from([1, 2])
@@ -93,6 +98,51 @@ def test_avx512_and_avx2_give_the_same_bits(form: Form, tokens: int, seed: int, 
     new = drawn(form, tokens, seed) * np.float32(size)
     narrow = whole(form, new, kernels=AVX2, halves=halves)
     assert whole(form, new, halves=halves).tobytes() == narrow.tobytes()
+
+
+def with_sinks(form: Form, tokens: Floats, sinks: Floats, kernels: KernelOptions = AUTO) -> Floats:
+    """Return the outputs of a whole row with other sinks than those of the form."""
+    graph = model(form)
+    (tensor,) = (tensor for tensor in graph.graph.initializer if tensor.name == "sinks")
+    tensor.CopyFrom(numpy_helper.from_array(sinks, "sinks"))
+    cache = np.zeros((1, form.kv_heads, -(-len(tokens) // 8) * 8, form.dim), np.float32)
+    last = len(tokens) - 1
+    feeds = {"query": tokens[None], "past_key": cache, "past_value": cache, "lengths": np.array([last], np.int32)}
+    result = opened(graph, kernels=kernels).run(None, feeds | {"total": np.array(last + 1, np.int32)})
+    return np.asarray(result[0][0])
+
+
+@pytest.mark.parametrize("name", ["sinks", "sinks of a softcap"])
+def test_sinks_are_those_of_onnx_runtime(name: str) -> None:
+    form = FORMS[name]
+    new, sinks = drawn(form, 40, seed=1), sinks_of(form)
+    own, exact = (with_sinks(form, new, sinks, kernels) for kernels in (AUTO, ONNXRUNTIME))
+    np.testing.assert_allclose(own, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_sinks_of_minus_infinity_give_the_bits_of_no_sinks() -> None:
+    form = FORMS["sinks"]
+    new = drawn(form, 600, seed=1)
+    absent = with_sinks(form, new, np.full(form.heads, -np.inf, np.float32))
+    assert absent.tobytes() == whole(replace(form, sinks=False), new).tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sink_that_is_not_finite_affects_its_own_head_only(value: float) -> None:
+    form = FORMS["sinks"]
+    new, sinks = drawn(form, 30, seed=1), sinks_of(form)
+    good = with_sinks(form, new, sinks).reshape(30, form.heads, form.dim)
+    sinks[4] = value
+    spoilt = with_sinks(form, new, sinks).reshape(30, form.heads, form.dim)
+    assert np.isnan(spoilt[:, 4]).all()
+    assert np.delete(spoilt, 4, axis=1).tobytes() == np.delete(good, 4, axis=1).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(5,), (7,), (1, 6), ()])
+def test_other_sinks_than_one_for_each_head_are_an_error(shape: tuple[int, ...]) -> None:
+    form = FORMS["sinks"]
+    with pytest.raises(Exception, match="GroupQueryAttention: not one sink for each head"):
+        with_sinks(form, drawn(form, 3, seed=1), np.zeros(shape, np.float32))
 
 
 def in_runs(rows: Rows, row: int, new: Floats, cuts: list[int]) -> Floats:
