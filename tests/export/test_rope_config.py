@@ -21,6 +21,7 @@ IDS = torch.arange(3, 67)[None] % VOCAB
 CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "llama-stray"))} | {
     "gpt_neox": PLAIN["gpt_neox"][:2],
     "mistral-theta": ("mistral", {"rope_theta": 1e6, "sliding_window": None}),
+    "qwen3-yarn": ("qwen3", {"head_dim": 32, "rope_scaling": {"type": "yarn", "factor": 4.0}}),
     "qwen3-theta": ("qwen3", {"head_dim": 32, "rope_theta": 1e6}),
     "granite-theta": ("granite", {"rope_theta": 5e5}),
     "phi3-longrope-partial": (
@@ -113,8 +114,35 @@ def test_parameters_that_the_loaded_model_does_not_apply_are_refused(
         logits(folder)
 
 
+# What transformers 4.57 writes, and the same as `rope_parameters`.
 BESIDE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "llama": ({"rope_theta": 1e4}, {"rope_theta": 1e4}),
+    "llama": (
+        {
+            "rope_theta": 5e5,
+            "rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+            | {"original_max_position_embeddings": 8192},
+        },
+        {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 5e5}
+        | {"original_max_position_embeddings": 8192},
+    ),
+    "mistral": ({"rope_theta": 1e4, "rope_scaling": None}, {"rope_theta": 1e4}),
+    "qwen3": (
+        {
+            "rope_theta": 1e6,
+            "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
+        },
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768, "rope_theta": 1e6},
+    ),
+    "phi3": (
+        {
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 1.0,
+            "original_max_position_embeddings": 4096,
+            "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8},
+        },
+        {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "rope_theta": 1e4}
+        | {"partial_rotary_factor": 1.0, "original_max_position_embeddings": 4096},
+    ),
     "gpt_neox": ({"rotary_emb_base": 1e5, "rotary_pct": 0.5}, {"rope_theta": 1e5, "partial_rotary_factor": 0.5}),
     "gemma3_text": (
         {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": {"type": "linear", "factor": 8.0}},
@@ -130,6 +158,7 @@ BESIDE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_fields_of_transformers_4_become_parameters(model_type: str) -> None:
     older, newer = BESIDE[model_type]
     fields, rope = read_rope({"model_type": model_type, **older})
+    assert fields.pop("original_max_position_embeddings", 4096) == 4096  # phi3 reads it there too
     assert fields == {"model_type": model_type, "rope_parameters": newer}
     assert rope == (newer if "full_attention" in newer else {"": newer})
 
