@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from optimum.exporters.onnx import model_patcher, onnx_export_from_model  # type: ignore[import-untyped]
+from torch import Tensor
 from torch.onnx.utils import register_custom_op_symbolic
 from transformers import PreTrainedModel, masking_utils
 
 OPSET = 18
 
-# Optimum replaces transformers' masks while it traces, by functions with the arguments of transformers 4. Those of
-# transformers 5 can be traced as they are.
-model_patcher.sdpa_mask_without_vmap = masking_utils.sdpa_mask
-model_patcher.eager_mask_without_vmap = masking_utils.eager_mask
+
+def _traceable(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """Return a function of transformers that makes masks, without `torch.vmap`, which the tracer cannot follow."""
+    return lambda **arguments: mask(**arguments | {"use_vmap": False})
+
+
+# Optimum replaces these functions while it traces, by its own that take the arguments of transformers 4.
+model_patcher.sdpa_mask_without_vmap = _traceable(masking_utils.sdpa_mask)
+model_patcher.eager_mask_without_vmap = _traceable(masking_utils.eager_mask)
 
 
 def _expm1(g: Any, x: Any) -> Any:  # noqa: ANN401  # torch's graph has no stubs
