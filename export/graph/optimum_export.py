@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from optimum.exporters.onnx import model_patcher, onnx_export_from_model  # type
 from torch import Tensor
 from torch.onnx.utils import register_custom_op_symbolic
 from transformers import PreTrainedModel, masking_utils
+
+from ..replaced import replaced
 
 OPSET = 18
 
@@ -33,14 +36,30 @@ def _expm1(g: Any, x: Any) -> Any:  # noqa: ANN401  # torch's graph has no stubs
 register_custom_op_symbolic("aten::expm1", _expm1, OPSET)  # apertus
 
 
+def _by_name(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward that passes its arguments by name, and those that are None not at all.
+
+    The tracer passes them in order, with None between them. Then some models get `use_cache` twice.
+    """
+    signature = inspect.signature(forward)
+
+    def named(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # of any model
+        given = dict(zip(signature.parameters, args, strict=False)) | kwargs
+        return forward(**{name: value for name, value in given.items() if value is not None})
+
+    named.__signature__ = signature  # type: ignore[attr-defined]  # not `__wrapped__`, which Optimum would call instead
+    return named
+
+
 def trace(model: PreTrainedModel, task: str, output: Path, config: object | None = None) -> None:
     """Write `model.onnx` to the folder `output`. config: an OnnxConfig; None for Optimum's own."""
-    onnx_export_from_model(
-        model,
-        output=str(output),
-        task=task,
-        custom_onnx_configs={"model": config} if config else None,
-        opset=OPSET,
-        do_validation=False,
-        no_post_process=True,
-    )
+    with replaced(model, "forward", model.forward if config else _by_name(model.forward)):
+        onnx_export_from_model(
+            model,
+            output=str(output),
+            task=task,
+            custom_onnx_configs={"model": config} if config else None,
+            opset=OPSET,
+            do_validation=False,
+            no_post_process=True,
+        )

@@ -24,6 +24,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"pad_token_id": 1},
     "mpnet": {"pad_token_id": 1},
+    "llama": {"num_key_value_heads": 2},
     "qwen2": {"num_key_value_heads": 2},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
     "mistral": {"num_key_value_heads": 2, "sliding_window": 8},

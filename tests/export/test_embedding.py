@@ -82,6 +82,7 @@ LAYOUTS = [
     ("bert", "mean_sqrt_len_tokens", False, 0),
     ("roberta", "cls_token", False, 0),
     ("mpnet", "mean_tokens", True, 0),
+    ("llama", "mean_tokens", True, 0),
     ("qwen2", "lasttoken", True, 24),
     ("qwen3", "lasttoken", True, 0),
     ("mistral", "lasttoken", False, 0),
