@@ -63,7 +63,9 @@ def reference(folder: Path, texts: tuple[str, ...]) -> list[float]:
     return logits
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "modernbert", "deberta-v2", "albert", "electra", "mpnet"])
+@pytest.mark.parametrize(
+    "architecture", ["bert", "roberta", "distilbert", "modernbert", "deberta-v2", "albert", "electra", "mpnet"]
+)
 def test_scores_are_those_of_transformers(architecture: str, tmp_path: Path) -> None:
     folder = make_classifier(tmp_path / "tiny", architecture)
     model = opened(export(folder, tmp_path / "cache"))
