@@ -93,7 +93,7 @@ def _without_sections(rope: object) -> object:
 def _make(config: dict[str, Any]) -> PretrainedConfig:
     config = {name: value for name, value in config.items() if name not in _DROPPED}
     if config["model_type"] == "gemma" and config.get("hidden_act") == "gelu":
-        # The first Gemma files say "gelu" and were trained with its tanh form; transformers ignores `hidden_activation`.
+        # The first Gemma files say "gelu" and mean its tanh form; transformers ignores `hidden_activation`.
         config["hidden_act"] = config.get("hidden_activation") or "gelu_pytorch_tanh"
     of = CONFIG_MAPPING[config["model_type"]]
     check_types(config, of)
