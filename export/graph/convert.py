@@ -20,7 +20,6 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from infrs.bundle.manifest import GraphKind
-from infrs.bundle.states import KVGeometry
 from infrs.errors import ExportError
 
 from ..bundle.publish import full_disk_explained
@@ -30,7 +29,7 @@ from ..replaced import replaced
 from ..sources.config_check import first_line
 from . import plain
 from .assemble import Assembler, attribute
-from .fusions.architectures import kv_geometry, longest_context, why_plain
+from .fusions.architectures import KVShapes, kv_shapes, longest_context, why_plain
 from .fusions.experts import is_experts
 from .fusions.ops import DOMAIN
 from .fusions.rewrites import fuse_residual_norms
@@ -54,7 +53,7 @@ class Conversion:
     graph_file: str
     data_file: str
     reason: str
-    kv: KVGeometry
+    kv: KVShapes
     vocab_size: int
     context_length: int
     num_nodes: int
@@ -86,7 +85,7 @@ def convert(
     has_experts = any(map(is_experts, model.modules()))
     if reason and has_experts:
         raise ExportError(f"infrs exports mixtures of experts only as a fused graph, and {reason}; try another model")
-    config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, kv_geometry(model), context_length)
+    config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, kv_shapes(model), context_length)
     progress("trace", 0, 1)
     traced = trace_with_optimum(model, "text-generation-with-past", directory, config)
     progress("trace", 1, 1)

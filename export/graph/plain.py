@@ -11,28 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from infrs.bundle.graph_signature import LOGITS, past_names
-from infrs.bundle.states import KVGeometry
-from infrs.errors import ExportError
+from infrs.bundle.graph_signature import LOGITS
 
 from ..recipes.lowering import Weight
 from .assemble import Assembler
 
 _PRODUCTS = ("MatMul", "Gemm")
-
-
-def kv_geometry(graph: onnx.GraphProto) -> KVGeometry:
-    """Read the geometry from the past inputs.
-
-    Raises ExportError if they are not [batch, heads, length, width] in every layer.
-    """
-    shapes = {item.name: item.type.tensor_type.shape.dim for item in graph.input}
-    num_layers = sum(name.startswith("past_key_values.") for name in shapes) // 2
-    sizes = {tuple(dim.dim_value for dim in shapes.get(name, ())) for name in past_names(num_layers)}
-    (_, heads, length, width), *others = sizes or {(0, 0, 0, 0)}
-    if others or length or not heads or not width:
-        raise ExportError("this architecture keeps its past in a shape that infrs cannot serve; try another model")
-    return KVGeometry(num_layers=num_layers, num_kv_heads=heads, head_dim=width)
 
 
 def lower_plain(graph: onnx.GraphProto, assembler: Assembler, progress: Callable[[int, int], None]) -> None:

@@ -22,16 +22,16 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from infrs.bundle.graph_signature import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS, past_names, present_names
-from infrs.bundle.states import KVGeometry
 from infrs.errors import ExportError
 
+from .fusions.architectures import KVShapes
 from .optimum_export import OPSET
 
 _LONGEST_PROBE = 2  # tokens
 
 
-def plain_geometry(model: PreTrainedModel) -> KVGeometry:
-    """Return layers, key/value heads and head width, from the cache of a short run.
+def plain_shapes(model: PreTrainedModel) -> KVShapes:
+    """Return the shape of each layer's keys and values, from the cache of a short run.
 
     Raises ExportError if the model keeps something else than keys and values of one shape.
     """
@@ -41,7 +41,7 @@ def plain_geometry(model: PreTrainedModel) -> KVGeometry:
     shapes = {tuple(getattr(layer, part).shape) for layer in cache.layers for part in ("keys", "values")}
     if len(shapes) != 1 or len(shape := shapes.pop()) != 4 or shape[2] != _LONGEST_PROBE:
         raise ExportError("this architecture keeps its past in a shape that infrs cannot serve; try another model")
-    return KVGeometry(num_layers=len(cache.layers), num_kv_heads=shape[1], head_dim=shape[3])
+    return [(shape[1], shape[3])] * len(cache.layers)
 
 
 def _additive(allowed: Tensor, attention_mask: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class PlainOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model.config, task="text-generation", use_past=True, use_past_in_inputs=True)
-        self.kv = plain_geometry(model)
+        self.kv = plain_shapes(model)
         self._takes_positions = POSITION_IDS in inspect.signature(model.forward).parameters
 
     @property
@@ -162,25 +162,25 @@ class PlainOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
         names = {INPUT_IDS: {0: "batch", 1: "new"}, ATTENTION_MASK: {0: "batch", 1: "total"}}
         if self._takes_positions:
             names[POSITION_IDS] = {0: "batch", 1: "new"}
-        return names | {name: {0: "batch", 2: "past"} for name in past_names(self.kv.num_layers)}
+        return names | {name: {0: "batch", 2: "past"} for name in past_names(len(self.kv))}
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Return the output names and their dynamic axes."""
-        presents = {name: {0: "batch", 2: "total"} for name in present_names(self.kv.num_layers)}
+        presents = {name: {0: "batch", 2: "total"} for name in present_names(len(self.kv))}
         return {LOGITS: {0: "batch", 1: "new"}, **presents}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
         """Return the inputs for tracing: two rows, so that the tracer takes no dimension for a constant 1."""
         batch, past, new = 2, 5, 3
-        slab = torch.zeros(batch, self.kv.num_kv_heads, past, self.kv.head_dim)
+        slabs = [torch.zeros(batch, num_kv_heads, past, head_dim) for num_kv_heads, head_dim in self.kv]
         inputs = {
             INPUT_IDS: torch.ones(batch, new, dtype=torch.int64),
             ATTENTION_MASK: torch.ones(batch, past + new, dtype=torch.int64),
         }
         if self._takes_positions:
             inputs[POSITION_IDS] = torch.arange(past, past + new).expand(batch, new)
-        return {**inputs, "past_key_values": [(slab, slab.clone()) for _ in range(self.kv.num_layers)]}
+        return {**inputs, "past_key_values": [(slab, slab.clone()) for slab in slabs]}
 
     def fix_dynamic_axes(self, model_path: Path, **_: object) -> None:
         """Do nothing: the axes are complete."""

@@ -24,8 +24,8 @@ from infrs.bundle.graph_signature import (
     past_names,
     present_names,
 )
-from infrs.bundle.states import KVGeometry
 
+from .fusions.architectures import KVShapes
 from .fusions.attention import Forward
 from .fusions.cache import FusedCache
 from .fusions.modules import output_layer, replacements, rotary_kinds, rotary_modules, rotary_table
@@ -33,6 +33,8 @@ from .optimum_export import OPSET
 
 # transformers makes no mask for an attention implementation that it does not know.
 _ATTENTION = "infrs"
+# gemma4 drops tokens without logits before the layers that share keys; it would slice the rotary tables for that.
+_SLICE = "_maybe_slice_kv_shared_inputs"
 
 
 class FusedPatcher(ModelPatcher):  # type: ignore[misc]
@@ -74,6 +76,9 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
         configs = [module.config for module in model.modules() if hasattr(module, "config")]
         for config in {id(config): config for config in configs}.values():
             self._set(config, "_attn_implementation_internal", _ATTENTION)
+        for module in model.modules():
+            if hasattr(module, _SLICE):
+                self._set(module, _SLICE, lambda *inputs, **_: inputs[:4])
         for rotary in rotary_modules(model):
             self._set(rotary, "forward", self._rotary_forward(rotary))
         for module, forward in replacements(model):
@@ -126,7 +131,7 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
     DEFAULT_ONNX_OPSET = OPSET
     _MODEL_PATCHER = FusedPatcher
 
-    def __init__(self, config: PretrainedConfig, kv: KVGeometry, context_length: int) -> None:
+    def __init__(self, config: PretrainedConfig, kv: KVShapes, context_length: int) -> None:
         super().__init__(config, task="text-generation", use_past=True, use_past_in_inputs=True)
         self.kv = kv
         self.context_length = context_length
@@ -140,25 +145,25 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
             SEQLENS_K: {0: "batch"},
             TOTAL_SEQUENCE_LENGTH: {},
             LOGITS_INDICES: {0: "scored"},
-            **dict.fromkeys(past_names(self.kv.num_layers), slab),
+            **dict.fromkeys(past_names(len(self.kv)), slab),
         }
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Return the output names and their dynamic axes."""
         slab = {0: "batch", 2: "capacity"}
-        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(self.kv.num_layers), slab)}
+        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(len(self.kv)), slab)}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
         """Return the inputs for tracing: two rows, so that the tracer takes no dimension for a constant 1."""
         batch, sequence, capacity = 2, 3, 8
-        slab = torch.zeros(batch, self.kv.num_kv_heads, capacity, self.kv.head_dim)
+        slabs = [torch.zeros(batch, num_kv_heads, capacity, head_dim) for num_kv_heads, head_dim in self.kv]
         return {
             INPUT_IDS: torch.ones(batch, sequence, dtype=torch.int64),
             SEQLENS_K: torch.full((batch,), sequence - 1, dtype=torch.int32),
             TOTAL_SEQUENCE_LENGTH: torch.tensor(sequence, dtype=torch.int32),
             LOGITS_INDICES: torch.arange(batch),
-            "past_key_values": [(slab, slab.clone()) for _ in range(self.kv.num_layers)],
+            "past_key_values": [(slab, slab.clone()) for slab in slabs],
         }
 
     def fix_dynamic_axes(self, model_path: Path, **_: object) -> None:

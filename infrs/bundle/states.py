@@ -40,6 +40,13 @@ def bytes_per_token(states: Iterable[LayerState], dtype: StateDtype) -> int:
     return sum(2 * prod(state.shape) * DTYPE_BYTES[dtype] for state in states if state.kind == "kv")
 
 
+def kv_states(shapes: Iterable[tuple[int, int]], dtype: StateDtype) -> tuple[LayerState, ...]:
+    """Return the states of layers that keep keys and values of the shapes (num_kv_heads, head_dim)."""
+    return tuple(
+        LayerState(kind="kv", shape=shape, dtype=dtype, truncatable=True, snapshottable=True) for shape in shapes
+    )
+
+
 class KVGeometry(BaseModel):
     """The shape of keys and values in a model with equal layers."""
 
@@ -51,10 +58,7 @@ class KVGeometry(BaseModel):
 
     def states(self, dtype: StateDtype) -> tuple[LayerState, ...]:
         """Return the state of each layer."""
-        state = LayerState(
-            kind="kv", shape=(self.num_kv_heads, self.head_dim), dtype=dtype, truncatable=True, snapshottable=True
-        )
-        return (state,) * self.num_layers
+        return kv_states([(self.num_kv_heads, self.head_dim)] * self.num_layers, dtype)
 
 
 class _OldManifest(BaseModel):

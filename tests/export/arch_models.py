@@ -41,6 +41,16 @@ _LLAMA4 = {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.3,
 }
+_GEMMA_4 = {
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+    "sliding_window": 7,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "vocab_size_per_layer_input": VOCAB,
+    "final_logit_softcapping": 3.0,
+    "tie_word_embeddings": True,
+}
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
 _BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 _LOCAL_GLOBAL = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
@@ -115,6 +125,20 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere-norms": ("cohere", {"logit_scale": 0.3, "use_qk_norm": True}),
     "cohere2": ("cohere2", {**_LOCAL_GLOBAL, "sliding_window": 7, "logit_scale": 0.3}),
     "exaone4": ("exaone4", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
+    "gemma4": ("gemma4_text", {**_GEMMA_4, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 3}),
+    "gemma4-wide": (
+        "gemma4_text",
+        {**_GEMMA_4, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 3, "use_double_wide_mlp": True},
+    ),
+    "gemma4-keys-are-values": (
+        "gemma4_text",
+        {
+            **_GEMMA_4,
+            "hidden_size_per_layer_input": 0,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+        },
+    ),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 32}),
     "ministral": ("ministral", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
     "ministral3": ("ministral3", {"head_dim": 32, "sliding_window": 7}),

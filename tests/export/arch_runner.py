@@ -24,10 +24,10 @@ class FusedRunner:
     def __init__(self, directory: Path, conversion: Conversion, rows: int = 1, capacity: int = 64) -> None:
         kv = conversion.kv
         self._session = open_session(directory / conversion.graph_file)
-        shape = (rows, kv.num_kv_heads, capacity, kv.head_dim)
-        self._slabs = [np.zeros(shape, np.float32) for _ in range(2 * kv.num_layers)]
-        self._past = graph.past_names(kv.num_layers)
-        self._present = graph.present_names(kv.num_layers)
+        shapes = [(rows, num_kv_heads, capacity, head_dim) for num_kv_heads, head_dim in kv for _ in ("key", "value")]
+        self._slabs = [np.zeros(shape, np.float32) for shape in shapes]
+        self._past = graph.past_names(len(kv))
+        self._present = graph.present_names(len(kv))
         self.lengths = [0] * rows
 
     def run(self, ids: NDArray[np.int64], rows: slice | None = None) -> NDArray[np.float32]:
@@ -57,8 +57,9 @@ class PlainRunner:
         kv = conversion.kv
         self._session = open_session(directory / conversion.graph_file)
         self._inputs = {item.name for item in self._session.get_inputs()}
-        empty = np.zeros((1, kv.num_kv_heads, 0, kv.head_dim), np.float32)
-        self._past = dict.fromkeys(graph.past_names(kv.num_layers), empty)
+        [(num_kv_heads, head_dim)] = set(kv)
+        empty = np.zeros((1, num_kv_heads, 0, head_dim), np.float32)
+        self._past = dict.fromkeys(graph.past_names(len(kv)), empty)
         self._length = 0
 
     def run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ _TEMPLATES = {
     "exaone4": "exaone-4",
     "gemma2": "gemma-2",
     "gemma3_text": "gemma-3",
+    "gemma4_text": "gemma-4",
     "glm4_moe": "glm-4.6",
     "gpt_oss": "gpt-oss",
     "granite": "granite-3.3",

@@ -9,12 +9,12 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from infrs.bundle.states import KVGeometry
-
 from .attention import attributes, projections
 from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
+
+KVShapes = list[tuple[int, int]]  # (num_kv_heads, head_dim) of each layer
 
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
@@ -36,10 +36,10 @@ def longest_context(config: PretrainedConfig) -> int | None:
     return longest
 
 
-def kv_geometry(model: PreTrainedModel) -> KVGeometry:
-    """Return layers, key/value heads and head width of a model for which `why_plain` is empty."""
+def kv_shapes(model: PreTrainedModel) -> KVShapes:
+    """Return the shape of each layer's keys and values, of a model for which `why_plain` is empty."""
     shapes = [attributes(module) for module in model.modules() if projections(module)]
-    return KVGeometry(num_layers=len(shapes), num_kv_heads=shapes[0].num_kv_heads, head_dim=shapes[0].head_dim)
+    return [(shape.num_kv_heads, shape.head_dim) for shape in shapes]
 
 
 def why_plain(model: PreTrainedModel) -> str:
@@ -59,12 +59,9 @@ def _why_not_attention(model: PreTrainedModel) -> str:
     layers = [module for module in model.modules() if projections(module)]
     if len(layers) != model.config.num_hidden_layers:
         return f"{len(layers)} self-attentions were recognised in {model.config.num_hidden_layers} layers"
-    shapes = {(shape.num_kv_heads, shape.head_dim) for shape in map(attributes, layers)}
-    if len(shapes) > 1:
-        return "its layers differ in the shape of their keys and values"
-    head_dim = shapes.pop()[1]
-    if head_dim % 8:
-        return f"head width {head_dim} is not a multiple of 8"
+    for head_dim in sorted({attributes(layer).head_dim for layer in layers}):
+        if head_dim % 8:
+            return f"head width {head_dim} is not a multiple of 8"
     return ""
 
 

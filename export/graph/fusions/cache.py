@@ -12,13 +12,16 @@ from .ops import AttentionAttributes, group_query_attention
 class FusedCache:
     """The past keys and values of every layer, passed as `cache`. Attention calls its `attend`.
 
-    `presents` collects the updated tensors, key before value, layer by layer.
+    `presents` collects the updated tensors, key before value, layer by layer. `shared` holds the new keys and values that
+    later layers of a type share (gemma4). Such a layer writes them to its own past too, which costs memory, but no
+    arithmetic.
     """
 
     def __init__(self, past: Sequence[tuple[Tensor, Tensor]], seqlens_k: Tensor, total_sequence_length: Tensor) -> None:
         self._past = past
         self._lengths = (seqlens_k, total_sequence_length)
         self.presents: list[Tensor] = []
+        self.shared: dict[str, list[Tensor]] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return 0. The graph takes positions from `seqlens_k`, so it uses nothing that the model derives from this."""
@@ -27,7 +30,7 @@ class FusedCache:
     def attend(
         self,
         layer: int,
-        qkv: tuple[Tensor, ...],
+        qkv: Sequence[Tensor],
         rotary: tuple[Tensor, Tensor] | None,
         attributes: AttentionAttributes,
         *,

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from .attention import Forward, Module, fused_attention, out_features, projections
+from .attention import Forward, Module, out_features, projections
 from .experts import experts_forward, is_experts
 from .families import FAMILIES
+from .fused_attention import fused_attention
 from .ops import activation, embedding, gated_silu, linear, rms_norm, split_features
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -42,10 +43,14 @@ def _embedding(module: nn.Embedding, name: str) -> Forward:
 
 def _rms_norm(module: Module, *, adds_one: bool) -> Forward:
     epsilon = float(module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps)
-    weight = module.weight
-    if adds_one:
+    weight = getattr(module, "weight", None)
+    if weight is not None and adds_one:
         weight = 1.0 + weight.detach()
-    return lambda x: rms_norm(x, weight, epsilon)
+
+    def forward(x: Tensor) -> Tensor:
+        return rms_norm(x, torch.ones(x.shape[-1]) if weight is None else weight, epsilon)
+
+    return forward
 
 
 def _cohere_layer_norm(module: Module) -> Forward:
@@ -125,7 +130,8 @@ def rotary_kinds(module: nn.Module) -> list[str | None]:
     """Return the layer types for which a rotary embedding has tables of their own; [None] if all share one."""
     if "layer_type" not in inspect.signature(module.forward).parameters:
         return [None]
-    return list(module.layer_types)  # type: ignore[arg-type]
+    kinds: list[str] = list(module.layer_types)  # type: ignore[arg-type]
+    return [kind for kind in kinds if hasattr(module, f"{kind}_inv_freq")]
 
 
 def rotary_table(module: nn.Module, context_length: int, layer_type: str | None = None) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ def reshape_features(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def group_query_attention(
-    qkv: tuple[Tensor, ...],
+    qkv: Sequence[Tensor],
     past: tuple[Tensor, Tensor],
     lengths: tuple[Tensor, Tensor],
     rotary: tuple[Tensor, Tensor] | None,
