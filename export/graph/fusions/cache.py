@@ -12,9 +12,8 @@ from .ops import AttentionAttributes, group_query_attention
 class FusedCache:
     """The past keys and values of every layer, passed as `cache`. Attention calls its `attend`.
 
-    `presents` collects the updated tensors, key before value, layer by layer. `shared` holds the new keys and values that
-    later layers of a type share (gemma4). Such a layer writes them to its own past too, which costs memory, but no
-    arithmetic.
+    `presents` collects the updated tensors, key before value, layer by layer. `shared` holds the new keys and values
+    that later layers of a type share (gemma4). Such a layer writes them to its own past too: more memory, no arithmetic.
     """
 
     def __init__(self, past: Sequence[tuple[Tensor, Tensor]], seqlens_k: Tensor, total_sequence_length: Tensor) -> None:
