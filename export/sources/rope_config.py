@@ -65,7 +65,7 @@ def read_rope(config: dict[str, Any]) -> tuple[dict[str, Any], Rope]:
     for parameters in rope.values():
         check_parameters(parameters, known.ignore_keys_at_rope_validation)
     read = {FIELD, SCALING, *(name for names in fields.values() for name in names.values() if not hasattr(known, name))}
-    rest = {name: value for name, value in config.items() if name not in read or not fields}
+    rest = {name: value for name, value in config.items() if name not in read or not (fields or value is None)}
     if any(rope.values()):
         rest[FIELD] = {layer: dict(parameters) for layer, parameters in rope.items()} if by_layer else dict(rope[EVERY])
     original = rope.get(EVERY, {}).get(ORIGINAL)

@@ -16,7 +16,7 @@ from .config_check import read_json
 from .rope_config import FIELD, SCALING, Rope, read_rope
 
 # Multimodal wrappers of a text model type, with other tensor names.
-_WRAPPERS = frozenset({"gemma3", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm"})
+_WRAPPERS = frozenset({"gemma3", "gemma4", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm"})
 _HALVES = {"qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 _RENAMED = {
     r"^model\.language_model\.": "model.",
@@ -26,7 +26,9 @@ _RENAMED = {
 }
 # The first is empty, as checked. The others have no effect: infrs loads every model in float32.
 _DROPPED = ("quantization_config", "dtype", "torch_dtype")
-_OTHER_HALF = re.compile(r"^(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|connector)\.")
+_OTHER_HALF = re.compile(
+    r"^(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|connector|audio_tower|embed_vision|embed_audio)\."
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _text_half(given: dict[str, Any]) -> SourceConfig:
     whole = CONFIG_MAPPING[given["model_type"]].from_dict(given).get_text_config()
     text = given.get("text_config") or {name: value for name, value in given.items() if name != "vision_config"}
     model_type = _HALVES.get(whole.model_type, whole.model_type)
-    ropes = {name: _without_sections(text.get(name)) for name in (SCALING, FIELD)}
+    ropes = {name: _without_sections(text[name]) for name in (SCALING, FIELD) if name in text}
     fields, rope = read_rope({**text, **ropes, "model_type": model_type})
     ties = {name: given[name] for name in ("tie_word_embeddings",) if name in given}
     defaults = whole.to_dict() | {FIELD: _without_sections(whole.rope_parameters)}

@@ -89,7 +89,7 @@ def test_the_queue_is_bounded_and_empties(service: EngineService, engine: Engine
     assert service.snapshot().num_waiting == 0
 
 
-def test_a_cancelled_request_gives_its_place_back_at_once(service: EngineService, engine: Engine) -> None:
+def test_a_cancelled_request_frees_its_place_before_the_next_step(service: EngineService, engine: Engine) -> None:
     entered, go = blocked(engine)
     inboxes = {name: Inbox() for name in ("r0", "r1", "r2", "r3", "r4")}
     for name in ("r0", "r1", "r2"):

@@ -21,7 +21,9 @@ ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 TOKENS = ["<s>", "</s>", *ALPHABET, "th"]
 CONTEXT = 64
 _COMMON: dict[str, Any] = {"vocab_size": len(TOKENS), "max_position_embeddings": CONTEXT, "bos_token_id": 0}
-_MODEL_TYPES = {"gemma3": "gemma3_text"}
+_MODEL_TYPES = {"gemma3": "gemma3_text", "qwen3moe": "qwen3_moe"}
+_ARCHITECTURES = {model_type: name for name, model_type in _MODEL_TYPES.items()}
+_EXPERTS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 # The converter of these makes the rows of query and key neighbours that rotate together.
 _REORDERED = ("arcee", "granite", "llama", "olmo", "smollm3")
 _EPSILONS = {"gpt2": "layer_norm_epsilon", "olmo": None, "starcoder2": "norm_epsilon"}  # of layer norms, not RMS norms
@@ -54,7 +56,7 @@ def write_gguf(
     tensors: to add. drop: tensors to leave out, by a part of their names. merges: of the tokenizer, besides one.
     """
     config: Any = model.config
-    architecture = str(config.model_type).removesuffix("_text")
+    architecture = _ARCHITECTURES.get(config.model_type, str(config.model_type))
     writer = GGUFWriter(path, architecture)
     heads, width = config.num_attention_heads, config.hidden_size
     head_dim = getattr(config, "head_dim", None) or width // heads
@@ -91,6 +93,10 @@ def write_gguf(
         metadata[".rope.dimension_count"] = head_dim
     if architecture == "granite":
         metadata |= {key: float(getattr(config, field)) for key, field in _GRANITE.items()}
+    if getattr(config, "num_experts", None):
+        metadata |= {".expert_count": config.num_experts, ".expert_used_count": config.num_experts_per_tok}
+    if architecture == "qwen3moe":
+        metadata[".expert_feed_forward_length"] = config.moe_intermediate_size
     for key, value in (metadata | (keys or {})).items():
         if value is not None:
             getattr(writer, _ADDERS[type(value)])(key if key[0] != "." else architecture + key, value)
@@ -112,6 +118,11 @@ def _tensors(model: PreTrainedModel, architecture: str) -> dict[str, NDArray[np.
     for name, parameter in model.named_parameters():  # a tied head only once
         base, _, suffix = name.rpartition(".")
         array = parameter.detach().numpy()
+        if suffix in _EXPERTS:
+            matrices = np.split(array, len(_EXPERTS[suffix]), axis=1)
+            for matrix, values in zip(_EXPERTS[suffix], matrices, strict=True):
+                written[f"{names.get_name(f'{base}.{matrix}')}.weight"] = np.ascontiguousarray(values)
+            continue
         if architecture in _REORDERED and base.endswith(("q_proj", "k_proj")):
             count = config.num_attention_heads if base.endswith("q_proj") else config.num_key_value_heads
             halves = array.reshape(count, 2, len(array) // count // 2, *array.shape[1:])

@@ -55,6 +55,18 @@ SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] |
     "qwen2-yarn": ("qwen2", {"rope_theta": 1e6}, _YARN, None),
     "qwen2-yarn-of-context": ("qwen2", {}, _YARN | {".rope.scaling.original_context_length": None}, None),
     "qwen3": ("qwen3", {"head_dim": 32}, {}, None),
+    "qwen3moe": (
+        "qwen3moe",
+        {
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "norm_topk_prob": True,
+        },
+        {},
+        None,
+    ),
     "qwen3-yarn": ("qwen3", {"head_dim": 16}, _YARN, None),
     "gemma2": ("gemma2", {**_GEMMA, "query_pre_attn_scalar": 32}, {}, None),
     "gemma2-softcap": (
@@ -82,6 +94,12 @@ SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] |
     "olmo": ("olmo", {}, {}, None),
     "olmo-clamp": ("olmo", {"clip_qkv": 0.2}, {".attention.clamp_kqv": 0.2}, None),
     "olmo2": ("olmo2", {}, {}, None),
+    "olmoe": (
+        "olmoe",
+        {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32, "num_key_value_heads": 4},
+        {},
+        None,
+    ),
     "phi3": ("phi3", {"sliding_window": None}, {}, None),
     "phi3-window": ("phi3", {"sliding_window": 64}, {}, None),
     "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 4}, {}, None),

@@ -51,6 +51,27 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         _VISION,
         {"mm_tokens_per_image": 4, "image_token_index": 90, "boi_token_index": 91, "eoi_token_index": 92},
     ),
+    "gemma4": (
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "sliding_window": 7,
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": 97,
+        },
+        {
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+        },
+        {"image_token_id": 90, "video_token_id": 91, "audio_token_id": 92, "boi_token_id": 93, "eoi_token_id": 94},
+    ),
     "llava": ({"model_type": "llama"}, {"model_type": "clip_vision_model", **_VISION}, {"image_token_index": 90}),
     "mistral3": (
         {"model_type": "mistral", "head_dim": 32, "sliding_window": None, "rope_theta": 1e6},

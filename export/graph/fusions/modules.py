@@ -54,7 +54,7 @@ def _rms_norm(module: Module, *, adds_one: bool) -> Forward:
 
 
 def _cohere_layer_norm(module: Module) -> Forward:
-    """Return a forward for cohere's layer norm without bias, whose weight may be [heads, head_dim]."""
+    """Return a forward for cohere's layer norm without bias. Its weight can be [heads, head_dim]."""
     weight, epsilon = module.weight, float(module.variance_epsilon)
     if weight.ndim == 1:
         return lambda x: functional.layer_norm(x, weight.shape, weight, eps=epsilon)

@@ -26,7 +26,7 @@ _STACKS = ([(MergeModulelist, 0)], [(MergeModulelist, 0), (Concatenate, 1)])
 
 @dataclass(frozen=True)
 class Place:
-    """A parameter, or of the matrix `index` in a stack of them, the `part` of `parts` blocks of rows of one height."""
+    """The `part` of `parts` blocks of rows of one height, in a parameter or in the matrix `index` of a stack of them."""
 
     parameter: str
     index: int | None = None
@@ -36,7 +36,9 @@ class Place:
     def of(self, state: Mapping[str, Tensor]) -> Tensor:
         """Return the values at this place as a view."""
         values = state[self.parameter].detach()
-        return values if self.index is None else values[self.index].tensor_split(self.parts)[self.part]
+        if self.index is not None:
+            values = values[self.index]
+        return values if self.parts == 1 else values.tensor_split(self.parts, dim=-2)[self.part]
 
 
 class Places:

@@ -48,18 +48,20 @@ def match_tensors(
     tensors: Tensors,
     rename: Callable[[str], str] = lambda name: name,
     *,
+    known: Mapping[str, Place] | None = None,
     encoder: bool = False,
     config: str = "config.json",
 ) -> dict[str, Place]:
     """Return the place in the model that each tensor of the checkpoint fills.
 
     model: the model to fill; its parameters need no memory (device "meta"). rename: the model's name for a tensor's.
-    encoder: the model has no head, so none is needed. config: what the model was made from, for errors.
+    known: all places by name, instead of transformers' own. encoder: the model has no head, so none is needed.
+    config: what the model was made from, for errors.
     Raises SourceError, with a name, if tensors and parameters differ in names or shapes, or a tensor holds no floats.
     """
     state: dict[str, Any] = model.state_dict(keep_vars=True)
     places = Places(model, state)
-    found = {name: places.find(rename(name)) for name in tensors}
+    found = {name: places.find(rename(name)) if known is None else known.get(name) for name in tensors}
     uses = {name: place for name, place in found.items() if place is not None}
     filled = Counter[int]()
     for place in set(uses.values()):

@@ -20,6 +20,7 @@ _COMMON = {
 _GROUPED = {**_COMMON, "attention.head_count_kv": "num_key_value_heads"}
 _RMS = "attention.layer_norm_rms_epsilon"
 _NORM = "attention.layer_norm_epsilon"
+_EXPERTS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
 _SOFT_CAP = {"final_logit_softcapping": "final_logit_softcapping"}
 
 
@@ -102,9 +103,16 @@ ARCHITECTURES = {
         reordered=True,
     ),
     "olmo2": _llama("olmo2"),
+    "olmoe": _llama("olmoe", required=_EXPERTS, optional={"attention.clamp_kqv": "clip_qkv"}),
     "phi3": _llama("phi3", optional={"attention.sliding_window": "sliding_window"}),
     "qwen2": _llama("qwen2", scalings=("linear", "yarn")),
     "qwen3": _llama("qwen3", scalings=("linear", "yarn")),
+    "qwen3moe": _llama(
+        "qwen3_moe",
+        required={**_EXPERTS, "expert_feed_forward_length": "moe_intermediate_size"},
+        fixed={"norm_topk_prob": True},
+        scalings=("linear", "yarn"),
+    ),
     "smollm3": _llama("smollm3", reordered=True, fixed={"no_rope_layer_interval": 4}),
     "starcoder2": Architecture("starcoder2", {**_GROUPED, _NORM: "norm_epsilon"}, fixed={"sliding_window": None}),
 }

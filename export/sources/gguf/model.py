@@ -16,6 +16,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 from transformers.initialization import no_init_weights
 
 from ..checkpoint import Stored
+from ..checks.places import Place
 from ..checks.values import check_finite
 from ..checks.weights import match_tensors
 from ..rope_config import check_rotary, read_rope
@@ -24,6 +25,8 @@ from .config import ROPE_FACTORS, check_whole, config_fields
 from .reader import GGUFFile, read_gguf
 from .vocabulary import checked_vocabulary
 
+# The matrices of experts in transformers' parameters.
+_EXPERTS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 _UNUSED = re.compile(r"\.attn_rot_embd(\.weight)?$")  # frequencies that old converters kept
 _TRANSPOSED = re.compile(r"\.(attn_qkv|attn_output|ffn_up|ffn_down)\.weight$")
 
@@ -43,10 +46,8 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     architecture = ARCHITECTURES[file.metadata["general.architecture"]]
     with torch.device("meta"):
         outline = _make(config)
-    names = _parameters(str(file.metadata["general.architecture"]), outline, config.num_hidden_layers)
-    uses = match_tensors(
-        model_id, outline, _described(file, architecture), lambda name: names.get(name, name), config="the metadata"
-    )
+    known = _places(str(file.metadata["general.architecture"]), outline, config.num_hidden_layers)
+    uses = match_tensors(model_id, outline, _described(file, architecture), known=known, config="the metadata")
     with no_init_weights():  # the weights come from the file
         model = _make(config)
     model.tie_weights()
@@ -54,7 +55,7 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     with torch.no_grad():
         for done, (name, place) in enumerate(uses.items(), 1):
             values = _restored(name, file.tensors[name].values(), architecture, config)
-            state[place.parameter].copy_(torch.from_numpy(np.array(values)))
+            place.of(state).copy_(torch.from_numpy(np.array(values)))
             progress(done, len(uses))
     check_finite(model_id, model)
     check_rotary(model, rope)
@@ -68,16 +69,20 @@ def _make(config: PretrainedConfig) -> PreTrainedModel:
     return made
 
 
-def _parameters(architecture: str, model: nn.Module, num_layers: int) -> dict[str, str]:
-    """Return the parameter for each name of a tensor, by the table of the package gguf."""
+def _places(architecture: str, model: nn.Module, num_layers: int) -> dict[str, Place]:
+    """Return the place of each tensor by its name, by the table of the package gguf."""
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     table = gguf.get_tensor_name_map(kind, num_layers)
-    parameters = {}
+    places = {}
     for parameter in model.state_dict():
         base, _, suffix = parameter.rpartition(".")
-        if (name := table.get_name(base)) is not None:
-            parameters[f"{name}.{suffix}"] = parameter
-    return parameters
+        if suffix in _EXPERTS:  # a parameter of all experts of a layer
+            for part, matrix in enumerate(_EXPERTS[suffix]):
+                name = table.get_name(f"{base}.{matrix}")
+                places[f"{name}.weight"] = Place(parameter, None, part, len(_EXPERTS[suffix]))
+        elif (name := table.get_name(base)) is not None:
+            places[f"{name}.{suffix}"] = Place(parameter)
+    return places
 
 
 def _described(file: GGUFFile, architecture: Architecture) -> dict[str, Stored]:
