@@ -40,7 +40,7 @@ from .sources.config_check import first_line
 from .sources.embeddings.find import check_dtype, is_classifier, is_embedding_model
 from .sources.resolve import Model, check_source, resolve
 
-_TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx", "torch", "transformers", "onnxruntime")
+_TOOLS = ("infrs", "onnx", "optimum", "optimum-onnx-naf", "torch", "transformers", "onnxruntime")
 
 
 def export_model(

@@ -241,7 +241,9 @@ def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
 
 
 def respell(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json that transformers 5 writes, as transformers 4 writes them."""
+    """The fields of a config.json that transformers 5 writes, as transformers 4 writes them, if it knows the family."""
+    if config["model_type"] == "gemma4_text":
+        return config
     rest = {name: value for name, value in config.items() if name not in ("rope_parameters", "dtype")}
     given = config.get("rope_parameters") or {}
     scaling = dict(given.get("full_attention", given))

@@ -13,7 +13,7 @@ class FusedCache:
     """The past keys and values of every layer, passed as `cache`. Attention calls its `attend`.
 
     `presents` collects the updated tensors, key before value, layer by layer. `shared` holds the new keys and values
-    that later layers of a type share (gemma4). Such a layer writes them to its own past too: more memory, no arithmetic.
+    that later layers of a type share (gemma4). Such a layer writes them to its own past too, which costs memory.
     """
 
     def __init__(self, past: Sequence[tuple[Tensor, Tensor]], seqlens_k: Tensor, total_sequence_length: Tensor) -> None:

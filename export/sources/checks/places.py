@@ -26,7 +26,7 @@ _STACKS = ([(MergeModulelist, 0)], [(MergeModulelist, 0), (Concatenate, 1)])
 
 @dataclass(frozen=True)
 class Place:
-    """The `part` of `parts` blocks of rows of one height, in a parameter or in the matrix `index` of a stack of them."""
+    """The `part` of `parts` equal blocks of rows, in a parameter or in the matrix `index` of a stack of them."""
 
     parameter: str
     index: int | None = None
