@@ -20,10 +20,15 @@ TYPES = {
 _WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
 
 
-def copy_fields(reader: GGUFReader, writer: GGUFWriter, changes: Mapping[str, object]) -> None:
-    """Write what a file says of its model, but for its weights' types, with some of it changed."""
+def copy_fields(
+    reader: GGUFReader, writer: GGUFWriter, changes: Mapping[str, object], keep: tuple[str, ...] = ("",)
+) -> None:
+    """Write what a file says of its model, but for its weights' types, with some of it changed.
+
+    keep: the beginnings of the names to write.
+    """
     for name, field in reader.fields.items():
-        if name not in _WRITERS_OWN and not name.startswith("GGUF."):
+        if name not in _WRITERS_OWN and not name.startswith("GGUF.") and name.startswith(keep):
             kind, *rest = field.types
             sub_type = rest[-1] if kind is GGUFValueType.ARRAY else None
             writer.add_key_value(name, changes.get(name, field.contents()), kind, sub_type=sub_type)
@@ -41,7 +46,7 @@ def requantize(source: Path, target: Path, kind: str) -> None:
     writer.add_file_type(file_type)
     for tensor in reader.tensors:
         weights = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if weights.ndim < 2:
+        if weights.ndim < 2 or "ffn_gate_inp" in tensor.name:  # a router stays as it is
             writer.add_tensor(tensor.name, weights)
             continue
         keeps_more = kind == "Q4_0" and tensor.name in ("token_embd.weight", "output.weight")

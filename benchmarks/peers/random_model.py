@@ -1,12 +1,15 @@
-"""A GGUF file of about a billion random weights, in the shape of Llama 3.2 1B with the demo's tokenizer.
+"""GGUF files of random weights with the demo's tokenizer, for speed alone: what they answer means nothing.
 
-    python -m benchmarks.peers.random_model FOLDER     # big.Q8_0.gguf and big.Q4_0.gguf, 1.8 GB
+    python -m benchmarks.peers.random_model FOLDER              # a billion weights, in the shape of Llama 3.2 1B
+    python -m benchmarks.peers.random_model FOLDER --mixture    # four layers in the shape of Qwen3-30B-A3B
 
-For speed alone: what it answers means nothing, and nothing of that size can be fetched without the Hub.
+Nothing of that size can be fetched without the Hub. Each makes a file in Q8_0 and one in Q4_0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,60 +20,114 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 from benchmarks.lib.models import gguf
 from benchmarks.lib.requantize import copy_fields, requantize
 
-LAYERS, HIDDEN, INNER, HEADS, KV_HEADS, HEAD_SIZE = 16, 2048, 8192, 32, 8, 64
-SHAPE = {
-    "general.name": "big",
-    "llama.block_count": LAYERS,
-    "llama.embedding_length": HIDDEN,
-    "llama.feed_forward_length": INNER,
-    "llama.attention.head_count": HEADS,
-    "llama.attention.head_count_kv": KV_HEADS,
-    "llama.rope.dimension_count": HEAD_SIZE,
-}
-PRODUCTS = {  # outputs and inputs
-    "attn_q": (HEADS * HEAD_SIZE, HIDDEN),
-    "attn_k": (KV_HEADS * HEAD_SIZE, HIDDEN),
-    "attn_v": (KV_HEADS * HEAD_SIZE, HIDDEN),
-    "attn_output": (HIDDEN, HEADS * HEAD_SIZE),
-    "ffn_gate": (INNER, HIDDEN),
-    "ffn_up": (INNER, HIDDEN),
-    "ffn_down": (HIDDEN, INNER),
-}
 DEVIATION = 0.02
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model to make. keys: metadata of its architecture. products: outputs and inputs, and experts before them."""
+
+    architecture: str
+    layers: int
+    hidden: int
+    keys: Mapping[str, int | float]
+    norms: Mapping[str, int]
+    products: Mapping[str, tuple[int, ...]]
+
+
+LLAMA = Shape(
+    architecture="llama",
+    layers=16,
+    hidden=2048,
+    keys={
+        "feed_forward_length": 8192,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 8,
+        "rope.dimension_count": 64,
+        "rope.freq_base": 1e5,
+    },
+    norms={"attn_norm": 2048, "ffn_norm": 2048},
+    products={
+        "attn_q": (2048, 2048),
+        "attn_k": (512, 2048),
+        "attn_v": (512, 2048),
+        "attn_output": (2048, 2048),
+        "ffn_gate": (8192, 2048),
+        "ffn_up": (8192, 2048),
+        "ffn_down": (2048, 8192),
+    },
+)
+MIXTURE = Shape(
+    architecture="qwen3moe",
+    layers=4,
+    hidden=2048,
+    keys={
+        "feed_forward_length": 6144,
+        "attention.head_count": 32,
+        "attention.head_count_kv": 4,
+        "attention.key_length": 128,
+        "attention.value_length": 128,
+        "rope.freq_base": 1e6,
+        "expert_count": 128,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+    },
+    norms={"attn_norm": 2048, "ffn_norm": 2048, "attn_q_norm": 128, "attn_k_norm": 128},
+    products={
+        "attn_q": (4096, 2048),
+        "attn_k": (512, 2048),
+        "attn_v": (512, 2048),
+        "attn_output": (2048, 4096),
+        "ffn_gate_exps": (128, 768, 2048),
+        "ffn_up_exps": (128, 768, 2048),
+        "ffn_down_exps": (128, 2048, 768),
+    },
+)
 
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def main(folder: Path) -> None:
+@click.option("--mixture", is_flag=True, help="Make a mixture of experts.")
+def main(folder: Path, *, mixture: bool) -> None:
     """Make both files."""
+    shape = MIXTURE if mixture else LLAMA
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{shape.architecture}.Q8_0.gguf"
     reader = GGUFReader(gguf("Q8_0"))
-    writer = GGUFWriter(folder / "big.Q8_0.gguf", "llama")
-    copy_fields(reader, writer, SHAPE)
+    writer = GGUFWriter(path, shape.architecture)
+    copy_fields(reader, writer, {"general.name": shape.architecture}, keep=("general.", "tokenizer."))
+    keys = {"context_length": 8192, "block_count": shape.layers, "embedding_length": shape.hidden, **shape.keys}
+    for key, value in {**keys, "attention.layer_norm_rms_epsilon": 1e-5}.items():
+        add_key = writer.add_uint32 if isinstance(value, int) else writer.add_float32
+        add_key(f"{shape.architecture}.{key}", value)
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
     rng = np.random.default_rng(0)
-    add(writer, "token_embd", reader.fields["llama.vocab_size"].contents(), HIDDEN, rng)
-    for layer in range(LAYERS):
-        for norm in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(HIDDEN, np.float32))
-        for product, (outputs, inputs) in PRODUCTS.items():
-            add(writer, f"blk.{layer}.{product}", outputs, inputs, rng)
-    writer.add_tensor("output_norm.weight", np.ones(HIDDEN, np.float32))
+    add(writer, "token_embd", (reader.fields["llama.vocab_size"].contents(), shape.hidden), rng)
+    for layer in range(shape.layers):
+        for norm, width in shape.norms.items():
+            writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(width, np.float32))
+        for product, sizes in shape.products.items():
+            add(writer, f"blk.{layer}.{product}", sizes, rng)
+        if "ffn_gate_exps" in shape.products:
+            router = rng.standard_normal((shape.products["ffn_gate_exps"][0], shape.hidden), dtype=np.float32)
+            writer.add_tensor(f"blk.{layer}.ffn_gate_inp.weight", router * np.float32(DEVIATION))
+    writer.add_tensor("output_norm.weight", np.ones(shape.hidden, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    requantize(folder / "big.Q8_0.gguf", folder / "big.Q4_0.gguf", "Q4_0")
+    requantize(path, folder / f"{shape.architecture}.Q4_0.gguf", "Q4_0")
 
 
-def add(writer: GGUFWriter, name: str, outputs: int, inputs: int, rng: np.random.Generator) -> None:
-    """Normally distributed weights in blocks of 32 bytes and one scale."""
-    blocks = (outputs, inputs // 32)
+def add(writer: GGUFWriter, name: str, sizes: tuple[int, ...], rng: np.random.Generator) -> None:
+    """Add normally distributed weights in blocks of 32 bytes and one scale."""
+    blocks = (*sizes[:-1], sizes[-1] // 32)
     rows: npt.NDArray[np.uint8] = np.empty((*blocks, 34), np.uint8)
     rows[..., :2] = np.full((*blocks, 1), 3 * DEVIATION / 127, np.float16).view(np.uint8)
-    levels = rng.standard_normal((*blocks, 32), dtype=np.float32) * (127 / 3)
-    rows[..., 2:] = np.clip(np.rint(levels), -127, 127).astype(np.int8).view(np.uint8)
-    writer.add_tensor(f"{name}.weight", rows.reshape(outputs, -1), raw_dtype=GGMLQuantizationType.Q8_0)
+    for row in rows.reshape(-1, *rows.shape[-2:]):
+        levels = rng.standard_normal((len(row), 32), dtype=np.float32) * (127 / 3)
+        row[:, 2:] = np.clip(np.rint(levels), -127, 127).astype(np.int8).view(np.uint8)
+    writer.add_tensor(f"{name}.weight", rows.reshape(*sizes[:-1], -1), raw_dtype=GGMLQuantizationType.Q8_0)
 
 
 if __name__ == "__main__":
