@@ -125,7 +125,7 @@ def test_disk_full_inside_the_tracer_is_no_fault_of_the_model(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "config.json"))
 
-    monkeypatch.setattr("infrs_export.graph.convert.onnx_export_from_model", full)
+    monkeypatch.setattr("infrs_export.graph.optimum_export.onnx_export_from_model", full)
     with pytest.raises(DiskFullError, match="Free some space"):
         export_model(str(tiny_folder), output=tmp_path, progress=False)
     assert visible(tmp_path) == []

@@ -54,8 +54,8 @@ def test_configurations_that_are_refused(
         ({"model_type": "openai-gpt"}, "openai-gpt keeps no keys and values"),
         ({"model_type": "qwen3_next"}, "qwen3_next keeps no .* in its layers of linear_att.* family qwen3_moe$"),
         ({"model_type": "lfm3"}, "lfm3 keeps no keys and values of past tokens in its layers of conv"),
-        ({"model_type": "gemma9", "vision_config": {}}, "'gemma9' is a multimodal model, .* family gemma3_text$"),
-        ({"model_type": "gemma9"}, "'gemma9', so the model needs a newer transformers and infrs; .* gemma3_text until"),
+        ({"model_type": "gemma9", "vision_config": {}}, "'gemma9' is a multimodal model, .* family gemma4_text$"),
+        ({"model_type": "gemma9"}, "'gemma9', so the model needs a newer transformers and infrs; .* gemma4_text until"),
     ],
 )
 def test_model_types_that_cannot_be_exported(

@@ -126,6 +126,7 @@ def test_several_threads_share_a_model(make: Callable[..., LLM]) -> None:
 def test_an_interrupted_call_cancels_its_requests() -> None:
     code = f"""
 import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 llm = LLM({MODEL!r})
 threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def test_read_access_is_sufficient_for_serving(demo_bundle: Callable[[Dtype], Pa
     for path in readable:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in readable}
+    time.sleep(0.1)  # more than the resolution of the file system's clock
+    for path in readable:  # the first read after a change writes the time of access (relatime)
+        _ = os.listdir(path) if path.is_dir() else path.read_bytes()
     environ = {"HOME": str(home), "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(home)}
     command = [*as_other_account(), sys.executable, "-c", PROGRAM]
     options = ("--demo", "--cache-dir", cache, "--threads", "1")

@@ -18,7 +18,9 @@ from infrs.terminal.batch import read_all
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 from fake_process import FakeServer, fake_server
 
-RUN = [sys.executable, "-c", "from infrs.terminal.group import main; main()", "batch"]
+# A background job of a shell ignores SIGINT.
+_DEFAULT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+RUN = [sys.executable, "-c", f"{_DEFAULT}; from infrs.terminal.group import main; main()", "batch"]
 
 
 def line(custom_id: str, content: str = "hi", **body: Any) -> dict[str, Any]:
