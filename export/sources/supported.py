@@ -7,11 +7,12 @@ from itertools import takewhile
 from typing import Any
 
 import transformers
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from infrs.errors import SourceError
 
+from ..graph.fusions.experts import is_experts
 from ..graph.fusions.families import FAMILIES
 
 _MEDIA = ("vision_config", "audio_config", "speech_config", "image_token_id", "image_token_index")
@@ -54,6 +55,16 @@ def check_architecture(config: PretrainedConfig) -> None:
         raise SourceError(
             f"{config.model_type} keeps no keys and values of past tokens{where}, which infrs needs; "
             f"choose a model of the family {_nearest(config.model_type)}"
+        )
+
+
+def check_experts(outline: PreTrainedModel) -> None:
+    """Raise SourceError for a mixture of experts that gets no fused graph, before its weights are read."""
+    model_type = outline.config.model_type
+    if model_type not in FAMILIES and any(map(is_experts, outline.modules())):
+        raise SourceError(
+            f"{model_type} is a mixture of experts, and infrs does not support its layers yet; "
+            f"choose a model of the family {_nearest(model_type)}"
         )
 
 

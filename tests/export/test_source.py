@@ -53,6 +53,10 @@ def test_configurations_that_are_refused(
         *(({"model_type": name}, f"{name} keeps no keys and values") for name in ("rwkv", "recurrent_gemma", "xlstm")),
         ({"model_type": "openai-gpt"}, "openai-gpt keeps no keys and values"),
         ({"model_type": "qwen3_next"}, "qwen3_next keeps no .* in its layers of linear_att.* family qwen3_moe$"),
+        (
+            {"model_type": "deepseek_v3"},
+            "deepseek_v3 is a mixture of experts, and infrs .* choose a model of the family",
+        ),
         ({"model_type": "lfm3"}, "lfm3 keeps no keys and values of past tokens in its layers of conv"),
         ({"model_type": "gemma9", "vision_config": {}}, "'gemma9' is a multimodal model, .* family gemma4_text$"),
         ({"model_type": "gemma9"}, "'gemma9', so the model needs a newer transformers and infrs; .* gemma4_text until"),
