@@ -98,8 +98,11 @@ def main(folder: Path, *, mixture: bool) -> None:
     copy_fields(reader, writer, {"general.name": shape.architecture}, keep=("general.", "tokenizer."))
     keys = {"context_length": 8192, "block_count": shape.layers, "embedding_length": shape.hidden, **shape.keys}
     for key, value in {**keys, "attention.layer_norm_rms_epsilon": 1e-5}.items():
-        add_key = writer.add_uint32 if isinstance(value, int) else writer.add_float32
-        add_key(f"{shape.architecture}.{key}", value)
+        name = f"{shape.architecture}.{key}"
+        if isinstance(value, int):
+            writer.add_uint32(name, value)
+        else:
+            writer.add_float32(name, value)
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
     rng = np.random.default_rng(0)
     add(writer, "token_embd", (reader.fields["llama.vocab_size"].contents(), shape.hidden), rng)
