@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..recipes.experts import ExpertWeights
+from ..recipes.experts import ExpertWeights, Gate
 from ..recipes.lowering import Weight
 from .fusions.attention import Module
-from .fusions.experts import expert_weights
+from .fusions.experts import PARTS, alternates
 
 
 class ModelWeights:
@@ -43,9 +42,37 @@ class ModelWeights:
         )
 
     def experts(self, name: str) -> ExpertWeights:
-        """Return the weights of the experts in the module `name`."""
-        config: Any = self._config
-        return expert_weights(self._modules[name], name, int(config.num_experts_per_tok))
+        """Return the weights of the experts in the module `name`, with alternating rows of gate and up."""
+        module = self._modules[name]
+        (gate_up, gate_up_bias), (down, down_bias) = (self._stack(module, part) for part in PARTS)
+        if alternates(module):  # gpt_oss: inputs first
+            gate_up, down = gate_up.transpose(0, 2, 1), down.transpose(0, 2, 1)
+            gate = Gate(float(module.alpha), 1.0, float(module.limit))
+        else:
+            gate_up, gate = _alternate(gate_up), Gate()
+            gate_up_bias = None if gate_up_bias is None else _alternate(gate_up_bias)
+        return ExpertWeights(
+            name=name,
+            source=name,
+            gate_up=np.ascontiguousarray(gate_up),
+            down=np.ascontiguousarray(down),
+            gate_up_bias=gate_up_bias,
+            down_bias=down_bias,
+            gate=gate,
+            top_k=int(self._config.num_experts_per_tok),
+        )
+
+    @staticmethod
+    def _stack(module: Module, part: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return a parameter of all experts, and its bias if there is one."""
+        bias = getattr(module, f"{part}_bias", None)
+        return _array(getattr(module, part)), None if bias is None else _array(bias)
+
+
+def _alternate(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn [E, gates then ups, ...] into [E, gate, up, gate, up, ...]."""
+    gates, ups = np.split(array, 2, axis=1)
+    return np.stack([gates, ups], axis=2).reshape(array.shape)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from infrs.errors import InfrsError, SourceError
 
+from ..graph.fusions.experts import PARTS, is_experts
 from ..recipes.recipe import round_to
 from .checkpoint import read_tensors
 from .checks.fields import check_fields
@@ -125,9 +126,10 @@ def round_weights(model: nn.Module, dtype: np.dtype[np.generic]) -> None:
     """Round every matrix that the recipes store to 16 bits, in place. Raises ExportError if one overflows."""
     with torch.no_grad():
         for name, module in model.named_modules():
-            if isinstance(module, nn.Linear | nn.Embedding | Conv1D):
-                array = module.weight.numpy()
-                module.weight.copy_(torch.from_numpy(round_to(array, dtype, name).astype(np.float32)))
+            stored = ("weight",) if isinstance(module, nn.Linear | nn.Embedding | Conv1D) else ()
+            for part in PARTS if is_experts(module) else stored:
+                parameter = getattr(module, part)
+                parameter.copy_(torch.from_numpy(round_to(parameter.numpy(), dtype, name).astype(np.float32)))
 
 
 @contextmanager

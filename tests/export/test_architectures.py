@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from arch_models import CONTEXT, FUSED, MIXTURES, PLAIN, VOCAB, make_model
 from arch_runner import FusedRunner, PlainRunner
 from infrs_export.graph.convert import Conversion, convert
+from infrs_export.graph.fusions.architectures import longest_context
 from infrs_export.graph.fusions.families import FAMILIES
 from infrs_export.recipes.lowering import Float32Lowering
 from models_table import DOCUMENT, HEADER
@@ -149,6 +151,15 @@ def test_a_failed_trace_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixt
     with pytest.raises(ExportError, match=r"^Optimum could not export gpt_neox: .*bessel_j0"):
         convert(model, tmp_path, Float32Lowering())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+@pytest.mark.parametrize("kind", ["longrope", "yarn"])
+def test_longrope_bounds_the_context_by_layer_too(kind: str, by_layer: bool) -> None:
+    rope: dict[str, Any] = {"rope_type": kind, "original_max_position_embeddings": 64}
+    parameters = {"sliding_attention": {"rope_type": "default"}, "full_attention": rope} if by_layer else rope
+    config = SimpleNamespace(max_position_embeddings=128, rope_parameters=parameters)
+    assert longest_context(config) == (64 if kind == "longrope" else 128)  # type: ignore[arg-type]
 
 
 def test_tied_weights_are_stored_once(exported: Callable[[str], Exported]) -> None:

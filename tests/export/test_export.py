@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from arch_models import MIXTURES, make_model
 from infrs_export import pipeline
 from infrs_export.bundle import companions
 from infrs_export.cli import main
 from infrs_export.parity import chat as parity
 from infrs_export.pipeline import export_model
 from safetensors.torch import load_file, save_file
+from tiny_tokenizer import VOCAB, write_tokenizer
 
 from infrs.bundle.files import verify_bundle
 from infrs.bundle.local_models import find_exported, read_local
@@ -58,6 +60,17 @@ def test_bundle_is_whole_and_found_under_its_folder_name(bundles: dict[str, Path
     assert manifest.source.kind == "local"
     assert {*MODEL_FILES, "config.json", "tokenizer.json", "tokenizer_config.json"} <= manifest.files.keys()
     assert manifest.tool_versions.keys() >= {"torch", "transformers", "optimum", "onnx"}
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "gpt_oss"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_mixture_of_experts_passes_the_parity_check(name: str, dtype: str, tmp_path: Path) -> None:
+    model_type, changes = MIXTURES[name]
+    make_model(model_type, {**changes, "vocab_size": VOCAB}).save_pretrained(tmp_path / name)
+    write_tokenizer(tmp_path / name)
+    manifest = verify_bundle(export(tmp_path / name, tmp_path / "cache", dtype))
+    in_blocks = dtype in ("int8", "int4")
+    assert (manifest.batch_invariant, manifest.chunk_invariant) == (in_blocks, in_blocks)
 
 
 def test_generation_ends_at_the_end_of_a_turn_too(bundles: dict[str, Path]) -> None:

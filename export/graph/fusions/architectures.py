@@ -16,13 +16,14 @@ from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
 
 KVShapes = list[tuple[int, int]]  # (num_kv_heads, head_dim) of each layer
 
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
+_ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 
 
-def rope_type(config: PretrainedConfig) -> str:
-    """Return how the model scales rotary positions; "default" means unscaled."""
-    scaling = getattr(config, "rope_scaling", None) or {}
-    return str(scaling.get("rope_type", scaling.get("type", "default")))
+def _rope(config: PretrainedConfig) -> dict[str, dict[str, Any]]:
+    """Return the rotary settings by how they scale positions; "default" means unscaled. Types of layers can differ."""
+    given = getattr(config, "rope_parameters", None) or {}
+    by_layer = [parameters for parameters in given.values() if isinstance(parameters, dict)]
+    return {str(parameters.get("rope_type", "default")): parameters for parameters in by_layer or [given]}
 
 
 def longest_context(config: PretrainedConfig) -> int | None:
@@ -31,9 +32,8 @@ def longest_context(config: PretrainedConfig) -> int | None:
     None if the config does not give one.
     """
     longest = int(getattr(config, "max_position_embeddings", None) or 0) or None
-    if longest and rope_type(config) in ("longrope", "su"):
-        return min(longest, int(getattr(config, "original_max_position_embeddings", None) or longest))
-    return longest
+    original = _rope(config).get("longrope", {}).get("original_max_position_embeddings")
+    return min(longest, int(original)) if longest and original else longest
 
 
 def kv_shapes(model: PreTrainedModel) -> KVShapes:
@@ -48,8 +48,8 @@ def why_plain(model: PreTrainedModel) -> str:
     family = FAMILIES.get(config.model_type)
     if family is None or family.architecture != type(model).__name__:
         return f"{config.model_type} ({type(model).__name__}) is not among the fused architectures"
-    if rope_type(config) not in _ROPE_TYPES:
-        return f"rope type {rope_type(config)} is not supported by the fused graph"
+    if unknown := _rope(config).keys() - _ROPE_TYPES:
+        return f"rope type {' and '.join(sorted(unknown))} is not supported by the fused graph"
     if getattr(config, "use_bidirectional_attention", False) or getattr(config, "add_cross_attention", False):
         return "its attention is not plainly causal"
     return _why_not_attention(model) or _why_not_tables(model) or _why_not_experts(model)
