@@ -1,17 +1,10 @@
-"""Trace a model to the plain graph with Optimum: the model's own operators, with the past as inputs and outputs.
-
-transformers computes masks with functions that the tracer cannot follow (`torch.vmap`). While a model is traced, the
-functions of `_MASKS` replace them: the same masks, from the length of the past.
-"""
+"""Trace a model to the plain graph with Optimum: the model's own operators, with the past as inputs and outputs."""
 
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -19,7 +12,7 @@ from optimum.exporters.onnx.config import TextDecoderOnnxConfig  # type: ignore[
 from optimum.exporters.onnx.model_patcher import ModelPatcher  # type: ignore[import-untyped]
 from optimum.utils.normalized_config import NormalizedTextConfig  # type: ignore[import-untyped]
 from torch import Tensor
-from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from infrs.bundle.graph_signature import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS, past_names, present_names
 from infrs.errors import ExportError
@@ -44,47 +37,6 @@ def plain_shapes(model: PreTrainedModel) -> KVShapes:
     return [(shape[1], shape[3])] * len(cache.layers)
 
 
-def _additive(allowed: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return 0 where a query may attend, else the lowest number: float32 [batch, 1, new, total]."""
-    allowed = allowed[None, None] & attention_mask[:, None, None, :].bool()
-    return torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
-
-
-def _positions(inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the positions of the queries, [new, 1], and of the keys, [1, total]."""
-    keys = torch.arange(attention_mask.shape[1])
-    return keys[attention_mask.shape[1] - inputs_embeds.shape[1] :][:, None], keys[None]
-
-
-def _causal(
-    config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, *_: object, **__: object
-) -> Tensor:
-    queries, keys = _positions(inputs_embeds, attention_mask)
-    return _additive(keys <= queries, attention_mask)
-
-
-def _sliding(
-    config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, *_: object, **__: object
-) -> Tensor:
-    queries, keys = _positions(inputs_embeds, attention_mask)
-    return _additive((keys <= queries) & (keys > queries - config.sliding_window), attention_mask)
-
-
-def _chunked(
-    config: PretrainedConfig, inputs_embeds: Tensor, attention_mask: Tensor, *_: object, **__: object
-) -> Tensor:
-    queries, keys = _positions(inputs_embeds, attention_mask)
-    size = config.attention_chunk_size
-    return _additive((keys <= queries) & (keys // size == queries // size), attention_mask)
-
-
-_MASKS: dict[str, Callable[..., Tensor]] = {
-    "create_causal_mask": _causal,
-    "create_sliding_window_causal_mask": _sliding,
-    "create_chunked_causal_mask": _chunked,
-}
-
-
 class _Past:
     """Keys and values of every layer, [batch, heads, length, width], as a model's `cache`."""
 
@@ -98,6 +50,14 @@ class _Past:
         """Return the number of tokens of a layer."""
         return self.layers[layer_idx][0].shape[2]
 
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Return the position of the first new token."""
+        return self.get_seq_length(layer_idx)
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Return the number of keys after the new tokens, and the position of the first."""
+        return self.get_seq_length(layer_idx) + query_length, 0
+
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Append to a layer and return all of it."""
         past_keys, past_values = self.layers[layer_idx]
@@ -106,13 +66,12 @@ class _Past:
 
 
 class PlainPatcher(ModelPatcher):  # type: ignore[misc]
-    """A context in which the model has the plain graph's forward, and computes masks that the tracer can follow."""
+    """A context in which the model has the plain graph's forward."""
 
     def __init__(
         self, config: PlainOnnxConfig, model: PreTrainedModel, model_kwargs: dict[str, Any] | None = None
     ) -> None:
         super().__init__(config, model, model_kwargs)
-        self._stack = ExitStack()
         model_forward = self.orig_forward
 
         def forward(
@@ -129,19 +88,6 @@ class PlainPatcher(ModelPatcher):  # type: ignore[misc]
             return outputs.logits, *(part for layer in cache.layers for part in layer)
 
         self.patched_forward = forward
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        for module in {sys.modules[type(part).__module__] for part in self._model.modules()}:
-            for name in _MASKS.keys() & vars(module).keys():
-                self._stack.callback(setattr, module, name, getattr(module, name))
-                setattr(module, name, _MASKS[name])
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        super().__exit__(kind, error, trace)
 
 
 class PlainOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]

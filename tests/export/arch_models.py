@@ -41,6 +41,16 @@ _LLAMA4 = {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.3,
 }
+_LOCAL_GLOBAL = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+_GEMMA_2 = {
+    **_LOCAL_GLOBAL,
+    "head_dim": 32,
+    "sliding_window": 7,
+    "query_pre_attn_scalar": 24,
+    "attn_logit_softcapping": 5.0,
+    "final_logit_softcapping": 3.0,
+    "tie_word_embeddings": True,
+}
 _GEMMA_4 = {
     "num_hidden_layers": 6,
     "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
@@ -53,7 +63,6 @@ _GEMMA_4 = {
 }
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
 _BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
-_LOCAL_GLOBAL = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
 
 # name -> (model_type, what its config changes)
 FUSED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -71,18 +80,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-yarn": ("qwen2", {"rope_scaling": _YARN}),
     "qwen3": ("qwen3", {"head_dim": 32}),
     "gemma": ("gemma", {"head_dim": 32, "num_key_value_heads": 1, "tie_word_embeddings": True}),
-    "gemma2": (
-        "gemma2",
-        {
-            **_LOCAL_GLOBAL,
-            "head_dim": 32,
-            "sliding_window": 7,
-            "query_pre_attn_scalar": 24,
-            "attn_logit_softcapping": 5.0,
-            "final_logit_softcapping": 3.0,
-            "tie_word_embeddings": True,
-        },
-    ),
+    "gemma2": ("gemma2", _GEMMA_2),
     "gemma3": (
         "gemma3_text",
         {
@@ -152,18 +150,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm": ("stablelm", {"hidden_size": 256, "partial_rotary_factor": 0.25}),
     "stablelm-norms": ("stablelm", {"qk_layernorm": True, "partial_rotary_factor": 1.0, "use_qkv_bias": True}),
     "stablelm-parallel": ("stablelm", {"use_parallel_residual": True, "partial_rotary_factor": 1.0}),
-    "vaultgemma": (
-        "vaultgemma",
-        {
-            **_LOCAL_GLOBAL,
-            "head_dim": 32,
-            "sliding_window": 7,
-            "query_pre_attn_scalar": 24,
-            "attn_logit_softcapping": 5.0,
-            "final_logit_softcapping": 3.0,
-            "tie_word_embeddings": True,
-        },
-    ),
+    "vaultgemma": ("vaultgemma", _GEMMA_2),
 }
 
 # Mixtures of experts: name -> (model_type, what its config changes)

@@ -88,26 +88,24 @@ def test_a_row_can_choose_an_expert_twice(form: Form) -> None:
     close(form, run(form, inputs), reference(form, inputs))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@every_form
-def test_an_input_that_is_not_finite_affects_its_own_row_only(form: Form, value: float) -> None:
-    inputs = drawn(form, 30, seed=4)
+def affects_its_own_row_only(form: Form, seed: int, name: str, column: int, value: float) -> None:
+    inputs = drawn(form, 30, seed=seed)
     good = run(form, inputs)
-    inputs["x"][4, 17] = value
+    inputs[name][4, column] = value
     spoilt = run(form, inputs)
     assert not np.isfinite(spoilt[4]).any()
     assert np.delete(spoilt, 4, axis=0).tobytes() == np.delete(good, 4, axis=0).tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@every_form
+def test_an_input_that_is_not_finite_affects_its_own_row_only(form: Form, value: float) -> None:
+    affects_its_own_row_only(form, 4, "x", 17, value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_weight_that_is_not_finite_affects_its_own_row_only(value: float) -> None:
-    form = FORMS["4 bits"]
-    inputs = drawn(form, 30, seed=5)
-    good = run(form, inputs)
-    inputs["weights"][4, 1] = value
-    spoilt = run(form, inputs)
-    assert not np.isfinite(spoilt[4]).any()
-    assert np.delete(spoilt, 4, axis=0).tobytes() == np.delete(good, 4, axis=0).tobytes()
+    affects_its_own_row_only(FORMS["4 bits"], 5, "weights", 1, value)
 
 
 @pytest.mark.parametrize("index", [-1, 6, 2**31, 2**62, -(2**63)])

@@ -142,7 +142,8 @@ def rotary_table(module: nn.Module, context_length: int, layer_type: str | None 
     inputs: list[Any] = [torch.zeros(1, 1, 1), torch.arange(context_length)[None]]
     with torch.no_grad():
         cos, sin = (table[0] for table in module(*inputs, *([layer_type] if layer_type else [])))
-    if type(module).__name__.startswith("GptOss"):  # one half alone
+    frequencies: Any = getattr(module, f"{layer_type}_inv_freq" if layer_type else "inv_freq")
+    if cos.shape[-1] == len(frequencies):  # gpt_oss gives one half of the table
         cos, sin = (torch.cat([table, table], dim=-1) for table in (cos, sin))
     half = cos.shape[-1] // 2
     if half % 8:
