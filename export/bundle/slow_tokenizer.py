@@ -17,12 +17,12 @@ _VOCABULARIES = (("vocab.txt",), ("vocab.json", "merges.txt"))  # of WordPiece, 
 def convert_tokenizer(source: Path, path: Path) -> None:
     """Write to `path` the tokenizer that transformers makes of the vocabulary in the folder `source`.
 
-    Raises SourceError unless the vocabulary is complete: of missing files, transformers makes a tokenizer of its
-    special tokens. SentencePiece models are not taken, because transformers 4 and 5 convert them differently.
+    Raises SourceError unless the vocabulary is complete. If files are missing, transformers makes a tokenizer that has
+    special tokens only. SentencePiece models are not taken, because transformers 4 and 5 convert them differently.
     """
     if not any(_has(source, names) for names in _VOCABULARIES):
         raise SourceError(
-            "the model has no tokenizer.json, and neither vocab.txt nor vocab.json and merges.txt to make it of; "
+            "the model has no tokenizer.json, and neither vocab.txt nor vocab.json and merges.txt to make one from; "
             "save its tokenizer again with the version of transformers that saved the model"
         )
     with explained("the model has no tokenizer.json, and its tokenizer cannot be converted"):

@@ -10,19 +10,19 @@ namespace {
 
 constexpr size_t kChunkFloats = 1 << 24;  // limits the memory of the experts' outputs before they are added
 
-// Rows with the same expert that share a pass over its weights. A row stands once for each expert that it chose.
+// Rows that one call of the tile kernel multiplies with the same expert. A row has one place for each of its experts.
 struct ExpertTile {
   size_t first, rows;
 };
 
-// Tiles of one expert whose rows stay in the cache while its weights pass.
+// Tiles of one expert. Their rows stay in the cache while the kernel reads the expert's weights once.
 struct Segment {
   size_t expert, first, end;  // tiles [first, end)
 };
 
 // The rows of a run sorted by expert. A place is an index into this order.
 struct Plan {
-  std::vector<size_t> places;        // [rows, chosen]: where a row stands for each of its experts
+  std::vector<size_t> places;        // [rows, chosen]: the place of a row for each of its experts
   std::vector<size_t> rows;          // by place
   std::vector<size_t> ends;          // by expert: where its places end
   std::vector<ExpertTile> tiles;
