@@ -28,7 +28,7 @@ from infrs.bundle.manifest import (
     Recipe,
     read_manifest,
 )
-from infrs.bundle.states import kv_states
+from infrs.bundle.states import stored
 from infrs.errors import BundleError, ExportError, InfrsError
 
 from .bundle.publish import Place, check_space, file_entries, full_disk_explained, publish, staging
@@ -219,7 +219,7 @@ def _build_chat(
         graph=conversion.graph,
         graph_reason=conversion.reason,
         graph_file=conversion.graph_file,
-        states=kv_states(conversion.kv, "float16" if in_blocks else "float32"),
+        states=stored(conversion.states, "float16" if in_blocks else "float32"),
         # ONNX Runtime's MoE rounds by the number of tokens of an expert; its QMoE and infrs's experts do not.
         batch_invariant=is_fused and (in_blocks or not conversion.has_experts),
         chunk_invariant=in_blocks,

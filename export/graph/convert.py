@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from infrs.bundle.manifest import GraphKind
+from infrs.bundle.states import LayerState
 from infrs.errors import ExportError
 
 from ..bundle.publish import full_disk_explained
@@ -29,7 +30,7 @@ from ..replaced import replaced
 from ..sources.config_check import first_line
 from . import plain
 from .assemble import Assembler, attribute
-from .fusions.architectures import KVShapes, kv_shapes, longest_context, why_plain
+from .fusions.architectures import longest_context, states, why_plain
 from .fusions.experts import is_experts
 from .fusions.ops import DOMAIN
 from .fusions.rewrites import fuse_residual_norms
@@ -47,13 +48,13 @@ Progress = Callable[[str, int, int], None]  # stage ("trace", "weights"), done, 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The result of `convert`. reason: why the graph is plain; empty if it is fused."""
+    """The result of `convert`. reason: why the graph is plain; empty if it is fused. states: as float32."""
 
     graph: GraphKind
     graph_file: str
     data_file: str
     reason: str
-    kv: KVShapes
+    states: tuple[LayerState, ...]
     vocab_size: int
     context_length: int
     num_nodes: int
@@ -85,7 +86,7 @@ def convert(
     has_experts = any(map(is_experts, model.modules()))
     if reason and has_experts:
         raise ExportError(f"infrs exports mixtures of experts only as a fused graph, and {reason}; try another model")
-    config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, kv_shapes(model), context_length)
+    config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, states(model), context_length)
     progress("trace", 0, 1)
     traced = trace_with_optimum(model, "text-generation-with-past", directory, config)
     progress("trace", 1, 1)
@@ -102,7 +103,7 @@ def convert(
         graph_file=GRAPH_FILE,
         data_file=DATA_FILE,
         reason=reason,
-        kv=config.kv,
+        states=config.states,
         vocab_size=int(model.config.vocab_size),
         context_length=context_length,
         num_nodes=num_nodes,

@@ -15,15 +15,15 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from infrs.bundle.graph_signature import ATTENTION_MASK, INPUT_IDS, LOGITS, POSITION_IDS, past_names, present_names
+from infrs.bundle.states import kv_states
 from infrs.errors import ExportError
 
-from .fusions.architectures import KVShapes
 from .optimum_export import OPSET
 
 _LONGEST_PROBE = 2  # tokens
 
 
-def plain_shapes(model: PreTrainedModel) -> KVShapes:
+def plain_shapes(model: PreTrainedModel) -> list[tuple[int, int]]:
     """Return the shape of each layer's keys and values, from the cache of a short run.
 
     Raises ExportError if the model keeps something else than keys and values of one shape.
@@ -99,7 +99,7 @@ class PlainOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model.config, task="text-generation", use_past=True, use_past_in_inputs=True)
-        self.kv = plain_shapes(model)
+        self.states = kv_states(plain_shapes(model), "float32")
         self._takes_positions = POSITION_IDS in inspect.signature(model.forward).parameters
 
     @property
@@ -108,18 +108,19 @@ class PlainOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
         names = {INPUT_IDS: {0: "batch", 1: "new"}, ATTENTION_MASK: {0: "batch", 1: "total"}}
         if self._takes_positions:
             names[POSITION_IDS] = {0: "batch", 1: "new"}
-        return names | {name: {0: "batch", 2: "past"} for name in past_names(len(self.kv))}
+        return names | {name: {0: "batch", 2: "past"} for name in past_names(self.states)}
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Return the output names and their dynamic axes."""
-        presents = {name: {0: "batch", 2: "total"} for name in present_names(len(self.kv))}
+        presents = {name: {0: "batch", 2: "total"} for name in present_names(self.states)}
         return {LOGITS: {0: "batch", 1: "new"}, **presents}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
         """Return the inputs for tracing: two rows, so that the tracer takes no dimension for a constant 1."""
         batch, past, new = 2, 5, 3
-        slabs = [torch.zeros(batch, num_kv_heads, past, head_dim) for num_kv_heads, head_dim in self.kv]
+        shapes = [state.shape for state in self.states]
+        slabs = [torch.zeros(batch, num_kv_heads, past, head_dim) for num_kv_heads, head_dim in shapes]
         inputs = {
             INPUT_IDS: torch.ones(batch, new, dtype=torch.int64),
             ATTENTION_MASK: torch.ones(batch, past + new, dtype=torch.int64),

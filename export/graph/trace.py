@@ -24,8 +24,8 @@ from infrs.bundle.graph_signature import (
     past_names,
     present_names,
 )
+from infrs.bundle.states import LayerState
 
-from .fusions.architectures import KVShapes
 from .fusions.attention import Forward
 from .fusions.cache import FusedCache
 from .fusions.modules import output_layer, replacements, rotary_kinds, rotary_modules, rotary_table
@@ -131,9 +131,9 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
     DEFAULT_ONNX_OPSET = OPSET
     _MODEL_PATCHER = FusedPatcher
 
-    def __init__(self, config: PretrainedConfig, kv: KVShapes, context_length: int) -> None:
+    def __init__(self, config: PretrainedConfig, states: tuple[LayerState, ...], context_length: int) -> None:
         super().__init__(config, task="text-generation", use_past=True, use_past_in_inputs=True)
-        self.kv = kv
+        self.states = states
         self.context_length = context_length
 
     @property
@@ -145,19 +145,20 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
             SEQLENS_K: {0: "batch"},
             TOTAL_SEQUENCE_LENGTH: {},
             LOGITS_INDICES: {0: "scored"},
-            **dict.fromkeys(past_names(len(self.kv)), slab),
+            **dict.fromkeys(past_names(self.states), slab),
         }
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Return the output names and their dynamic axes."""
         slab = {0: "batch", 2: "capacity"}
-        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(len(self.kv)), slab)}
+        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(self.states), slab)}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
         """Return the inputs for tracing: two rows, so that the tracer takes no dimension for a constant 1."""
         batch, sequence, capacity = 2, 3, 8
-        slabs = [torch.zeros(batch, num_kv_heads, capacity, head_dim) for num_kv_heads, head_dim in self.kv]
+        shapes = [state.shape for state in self.states]
+        slabs = [torch.zeros(batch, num_kv_heads, capacity, head_dim) for num_kv_heads, head_dim in shapes]
         return {
             INPUT_IDS: torch.ones(batch, sequence, dtype=torch.int64),
             SEQLENS_K: torch.full((batch,), sequence - 1, dtype=torch.int32),

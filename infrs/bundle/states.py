@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-StateKind = Literal["kv", "window", "recurrent", "conv"]
+StateKind = Literal["kv", "recurrent", "conv"]
 StateDtype = Literal["float32", "float16"]
 DTYPE_BYTES: dict[StateDtype, int] = {"float32": 4, "float16": 2}
 
@@ -17,12 +17,13 @@ _Size = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class LayerState(BaseModel):
-    """The state that one layer keeps for one sequence.
+    """A state that a layer keeps for one sequence. A layer has one or several.
 
-    kind: `kv`, a key and a value for each position; `window`, the same for the last positions only; `recurrent`, one
-    array that each token updates; `conv`, the last inputs of a convolution.
-    shape: of one key or value, [num_kv_heads, head_dim], for `kv` and `window`; otherwise of the whole state.
-    dtype: as infrs's kernels store the numbers. ONNX Runtime's kernels store float32, whatever the manifest says.
+    kind: `kv`, a key and a value for each position; `recurrent`, one array that each token updates; `conv`, the last
+    inputs of a convolution.
+    shape: of one key or value, [num_kv_heads, head_dim], for `kv`; otherwise of the whole state.
+    dtype: as infrs's kernels store the numbers; float32 for `recurrent` and `conv`. ONNX Runtime's kernels store
+    float32, whatever the manifest says.
     truncatable: a sequence can continue from any earlier position. snapshottable: a copy of the state can be kept.
     """
 
@@ -38,6 +39,21 @@ class LayerState(BaseModel):
 def bytes_per_token(states: Iterable[LayerState], dtype: StateDtype) -> int:
     """Return the bytes that a token of one sequence takes in `states`, if their numbers are stored as `dtype`."""
     return sum(2 * prod(state.shape) * DTYPE_BYTES[dtype] for state in states if state.kind == "kv")
+
+
+def bytes_per_row(states: Iterable[LayerState]) -> int:
+    """Return the bytes that the states of one sequence take whatever its length: those of other kinds than `kv`."""
+    return sum(prod(state.shape) * DTYPE_BYTES[state.dtype] for state in states if state.kind != "kv")
+
+
+def stored(states: Iterable[LayerState], dtype: StateDtype) -> tuple[LayerState, ...]:
+    """Return the states with keys and values in `dtype`."""
+    return tuple(state.model_copy(update={"dtype": dtype}) if state.kind == "kv" else state for state in states)
+
+
+def fixed_state(kind: Literal["recurrent", "conv"], shape: tuple[int, ...]) -> LayerState:
+    """Return a state of a fixed size. A sequence can continue only from where it was copied."""
+    return LayerState(kind=kind, shape=shape, dtype="float32", truncatable=False, snapshottable=True)
 
 
 def kv_states(shapes: Iterable[tuple[int, int]], dtype: StateDtype) -> tuple[LayerState, ...]:

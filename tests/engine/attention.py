@@ -28,7 +28,8 @@ def build(path: Path) -> None:
         "sin": np.sin(angles),
         "head": rng.standard_normal((width, synthetic.VOCAB)),
     }
-    (past_key, past_value), present = graph.past_names(1), graph.present_names(1)
+    states = GEOMETRY.states("float32")
+    (past_key, past_value), present = graph.past_names(states), graph.present_names(states)
     lengths = [graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH]
     nodes = [
         helper.make_node("Gather", ["embedding", graph.INPUT_IDS], ["qkv"]),
@@ -57,7 +58,7 @@ def build(path: Path) -> None:
                 value(graph.SEQLENS_K, int32, ["batch"]),
                 value(graph.TOTAL_SEQUENCE_LENGTH, int32, []),
                 value(graph.LOGITS_INDICES, int64, ["scored"]),
-                *(value(name, float32, kv_shape) for name in graph.past_names(1)),
+                *(value(name, float32, kv_shape) for name in graph.past_names(states)),
             ],
             [
                 value(graph.LOGITS, float32, ["num_scored", synthetic.VOCAB]),

@@ -17,12 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import FileEntry, GraphKind, Manifest
+from infrs.bundle.states import KVGeometry
 from infrs.engine.engine import Engine
 
 VOCAB = 97
 KINDS: tuple[GraphKind, ...] = ("fused", "plain")
 EngineFactory = Callable[..., Engine]  # the fixture `new_engine`
 KV_SHAPE = ["rows", 1, "capacity", 1]
+STATES = KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32")
 
 
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
@@ -57,9 +59,9 @@ def _border(kind: GraphKind) -> tuple[list[onnx.ValueInfoProto], list[onnx.Value
         ]
     else:
         inputs.append(value(graph.ATTENTION_MASK, INT64, ["batch", "total"]))
-    inputs += [value(name, FLOAT, KV_SHAPE) for name in graph.past_names(1)]
+    inputs += [value(name, FLOAT, KV_SHAPE) for name in graph.past_names(STATES)]
     scores_shape = ["num_scored", VOCAB] if kind == "fused" else ["batch", "sequence", VOCAB]
-    present = [value(name, FLOAT, ["rows", 1, "present", 1]) for name in graph.present_names(1)]
+    present = [value(name, FLOAT, ["rows", 1, "present", 1]) for name in graph.present_names(STATES)]
     return inputs, [value(graph.LOGITS, FLOAT, scores_shape), *present]
 
 
@@ -70,8 +72,8 @@ def build(path: Path, kind: GraphKind) -> None:
     constant, op = built.constant, built.op
     zero, one = constant(0, np.int64), constant(1, np.int64)
     size = op("Gather", op("Shape", graph.INPUT_IDS), one)
-    past_key, past_value = graph.past_names(1)
-    present_key, present_value = graph.present_names(1)
+    past_key, past_value = graph.past_names(STATES)
+    present_key, present_value = graph.present_names(STATES)
     past_length = op("Unsqueeze", op("Gather", op("Shape", past_key), constant(2, np.int64)), constant([0], np.int64))
     start = op("Sub", op("Add", op("Cast", graph.SEQLENS_K, to=INT64), one), size) if fused else past_length
     steps = op("Range", zero, size, one)

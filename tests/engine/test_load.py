@@ -81,7 +81,7 @@ def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:
         open_runner(tmp_path, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
 
 
-@pytest.mark.parametrize("kind", ["window", "recurrent", "conv"])
+@pytest.mark.parametrize("kind", ["recurrent", "conv"])
 def test_an_unsupported_state_is_refused_before_the_graph_is_opened(kind: StateKind, tmp_path: Path) -> None:
     state = LayerState(kind=kind, shape=(1, 1), dtype="float32", truncatable=False, snapshottable=True)
     manifest = synthetic.manifest().model_copy(update={"states": (*synthetic.manifest().states, state)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from infrs_export.graph.convert import Conversion
 from numpy.typing import NDArray
 
 from infrs.bundle import graph_signature as graph
+from infrs.bundle.states import LayerState
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -18,16 +20,25 @@ def open_session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+def state_shapes(states: Iterable[LayerState], rows: int, capacity: int) -> Iterator[tuple[int, ...]]:
+    """Yield the shape of each array that `states` take for a number of rows."""
+    for state in states:
+        if state.kind == "kv":
+            num_kv_heads, head_dim = state.shape
+            yield from [(rows, num_kv_heads, capacity, head_dim)] * 2
+        else:
+            yield rows, *state.shape
+
+
 class FusedRunner:
     """Rows of sequences in slabs of `capacity` tokens; a row's length is known to the caller's list `lengths`."""
 
     def __init__(self, directory: Path, conversion: Conversion, rows: int = 1, capacity: int = 64) -> None:
-        kv = conversion.kv
         self._session = open_session(directory / conversion.graph_file)
-        shapes = [(rows, num_kv_heads, capacity, head_dim) for num_kv_heads, head_dim in kv for _ in ("key", "value")]
-        self._slabs = [np.zeros(shape, np.float32) for shape in shapes]
-        self._past = graph.past_names(len(kv))
-        self._present = graph.present_names(len(kv))
+        self._slabs = [np.zeros(shape, np.float32) for shape in state_shapes(conversion.states, rows, capacity)]
+        self._past = graph.past_names(conversion.states)
+        self._present = graph.present_names(conversion.states)
+        self._has_fixed_states = any(state.kind != "kv" for state in conversion.states)
         self.lengths = [0] * rows
 
     def run(self, ids: NDArray[np.int64], rows: slice | None = None) -> NDArray[np.float32]:
@@ -40,6 +51,8 @@ class FusedRunner:
         binding.bind_cpu_input(graph.SEQLENS_K, lengths - 1)
         binding.bind_cpu_input(graph.TOTAL_SEQUENCE_LENGTH, np.array(lengths.max(), np.int32))
         binding.bind_cpu_input(graph.LOGITS_INDICES, np.arange(ids.size))
+        if self._has_fixed_states:
+            binding.bind_cpu_input(graph.ACTIVE_ROWS, np.ones(len(ids), np.float32))
         binding.bind_output(graph.LOGITS)
         for past, present, slab in zip(self._past, self._present, self._slabs, strict=True):
             view = slab[rows]
@@ -54,12 +67,12 @@ class PlainRunner:
     """One sequence through Optimum's plain graph, the present fed back as past."""
 
     def __init__(self, directory: Path, conversion: Conversion) -> None:
-        kv = conversion.kv
         self._session = open_session(directory / conversion.graph_file)
         self._inputs = {item.name for item in self._session.get_inputs()}
-        [(num_kv_heads, head_dim)] = set(kv)
+        [(num_kv_heads, head_dim)] = {state.shape for state in conversion.states}
         empty = np.zeros((1, num_kv_heads, 0, head_dim), np.float32)
-        self._past = dict.fromkeys(graph.past_names(len(kv)), empty)
+        self._past = dict.fromkeys(graph.past_names(conversion.states), empty)
+        self._present = graph.present_names(conversion.states)
         self._length = 0
 
     def run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -71,6 +84,5 @@ class PlainRunner:
             feeds[graph.POSITION_IDS] = positions
         names = [item.name for item in self._session.get_outputs()]
         outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
-        present = graph.present_names(len(self._past) // 2)
-        self._past = {past: outputs[name] for past, name in zip(self._past, present, strict=True)}
+        self._past = {past: outputs[name] for past, name in zip(self._past, self._present, strict=True)}
         return outputs[graph.LOGITS][0]

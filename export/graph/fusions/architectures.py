@@ -9,12 +9,12 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from infrs.bundle.states import LayerState, kv_states
+
 from .attention import attributes, projections
 from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
-
-KVShapes = list[tuple[int, int]]  # (num_kv_heads, head_dim) of each layer
 
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 
@@ -36,10 +36,10 @@ def longest_context(config: PretrainedConfig) -> int | None:
     return min(longest, int(original)) if longest and original else longest
 
 
-def kv_shapes(model: PreTrainedModel) -> KVShapes:
-    """Return the shape of each layer's keys and values, of a model for which `why_plain` is empty."""
+def states(model: PreTrainedModel) -> tuple[LayerState, ...]:
+    """Return the states of the layers in float32, of a model for which `why_plain` is empty."""
     shapes = [attributes(module) for module in model.modules() if projections(module)]
-    return [(shape.num_kv_heads, shape.head_dim) for shape in shapes]
+    return kv_states([(shape.num_kv_heads, shape.head_dim) for shape in shapes], "float32")
 
 
 def why_plain(model: PreTrainedModel) -> str:

@@ -44,18 +44,20 @@ class FusedRunner:
         num_rows: int,
         capacity: int,
         num_spare_rows: int = 0,
+        num_snapshots: int = 0,
     ) -> None:
-        num_layers = len(manifest.states)
-        past = graph.past_names(num_layers)
-        check_inputs(
-            session,
-            {graph.INPUT_IDS, graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH, graph.LOGITS_INDICES, *past},
-        )
+        states = manifest.states
+        past = graph.past_names(states)
+        required = {graph.INPUT_IDS, graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH, graph.LOGITS_INDICES, *past}
+        self._has_fixed_states = any(state.kind != "kv" for state in states)
+        check_inputs(session, required | {graph.ACTIVE_ROWS} if self._has_fixed_states else required)
         self._session = session
-        self._kv_names = list(zip(past, graph.present_names(num_layers), strict=True))
+        self._state_names = list(zip(past, graph.present_names(states), strict=True))
         # One row and one position more than requested, for the filling of products of a single row.
         self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
-        self.store = Slab(manifest.states, self.spare_rows.stop, capacity + 1, stored_dtype(session))
+        truncatable = all(state.truncatable for state in states)
+        self.num_snapshots = 0 if truncatable else num_snapshots
+        self.store = Slab(states, self.spare_rows.stop, capacity + 1, stored_dtype(session), self.num_snapshots)
         self._bindings: dict[tuple[int, int], _Bound] = {}
         self._total = np.zeros((), dtype=np.int32)
         self._logits = np.empty((num_rows + 1, manifest.vocab_size), dtype=np.float32)
@@ -65,11 +67,13 @@ class FusedRunner:
         self.threads = threads_of(session)
         self._fills = False  # whether products of a single row are filled up, because they round differently
         self._shares_runs = manifest.batch_invariant
-        self._fills = self._shares_runs and not self._single_row_agrees()
+        if self._shares_runs and not self._single_row_agrees():
+            # A token that fills up a product would advance a state that is not overwritten.
+            self._fills, self._shares_runs = truncatable, truncatable
         self.capabilities = Capabilities(
             chunk_invariant=bool(self.kernels) and not fallback_nodes(session) and manifest.chunk_invariant,
             min_rows=2 if self._fills else 1,
-            truncatable=all(state.truncatable for state in manifest.states),
+            truncatable=truncatable,
         )
         alone = "a row alone has the same bits as in a batch"
         filled = "a row alone has other bits than in a batch, so an idle row runs with it"
@@ -81,32 +85,47 @@ class FusedRunner:
         if len(segments) == 1:
             return self._run_row(segments[0])
         first = segments[0].row
-        tokens, ends, scored = [], [], []
+        tokens, ends, scored, active = [], [], [], []
         for place, (row, start, input_ids, offsets) in enumerate(segments):
             if len(input_ids) > 1 or row != first + place or not self._shares_runs:
-                runs = _session_runs(segments) if self._shares_runs else [[segment] for segment in segments]
+                alone = ([segment] for segment in segments if len(segment.input_ids))
+                runs = _session_runs(segments) if self._shares_runs else alone
                 return np.concatenate([self.run(part).copy() for part in runs])
             tokens.append(input_ids[0] if len(input_ids) else 0)
             ends.append(start)
+            active.append(len(input_ids))
             if len(offsets):
                 scored.append(place)
-        return self._run(first, (len(tokens), 1), tokens, ends, scored)
+        if self._has_fixed_states:
+            self._begin(segments)
+        return self._run(first, (len(tokens), 1), tokens, ends, scored, active)
 
     def _run_row(self, segment: Segment) -> Logits:
         """Run one segment. A product of a single row is filled up where that rounds differently."""
         row, start, input_ids, scored = segment
+        active = (len(input_ids) and 1,)
+        if self._has_fixed_states:
+            self._begin([segment])
         if not len(input_ids):
             input_ids = (0,)
         if self._fills and len(input_ids) % _TILE_ROWS == 1:
             input_ids = (*input_ids, input_ids[-1])  # written past the end, where the next token overwrites it
-        return self._run(row, (1, len(input_ids)), input_ids, (start + len(input_ids) - 1,), scored)
+        return self._run(row, (1, len(input_ids)), input_ids, (start + len(input_ids) - 1,), scored, active)
 
-    def _run(self, first: int, shape: tuple[int, int], tokens: Tokens, ends: Tokens, scored: Tokens) -> Logits:
+    def _begin(self, segments: Sequence[Segment]) -> None:
+        """Clear the states of rows that begin."""
+        for segment in segments:
+            if not segment.start and len(segment.input_ids):
+                self.store.begin(segment.row)
+
+    def _run(  # noqa: PLR0917
+        self, first: int, shape: tuple[int, int], tokens: Tokens, ends: Tokens, scored: Tokens, active: Tokens
+    ) -> Logits:
         """Run the session once on tokens of shape [rows, size], given flat like the indices `scored` into them.
 
-        `ends` holds the position of each row's last token. A decode step passes few tokens, and plain Python integers
-        keep its cost low. A numpy operation takes 20 microseconds there, because the weights of the model have evicted
-        its code from the processor's caches.
+        `ends` holds the position of each row's last token, `active` 1 for each row that is not idle. A decode step
+        passes few tokens, and plain Python integers keep its cost low. A numpy operation takes 20 microseconds there,
+        because the weights of the model have evicted its code from the processor's caches.
         """
         num_scored = len(scored)
         if not num_scored:
@@ -118,6 +137,8 @@ class FusedRunner:
         bound.feed(graph.INPUT_IDS, np.int64, shape, tokens)
         bound.feed(graph.SEQLENS_K, np.int32, shape[:1], ends)
         bound.feed(graph.LOGITS_INDICES, np.int64, (len(scored),), scored)
+        if self._has_fixed_states:
+            bound.feed(graph.ACTIVE_ROWS, np.float32, shape[:1], active)
         if len(scored) > len(self._logits):
             self._logits = np.empty((len(scored), self._logits.shape[1]), dtype=np.float32)
         logits = bound.logits
@@ -134,9 +155,8 @@ class FusedRunner:
         if key not in self._bindings:
             bound = _Bound(self._session.io_binding())
             _bind_input(bound.binding, graph.TOTAL_SEQUENCE_LENGTH, self._total)
-            for (past, present), array in zip(self._kv_names, self.store.arrays, strict=True):
-                view = array[first : first + rows]
-                _bind_state(bound.binding, past, present, view)
+            for (past, present), array in zip(self._state_names, self.store.arrays, strict=True):
+                _bind_state(bound.binding, past, present, array[first : first + rows])
             self._bindings[key] = bound
         return self._bindings[key]
 
@@ -173,7 +193,7 @@ class _Bound:
         self._inputs: dict[str, tuple[tuple[int, ...], npt.NDArray[Any]]] = {}  # the values of a shape, flat
         self.logits: Logits | None = None  # where the scores are written
 
-    def feed(self, name: str, dtype: type[np.integer[Any]], shape: tuple[int, ...], values: Tokens) -> None:
+    def feed(self, name: str, dtype: type[np.number[Any]], shape: tuple[int, ...], values: Tokens) -> None:
         """Set an input. If its shape is the same as in the last run, the array is already bound."""
         bound_shape, array = self._inputs.get(name, _UNBOUND)
         if bound_shape != shape:
@@ -194,7 +214,9 @@ def _bind_output(binding: Binding, name: str, array: npt.NDArray[Any]) -> None:
 
 def _bind_state(binding: Binding, past: str, present: str, view: npt.NDArray[Any]) -> None:
     """Bind rows of the store as past and present. The graph declares them as float32, also if they have 16 bits."""
-    rows, num_kv_heads, capacity, head_dim = view.shape
-    shape = (rows, num_kv_heads, capacity * view.itemsize // 4, head_dim)
+    shape = view.shape
+    if view.itemsize < 4:
+        rows, num_kv_heads, capacity, head_dim = shape
+        shape = (rows, num_kv_heads, capacity * view.itemsize // 4, head_dim)
     binding.bind_input(past, "cpu", 0, np.float32, shape, view.ctypes.data)
     binding.bind_output(present, "cpu", 0, np.float32, shape, view.ctypes.data)

@@ -34,7 +34,8 @@ def open_session(
     """
     check_manifest(manifest)
     path = bundle / manifest.graph_file
-    halves = manifest.graph == "fused" and all(state.dtype == "float16" for state in manifest.states)
+    keys = [state for state in manifest.states if state.kind == "kv"]
+    halves = manifest.graph == "fused" and all(state.dtype == "float16" for state in keys)
     with memory.limit_growth(bytes_to_open(bundle)):
         session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
     check_sizes(session, manifest)
@@ -52,9 +53,11 @@ def bytes_to_open(bundle: Path) -> int:
 def check_manifest(manifest: Manifest) -> None:
     """Raise BundleError if this version has no runner for the states or the graph that a manifest describes."""
     for state in manifest.states:
-        if state.kind != "kv":
-            raise BundleError(f"this version does not run {state.kind} state; upgrade infrs")
-        if len(state.shape) != 2:
+        if state.kind != "kv" and manifest.graph != "fused":
+            raise BundleError(f"the manifest gives a plain graph {state.kind} states; export the model again")
+        if state.kind != "kv" and (state.dtype != "float32" or state.truncatable or not state.snapshottable):
+            raise BundleError(f"this version does not run the manifest's {state.kind} states; upgrade infrs")
+        if state.kind == "kv" and len(state.shape) != 2:
             raise BundleError(
                 f"the manifest gives keys and values the shape {list(state.shape)}, not [num_kv_heads, head_dim]; "
                 "export the model again"
@@ -64,11 +67,15 @@ def check_manifest(manifest: Manifest) -> None:
 def check_sizes(session: Session, manifest: Manifest) -> None:
     """Raise BundleError if a fixed size among a graph's inputs and outputs is not that of the manifest."""
     shapes = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
-    num_layers = len(manifest.states)
     expected = [(graph.LOGITS, -1, manifest.vocab_size)]
-    for names in (graph.past_names(num_layers), graph.present_names(num_layers)):
-        for name, state in zip(names, (state for state in manifest.states for _ in range(2)), strict=True):
-            expected += [(name, 1, state.shape[0]), (name, 3, state.shape[1])]
+    sizes: list[dict[int, int]] = []  # of each state's tensors, by axis
+    for state in manifest.states:
+        if state.kind == "kv":
+            sizes += [dict(zip((1, 3), state.shape, strict=True))] * 2
+        else:
+            sizes.append(dict(enumerate(state.shape, 1)))
+    for names in (graph.past_names(manifest.states), graph.present_names(manifest.states)):
+        expected += [(name, axis, size) for name, axes in zip(names, sizes, strict=True) for axis, size in axes.items()]
     for name, axis, size in expected:
         shape = shapes.get(name, [])
         if len(shape) > abs(axis) and isinstance(shape[axis], int) and shape[axis] != size:
@@ -81,15 +88,23 @@ def kv_bytes_per_token(session: Session, manifest: Manifest) -> int:
 
 
 def new_runner(
-    session: Session, manifest: Manifest, *, num_rows: int, num_spare_rows: int = 0, capacity: int
+    session: Session,
+    manifest: Manifest,
+    *,
+    num_rows: int,
+    num_spare_rows: int = 0,
+    num_snapshots: int = 0,
+    capacity: int,
 ) -> Runner:
     """Return the runner for a bundle's kind of graph, with rows of `capacity` tokens.
 
     Raises BundleError if the graph has other inputs than its manifest says or cannot run, MemoryError.
     """
-    kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
+    rows = {"num_rows": num_rows, "num_spare_rows": num_spare_rows, "capacity": capacity}
     with reports_failures():
-        return kind(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+        if manifest.graph == "plain":
+            return PlainRunner(session, manifest, **rows)
+        return FusedRunner(session, manifest, **rows, num_snapshots=num_snapshots)
 
 
 def try_run(runner: Runner, vocab_size: int) -> None:
@@ -120,6 +135,7 @@ def open_runner(
     *,
     num_rows: int,
     num_spare_rows: int = 0,
+    num_snapshots: int = 0,
     capacity: int,
     threads: int,
     kernels: KernelOptions = AUTO,
@@ -127,4 +143,11 @@ def open_runner(
 ) -> Runner:
     """Open a session and return a runner over it. Raises as `open_session` and `new_runner` do."""
     session = open_session(bundle, manifest, threads=threads, kernels=kernels, spin=spin)
-    return new_runner(session, manifest, num_rows=num_rows, num_spare_rows=num_spare_rows, capacity=capacity)
+    return new_runner(
+        session,
+        manifest,
+        num_rows=num_rows,
+        num_spare_rows=num_spare_rows,
+        num_snapshots=num_snapshots,
+        capacity=capacity,
+    )

@@ -28,9 +28,12 @@ class RowArrays:
         self.rows: list[list[npt.NDArray[np.float32]]] = [[*self._empty] for _ in range(num_rows)]
         self.max_bytes = num_rows * capacity * bytes_per_token(states, "float32")
 
-    def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """See StateStore.copy."""
+    def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None:
+        """See StateStore.copy. There are no snapshots, because keys and values can be truncated."""
         self.rows[target] = [array[:, :, :num_tokens] for array in self.rows[source]]
+
+    def save(self, row: int, snapshot: int) -> None:
+        """See StateStore.save."""
 
     def release(self) -> None:
         """See StateStore.release."""
@@ -41,6 +44,7 @@ class PlainRunner:
     """Run the plain graph, one segment at a time. Slower, but for any architecture that Optimum exports."""
 
     capabilities = Capabilities(chunk_invariant=False)
+    num_snapshots = 0
 
     def __init__(
         self,
@@ -51,8 +55,8 @@ class PlainRunner:
         capacity: int,
         num_spare_rows: int = 0,
     ) -> None:
-        self._past_names = graph.past_names(len(manifest.states))
-        self._outputs = [graph.LOGITS, *graph.present_names(len(manifest.states))]
+        self._past_names = graph.past_names(manifest.states)
+        self._outputs = [graph.LOGITS, *graph.present_names(manifest.states)]
         check_inputs(session, {graph.INPUT_IDS, graph.ATTENTION_MASK, *self._past_names}, {graph.POSITION_IDS})
         self.kernels = kernels_of(session)
         self.threads = threads_of(session)

@@ -13,8 +13,9 @@ class Segment(NamedTuple):
     """Consecutive tokens of one row.
 
     row: of the state store. start: position of the first token; all positions before it are stored.
-    input_ids: the tokens, one or more. If empty, the row is idle: the runner may write to position `start`, where
-    nothing is stored. scored: the offsets into `input_ids` that get logits, ascending.
+    input_ids: the tokens, one or more. If empty, the row is idle: the runner may write keys and values to position
+    `start`, where nothing is stored, and changes no other state.
+    scored: the offsets into `input_ids` that get logits, ascending.
     """
 
     row: int
@@ -51,8 +52,15 @@ class StateStore(Protocol):
     def max_bytes(self) -> int:
         """Return the memory that it takes once all rows are full."""
 
-    def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy the first `num_tokens` positions of row `source` to row `target`."""
+    def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None:
+        """Copy the first `num_tokens` positions of row `source` to row `target`, which may be the same row.
+
+        States that cannot be truncated are those of the source row, which must have exactly `num_tokens` tokens. If
+        `snapshot` is given, they come from that snapshot, which was saved after `num_tokens` tokens.
+        """
+
+    def save(self, row: int, snapshot: int) -> None:
+        """Save the states of a row that cannot be truncated as a snapshot. They cover all tokens of the row."""
 
     def release(self) -> None:
         """Return the memory of all rows to the system. No row stores anything afterwards."""
@@ -62,11 +70,13 @@ class Runner(Protocol):
     """Runs a graph over a state store.
 
     num_rows: rows that `run` may address. spare_rows: rows that only `store.copy` may address.
+    num_snapshots: the number of snapshots in the store; 0 if every state can be truncated.
     capacity: positions in a row. kernels: see `kernels_of`. threads: the number of threads that compute.
     """
 
     num_rows: int
     spare_rows: range
+    num_snapshots: int
     capacity: int
     kernels: str
     threads: int

@@ -1,4 +1,4 @@
-"""The slab: the keys and values of all rows, in memory that the graph reads and writes in place."""
+"""The slab: the states of all rows, in memory that the graph reads and writes in place."""
 
 from __future__ import annotations
 
@@ -18,36 +18,69 @@ _GROUP = 8
 
 
 class Slab:
-    """The store of `kv` states: an array [rows, num_kv_heads, capacity, head_dim] for each layer's keys and values.
+    """The store of all states, in arrays that the graph reads and writes in place.
 
-    `arrays` has the order of `infrs.bundle.graph_signature.past_names`. The capacity is rounded up to a multiple of
-    eight, because infrs's kernels store keys in groups of eight positions. The system zero-fills pages on first use, so
+    `arrays` has the order of `infrs.bundle.graph_signature.past_names`. A `kv` state has two arrays
+    [rows, num_kv_heads, capacity, head_dim] of `dtype`. Any other state has one float32 array [places, *shape], with a
+    place for each row and, behind them, one for each snapshot. The capacity is rounded up to a multiple of eight,
+    because infrs's kernels store keys in groups of eight positions. The system zero-fills pages on first use, so
     unused capacity costs address space only. Pages are small on purpose: with huge pages, which numpy asks for, the
     first token of each row and head would take 2 MB.
 
-    max_bytes: the size of all rows.
+    max_bytes: the size of all rows and snapshots.
     """
 
-    def __init__(self, states: Sequence[LayerState], rows: int, capacity: int, dtype: StateDtype = "float32") -> None:
+    def __init__(
+        self,
+        states: Sequence[LayerState],
+        rows: int,
+        capacity: int,
+        dtype: StateDtype = "float32",
+        num_snapshots: int = 0,
+    ) -> None:
         self.rows = rows
         self.capacity = _whole_groups(capacity)
         self.arrays: list[npt.NDArray[Any]] = []
+        self._keys_and_values: list[npt.NDArray[Any]] = []
+        self._fixed: list[npt.NDArray[np.float32]] = []
         self._memory: list[mmap.mmap] = []
         for state in states:
-            num_kv_heads, head_dim = state.shape
-            shape = (rows, num_kv_heads, self.capacity, head_dim)
-            for _ in ("key", "value"):
-                memory = _small_pages(prod(shape) * DTYPE_BYTES[dtype])
-                self._memory.append(memory)
-                self.arrays.append(np.frombuffer(memory, dtype=dtype).reshape(shape))
+            if state.kind == "kv":
+                num_kv_heads, head_dim = state.shape
+                shape = (rows, num_kv_heads, self.capacity, head_dim)
+                self._keys_and_values += [self._array(shape, dtype) for _ in ("key", "value")]
+                self.arrays += self._keys_and_values[-2:]
+            else:
+                self._fixed.append(self._array((rows + num_snapshots, *state.shape), "float32"))
+                self.arrays.append(self._fixed[-1])
         self.max_bytes = sum(array.nbytes for array in self.arrays)
 
-    def copy(self, source: int, target: int, num_tokens: int) -> None:
+    def _array(self, shape: tuple[int, ...], dtype: StateDtype) -> npt.NDArray[Any]:
+        memory = _small_pages(prod(shape) * DTYPE_BYTES[dtype])
+        self._memory.append(memory)
+        return np.frombuffer(memory, dtype=dtype).reshape(shape)
+
+    def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None:
         """See StateStore.copy."""
         # Copying whole groups is safe: positions after the last token are written before they are read.
         end = _whole_groups(num_tokens)
-        for array in self.arrays:
-            array[target, :, :end] = array[source, :, :end]
+        if source != target:
+            for array in self._keys_and_values:
+                array[target, :, :end] = array[source, :, :end]
+        self._copy_fixed(source if snapshot is None else self.rows + snapshot, target)
+
+    def save(self, row: int, snapshot: int) -> None:
+        """See StateStore.save."""
+        self._copy_fixed(row, self.rows + snapshot)
+
+    def begin(self, row: int) -> None:
+        """Fill the states of a row, but for keys and values, with zeros: the row has no tokens."""
+        for array in self._fixed:
+            array[row] = 0
+
+    def _copy_fixed(self, source: int, target: int) -> None:
+        for array in self._fixed:
+            array[target] = array[source]
 
     def release(self) -> None:
         """See StateStore.release. Bindings stay valid: the next access to a page gets zeros, as the first one did."""
