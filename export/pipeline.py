@@ -29,6 +29,7 @@ from infrs.bundle.manifest import (
     read_manifest,
 )
 from infrs.bundle.states import stored
+from infrs.engine.runners.runner import Rows
 from infrs.errors import BundleError, ExportError, InfrsError
 
 from .bundle.publish import Place, check_space, file_entries, full_disk_explained, publish, staging
@@ -230,7 +231,7 @@ def _build_chat(
         parity={},
         **_last(directory),
     )
-    runner = open_runner(directory, manifest, num_rows=1, capacity=parity.MAX_TOKENS, threads=0, spin=False)
+    runner = open_runner(directory, manifest, Rows(1, parity.MAX_TOKENS), threads=0, spin=False)
     return manifest.model_copy(update={"parity": parity.check(dtype, runner, passages)})
 
 

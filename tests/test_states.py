@@ -10,7 +10,7 @@ import hollow_bundles
 import pytest
 
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
-from infrs.bundle.states import KVGeometry, StateDtype, bytes_per_token
+from infrs.bundle.states import KVGeometry, StateDtype, fixed_state, size_of
 from infrs.errors import BundleError
 
 OLD_KV = {"num_layers": 3, "num_kv_heads": 2, "head_dim": 8}
@@ -65,4 +65,6 @@ def test_states_that_make_no_sense_are_refused_in_one_line(fields: Any, where: s
 
 def test_a_token_takes_a_key_and_a_value_in_each_layer() -> None:
     states = KVGeometry(num_layers=3, num_kv_heads=2, head_dim=8).states("float16")
-    assert (bytes_per_token(states, "float16"), bytes_per_token(states, "float32")) == (192, 384)
+    assert (size_of(states, "float16").per_token, size_of(states, "float32").per_token) == (192, 384)
+    size = size_of((*states, fixed_state("conv", (3, 5)), fixed_state("recurrent", (2, 4, 4))), "float16")
+    assert (size.per_token, size.fixed, size.of_row(10)) == (192, 4 * (15 + 32), 188 + 1920)

@@ -20,6 +20,7 @@ from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.runners.opening import new_runner, open_session
+from infrs.engine.runners.runner import Rows
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
@@ -37,7 +38,7 @@ def main(bundle: Path, rows: int, temperature: float, rounds: int, steps: int) -
     manifest = chat_manifest(read_manifest(bundle))
     tokenizer = Tokenizer.load(bundle)
     session = open_session(bundle, manifest, threads=0)
-    runner = new_runner(session, manifest, num_rows=rows, capacity=PROMPT + (rounds + 1) * steps + rows)
+    runner = new_runner(session, manifest, Rows(rows, PROMPT + (rounds + 1) * steps + rows))
     engine = Engine(runner, partial(Detokenizer, tokenizer), frozenset(), 256)
     for row in range(rows):
         text = f"The sea was calm, and no ship passed number {row}. " * 8

@@ -20,7 +20,7 @@ from benchmarks.lib.runner_steps import STEPS, decode, fill
 from infrs import native
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
 from infrs.engine.runners.opening import new_runner, open_session
-from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.runner import Rows, Runner, Segment
 
 PROMPT = 1200  # tokens
 _CONTEXTS = (64, 2060, 4000)
@@ -33,7 +33,7 @@ def runner_of(library: Path | None, bundle: Path, manifest: Manifest) -> Runner:
         raise click.UsageError(f"{library or 'the installed package'} holds no kernels")
     native.library = lambda: library
     session = open_session(bundle, manifest, threads=0)
-    return new_runner(session, manifest, num_rows=max(_ROWS), capacity=max(_CONTEXTS) + STEPS)
+    return new_runner(session, manifest, Rows(max(_ROWS), max(_CONTEXTS) + STEPS))
 
 
 @click.command()

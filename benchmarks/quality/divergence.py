@@ -32,7 +32,7 @@ from benchmarks.quality.llamacpp_logits import logits_of
 from infrs import native
 from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.engine.runners.opening import open_runner
-from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.runner import Rows, Runner, Segment
 from infrs.native.options import AUTO, KernelOptions
 
 TEXT = Path(__file__).parent / "held_text.txt"
@@ -98,7 +98,7 @@ def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
 
 def runner_of(bundle: Path, kernels: KernelOptions = AUTO) -> Runner:
     manifest = chat_manifest(read_manifest(bundle))
-    return open_runner(bundle, manifest, num_rows=1, capacity=PIECE, threads=0, kernels=kernels)
+    return open_runner(bundle, manifest, Rows(1, PIECE), threads=0, kernels=kernels)
 
 
 def score_bundle(bundle: Path, tokens: Tokens) -> Iterator[Logits]:

@@ -29,7 +29,7 @@ from benchmarks.lib.results import ROOT
 from benchmarks.quality.divergence import PIECE, divergence, reference_logits, sample_tokens, score
 from infrs.bundle.manifest import Dtype, chat_manifest, find_bundle, read_manifest
 from infrs.engine.runners.opening import open_runner
-from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.runner import Rows, Runner, Segment
 
 PAGES = (ROOT / "docs" / "dtypes.md", ROOT / "README.md")
 MODEL = "demo/SmolLM2-135M-Instruct"
@@ -95,7 +95,7 @@ def measure(cache: Path, dtype: Dtype, reference: Path, threads: int) -> dict[st
     manifest = chat_manifest(read_manifest(bundle))
     ids = sample_tokens(bundle)
     before = resident_bytes()
-    runner = open_runner(bundle, manifest, num_rows=NUM_ROWS, capacity=PIECE + STEPS, threads=threads)
+    runner = open_runner(bundle, manifest, Rows(NUM_ROWS, PIECE + STEPS), threads=threads)
     memory = resident_bytes() - before
     kl, top1 = divergence(np.load(reference, mmap_mode="r"), score(runner, ids))
     return {

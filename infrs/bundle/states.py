@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -36,14 +37,32 @@ class LayerState(BaseModel):
     snapshottable: bool
 
 
-def bytes_per_token(states: Iterable[LayerState], dtype: StateDtype) -> int:
-    """Return the bytes that a token of one sequence takes in `states`, if their numbers are stored as `dtype`."""
-    return sum(2 * prod(state.shape) * DTYPE_BYTES[dtype] for state in states if state.kind == "kv")
+@dataclass(frozen=True, slots=True)
+class StateSize:
+    """The size of the states of one sequence in bytes. per_token: of keys and values. fixed: of all other states."""
+
+    per_token: int
+    fixed: int = 0
+
+    def of_row(self, capacity: int) -> int:
+        """Return the bytes of a row of `capacity` tokens."""
+        return self.fixed + capacity * self.per_token
 
 
-def bytes_per_row(states: Iterable[LayerState]) -> int:
-    """Return the bytes that the states of one sequence take whatever its length: those of other kinds than `kv`."""
-    return sum(prod(state.shape) * DTYPE_BYTES[state.dtype] for state in states if state.kind != "kv")
+def size_of(states: Iterable[LayerState], dtype: StateDtype) -> StateSize:
+    """Return the size of `states`, if the numbers of keys and values are stored as `dtype`."""
+    per_token = fixed = 0
+    for state in states:
+        if state.kind == "kv":
+            per_token += 2 * prod(state.shape) * DTYPE_BYTES[dtype]
+        else:
+            fixed += prod(state.shape) * DTYPE_BYTES[state.dtype]
+    return StateSize(per_token, fixed)
+
+
+def kv_dtype(states: Iterable[LayerState]) -> StateDtype:
+    """Return the dtype of keys and values: float16 if all have it, float32 otherwise."""
+    return "float16" if {state.dtype for state in states if state.kind == "kv"} == {"float16"} else "float32"
 
 
 def stored(states: Iterable[LayerState], dtype: StateDtype) -> tuple[LayerState, ...]:

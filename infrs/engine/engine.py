@@ -41,8 +41,9 @@ class Engine:
                 f"{self.runner.capacity}; shorten the prompt",
                 param="messages",
             )
+        points = self.scheduler.save_points(request.prompt_ids, self._eos_ids)
         for index in range(request.num_choices):
-            self.scheduler.waiting.append(Sequence(request, self._new_decoder(), index))
+            self.scheduler.waiting.append(Sequence(request, self._new_decoder(), index, points))
 
     def cancel(self, request_id: str) -> list[Delta]:
         """End the answers of a request. Their rows are free for the next step. Empty if the request has ended."""
@@ -96,7 +97,7 @@ class Engine:
         try:
             if copy.source in results.lost_rows:
                 raise results.lost_rows[copy.source]
-            self.runner.store.copy(copy.source, copy.target, copy.num_tokens)
+            self.runner.store.copy(copy.source, copy.target, copy.num_tokens, copy.snapshot)
         except Exception as error:
             results.lost_rows[copy.target] = error
             if copy.needed_by is not None:
@@ -151,11 +152,15 @@ class Engine:
             return
         try:
             sequence.tokens.begin(prefill.start)
+            if prefill.start == prefill.end:  # all that a preempted sequence had computed is cached
+                return
             input_ids = sequence.tokens[prefill.start : prefill.end]
             num_scored = len(input_ids) if sequence.scores_prompt else int(prefill.samples)
             scored = range(len(input_ids) - num_scored, len(input_ids))
             logits = self.runner.run([Segment(prefill.row, prefill.start, input_ids, scored)])
             sequence.tokens.num_computed = prefill.end
+            if prefill.saved is not None:
+                self.runner.store.save(prefill.row, prefill.saved)
             if sequence.scores_prompt:
                 self._score_prompt(prefill, logits)
         except Exception as error:

@@ -26,6 +26,17 @@ def _of_slots(scheduler: Scheduler) -> Iterator[str]:
     for row in scheduler.limits.rows:
         if len(slots[row].cached) % scheduler.limits.reuse_alignment:
             yield f"row {row} caches part of a chunk"
+    tokens: dict[int, tuple[int, ...]] = {}
+    for row, slot in slots.items():
+        for each in slot.snapshots or ():
+            covered = slot.cached[: each.num_tokens]
+            if len(covered) < each.num_tokens:
+                yield f"row {row} has a snapshot of {each.num_tokens} tokens but caches {len(slot.cached)}"
+            if tokens.setdefault(each.number, covered) != covered:
+                yield f"two rows have snapshot {each.number} after different tokens"
+    for sequence, row in scheduler.running.items():
+        if slots[row].is_current and sequence.tokens.num_computed:
+            yield f"row {row} has the states of its cached tokens, although {sequence.request.request_id} has begun"
     for sequence, row in scheduler.running.items():
         name, cached, num_computed = sequence.request.request_id, slots[row].cached, sequence.tokens.num_computed
         if num_computed and cached != sequence.tokens[: len(cached)]:

@@ -58,12 +58,16 @@ class TokenState:
 class Sequence:
     """One answer in the engine. A preempted sequence loses its row, and later resumes with the same output.
 
-    paused: steps leave the sequence out, because its client is behind. It may keep its row.
+    save_points: after how many tokens of the prompt snapshots are saved; ascending. paused: steps leave the sequence
+    out, because its client is behind. It may keep its row.
     """
 
-    def __init__(self, request: Request, decoder: TextDecoder, index: int = 0) -> None:
+    def __init__(
+        self, request: Request, decoder: TextDecoder, index: int = 0, save_points: tuple[int, ...] = ()
+    ) -> None:
         self.request = request
         self.index = index
+        self.save_points = save_points
         self.tokens = TokenState(request.prompt_ids)
         self.sampler = SequenceSampler(request, index)
         self.output = Output(request.stop, decoder)

@@ -11,7 +11,7 @@ from synthetic import KINDS, EngineFactory
 from infrs.bundle.manifest import GraphKind
 from infrs.engine.engine import Engine
 from infrs.engine.runners.opening import open_runner
-from infrs.engine.runners.runner import Capabilities
+from infrs.engine.runners.runner import Capabilities, Rows
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +24,16 @@ def synthetic_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[GraphKin
     return folders
 
 
+@pytest.fixture(scope="session")
+def recurrent_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the fused graph that also has a recurrent state."""
+    folder = tmp_path_factory.mktemp("recurrent")
+    synthetic.build(folder / "model.onnx", "fused", recurrent=True)
+    return folder
+
+
 @pytest.fixture
-def new_engine(synthetic_bundles: dict[GraphKind, Path]) -> EngineFactory:
+def new_engine(synthetic_bundles: dict[GraphKind, Path], recurrent_bundle: Path) -> EngineFactory:
     def new(
         *,
         num_rows: int = 4,
@@ -35,17 +43,14 @@ def new_engine(synthetic_bundles: dict[GraphKind, Path]) -> EngineFactory:
         kind: GraphKind = "fused",
         chunk_invariant: bool = False,
         num_spare_rows: int = 0,
+        num_snapshots: int | None = None,  # None: without a recurrent state
     ) -> Engine:
-        bundle = synthetic_bundles[kind]
-        runner = open_runner(
-            bundle,
-            synthetic.manifest(kind),
-            num_rows=num_rows,
-            num_spare_rows=num_spare_rows,
-            capacity=capacity,
-            threads=1,
-        )
-        runner.capabilities = Capabilities(chunk_invariant=chunk_invariant, min_rows=min_rows)  # the formula is exact
+        recurrent = num_snapshots is not None
+        bundle = recurrent_bundle if recurrent else synthetic_bundles[kind]
+        rows = Rows(num_rows, capacity, num_spare_rows, num_snapshots or 0)
+        runner = open_runner(bundle, synthetic.manifest(kind, recurrent=recurrent), rows, threads=1)
+        # The formula is exact.
+        runner.capabilities = Capabilities(chunk_invariant, min_rows, truncatable=runner.capabilities.truncatable)
         return Engine(runner, synthetic.Letters, frozenset({0}), prefill_chunk)
 
     return new

@@ -3,7 +3,8 @@
 A cell stands for the keys and values of one position. It is a hash of its token, of all cells before it and of the
 tenant of its row. Where bits depend on how a sequence is cut into runs, it is a hash of the run too. A sequence that
 reads a stale, half-written or differently cut cell gets other tokens than `answer` returns. So does a sequence that
-reads a cell of another tenant.
+reads a cell of another tenant. A state that cannot be truncated is the list of the cells that it covers. A run that
+finds a state of other cells than those before it is recorded.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class ShadowRunner:
     capacity: int
     min_rows: int
     chunk_invariant: bool
+    num_snapshots: int | None = None  # None: all states can be truncated
     tenant_of: Callable[[int], str] = lambda row: ""  # the tenant of a row in the running step
     kernels: str = ""
     threads: int = 1
@@ -40,11 +42,13 @@ class ShadowRunner:
         # One row and one position more than asked for, as `FusedRunner` has.
         self.spare_rows = range(self.num_rows + 1, self.num_rows + 1 + self.num_spare_rows)
         self.cells = [[LOST] * (self.capacity + 1) for _ in range(self.spare_rows.stop)]
+        # The states of each row, and behind them the snapshots.
+        self.states: list[list[int]] = [[] for _ in range(self.spare_rows.stop + (self.num_snapshots or 0))]
 
     @property
     def capabilities(self) -> Capabilities:
         """See Runner.capabilities."""
-        return Capabilities(chunk_invariant=self.chunk_invariant, min_rows=self.min_rows)
+        return Capabilities(self.chunk_invariant, self.min_rows, truncatable=self.num_snapshots is None)
 
     @property
     def store(self) -> ShadowRunner:
@@ -68,15 +72,25 @@ class ShadowRunner:
         row, start, input_ids, scored = segment
         if not len(input_ids):
             self.cells[row][start] = LOST
+        elif not start:
+            self.states[row] = []
         drawn = [self._append(row, token, start + place, run) for place, token in enumerate(input_ids)]
         return [drawn[place] for place in scored]
 
-    def copy(self, source: int, target: int, num_tokens: int) -> None:
+    def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None:
         """See StateStore.copy."""
         self._may_fail([(target, range(num_tokens))])
+        self.states[target] = self.states[source if snapshot is None else self.spare_rows.stop + snapshot]
+        if source == target:
+            return
         self.cells[target][:num_tokens] = self.cells[source][:num_tokens]
         end = -(-num_tokens // 8) * 8  # whole groups are copied
         self.cells[target][num_tokens:end] = [LOST] * (min(end, self.capacity + 1) - num_tokens)
+
+    def save(self, row: int, snapshot: int) -> None:
+        """See StateStore.save."""
+        self._may_fail([])
+        self.states[self.spare_rows.stop + snapshot] = self.states[row]
 
     @property
     def max_bytes(self) -> int:
@@ -86,6 +100,7 @@ class ShadowRunner:
     def release(self) -> None:
         """See StateStore.release."""
         self.cells = [[LOST] * len(cells) for cells in self.cells]
+        self.states = [[] for _ in self.states]
 
     def run_of(self, start: int = 0, end: int = 0, *, decoding: int = 0) -> int:
         """Return a number for what bits depend on: nothing, the range of the chunk, or the number of decoding rows."""
@@ -100,6 +115,10 @@ class ShadowRunner:
         before = self.cells[row][:position]
         if LOST in before:
             self.broken.append(f"position {before.index(LOST)} of row {row} was read and never written")
+        if self.num_snapshots is not None:
+            if self.states[row] != before:
+                self.broken.append(f"the state of row {row} does not cover the {position} tokens before it")
+            self.states[row] = [*before, cell(token, before, self.tenant_of(row), run)]
         before.append(cell(token, before, self.tenant_of(row), run))
         self.cells[row][position] = before[-1]
         return next_token(token, before)
@@ -112,6 +131,7 @@ class ShadowRunner:
             self.fails_in = None
             for row, positions in writes:
                 self.cells[row][positions.start : positions.stop] = [LOST] * len(positions)
+                self.states[row] = [LOST]
             raise MemoryError("a run that fails")
 
 

@@ -3,6 +3,9 @@
 Layer 0 stores each token as its key and (token + position) as its value. The score of token v after a prefix is a
 function of sum(key * (7 * position % 11 + 1)) + 3 * sum(value * (position % 5 + 1)), so a key or value that is stale,
 lost or of another row changes all later tokens. All numbers are integers that float32 represents exactly.
+
+With `recurrent`, a second state is 5 * sum(token * (position % 3 + 1)), which each token updates in place. It is added
+to the function, so a token that is missing or counted twice changes all later tokens too.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import FileEntry, GraphKind, Manifest
-from infrs.bundle.states import KVGeometry
+from infrs.bundle.states import KVGeometry, LayerState, fixed_state
 from infrs.engine.engine import Engine
 
 VOCAB = 97
 KINDS: tuple[GraphKind, ...] = ("fused", "plain")
 EngineFactory = Callable[..., Engine]  # the fixture `new_engine`
 KV_SHAPE = ["rows", 1, "capacity", 1]
+PAST_STATE, PRESENT_STATE = "past_key_values.1.state", "present.1.state"
 STATES = KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1).states("float32")
 
 
@@ -48,7 +52,12 @@ class _Nodes:
         return name
 
 
-def _border(kind: GraphKind) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+def states(*, recurrent: bool = False) -> tuple[LayerState, ...]:
+    """Return the states of the graph."""
+    return (*STATES, fixed_state("recurrent", (1,))) if recurrent else STATES
+
+
+def _border(kind: GraphKind, recurrent: bool) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     value = helper.make_tensor_value_info
     inputs = [value(graph.INPUT_IDS, INT64, ["batch", "sequence"])]
     if kind == "fused":
@@ -60,12 +69,15 @@ def _border(kind: GraphKind) -> tuple[list[onnx.ValueInfoProto], list[onnx.Value
     else:
         inputs.append(value(graph.ATTENTION_MASK, INT64, ["batch", "total"]))
     inputs += [value(name, FLOAT, KV_SHAPE) for name in graph.past_names(STATES)]
+    state = [value(name, FLOAT, ["rows", 1]) for name in (PAST_STATE, PRESENT_STATE)]
+    if recurrent:
+        inputs += [state[0], value(graph.ACTIVE_ROWS, FLOAT, ["batch"])]
     scores_shape = ["num_scored", VOCAB] if kind == "fused" else ["batch", "sequence", VOCAB]
     present = [value(name, FLOAT, ["rows", 1, "present", 1]) for name in graph.present_names(STATES)]
-    return inputs, [value(graph.LOGITS, FLOAT, scores_shape), *present]
+    return inputs, [value(graph.LOGITS, FLOAT, scores_shape), *present, *(state[1:] if recurrent else ())]
 
 
-def build(path: Path, kind: GraphKind) -> None:
+def build(path: Path, kind: GraphKind, *, recurrent: bool = False) -> None:
     """Write the graph to `path`, with the inputs and outputs of `infrs.bundle.graph_signature` for its kind."""
     fused = kind == "fused"
     built = _Nodes()
@@ -113,6 +125,8 @@ def build(path: Path, kind: GraphKind) -> None:
         weighted_sum(present_key, key_weights),
         op("Mul", weighted_sum(present_value, value_weights), constant(3.0)),
     )
+    if recurrent:
+        state = op("Add", state, _recurrent(built, tokens, positions))
     whole = op("Cast", state, to=INT64)
     if fused:
         whole = op("Gather", op("Reshape", whole, constant([-1], np.int64)), graph.LOGITS_INDICES)
@@ -122,7 +136,7 @@ def build(path: Path, kind: GraphKind) -> None:
 
     # The formula does not use this input, but the graph signature has it.
     op("Identity", graph.TOTAL_SEQUENCE_LENGTH if fused else graph.ATTENTION_MASK)
-    inputs, outputs = _border(kind)
+    inputs, outputs = _border(kind, recurrent)
     model = helper.make_model(
         helper.make_graph(built.nodes, "synthetic", inputs, outputs, built.constants),
         opset_imports=[helper.make_opsetid("", 21)],
@@ -132,26 +146,41 @@ def build(path: Path, kind: GraphKind) -> None:
     onnx.save(model, path)
 
 
-def next_logits(tokens: list[int]) -> np.ndarray:
+def _recurrent(built: _Nodes, tokens: str, positions: str) -> str:
+    """Update the recurrent state, and return its value after each token [B, S]."""
+    constant, op = built.constant, built.op
+    weights = op("Add", op("Mod", positions, constant(3, np.int64)), constant(1, np.int64))
+    terms = op("Mul", op("Mul", tokens, op("Cast", weights, to=FLOAT)), constant(5.0))
+    active = op("Unsqueeze", graph.ACTIVE_ROWS, constant([1], np.int64))
+    total = op("Mul", op("ReduceSum", terms, constant([1], np.int64)), active)
+    op("Add", PAST_STATE, total, output=PRESENT_STATE)
+    past = op("Sub", PRESENT_STATE, total)  # the past itself is overwritten in place
+    return op("Add", past, op("CumSum", terms, constant(1, np.int64)))
+
+
+def next_logits(tokens: list[int], *, recurrent: bool = False) -> np.ndarray:
     """Return the scores float32 [VOCAB] after `tokens`, by the same formula in Python."""
     state = sum(t * (7 * p % 11 + 1) + 3 * (t + p) * (p % 5 + 1) for p, t in enumerate(tokens))
+    if recurrent:
+        state += sum(5 * t * (p % 3 + 1) for p, t in enumerate(tokens))
     return (-((np.arange(VOCAB) - state) % VOCAB) / 8).astype(np.float32)
 
 
-def greedy(prompt: list[int], count: int) -> list[int]:
+def greedy(prompt: list[int], count: int, *, recurrent: bool = False) -> list[int]:
     """Return the greedy continuation by the formula: the token equal to the state, modulo the vocabulary."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(int(next_logits(tokens).argmax()))
+        tokens.append(int(next_logits(tokens, recurrent=recurrent).argmax()))
     return tokens[len(prompt) :]
 
 
-def manifest(kind: GraphKind = "fused") -> Manifest:
+def manifest(kind: GraphKind = "fused", *, recurrent: bool = False) -> Manifest:
     """Return a manifest for the graph as if exported. Its digests match no file."""
     return chat_manifest(
         "test/synthetic",
         architecture="synthetic",
         graph=kind,
+        states=states(recurrent=recurrent),
         batch_invariant=kind == "fused",
         vocab_size=VOCAB,
         files={"model.onnx": FileEntry(size=1, sha256="0" * 64)},

@@ -13,6 +13,7 @@ from synthetic import EngineFactory
 from infrs.core import FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
+from infrs.engine.scheduling.snapshots import Snapshot
 from infrs.engine.sequence import Sequence
 from infrs.engine.service import EngineService
 
@@ -47,9 +48,21 @@ def share_a_row(engine: Engine, one: Sequence) -> None:
 
 
 def cache(engine: Engine, one: Sequence, tokens: tuple[int, ...]) -> None:
+    change_slot(engine, one, cached=tokens)
+
+
+def save(engine: Engine, one: Sequence, snapshot: Snapshot) -> None:
+    change_slot(engine, one, snapshots=(snapshot,))
+
+
+def running(engine: Engine) -> list[Sequence]:
+    return [*engine.scheduler.running]
+
+
+def change_slot(engine: Engine, one: Sequence, **fields: object) -> None:
     placement = engine.scheduler.placement
     row = placement.running[one]
-    placement.slots[row] = replace(placement.slots[row], cached=tokens)
+    placement.slots[row] = replace(placement.slots[row], **fields)  # type: ignore[arg-type]
 
 
 def wait(engine: Engine, *sequences: Sequence) -> None:
@@ -69,6 +82,15 @@ def change(target: object, **values: object) -> None:
         ("caches part of a chunk", lambda engine, one: cache(engine, one, PROMPT[:3])),
         ("caches other tokens than those of first", lambda engine, one: cache(engine, one, (9, 9, 9, 9))),
         ("caches more than first has computed", lambda engine, one: change(one.tokens, num_computed=3)),
+        ("has a snapshot of 9 tokens but caches 8", lambda engine, one: save(engine, one, Snapshot(0, 9))),
+        (
+            "two rows have snapshot 0 after different tokens",
+            lambda engine, one: [save(engine, each, Snapshot(0, 4 + 2 * (each is one))) for each in running(engine)],
+        ),
+        (
+            "although first has begun",
+            lambda engine, one: change_slot(engine, one, is_current=True),
+        ),
         ("first runs and waits", wait),
         (
             "third waits with 1 computed tokens",

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import synthetic
 
-from infrs.bundle.states import KVGeometry, LayerState, StateKind, bytes_per_token
+from infrs.bundle.manifest import GraphKind
+from infrs.bundle.states import KVGeometry, StateSize, fixed_state, size_of
 from infrs.config.settings import EngineSettings
-from infrs.engine.build import choose_capacity, count_spare_rows, load_engine
+from infrs.engine.build import load_engine
 from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Rows
+from infrs.engine.state_memory import choose_capacity, plan_rows
 from infrs.errors import BundleError, ConfigError
 from infrs.machine.memory import Memory
 from infrs.text.tokenizer import Tokenizer
 
 MIB = 1 << 20
 STATES = KVGeometry(num_layers=8, num_kv_heads=4, head_dim=64).states("float32")
-TOKEN_BYTES = bytes_per_token(STATES, "float32")  # 16 KiB
+SIZE = size_of(STATES, "float32")
+TOKEN_BYTES = SIZE.per_token  # 16 KiB
 
 
 @pytest.mark.parametrize(
@@ -31,7 +35,7 @@ TOKEN_BYTES = bytes_per_token(STATES, "float32")  # 16 KiB
     ],
 )
 def test_capacity_follows_settings_and_memory(settings: EngineSettings, available_mib: int, capacity: int) -> None:
-    assert choose_capacity(TOKEN_BYTES, 2048, settings, available_mib * MIB) == capacity
+    assert choose_capacity(SIZE, 2048, settings, available_mib * MIB) == capacity
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def test_capacity_follows_settings_and_memory(settings: EngineSettings, availabl
 )
 def test_a_budget_that_is_too_small_is_refused(settings: EngineSettings, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        choose_capacity(TOKEN_BYTES, 2048, settings, 1 << 40)
+        choose_capacity(SIZE, 2048, settings, 1 << 40)
 
 
 def test_a_row_longer_than_the_context_is_refused_before_the_graph_is_opened(tmp_path: Path) -> None:
@@ -55,9 +59,9 @@ def test_a_row_longer_than_the_context_is_refused_before_the_graph_is_opened(tmp
 
 @pytest.mark.parametrize(("budget_rows", "spare"), [(4, 0), (5, 1), (7, 3), (8, 4), (100, 4)])
 def test_spare_rows_use_the_rest_of_the_budget(budget_rows: int, spare: int) -> None:
-    settings = EngineSettings(max_num_seqs=4, kv_budget_mb=64)
     capacity = (64 << 20) // (budget_rows * TOKEN_BYTES)
-    assert count_spare_rows(TOKEN_BYTES, capacity, settings, Memory(1 << 41, 1 << 40)) == spare
+    settings = EngineSettings(max_num_seqs=4, kv_budget_mb=64, max_model_len=capacity)
+    assert plan_rows(SIZE, 2048, settings, Memory(1 << 41, 1 << 40)) == Rows(4, capacity, spare)
 
 
 @pytest.mark.parametrize(
@@ -70,26 +74,56 @@ def test_spare_rows_use_the_rest_of_the_budget(budget_rows: int, spare: int) -> 
     ],
 )
 def test_automatic_spare_rows_leave_memory_to_other_programs(total_rows: int, available_rows: int, spare: int) -> None:
-    capacity, settings = 100, EngineSettings(max_num_seqs=4)
-    memory = Memory(*(rows * capacity * TOKEN_BYTES for rows in (total_rows, available_rows)))
-    assert count_spare_rows(TOKEN_BYTES, capacity, settings, memory) == spare
+    settings = EngineSettings(max_num_seqs=4, max_model_len=100)
+    memory = Memory(*(rows * 100 * TOKEN_BYTES for rows in (total_rows, available_rows)))
+    assert plan_rows(SIZE, 2048, settings, memory) == Rows(4, 100, spare)
+
+
+@pytest.mark.parametrize(
+    ("size", "budget_mib", "expected"),
+    [
+        (StateSize(TOKEN_BYTES, MIB), 4 * (100 + 1), Rows(4, 6400)),  # the states take a MiB of each row
+        (StateSize(TOKEN_BYTES, MIB), 4 * (100 + 1) + 3, Rows(4, 6400, num_snapshots=1)),
+        (StateSize(TOKEN_BYTES, MIB), 8 * (100 + 1) + 16, Rows(4, 6400, num_spare_rows=4, num_snapshots=16)),
+        (StateSize(0, MIB), 8, Rows(4, 6400, num_spare_rows=2, num_snapshots=2)),  # no keys and values at all
+    ],
+)
+def test_states_of_a_fixed_size_count_in_the_budget(size: StateSize, budget_mib: int, expected: Rows) -> None:
+    settings = EngineSettings(max_num_seqs=4, kv_budget_mb=budget_mib, max_model_len=6400)
+    assert plan_rows(size, 8192, settings, Memory(1 << 41, 1 << 40)) == expected
+
+
+def test_a_row_without_keys_and_values_is_as_long_as_the_context() -> None:
+    settings = EngineSettings(max_num_seqs=2, kv_budget_mb=2)
+    assert choose_capacity(StateSize(0, MIB), 8192, settings, 1 << 40) == 8192
+    with pytest.raises(ConfigError, match="need 5 MiB"):
+        choose_capacity(StateSize(0, 2 * MIB), 8192, settings, 1 << 40)
 
 
 def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot open .*model\.onnx: [^\n]+; export the model again$"):
-        open_runner(tmp_path, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
+        open_runner(tmp_path, synthetic.manifest(), Rows(1, 16), threads=1)
 
 
-@pytest.mark.parametrize("kind", ["recurrent", "conv"])
-def test_an_unsupported_state_is_refused_before_the_graph_is_opened(kind: StateKind, tmp_path: Path) -> None:
-    state = LayerState(kind=kind, shape=(1, 1), dtype="float32", truncatable=False, snapshottable=True)
-    manifest = synthetic.manifest().model_copy(update={"states": (*synthetic.manifest().states, state)})
-    with pytest.raises(BundleError, match=f"^this version does not run {kind} state; upgrade infrs$"):
-        open_runner(tmp_path, manifest, num_rows=1, capacity=16, threads=1)
+@pytest.mark.parametrize(
+    ("graph", "changes", "words"),
+    [
+        ("plain", {}, "the manifest gives a plain graph recurrent states; export the model again"),
+        ("fused", {"dtype": "float16"}, "this version does not run the manifest's recurrent states; upgrade infrs"),
+        ("fused", {"truncatable": True}, "this version does not run the manifest's recurrent states; upgrade infrs"),
+    ],
+)
+def test_an_unsupported_state_is_refused_before_the_graph_is_opened(
+    graph: GraphKind, changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    state = fixed_state("recurrent", (1, 1)).model_copy(update=changes)
+    manifest = synthetic.manifest(graph).model_copy(update={"states": (*synthetic.STATES, state)})
+    with pytest.raises(BundleError, match=f"^{words}$"):
+        open_runner(tmp_path, manifest, Rows(1, 16), threads=1)
 
 
 def test_a_graph_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     synthetic.build(tmp_path / "model.onnx", "plain")
     with pytest.raises(BundleError, match="inputs are not those its manifest promises"):
-        open_runner(tmp_path, synthetic.manifest("fused"), num_rows=1, capacity=16, threads=1)
+        open_runner(tmp_path, synthetic.manifest("fused"), Rows(1, 16), threads=1)

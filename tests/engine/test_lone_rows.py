@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from infrs.engine.runners.fused import FusedRunner
-from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.runner import Rows, Segment
 from infrs.engine.runners.session import Logits, Tokens, create_session
 
 
@@ -32,7 +32,7 @@ def test_rounding_of_a_lone_row_is_detected_and_logged(
     attention.build(tmp_path / "model.onnx")
     session = create_session(tmp_path / "model.onnx", threads=1)
     with caplog.at_level(logging.INFO, "infrs"):
-        runner = kind(session, attention.manifest(), num_rows=2, capacity=16)
+        runner = kind(session, attention.manifest(), Rows(2, 16))
     assert runner.capabilities.min_rows == min_rows
     assert f"batch-invariant: a row alone {found}" in caplog.text
 
@@ -50,7 +50,7 @@ def test_rows_share_a_run_only_if_the_graph_is_batch_invariant(is_invariant: boo
     attention.build(tmp_path / "model.onnx")
     session = create_session(tmp_path / "model.onnx", threads=1)
     manifest = attention.manifest().model_copy(update={"batch_invariant": is_invariant})
-    runner = CountsRows(session, manifest, num_rows=3, capacity=16)
+    runner = CountsRows(session, manifest, Rows(3, 16))
     prompts = [Segment(row, 0, (1, 2, row), (2,)) for row in range(3)]
     alone = np.concatenate([runner.run([prompt]).copy() for prompt in prompts])
     np.testing.assert_array_equal(runner.run(prompts), alone)

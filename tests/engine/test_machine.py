@@ -50,9 +50,10 @@ Answer = tuple[str, int]  # the id of a request and the index of an answer
 class Machine(RuleBasedStateMachine):
     """Run an engine over a shadow runner, and record the tokens of every answer."""
 
-    def __init__(self, *, chunk_invariant: bool) -> None:
+    def __init__(self, *, chunk_invariant: bool, truncatable: bool) -> None:
         super().__init__()
         self.chunk_invariant = chunk_invariant
+        self.truncatable = truncatable
         self.requests: dict[str, Request] = {}
         self.received: dict[Answer, list[int]] = defaultdict(list)
         self.ended: dict[Answer, FinishReason] = {}
@@ -63,10 +64,17 @@ class Machine(RuleBasedStateMachine):
         num_spare_rows=st.integers(0, 2),
         min_rows=st.integers(1, 2),
         prefill_chunk=st.sampled_from([4, 16, 64]),
+        num_snapshots=st.integers(0, 6),
     )
-    def start(self, num_rows: int, num_spare_rows: int, min_rows: int, prefill_chunk: int) -> None:
+    def start(self, num_rows: int, num_spare_rows: int, min_rows: int, prefill_chunk: int, num_snapshots: int) -> None:
+        fills = not self.chunk_invariant and self.truncatable
         self.runner = ShadowRunner(
-            num_rows, num_spare_rows, CAPACITY, 1 if self.chunk_invariant else min_rows, self.chunk_invariant
+            num_rows,
+            num_spare_rows,
+            CAPACITY,
+            min_rows if fills else 1,
+            self.chunk_invariant,
+            None if self.truncatable else num_snapshots,
         )
         self.engine = Engine(self.runner, synthetic.Letters, frozenset({EOS}), prefill_chunk)
         self.scheduler = self.engine.scheduler
@@ -155,7 +163,7 @@ class Machine(RuleBasedStateMachine):
         request, tokens = self.requests[key[0]], self.received[key]
         alone = answer(request, self.runner, self.scheduler.limits.prefill_chunk)
         assert tokens == (alone if self.ended[key] in WHOLE else alone[: len(tokens)])
-        self.texts.append((*request.prompt_ids, *(token for token in tokens if token != EOS)))
+        self.texts.append((*request.prompt_ids, *tokens))  # an EOS ends a turn of the next prompt
 
     @property
     def open(self) -> set[Answer]:
@@ -184,7 +192,13 @@ class Machine(RuleBasedStateMachine):
     def a_row_has_what_its_slot_caches(self) -> None:
         for row, slot in self.scheduler.placement.slots.items():
             if slot.cached:
-                assert self.runner.cells[row][: len(slot.cached)] == self.computed(slot.cached, slot.tenant), row
+                cells = self.computed(slot.cached, slot.tenant)
+                assert self.runner.cells[row][: len(slot.cached)] == cells, row
+                for snapshot in slot.snapshots or ():
+                    place = self.runner.spare_rows.stop + snapshot.number
+                    assert self.runner.states[place] == cells[: snapshot.num_tokens], (row, snapshot)
+                if slot.is_current and not self.truncatable:
+                    assert self.runner.states[row] == cells, row
 
     def teardown(self) -> None:
         if self.requests:
@@ -192,9 +206,12 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.nightly("scheduler and slots")
+@pytest.mark.parametrize("truncatable", [True, False], ids=["keys and values", "recurrent states"])
 @pytest.mark.parametrize("chunk_invariant", [True, False], ids=["own kernels", "others"])
-def test_any_order_of_events(full: bool, figure: Callable[[str], None], *, chunk_invariant: bool) -> None:
+def test_any_order_of_events(
+    full: bool, figure: Callable[[str], None], *, chunk_invariant: bool, truncatable: bool
+) -> None:
     examples, steps = (10_000, 50) if full else (60, 40)
-    machine = partial(Machine, chunk_invariant=chunk_invariant)
+    machine = partial(Machine, chunk_invariant=chunk_invariant, truncatable=truncatable)
     run_state_machine_as_test(machine, settings=settings(QUICKLY, max_examples=examples, stateful_step_count=steps))
     figure(f"{examples:,} runs of {steps} events: nothing lost, every answer as if alone")

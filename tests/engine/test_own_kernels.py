@@ -15,8 +15,8 @@ import synthetic
 from onnx import helper, numpy_helper
 from synthetic import VOCAB
 
-from infrs.engine.runners.opening import kv_bytes_per_token, open_runner, open_session
-from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.opening import open_runner, open_session, state_size
+from infrs.engine.runners.runner import Rows, Runner, Segment
 from infrs.engine.runners.session import fallback_nodes, stored_bytes
 from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(folder: Path, kernels: KernelOptions = AUTO, threads: int = 1, *, blocks: bool = False) -> Runner:
     manifest = attention.manifest(blocks=blocks)
-    runner = open_runner(folder, manifest, num_rows=3, capacity=CAPACITY, threads=threads, kernels=kernels)
+    runner = open_runner(folder, manifest, Rows(3, CAPACITY), threads=threads, kernels=kernels)
     assert bool(runner.kernels) == (kernels == AUTO)
     return runner
 
@@ -66,13 +66,13 @@ def test_keys_and_values_take_16_bits_next_to_quantized_weights(
         manifest = attention.manifest(blocks=blocks)
         session = open_session(folder, manifest, threads=1, kernels=kernels)
         numbers = 2 * sum(prod(state.shape) for state in manifest.states)
-        assert kv_bytes_per_token(session, manifest) == numbers * (size if blocks else 4)
+        assert state_size(session, manifest).per_token == numbers * (size if blocks else 4)
 
 
 def test_the_plain_graph_keeps_keys_and_values_in_32_bits(tmp_path: Path) -> None:
     synthetic.build(tmp_path / "model.onnx", "plain")
     manifest = synthetic.manifest("plain")
-    assert kv_bytes_per_token(open_session(tmp_path, manifest, threads=1), manifest) == 8
+    assert state_size(open_session(tmp_path, manifest, threads=1), manifest).per_token == 8
 
 
 @pytest.mark.parametrize("blocks", [False, True])

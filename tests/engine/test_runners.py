@@ -10,7 +10,7 @@ import synthetic
 
 from infrs.bundle.manifest import GraphKind
 from infrs.engine.runners.opening import open_runner
-from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.runner import Rows, Runner, Segment
 
 A, B, C = [5, 6, 7], [11, 12], [20, 21, 22, 23]
 
@@ -19,7 +19,7 @@ A, B, C = [5, 6, 7], [11, 12], [20, 21, 22, 23]
 def runner(request: pytest.FixtureRequest, synthetic_bundles: dict[GraphKind, Path]) -> Runner:
     """Return a runner with A, B and C in its rows 0, 1 and 3."""
     manifest = synthetic.manifest(request.param)
-    made = open_runner(synthetic_bundles[request.param], manifest, num_rows=4, capacity=16, threads=1)
+    made = open_runner(synthetic_bundles[request.param], manifest, Rows(4, 16), threads=1)
     made.run([Segment(0, 0, A), Segment(1, 0, B), Segment(3, 0, C)])
     return made
 

@@ -12,7 +12,7 @@ import pytest
 
 from infrs.bundle.states import KVGeometry
 from infrs.engine.runners.fused import FusedRunner
-from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.runner import Rows, Segment
 from infrs.engine.runners.session import create_session
 from infrs.engine.runners.slab import Slab
 
@@ -32,9 +32,7 @@ def resident_bytes() -> int:
 
 def test_a_step_costs_the_same_in_a_slab_of_any_capacity(attention_graph: Path) -> None:
     session = create_session(attention_graph, threads=1)
-    small, large = (
-        FusedRunner(session, attention.manifest(), num_rows=8, capacity=capacity) for capacity in (SMALL, LARGE)
-    )
+    small, large = (FusedRunner(session, attention.manifest(), Rows(8, capacity)) for capacity in (SMALL, LARGE))
 
     def step(runner: FusedRunner, position: int) -> float:
         begin = time.perf_counter()
@@ -68,7 +66,7 @@ def test_the_first_token_of_a_row_takes_pages_not_megabytes() -> None:
 
 def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_graph: Path) -> None:
     session = create_session(attention_graph, threads=2)
-    runner = FusedRunner(session, attention.manifest(), num_rows=8, capacity=SMALL)
+    runner = FusedRunner(session, attention.manifest(), Rows(8, SMALL))
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, 97, length) for length in (1, 2, 5, 17, 33, 64, 90, 100)]
     for row, prompt in enumerate(prompts):
@@ -83,7 +81,7 @@ def test_rows_of_different_lengths_give_the_bytes_they_give_alone(attention_grap
 
 def test_a_copied_row_continues_like_its_source(attention_graph: Path) -> None:
     session = create_session(attention_graph, threads=1)
-    runner = FusedRunner(session, attention.manifest(), num_rows=3, capacity=SMALL)
+    runner = FusedRunner(session, attention.manifest(), Rows(3, SMALL))
     runner.run([Segment(2, 0, range(20))])
     runner.store.copy(2, 0, 20)
     original = runner.run([Segment(2, 20, (7,), (0,)), Segment(3, 0, ())]).copy()

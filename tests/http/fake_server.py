@@ -34,7 +34,7 @@ from infrs.config.settings import EngineSettings, Settings
 from infrs.core import Delta, FinishReason, Request, SamplingParams, TokenLogprob, Usage
 from infrs.engine.engine import Engine
 from infrs.engine.runners.opening import open_runner
-from infrs.engine.runners.runner import Capabilities
+from infrs.engine.runners.runner import Capabilities, Rows
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.service import EngineService, EngineStats
 from infrs.errors import BundleError, DrainingError, EngineError, InfrsError, QueueFullError
@@ -273,7 +273,7 @@ def synthetic_model(rows: int, max_queue: int, capacity: int, *, exact: bool) ->
     tokenizer = byte_tokenizer(tokens)
     with tempfile.TemporaryDirectory() as folder:
         synthetic.build(Path(folder) / "model.onnx", "fused")
-        runner = open_runner(Path(folder), synthetic.manifest(), num_rows=rows, capacity=capacity, threads=1)
+        runner = open_runner(Path(folder), synthetic.manifest(), Rows(rows, capacity), threads=1)
         runner.capabilities = Capabilities(chunk_invariant=exact)
     engine = EngineService(Engine(runner, lambda: Detokenizer(tokenizer), frozenset({0}), 8), max_queue)
     return served(engine, tokenizer, synthetic.manifest())

@@ -24,6 +24,7 @@ from onnx import external_data_helper, numpy_helper
 from infrs.bundle.files import verify_bundle
 from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, find_bundle, sha256_file
 from infrs.engine.runners.opening import open_runner
+from infrs.engine.runners.runner import Rows
 from infrs.errors import BundleError
 
 GRAPH = "model.onnx"
@@ -151,7 +152,7 @@ def put_outside(bundle: Path, location: str, offset: int = 0, length: int = 0) -
 
 
 def open_graph(bundle: Path) -> None:
-    open_runner(bundle, synthetic.manifest(), num_rows=1, capacity=16, threads=1)
+    open_runner(bundle, synthetic.manifest(), Rows(1, 16), threads=1)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.operators import OperatorTime, Profile
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter, StepTimes
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
-from infrs.engine.runners.opening import kv_bytes_per_token, new_runner, open_session
-from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.opening import new_runner, open_session, state_size
+from infrs.engine.runners.runner import Rows, Segment
 from infrs.text.detokenizer import Detokenizer
 from infrs.text.tokenizer import Tokenizer
 
@@ -100,7 +100,7 @@ def run(bundle: Path, options: Options, progress: Progress) -> Result:
     peak = max((kind.multiply_adds / kind.seconds for kind in prefill if kind.multiply_adds), default=0.0)
     best = replace(machine, multiply_adds=max(machine.multiply_adds, peak))
     pairs = zip(times, operators, strict=True)
-    token_bytes = kv_bytes_per_token(profiled.session, manifest)
+    token_bytes = state_size(profiled.session, manifest).per_token
     return Result(manifest, machine, peak, prefill, [_case(best, manifest, token_bytes, *pair) for pair in pairs])
 
 
@@ -131,5 +131,5 @@ class _Opener:
         """Open a new session and its runner."""
         session = open_session(self._bundle, self._manifest, threads=self._options.threads, profile=profile)
         counter = RunCounter(session)
-        runner = new_runner(session, self._manifest, num_rows=max(self._options.rows), capacity=self._capacity)
+        runner = new_runner(session, self._manifest, Rows(max(self._options.rows), self._capacity))
         return Bench(runner, session, counter, partial(Detokenizer, self._tokenizer))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
-from infrs.engine.runners.runner import Capabilities, Segment
+from infrs.engine.runners.runner import Capabilities, Rows, Segment
 from infrs.engine.runners.session import (
     Binding,
     Logits,
@@ -36,16 +36,8 @@ _UNBOUND: tuple[tuple[int, ...], npt.NDArray[Any]] = (-1,), np.empty(0)
 class FusedRunner:
     """Run the fused graph. A step copies no keys or values: the graph writes them to the slab."""
 
-    def __init__(
-        self,
-        session: Session,
-        manifest: Manifest,
-        *,
-        num_rows: int,
-        capacity: int,
-        num_spare_rows: int = 0,
-        num_snapshots: int = 0,
-    ) -> None:
+    def __init__(self, session: Session, manifest: Manifest, rows: Rows) -> None:
+        num_rows, capacity = rows.num_rows, rows.capacity
         states = manifest.states
         past = graph.past_names(states)
         required = {graph.INPUT_IDS, graph.SEQLENS_K, graph.TOTAL_SEQUENCE_LENGTH, graph.LOGITS_INDICES, *past}
@@ -54,9 +46,9 @@ class FusedRunner:
         self._session = session
         self._state_names = list(zip(past, graph.present_names(states), strict=True))
         # One row and one position more than requested, for the filling of products of a single row.
-        self.spare_rows = range(num_rows + 1, num_rows + 1 + num_spare_rows)
+        self.spare_rows = range(num_rows + 1, num_rows + 1 + rows.num_spare_rows)
         truncatable = all(state.truncatable for state in states)
-        self.num_snapshots = 0 if truncatable else num_snapshots
+        self.num_snapshots = 0 if truncatable else rows.num_snapshots
         self.store = Slab(states, self.spare_rows.stop, capacity + 1, stored_dtype(session), self.num_snapshots)
         self._bindings: dict[tuple[int, int], _Bound] = {}
         self._total = np.zeros((), dtype=np.int32)

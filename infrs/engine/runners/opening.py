@@ -8,10 +8,10 @@ from pathlib import Path
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
-from infrs.bundle.states import bytes_per_token
+from infrs.bundle.states import StateSize, kv_dtype, size_of
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
-from infrs.engine.runners.runner import Runner, Segment
+from infrs.engine.runners.runner import Rows, Runner, Segment
 from infrs.engine.runners.session import Session, create_session, reason_of
 from infrs.engine.runners.slab import stored_dtype
 from infrs.errors import BundleError, InfrsError
@@ -34,8 +34,7 @@ def open_session(
     """
     check_manifest(manifest)
     path = bundle / manifest.graph_file
-    keys = [state for state in manifest.states if state.kind == "kv"]
-    halves = manifest.graph == "fused" and all(state.dtype == "float16" for state in keys)
+    halves = manifest.graph == "fused" and kv_dtype(manifest.states) == "float16"
     with memory.limit_growth(bytes_to_open(bundle)):
         session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
     check_sizes(session, manifest)
@@ -82,29 +81,19 @@ def check_sizes(session: Session, manifest: Manifest) -> None:
             raise BundleError(f"the graph's {name} has the size {shape[axis]}, not {size}; export the model again")
 
 
-def kv_bytes_per_token(session: Session, manifest: Manifest) -> int:
-    """Return the bytes of keys and values that one token of one sequence takes in a session."""
-    return bytes_per_token(manifest.states, stored_dtype(session))
+def state_size(session: Session, manifest: Manifest) -> StateSize:
+    """Return the size of the states of one sequence in a session."""
+    return size_of(manifest.states, stored_dtype(session))
 
 
-def new_runner(
-    session: Session,
-    manifest: Manifest,
-    *,
-    num_rows: int,
-    num_spare_rows: int = 0,
-    num_snapshots: int = 0,
-    capacity: int,
-) -> Runner:
-    """Return the runner for a bundle's kind of graph, with rows of `capacity` tokens.
+def new_runner(session: Session, manifest: Manifest, rows: Rows) -> Runner:
+    """Return the runner for a bundle's kind of graph.
 
     Raises BundleError if the graph has other inputs than its manifest says or cannot run, MemoryError.
     """
-    rows = {"num_rows": num_rows, "num_spare_rows": num_spare_rows, "capacity": capacity}
+    kind: type[FusedRunner | PlainRunner] = FusedRunner if manifest.graph == "fused" else PlainRunner
     with reports_failures():
-        if manifest.graph == "plain":
-            return PlainRunner(session, manifest, **rows)
-        return FusedRunner(session, manifest, **rows, num_snapshots=num_snapshots)
+        return kind(session, manifest, rows)
 
 
 def try_run(runner: Runner, vocab_size: int) -> None:
@@ -132,22 +121,12 @@ def reports_failures() -> Iterator[None]:
 def open_runner(
     bundle: Path,
     manifest: Manifest,
+    rows: Rows,
     *,
-    num_rows: int,
-    num_spare_rows: int = 0,
-    num_snapshots: int = 0,
-    capacity: int,
     threads: int,
     kernels: KernelOptions = AUTO,
     spin: bool = True,
 ) -> Runner:
     """Open a session and return a runner over it. Raises as `open_session` and `new_runner` do."""
     session = open_session(bundle, manifest, threads=threads, kernels=kernels, spin=spin)
-    return new_runner(
-        session,
-        manifest,
-        num_rows=num_rows,
-        num_spare_rows=num_spare_rows,
-        num_snapshots=num_snapshots,
-        capacity=capacity,
-    )
+    return new_runner(session, manifest, rows)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.manifest import Manifest
-from infrs.bundle.states import LayerState, bytes_per_token
-from infrs.engine.runners.runner import Capabilities, Segment
+from infrs.bundle.states import LayerState, size_of
+from infrs.engine.runners.runner import Capabilities, Rows, Segment
 from infrs.engine.runners.session import Logits, Session, check_inputs, kernels_of, threads_of
 
 
@@ -26,7 +26,7 @@ class RowArrays:
         shapes = [(1, num_kv_heads, 0, head_dim) for num_kv_heads, head_dim in (state.shape for state in states)]
         self._empty = [np.zeros(shape, dtype=np.float32) for shape in shapes for _ in ("key", "value")]
         self.rows: list[list[npt.NDArray[np.float32]]] = [[*self._empty] for _ in range(num_rows)]
-        self.max_bytes = num_rows * capacity * bytes_per_token(states, "float32")
+        self.max_bytes = num_rows * size_of(states, "float32").of_row(capacity)
 
     def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None:
         """See StateStore.copy. There are no snapshots, because keys and values can be truncated."""
@@ -46,15 +46,7 @@ class PlainRunner:
     capabilities = Capabilities(chunk_invariant=False)
     num_snapshots = 0
 
-    def __init__(
-        self,
-        session: Session,
-        manifest: Manifest,
-        *,
-        num_rows: int,
-        capacity: int,
-        num_spare_rows: int = 0,
-    ) -> None:
+    def __init__(self, session: Session, manifest: Manifest, rows: Rows) -> None:
         self._past_names = graph.past_names(manifest.states)
         self._outputs = [graph.LOGITS, *graph.present_names(manifest.states)]
         check_inputs(session, {graph.INPUT_IDS, graph.ATTENTION_MASK, *self._past_names}, {graph.POSITION_IDS})
@@ -62,10 +54,10 @@ class PlainRunner:
         self.threads = threads_of(session)
         self._takes_positions = graph.POSITION_IDS in {node.name for node in session.get_inputs()}
         self._session = session
-        self.spare_rows = range(num_rows, num_rows + num_spare_rows)
-        self.store = RowArrays(manifest.states, self.spare_rows.stop, capacity)
-        self.num_rows = num_rows
-        self.capacity = capacity
+        self.spare_rows = range(rows.num_rows, rows.num_rows + rows.num_spare_rows)
+        self.store = RowArrays(manifest.states, self.spare_rows.stop, rows.capacity)
+        self.num_rows = rows.num_rows
+        self.capacity = rows.capacity
 
     def run(self, segments: Sequence[Segment]) -> Logits:
         """See Runner.run. Idle rows are skipped."""

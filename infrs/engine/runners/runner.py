@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from infrs.bundle.states import StateSize
 from infrs.engine.runners.session import Logits, Tokens
+
+_EXTRA_TOKENS = 16
 
 
 class Segment(NamedTuple):
@@ -43,6 +46,25 @@ class Capabilities:
     def verifies_drafts(self) -> bool:
         """Whether several draft tokens can be checked in one run, and the rejected ones dropped."""
         return self.chunk_invariant and self.multi_token and self.truncatable
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a runner.
+
+    num_rows: rows that `run` may address. capacity: tokens in a row. num_spare_rows: rows that only `store.copy` may
+    address. num_snapshots: of the states that cannot be truncated.
+    """
+
+    num_rows: int
+    capacity: int
+    num_spare_rows: int = 0
+    num_snapshots: int = 0
+
+    def max_bytes(self, size: StateSize) -> int:
+        """Return at least the bytes of all rows and snapshots: a runner adds a row, and some tokens to each."""
+        all_rows = self.num_rows + self.num_spare_rows + 1
+        return all_rows * size.of_row(self.capacity + _EXTRA_TOKENS) + self.num_snapshots * size.fixed
 
 
 class StateStore(Protocol):

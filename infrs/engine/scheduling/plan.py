@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 from infrs.core import Delta
 from infrs.engine.scheduling.placement import Placement
+from infrs.engine.scheduling.snapshots import Snapshot
 from infrs.engine.sequence import Sequence
 from infrs.engine.speculation import Draft
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copy the first `num_tokens` keys and values of row `source` to row `target`.
+    """Copy the states of the first `num_tokens` tokens of row `source` to row `target`.
 
+    `snapshot`: the number of the snapshot with the states that cannot be truncated; None for those of the row itself.
     `needed_by` is the sequence that fails if the copy fails. None: the copy only keeps cached tokens.
     """
 
@@ -22,6 +24,7 @@ class Copy:
     target: int
     num_tokens: int
     needed_by: Sequence | None = None
+    snapshot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class Decode:
 class Prefill:
     """Compute tokens `start .. end` of one sequence in one run, behind a prefix that may be copied from another row.
 
-    The tokens are the prompt's and, of a preempted sequence, the answer's too. If the run completes the prompt,
-    `samples` is true, and `siblings` are the copies to other answers of the request, which begin with the same scores.
+    The tokens are the prompt's and, of a preempted sequence, the answer's too. There are none if the prefix is all
+    that a preempted sequence has computed. If the run completes the prompt, `samples` is true, and `siblings` are the
+    copies to other answers of the request, which begin with the same scores.
+    snapshots: all that the row has after the run; None if all states can be truncated. saved: the number of the one
+    that is saved after the run.
     """
 
     sequence: Sequence
@@ -53,6 +59,8 @@ class Prefill:
     samples: bool
     prefix: Copy | None = None
     siblings: tuple[Copy, ...] = ()
+    snapshots: tuple[Snapshot, ...] | None = None
+    saved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from infrs.engine.runners.runner import Capabilities, Runner
 from infrs.engine.scheduling.fairness import by_need, choose_victim, usable
 from infrs.engine.scheduling.placement import Placement
 from infrs.engine.scheduling.plan import Copy, Decode, Prefill, StepPlan
+from infrs.engine.scheduling.snapshots import Snapshot, choose_number
 from infrs.engine.sequence import Sequence
 
 _MIN_KEPT = 64  # tokens; fewer are computed again as fast as they are copied
@@ -17,12 +18,13 @@ _MIN_KEPT = 64  # tokens; fewer are computed again as fast as they are copied
 class Limits:
     """What the planner has to know of the runner and the settings.
 
-    rows: for sequences. spare_rows: only keep cached tokens. capacity: tokens of a row. prefill_chunk: the most prompt
-    tokens of a step.
+    rows: for sequences. spare_rows: only keep cached tokens. num_snapshots: of the store. capacity: tokens of a row.
+    prefill_chunk: the most prompt tokens of a step.
     """
 
     rows: range
     spare_rows: range
+    num_snapshots: int
     capacity: int
     capabilities: Capabilities
     prefill_chunk: int
@@ -31,7 +33,7 @@ class Limits:
     def of(cls, runner: Runner, prefill_chunk: int) -> Limits:
         """Return the limits of a runner."""
         rows = range(runner.num_rows)
-        return cls(rows, runner.spare_rows, runner.capacity, runner.capabilities, prefill_chunk)
+        return cls(rows, runner.spare_rows, runner.num_snapshots, runner.capacity, runner.capabilities, prefill_chunk)
 
     @property
     def exact(self) -> bool:
@@ -53,6 +55,7 @@ class Planner:
         self._view.clock += 1
         self._copies: list[Copy] = []
         self._preempted: list[Sequence] = []
+        self._needed_snapshots: set[int] = set()  # by prefills of this step
 
     def plan(self) -> StepPlan | None:
         """Return the plan, or None if there is nothing to do."""
@@ -98,9 +101,7 @@ class Planner:
     def _preempt(self, victim: Sequence) -> int:
         """Take a sequence from its row and return the row."""
         view = self._view
-        row = view.leave(victim)
-        if not victim.tokens.is_prefilling:
-            view.cache(row, victim, victim.tokens.num_computed)
+        row = view.leave(victim, caches_answer=True)
         view.waiting.put_back(victim)
         view.num_preemptions += 1
         self._preempted.append(victim)
@@ -208,18 +209,43 @@ class Planner:
             row, tokens = view.running[sequence], sequence.tokens
             source, start = self._prefix(sequence, row)
             border = start + budget if self._limits.exact else (start // chunk + 1) * chunk
-            end = min(border, tokens.num_prefill)
-            if end == start or end - start > budget:
+            end = min((border, tokens.num_prefill, *(point for point in sequence.save_points if point > start)))
+            if end - start > budget or (end == start and end < tokens.num_prefill):
                 break
             budget -= end - start
+            resumed = None if tokens.num_computed else view.slots[source].snapshot_at(start)
+            prefix = None
+            if source != row or resumed is not None:
+                prefix = Copy(
+                    source, row, start, needed_by=sequence, snapshot=None if resumed is None else resumed.number
+                )
+            snapshots = view.slots[source].cut(start).snapshots
             # The prefix is not copied yet, and the copy may fail. No other run of this step may depend on it.
             view.forget(row, start if source == row else 0)
             view.touch(source)
-            prefix = None if source == row else Copy(source, row, start, needed_by=sequence)
+            snapshots, saved = self._plan_snapshot(sequence, end, snapshots)
             samples = end == len(tokens.prompt_ids) and not tokens.output_ids
             copies = self._copies_to_siblings(sequence, row) if samples else ()
-            prefills.append(Prefill(sequence, row, start, end, samples, prefix, copies))
+            prefills.append(Prefill(sequence, row, start, end, samples, prefix, copies, snapshots, saved))
         return prefills
+
+    def _plan_snapshot(
+        self, sequence: Sequence, end: int, snapshots: tuple[Snapshot, ...] | None
+    ) -> tuple[tuple[Snapshot, ...] | None, int | None]:
+        """Return the snapshots of a row after a run that ends at `end`, and the number of a new one."""
+        if snapshots is None:
+            return None, None
+        view = self._view
+        self._needed_snapshots |= {each.number for each in snapshots}
+        if end not in sequence.save_points or any(each.num_tokens == end for each in snapshots):
+            return snapshots, None
+        used = [(slot.last_used, each) for slot in view.slots.values() for each in slot.snapshots or ()]
+        number = choose_number(self._limits.num_snapshots, used, self._needed_snapshots)
+        if number is None:
+            return snapshots, None
+        view.forget_snapshot(number)
+        self._needed_snapshots.add(number)
+        return (*snapshots, Snapshot(number, end)), number
 
     def _copies_to_siblings(self, sequence: Sequence, row: int) -> tuple[Copy, ...]:
         """Return the copies of a prompt to the other answers of its request that need no more than its prompt."""

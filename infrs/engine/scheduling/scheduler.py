@@ -6,6 +6,7 @@ from infrs.engine.runners.runner import Runner
 from infrs.engine.scheduling.placement import Placement
 from infrs.engine.scheduling.plan import StepPlan, StepResults
 from infrs.engine.scheduling.planner import Limits, Planner
+from infrs.engine.scheduling.snapshots import save_points
 from infrs.engine.scheduling.waiting import WaitingSequences
 from infrs.engine.sequence import Sequence
 
@@ -20,7 +21,7 @@ class Scheduler:
 
     def __init__(self, runner: Runner, prefill_chunk: int) -> None:
         self.limits = Limits.of(runner, prefill_chunk)
-        self.placement = Placement.empty((*self.limits.rows, *self.limits.spare_rows))
+        self.placement = self._empty()
 
     @property
     def running(self) -> dict[Sequence, int]:
@@ -37,6 +38,13 @@ class Scheduler:
         """Return whether nothing runs or waits."""
         return not self.running and not self.waiting
 
+    def save_points(self, prompt_ids: tuple[int, ...], turn_ends: frozenset[int]) -> tuple[int, ...]:
+        """Return after how many tokens of a prompt the states that cannot be truncated are saved; ascending."""
+        limits = self.limits
+        if not limits.num_snapshots:
+            return ()
+        return save_points(prompt_ids, turn_ends, limits.reuse_alignment, limits.prefill_chunk)
+
     def find(self, request_id: str) -> list[Sequence]:
         """Return the sequences of a request that run or wait."""
         return [sequence for sequence in (*self.running, *self.waiting) if sequence.request.request_id == request_id]
@@ -51,7 +59,7 @@ class Scheduler:
     def clear(self) -> list[Sequence]:
         """Remove and return every sequence, and trust no cached token: a failed step may have overwritten any row."""
         sequences = [*self.running, *self.waiting]
-        cleared = Placement.empty(self.placement.slots)
+        cleared = self._empty()
         cleared.clock, cleared.num_preemptions = self.placement.clock, self.placement.num_preemptions
         self.placement = cleared
         return sequences
@@ -71,12 +79,12 @@ class Scheduler:
         for prefill in plan.prefills:
             if prefill.sequence not in results.failed:
                 num_cached = prefill.end // self.limits.reuse_alignment * self.limits.reuse_alignment
-                placement.cache(prefill.row, prefill.sequence, num_cached)
+                placement.cache(prefill.row, prefill.sequence, num_cached, prefill.snapshots)
                 for copy in prefill.siblings:
                     if copy.target not in results.lost_rows:
                         placement.cache_copy(prefill.row, copy.target)
         for sequence in results.failed:
-            placement.forget(placement.leave(sequence))
+            placement.forget(placement.leave(sequence, caches_answer=False))
         for sequence in results.finished:
             self._release(placement, sequence)
         if plan.decode is not None and plan.decode.draft is not None:
@@ -88,6 +96,8 @@ class Scheduler:
 
     def _release(self, placement: Placement, sequence: Sequence) -> None:
         """Take a sequence from its row, which caches its answer too where that can be reused."""
-        row = placement.leave(sequence)
-        if self.limits.exact and not sequence.tokens.is_prefilling:
-            placement.cache(row, sequence, sequence.tokens.num_computed)
+        placement.leave(sequence, caches_answer=self.limits.exact)
+
+    def _empty(self) -> Placement:
+        rows = (*self.limits.rows, *self.limits.spare_rows)
+        return Placement.empty(rows, truncatable=self.limits.capabilities.truncatable)
