@@ -9,8 +9,8 @@ The *fused* graph (`Manifest.graph == "fused"`), B rows, S new tokens a row (S >
 - for each state i of the manifest, in its order (a layer has one or several states):
   - `kv`: `past_key_values.<i>.key|value` float32 [B, num_kv_heads, capacity, head_dim]
   - `recurrent` or `conv`: `past_key_values.<i>.state` float32 [B, *shape], zeros before the first token
-- `active_rows` float32 [B], only in a graph with recurrent or conv states: 1 for a row with tokens; 0 for an idle row, in
-  which the states of these kinds keep their bits
+- `active_rows` float32 [B], only in a graph with recurrent or conv states: 1 for a row with tokens; 0 for an idle row,
+  in which the states of these kinds keep their bits
 - `logits` float32 [N, vocab_size]
 - `present.<i>.key|value|state`: the shape of its past; bound to the same memory, so states are updated in place
 
