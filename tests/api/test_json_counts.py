@@ -25,6 +25,7 @@ TEXTS = st.text(alphabet='[]{},:"\\\nä ab')
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | TEXTS,
     lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+    max_leaves=20,
 )
 
 
