@@ -106,8 +106,7 @@ class ChatTemplate:
         self.source = source
         self.with_tools: ChatTemplate = tool_use or self
         self._rendering = environment.rendering
-        self._template = environment.from_string(source, globals={**special_tokens})
-        own = environment.variables(source)
+        self._template, own = environment.compiled(source, special_tokens)
         self.variables: frozenset[str] = own if tool_use is None else own | tool_use.variables
 
     @cached_property

@@ -10,16 +10,33 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.idtracking import VAR_LOAD_RESOLVE
 
 from infrs.text.chat.sandbox import operations
 
 DICT_NAMES = frozenset(dir(dict))
+_REPEATED = (nodes.For, nodes.Macro, nodes.CallBlock)
+_REFUSED = tuple(operations.REFUSED_NODES)
 
 
 class Code(CodeGenerator):
-    """A generator of code for the environment of `infrs.text.chat.sandbox.environment`."""
+    """A generator of code for the environment of `infrs.text.chat.sandbox.environment`.
+
+    undeclared: the names that the template reads but does not define, as `jinja2.meta` finds them.
+    """
 
     _piece = ""  # the variable of the expression that is being written out
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # jinja2's own
+        super().__init__(*args, **kwargs)
+        self.undeclared: set[str] = set()
+
+    def enter_frame(self, frame: Frame) -> None:
+        """Note the names that come from outside the template."""
+        super().enter_frame(frame)
+        loads = frame.symbols.loads.values()
+        self.undeclared |= {name for action, name in loads if action == VAR_LOAD_RESOLVE and name is not None}
+        self.undeclared -= self.environment.globals.keys()
 
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: N802  # Jinja's name
         """Write a call that `rewritten` put in as a call of the environment's method."""
@@ -85,30 +102,33 @@ def rewritten(tree: nodes.Template) -> nodes.Template:
 
     Raises TemplateSyntaxError for a statement that reads another template, or that escapes.
     """
-    for refused in tree.find_all(tuple(operations.REFUSED_NODES)):
-        name = next(name for kind, name in operations.REFUSED_NODES.items() if isinstance(refused, kind))
-        raise TemplateSyntaxError(f"{{% {name} %}} is not supported in chat templates", refused.lineno)
-    loops = [*tree.find_all(nodes.For)]
-    repeated: list[nodes.For | nodes.Macro | nodes.CallBlock] = [*loops, *tree.find_all(nodes.Macro)]
-    for node in (*repeated, *tree.find_all(nodes.CallBlock)):
-        node.body.insert(0, nodes.ExprStmt(_call("tick", nodes.Const(_in_a_pass(node)))))
-    for loop in loops:
-        if loop.test is not None:
-            loop.test = nodes.And(_call("tick", nodes.Const(0)), loop.test)
+    for node in _reached(tree):
+        if isinstance(node, _REFUSED):
+            name = next(name for kind, name in operations.REFUSED_NODES.items() if isinstance(node, kind))
+            raise TemplateSyntaxError(f"{{% {name} %}} is not supported in chat templates", node.lineno)
+        if isinstance(node, _REPEATED):
+            node.body.insert(0, nodes.ExprStmt(_call("tick", nodes.Const(_in_a_pass(node)))))
+        if isinstance(node, nodes.For) and node.test is not None:
+            node.test = nodes.And(_call("tick", nodes.Const(0)), node.test)
     _replace(tree)
     return tree
 
 
-def _in_a_pass(node: nodes.Node) -> int:
+def _in_a_pass(node: nodes.For | nodes.Macro | nodes.CallBlock) -> int:
     """Return the number of nodes that one pass of a loop or macro can reach."""
-    num_nodes = 0
-    to_do = [*node.iter_child_nodes()]
+    return len(_reached(node, _REPEATED))
+
+
+def _reached(node: nodes.Node, ends: tuple[type[nodes.Node], ...] = ()) -> list[nodes.Node]:
+    """Return the nodes below a node, parents first, without those below a node of a type in `ends`."""
+    reached = []
+    to_do = [*node.iter_child_nodes()][::-1]
     while to_do:
         child = to_do.pop()
-        num_nodes += 1
-        if not isinstance(child, nodes.For | nodes.Macro | nodes.CallBlock):
-            to_do += child.iter_child_nodes()
-    return num_nodes
+        reached.append(child)
+        if not isinstance(child, ends):
+            to_do += [*child.iter_child_nodes()][::-1]
+    return reached
 
 
 def _call(name: str, *arguments: nodes.Expr) -> nodes.Call:

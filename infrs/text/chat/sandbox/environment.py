@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache, reduce, update_wrapper, wraps
+from io import StringIO
 from types import BuiltinMethodType, GeneratorType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, Undefined, nodes
+from jinja2 import Template, TemplateError, TemplateSyntaxError, Undefined, nodes
 from jinja2.ext import Extension
-from jinja2.meta import TrackingCodeGenerator
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -74,12 +74,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
         names = {"dict": operations.hashed, "namespace": operations.hashed, "strftime_now": operations.date}
         self._functions = {id(value): names.get(name, operations.linear) for name, value in self.globals.items()}
 
-    def variables(self, source: str) -> frozenset[str]:
-        """Return the names that a template does not define: `find_undeclared_variables`, without the optimizer."""
-        generator = TrackingCodeGenerator(self)
-        generator.optimizer = None
-        generator.visit(self.parse(source))
-        return frozenset(generator.undeclared_identifiers)
+    def compiled(self, source: str, variables: Mapping[str, Any]) -> tuple[Template, frozenset[str]]:
+        """Compile a template that sees `variables`, and return it with the names that it reads but does not define.
+
+        Raises the errors of Jinja and of Python's compiler.
+        """
+        python = StringIO()
+        generator = Code(self, None, None, python, optimized=self.optimized)
+        tree = self.parse(source)
+        try:
+            generator.visit(tree)
+        except TemplateSyntaxError:
+            self.handle_exception(source)
+        code = compile(python.getvalue(), "<template>", "exec")
+        template = Template.from_code(self, code, self.make_globals({**variables}))
+        return template, frozenset(generator.undeclared)
 
     def tick(self, nodes: int) -> bool:
         """Charge an iteration of a loop or a start of a macro, with the expressions in it."""
