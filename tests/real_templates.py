@@ -2,14 +2,17 @@
 
 tests/templates/templates.tsv has a row for each file: name, family, the licence of the model, the package and path that
 the file comes from, and the fields of `infrs.text.chat.form.Form` that differ from the defaults. `TOKENS` are special
-tokens for templates that write them.
+tokens for templates that write them. `chat_template` compiles a template once for all tests of a process.
 """
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from infrs.text.chat.template import ChatTemplate
 
 FOLDER = Path(__file__).parent / "templates"
 TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -35,3 +38,8 @@ def read_table() -> dict[str, RealTemplate]:
 
 
 REAL_TEMPLATES = read_table()
+
+
+@cache
+def chat_template(name: str) -> ChatTemplate:
+    return ChatTemplate(REAL_TEMPLATES[name].text, TOKENS)

@@ -17,11 +17,10 @@ from infrs_export.graph.convert import convert
 from infrs_export.graph.fusions.families import FAMILIES
 from infrs_export.recipes.recipe import lowering
 from numpy.typing import NDArray
-from real_templates import REAL_TEMPLATES, TOKENS
+from real_templates import chat_template
 from torch import from_numpy, inference_mode, set_num_threads
 
 from infrs.bundle.manifest import Dtype
-from infrs.text.chat.template import ChatTemplate
 from infrs.text.reasoning.tags import find_tags
 from infrs.text.tools.formats import FORMATS, choose_format
 
@@ -100,7 +99,7 @@ def _format(model_type: str) -> tuple[str, str]:
     """Return the tool format and the reasoning tags of the family's template."""
     if model_type not in _TEMPLATES:
         return "", ""
-    template = ChatTemplate(REAL_TEMPLATES[_TEMPLATES[model_type]].text, TOKENS)
+    template = chat_template(_TEMPLATES[model_type])
     tags = find_tags(template)
     chosen = choose_format(template)
     name = next((name for name, each in FORMATS.items() if each == chosen), "derived")

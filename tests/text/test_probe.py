@@ -6,7 +6,7 @@ import time
 from dataclasses import fields
 
 import pytest
-from real_templates import REAL_TEMPLATES, TOKENS
+from real_templates import REAL_TEMPLATES, TOKENS, chat_template
 
 from infrs.text.chat import probe
 from infrs.text.chat.form import TEXT_FORM, Form
@@ -26,7 +26,7 @@ def differing(form: Form) -> str:
 
 @pytest.mark.parametrize("name", REAL_TEMPLATES)
 def test_form_of_a_real_template_is_that_of_the_table(name: str) -> None:
-    assert differing(ChatTemplate(REAL_TEMPLATES[name].text, TOKENS).form) == REAL_TEMPLATES[name].form
+    assert differing(chat_template(name).form) == REAL_TEMPLATES[name].form
 
 
 TEXT = "tools=text calls=text results=text"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from real_templates import REAL_TEMPLATES, TOKENS
+from real_templates import REAL_TEMPLATES, TOKENS, chat_template
 from text_templates import TEMPLATES
 
 from infrs.errors import ContextLengthError, RequestError
@@ -17,11 +18,7 @@ from infrs.text.chat.prompt import render_chat
 from infrs.text.chat.template import ChatFormat, ChatTemplate, SimpleFormat
 from infrs.text.tools.call_grammar import Tool
 
-FORMATS: dict[str, ChatFormat] = {
-    "plain format": SimpleFormat(),
-    **{name: ChatTemplate(template.text, TOKENS) for name, template in REAL_TEMPLATES.items()},
-    **{f"short {name}": ChatTemplate(template, TOKENS) for name, template in TEMPLATES.items()},
-}
+FORMATS = ["plain format", *REAL_TEMPLATES, *(f"short {name}" for name in TEMPLATES)]
 TOOLS = declared(
     [
         Tool(
@@ -34,6 +31,15 @@ TOOLS = declared(
 # Templates that need variables of their own, such as the time.
 NEEDS_VARIABLES = {"firefunction-2"}
 SHOWS_ALL = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+
+
+@cache
+def chat_format(name: str) -> ChatFormat:
+    """Return a format of FORMATS. To compile all of them takes seconds, so collection does not."""
+    if name in REAL_TEMPLATES:
+        return chat_template(name)
+    text = TEMPLATES.get(name.removeprefix("short "))
+    return SimpleFormat() if text is None else ChatTemplate(text, TOKENS)
 
 
 def numbered(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -99,9 +105,9 @@ def test_prompt_of_an_ordinary_conversation_shows_all_of_it(name: str) -> None:
         for tools in ([], TOOLS):
             if name in NEEDS_VARIABLES:
                 with pytest.raises(RequestError, match="refuses these messages"):
-                    render_chat(FORMATS[name], messages, tools=tools)
+                    render_chat(chat_format(name), messages, tools=tools)
                 continue
-            prompt = render_chat(FORMATS[name], messages, tools=tools)
+            prompt = render_chat(chat_format(name), messages, tools=tools)
             assert [number for number in numbers if number not in prompt] == [], (kind, bool(tools), prompt)
             assert "get_sun" in prompt or not tools
 
@@ -139,7 +145,7 @@ def test_prompt_shows_each_part_or_the_request_is_refused(
 ) -> None:
     messages, numbers = numbered(conversation)
     try:
-        prompt = render_chat(FORMATS[name], messages, tools=tools)
+        prompt = render_chat(chat_format(name), messages, tools=tools)
     except RequestError as error:
         words = (
             r"refuses these messages: |leaves out (.* the tool get_sun|messages\[\d+\]\.\w+(\[\d+\])? \(role \w+\));"
@@ -203,7 +209,7 @@ def test_prompt_shows_the_descriptions_of_tools_and_their_parameters(name: str) 
     """Of the inner parts of a parameter, some templates show types only, by design."""
     if name in NEEDS_VARIABLES:
         return
-    prompt = render_chat(FORMATS[name], [say("user", "a")], tools=[DESCRIBED])
+    prompt = render_chat(chat_format(name), [say("user", "a")], tools=[DESCRIBED])
     plain = prompt.replace("\\u00e9", "é").replace("\\n", "\n")
     for word in ("when", "é", "it", "Second", "line", "village", "city", "né w"):
         assert word in plain
@@ -228,13 +234,13 @@ def test_template_that_hides_a_part_of_a_tool_is_refused_by_name(shown: str, hid
 
 def test_reasoning_of_earlier_turns_can_be_dropped() -> None:
     messages = [say("user", "2+2?"), say("assistant", "4", reasoning_content="Two and two."), say("user", "Sure?")]
-    assert "Two and two" not in render_chat(FORMATS["qwen-3"], messages)
+    assert "Two and two" not in render_chat(chat_format("qwen-3"), messages)
 
 
 def test_reasoning_of_the_current_turn_is_shown() -> None:
     messages = [say("user"), calls("call_1") | {"reasoning_content": "Two and two."}, result("call_1")]
     for name in ("qwen-3", "gpt-oss", "lfm-2.5"):
-        assert "Two and two" in render_chat(FORMATS[name], messages, tools=TOOLS), name
+        assert "Two and two" in render_chat(chat_format(name), messages, tools=TOOLS), name
 
 
 def test_prompt_is_rendered_once_unless_the_template_escapes_a_text() -> None:

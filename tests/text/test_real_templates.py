@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 from jinja2 import TemplateError
-from real_templates import FOLDER, REAL_TEMPLATES, TOKENS
+from real_templates import FOLDER, REAL_TEMPLATES, TOKENS, chat_template
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from infrs.errors import RequestError
-from infrs.text.chat.template import ChatTemplate
 
 USER = {"role": "user", "content": "What's <2+2>?"}
 CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "add", "arguments": {"left": 2, "right": 2}}}
@@ -44,7 +43,7 @@ def test_each_file_has_a_row_in_the_table() -> None:
 def test_real_template_renders_as_transformers(name: str) -> None:
     text = REAL_TEMPLATES[name].text
     reference = PreTrainedTokenizerFast(tokenizer_object=Backend(models.BPE()), chat_template=text, **TOKENS)
-    template = ChatTemplate(text, TOKENS)
+    template = chat_template(name)
     for kind, messages in CONVERSATIONS.items():
         tools = [TOOL] if kind == "call" else None
         try:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_templates import REAL_TEMPLATES, TOKENS
+from real_templates import REAL_TEMPLATES, chat_template
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
@@ -108,7 +108,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("name", REAL_TEMPLATES)
 def test_tags_of_real_templates(name: str) -> None:
-    tags = find_tags(ChatTemplate(REAL_TEMPLATES[name].text, TOKENS))
+    tags = find_tags(chat_template(name))
     expected = [opening for opening, names in SHOWN.items() if name in names.split()]
     assert ([] if tags is None else [tags.open]) == expected
 

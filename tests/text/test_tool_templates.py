@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import get_args
 
 import pytest
-from real_templates import REAL_TEMPLATES, TOKENS
+from real_templates import chat_template
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from infrs.config.settings import ToolFormatName
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import EngineError
-from infrs.text.chat.template import ChatTemplate
 from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.events import Arguments, CallStart, Content
 from infrs.text.tools.formats import FORMATS, choose_format
 from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
-from infrs.text.tools.tool_format import CallReader, calls_constraint
+from infrs.text.tools.tool_format import CallReader, ToolFormat, calls_constraint
 
 # The format of each template that renders calls.
 RENDERED = {
@@ -62,13 +62,15 @@ def pairs(table: dict[str, str]) -> list[tuple[str, str]]:
     return [(name, template) for name, templates in table.items() for template in templates.split()]
 
 
-def template(name: str) -> ChatTemplate:
-    return ChatTemplate(REAL_TEMPLATES[name].text, TOKENS)
+@cache
+def chosen_format(template_name: str) -> ToolFormat:
+    return choose_format(chat_template(template_name))
 
 
+@cache
 def answers(name: str) -> list[str]:
     """Return the answers with one and two calls that a template renders."""
-    calls = rendered_calls(template(name))
+    calls = rendered_calls(chat_template(name))
     texts = [calls.one, calls.two]
     for around in AROUND:
         texts = [text.replace(around, "") for text in texts]
@@ -93,14 +95,14 @@ def read(parser: CallReader, pieces: list[str]) -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize(("name", "template_name"), pairs(RENDERED) + pairs(OTHERS))
 def test_format_is_that_of_the_template(name: str, template_name: str) -> None:
-    chosen = choose_format(template(template_name))
+    chosen = chosen_format(template_name)
     assert chosen.syntax.markers == FORMATS[name].syntax.markers
     assert bool(answers(template_name)) == ((name, template_name) in pairs(RENDERED) or template_name == "llama-4")
 
 
 @pytest.mark.parametrize(("name", "template_name"), pairs(RENDERED))
 def test_rendered_calls_are_read_back(name: str, template_name: str) -> None:
-    chosen = choose_format(template(template_name))
+    chosen = chosen_format(template_name)
     for num_calls, text in enumerate(answers(template_name), 1):
         for size in (1, 3, len(text)):
             pieces = [text[start : start + size] for start in range(0, len(text), size)]
@@ -132,7 +134,7 @@ def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
 def test_grammar_takes_rendered_calls(
     name: str, template_name: str, required: bool, tokenizer: Tokenizer, compiler: GrammarCompiler
 ) -> None:
-    chosen = choose_format(template(template_name))
+    chosen = chosen_format(template_name)
     for num_calls, text in enumerate(answers(template_name), 1):
         if template_name == "deepseek-r1-distill-llama" and num_calls == 1:
             continue  # its template forgets the end marker of a single call
@@ -186,7 +188,7 @@ def test_unknown_markers_make_a_format(text: str, tokenizer: Tokenizer, compiler
 def test_real_template_with_an_unknown_marker_and_one_call_makes_a_format(
     tokenizer: Tokenizer, compiler: GrammarCompiler
 ) -> None:
-    chosen = choose_format(template("gigachat-3.1"))
+    chosen = chosen_format("gigachat-3.1")
     assert chosen not in FORMATS.values()
     (text,) = answers("gigachat-3.1")
     for num_calls in (1, 2):

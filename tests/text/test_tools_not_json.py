@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from real_templates import REAL_TEMPLATES, TOKENS
+from linear_time import is_linear
+from real_templates import chat_template
 from test_tools import read
 
-from infrs.text.chat.template import ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart
 from infrs.text.tools.formats import FORMATS, choose_format
 from infrs.text.tools.json_format import JsonFormat
@@ -263,16 +263,13 @@ def test_time_is_linear(name: str) -> None:
     start = STREAMED[name][0]
     units = ["x", "<", "\n", start, "</parameter>", '<|"|>']
 
-    def seconds(text: str) -> float:
-        started = time.process_time()
+    def work(head: str, unit: str, count: int) -> None:
+        text = head + unit * count
         read(parser(name), [text[begin : begin + 5] for begin in range(0, len(text), 5)])
-        return time.process_time() - started
 
     for head in ("", start):
         for unit in units:
-            count = 4000 // len(unit)
-            long, short = (min(seconds(head + unit * many) for _ in range(2)) for many in (4 * count, count))
-            assert long < 10 * short + 0.05, unit
+            assert is_linear(partial(work, head, unit), 4000 // len(unit)), unit
 
 
 ARGUMENTS = {
@@ -334,7 +331,7 @@ RENDERED = {
 
 @pytest.mark.parametrize("template", RENDERED)
 def test_format_of_a_real_template_is_recognised(template: str) -> None:
-    chosen = choose_format(ChatTemplate(REAL_TEMPLATES[template].text, TOKENS))
+    chosen = choose_format(chat_template(template))
     assert chosen is FORMATS[RENDERED[template]]
 
 
@@ -353,6 +350,6 @@ def rendered(template: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
     functions = [{"name": name, "arguments": arguments} for name, arguments in calls]
     wrapped = [{"id": f"call0000{i}", "type": "function", "function": each} for i, each in enumerate(functions)]
     messages = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "", "tool_calls": wrapped}]
-    prompt = ChatTemplate(REAL_TEMPLATES[template].text, TOKENS).render(messages, add_generation_prompt=False)
+    prompt = chat_template(template).render(messages, add_generation_prompt=False)
     start = "[" if RENDERED[template] == "pythonic" else FORMATS[RENDERED[template]].syntax.markers[0]
     return prompt[prompt.rindex(start, 0, prompt.index(calls[0][0])) :]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from real_templates import REAL_TEMPLATES, TOKENS
+from real_templates import chat_template
 
-from infrs.text.chat.template import ChatTemplate
 from infrs.text.chat.written import written_calls
 
 CALLS = [("get_x", {"left": "v1"}), ("get_y", {"right": "v2"})]
@@ -44,5 +43,5 @@ WRITTEN = {
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_written_calls_are_those_of_the_template(name: str) -> None:
-    template = ChatTemplate(REAL_TEMPLATES[name].text, TOKENS)
+    template = chat_template(name)
     assert (written_calls(template, CALLS[:1]), written_calls(template, CALLS)) == WRITTEN[name]
