@@ -21,11 +21,17 @@ ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 TOKENS = ["<s>", "</s>", *ALPHABET, "th"]
 CONTEXT = 64
 _COMMON: dict[str, Any] = {"vocab_size": len(TOKENS), "max_position_embeddings": CONTEXT, "bos_token_id": 0}
-_MODEL_TYPES = {"gemma3": "gemma3_text", "qwen3moe": "qwen3_moe"}
+_MODEL_TYPES = {
+    "gemma3": "gemma3_text",
+    "qwen3moe": "qwen3_moe",
+    "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text",
+}
 _ARCHITECTURES = {model_type: name for name, model_type in _MODEL_TYPES.items()}
 _EXPERTS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 # The converter of these makes the rows of query and key neighbours that rotate together.
 _REORDERED = ("arcee", "granite", "llama", "olmo", "smollm3")
+_LINEAR_ATTENTION = ("qwen35", "qwen35moe")
 _EPSILONS = {"gpt2": "layer_norm_epsilon", "olmo": None, "starcoder2": "norm_epsilon"}  # of layer norms, not RMS norms
 _GRANITE = {
     ".attention.scale": "attention_multiplier",
@@ -64,7 +70,7 @@ def write_gguf(  # noqa: PLR0912  # a line or two for each architecture
         ".context_length": config.max_position_embeddings,
         ".block_count": config.num_hidden_layers,
         ".embedding_length": width,
-        ".feed_forward_length": 4 * width if architecture == "gpt2" else config.intermediate_size,
+        ".feed_forward_length": 4 * width if architecture == "gpt2" else getattr(config, "intermediate_size", None),
         ".attention.head_count": heads,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen2" if architecture.startswith("qwen") else "llama-bpe",
@@ -95,8 +101,22 @@ def write_gguf(  # noqa: PLR0912  # a line or two for each architecture
         metadata |= {key: float(getattr(config, field)) for key, field in _GRANITE.items()}
     if getattr(config, "num_experts", None):
         metadata |= {".expert_count": config.num_experts, ".expert_used_count": config.num_experts_per_tok}
-    if architecture == "qwen3moe":
+    if architecture in ("qwen3moe", "qwen35moe"):
         metadata[".expert_feed_forward_length"] = config.moe_intermediate_size
+    if architecture == "qwen35moe":
+        metadata[".expert_shared_feed_forward_length"] = config.shared_expert_intermediate_size
+    if architecture in _LINEAR_ATTENTION:
+        key_heads, value_heads = config.linear_num_key_heads, config.linear_num_value_heads
+        metadata |= {
+            ".rope.dimension_count": int(head_dim * rope["partial_rotary_factor"]),
+            ".rope.dimension_sections": [11, 11, 10, 0],
+            ".ssm.conv_kernel": config.linear_conv_kernel_dim,
+            ".ssm.state_size": config.linear_key_head_dim,
+            ".ssm.group_count": key_heads,
+            ".ssm.time_step_rank": value_heads,
+            ".ssm.inner_size": value_heads * config.linear_value_head_dim,
+            ".full_attention_interval": 1 + config.layer_types.index("full_attention"),
+        }
     for key, value in (metadata | (keys or {})).items():
         if value is not None:
             getattr(writer, _ADDERS[type(value)])(key if key[0] != "." else architecture + key, value)
@@ -129,10 +149,45 @@ def _tensors(model: PreTrainedModel, architecture: str) -> dict[str, NDArray[np.
             array = halves.swapaxes(1, 2).reshape(array.shape)  # pairs of neighbours rotate together there
         if architecture.startswith("gemma") and base.endswith("norm"):
             array = array + 1
+        if architecture in _LINEAR_ATTENTION:
+            name, array = _linear_attention(name, array, config)  # noqa: PLW2901
+            base, _, suffix = name.rpartition(".")
+            if (whole := names.get_name(name)) is not None:
+                written[whole] = array
+                continue
         if architecture == "gpt2" and ".h." in base and array.ndim == 2:
             array = array.T
         written[f"{names.get_name(base)}.{suffix}"] = np.ascontiguousarray(array)
     return written
+
+
+def _linear_attention(name: str, array: NDArray[np.float32], config: Any) -> tuple[str, NDArray[np.float32]]:
+    """Return what llama.cpp's converter makes of a tensor of Qwen 3.5. It tiles value heads over key heads."""
+    key_heads, value_heads, width = (
+        getattr(config, f"linear_{field}") for field in ("num_key_heads", "num_value_heads", "value_head_dim")
+    )
+    heads = np.arange(value_heads).reshape(key_heads, -1).T.reshape(-1)
+    rows = np.arange(value_heads * width).reshape(value_heads, width)[heads].reshape(-1)
+    num_first = 2 * key_heads * config.linear_key_head_dim  # rows of query and key
+    match name.rpartition("linear_attn.")[2]:
+        case "A_log":
+            array = -np.exp(array)[heads]
+        case "dt_bias":
+            name, array = name.replace("dt_bias", "dt_proj.bias"), array[heads]
+        case "in_proj_a.weight" | "in_proj_b.weight":
+            array = array[heads]
+        case "in_proj_z.weight":
+            array = array[rows]
+        case "in_proj_qkv.weight" | "conv1d.weight":
+            array = array.reshape(len(array), -1)
+            array = np.concatenate([array[:num_first], array[num_first:][rows]])
+        case "out_proj.weight":
+            array = array[:, rows]
+        case _ if name.endswith("norm.weight") and "linear_attn" not in name:
+            array = array + 1
+        case _ if name.endswith("shared_expert_gate.weight"):
+            array = array[0]
+    return name, np.ascontiguousarray(array)
 
 
 def llama_cpp_scores(path: Path, ids: list[int]) -> NDArray[np.float32]:

@@ -28,6 +28,15 @@ _YARN = {".rope.scaling.type": "yarn", ".rope.scaling.factor": 4.0, ".rope.scali
 _BETAS = {".rope.scaling.yarn_beta_fast": 8.0, ".rope.scaling.yarn_beta_slow": 2.0}
 _FACTORS = np.array([1.0] * 3 + [1.5, 3.0, 8.0, 8.0, 8.0], np.float32)
 _GEMMA = {"head_dim": 32, "sliding_window": 7, "tie_word_embeddings": True, "num_hidden_layers": 7}
+_DELTA = {
+    "head_dim": 32,
+    "num_hidden_layers": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "rope_parameters": {"rope_theta": 1e6, "partial_rotary_factor": 0.5, "rope_type": "default"},
+}
 
 # name -> (architecture, changes of its configuration, keys, rope factors)
 SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] | None]] = {
@@ -63,6 +72,20 @@ SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] |
             "num_experts_per_tok": 2,
             "moe_intermediate_size": 32,
             "norm_topk_prob": True,
+        },
+        {},
+        None,
+    ),
+    "qwen35": ("qwen35", _DELTA, {}, None),
+    "qwen35-shared-keys": ("qwen35", {**_DELTA, "linear_num_value_heads": 6}, {}, None),
+    "qwen35moe": (
+        "qwen35moe",
+        {
+            **_DELTA,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 48,
         },
         {},
         None,
@@ -126,7 +149,17 @@ def test_scores_are_those_of_llama_cpp(tmp_path: Path, name: str) -> None:
     path = write_gguf(tmp_path / "model.gguf", make(architecture, changes), keys, tensors=tensors)
     with_gelu = architecture.startswith(("gemma", "gpt2", "starcoder2"))
     tolerance = 4e-3 if with_gelu else 2e-5  # llama.cpp looks GELU up in a table of float16
-    np.testing.assert_allclose(scores(path), llama_cpp_scores(path, IDS), atol=tolerance)
+    np.testing.assert_allclose(scores(path), llama_cpp_scores(path, IDS), atol=tolerance, rtol=5e-6)
+
+
+def test_layers_that_draft_tokens_are_left_out(tmp_path: Path) -> None:
+    model = make("qwen35", _DELTA)
+    plain = write_gguf(tmp_path / "plain.gguf", model)
+    keys = {".block_count": 5, ".nextn_predict_layers": 1}
+    drafts = {"blk.4.attn_norm.weight": (64,), "blk.4.nextn.eh_proj.weight": (64, 128)}
+    tensors = {name: np.ones(shape, np.float32) for name, shape in drafts.items()}
+    path = write_gguf(tmp_path / "model.gguf", model, keys, tensors=tensors)
+    np.testing.assert_array_equal(scores(path), scores(plain))
 
 
 @pytest.mark.parametrize("keys", [_LINEAR, _YARN, {".rope.freq_base": 5e5}])
@@ -193,6 +226,9 @@ KEYS: dict[str, tuple[str, dict[str, Any], str]] = {
     "heads by layer": ("llama", {".attention.head_count_kv": [2, 1]}, r"llama\.attention\.head_count_kv differs"),
     "no key/value heads": ("llama", {".attention.head_count_kv": None}, r"no llama\.attention\.head_count_kv"),
     "a key of tomorrow": ("qwen3", {".attention.twist": 3}, r"qwen3\.attention\.twist as 3"),
+    "value heads that key heads do not divide": ("qwen35", {".ssm.group_count": 3}, "2 value heads of 3 groups"),
+    "wide states": ("qwen35", {".ssm.state_size": 64}, "64 as ssm.inner_size for states of 64"),
+    "nothing but drafts": ("qwen35", {".nextn_predict_layers": 4}, "gives qwen35 0 layers"),
     "gemma by yarn": ("gemma3", _YARN, r"gemma3\.rope\.scaling\.type"),
     "gemma by another pattern": ("gemma3", {".attention.sliding_window_pattern": 5}, "sliding_window_pattern as 5"),
     "gemma without its window": (
@@ -207,7 +243,7 @@ KEYS: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", KEYS)
 def test_metadata_that_cannot_be_honoured_is_refused(tmp_path: Path, name: str) -> None:
     architecture, keys, words = KEYS[name]
-    model = make(architecture, _GEMMA if architecture == "gemma3" else {})
+    model = make(architecture, {"gemma3": _GEMMA, "qwen35": _DELTA}.get(architecture, {}))
     path = write_gguf(tmp_path / "model.gguf", model, {**keys})
     with pytest.raises(SourceError, match=words):
         load(path)

@@ -21,6 +21,15 @@ _GROUPED = {**_COMMON, "attention.head_count_kv": "num_key_value_heads"}
 _RMS = "attention.layer_norm_rms_epsilon"
 _NORM = "attention.layer_norm_epsilon"
 _EXPERTS = {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
+_LINEAR_ATTENTION = {
+    "ssm.conv_kernel": "linear_conv_kernel_dim",
+    "ssm.group_count": "linear_num_key_heads",
+    "ssm.inner_size": "linear_value_head_dim",
+    "ssm.state_size": "linear_key_head_dim",
+    "ssm.time_step_rank": "linear_num_value_heads",
+}
+# The sections are for positions in images; in a text they are all the same position. A mixture has no dense layers.
+_QWEN35_NEUTRAL = ("rope.dimension_sections", "full_attention_interval", "nextn_predict_layers", "feed_forward_length")
 _SOFT_CAP = {"final_logit_softcapping": "final_logit_softcapping"}
 
 
@@ -30,28 +39,44 @@ class Architecture:
 
     model_type: of transformers. required: the keys that a file must have, each with the field that it sets.
     optional: the same for keys that it may have; the value 0 then means None. fixed: fields without a key.
-    neutral: keys that change nothing, at these values. reordered: the rows of the query and key projections pair
-    neighbours, where transformers pairs halves. norm_adds_one: the norms hold 1 more than those of transformers.
-    transposed: products hold their weights the other way round. rotary: positions are rotary. scalings: the types of
-    rope.scaling that are compared with llama.cpp.
+    neutral: keys that change nothing, at these values, or None for any value. reordered: the rows of the query and key
+    projections pair neighbours, where transformers pairs halves. norm_adds_one: the norms hold 1 more than those of
+    transformers. transposed: products hold their weights the other way round. rotary: positions are rotary.
+    partial_rotary: only the first features of a head may be. scalings: the types of rope.scaling that are compared with
+    llama.cpp. linear_attention: some layers have the gated delta rule (`gated_delta`).
     """
 
     model_type: str
     required: Mapping[str, str]
     optional: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    neutral: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    neutral: Mapping[str, tuple[object, ...] | None] = field(default_factory=dict)
     reordered: bool = False
     norm_adds_one: bool = False
     transposed: bool = False
     rotary: bool = True
+    partial_rotary: bool = False
     scalings: tuple[str, ...] = ()
+    linear_attention: bool = False
 
 
 def _llama(model_type: str, **row: Any) -> Architecture:  # noqa: ANN401  # the fields of Architecture
     """Return the row of an architecture with the keys of Llama."""
     required = {**_GROUPED, _RMS: "rms_norm_eps", **row.pop("required", {})}
     return Architecture(model_type, required, **row)
+
+
+def _qwen35(model_type: str, required: Mapping[str, str]) -> Architecture:
+    """Return the row of a Qwen 3.5."""
+    common = {key: field for key, field in _GROUPED.items() if key != "feed_forward_length"}
+    return Architecture(
+        model_type,
+        {**common, _RMS: "rms_norm_eps", **_LINEAR_ATTENTION, **required},
+        neutral=dict.fromkeys(_QWEN35_NEUTRAL),
+        norm_adds_one=True,
+        partial_rotary=True,
+        linear_attention=True,
+    )
 
 
 ARCHITECTURES = {
@@ -107,6 +132,15 @@ ARCHITECTURES = {
     "phi3": _llama("phi3", optional={"attention.sliding_window": "sliding_window"}),
     "qwen2": _llama("qwen2", scalings=("linear", "yarn")),
     "qwen3": _llama("qwen3", scalings=("linear", "yarn")),
+    "qwen35": _qwen35("qwen3_5_text", {"feed_forward_length": "intermediate_size"}),
+    "qwen35moe": _qwen35(
+        "qwen3_5_moe_text",
+        {
+            **_EXPERTS,
+            "expert_feed_forward_length": "moe_intermediate_size",
+            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+        },
+    ),
     "qwen3moe": _llama(
         "qwen3_moe",
         required={**_EXPERTS, "expert_feed_forward_length": "moe_intermediate_size"},

@@ -12,6 +12,7 @@ from typing import Any
 
 from infrs.errors import SourceError
 
+from . import gated_delta
 from .architectures import ARCHITECTURES
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -37,12 +38,20 @@ _RANGES: dict[str, tuple[float, float]] = {
     "expert_count": (0, 1 << 14),
     "expert_used_count": (0, 1 << 14),
     "expert_feed_forward_length": (1, 1 << 20),
+    "expert_shared_feed_forward_length": (1, 1 << 20),
     "vocab_size": (1, 1 << 22),
     "attention.head_count": (1, 1 << 14),
     "attention.head_count_kv": (1, 1 << 14),
     "attention.key_length": (1, 1 << 18),
     "attention.value_length": (1, 1 << 18),
     "attention.sliding_window": (0, 1 << 32),
+    "full_attention_interval": (1, 1 << 10),
+    "nextn_predict_layers": (0, 1 << 4),
+    "ssm.conv_kernel": (1, 1 << 8),
+    "ssm.group_count": (1, 1 << 14),
+    "ssm.inner_size": (1, 1 << 20),
+    "ssm.state_size": (1, 1 << 14),
+    "ssm.time_step_rank": (1, 1 << 14),
     "rope.dimension_count": (1, 1 << 18),
     "rope.scaling.original_context_length": (0, 1 << 24),
     "attention.layer_norm_epsilon": (0.0, 1.0),
@@ -116,16 +125,26 @@ def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[
     _check_keys(name, values)
     width, heads = values["embedding_length"], values["attention.head_count"]
     head_dim = values.get("attention.key_length", width // heads)
-    for key in ("attention.value_length", "rope.dimension_count"):
+    rotary_dim = values.get("rope.dimension_count", head_dim)
+    whole_heads = (
+        ["attention.value_length"]
+        if architecture.partial_rotary
+        else ["attention.value_length", "rope.dimension_count"]
+    )
+    for key in whole_heads:
         if values.get(key, head_dim) != head_dim:
             raise SourceError(f"{prefix}{key} is {values[key]}, but the width of a head is {head_dim}: not supported")
     fields: dict[str, Any] = {"model_type": architecture.model_type, "head_dim": head_dim, **architecture.fixed}
     fields |= {field: values[key] for key, field in architecture.required.items()}
     fields |= {field: values[key] or None for key, field in architecture.optional.items() if key in values}
+    if architecture.linear_attention:
+        fields |= gated_delta.config_fields(name, values)
     fields |= _vocabulary(name, metadata, values.get("vocab_size"))
     if architecture.rotary:
         fields["rope_theta"] = values.get("rope.freq_base", 10000.0)
         fields |= _rope(name, values, rope_factors, head_dim)
+        if architecture.partial_rotary:
+            fields["partial_rotary_factor"] = rotary_dim / head_dim
     if name in _SCALED_BY_WIDTH:
         by_width = values["block_count"] == _SCALED_BY_WIDTH[name]
         fields["query_pre_attn_scalar"] = width // heads if by_width else head_dim
@@ -152,7 +171,7 @@ def _check_keys(name: str, values: Metadata) -> None:
     read |= _ROTARY if architecture.rotary else set()
     neutral = {**_NEUTRAL, **architecture.neutral}
     for key, value in values.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and neutral.get(key, ()) is not None:
             raise SourceError(f"{name}.{key} differs by layer, which infrs does not support")
         if key in _RANGES and not _in_range(value, *_RANGES[key]):
             least, largest = _RANGES[key]

@@ -20,6 +20,7 @@ from ..checks.places import Place
 from ..checks.values import check_finite
 from ..checks.weights import match_tensors
 from ..rope_config import check_rotary, read_rope
+from . import gated_delta
 from .architectures import ARCHITECTURES, Architecture
 from .config import ROPE_FACTORS, check_whole, config_fields
 from .reader import GGUFFile, read_gguf
@@ -47,7 +48,9 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     with torch.device("meta"):
         outline = _make(config)
     known = _places(str(file.metadata["general.architecture"]), outline, config.num_hidden_layers)
-    uses = match_tensors(model_id, outline, _described(file, architecture), known=known, config="the metadata")
+    uses = match_tensors(
+        model_id, outline, _described(file, architecture, config.num_hidden_layers), known=known, config="the metadata"
+    )
     with no_init_weights():  # the weights come from the file
         model = _make(config)
     model.tie_weights()
@@ -75,28 +78,37 @@ def _places(architecture: str, model: nn.Module, num_layers: int) -> dict[str, P
     table = gguf.get_tensor_name_map(kind, num_layers)
     places = {}
     for parameter in model.state_dict():
-        base, _, suffix = parameter.rpartition(".")
+        base, _, suffix = gated_delta.stored_name(parameter).rpartition(".")
         if suffix in _EXPERTS:  # a parameter of all experts of a layer
             for part, matrix in enumerate(_EXPERTS[suffix]):
                 name = table.get_name(f"{base}.{matrix}")
                 places[f"{name}.weight"] = Place(parameter, None, part, len(_EXPERTS[suffix]))
         elif (name := table.get_name(base)) is not None:
             places[f"{name}.{suffix}"] = Place(parameter)
+        elif (name := table.get_name(parameter)) is not None:
+            places[name] = Place(parameter)
     return places
 
 
-def _described(file: GGUFFile, architecture: Architecture) -> dict[str, Stored]:
+def _described(file: GGUFFile, architecture: Architecture, num_layers: int) -> dict[str, Stored]:
     """Return the shapes that the tensors have in PyTorch, without those that no model has a use for."""
     used = {name: item for name, item in file.tensors.items() if name != ROPE_FACTORS and not _UNUSED.search(name)}
+    if architecture.linear_attention:  # the layers behind the last one draft tokens
+        used = {name: item for name, item in used.items() if not gated_delta.is_draft(name, num_layers)}
     turned = {name for name in used if architecture.transposed and _TRANSPOSED.search(name)}
-    return {name: Stored(item.shape[:: -1 if name in turned else 1], "F32") for name, item in used.items()}
+    shapes = {name: item.shape[:: -1 if name in turned else 1] for name, item in used.items()}
+    if architecture.linear_attention:
+        shapes = {name: gated_delta.stored_shape(name, shape) for name, shape in shapes.items()}
+    return {name: Stored(shape, "F32") for name, shape in shapes.items()}
 
 
 def _restored(
     name: str, values: NDArray[np.float32], architecture: Architecture, config: PretrainedConfig
 ) -> NDArray[np.float32]:
     """Undo what llama.cpp's converter does to the values of a tensor."""
-    if architecture.norm_adds_one and name.endswith("norm.weight"):
+    if architecture.linear_attention:
+        values = gated_delta.restored(name, values, config)
+    if architecture.norm_adds_one and name.endswith("norm.weight") and not name.endswith(".ssm_norm.weight"):
         return values - 1
     if architecture.transposed and _TRANSPOSED.search(name):
         return values.T
