@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import warnings
@@ -33,6 +34,7 @@ from .assemble import Assembler, attribute
 from .fusions.architectures import longest_context, states, why_plain
 from .fusions.experts import is_experts
 from .fusions.ops import DOMAIN
+from .fusions.recurrent.layers import is_recurrent
 from .fusions.rewrites import fuse_residual_norms
 from .optimum_export import trace
 from .plain_trace import PlainOnnxConfig
@@ -86,6 +88,8 @@ def convert(
     has_experts = any(map(is_experts, model.modules()))
     if reason and has_experts:
         raise ExportError(f"infrs exports mixtures of experts only as a fused graph, and {reason}; try another model")
+    if reason and any(map(is_recurrent, model.modules())):
+        raise ExportError(f"infrs exports layers with a state of a fixed size only as a fused graph, and {reason}")
     config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, states(model), context_length)
     progress("trace", 0, 1)
     traced = trace_with_optimum(model, "text-generation-with-past", directory, config)
@@ -181,7 +185,8 @@ def _lower_fused(
         if node.op_type == "Experts":
             assembler.experts(weights.experts(attribute(node, "weight")), Routing(*node.input), node.output[0])
         else:
-            weight = weights.get(attribute(node, "weight"), attribute(node, "modules").split())
+            groups = json.loads(attribute(node, "groups"))
+            weight = weights.get(attribute(node, "weight"), attribute(node, "modules").split(), groups)
             lower = assembler.linear if node.op_type == "Linear" else assembler.embedding
             lower(weight, node.input[0], node.output[0])
         done += 1

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from infrs.bundle.graph_signature import (
+    ACTIVE_ROWS,
     INPUT_IDS,
     LOGITS,
     LOGITS_INDICES,
@@ -24,10 +25,9 @@ from infrs.bundle.graph_signature import (
     past_names,
     present_names,
 )
-from infrs.bundle.states import LayerState
 
 from .fusions.attention import Forward
-from .fusions.cache import FusedCache
+from .fusions.cache import FusedCache, States
 from .fusions.modules import output_layer, replacements, rotary_kinds, rotary_modules, rotary_table
 from .optimum_export import OPSET
 
@@ -48,14 +48,15 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
         self._stack = ExitStack()
         model_forward = self.orig_forward
 
-        def forward(
+        def forward(  # noqa: PLR0917 (Optimum passes the inputs in order)
             input_ids: Tensor,
             seqlens_k: Tensor,
             total_sequence_length: Tensor,
             logits_indices: Tensor,
-            past_key_values: Sequence[tuple[Tensor, Tensor]],
+            past_key_values: Sequence[tuple[Tensor, ...]],
+            active_rows: Tensor | None = None,
         ) -> tuple[Tensor, ...]:
-            cache = FusedCache(past_key_values, seqlens_k, total_sequence_length)
+            cache = FusedCache(config.layers, past_key_values, (seqlens_k, total_sequence_length), active_rows)
             new = input_ids.shape[1]
             positions = (seqlens_k.long() + 1 - new)[:, None] + torch.arange(new)
             self._logits_indices = logits_indices
@@ -131,40 +132,56 @@ class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]
     DEFAULT_ONNX_OPSET = OPSET
     _MODEL_PATCHER = FusedPatcher
 
-    def __init__(self, config: PretrainedConfig, states: tuple[LayerState, ...], context_length: int) -> None:
+    def __init__(self, config: PretrainedConfig, layers: States, context_length: int) -> None:
         super().__init__(config, task="text-generation", use_past=True, use_past_in_inputs=True)
-        self.states = states
+        self.layers = layers
+        self.states = tuple(layers.values())
         self.context_length = context_length
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
         """Return the input names and their dynamic axes."""
-        slab = {0: "batch", 2: "capacity"}
+        active = {ACTIVE_ROWS: {0: "batch"}} if self._has_fixed_states else {}
         return {
             INPUT_IDS: {0: "batch", 1: "sequence"},
             SEQLENS_K: {0: "batch"},
             TOTAL_SEQUENCE_LENGTH: {},
             LOGITS_INDICES: {0: "scored"},
-            **dict.fromkeys(past_names(self.states), slab),
+            **self._axes(past_names(self.states)),
+            **active,
         }
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """Return the output names and their dynamic axes."""
-        slab = {0: "batch", 2: "capacity"}
-        return {LOGITS: {0: "scored"}, **dict.fromkeys(present_names(self.states), slab)}
+        return {LOGITS: {0: "scored"}, **self._axes(present_names(self.states))}
+
+    @property
+    def _has_fixed_states(self) -> bool:
+        return any(state.kind != "kv" for state in self.states)
+
+    @staticmethod
+    def _axes(names: Sequence[str]) -> dict[str, dict[int, str]]:
+        fixed, slab = {0: "batch"}, {0: "batch", 2: "capacity"}
+        return {name: fixed if name.endswith(".state") else slab for name in names}
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: object) -> dict[str, Any]:
         """Return the inputs for tracing: two rows, so that the tracer takes no dimension for a constant 1."""
         batch, sequence, capacity = 2, 3, 8
-        shapes = [state.shape for state in self.states]
-        slabs = [torch.zeros(batch, num_kv_heads, capacity, head_dim) for num_kv_heads, head_dim in shapes]
+        past = [
+            tuple(torch.zeros(batch, state.shape[0], capacity, state.shape[1]) for _ in range(2))
+            if state.kind == "kv"
+            else (torch.zeros(batch, *state.shape),)
+            for state in self.states
+        ]
+        active = {ACTIVE_ROWS: torch.ones(batch)} if self._has_fixed_states else {}
         return {
             INPUT_IDS: torch.ones(batch, sequence, dtype=torch.int64),
             SEQLENS_K: torch.full((batch,), sequence - 1, dtype=torch.int32),
             TOTAL_SEQUENCE_LENGTH: torch.tensor(sequence, dtype=torch.int32),
             LOGITS_INDICES: torch.arange(batch),
-            "past_key_values": [(slab, slab.clone()) for slab in slabs],
+            "past_key_values": past,
+            **active,
         }
 
     def fix_dynamic_axes(self, model_path: Path, **_: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,18 @@ class ModelWeights:
         # A shared parameter is listed once, under its first name: tied weights get the same source.
         self._sources = {id(parameter): name for name, parameter in model.named_parameters()}
 
-    def get(self, name: str, modules: list[str]) -> Weight:
-        """Return the weight `name`: the matrices of `modules`, stacked along their outputs."""
+    def get(self, name: str, modules: list[str], groups: Mapping[str, tuple[int, Sequence[int]]]) -> Weight:
+        """Return the weight `name`: the matrices of `modules`, stacked along their outputs.
+
+        groups: of the modules with rows in groups, their number and the sizes of their parts (`Groups`).
+        """
         parts = [self._modules[module] for module in modules]
         arrays = [_matrix(part) for part in parts]
         biases = [_bias(part, len(array)) for part, array in zip(parts, arrays, strict=True)]
+        for place, module in enumerate(modules):
+            if module in groups:
+                arrays[place] = _by_part(arrays[place], *groups[module])
+                biases[place] = _by_part(biases[place], *groups[module])
         has_bias = any(getattr(part, "bias", None) is not None for part in parts)
         sources = [self._sources[id(part.weight)] for part in parts]
         return Weight(
@@ -73,6 +80,13 @@ def _alternate(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn [E, gates then ups, ...] into [E, gate, up, gate, up, ...]."""
     gates, ups = np.split(array, 2, axis=1)
     return np.stack([gates, ups], axis=2).reshape(array.shape)
+
+
+def _by_part(rows: NDArray[np.float32], count: int, sizes: Sequence[int]) -> NDArray[np.float32]:
+    """Turn rows by group, [count * sum(sizes), ...], into rows by part."""
+    grouped = rows.reshape(count, sum(sizes), *rows.shape[1:])
+    parts = np.split(grouped, np.cumsum(sizes)[:-1], axis=1)
+    return np.concatenate([part.reshape(-1, *rows.shape[1:]) for part in parts])
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -47,7 +47,9 @@ def check_model_type(config: dict[str, Any]) -> None:
 
 
 def check_architecture(config: PretrainedConfig) -> None:
-    """Raise SourceError for a causal language model that keeps something else than keys and values."""
+    """Raise SourceError for a causal language model that keeps states which infrs cannot serve."""
+    if (family := FAMILIES.get(config.model_type)) and family.recurrent:
+        return
     architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     others = sorted({str(kind) for kind in getattr(config, "layer_types", None) or ()} - _ATTENTION)
     if others or architecture._is_stateful or "cache" not in inspect.signature(architecture.forward).parameters:

@@ -64,6 +64,7 @@ _GEMMA_4 = {
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
 _BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 
+
 # name -> (model_type, what its config changes)
 FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
@@ -203,6 +204,22 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 FUSED |= MIXTURES
 
+# Layers with states of a fixed size: name -> (model_type, what its config changes)
+_DELTA = {
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "head_dim": 32,
+    "partial_rotary_factor": 0.5,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 24,
+}
+RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_5": ("qwen3_5_text", _DELTA),
+}
+FUSED |= RECURRENT
+
 # name -> (model_type, what its config changes, what the reason says)
 PLAIN: dict[str, tuple[str, dict[str, Any], str]] = {
     "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}, "gpt_neox"),
@@ -220,7 +237,9 @@ def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
-                centre = 1.0 if "norm" in name and name.endswith("weight") and "gemma" not in model_type else 0.0
+                is_norm = "norm" in name and name.endswith("weight")
+                adds_one = "gemma" in model_type or ("qwen3_5" in model_type and "linear_attn" not in name)
+                centre = float(is_norm and not adds_one)
                 parameter.copy_(centre + 0.2 * torch.randn_like(parameter))
             else:
                 parameter.copy_(torch.randn_like(parameter) * parameter.shape[-1] ** -0.5)

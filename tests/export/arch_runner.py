@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infrs.bundle import graph_signature as graph
 from infrs.bundle.states import LayerState
+from infrs.engine.runners.session import create_session, kernels_of
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -33,26 +34,36 @@ def state_shapes(states: Iterable[LayerState], rows: int, capacity: int) -> Iter
 class FusedRunner:
     """Rows of sequences in slabs of `capacity` tokens; a row's length is known to the caller's list `lengths`."""
 
-    def __init__(self, directory: Path, conversion: Conversion, rows: int = 1, capacity: int = 64) -> None:
-        self._session = open_session(directory / conversion.graph_file)
+    def __init__(
+        self,
+        directory: Path,
+        conversion: Conversion,
+        rows: int = 1,
+        capacity: int = 64,
+        session: ort.InferenceSession | None = None,
+    ) -> None:
+        self._session = session or open_session(directory / conversion.graph_file)
         self._slabs = [np.zeros(shape, np.float32) for shape in state_shapes(conversion.states, rows, capacity)]
         self._past = graph.past_names(conversion.states)
         self._present = graph.present_names(conversion.states)
         self._has_fixed_states = any(state.kind != "kv" for state in conversion.states)
         self.lengths = [0] * rows
 
-    def run(self, ids: NDArray[np.int64], rows: slice | None = None) -> NDArray[np.float32]:
-        """Feed ids [B, S] to the rows; logits [B * S, vocab] of every token."""
+    def run(
+        self, ids: NDArray[np.int64], rows: slice | None = None, active: Sequence[bool] | None = None
+    ) -> NDArray[np.float32]:
+        """Feed ids [B, S] to the rows; logits [B * S, vocab] of every token. active: the rows that are not idle."""
         rows = rows or slice(0, len(ids))
-        self.lengths[rows] = [length + ids.shape[1] for length in self.lengths[rows]]
-        lengths = np.array(self.lengths[rows], np.int32)
+        active = active or [True] * len(ids)
+        lengths = np.array(self.lengths[rows], np.int32) + ids.shape[1]
+        self.lengths[rows] = list(np.where(active, lengths, self.lengths[rows]))
         binding = self._session.io_binding()
         binding.bind_cpu_input(graph.INPUT_IDS, ids)
         binding.bind_cpu_input(graph.SEQLENS_K, lengths - 1)
         binding.bind_cpu_input(graph.TOTAL_SEQUENCE_LENGTH, np.array(lengths.max(), np.int32))
         binding.bind_cpu_input(graph.LOGITS_INDICES, np.arange(ids.size))
         if self._has_fixed_states:
-            binding.bind_cpu_input(graph.ACTIVE_ROWS, np.ones(len(ids), np.float32))
+            binding.bind_cpu_input(graph.ACTIVE_ROWS, np.array(active, np.float32))
         binding.bind_output(graph.LOGITS)
         for past, present, slab in zip(self._past, self._present, self._slabs, strict=True):
             view = slab[rows]
@@ -61,6 +72,19 @@ class FusedRunner:
             binding.bind_output(present, "cpu", 0, np.float32, *place)
         self._session.run_with_iobinding(binding)
         return binding.copy_outputs_to_cpu()[0]
+
+    def fixed_states(self, row: int) -> list[bytes]:
+        """The states of a row that are not keys and values."""
+        return [
+            slab[row].tobytes() for name, slab in zip(self._past, self._slabs, strict=True) if name.endswith("state")
+        ]
+
+
+def own_session(directory: Path, conversion: Conversion, threads: int = 1) -> ort.InferenceSession:
+    """A session of infrs's kernels, keys and values in 32 bits."""
+    session = create_session(directory / conversion.graph_file, threads)
+    assert kernels_of(session), "infrs's kernels are not in use: were they built? See CONTRIBUTING.md"
+    return session
 
 
 class PlainRunner:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from arch_models import FUSED, MIXTURES, VOCAB, make_model
+from arch_models import FUSED, MIXTURES, RECURRENT, VOCAB, make_model
 from arch_runner import FusedRunner
 from infrs_export.graph.convert import convert
 from infrs_export.graph.fusions.families import FAMILIES
@@ -67,13 +67,18 @@ def rows() -> Iterator[str]:
         cells = [
             f"`{model_type}`",
             f"`{FAMILIES[model_type].architecture}`",
-            "experts" if names[0] in MIXTURES else "dense",
+            _kind(names[0]),
             variants,
             f"{exact:.0e}",
             *(f"{loss:.3f}" for loss in losses),
             *_format(model_type),
         ]
         yield f"| {' | '.join(cells)} |"
+
+
+def _kind(name: str) -> str:
+    kinds = {"hybrid": RECURRENT, "experts": MIXTURES}
+    return ", ".join(kind for kind, models in kinds.items() if name in models) or "dense"
 
 
 def _measured(name: str, dtype: Dtype) -> float:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from arch_models import MIXTURES, VOCAB, make_model
-from arch_runner import FusedRunner
+from arch_runner import FusedRunner, own_session
 from infrs_export.graph.convert import Conversion, convert
 from infrs_export.recipes.recipe import lowering
 from numpy.typing import NDArray
 
-from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of
+from infrs.engine.runners.session import fallback_nodes
 
 CUTS = [0, 19, 20, 21, 35]
 
@@ -23,9 +23,7 @@ class OwnRunner(FusedRunner):
     """Runs a graph with infrs's kernels."""
 
     def __init__(self, directory: Path, conversion: Conversion) -> None:
-        super().__init__(directory, conversion)
-        self._session = create_session(directory / conversion.graph_file, 1)
-        assert kernels_of(self._session), "infrs's kernels are not in use: were they built? See CONTRIBUTING.md"
+        super().__init__(directory, conversion, session=own_session(directory, conversion))
         left = fallback_nodes(self._session)
         assert not [name for name in left if "shared_mlp" not in name]  # 48 wide, which is no whole number of blocks
 

@@ -92,6 +92,20 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         _QWEN | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
         _TOKENS,
     ),
+    "qwen3_5": (
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 24,
+            "rope_parameters": {"rope_theta": 1e6, "partial_rotary_factor": 0.5, **_INTERLEAVED},
+        },
+        _QWEN | {"num_position_embeddings": 16},
+        _TOKENS,
+    ),
     "smolvlm": ({"model_type": "llama"}, _VISION, {"image_token_id": 90, "scale_factor": 1}),
 }
 

@@ -5,6 +5,7 @@ A model outside `FAMILIES` gets the plain graph. So does one with a config that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -12,9 +13,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 from infrs.bundle.states import LayerState, kv_states
 
 from .attention import attributes, projections
+from .cache import States
 from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
+from .recurrent.layers import is_recurrent, recurrent_states, why_not_recurrent
 
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 
@@ -36,10 +39,19 @@ def longest_context(config: PretrainedConfig) -> int | None:
     return min(longest, int(original)) if longest and original else longest
 
 
-def states(model: PreTrainedModel) -> tuple[LayerState, ...]:
-    """Return the states of the layers in float32, of a model for which `why_plain` is empty."""
-    shapes = [attributes(module) for module in model.modules() if projections(module)]
-    return kv_states([(shape.num_kv_heads, shape.head_dim) for shape in shapes], "float32")
+def states(model: PreTrainedModel) -> States:
+    """Return the states in float32 of a model for which `why_plain` is empty, layer by layer."""
+    found: list[tuple[int, LayerState]] = []
+    for module in model.modules():
+        if projections(module):
+            shape = attributes(module)
+            kept: Sequence[LayerState] = kv_states([(shape.num_kv_heads, shape.head_dim)], "float32")
+        elif is_recurrent(module):
+            kept = recurrent_states(module)
+        else:
+            continue
+        found += [(int(module.layer_idx), state) for state in kept]  # type: ignore[arg-type]
+    return {(layer, state.kind): state for layer, state in sorted(found, key=lambda each: each[0])}
 
 
 def why_plain(model: PreTrainedModel) -> str:
@@ -57,8 +69,12 @@ def why_plain(model: PreTrainedModel) -> str:
 
 def _why_not_attention(model: PreTrainedModel) -> str:
     layers = [module for module in model.modules() if projections(module)]
-    if len(layers) != model.config.num_hidden_layers:
-        return f"{len(layers)} self-attentions were recognised in {model.config.num_hidden_layers} layers"
+    recurrent = [module for module in model.modules() if is_recurrent(module)]
+    known = {int(module.layer_idx) for module in (*layers, *recurrent)}  # type: ignore[arg-type]
+    if len(known) != model.config.num_hidden_layers:
+        return f"{len(known)} layers of {model.config.num_hidden_layers} were recognised"
+    if reason := next(filter(None, map(why_not_recurrent, recurrent)), ""):
+        return reason
     for head_dim in sorted({attributes(layer).head_dim for layer in layers}):
         if head_dim % 8:
             return f"head width {head_dim} is not a multiple of 8"

@@ -85,6 +85,13 @@ def attributes(module: Module) -> AttentionAttributes:
     )
 
 
+def has_query_gate(module: Module) -> bool:
+    """Return whether the product of the queries gives each head a query and a gate (qwen3_next)."""
+    query = getattr(module, "q_proj", None)
+    width = int(module.config.num_attention_heads) * int(module.head_dim)
+    return query is not None and out_features(query) == 2 * width
+
+
 def _num_kv_heads(module: Module, layout: Projections, num_heads: int, head_dim: int) -> int:
     if layout.num_parts == 1:
         return num_heads // int(module.num_key_value_groups)

@@ -14,6 +14,7 @@ class Family:
     module counts. softcap: the attention caps its scores with `attn_logit_softcapping`. norm_adds_one: RMS norms
     multiply by 1 + weight. norm_after_rotary: the norms of query and key follow the rotation. rotates_windows: in a
     model with windows, only the layers that have one rotate. clips: `clip_qkv` bounds query, key and value.
+    recurrent: what `layer_types` calls the layers with states of a fixed size.
     """
 
     architecture: str
@@ -24,7 +25,10 @@ class Family:
     norm_after_rotary: bool = False
     rotates_windows: bool = False
     clips: bool = False
+    recurrent: tuple[str, ...] = ()
 
+
+_LINEAR = ("linear_attention",)
 
 # An allow-list: `tests/export/test_architectures.py` compares each family with transformers.
 FAMILIES = {
@@ -72,6 +76,7 @@ FAMILIES = {
     "qwen2_moe": Family("Qwen2MoeForCausalLM"),
     "qwen3": Family("Qwen3ForCausalLM"),
     "qwen3_moe": Family("Qwen3MoeForCausalLM"),
+    "qwen3_5_text": Family("Qwen3_5ForCausalLM", norm_adds_one=True, recurrent=_LINEAR),
     "seed_oss": Family("SeedOssForCausalLM"),
     "smollm3": Family("SmolLM3ForCausalLM"),
     "solar_open": Family("SolarOpenForCausalLM"),

@@ -10,6 +10,8 @@ from onnx import helper
 from ...recipes.domains import MICROSOFT, NATIVE
 from ...recipes.experts import Routing, operator, routed
 
+_SOFTPLUS_TERMS = 8  # the next term is at most 3e-9 of the sum
+
 
 def functions(nodes: Iterable[onnx.NodeProto], opsets: dict[str, int]) -> list[onnx.FunctionProto]:
     """Return a definition of each operator of `infrs.native` in `nodes`. `opsets`: versions by domain."""
@@ -79,8 +81,56 @@ def _experts(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Function
     return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, list(attributes))
 
 
+def _short_convolution(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """Define a convolution with a state that an idle row keeps."""
+    inputs = ["x", "weight", "bias", "past", "active"]
+    node = helper.make_node("CausalConvWithState", inputs[:4], ["y", "moved"], domain=MICROSOFT, channels_last=1)
+    node.attribute.append(
+        onnx.AttributeProto(name="activation", ref_attr_name="activation", type=onnx.AttributeProto.STRING)
+    )
+    nodes = [
+        node,
+        helper.make_node("Cast", ["active"], ["moves"], to=onnx.TensorProto.BOOL),
+        helper.make_node("Where", ["moves", "moved", "past"], ["present"]),
+    ]
+    return helper.make_function(NATIVE, name, inputs, ["y", "present"], nodes, imports, ["activation"])
+
+
+def _softplus(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """Define log(1 + e**x) by operators that round each number alike, wherever it is in its tensor.
+
+    ONNX Runtime's Softplus and Log do not. With t = e**-|x| and z = t / (2 + t), which is at most a third,
+    log(1 + t) = 2 artanh(z) = 2 z (1 + z**2 / 3 + z**4 / 5 + ...). The result is max(x, 0) more.
+    """
+    terms = [2 / (2 * power + 1) for power in reversed(range(_SOFTPLUS_TERMS))]
+    constants = {"two": 2.0} | {f"term{place}": term for place, term in enumerate(terms)}
+    nodes = [
+        helper.make_node("Constant", [], [key], value=helper.make_tensor(key, onnx.TensorProto.FLOAT, [], [value]))
+        for key, value in constants.items()
+    ]
+    nodes += [
+        helper.make_node("Relu", ["x"], ["positive"]),
+        helper.make_node("Abs", ["x"], ["size"]),
+        helper.make_node("Neg", ["size"], ["negative"]),
+        helper.make_node("Exp", ["negative"], ["t"]),
+        helper.make_node("Add", ["t", "two"], ["divisor"]),
+        helper.make_node("Div", ["t", "divisor"], ["z"]),
+        helper.make_node("Mul", ["z", "z"], ["square"]),
+    ]
+    total = "term0"
+    for place in range(1, len(terms)):
+        nodes.append(helper.make_node("Mul", [total, "square"], [f"product{place}"]))
+        nodes.append(helper.make_node("Add", [f"product{place}", f"term{place}"], [f"sum{place}"]))
+        total = f"sum{place}"
+    nodes.append(helper.make_node("Mul", [total, "z"], ["log"]))
+    nodes.append(helper.make_node("Add", ["log", "positive"], ["y"]))
+    return helper.make_function(NATIVE, name, ["x"], ["y"], nodes, imports)
+
+
 _DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
     "Experts": _experts,
     "GatedQuickGelu": _gated_quick_gelu,
     "MatMulNBits": _matmul_nbits,
+    "ShortConvolution": _short_convolution,
+    "Softplus": _softplus,
 }

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .attention import Forward, Module, attributes, projections
+from .attention import Forward, Module, attributes, has_query_gate, projections
 from .cache import FusedCache
 from .families import FAMILIES
-from .ops import AttentionAttributes, linear, reshape_features, rotate, split_features
+from .ops import AttentionAttributes, Groups, linear, reshape_features, rotate, split_features
 
 # The names of the norms of query, key and value.
 _NORMS = (("q_norm", "q_layernorm", "query_layernorm"), ("k_norm", "k_layernorm", "key_layernorm"), ("v_norm",))
@@ -22,19 +22,20 @@ def fused_attention(module: Module, name: str) -> Forward:
     layout, shape = projections(module), attributes(module)
     assert layout  # noqa: S101 (attributes has checked)
     inputs = [f"{name}.{part}" for part in layout.inputs]
-    widths = shape.widths[: layout.num_parts]
+    # qwen3_5: a gate behind the query of each head, in the same product
+    groups = {inputs[0]: Groups(shape.num_heads, (shape.head_dim,) * 2)} if has_query_gate(module) else {}
+    widths = [*shape.widths[:1], *(shape.widths[:1] if groups else ()), *shape.widths[1 : layout.num_parts]]
     family = FAMILIES[module.config.model_type]
     norms = [next((getattr(module, each) for each in names if hasattr(module, each)), None) for names in _NORMS]
     scale = _query_scale(module)
-    is_packed = layout.num_parts == 3 and not any(norms) and not scale
+    is_packed = layout.num_parts == 3 and not any(norms) and not scale and not groups
     rotates = _rotates(module, shape)
     sinks, gate = getattr(module, "sinks", None), getattr(module, "gate_proj", None)  # gpt_oss, afmoe
     clip = module.config.clip_qkv if family.clips else None
     output = getattr(module, layout.output)
 
-    def parts(packed: Tensor, rotary: tuple[Tensor, Tensor] | None, positions: Tensor | None) -> list[Tensor]:
+    def parts(separate: list[Tensor], rotary: tuple[Tensor, Tensor] | None, positions: Tensor | None) -> list[Tensor]:
         """Return query, key and value, or the query alone; normalised, and rotated with `rotary`."""
-        separate = list(split_features(packed, widths))
         if layout.num_parts == 2:
             separate.append(separate[1])
         if rotary is not None and positions is not None:
@@ -57,8 +58,10 @@ def fused_attention(module: Module, name: str) -> Forward:
     ) -> tuple[Tensor, None]:
         rotary = position_embeddings if rotates else None
         early, late = (rotary, None) if family.norm_after_rotary else (None, rotary)
-        packed = linear(hidden_states, f"{name}.qkv_proj", inputs, sum(widths))
-        qkv = [packed] if is_packed else parts(packed, early, position_ids)
+        packed = linear(hidden_states, f"{name}.qkv_proj", inputs, sum(widths), groups)
+        separate = [packed] if is_packed else list(split_features(packed, widths))
+        opening = separate.pop(1) if groups else None if gate is None else gate(hidden_states)
+        qkv = separate if is_packed else parts(separate, early, position_ids)
         if clip is not None:
             qkv = [x.clamp(-clip, clip) for x in qkv]
         if layout.num_parts == 1:
@@ -66,8 +69,8 @@ def fused_attention(module: Module, name: str) -> Forward:
         elif getattr(module, "store_full_length_kv", False):
             cache.shared[module.layer_type] = qkv[1:]
         attended = cache.attend(int(module.layer_idx), qkv, late, shape, sinks=sinks)
-        if gate is not None:
-            attended = attended * gate(hidden_states).sigmoid()
+        if opening is not None:
+            attended = attended * opening.sigmoid()
         return output(attended), None
 
     return forward

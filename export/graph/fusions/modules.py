@@ -19,6 +19,7 @@ from .experts import experts_forward, is_experts
 from .families import FAMILIES
 from .fused_attention import fused_attention
 from .ops import activation, embedding, gated_silu, linear, rms_norm, split_features
+from .recurrent.layers import is_recurrent, recurrent_forward
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "QuickGelu",
@@ -95,6 +96,8 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
     for name, module in model.named_modules():
         if projections(module):
             yield module, fused_attention(module, name)
+        elif is_recurrent(module):
+            yield module, recurrent_forward(module, name)
         elif is_experts(module):
             yield module, experts_forward(module, name)
         elif _is_gated_mlp(module):

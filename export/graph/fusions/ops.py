@@ -6,8 +6,10 @@ Nodes of the domain `infrs` are placeholders that name weights; `assemble` repla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,10 +23,12 @@ from ...recipes.domains import MICROSOFT, NATIVE
 DOMAIN = "infrs"
 
 
-class _Graph(Protocol):
+class Graph(Protocol):
     """The part of the exporter's graph that symbolics use. Attributes have a suffix for their type: `_i`, `_f` etc."""
 
-    def op(self, name: str, *inputs: Value, outputs: int = 1, **attributes: object) -> Value: ...
+    def op(self, name: str, *inputs: Value, outputs: int = 1, **attributes: object) -> Value:
+        """Add a node."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,34 +52,51 @@ class AttentionAttributes:
         return self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim, self.num_kv_heads * self.head_dim
 
 
-def linear(x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
-    """Multiply [..., K] by the weights of `modules`, stacked along their outputs: [..., width]."""
-    return _apply(_Linear, x, name, modules, width)
+@dataclass(frozen=True)
+class Groups:
+    """The order of a weight's rows: `count` groups, each with parts of the given sizes.
+
+    The graph has the first part of all groups, then the second and so on.
+    """
+
+    count: int
+    sizes: tuple[int, ...]
+
+
+def linear(
+    x: Tensor, name: str, modules: Sequence[str], width: int, groups: Mapping[str, Groups] = MappingProxyType({})
+) -> Tensor:
+    """Multiply [..., K] by the weights of `modules`, stacked along their outputs: [..., width].
+
+    groups: of the modules with rows in groups.
+    """
+    order = {module: (each.count, each.sizes) for module, each in groups.items()}
+    return apply(_Linear, x, name, modules, width, json.dumps(order))
 
 
 def embedding(ids: Tensor, name: str, width: int) -> Tensor:
     """Look up rows of the weight of the module `name`: ids [...] to [..., width]."""
-    return _apply(_Embedding, ids, name, width)
+    return apply(_Embedding, ids, name, width)
 
 
 def experts(x: Tensor, weights: Tensor, indices: Tensor, name: str) -> Tensor:
     """Sum the outputs of the experts of the module `name` for x [T, H], by routing weights and indices [T, k]."""
-    return _apply(_Experts, x, weights, indices, name)
+    return apply(_Experts, x, weights, indices, name)
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Divide each row [..., D] by its root mean square and scale by weight [D]."""
-    return _apply(_RMSNorm, x, weight, epsilon)
+    return apply(_RMSNorm, x, weight, epsilon)
 
 
 def activation(x: Tensor, operator: str) -> Tensor:
     """Apply an element-wise operator of ONNX Runtime: QuickGelu (SiLU with alpha 1), FastGelu (tanh) or Gelu."""
-    return _apply(_Activation, x, operator)
+    return apply(_Activation, x, operator)
 
 
 def gated_silu(x: Tensor, width: int) -> Tensor:
     """Compute silu(gate) * up in one operator, from gate and up [..., 2 * width] to [..., width]."""
-    return _apply(_GatedSiLU, x, width)
+    return apply(_GatedSiLU, x, width)
 
 
 def split_features(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
@@ -85,7 +106,7 @@ def split_features(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
 
 def reshape_features(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Reshape [B, S, ...] to [B, S, *sizes] with one Reshape; PyTorch's export would compute the shape."""
-    return _apply(_ReshapeFeatures, x, sizes)
+    return apply(_ReshapeFeatures, x, sizes)
 
 
 def group_query_attention(
@@ -106,7 +127,7 @@ def group_query_attention(
     key and value.
     """
     query, key, value = qkv if len(qkv) > 1 else (*qkv, None, None)
-    outputs = _apply(
+    outputs = apply(
         _GroupQueryAttention, query, key, value, *past, *lengths, *(rotary or (None, None)), sinks, attributes
     )
     return cast(tuple[Tensor, Tensor, Tensor], outputs)
@@ -118,14 +139,15 @@ def rotate(
     """Rotate the heads of x [B, S, heads * head_dim] by their positions, int64 [B, S]. rotary: as for attention."""
     width = 2 * int(rotary[0].shape[-1])
     part = 0 if width == attributes.head_dim else width
-    return _apply(_RotaryEmbedding, x, positions, *rotary, num_heads, part, attributes.interleaved)
+    return apply(_RotaryEmbedding, x, positions, *rotary, num_heads, part, attributes.interleaved)
 
 
-def _apply(function: type[Function], *arguments: object) -> Tensor:
+def apply(function: type[Function], *arguments: object) -> Tensor:
+    """Apply an operator to the tensors that are traced."""
     return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
-def _typed(value: Value, like: Value, keep: int | None = None, tail: Sequence[int] = ()) -> Value:
+def typed(value: Value, like: Value, keep: int | None = None, tail: Sequence[int] = ()) -> Value:
     """Give `value` the type of `like`, with its first `keep` sizes and `tail`: PyTorch does not infer it."""
     kind: Any = like.type()
     value.setType(kind.with_sizes([*kind.varyingSizes()[:keep], *tail]).with_dtype(torch.float32))
@@ -134,12 +156,17 @@ def _typed(value: Value, like: Value, keep: int | None = None, tail: Sequence[in
 
 class _Linear(Function):
     @staticmethod
-    def forward(ctx: object, x: Tensor, name: str, modules: Sequence[str], width: int) -> Tensor:
+    def forward(  # noqa: PLR0917 (an autograd.Function takes its arguments one by one)
+        ctx: object, x: Tensor, name: str, modules: Sequence[str], width: int, groups: str
+    ) -> Tensor:
         return x[..., :1].expand(*x.shape[:-1], width).clone()
 
     @staticmethod
-    def symbolic(g: _Graph, x: Value, name: str, modules: Sequence[str], width: int) -> Value:
-        return _typed(g.op(f"{DOMAIN}::Linear", x, weight_s=name, modules_s=" ".join(modules)), x, -1, [width])
+    def symbolic(  # noqa: PLR0917
+        g: Graph, x: Value, name: str, modules: Sequence[str], width: int, groups: str
+    ) -> Value:
+        y = g.op(f"{DOMAIN}::Linear", x, weight_s=name, modules_s=" ".join(modules), groups_s=groups)
+        return typed(y, x, -1, [width])
 
 
 class _Experts(Function):
@@ -148,8 +175,8 @@ class _Experts(Function):
         return x.clone()
 
     @staticmethod
-    def symbolic(g: _Graph, x: Value, weights: Value, indices: Value, name: str) -> Value:
-        return _typed(g.op(f"{DOMAIN}::Experts", x, weights, indices, weight_s=name), x)
+    def symbolic(g: Graph, x: Value, weights: Value, indices: Value, name: str) -> Value:
+        return typed(g.op(f"{DOMAIN}::Experts", x, weights, indices, weight_s=name), x)
 
 
 class _Embedding(Function):
@@ -158,8 +185,8 @@ class _Embedding(Function):
         return ids[..., None].expand(*ids.shape, width).float()
 
     @staticmethod
-    def symbolic(g: _Graph, ids: Value, name: str, width: int) -> Value:
-        return _typed(g.op(f"{DOMAIN}::Embedding", ids, weight_s=name, modules_s=name), ids, tail=[width])
+    def symbolic(g: Graph, ids: Value, name: str, width: int) -> Value:
+        return typed(g.op(f"{DOMAIN}::Embedding", ids, weight_s=name, modules_s=name, groups_s="{}"), ids, tail=[width])
 
 
 class _RMSNorm(Function):
@@ -168,9 +195,9 @@ class _RMSNorm(Function):
         return x * weight
 
     @staticmethod
-    def symbolic(g: _Graph, x: Value, weight: Value, epsilon: float) -> Value:
+    def symbolic(g: Graph, x: Value, weight: Value, epsilon: float) -> Value:
         y = g.op("SimplifiedLayerNormalization", x, weight, axis_i=-1, epsilon_f=epsilon, stash_type_i=1)
-        return _typed(y, x)
+        return typed(y, x)
 
 
 class _Activation(Function):
@@ -179,10 +206,10 @@ class _Activation(Function):
         return x.clone()
 
     @staticmethod
-    def symbolic(g: _Graph, x: Value, operator: str) -> Value:
+    def symbolic(g: Graph, x: Value, operator: str) -> Value:
         if operator == "QuickGelu":
-            return _typed(g.op(f"{MICROSOFT}::QuickGelu", x, alpha_f=1.0), x)
-        return _typed(g.op(f"{MICROSOFT}::{operator}", x), x)
+            return typed(g.op(f"{MICROSOFT}::QuickGelu", x, alpha_f=1.0), x)
+        return typed(g.op(f"{MICROSOFT}::{operator}", x), x)
 
 
 class _GatedSiLU(Function):
@@ -191,8 +218,8 @@ class _GatedSiLU(Function):
         return x[..., :width].clone()
 
     @staticmethod
-    def symbolic(g: _Graph, x: Value, width: int) -> Value:
-        return _typed(g.op(f"{NATIVE}::GatedQuickGelu", x), x, -1, [width])
+    def symbolic(g: Graph, x: Value, width: int) -> Value:
+        return typed(g.op(f"{NATIVE}::GatedQuickGelu", x), x, -1, [width])
 
 
 class _ReshapeFeatures(Function):
@@ -201,9 +228,9 @@ class _ReshapeFeatures(Function):
         return x.reshape(*x.shape[:2], *sizes).clone()
 
     @staticmethod
-    def symbolic(g: _Graph, x: Value, sizes: Sequence[int]) -> Value:
+    def symbolic(g: Graph, x: Value, sizes: Sequence[int]) -> Value:
         y = g.op("Reshape", x, g.op("Constant", value_t=torch.tensor([0, -1, *sizes])))
-        return _typed(y, x, 2, sizes)
+        return typed(y, x, 2, sizes)
 
 
 class _RotaryEmbedding(Function):
@@ -215,7 +242,7 @@ class _RotaryEmbedding(Function):
 
     @staticmethod
     def symbolic(  # noqa: PLR0917
-        g: _Graph, x: Value, positions: Value, cos: Value, sin: Value, heads: int, part: int, interleaved: bool
+        g: Graph, x: Value, positions: Value, cos: Value, sin: Value, heads: int, part: int, interleaved: bool
     ) -> Value:
         y = g.op(
             f"{MICROSOFT}::RotaryEmbedding",
@@ -227,7 +254,7 @@ class _RotaryEmbedding(Function):
             num_heads_i=heads,
             rotary_embedding_dim_i=part,
         )
-        return _typed(y, x)
+        return typed(y, x)
 
 
 class _GroupQueryAttention(Function):
@@ -250,7 +277,7 @@ class _GroupQueryAttention(Function):
 
     @staticmethod
     def symbolic(  # noqa: PLR0917
-        g: _Graph,
+        g: Graph,
         query: Value,
         key: Value | None,
         value: Value | None,
@@ -266,13 +293,13 @@ class _GroupQueryAttention(Function):
         rotary = [] if cos is None or sin is None else [cos, sin]
         does_rotate = bool(rotary)
         if sinks is not None:
-            absent = _absent(g)
-            rotary = [*(rotary or [absent, absent]), absent, absent, sinks]
+            none = absent(g)
+            rotary = [*(rotary or [none, none]), none, none, sinks]
         outputs = g.op(
             f"{MICROSOFT}::GroupQueryAttention",
             query,
-            key or _absent(g),
-            value or _absent(g),
+            key or absent(g),
+            value or absent(g),
             past_key,
             past_value,
             seqlens_k,
@@ -288,9 +315,10 @@ class _GroupQueryAttention(Function):
             outputs=3,
         )
         output, present_key, present_value = cast(tuple[Value, Value, Value], outputs)
-        _typed(output, query, -1, attributes.widths[:1])
-        return output, _typed(present_key, past_key), _typed(present_value, past_value)
+        typed(output, query, -1, attributes.widths[:1])
+        return output, typed(present_key, past_key), typed(present_value, past_value)
 
 
-def _absent(g: _Graph) -> Value:
+def absent(g: Graph) -> Value:
+    """Return the input of a node that omits it."""
     return cast(Value, _optional_input_placeholder_tensor(g))  # type: ignore[no-untyped-call]

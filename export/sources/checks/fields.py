@@ -16,6 +16,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from infrs.errors import SourceError
 
+from ...graph.fusions.families import FAMILIES
+
 # Names of fields that change the arithmetic in some model.
 _ARITHMETIC = re.compile(
     r"rope|rotary|theta$|^(use_)?alibi|ntk|logn|position_embedding_type|scale|scaling|multiplier|mup|query_pre_attn"
@@ -37,9 +39,9 @@ def check_fields(given: dict[str, Any], model: PreTrainedModel) -> None:
     """Raise SourceError, with the name, for a field of `given` that looks arithmetic and that `model` never reads."""
     known = _fields(type(model)) | _fields(type(model.config))
     own = {name for name in given if name in known}
-    layers = given.get("layer_types")
+    layers, family = given.get("layer_types"), FAMILIES.get(model.config.model_type)
     for kind in layers if isinstance(layers, list) else ():
-        if kind not in _LAYERS:
+        if kind not in (*_LAYERS, *(family.recurrent if family else ())):
             raise SourceError(f"config.json gives {kind!r:.60} in layer_types, which infrs cannot export")
     for name, value in given.items():
         if name in known or name in _HARMLESS or not _ARITHMETIC.search(name) or _OTHER.search(name):
