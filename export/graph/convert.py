@@ -34,7 +34,7 @@ from .assemble import Assembler, attribute
 from .fusions.architectures import longest_context, states, why_plain
 from .fusions.experts import is_experts
 from .fusions.ops import DOMAIN
-from .fusions.recurrent.layers import is_recurrent
+from .fusions.recurrent.layers import recurrent_kind
 from .fusions.rewrites import fuse_residual_norms
 from .optimum_export import trace
 from .plain_trace import PlainOnnxConfig
@@ -88,7 +88,7 @@ def convert(
     has_experts = any(map(is_experts, model.modules()))
     if reason and has_experts:
         raise ExportError(f"infrs exports mixtures of experts only as a fused graph, and {reason}; try another model")
-    if reason and any(map(is_recurrent, model.modules())):
+    if reason and any(map(recurrent_kind, model.modules())):
         raise ExportError(f"infrs exports layers with a state of a fixed size only as a fused graph, and {reason}")
     config = PlainOnnxConfig(model) if reason else FusedOnnxConfig(model.config, states(model), context_length)
     progress("trace", 0, 1)

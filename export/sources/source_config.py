@@ -17,7 +17,18 @@ from .rope_config import FIELD, SCALING, Rope, read_rope
 
 # Multimodal wrappers of a text model type, with other tensor names.
 _WRAPPERS = frozenset(
-    {"gemma3", "gemma4", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_vl", "smolvlm"}
+    {
+        "gemma3",
+        "gemma4",
+        "llava",
+        "mistral3",
+        "qwen2_5_vl",
+        "qwen2_vl",
+        "qwen3_5",
+        "qwen3_5_moe",
+        "qwen3_vl",
+        "smolvlm",
+    }
 )
 _HALVES = {"qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 _RENAMED = {

@@ -215,9 +215,22 @@ _DELTA = {
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 24,
 }
+_CONV = {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "conv"]}
+HYBRID_MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "lfm2_moe": ("lfm2_moe", {**_CONV, **_EXPERTS, "num_dense_layers": 1, "use_expert_bias": True}),
+    "qwen3_5_moe": ("qwen3_5_moe_text", {**_DELTA, **_EXPERTS, "shared_expert_intermediate_size": 64}),
+    "qwen3_next": (
+        "qwen3_next",
+        {**_DELTA, **_EXPERTS, "shared_expert_intermediate_size": 64, "mlp_only_layers": [1], "norm_topk_prob": True},
+    ),
+}
+MIXTURES |= HYBRID_MIXTURES
 RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_5": ("qwen3_5_text", _DELTA),
+    "lfm2": ("lfm2", {**_CONV, "block_auto_adjust_ff_dim": False}),
+    "lfm2-bias": ("lfm2", {**_CONV, "conv_bias": True}),
 }
+RECURRENT |= HYBRID_MIXTURES
 FUSED |= RECURRENT
 
 # name -> (model_type, what its config changes, what the reason says)
@@ -238,11 +251,16 @@ def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
                 is_norm = "norm" in name and name.endswith("weight")
-                adds_one = "gemma" in model_type or ("qwen3_5" in model_type and "linear_attn" not in name)
+                adds_one = "gemma" in model_type or (
+                    model_type.startswith(("qwen3_5", "qwen3_next")) and "linear_attn" not in name
+                )
                 centre = float(is_norm and not adds_one)
                 parameter.copy_(centre + 0.2 * torch.randn_like(parameter))
             else:
                 parameter.copy_(torch.randn_like(parameter) * parameter.shape[-1] ** -0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("bias"):  # of the scores of experts
+                buffer.copy_(0.2 * torch.randn_like(buffer))
     return model
 
 

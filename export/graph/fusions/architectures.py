@@ -17,7 +17,7 @@ from .cache import States
 from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
-from .recurrent.layers import is_recurrent, recurrent_states, why_not_recurrent
+from .recurrent.layers import recurrent_kind
 
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 
@@ -46,8 +46,8 @@ def states(model: PreTrainedModel) -> States:
         if projections(module):
             shape = attributes(module)
             kept: Sequence[LayerState] = kv_states([(shape.num_kv_heads, shape.head_dim)], "float32")
-        elif is_recurrent(module):
-            kept = recurrent_states(module)
+        elif kind := recurrent_kind(module):
+            kept = kind.states(module)
         else:
             continue
         found += [(int(module.layer_idx), state) for state in kept]  # type: ignore[arg-type]
@@ -69,11 +69,11 @@ def why_plain(model: PreTrainedModel) -> str:
 
 def _why_not_attention(model: PreTrainedModel) -> str:
     layers = [module for module in model.modules() if projections(module)]
-    recurrent = [module for module in model.modules() if is_recurrent(module)]
-    known = {int(module.layer_idx) for module in (*layers, *recurrent)}  # type: ignore[arg-type]
+    recurrent = [(module, kind) for module in model.modules() if (kind := recurrent_kind(module))]
+    known = {int(module.layer_idx) for module in (*layers, *(module for module, _ in recurrent))}  # type: ignore[arg-type]
     if len(known) != model.config.num_hidden_layers:
         return f"{len(known)} layers of {model.config.num_hidden_layers} were recognised"
-    if reason := next(filter(None, map(why_not_recurrent, recurrent)), ""):
+    if reason := next(filter(None, (kind.why_not(module) for module, kind in recurrent)), ""):
         return reason
     for head_dim in sorted({attributes(layer).head_dim for layer in layers}):
         if head_dim % 8:

@@ -31,6 +31,7 @@ class Projections:
 _LAYOUTS = (
     Projections(("q_proj", "k_proj", "v_proj"), "o_proj"),
     Projections(("q_proj", "k_proj", "v_proj"), "dense"),
+    Projections(("q_proj", "k_proj", "v_proj"), "out_proj"),
     Projections(("q_proj", "k_proj"), "o_proj", 2),  # gemma4
     Projections(("q_proj",), "o_proj", 1),  # gemma4
     Projections(("qkv_proj",), "o_proj"),

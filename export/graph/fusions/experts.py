@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.activations import SiLUActivation
 
 from .attention import Forward, Module
@@ -21,7 +22,7 @@ def why_not_experts(module: Module) -> str:
     if alternates(module):
         return ""
     act = module.act_fn
-    if type(act) not in (nn.SiLU, SiLUActivation):
+    if type(act) not in (nn.SiLU, SiLUActivation) and act is not functional.silu:
         return f"experts with the activation {type(act).__name__} are not supported"
     return ""
 

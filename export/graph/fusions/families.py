@@ -28,7 +28,7 @@ class Family:
     recurrent: tuple[str, ...] = ()
 
 
-_LINEAR = ("linear_attention",)
+_LINEAR, _CONV = ("linear_attention",), ("conv",)
 
 # An allow-list: `tests/export/test_architectures.py` compares each family with transformers.
 FAMILIES = {
@@ -58,6 +58,8 @@ FAMILIES = {
     "helium": Family("HeliumForCausalLM", interleaved=True),
     "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", norm_after_rotary=True),
     "hunyuan_v1_moe": Family("HunYuanMoEV1ForCausalLM", norm_after_rotary=True),
+    "lfm2": Family("Lfm2ForCausalLM", recurrent=_CONV),
+    "lfm2_moe": Family("Lfm2MoeForCausalLM", recurrent=_CONV),
     "llama": Family("LlamaForCausalLM"),
     "minimax_m2": Family("MiniMaxM2ForCausalLM"),
     "ministral": Family("MinistralForCausalLM"),
@@ -75,8 +77,10 @@ FAMILIES = {
     "qwen2": Family("Qwen2ForCausalLM"),
     "qwen2_moe": Family("Qwen2MoeForCausalLM"),
     "qwen3": Family("Qwen3ForCausalLM"),
-    "qwen3_moe": Family("Qwen3MoeForCausalLM"),
+    "qwen3_5_moe_text": Family("Qwen3_5MoeForCausalLM", norm_adds_one=True, recurrent=_LINEAR),
     "qwen3_5_text": Family("Qwen3_5ForCausalLM", norm_adds_one=True, recurrent=_LINEAR),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM"),
+    "qwen3_next": Family("Qwen3NextForCausalLM", norm_adds_one=True, recurrent=_LINEAR),
     "seed_oss": Family("SeedOssForCausalLM"),
     "smollm3": Family("SmolLM3ForCausalLM"),
     "solar_open": Family("SolarOpenForCausalLM"),

@@ -19,7 +19,7 @@ from .experts import experts_forward, is_experts
 from .families import FAMILIES
 from .fused_attention import fused_attention
 from .ops import activation, embedding, gated_silu, linear, rms_norm, split_features
-from .recurrent.layers import is_recurrent, recurrent_forward
+from .recurrent.layers import recurrent_kind
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "QuickGelu",
@@ -28,6 +28,8 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
     NewGELUActivation: "FastGelu",
     GELUActivation: "Gelu",
 }
+# The products of gated MLPs. The last layout is that of lfm2.
+_GATED = (("gate_up_proj", "down_proj"), ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
 
 
 def _linear(module: nn.Linear | Conv1D, name: str) -> Forward:
@@ -69,25 +71,30 @@ def _bare_layer_norm(module: Module) -> Forward:
 
 def _gated_mlp(module: Module, name: str) -> Forward:
     """Return a forward for act(gate) * up, with one product for both: llama's two stacked, or phi3's packed one."""
-    packed = hasattr(module, "gate_up_proj")
-    inputs = [f"{name}.gate_up_proj"] if packed else [f"{name}.gate_proj", f"{name}.up_proj"]
-    act = module.activation_fn if packed else module.act_fn
-    width = int(module.down_proj.in_features)
+    parts = _gated_parts(module)
+    inputs = [f"{name}.{part}" for part in parts[:-1]]
+    down = getattr(module, parts[-1])
+    act = (
+        getattr(module, "activation_fn", None) or getattr(module, "act_fn", None) or nn.SiLU()
+    )  # lfm2 calls a function
+    width = int(down.in_features)
 
     def forward(x: Tensor) -> Tensor:
         both = linear(x, f"{name}.gate_up_proj", inputs, 2 * width)
         if _ACTIVATIONS.get(type(act)) == "QuickGelu":
-            return module.down_proj(gated_silu(both, width))  # type: ignore[no-any-return]
+            return down(gated_silu(both, width))  # type: ignore[no-any-return]
         gate, up = split_features(both, [width, width])
-        return module.down_proj(act(gate) * up)  # type: ignore[no-any-return]
+        return down(act(gate) * up)  # type: ignore[no-any-return]
 
     return forward
 
 
-def _is_gated_mlp(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "down_proj", None), nn.Linear) and (
-        hasattr(module, "gate_up_proj") or hasattr(module, "gate_proj")
-    )
+def _gated_parts(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the products of a gated MLP, the last one's at the end; empty for another module."""
+    for parts in _GATED:
+        if all(isinstance(getattr(module, part, None), nn.Linear) for part in parts):
+            return parts
+    return ()
 
 
 def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
@@ -96,11 +103,11 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
     for name, module in model.named_modules():
         if projections(module):
             yield module, fused_attention(module, name)
-        elif is_recurrent(module):
-            yield module, recurrent_forward(module, name)
+        elif kind := recurrent_kind(module):
+            yield module, kind.forward(module, name)
         elif is_experts(module):
             yield module, experts_forward(module, name)
-        elif _is_gated_mlp(module):
+        elif _gated_parts(module):
             yield module, _gated_mlp(module, name)
         elif type(module) in (nn.Linear, Conv1D):  # a subclass may compute something else
             yield module, _linear(module, name)

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import nn
 
 from infrs.bundle.states import LayerState
 
 from ..attention import Forward, Module
 from .linear_attention import delta_net, delta_net_states, is_delta_net, why_not_delta_net
+from .short_convolution import is_short_conv, short_conv, short_conv_states
 
 
-def is_recurrent(module: nn.Module) -> bool:
-    """Return whether `module` is a layer that keeps states of a fixed size."""
-    return is_delta_net(module)
+@dataclass(frozen=True)
+class Kind:
+    """A kind of layer.
+
+    matches: whether a module is such a layer. states: those of a layer, at most one of a kind. forward: for a module
+    and its name. why_not: why a layer cannot be fused; empty if it can.
+    """
+
+    matches: Callable[[nn.Module], bool]
+    states: Callable[[Module], list[LayerState]]
+    forward: Callable[[Module, str], Forward]
+    why_not: Callable[[Module], str] = lambda module: ""
 
 
-def recurrent_states(module: Module) -> list[LayerState]:
-    """Return the states of a layer, at most one of a kind."""
-    return delta_net_states(module)
+_KINDS = (
+    Kind(is_delta_net, delta_net_states, delta_net, why_not_delta_net),
+    Kind(is_short_conv, short_conv_states, short_conv),
+)
 
 
-def recurrent_forward(module: Module, name: str) -> Forward:
-    """Return a forward for the layer `module` named `name`."""
-    return delta_net(module, name)
-
-
-def why_not_recurrent(module: Module) -> str:
-    """Return why a layer cannot be fused; empty if it can."""
-    return why_not_delta_net(module)
+def recurrent_kind(module: nn.Module) -> Kind | None:
+    """Return the kind of a layer that keeps states of a fixed size; None for other modules."""
+    return next((kind for kind in _KINDS if kind.matches(module)), None)
