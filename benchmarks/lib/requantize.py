@@ -16,6 +16,7 @@ TYPES = {
     "Q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
     "Q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
+_FLOATS = ("ffn_gate_inp", "ssm_conv1d")  # of a router or a convolution
 # The writer adds these itself.
 _WRITERS_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
 
@@ -46,7 +47,7 @@ def requantize(source: Path, target: Path, kind: str) -> None:
     writer.add_file_type(file_type)
     for tensor in reader.tensors:
         weights = quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if weights.ndim < 2 or "ffn_gate_inp" in tensor.name:  # a router stays as it is
+        if weights.ndim < 2 or any(part in tensor.name for part in _FLOATS):
             writer.add_tensor(tensor.name, weights)
             continue
         keeps_more = kind == "Q4_0" and tensor.name in ("token_embd.weight", "output.weight")

@@ -2,6 +2,7 @@
 
     python -m benchmarks.peers.random_model FOLDER              # a billion weights, in the shape of Llama 3.2 1B
     python -m benchmarks.peers.random_model FOLDER --mixture    # four layers in the shape of Qwen3-30B-A3B
+    python -m benchmarks.peers.random_model FOLDER --hybrid     # Qwen3.5 0.8B but for its vocabulary
 
 Nothing of that size can be fetched without the Hub. Each makes a file in Q8_0 and one in Q4_0.
 """
@@ -9,7 +10,7 @@ Nothing of that size can be fetched without the Hub. Each makes a file in Q8_0 a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -25,14 +26,34 @@ DEVIATION = 0.02
 
 @dataclass(frozen=True)
 class Shape:
-    """A model to make. keys: metadata of its architecture. products: outputs and inputs, and experts before them."""
+    """A model to make.
+
+    keys: metadata of its architecture. floats: the shapes of what is stored in float32. products: outputs and inputs,
+    and experts before them. every: each layer with a number divisible by it, counted from 1, has `others` instead of
+    the floats and products with a name in `replaced`.
+    """
 
     architecture: str
     layers: int
     hidden: int
-    keys: Mapping[str, int | float]
-    norms: Mapping[str, int]
+    keys: Mapping[str, int | float | list[int]]
+    floats: Mapping[str, tuple[int, ...]]
     products: Mapping[str, tuple[int, ...]]
+    every: int = 0
+    replaced: tuple[str, ...] = ()
+    others: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def of_layer(self, layer: int) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]]:
+        """Return the floats and the products of a layer, counted from 0."""
+        if not self.every or (layer + 1) % self.every:
+            return self.floats, self.products
+        kept = [
+            {name: sizes for name, sizes in group.items() if not name.startswith(self.replaced)}
+            for group in (self.floats, self.products)
+        ]
+        for name, sizes in self.others.items():
+            kept[len(sizes) > 1][name] = sizes
+        return kept[0], kept[1]
 
 
 LLAMA = Shape(
@@ -46,7 +67,7 @@ LLAMA = Shape(
         "rope.dimension_count": 64,
         "rope.freq_base": 1e5,
     },
-    norms={"attn_norm": 2048, "ffn_norm": 2048},
+    floats={"attn_norm.weight": (2048,), "ffn_norm.weight": (2048,)},
     products={
         "attn_q": (2048, 2048),
         "attn_k": (512, 2048),
@@ -72,7 +93,13 @@ MIXTURE = Shape(
         "expert_used_count": 8,
         "expert_feed_forward_length": 768,
     },
-    norms={"attn_norm": 2048, "ffn_norm": 2048, "attn_q_norm": 128, "attn_k_norm": 128},
+    floats={
+        "attn_norm.weight": (2048,),
+        "ffn_norm.weight": (2048,),
+        "attn_q_norm.weight": (128,),
+        "attn_k_norm.weight": (128,),
+        "ffn_gate_inp.weight": (128, 2048),
+    },
     products={
         "attn_q": (4096, 2048),
         "attn_k": (512, 2048),
@@ -83,14 +110,65 @@ MIXTURE = Shape(
         "ffn_down_exps": (128, 2048, 768),
     },
 )
+HYBRID = Shape(
+    architecture="qwen35",
+    layers=24,
+    hidden=1024,
+    keys={
+        "feed_forward_length": 3584,
+        "attention.head_count": 8,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 256,
+        "attention.value_length": 256,
+        "rope.dimension_count": 64,
+        "rope.dimension_sections": [11, 11, 10, 0],
+        "rope.freq_base": 1e7,
+        "ssm.conv_kernel": 4,
+        "ssm.state_size": 128,
+        "ssm.group_count": 16,
+        "ssm.time_step_rank": 16,
+        "ssm.inner_size": 2048,
+        "full_attention_interval": 4,
+    },
+    floats={
+        "attn_norm.weight": (1024,),
+        "post_attention_norm.weight": (1024,),
+        "ssm_norm.weight": (128,),
+        "ssm_a": (16,),
+        "ssm_dt.bias": (16,),
+        "ssm_conv1d.weight": (6144, 4),
+    },
+    products={
+        "attn_qkv": (6144, 1024),
+        "attn_gate": (2048, 1024),
+        "ssm_alpha": (16, 1024),
+        "ssm_beta": (16, 1024),
+        "ssm_out": (1024, 2048),
+        "ffn_gate": (3584, 1024),
+        "ffn_up": (3584, 1024),
+        "ffn_down": (1024, 3584),
+    },
+    every=4,
+    replaced=("attn_qkv", "attn_gate", "ssm_"),
+    others={
+        "attn_q_norm.weight": (256,),
+        "attn_k_norm.weight": (256,),
+        "attn_q": (4096, 1024),
+        "attn_k": (512, 1024),
+        "attn_v": (512, 1024),
+        "attn_output": (1024, 2048),
+    },
+)
+SHAPES = {"llama": LLAMA, "mixture": MIXTURE, "hybrid": HYBRID}
 
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--mixture", is_flag=True, help="Make a mixture of experts.")
-def main(folder: Path, *, mixture: bool) -> None:
+@click.option("--mixture", "kind", flag_value="mixture", help="Make a mixture of experts.")
+@click.option("--hybrid", "kind", flag_value="hybrid", help="Make a model with linear attention.")
+def main(folder: Path, kind: str | None) -> None:
     """Make both files."""
-    shape = MIXTURE if mixture else LLAMA
+    shape = SHAPES[kind or "llama"]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shape.architecture}.Q8_0.gguf"
     reader = GGUFReader(gguf("Q8_0"))
@@ -101,25 +179,32 @@ def main(folder: Path, *, mixture: bool) -> None:
         name = f"{shape.architecture}.{key}"
         if isinstance(value, int):
             writer.add_uint32(name, value)
+        elif isinstance(value, list):
+            writer.add_array(name, value)
         else:
             writer.add_float32(name, value)
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
     rng = np.random.default_rng(0)
     add(writer, "token_embd", (reader.fields["llama.vocab_size"].contents(), shape.hidden), rng)
     for layer in range(shape.layers):
-        for norm, width in shape.norms.items():
-            writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(width, np.float32))
-        for product, sizes in shape.products.items():
-            add(writer, f"blk.{layer}.{product}", sizes, rng)
-        if "ffn_gate_exps" in shape.products:
-            router = rng.standard_normal((shape.products["ffn_gate_exps"][0], shape.hidden), dtype=np.float32)
-            writer.add_tensor(f"blk.{layer}.ffn_gate_inp.weight", router * np.float32(DEVIATION))
+        floats, products = shape.of_layer(layer)
+        for name, sizes in floats.items():
+            writer.add_tensor(f"blk.{layer}.{name}", floating(name, sizes, rng))
+        for name, sizes in products.items():
+            add(writer, f"blk.{layer}.{name}", sizes, rng)
     writer.add_tensor("output_norm.weight", np.ones(shape.hidden, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     requantize(path, folder / f"{shape.architecture}.Q4_0.gguf", "Q4_0")
+
+
+def floating(name: str, sizes: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return weights in float32: norms are 1, and rates of decay are -1."""
+    if "norm" in name or name == "ssm_a":
+        return np.full(sizes, 1 if "norm" in name else -1, np.float32)
+    return rng.standard_normal(sizes, dtype=np.float32) * np.float32(DEVIATION)
 
 
 def add(writer: GGUFWriter, name: str, sizes: tuple[int, ...], rng: np.random.Generator) -> None:
