@@ -46,13 +46,13 @@ serve-fake: .venv/.test
 	$(BIN)/python tests/http/fake_server.py '$(FAKE)'
 
 test: .venv/.test kernels $(NODE) chromium
-	$(PYTEST) --numprocesses auto --dist loadgroup $(PYTEST_ARGS)
+	$(PYTEST) --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 quick: .venv/.test kernels
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(PYTEST) --quiet --numprocesses auto -m "not slow" -k "not demo" $(PYTEST_ARGS) $(UNIT_TESTS)
+	$(PYTEST) --quiet --numprocesses auto --dist worksteal -m "not slow" -k "not demo" $(PYTEST_ARGS) $(UNIT_TESTS)
 
 check: .venv/.test
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -96,13 +97,14 @@ def run_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_cache(run_root: Path) -> Callable[[Dtype], Path]:
     """Return a cache with the demo model in a dtype. The exporter's lock keeps workers from exporting it twice."""
-    cache = run_root / "demo_cache"
+    folder = run_root / "demo_cache"
 
+    @cache
     def export(dtype: Dtype) -> Path:
-        command = [SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", cache]
+        command = [SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
         assert done.returncode == 0, done.stderr
-        return cache
+        return folder
 
     return export
 

@@ -15,7 +15,7 @@ from live_server import serving
 from infrs.bundle.manifest import Dtype
 from infrs.errors import EngineError
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 
 def test_truncated_weights_end_the_server_with_a_message(demo_bundle: Callable[[Dtype], Path], tmp_path: Path) -> None:

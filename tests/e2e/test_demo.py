@@ -15,8 +15,7 @@ from openai import OpenAI
 
 from infrs.bundle.manifest import Dtype
 
-# One worker runs them all: a server serves them, and two at a time would share the cores.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 MODEL = "demo/SmolLM2-135M-Instruct"
 DTYPES: tuple[Dtype, ...] = ("float32", "int8", "int4")

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 MODEL = "demo/SmolLM2-135M-Instruct"
 TOLERANCE = 1e-3  # nats; the graph's own scores differ from PyTorch's by less than a tenth of it

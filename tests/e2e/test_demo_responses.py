@@ -12,7 +12,7 @@ from test_demo_structured import MODEL, PERSON
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 
 def test_two_turns_are_one_conversation(demo_server: Callable[[Dtype], Server]) -> None:

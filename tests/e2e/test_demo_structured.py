@@ -18,7 +18,7 @@ from infrs.bundle.manifest import Dtype
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from schemas import SCHEMAS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
 MODEL = "demo/SmolLM2-135M-Instruct"

@@ -17,7 +17,7 @@ from openai import BadRequestError, OpenAI
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 CHAT = "demo/SmolLM2-135M-Instruct"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -13,7 +13,7 @@ from live_server import SCRIPTS, serving
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 EXPORTERS = ("torch", "transformers", "optimum", "onnx", "gguf", "ml_dtypes", "safetensors", "infrs_export")
 BLOCK = f"""

@@ -21,7 +21,7 @@ from infrs.engine.invariants import violations
 from infrs.engine.scheduling.plan import StepResults
 from infrs.text.tokenizer import Tokenizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 ROWS = 4

@@ -73,7 +73,6 @@ def test_a_request_that_is_too_large_for_memory_is_refused(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("demo_server")
 @pytest.mark.parametrize(("room", "length"), [(600, 64), (1200, 8192)], ids=["weights", "slab"])
 def test_a_start_without_memory_names_the_setting_to_lower(
     demo_bundle: Callable[[Dtype], Path], room: int, length: int

@@ -16,7 +16,7 @@ from openai import OpenAI
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 MODEL = "demo/SmolLM2-135M-Instruct"

@@ -16,7 +16,7 @@ from live_server import serving
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 PROGRAM = "print('begun', flush=True); from infrs.cli.entry import serve; serve()"
 

@@ -14,7 +14,7 @@ from live_server import serving
 
 from infrs.bundle.manifest import Dtype
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_server")]
+pytestmark = pytest.mark.slow
 
 MODEL = "demo/SmolLM2-135M-Instruct"
 NOBODY = 65534

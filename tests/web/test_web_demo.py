@@ -13,7 +13,6 @@ from infrs.bundle.manifest import Dtype
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("demo_server")
 def test_the_page_talks_to_the_demo_model(demo_cache: Callable[[Dtype], Path]) -> None:
     with serving("--demo", "--dtype", "int8", "--cache-dir", demo_cache("int8"), "--threads", "1") as server:
         run_script("demo", BASE_URL=server.url, CHROMIUM=chromium())
