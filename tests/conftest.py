@@ -24,6 +24,10 @@ SCRIPTS = Path(sys.executable).parent
 NIGHTLY_SECONDS = 1800  # limit of one test in its full form; on a quiet machine none needs a third of it
 FULL_EXAMPLES = 10_000  # of each property in its full form
 
+# Tests start hundreds of processes. Without files of bytecode, as containers often want it, each would compile infrs.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # The phase `explain` traces each example in Python 3.11, which takes several times as long.
 PHASES = set(hypothesis.Phase) - {hypothesis.Phase.explain}
 hypothesis.settings.register_profile("quick", deadline=None, phases=PHASES)

@@ -64,19 +64,6 @@ def test_demo_answers_simple_questions(demo_server: DemoServer, dtype: Dtype) ->
     assert "7 days" in ask(demo_server(dtype).client(), "How many days are in a week?")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.0, "seed": 11}])
-def test_same_request_same_text_alone_and_among_seven_others(
-    demo_server: DemoServer, dtype: Dtype, sampling: dict[str, Any]
-) -> None:
-    client = demo_server(dtype).client()
-    alone = [ask(client, question, **sampling) for question in QUESTIONS]
-    with ThreadPoolExecutor(len(QUESTIONS)) as pool:
-        together = list(pool.map(lambda question: stream(client, question, **sampling), QUESTIONS))
-    assert together == alone
-    assert len(set(alone)) == len(QUESTIONS)
-
-
 def test_eight_streams_one_cancelled_one_late(demo_server: DemoServer) -> None:
     server = demo_server("int8")
     client = server.client()

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 ROWS = 4
 CHUNK = 64
+HARMS = ["cancelled", "not finite"]
 TEXT = "the sea and a small red boat that nobody had seen before sailed over quiet hills of blue glass"
 
 
@@ -84,7 +85,7 @@ def output_of(deltas: list[Delta]) -> list[object]:
 @pytest.mark.nightly("threads")
 def test_answers_do_not_depend_on_the_number_of_threads(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """Alone and in batches: products are split so that one thread computes each sum."""
-    num_asks, num_tokens = (20, 32) if full else (4, 12)
+    num_asks, num_tokens = (20, 32) if full else (3, 8)
     answers = []
     for threads in (1, 2):
         engine = demo.engine(threads)
@@ -110,7 +111,7 @@ def test_answers_to_prompts_that_end_near_a_chunk_border_are_equal(demo: Demo) -
 @pytest.mark.nightly("evicted")
 def test_answers_to_cached_and_evicted_prompts_are_equal(demo: Demo, full: bool, figure: Callable[[str], None]) -> None:
     """A prompt that is computed, reused, evicted and computed again."""
-    num_asks, num_tokens = (20, 32) if full else (2, 8)
+    num_asks, num_tokens = (20, 32) if full else (1, 8)
     engine = demo.engine(rows=2)
     for number in range(num_asks):
         asked = demo.ask("asked", number, num_tokens)
@@ -128,10 +129,11 @@ def test_answers_to_cached_and_evicted_prompts_are_equal(demo: Demo, full: bool,
 
 
 @pytest.mark.nightly("neighbours that fail")
-@pytest.mark.parametrize("harm", ["cancelled", "not finite"])
+@pytest.mark.parametrize("harm", HARMS)
 def test_failing_neighbours_change_no_answer(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
     """In each step one of three neighbours is cancelled, or its logits become NaN."""
-    num_asks, num_tokens = (5, 32) if full else (2, 16)
+    # In the quick form a greedy answer has neighbours that are cancelled, a seeded one has those that are not finite.
+    asks, num_tokens = (range(5), 32) if full else ([HARMS.index(harm)], 10)
     engine = demo.engine()
     sample = engine._sample
     sick: set[str] = set()
@@ -143,7 +145,7 @@ def test_failing_neighbours_change_no_answer(demo: Demo, harm: str, full: bool, 
         sample(sequence, row, results, best)
 
     engine._sample = poisoned  # type: ignore[method-assign]
-    for number in range(num_asks):
+    for number in asks:
         healthy = demo.ask("healthy", number, num_tokens)
         expected = output_of(run(engine, healthy)["healthy"])
 
@@ -163,4 +165,4 @@ def test_failing_neighbours_change_no_answer(demo: Demo, harm: str, full: bool, 
             ends = [deltas[-1].finish_reason for name, deltas in answers.items() if name in sick]
             assert FinishReason.ERROR in ends
         sick.clear()
-    figure(f"{num_asks} requests of {num_tokens} tokens, a victim each step: 0 differ")
+    figure(f"{len(asks)} requests of {num_tokens} tokens, a victim each step: 0 differ")

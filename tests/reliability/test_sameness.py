@@ -26,11 +26,11 @@ WORDS = TEXT.split()
 Answer = tuple[str, tuple[tuple[str, float], ...]]
 
 
-def make_ask(number: int, num_tokens: int) -> dict[str, Any]:
+def make_ask(number: int, num_tokens: int, chunk: int) -> dict[str, Any]:
     """A request: greedy or seeded, a prompt of one to three chunks, which begins as one in four others do."""
-    choose = random.Random(number)
-    text = " ".join([f"Story {number % 4}.", *random.Random(number % 4).choices(WORDS, k=100)])
-    text = " ".join(text.split()[: choose.randrange(3, 100)] + choose.choices(WORDS, k=choose.randrange(1, 200)))
+    choose, most = random.Random(number), chunk * 4 // 5
+    text = " ".join([f"Story {number % 4}.", *random.Random(number % 4).choices(WORDS, k=most)])
+    text = " ".join(text.split()[: choose.randrange(3, most)] + choose.choices(WORDS, k=choose.randrange(1, 2 * most)))
     sampling = {"temperature": 1.0, "seed": number} if number % 2 else {"temperature": 0.0}
     asked = {"messages": [{"role": "user", "content": text}], "max_tokens": num_tokens, "logprobs": True}
     return {"model": MODEL, **asked, **sampling, "top_logprobs": 2}
@@ -62,9 +62,10 @@ def test_answers_alone_and_in_batches_are_equal(
     figure: Callable[[str], None],
 ) -> None:
     """Alone on one server, then on another, after a restart: eight at a time, staggered, in changing company."""
-    num_asks, num_trials, num_tokens = (24, 200, 128) if full else (8, 16, 24)
-    asks = [make_ask(number, num_tokens) for number in range(num_asks)]
+    num_asks, num_trials, num_tokens, chunk = (24, 200, 128, 128) if full else (8, 16, 12, 32)
+    asks = [make_ask(number, num_tokens, chunk) for number in range(num_asks)]
     options = ("--demo", "--dtype", dtype, "--cache-dir", demo_cache(dtype), "--max-num-seqs", str(ROWS))
+    options += ("--prefill-chunk", str(chunk))
     with serving(*options) as server:
         alone = [ask(server.client(), asked, stream=False)[0] for asked in asks]
     assert len({text for text, _ in alone}) > num_asks // 2
@@ -99,9 +100,10 @@ def test_answers_after_a_kill_are_equal(
     dtype: Dtype, demo_cache: Callable[[Dtype], Path], full: bool, figure: Callable[[str], None]
 ) -> None:
     """`kill -9` during streams; the next server gives the same bytes for the same requests in another order."""
-    num_asks, num_tokens = (24, 64) if full else (4, 8)
-    asks = [make_ask(number, num_tokens) for number in range(num_asks)]
+    num_asks, num_tokens, chunk = (24, 64, 128) if full else (4, 8, 32)
+    asks = [make_ask(number, num_tokens, chunk) for number in range(num_asks)]
     options = ("--demo", "--dtype", dtype, "--cache-dir", demo_cache(dtype), "--max-num-seqs", "2")
+    options += ("--prefill-chunk", str(chunk))
     with serving(*options, status=-signal.SIGKILL) as server:
         before = [ask(server.client(), asked, stream=False)[0] for asked in asks]
         for asked in asks[:2]:

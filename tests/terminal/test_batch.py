@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeServer]:
-    with fake_server(interval=0.02) as server:
+    with fake_server(rows=8, interval=0.02) as server:
         yield server
 
 
@@ -86,7 +86,7 @@ def test_the_same_command_continues(server: FakeServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_loses_no_answer(server: FakeServer, tmp_path: Path, number: signal.Signals) -> None:
-    requests = write(tmp_path / "in", *(line(str(number), max_tokens=8) for number in range(240)))
+    requests = write(tmp_path / "in", *(line(str(number), max_tokens=8) for number in range(160)))
     answers = tmp_path / "out"
     with subprocess.Popen(command(server, requests, answers), stderr=subprocess.PIPE, text=True) as process:
         server.wait_until(lambda: answers.exists() and answers.read_bytes().count(b"\n") >= 5, 30)
@@ -99,7 +99,7 @@ def test_a_run_that_is_stopped_loses_no_answer(server: FakeServer, tmp_path: Pat
     assert run(server, requests, answers).returncode == 0
     after = answers.read_text().splitlines()
     assert after[:5] == before
-    assert len(read(answers)) == len(after) == 240
+    assert len(read(answers)) == len(after) == 160
 
 
 @pytest.mark.parametrize(

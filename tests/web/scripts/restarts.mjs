@@ -18,7 +18,7 @@ test("a server that dies in the middle of an answer, and comes back", (page) => 
   assert.match(text, /^w0 w1 w2 w3/);
   await last.getByText(/The connection ended before the answer was complete|The server does not answer/).waitFor();
   await state(page).getByText("The server does not answer.").waitFor();
-  await server.start({ load_seconds: 12, waits: false });
+  await server.start({ load_seconds: 5, waits: false });
   await state(page).getByText("The model is loading…").waitFor();
   await state(page).waitFor({ state: "hidden", timeout: 60_000 });
   await last.getByRole("button", { name: "Continue" }).click();
