@@ -84,6 +84,7 @@ class FakeEngine:
 
     def stop(self, timeout: float) -> None:
         self.stopping = True
+        self.work.set()
         self.thread.join(timeout)
 
     def submit(self, request: Request, sink: Sink) -> None:
