@@ -15,6 +15,7 @@
 #include "norm.h"
 #include "ort.h"
 #include "products.h"
+#include "recurrence_nodes.h"
 #include "sampling.h"
 
 namespace infrs {
@@ -230,12 +231,13 @@ OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtC
 struct Operators {
   explicit Operators(Choice choice)
       : matmul(choice), narrow_matmul(choice), attention(choice), half_attention(choice), norm(choice), gate(choice),
-        experts(choice) {
+        experts(choice), short_convolution(choice), softplus(choice) {
     for (const bool selected : {false, true}) {
       const char* const name = selected ? kSelectedReplaced : kReplaced;
       replaced[selected][false] = new_domain(name, {&matmul, &attention, &norm});
       replaced[selected][true] = new_domain(name, {&matmul, &half_attention, &norm});
-      own[selected] = new_domain(selected ? kSelectedOwn : kOwn, {&narrow_matmul, &gate, &experts});
+      own[selected] = new_domain(selected ? kSelectedOwn : kOwn,
+                                 {&narrow_matmul, &gate, &experts, &short_convolution, &softplus});
     }
   }
 
@@ -246,6 +248,8 @@ struct Operators {
   Operator<SkipSimplifiedLayerNormalization> norm;
   Operator<GatedQuickGelu> gate;
   Operator<ExpertsNode> experts;
+  Operator<ShortConvolutionNode> short_convolution;
+  Operator<SoftplusNode> softplus;
   OrtCustomOpDomain* replaced[2][2];  // whether only selected nodes are replaced; whether keys and values are Half
   OrtCustomOpDomain* own[2];
 };
@@ -290,7 +294,7 @@ INFRS_EXPORT const char* infrs_take_refusals() {
 INFRS_EXPORT const char* infrs_known_attributes(const char* name) {
   using namespace infrs;
   return attributes_of<MatMulNBits<float>, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
-                       GatedQuickGelu, ExpertsNode>(name);
+                       GatedQuickGelu, ExpertsNode, ShortConvolutionNode, SoftplusNode>(name);
 }
 
 // Writes the results of `weigh_logarithms` and returns 1, or returns 0 if the processor has no AVX2.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import attention_graph
+import convolution_graph
 import experts_graph
 import numpy as np
 import onnx
@@ -132,6 +133,24 @@ def gate(width: int = 64) -> Case:
     return Case(model, {"x": zeros(3, width)})
 
 
+CONVOLUTION = convolution_graph.Form(bias=True)
+
+
+def convolution(feeds: Feeds | None = None, weight: tuple[int, ...] = (), **attributes: object) -> Case:
+    """Return a case of a short convolution. weight: another shape of it."""
+
+    def model() -> onnx.ModelProto:
+        made = convolution_graph.model(CONVOLUTION, **attributes)
+        for value in [*made.graph.input, *made.graph.output]:
+            for axis, size in enumerate(value.type.tensor_type.shape.dim):
+                size.dim_param = f"{value.name}{axis}"
+        if weight:
+            made.graph.initializer[0].CopyFrom(numpy_helper.from_array(zeros(*weight), "weight"))
+        return made
+
+    return Case(model, convolution_graph.drawn(CONVOLUTION, 2, 3, 0) | (feeds or {}))
+
+
 MIXTURE = experts_graph.Form(experts=4, chosen=2, width=64, inner=32, biases=True)
 
 
@@ -251,6 +270,20 @@ CASES: dict[str, Case] = {
     "the mean": norm(outputs=("y", "mean")),
     "the deviation": norm(outputs=("y", "", "deviation")),
     "no normalised sum": norm(outputs=("", "", "", "sum")),
+    "a weight of no channels": convolution(weight=(0, 1, 4)),
+    "a weight of one tap": convolution(weight=(48, 1, 1)),
+    "a weight of two dimensions": convolution(weight=(48, 4)),
+    "a weight of more channels": convolution(weight=(49, 1, 4)),
+    "a weight of more taps": convolution(weight=(48, 1, 5)),
+    "activation gelu": convolution(activation="gelu"),
+    "activation a number": convolution(activation=1),
+    "channels of x": convolution({"x": zeros(2, 3, 49)}),
+    "taps of the past": convolution({"past": zeros(2, 4, 48)}),
+    "rows of the past": convolution({"past": zeros(3, 3, 48)}),
+    "rows of active": convolution({"active": zeros(3, 1, 1)}),
+    "no rows of a convolution": convolution(convolution_graph.drawn(CONVOLUTION, 0, 3, 0)),
+    "no tokens of a convolution": convolution(convolution_graph.drawn(CONVOLUTION, 2, 0, 0)),
+    "active nan": convolution({"active": np.full((2, 1, 1), NAN, np.float32)}),
     "a gate of odd width": gate(65),
     "a gate of no width": gate(0),
     **{f"{name} {value}": experts(**{name: value}) for name in ("alpha", "beta", "limit") for value in (NAN, INF)},

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import attention_graph
+import convolution_graph
 import experts_graph
 import numpy as np
 import onnx
@@ -38,6 +39,7 @@ ATTRIBUTES: dict[str, dict[str, list[Any]]] = {
     | {"kv_cache_bit_width": [0, 4, 8, HUGE], "sliding_window_cache": FLAGS},
     "SkipSimplifiedLayerNormalization": {"epsilon": NUMBERS},
     "GatedQuickGelu": {},
+    "ShortConvolution": {"activation": [*TEXTS, "silu", "none"]},
     "Experts": dict.fromkeys(("bits", "block_size", "k"), INTEGERS)
     | dict.fromkeys(("alpha", "beta", "limit"), NUMBERS),
 }
@@ -143,6 +145,17 @@ def experts(chance: Random) -> Draft:
     return in_own_domain(Draft(experts_graph.model(form), feeds))
 
 
+def convolution(chance: Random) -> Draft:
+    form = convolution_graph.Form(
+        channels=chance.choice([1, 7, 8, 48, 577]),
+        width=chance.choice([2, 4, 9]),
+        activation=chance.choice(["none", "silu"]),
+        bias=chance.random() < 0.5,
+    )
+    feeds = convolution_graph.drawn(form, chance.choice([1, 2, 5]), chance.choice([1, 2, 50]), chance.getrandbits(32))
+    return in_own_domain(Draft(convolution_graph.model(form), feeds))
+
+
 def in_own_domain(draft: Draft) -> Draft:
     draft.node.domain = draft.model.opset_import[1].domain = "infrs.native"
     draft.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
@@ -225,7 +238,7 @@ def omit(draft: Draft, chance: Random) -> None:
     draft.model.graph.output.extend(kept)
 
 
-MAKERS = [attention, attention, product, product, experts, experts, norm, gate]
+MAKERS = [attention, attention, product, product, experts, experts, norm, gate, convolution]
 CHANGES = [change_attribute, change_attribute, change_shape, change_shape, change_values, change_type, omit]
 
 

@@ -29,7 +29,7 @@ LIBRARY = os.environ.get("CRAFTED_LIBRARY")  # the path of a library with the co
 
 def run(session: Session, case: Case) -> None:
     """Run a case twice. in_place: its present keys and values are in the memory of the past ones, as in the engine."""
-    kept = [name for name in ("past_key", "past_value") if case.in_place and name in case.feeds]
+    kept = [name for name in ("past_key", "past_value", "past") if case.in_place and name in case.feeds]
     arrays = {name: np.ascontiguousarray(array) for name, array in case.feeds.items()}
     outputs = [value.name for value in session.get_outputs()]
     for _ in range(2):

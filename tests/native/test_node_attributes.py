@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attention_graph
+import convolution_graph
 import experts_graph
 import numpy as np
 import onnx
@@ -67,6 +68,12 @@ def gate() -> onnx.ModelProto:
     return own(graph_of("GatedQuickGelu", {"x": (FLOAT, ["rows", 64])}, {"y": ["rows", 32]}, {}))
 
 
+def convolution() -> onnx.ModelProto:
+    model = own(convolution_graph.model(convolution_graph.Form()))
+    model.opset_import[1].domain = "com.microsoft"
+    return model
+
+
 def experts() -> onnx.ModelProto:
     model = own(experts_graph.model(MIXTURE))
     model.opset_import[1].domain = "com.microsoft"
@@ -124,6 +131,10 @@ OPERATORS: dict[str, tuple[Callable[[], onnx.ModelProto], Values]] = {
         {"epsilon": [(1e-12, OWN), (0.5, OWN), (-1.0, REFUSED), (1, REFUSED)]},
     ),
     "infrs.native GatedQuickGelu": (gate, {}),
+    "infrs.native ShortConvolution": (
+        convolution,
+        {"activation": [("none", OWN), ("silu", OWN), ("gelu", REFUSED), (1, REFUSED)]},
+    ),
     "infrs.native Experts": (
         experts,
         {
