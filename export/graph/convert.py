@@ -39,7 +39,7 @@ from .fusions.rewrites import fuse_residual_norms
 from .optimum_export import trace
 from .plain_trace import PlainOnnxConfig
 from .tensor_file import TensorFile
-from .trace import FusedOnnxConfig
+from .trace import FusedOnnxConfig, declare_lengths
 from .weights import ModelWeights
 
 GRAPH_FILE = "model.onnx"
@@ -99,6 +99,7 @@ def convert(
         if reason:
             plain.lower_plain(traced.graph, assembler, partial(progress, "weights"))
         else:
+            declare_lengths(traced.graph)
             fuse_residual_norms(traced.graph)
             _lower_fused(traced.graph, assembler, ModelWeights(model, moments or {}), partial(progress, "weights"))
         num_nodes = assembler.finish(traced, directory / GRAPH_FILE)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import onnx
 import torch
 from optimum.exporters.onnx.config import TextDecoderOnnxConfig  # type: ignore[import-untyped]
 from optimum.exporters.onnx.model_patcher import ModelPatcher  # type: ignore[import-untyped]
@@ -123,6 +124,14 @@ class FusedPatcher(ModelPatcher):  # type: ignore[misc]
     def _head_forward(self, forward: Forward, width: int) -> Forward:
         """Return a forward that scores only the tokens at `logits_indices`."""
         return lambda hidden: forward(hidden.reshape(-1, width).index_select(0, self._logits_indices))
+
+
+def declare_lengths(graph: onnx.GraphProto) -> None:
+    """Add the inputs for the lengths of rows, which the tracer drops if no layer attends (mamba2)."""
+    declared = {item.name for item in graph.input}
+    for name, shape in ((SEQLENS_K, ["batch"]), (TOTAL_SEQUENCE_LENGTH, [])):
+        if name not in declared:
+            graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT32, shape))
 
 
 class FusedOnnxConfig(TextDecoderOnnxConfig):  # type: ignore[misc]

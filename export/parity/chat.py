@@ -15,6 +15,7 @@ model with flat predictions does not fail by chance.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -105,10 +106,14 @@ def _check_vocabulary(model: PreTrainedModel, encode: Encode) -> None:
 
 
 def _continue(model: PreTrainedModel, ids: NDArray[np.int64], num_steps: int) -> Passage:
-    pieces, logits, past = [ids], [], None
+    pieces, logits, past, start = [ids], [], None, 0
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
     for step in range(num_steps + 1):
-        output = model(_tensor(pieces[-1]), past_key_values=past, use_cache=True)
-        past = output.past_key_values
+        # bamba would count the positions of each piece from 0
+        end = start + len(pieces[-1])
+        positions = {"position_ids": torch.arange(start, end)[None]} if takes_positions else {}
+        output = model(_tensor(pieces[-1]), cache=past, use_cache=True, **positions)
+        past, start = output.cache, end
         logits.append(_logits(output.logits))
         if step < num_steps:
             pieces.append(logits[-1][-1].argmax(keepdims=True))

@@ -24,6 +24,7 @@ LARGEST = {
 }
 _MAY_BE_NULL = LARGEST.keys() - {"hidden_size", "max_position_embeddings", "num_hidden_layers", "vocab_size"}
 _MAY_BE_ZERO = {"num_experts", "num_local_experts", "n_routed_experts", "num_labels"}
+_FLOAT = "__float__"
 _EPSILON = re.compile(r"(^|_)eps(ilon)?$")
 
 
@@ -49,9 +50,15 @@ def _load(path: Path, limit: int) -> object:
             raise SourceError(f"{path} is not a regular file; is this a Hugging Face model folder?")
         if path.stat().st_size > limit:
             raise SourceError(f"{path.name} is larger than {limit} bytes, which no model needs")
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_hook=_float)
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not a readable JSON file; is this a Hugging Face model folder?") from error
+
+
+def _float(value: dict[str, Any]) -> object:
+    """Return the number that transformers 5 writes as an object, because JSON has no infinity; else `value` itself."""
+    name = value.get(_FLOAT)
+    return float(name) if len(value) == 1 and name in ("Infinity", "-Infinity", "NaN") else value
 
 
 def check_config(config: dict[str, Any]) -> None:

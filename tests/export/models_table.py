@@ -67,7 +67,7 @@ def rows() -> Iterator[str]:
         cells = [
             f"`{model_type}`",
             f"`{FAMILIES[model_type].architecture}`",
-            _kind(names[0]),
+            _kind(names),
             variants,
             f"{exact:.0e}",
             *(f"{loss:.3f}" for loss in losses),
@@ -76,9 +76,9 @@ def rows() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _kind(name: str) -> str:
+def _kind(names: list[str]) -> str:
     kinds = {"hybrid": RECURRENT, "experts": MIXTURES}
-    return ", ".join(kind for kind, models in kinds.items() if name in models) or "dense"
+    return ", ".join(kind for kind, models in kinds.items() if not models.keys().isdisjoint(names)) or "dense"
 
 
 def _measured(name: str, dtype: Dtype) -> float:

@@ -21,6 +21,8 @@ from .recurrent.layers import recurrent_kind
 
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 
+_ORDER = ("kv", "conv", "recurrent")  # of the states of a layer
+
 
 def _rope(config: PretrainedConfig) -> dict[str, dict[str, Any]]:
     """Return the rotary settings by how they scale positions; "default" means unscaled. Types of layers can differ."""
@@ -51,7 +53,8 @@ def states(model: PreTrainedModel) -> States:
         else:
             continue
         found += [(int(module.layer_idx), state) for state in kept]  # type: ignore[arg-type]
-    return {(layer, state.kind): state for layer, state in sorted(found, key=lambda each: each[0])}
+    found.sort(key=lambda each: (each[0], _ORDER.index(each[1].kind)))
+    return {(layer, state.kind): state for layer, state in found}
 
 
 def why_plain(model: PreTrainedModel) -> str:

@@ -69,6 +69,7 @@ def attributes(module: Module) -> AttentionAttributes:
         scale = head_dim**-0.5 if module.scale_attn_weights else 1.0
         if module.scale_attn_by_inverse_layer_idx:
             scale /= module.layer_idx + 1
+    scale *= float(getattr(module, "key_multiplier", 1.0))  # falcon_h1
     # Only keys that the model's own attention reads: configs have unused ones.
     family = FAMILIES[config.model_type]
     window = config.sliding_window if family.window_in_config else getattr(module, "sliding_window", None)

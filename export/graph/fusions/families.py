@@ -28,13 +28,14 @@ class Family:
     recurrent: tuple[str, ...] = ()
 
 
-_LINEAR, _CONV = ("linear_attention",), ("conv",)
+_LINEAR, _CONV, _HYBRID = ("linear_attention", "mamba", "attention"), ("conv",), ("hybrid",)
 
 # An allow-list: `tests/export/test_architectures.py` compares each family with transformers.
 FAMILIES = {
     "afmoe": Family("AfmoeForCausalLM", rotates_windows=True),
     "apertus": Family("ApertusForCausalLM"),
     "arcee": Family("ArceeForCausalLM"),
+    "bamba": Family("BambaForCausalLM", recurrent=_LINEAR),
     "cohere": Family("CohereForCausalLM", interleaved=True),
     "cohere2": Family("Cohere2ForCausalLM", interleaved=True, rotates_windows=True),
     "dots1": Family("Dots1ForCausalLM"),
@@ -43,6 +44,7 @@ FAMILIES = {
     "exaone4": Family("Exaone4ForCausalLM", rotates_windows=True),
     "exaone_moe": Family("ExaoneMoeForCausalLM", rotates_windows=True),
     "flex_olmo": Family("FlexOlmoForCausalLM"),
+    "falcon_h1": Family("FalconH1ForCausalLM", recurrent=_HYBRID),
     "gemma": Family("GemmaForCausalLM", norm_adds_one=True),
     "gemma2": Family("Gemma2ForCausalLM", softcap=True, norm_adds_one=True),
     "gemma3_text": Family("Gemma3ForCausalLM", norm_adds_one=True),
@@ -54,6 +56,7 @@ FAMILIES = {
     "gpt_oss": Family("GptOssForCausalLM"),
     "granite": Family("GraniteForCausalLM"),
     "granitemoe": Family("GraniteMoeForCausalLM"),
+    "granitemoehybrid": Family("GraniteMoeHybridForCausalLM", recurrent=_LINEAR),
     "granitemoeshared": Family("GraniteMoeSharedForCausalLM"),
     "helium": Family("HeliumForCausalLM", interleaved=True),
     "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", norm_after_rotary=True),
@@ -61,6 +64,7 @@ FAMILIES = {
     "lfm2": Family("Lfm2ForCausalLM", recurrent=_CONV),
     "lfm2_moe": Family("Lfm2MoeForCausalLM", recurrent=_CONV),
     "llama": Family("LlamaForCausalLM"),
+    "mamba2": Family("Mamba2ForCausalLM", recurrent=_LINEAR),
     "minimax_m2": Family("MiniMaxM2ForCausalLM"),
     "ministral": Family("MinistralForCausalLM"),
     "ministral3": Family("Ministral3ForCausalLM", window_in_config=True),

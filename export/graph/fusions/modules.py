@@ -28,8 +28,13 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
     NewGELUActivation: "FastGelu",
     GELUActivation: "Gelu",
 }
-# The products of gated MLPs. The last layout is that of lfm2.
-_GATED = (("gate_up_proj", "down_proj"), ("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
+# The products of gated MLPs. The last two layouts are those of lfm2 and of granitemoehybrid.
+_GATED = (
+    ("gate_up_proj", "down_proj"),
+    ("gate_proj", "up_proj", "down_proj"),
+    ("w1", "w3", "w2"),
+    ("input_linear", "output_linear"),
+)
 
 
 def _linear(module: nn.Linear | Conv1D, name: str) -> Forward:
@@ -74,17 +79,19 @@ def _gated_mlp(module: Module, name: str) -> Forward:
     parts = _gated_parts(module)
     inputs = [f"{name}.{part}" for part in parts[:-1]]
     down = getattr(module, parts[-1])
-    act = (
-        getattr(module, "activation_fn", None) or getattr(module, "act_fn", None) or nn.SiLU()
-    )  # lfm2 calls a function
+    names = ("activation_fn", "act_fn", "activation")
+    act = next((getattr(module, each) for each in names if hasattr(module, each)), nn.SiLU())  # lfm2 has none
     width = int(down.in_features)
+    before, after = (float(getattr(module, f"{part}_multiplier", 1.0)) for part in ("gate", "down"))  # falcon_h1
 
     def forward(x: Tensor) -> Tensor:
         both = linear(x, f"{name}.gate_up_proj", inputs, 2 * width)
-        if _ACTIVATIONS.get(type(act)) == "QuickGelu":
-            return down(gated_silu(both, width))  # type: ignore[no-any-return]
-        gate, up = split_features(both, [width, width])
-        return down(act(gate) * up)  # type: ignore[no-any-return]
+        if _ACTIVATIONS.get(type(act)) == "QuickGelu" and before == 1:
+            y = down(gated_silu(both, width))
+        else:
+            gate, up = split_features(both, [width, width])
+            y = down(act(gate if before == 1 else gate * before) * up)
+        return y if after == 1 else y * after  # type: ignore[no-any-return]
 
     return forward
 

@@ -21,6 +21,7 @@ from ..config_check import LARGEST, first_line
 _IDS = "a token id or a list of them"
 _ACTIVATION = "the name of an activation that transformers knows"
 _FLAG, _NUMBER, _TEXT, _OBJECT = "true or false", "a number", "a text", "an object"
+_SIZE = 'a number or "auto"'
 _BY_NAME = (
     (re.compile(r"^(bos|eos|pad|sep|cls|mask)_token_id$"), _IDS),
     (re.compile(r"^(hidden_act|hidden_activation|activation_function|activation)$"), _ACTIVATION),
@@ -72,6 +73,7 @@ def _failure(make: Callable[[dict[str, Any]], object], fields: dict[str, Any]) -
 def _form(name: str, default: object) -> str | None:
     """Return the form that the value of a field must have, None for any."""
     forms = [form for pattern, form in _BY_NAME if pattern.search(name)]
+    forms += [_SIZE] if default == "auto" else []
     forms += [form for kind, form in _BY_DEFAULT if isinstance(default, kind)]
     if not forms and default is None and _OPTIONAL.search(name):
         return _NUMBER
@@ -97,6 +99,7 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     _ACTIVATION: lambda value: isinstance(value, str) and value in ACT2FN,
     _FLAG: _is_flag,
     _NUMBER: _is_number,
+    _SIZE: lambda value: value == "auto" or _is_number(value),
     _TEXT: lambda value: isinstance(value, str),
     _OBJECT: lambda value: isinstance(value, dict),
 }

@@ -12,6 +12,7 @@ from infrs.bundle.states import LayerState
 from ..attention import Forward, Module
 from .linear_attention import delta_net, delta_net_states, is_delta_net, why_not_delta_net
 from .short_convolution import is_short_conv, short_conv, short_conv_states
+from .state_space import is_state_space, state_space, state_space_states, why_not_state_space
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Kind:
 _KINDS = (
     Kind(is_delta_net, delta_net_states, delta_net, why_not_delta_net),
     Kind(is_short_conv, short_conv_states, short_conv),
+    Kind(is_state_space, state_space_states, state_space, why_not_state_space),
 )
 
 
