@@ -35,7 +35,8 @@ CLIENTS := build/clients/.done
 # Fast tests, without processes and models. The files left out import transformers or read the demo model.
 UNIT_TESTS := tests/api tests/text tests/test_layers.py tests/test_docs.py tests/test_config.py \
 	$(patsubst %,tests/engine/test_%.py,invariants scheduler sequence slab slots) \
-	$(patsubst %,--ignore=tests/text/test_%.py,chat_template detokenizer quoting tokenizer tools_conversation tools_grammar)
+	$(patsubst %,--ignore=tests/text/test_%.py,chat_template detokenizer quoting real_templates tokenizer \
+	tools_conversation tools_grammar tools_not_json_grammar)
 
 .PHONY: serve serve-fake test quick check fmt kernels nightly node chromium audit clean help
 

@@ -40,7 +40,7 @@ def counts(value: Any) -> Counter[str]:
     return sum(map(counts, children), own)
 
 
-@hypothesis.given(st.dictionaries(TEXTS, VALUES))
+@hypothesis.given(st.dictionaries(TEXTS, VALUES, max_size=4))
 def test_the_counts_are_those_of_the_parsed_value(value: dict[str, Any]) -> None:
     found = counts(value)
     body = orjson.dumps(value)

@@ -206,7 +206,8 @@ class CallParser(ABC):
 def held_back(text: str, markers: tuple[str, ...]) -> int:
     """Return the length of the longest suffix of `text` that is a prefix of a marker."""
     longest = max(map(len, markers), default=1) - 1
-    ends = (text[-length:] for length in range(min(longest, len(text)), 0, -1))
+    first = {marker[:1] for marker in markers}
+    ends = (text[-length:] for length in range(min(longest, len(text)), 0, -1) if text[-length] in first)
     return next((len(end) for end in ends if _is_partial(end, markers)), 0)
 
 
