@@ -6,9 +6,9 @@ from typing import Any
 
 from infrs.api.common.fields import Body, Model
 from infrs.api.output import bodies
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.registry import ModelState, RegistryEntry
 from infrs.models.served import ServedChatModel
-from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 STATUS = {  # the words of llama.cpp's router, where it has one
     ModelState.UNLOADED: "unloaded",

@@ -19,9 +19,9 @@ from infrs.core import SamplingParams
 from infrs.http.observability.logs import JsonFormatter
 from infrs.models.encoders.classifier import ClassifierModel
 from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
-from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 _QUESTION = "How many days are in a week?"  # the demo answers "7 days" in every dtype (tests/e2e)
 

@@ -33,8 +33,8 @@ from infrs.http.auth import Keys, is_loopback
 from infrs.http.connection.protocol import BoundedHttp
 from infrs.http.observability.access_log import request_id
 from infrs.http.state import ServerState
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.served import ServedChatModel, ServedModel
-from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 # RFC 9112, sections 3 and 5: a method, a target and the version; then names and values. Versions are Sanic's to check.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"

@@ -24,10 +24,10 @@ from infrs.llm.params import SamplingParams
 from infrs.llm.resolve import resolve, to_settings
 from infrs.machine.memory import return_free_memory
 from infrs.models.encoders.encoder import Vector
+from infrs.models.encoders.served import ServedEmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
 from infrs.models.served import ServedChatModel, ServedModel
-from infrs.models.served_encoders import ServedEmbeddingModel
 
 Prompt = str | Sequence[int]
 Messages = Sequence[Mapping[str, Any]]

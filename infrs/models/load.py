@@ -34,13 +34,13 @@ from infrs.machine.cpus import warn_above_limit
 from infrs.machine.memory import Memory, read_memory
 from infrs.models.encoders.classifier import load_classifier
 from infrs.models.encoders.embedding_model import load_embedding_model
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.load_limit import begin_step, limit_time
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
 from infrs.models.residency.memory_use import max_bytes
 from infrs.models.residency.spec import AnyModel, Found, ModelSpec
 from infrs.models.served import ServedChatModel, ServedModel
-from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 from infrs.native.signals import end_by_signal
 from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.turn_end import find_turn_end

@@ -6,31 +6,26 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TypeVar
 
 from infrs.config.settings import EngineSettings
 from infrs.core import RequestContext
 from infrs.errors import (
-    ConfigError,
     InfrsError,
     ModelLoadingError,
-    ModelNotFoundError,
     ModelUnloadedError,
     QueueFullError,
-    RequestError,
     RequestTimeoutError,
 )
 from infrs.metrics import Metrics
+from infrs.models.catalogue import Catalogue, Kind
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.residency.decide import ModelState
 from infrs.models.residency.entry import RegistryEntry
 from infrs.models.residency.keeper import Keeper
 from infrs.models.residency.spec import Found, ModelSpec, OpenModel
 from infrs.models.served import Observe, ServedChatModel, ServedModel
-from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 __all__ = ["ModelRegistry", "ModelState", "OpenModel", "RegistryEntry"]
-
-Kind = TypeVar("Kind", bound=ServedModel)
 
 logger = logging.getLogger("infrs.models")
 
@@ -43,9 +38,8 @@ class ModelRegistry:
 
     def __init__(self, metrics: Metrics | None = None, observe: Observe = lambda metrics: metrics) -> None:
         """metrics: exports the models' metrics, with the label `model`. observe: see ServedChatModel."""
-        self._entries: dict[str, RegistryEntry] = {}  # by id, in the order of their addition
-        self._aliases: dict[str, str] = {}  # id by alias
-        self._keeper = Keeper(self._entries, metrics or Metrics(), observe)
+        self._catalogue = Catalogue()
+        self._keeper = Keeper(self._catalogue.entries, metrics or Metrics(), observe)
         self.queue_timeout = 120.0  # seconds that a request waits for a model to load
 
     @property
@@ -68,16 +62,7 @@ class ModelRegistry:
 
     def add(self, spec: ModelSpec) -> RegistryEntry:
         """Enter a model without loading it. Raises ConfigError if a name is in use."""
-        entry = RegistryEntry(spec)
-        previous = self._entries.get(spec.model_id)
-        if previous is not None and previous.state is ModelState.FAILED:
-            self._forget(previous)
-        taken = sorted({spec.model_id, *spec.aliases} & (self._entries.keys() | self._aliases.keys()))
-        if taken:
-            raise ConfigError(f"{taken[0]} already names a model; remove that one first, or use another name")
-        self._entries[spec.model_id] = entry
-        self._aliases.update(dict.fromkeys(spec.aliases, spec.model_id))
-        return entry
+        return self._catalogue.add(spec)
 
     async def load(
         self,
@@ -98,7 +83,7 @@ class ModelRegistry:
             return await self.ensure_loaded(model_id)
         except asyncio.CancelledError:
             self._keeper.abandon(entry)
-            self._forget(entry)
+            self._catalogue.forget(entry)
             raise
 
     async def ensure_loaded(self, name: str, *, reload: bool = False) -> ServedModel:
@@ -141,50 +126,46 @@ class ModelRegistry:
         entry.is_removed = True
         await self._keeper.unload(entry, drain_seconds)
         entry.loaded(ModelUnloadedError(f"{entry.model_id} was removed; use another model"))
-        self._forget(entry)
+        self._catalogue.forget(entry)
 
     async def close(self, error: InfrsError) -> None:
         """Unload all models; requests that are in flight or wait for a model fail with `error`."""
         await self._keeper.close(error)
-        self._entries.clear()
-        self._aliases.clear()
+        self._catalogue.clear()
 
     @property
     def entries(self) -> list[RegistryEntry]:
         """Return all entries, in the order of their addition."""
-        return list(self._entries.values())
+        return list(self._catalogue.entries.values())
 
     @property
     def listed(self) -> list[RegistryEntry]:
         """Return all entries, chat models first."""
-        return sorted(self._entries.values(), key=lambda entry: not entry.may_be(ServedChatModel))
+        return self._catalogue.listed
 
     @property
     def models(self) -> list[ServedModel]:
         """Return the models that are ready, chat models first."""
-        return [*self.chat_models, *self.embedding_models, *self.classifiers]
+        return self._catalogue.models
 
     @property
     def chat_models(self) -> list[ServedChatModel]:
         """Return the chat models that are ready."""
-        return self._ready(ServedChatModel)
+        return self._catalogue.ready(ServedChatModel)
 
     @property
     def embedding_models(self) -> list[ServedEmbeddingModel]:
         """Return the embedding models that are ready."""
-        return self._ready(ServedEmbeddingModel)
+        return self._catalogue.ready(ServedEmbeddingModel)
 
     @property
     def classifiers(self) -> list[ServedClassifier]:
         """Return the classifiers that are ready."""
-        return self._ready(ServedClassifier)
+        return self._catalogue.ready(ServedClassifier)
 
     def entry(self, name: str) -> RegistryEntry:
         """Return the entry of an id or alias. Raises ModelNotFoundError."""
-        entry = self._find(name)
-        if entry is None:
-            raise not_served(name, _ids(self.listed))
-        return entry
+        return self._catalogue.entry(name)
 
     def find(self, name: str) -> ServedModel:
         """Return the ready model of an id or alias.
@@ -198,11 +179,11 @@ class ModelRegistry:
 
         Raises RequestError for an embedding model and for a name that is missing, and as `find`.
         """
-        return self._of_that_kind(ServedChatModel, _require_ready(self._chat_entry(name)))
+        return self._catalogue.checked(ServedChatModel, _require_ready(self._catalogue.chat_entry(name)))
 
     def find_encoder(self, kind: type[Kind], name: str) -> Kind:
         """Return the ready encoder of an id or alias. Raises RequestError for one of another kind, and as `find`."""
-        return self._of_that_kind(kind, _require_ready(self._encoder_entry(kind, name)))
+        return self._catalogue.checked(kind, _require_ready(self._catalogue.encoder_entry(kind, name)))
 
     @contextlib.asynccontextmanager
     async def use_chat(self, name: str | None, context: RequestContext) -> AsyncIterator[ServedChatModel]:
@@ -210,21 +191,21 @@ class ModelRegistry:
 
         Raises as `find_chat`, QueueFullError, RequestTimeoutError, OutOfMemoryError, ModelLoadError.
         """
-        async with self._use(self._chat_entry(name), context) as served:
-            yield self._of_that_kind(ServedChatModel, served)
+        async with self._use(self._catalogue.chat_entry(name), context) as served:
+            yield self._catalogue.checked(ServedChatModel, served)
 
     @contextlib.asynccontextmanager
     async def use_encoder(self, kind: type[Kind], name: str, context: RequestContext) -> AsyncIterator[Kind]:
         """Admit a request to an encoder for the block, which loads it if necessary. Raises as `use_chat`."""
-        async with self._use(self._encoder_entry(kind, name), context) as served:
-            yield self._of_that_kind(kind, served)
+        async with self._use(self._catalogue.encoder_entry(kind, name), context) as served:
+            yield self._catalogue.checked(kind, served)
 
     def refuse_if_full(self, kind: type[ServedModel], tenant: str) -> None:
         """Raise QueueFullError if all models of a kind are full for a tenant, RequestError if there is no chat model.
 
         For the moment before a request names its model.
         """
-        entries = self._require_chat() if kind is ServedChatModel else self._of_kind(kind)
+        entries = self._catalogue.require_chat() if kind is ServedChatModel else self._catalogue.of_kind(kind)
         full: QueueFullError | None = None
         for entry in entries:
             try:
@@ -239,26 +220,26 @@ class ModelRegistry:
     @property
     def num_in_flight(self) -> int:
         """Return the number of requests that run or wait, of all models."""
-        return sum(entry.num_users for entry in self._entries.values())
+        return sum(entry.num_users for entry in self.entries)
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait at most `seconds` until no model has a request in flight, and return whether none has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.num_in_flight:
-                    loads = [entry.until_loaded() for entry in self._entries.values() if entry.waiting.total()]
-                    copies = [copy for entry in self._entries.values() for copy in entry.copies]
+                    loads = [entry.until_loaded() for entry in self.entries if entry.waiting.total()]
+                    copies = [copy for entry in self.entries for copy in entry.copies]
                     await asyncio.gather(*(copy.wait_idle(seconds) for copy in copies), *loads)
                     await asyncio.sleep(0)  # requests that wait for a model that is loaded now are admitted
         return not self.num_in_flight
 
     def fail(self, served: ServedModel, error: InfrsError) -> None:
         """Stop a model that no longer works, and end its requests with an error. The next request loads it again."""
-        self._keeper.fail(self._entries[served.model_id], error)
+        self._keeper.fail(self._catalogue.entries[served.model_id], error)
 
     def fail_all(self, error: InfrsError) -> None:
         """End every request of all models with an error, also those that wait for a model."""
-        for entry in self._entries.values():
+        for entry in self.entries:
             entry.loaded(error)
             for copy in entry.copies:
                 copy.fail_all(error)
@@ -301,71 +282,6 @@ class ModelRegistry:
             raise late from None
         return _require_ready(entry)
 
-    def _forget(self, entry: RegistryEntry) -> None:
-        del self._entries[entry.model_id]
-        for alias in entry.spec.aliases:
-            del self._aliases[alias]
-
-    def _find(self, name: str) -> RegistryEntry | None:
-        return self._entries.get(self._aliases.get(name, name))
-
-    def _chat_entry(self, name: str | None) -> RegistryEntry:
-        entry = None if name is None else self._find(name)
-        if entry is not None and entry.may_be(ServedChatModel):
-            return entry
-        ours = self._require_chat()
-        if entry is not None:
-            raise self._wrong_kind(str(name), entry.kind, ServedChatModel)
-        if name is not None:
-            raise not_served(name, _ids(ours))
-        if len(ours) > 1:
-            raise RequestError(f"model: this server has several chat models; name one of {_ids(ours)}", param="model")
-        return ours[0]
-
-    def _encoder_entry(self, kind: type[ServedModel], name: str) -> RegistryEntry:
-        entry = self._find(name)
-        if entry is None:
-            raise not_served(name, self._ids_of_kind(kind))
-        if not entry.may_be(kind):
-            raise self._wrong_kind(name, entry.kind, kind)
-        return entry
-
-    def _of_that_kind(self, kind: type[Kind], served: ServedModel) -> Kind:
-        """Return a model if it is of a kind, which may not be known before it is loaded. Raises RequestError."""
-        if not isinstance(served, kind):
-            raise self._wrong_kind(served.model_id, type(served), kind)
-        return served
-
-    def _wrong_kind(self, name: str, kind: type[ServedModel] | None, wanted: type[ServedModel]) -> RequestError:
-        described = "a model of another kind" if kind is None else f"{kind.noun}, which {kind.routes} takes"
-        ours = _ids(self._of_kind(wanted)) or "name one in `models`"
-        return _unsupported(f"{name} is {described}; this request needs {wanted.noun}: {ours}")
-
-    def _ids_of_kind(self, kind: type[ServedModel]) -> str:
-        noun = kind.noun.partition(" ")[2]
-        return _ids(self._of_kind(kind)) or f"no {noun}: name one in `models`"
-
-    def _of_kind(self, kind: type[ServedModel]) -> list[RegistryEntry]:
-        """Return the entries of a kind, loaded or not."""
-        return [entry for entry in self._entries.values() if entry.kind is kind]
-
-    def _ready(self, kind: type[Kind]) -> list[Kind]:
-        ready = (entry.served for entry in self._entries.values() if entry.state is ModelState.READY)
-        return [served for served in ready if isinstance(served, kind)]
-
-    def _require_chat(self) -> list[RegistryEntry]:
-        """Return the entries of chat models. Raises RequestError if there is none."""
-        entries = self._of_kind(ServedChatModel)
-        if not entries:
-            others = [f"{entry.model_id} for {entry.kind.routes}" for entry in self.listed if entry.kind is not None]
-            raise _unsupported(f"this server has no chat model; it serves {', '.join(others)}")
-        return entries
-
-
-def not_served(name: str, ours: str) -> ModelNotFoundError:
-    """Return the error of a request for a model that is none of `ours`."""
-    return ModelNotFoundError(f"{name[:100]!a} is not served here; this server serves {ours}", param="model")
-
 
 def _require_ready(entry: RegistryEntry) -> ServedModel:
     """Return the model of an entry. Raises its error, or ModelLoadingError, if it is not ready."""
@@ -383,11 +299,3 @@ _NOT_READY = {
     ModelState.FAILED: "not loaded",
     ModelState.UNLOADING: "being unloaded",
 }
-
-
-def _unsupported(message: str) -> RequestError:
-    return RequestError(message, param="model", code="model_not_supported")
-
-
-def _ids(entries: Iterable[RegistryEntry]) -> str:
-    return ", ".join(entry.model_id for entry in entries)

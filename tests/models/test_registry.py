@@ -30,10 +30,10 @@ from infrs.errors import (
 )
 from infrs.metrics import Metrics
 from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.served import ServedEmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry, ModelState
 from infrs.models.served import ServedChatModel
-from infrs.models.served_encoders import ServedEmbeddingModel
 
 SMALL = EngineSettings(max_num_seqs=1, max_queue=1, max_model_len=64)
 LARGE = EngineSettings(max_num_seqs=4, max_queue=8, max_model_len=256)

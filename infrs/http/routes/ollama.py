@@ -34,8 +34,8 @@ from infrs.http.routes.generate import Parsed, generate_with, read_body
 from infrs.http.state import context_of, state_of
 from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.encoders.encoder import Vector
+from infrs.models.encoders.served import ServedEmbeddingModel
 from infrs.models.loaded import LoadedModel
-from infrs.models.served_encoders import ServedEmbeddingModel
 
 B = TypeVar("B", bound=AnswerRequest)
 

@@ -15,6 +15,7 @@ from infrs.errors import InfrsError, ModelLoadError, ModelUnloadedError, OutOfMe
 from infrs.machine.memory import return_free_memory
 from infrs.metrics import Metrics
 from infrs.models.encoders.embedding_model import EmbeddingModel
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.load_limit import limit_on_demand
 from infrs.models.loaded import LoadedModel
 from infrs.models.residency.decide import Load, ModelState, Refuse, decide, next_expiry
@@ -22,7 +23,6 @@ from infrs.models.residency.entry import RegistryEntry
 from infrs.models.residency.own_thread import OwnThread
 from infrs.models.residency.spec import AnyModel, Found
 from infrs.models.served import Observe, ServedChatModel, ServedModel, Service
-from infrs.models.served_encoders import ServedClassifier, ServedEmbeddingModel
 
 logger = logging.getLogger("infrs.models")
 

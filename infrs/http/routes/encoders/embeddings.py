@@ -14,7 +14,7 @@ from infrs.http.routes.generate import Parsed, read_body
 from infrs.http.state import context_of, state_of
 from infrs.models.encoders.embedding_model import EmbeddingModel
 from infrs.models.encoders.encoder import Vector
-from infrs.models.served_encoders import ServedEmbeddingModel
+from infrs.models.encoders.served import ServedEmbeddingModel
 
 
 async def embeddings(request: Request) -> HTTPResponse:

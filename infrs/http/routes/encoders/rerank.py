@@ -24,7 +24,7 @@ from infrs.http.routes.generate import Parsed, read_body
 from infrs.http.state import context_of, state_of
 from infrs.models.encoders.classifier import ClassifierModel, EncodedText
 from infrs.models.encoders.encoder import Vector
-from infrs.models.served_encoders import ServedClassifier
+from infrs.models.encoders.served import ServedClassifier
 
 B = TypeVar("B", bound=ClassifierFields)
 
