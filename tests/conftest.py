@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 
 from infrs.bundle.manifest import Dtype, find_bundle
+from infrs.machine.memory import return_free_memory
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
 SCRIPTS = Path(sys.executable).parent
@@ -89,6 +90,13 @@ def full(pytestconfig: pytest.Config) -> bool:
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Return a function that reports the result for the test's row in docs/reliability.md."""
     return lambda result: request.node.user_properties.append(("figure", result))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_free_memory() -> Iterator[None]:
+    """Give free memory back to the system after each file: more than 1 GB after the engines of the demo model."""
+    yield
+    return_free_memory()
 
 
 @pytest.fixture(scope="session")
