@@ -69,7 +69,7 @@ class Assembler:
             graph,
             opset_imports=[onnx.helper.make_opsetid(domain, version) for domain, version in sorted(opsets.items())],
             producer_name="infrs",
-            functions=functions(self._nodes, opsets),
+            functions=functions(self._nodes, opsets, {name: each.dims for name, each in self._initializers.items()}),
             ir_version=IR_VERSION,
         )
         path.write_bytes(model.SerializeToString(deterministic=True))

@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..recipes.experts import ExpertWeights, Gate
+from ..recipes.experts import ExpertWeights
 from ..recipes.lowering import Weight
 from .fusions.attention import Module
-from .fusions.experts import PARTS, alternates
+from .fusions.experts import PARTS, alternates, gate_of, top_k
 
 
 class ModelWeights:
@@ -54,9 +54,8 @@ class ModelWeights:
         (gate_up, gate_up_bias), (down, down_bias) = (self._stack(module, part) for part in PARTS)
         if alternates(module):  # gpt_oss: inputs first
             gate_up, down = gate_up.transpose(0, 2, 1), down.transpose(0, 2, 1)
-            gate = Gate(float(module.alpha), 1.0, float(module.limit))
         else:
-            gate_up, gate = _alternate(gate_up), Gate()
+            gate_up = _alternate(gate_up)
             gate_up_bias = None if gate_up_bias is None else _alternate(gate_up_bias)
         return ExpertWeights(
             name=name,
@@ -65,8 +64,8 @@ class ModelWeights:
             down=np.ascontiguousarray(down),
             gate_up_bias=gate_up_bias,
             down_bias=down_bias,
-            gate=gate,
-            top_k=int(self._config.num_experts_per_tok),
+            gate=gate_of(module),
+            top_k=top_k(self._config),
         )
 
     @staticmethod

@@ -1,12 +1,14 @@
-"""Lower the experts of a mixture to ONNX Runtime's MoE and QMoE, with the routing that the model computed.
+"""Lower the experts of a mixture to ONNX Runtime's operators, with the routing that the model computed.
 
-Both operators choose experts by themselves: a softmax over logits, the largest k, and their shares of the sum. Logits
-that are the logarithms of the model's own weights, and minus infinity elsewhere, choose its experts with its weights
-divided by their sum. The result times that sum is the model's, whatever its router computes.
+Its MoE and QMoE have the gate of SiLU alone; `dense_experts` has the others. Both choose experts by themselves: a
+softmax over logits, the largest k, and their shares of the sum. Logits that are the logarithms of the model's own
+weights, and minus infinity elsewhere, choose its experts with its weights divided by their sum. The result times that
+sum is the model's, whatever its router computes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,7 @@ NO_LIMIT = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The activation of experts: gate * sigmoid(alpha * gate) * (up + beta).
+    """The activation of experts: gate * sigmoid(alpha * (gate + cubic * gate**3)) * (up + beta).
 
     Before it, the gate is at most `limit`, and the other half is clipped to [-limit, limit].
     """
@@ -31,6 +33,11 @@ class Gate:
     alpha: float = 1.0
     beta: float = 0.0
     limit: float = NO_LIMIT
+    cubic: float = 0.0
+
+
+# The GELU with a tanh, because 1 + tanh(v) = 2 sigmoid(2v).
+GELU_TANH = Gate(alpha=2 * math.sqrt(2 / math.pi), cubic=0.044715)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class ExpertWeights:
     @property
     def attributes(self) -> dict[str, Any]:
         """Return the attributes of the operator."""
-        return {"k": self.top_k, "alpha": self.gate.alpha, "beta": self.gate.beta, "limit": self.gate.limit}
+        own = {"k": self.top_k, "alpha": self.gate.alpha, "beta": self.gate.beta, "limit": self.gate.limit}
+        return own | {"cubic": self.gate.cubic} if self.gate.cubic else own
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from .dense_experts import Nodes, activate, dense_matrices, product, sizes_of
 from .domains import MICROSOFT
 from .experts import ExpertWeights, Routing, operator, routed, swiglu
 
@@ -108,13 +109,26 @@ class Float32Lowering:
         return Lowered([node], [Tensor(weight.source, weight.array)])
 
     def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
-        """Return a `MoE` with the model's routing."""
+        """Return a `MoE` with the model's routing, or products of all experts for a gate that MoE lacks."""
+        if weights.gate.cubic:
+            return _dense(weights, routing, y)
         gate_up, down = (Tensor(f"{weights.source}.{part}", getattr(weights, part)) for part in ("gate_up", "down"))
         biases, names = expert_biases(weights)
         parts = [gate_up.name, names[0], down.name, names[1]]
         moe = operator("MoE", parts, swiglu(weights.gate, weights.top_k))
         nodes = routed(weights.name, routing, gate_up.name, moe, y)
         return Lowered(nodes, [gate_up, down, *biases])
+
+
+def _dense(weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
+    gate_up, down = (
+        Tensor(f"{weights.source}.{part}", array)
+        for part, array in zip(("gate_up", "down"), dense_matrices(weights), strict=True)
+    )
+    nodes = Nodes(weights.name)
+    pairs = product(nodes, [routing.x, gate_up.name])
+    product(nodes, [activate(nodes, pairs, routing, sizes_of(weights), weights.gate), down.name], y)
+    return Lowered(nodes.nodes, [gate_up, down])
 
 
 def expert_biases(weights: ExpertWeights) -> tuple[list[Tensor], list[str]]:

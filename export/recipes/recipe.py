@@ -16,6 +16,7 @@ import infrs
 from infrs.bundle.manifest import Dtype, Recipe
 from infrs.errors import ExportError
 
+from .dense_experts import Nodes, activate, block_product, dense_matrices, sizes_of
 from .domains import MICROSOFT, NATIVE
 from .experts import ExpertWeights, Routing, operator, routed, swiglu
 from .gptq import SHRINKAGE
@@ -146,7 +147,7 @@ class QuantizedLowering:
         return Lowered([_cast(tensors[1].name, scales, f"{weight.name}/Cast"), node], tensors)
 
     def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
-        """Return infrs's `Experts`; ONNX Runtime's `QMoE` where float16 scales would lose precision."""
+        """Return infrs's `Experts`; where float16 scales would lose precision, ONNX Runtime's operators."""
         values, scales = [], []
         for part, array in (("gate_up", weights.gate_up), ("down", weights.down)):
             count, outputs, _ = array.shape
@@ -162,6 +163,8 @@ class QuantizedLowering:
             node = helper.make_node("Experts", inputs, [y], name=f"{weights.name}/Experts", domain=NATIVE)
             node.attribute.extend(helper.make_attribute(*item) for item in (attributes | weights.attributes).items())
             return Lowered([node], [*values, *scales, *biases])
+        if weights.gate.cubic:
+            return self._dense(weights, routing, y)
         values = [Tensor(each.name, each.array.reshape(*each.array.shape[:2], -1)) for each in values]
         scales = [Tensor(each.name, each.array.astype(np.float32)) for each in scales]
         parts = [values[0].name, scales[0].name, names[0], values[1].name, scales[1].name, names[1]]
@@ -169,6 +172,18 @@ class QuantizedLowering:
         qmoe = operator("QMoE", parts, given | swiglu(weights.gate, weights.top_k))
         nodes = routed(weights.name, routing, values[0].name, qmoe, y)
         return Lowered(nodes, [*values, *scales, *biases])
+
+    def _dense(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
+        nodes, tensors, x, target = Nodes(weights.name), [], routing.x, ""
+        for part, array in zip(("gate_up", "down"), dense_matrices(weights), strict=True):
+            quantized = quantize(array, self.bits, self.block_size)
+            base = f"{weights.source}.{part}.blocks{self.bits}"
+            tensors += [Tensor(base, quantized.values), Tensor(f"{base}.scales", quantized.scales.astype(np.float32))]
+            names = [x, base, f"{base}.scales"]
+            x = block_product(nodes, names, target, shape=(array.shape[0], array.shape[1]), bits=self.bits)
+            if part == "gate_up":
+                x, target = activate(nodes, x, routing, sizes_of(weights), weights.gate), y
+        return Lowered(nodes.nodes, tensors)
 
 
 def round_to(array: NDArray[np.float32], dtype: np.dtype[np.generic], name: str) -> NDArray[np.generic]:

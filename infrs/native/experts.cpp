@@ -109,7 +109,7 @@ void add_bias(const float* bias, size_t rows, float (*out)[kColumns]) {
 
 // Returns the activations of eight pairs of gate and up. NaN stays NaN: minimum and maximum return their second operand
 // if either is NaN.
-__m256 activate(const SwiGlu& activation, const float* pairs) {
+__m256 activate(const Gate& activation, const float* pairs) {
   const __m256 low = _mm256_loadu_ps(pairs), high = _mm256_loadu_ps(pairs + kLanes), one = _mm256_set1_ps(1.0f);
   __m256 gate = _mm256_shuffle_ps(low, high, 0x88), up = _mm256_shuffle_ps(low, high, 0xdd);
   if (activation.limit > 0) {
@@ -117,7 +117,12 @@ __m256 activate(const SwiGlu& activation, const float* pairs) {
     gate = _mm256_min_ps(limit, gate);
     up = _mm256_min_ps(limit, _mm256_max_ps(_mm256_set1_ps(-activation.limit), up));
   }
-  const __m256 exponent = _mm256_mul_ps(_mm256_set1_ps(-activation.alpha), gate);
+  __m256 slope = gate;
+  if (activation.cubic != 0) {
+    const __m256 square = _mm256_mul_ps(gate, gate);
+    slope = _mm256_mul_ps(gate, _mm256_fmadd_ps(_mm256_set1_ps(activation.cubic), square, one));
+  }
+  const __m256 exponent = _mm256_mul_ps(_mm256_set1_ps(-activation.alpha), slope);
   const __m256 sigmoid = _mm256_div_ps(one, _mm256_add_ps(one, exp_lanes(exponent)));
   const __m256 y = _mm256_mul_ps(_mm256_mul_ps(gate, sigmoid), _mm256_add_ps(up, _mm256_set1_ps(activation.beta)));
   // A shuffle keeps the halves of its operands apart; this puts the pairs back into their order.

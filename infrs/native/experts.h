@@ -10,10 +10,11 @@
 
 namespace infrs {
 
-// ONNX Runtime's SwiGLU: gate * sigmoid(alpha * gate) * (up + beta). limit: the largest gate and the largest magnitude
-// of up; 0: none.
-struct SwiGlu {
-  float alpha, beta, limit;
+// gate * sigmoid(alpha * (gate + cubic * gate**3)) * (up + beta). It is ONNX Runtime's SwiGLU without a cubic term, and
+// the GELU with a tanh for alpha = 2 sqrt(2 / pi) and cubic = 0.044715, because 1 + tanh(v) = 2 sigmoid(2v).
+// limit: the largest gate and the largest magnitude of up; 0: none.
+struct Gate {
+  float alpha, beta, limit, cubic;
 };
 
 // One run: the inputs of some rows, and `chosen` experts of each row.
@@ -31,7 +32,7 @@ class Experts {
  public:
   // gate_up: the matrices of all experts, one below the other, [experts * 2 * inner, width]. Their outputs alternate:
   // gate 0, up 0, gate 1, up 1. down: the same of [experts * width, inner]. width and inner are multiples of 32.
-  Experts(size_t experts, PackedMatrix gate_up, PackedMatrix down, SwiGlu activation)
+  Experts(size_t experts, PackedMatrix gate_up, PackedMatrix down, Gate activation)
       : experts_(experts), gate_up_(std::move(gate_up)), down_(std::move(down)), activation_(activation) {}
 
   size_t count() const { return experts_; }
@@ -45,7 +46,7 @@ class Experts {
  private:
   size_t experts_;
   PackedMatrix gate_up_, down_;
-  SwiGlu activation_;
+  Gate activation_;
 };
 
 }  // namespace infrs

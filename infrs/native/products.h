@@ -77,7 +77,7 @@ class MatMulNBits {
 class ExpertsNode {
  public:
   static constexpr const char* name = "Experts";
-  static constexpr const char* attributes = "bits block_size k alpha beta limit";
+  static constexpr const char* attributes = "bits block_size k alpha beta limit cubic";
   // Input, weights of the routes, their experts, gate_up and its scales, down and its scales, bias of gate_up and down.
   static constexpr int inputs[] = {kFloat, kFloat, kInt64, kUInt8, kFloat16, kUInt8, kFloat16, -kFloat, -kFloat};
   static constexpr int outputs[] = {kFloat};
@@ -121,10 +121,11 @@ class ExpertsNode {
     const int64_t bits = node.integer("bits", 4);
     support(bits == 4 || bits == 8, "Experts: only 4 and 8 bits");
     support(node.integer("block_size", kBlock) == kBlock, "Experts: only blocks of 32");
-    SwiGlu activation{node.number("alpha", 1.0f), node.number("beta", 0.0f), node.number("limit", 0.0f)};
+    Gate activation{node.number("alpha", 1.0f), node.number("beta", 0.0f), node.number("limit", 0.0f),
+                    node.number("cubic", 0.0f)};
     require(std::isfinite(activation.alpha) && std::isfinite(activation.beta) && std::isfinite(activation.limit) &&
-                activation.limit >= 0,
-            "Experts: alpha, beta or limit is impossible");
+                activation.limit >= 0 && std::isfinite(activation.cubic),
+            "Experts: alpha, beta, limit or cubic is impossible");
     // The largest float would only clip infinities, which the engine must see.
     if (activation.limit == std::numeric_limits<float>::max()) activation.limit = 0;
     const auto gate_up = node.constant<uint8_t>(3), down = node.constant<uint8_t>(5);

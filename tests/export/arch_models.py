@@ -182,6 +182,19 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "exaone_moe": ("exaone_moe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
     "flex_olmo": ("flex_olmo", _WHOLE),
+    "gemma4-experts": (
+        "gemma4_text",
+        {
+            **_GEMMA_4,
+            "hidden_size_per_layer_input": 0,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "enable_moe_block": True,
+            "num_experts": 8,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 32,
+        },
+    ),
     "glm4_moe": (
         "glm4_moe",
         {**_GROUPS, "first_k_dense_replace": 1, "partial_rotary_factor": 0.5, "use_qk_norm": True},

@@ -62,11 +62,12 @@ def test_bundle_is_whole_and_found_under_its_folder_name(bundles: dict[str, Path
     assert manifest.tool_versions.keys() >= {"torch", "transformers", "optimum", "onnx"}
 
 
-@pytest.mark.parametrize("name", ["qwen3_moe", "gpt_oss"])
+@pytest.mark.parametrize("name", ["qwen3_moe", "gpt_oss", "gemma4-experts"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_mixture_of_experts_passes_the_parity_check(name: str, dtype: str, tmp_path: Path) -> None:
     model_type, changes = MIXTURES[name]
-    make_model(model_type, {**changes, "vocab_size": VOCAB}).save_pretrained(tmp_path / name)
+    sizes = dict.fromkeys(("vocab_size", *({"vocab_size_per_layer_input"} & changes.keys())), VOCAB)
+    make_model(model_type, changes | sizes).save_pretrained(tmp_path / name)
     write_tokenizer(tmp_path / name)
     manifest = verify_bundle(export(tmp_path / name, tmp_path / "cache", dtype))
     in_blocks = dtype in ("int8", "int4")

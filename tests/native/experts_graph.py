@@ -33,6 +33,7 @@ class Form:
     alpha: float = 1.0
     beta: float = 0.0
     limit: float = 0.0
+    cubic: float = 0.0
 
 
 FORMS = {
@@ -42,6 +43,8 @@ FORMS = {
     "8 bits and biases": Form(bits=8, biases=True, inner=32),
     "gpt-oss": Form(biases=True, alpha=1.702, beta=1.0, limit=7.0, inner=96),
     "a low limit": Form(bits=8, alpha=0.5, beta=-0.25, limit=0.75),
+    "gelu": Form(alpha=1.5957691, cubic=0.044715),
+    "8 bits and gelu": Form(bits=8, alpha=1.5957691, cubic=0.044715, inner=96),
     "one expert of each row": Form(experts=40, chosen=1, width=32, inner=32),
     "every expert": Form(bits=8, experts=5, chosen=5),
     "one expert": Form(experts=1, chosen=1, width=288, inner=160),
@@ -83,6 +86,8 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
         "beta": form.beta,
         "limit": form.limit,
     }
+    if form.cubic:
+        own["cubic"] = form.cubic
     made = graph_of("Experts", inputs, {"y": None}, own | attributes)
     made.graph.node[0].domain = made.opset_import[1].domain = "infrs.native"
     return made
@@ -127,10 +132,12 @@ def dequantized(form: Form, name: str) -> Doubles:
 
 
 def activated(form: Form, pairs: Doubles) -> Doubles:
-    """Return ONNX Runtime's SwiGLU of alternating gates and ups, [rows, 2 * inner]."""
+    """Return ONNX Runtime's SwiGLU of alternating gates and ups, [rows, 2 * inner], or the GELU with a tanh."""
     gate, up = pairs[:, ::2], pairs[:, 1::2]
     if form.limit:
         gate, up = np.minimum(gate, form.limit), np.clip(up, -form.limit, form.limit)
+    if form.cubic:
+        return gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + form.cubic * gate**3))) * up
     return gate / (1 + np.exp(-form.alpha * gate)) * (up + form.beta)
 
 

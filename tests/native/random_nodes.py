@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -41,7 +41,7 @@ ATTRIBUTES: dict[str, dict[str, list[Any]]] = {
     "GatedQuickGelu": {},
     "ShortConvolution": {"activation": [*TEXTS, "silu", "none"]},
     "Experts": dict.fromkeys(("bits", "block_size", "k"), INTEGERS)
-    | dict.fromkeys(("alpha", "beta", "limit"), NUMBERS),
+    | dict.fromkeys(("alpha", "beta", "limit", "cubic"), NUMBERS),
 }
 
 
@@ -141,6 +141,8 @@ def experts(chance: Random) -> Draft:
         beta=chance.choice([0.0, 1.0]),
         limit=chance.choice([0.0, 7.0]),
     )
+    if chance.random() < 0.3:
+        form = replace(form, biases=False, limit=0.0, cubic=0.044715)
     feeds = experts_graph.drawn(form, chance.choice([1, 2, 7, 60]), chance.getrandbits(32))
     return in_own_domain(Draft(experts_graph.model(form), feeds))
 
@@ -160,7 +162,8 @@ def in_own_domain(draft: Draft) -> Draft:
     draft.node.domain = draft.model.opset_import[1].domain = "infrs.native"
     draft.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     versions = {"": 21, "com.microsoft": 1, "infrs.native": 1}
-    draft.model.functions.extend(functions([draft.node], versions))
+    shapes = {item.name: item.dims for item in draft.model.graph.initializer}
+    draft.model.functions.extend(functions([draft.node], versions, shapes))
     return draft
 
 

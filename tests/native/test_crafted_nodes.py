@@ -93,7 +93,7 @@ def test_a_crafted_node_is_refused_or_runs_within_bounds(name: str) -> None:
         ("index 4", "Experts: an index is negative, or not below the number of experts"),
         ("an expert more in gate_up", "invalid node: Experts: weights or scales of gate_up and down that do not agree"),
         ("too many experts", "invalid node: Experts: a number of experts, or a size of gate_up or down, is impossible"),
-        ("limit -1", "invalid node: Experts: alpha, beta or limit is impossible"),
+        ("limit -1", "invalid node: Experts: alpha, beta, limit or cubic is impossible"),
     ],
 )
 def test_the_error_gives_the_reason(name: str, reason: str) -> None:

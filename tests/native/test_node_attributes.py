@@ -25,6 +25,7 @@ from infrs.native.options import AUTO, ONNXRUNTIME, KernelOptions
 RNG = np.random.default_rng(0)
 FORM = attention_graph.Form(heads=4, kv_heads=2, dim=16, rotary=8)
 MIXTURE = experts_graph.Form(experts=4, chosen=2, biases=True, limit=7.0)  # the function takes 0 as a limit
+GELU = experts_graph.Form(experts=4, chosen=2, alpha=1.5957691, cubic=0.044715)
 OPSETS = {"": 21, "com.microsoft": 1, "infrs.native": 1}
 OWN, RUNTIME, REFUSED, FAILS = "own", "onnxruntime", "refused", "fails"
 
@@ -43,7 +44,7 @@ def own(model: onnx.ModelProto) -> onnx.ModelProto:
     (node,) = model.graph.node
     node.domain = "infrs.native"
     model.opset_import.append(helper.make_opsetid("infrs.native", 1))
-    model.functions.extend(functions([node], OPSETS))
+    model.functions.extend(functions([node], OPSETS, {item.name: item.dims for item in model.graph.initializer}))
     return model
 
 
@@ -74,8 +75,8 @@ def convolution() -> onnx.ModelProto:
     return model
 
 
-def experts() -> onnx.ModelProto:
-    model = own(experts_graph.model(MIXTURE))
+def experts(form: experts_graph.Form = MIXTURE) -> onnx.ModelProto:
+    model = own(experts_graph.model(form))
     model.opset_import[1].domain = "com.microsoft"
     return model
 
@@ -144,7 +145,12 @@ OPERATORS: dict[str, tuple[Callable[[], onnx.ModelProto], Values]] = {
             "alpha": [(1.0, OWN), (1.702, OWN), (1, REFUSED)],
             "beta": [(0.0, OWN), (1.0, OWN), (float("inf"), REFUSED)],
             "limit": [(float(np.finfo(np.float32).max), OWN), (0.5, OWN), (-1.0, REFUSED)],
+            "cubic": [(0.0, REFUSED), (0.044715, REFUSED)],  # a function of SwiGLU does not declare the attribute
         },
+    ),
+    "infrs.native Experts with a GELU": (
+        lambda: experts(GELU),
+        {"cubic": [(0.044715, OWN), (1, REFUSED), (float("nan"), REFUSED)]},
     ),
 }
 CASES = [
@@ -209,7 +215,7 @@ def test_an_attribute_is_implemented_or_falls_back_or_is_refused(
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_an_attribute_that_no_operator_defines_is_refused(operator: str, kernels: KernelOptions) -> None:
     make, _ = OPERATORS[operator]
-    name = operator.removeprefix("infrs.native ")
+    name = operator.removeprefix("infrs.native ").partition(" ")[0]
     with pytest.raises(BundleError, match=f"the node first has the attribute future, which {name} does not define"):
         opened(with_attribute(make(), "future", 1), kernels=kernels)
 

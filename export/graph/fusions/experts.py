@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import SiLUActivation
+from transformers import PretrainedConfig
+from transformers.activations import GELUTanh, SiLUActivation
 
+from ...recipes.experts import GELU_TANH, Gate
 from .attention import Forward, Module
 from .ops import experts
 
 PARTS = ("gate_up_proj", "down_proj")  # the parameters of experts
+_GATES = {nn.SiLU: Gate(), SiLUActivation: Gate(), GELUTanh: GELU_TANH}
 
 
 def is_experts(module: nn.Module) -> bool:
@@ -21,10 +24,25 @@ def why_not_experts(module: Module) -> str:
     """Return why experts cannot be fused; empty if they can."""
     if alternates(module):
         return ""
-    act = module.act_fn
-    if type(act) not in (nn.SiLU, SiLUActivation) and act is not functional.silu:
-        return f"experts with the activation {type(act).__name__} are not supported"
+    name, gate = type(module.act_fn).__name__, _gate(module)
+    if gate is None:
+        return f"experts with the activation {name} are not supported"
+    if gate.cubic and any(hasattr(module, f"{part}_bias") for part in PARTS):
+        return f"experts with biases and the activation {name} are not supported"
     return ""
+
+
+def gate_of(module: Module) -> Gate:
+    """Return the activation of experts for which `why_not_experts` is empty."""
+    if alternates(module):
+        return Gate(float(module.alpha), 1.0, float(module.limit))
+    gate = _gate(module)
+    assert gate  # noqa: S101 (why_not_experts has checked)
+    return gate
+
+
+def _gate(module: Module) -> Gate | None:
+    return Gate() if module.act_fn is functional.silu else _GATES.get(type(module.act_fn))
 
 
 def experts_forward(module: Module, name: str) -> Forward:
@@ -39,3 +57,8 @@ def experts_forward(module: Module, name: str) -> Forward:
 def alternates(module: Module) -> bool:
     """Return whether gate and up alternate, as in gpt_oss, instead of following each other."""
     return hasattr(module, "alpha") and hasattr(module, "limit")
+
+
+def top_k(config: PretrainedConfig) -> int:
+    """Return the number of experts of a token."""
+    return int(getattr(config, "top_k_experts", None) or config.num_experts_per_tok)  # gemma4, the others

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import helper
 
+from ...recipes.dense_experts import Nodes, Sizes, activate, block_product
 from ...recipes.domains import MICROSOFT, NATIVE
-from ...recipes.experts import Routing, operator, routed
+from ...recipes.experts import Gate, Routing, operator, routed
 
 _SOFTPLUS_TERMS = 8  # the next term is at most 3e-9 of the sum
 
 
-def functions(nodes: Iterable[onnx.NodeProto], opsets: dict[str, int]) -> list[onnx.FunctionProto]:
-    """Return a definition of each operator of `infrs.native` in `nodes`. `opsets`: versions by domain."""
-    used = {node.op_type for node in nodes if node.domain == NATIVE}
+def functions(
+    nodes: Iterable[onnx.NodeProto], opsets: Mapping[str, int], shapes: Mapping[str, Sequence[int]] | None = None
+) -> list[onnx.FunctionProto]:
+    """Return a definition of each operator of `infrs.native` in `nodes`. `opsets`: versions by domain.
+
+    shapes: of the initializers; experts with a GELU need them. All experts have the same sizes and attributes.
+    """
+    used = {node.op_type: node for node in nodes if node.domain == NATIVE}
     imports = [helper.make_opsetid(domain, opsets[domain]) for domain in ("", MICROSOFT)]
-    return [_DEFINITIONS[name](name, imports) for name in sorted(used)]
+    return [
+        _gelu_experts(used[name], imports, shapes or {})
+        if _attributes(used[name]).get("cubic")
+        else _DEFINITIONS[name](name, imports)
+        for name in sorted(used)
+    ]
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
 
 def _gated_quick_gelu(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
@@ -44,20 +60,22 @@ def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Fun
     return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, [*attributes, *own])
 
 
+_EXPERT_INPUTS = [
+    "x",
+    "weights",
+    "indices",
+    "gate_up",
+    "gate_up_scales",
+    "down",
+    "down_scales",
+    "gate_up_bias",
+    "down_bias",
+]
+
+
 def _experts(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
     """Define a mixture of quantised experts by ONNX Runtime's QMoE."""
     parts = ("gate_up", "down")
-    inputs = [
-        "x",
-        "weights",
-        "indices",
-        "gate_up",
-        "gate_up_scales",
-        "down",
-        "down_scales",
-        "gate_up_bias",
-        "down_bias",
-    ]
     rows = helper.make_tensor("rows", onnx.TensorProto.INT64, [3], [0, 0, -1])
     nodes = [helper.make_node("Constant", [], ["rows"], value=rows)]
     for part in parts:
@@ -78,7 +96,7 @@ def _experts(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Function
     for own, (theirs, kind) in attributes.items():
         qmoe.attribute.append(onnx.AttributeProto(name=theirs, ref_attr_name=own, type=kind))
     nodes += routed("experts", Routing("x", "weights", "indices"), "gate_up", qmoe, "y")
-    return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, list(attributes))
+    return helper.make_function(NATIVE, name, _EXPERT_INPUTS, ["y"], nodes, imports, list(attributes))
 
 
 def _short_convolution(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
@@ -125,6 +143,30 @@ def _softplus(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Functio
     nodes.append(helper.make_node("Mul", [total, "z"], ["log"]))
     nodes.append(helper.make_node("Add", ["log", "positive"], ["y"]))
     return helper.make_function(NATIVE, name, ["x"], ["y"], nodes, imports)
+
+
+def _gelu_experts(
+    node: onnx.NodeProto, imports: list[onnx.OperatorSetIdProto], shapes: Mapping[str, Sequence[int]]
+) -> onnx.FunctionProto:
+    """Define a mixture with a gate that QMoE lacks by two products with the matrices of all experts."""
+    given, nodes = _attributes(node), Nodes("experts")
+    experts, doubled, blocks, stored = shapes[node.input[3]]
+    sizes = Sizes(experts, doubled // 2, shapes[node.input[5]][1])
+    routing, x, y = Routing("x", "weights", "indices"), "x", ""
+    for part, outputs in (("gate_up", experts * doubled), ("down", sizes.hidden)):
+        values, scales = part, nodes.add("Cast", [f"{part}_scales"], to=onnx.TensorProto.FLOAT)
+        if part == "down":
+            blocks, y = experts * shapes[node.input[5]][2], "y"
+            values, scales = (
+                nodes.add("Transpose", [values], perm=[1, 0, 2, 3]),
+                nodes.add("Transpose", [scales], perm=[1, 0, 2]),
+            )
+        values = nodes.add("Reshape", [values, nodes.constant([outputs, blocks, stored])])
+        scales = nodes.add("Reshape", [scales, nodes.constant([outputs, blocks])])
+        x = block_product(nodes, [x, values, scales], y, shape=(outputs, blocks * 32), bits=given["bits"])
+        if part == "gate_up":
+            x = activate(nodes, x, routing, sizes, Gate(given["alpha"], given["beta"], cubic=given["cubic"]))
+    return helper.make_function(NATIVE, node.op_type, _EXPERT_INPUTS, ["y"], nodes.nodes, imports, list(given))
 
 
 _DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
