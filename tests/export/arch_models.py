@@ -112,12 +112,21 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {"num_hidden_layers": 4, "no_rope_layer_interval": 2}),
     "arcee": ("arcee", {}),
     "ernie4_5": ("ernie4_5", {"use_bias": True}),
+    "falcon": ("falcon", {"multi_query": True, "alibi": False}),
+    "falcon-separate": ("falcon", {"multi_query": False, "parallel_attn": False, "bias": True}),
+    "falcon-groups": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon-one-norm": (
+        "falcon",
+        {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
+    ),
     "glm": ("glm", {"head_dim": 32, "partial_rotary_factor": 0.5, "attention_bias": True}),
     "glm4": ("glm4", {"head_dim": 32, "partial_rotary_factor": 0.5}),
     "helium": ("helium", {"head_dim": 16}),
     "starcoder2": ("starcoder2", {"sliding_window": None}),
     "starcoder2-window": ("starcoder2", {"sliding_window": 7}),
     "gpt2": ("gpt2", {"activation_function": "gelu_new"}),
+    "gpt_neox": ("gpt_neox", {"hidden_size": 128, "rotary_pct": 0.5}),
+    "gpt_neox-serial": ("gpt_neox", {"rotary_pct": 1.0, "use_parallel_residual": False, "attention_bias": False}),
     "gpt2-scaled": ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"}),
     "apertus": ("apertus", {}),
     "cohere": ("cohere", {"logit_scale": 0.3}),
@@ -328,7 +337,9 @@ FUSED["granitemoehybrid-attention"] = (
 
 # name -> (model_type, what its config changes, what the reason says)
 PLAIN: dict[str, tuple[str, dict[str, Any], str]] = {
-    "gpt_neox": ("gpt_neox", {"rotary_pct": 0.5}, "gpt_neox"),
+    "bloom": ("bloom", {}, "bloom"),
+    "falcon-alibi": ("falcon", {"alibi": True}, "ALiBi"),
+    "gpt_neox-narrow": ("gpt_neox", {"rotary_pct": 0.5}, "rotary width of 8"),
     "llama-narrow": ("llama", {"head_dim": 8}, "rotary width of 8"),
     "phi3-narrow": ("phi3", {"head_dim": 32, "hidden_size": 128, "partial_rotary_factor": 0.75}, "rotary width of 24"),
     "gpt2-narrow": ("gpt2", {"num_attention_heads": 16}, "head width 4"),

@@ -146,7 +146,7 @@ class Bessel(torch.nn.Module):
 
 
 def test_a_failed_trace_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    model = make_model(*PLAIN["gpt_neox"][:2])
+    model = make_model(*PLAIN["gpt_neox-narrow"][:2])
     model.gpt_neox.layers[0].mlp.act = Bessel()
     with pytest.raises(ExportError, match=r"^Optimum could not export gpt_neox: .*bessel_j0"):
         convert(model, tmp_path, Float32Lowering())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from arch_models import FUSED, PLAIN, VOCAB, make_model, respell
+from arch_models import FUSED, VOCAB, make_model, respell
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.rope_config import read_rope
 from infrs_export.sources.torch_model import load_model
@@ -19,7 +19,6 @@ from infrs.errors import SourceError
 
 IDS = torch.arange(3, 67)[None] % VOCAB
 CASES = {name: FUSED[name] for name in FUSED if not name.startswith(("gpt2", "llama-stray"))} | {
-    "gpt_neox": PLAIN["gpt_neox"][:2],
     "mistral-theta": ("mistral", {"rope_theta": 1e6, "sliding_window": None}),
     "qwen3-yarn": ("qwen3", {"head_dim": 32, "rope_scaling": {"type": "yarn", "factor": 4.0}}),
     "qwen3-theta": ("qwen3", {"head_dim": 32, "rope_theta": 1e6}),

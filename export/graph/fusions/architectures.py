@@ -67,6 +67,8 @@ def why_plain(model: PreTrainedModel) -> str:
         return f"rope type {' and '.join(sorted(unknown))} is not supported by the fused graph"
     if getattr(config, "use_bidirectional_attention", False) or getattr(config, "add_cross_attention", False):
         return "its attention is not plainly causal"
+    if getattr(config, "alibi", False):
+        return "its attention adds biases by distance (ALiBi)"
     return _why_not_attention(model) or _why_not_tables(model) or _why_not_experts(model)
 
 

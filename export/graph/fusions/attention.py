@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from .families import FAMILIES
-from .ops import AttentionAttributes
+from .ops import AttentionAttributes, Groups
 
 Forward = Callable[..., Any]
 Module = Any  # transformers' modules share attributes by convention, not by a class that declares them
@@ -28,6 +28,7 @@ class Projections:
     num_parts: int = 3
 
 
+_BY_GROUP = "query_key_value"  # a packed product with the queries, the key and the value of a group side by side
 _LAYOUTS = (
     Projections(("q_proj", "k_proj", "v_proj"), "o_proj"),
     Projections(("q_proj", "k_proj", "v_proj"), "dense"),
@@ -36,6 +37,7 @@ _LAYOUTS = (
     Projections(("q_proj",), "o_proj", 1),  # gemma4
     Projections(("qkv_proj",), "o_proj"),
     Projections(("c_attn",), "c_proj"),
+    Projections((_BY_GROUP,), "dense"),  # gpt_neox, falcon
 )
 
 
@@ -43,9 +45,14 @@ def projections(module: Module) -> Projections | None:
     """Return the projections of `module`, or None if it is not a self-attention that can be fused."""
     for layout in _LAYOUTS:
         parts = [getattr(module, name, None) for name in (*layout.inputs, layout.output)]
-        if all(type(part) in (nn.Linear, Conv1D) for part in parts):  # a subclass may compute something else
+        if all(map(is_product, parts)):
             return layout
     return None
+
+
+def is_product(module: object) -> bool:
+    """Return whether `module` is a linear layer. A subclass may compute something else; falcon's does not."""
+    return type(module) in (nn.Linear, Conv1D) or type(module).__name__ == "FalconLinear"
 
 
 def out_features(module: nn.Linear | Conv1D) -> int:
@@ -62,9 +69,12 @@ def attributes(module: Module) -> AttentionAttributes:
     if layout is None:
         raise ValueError(f"{type(module).__name__} is not a self-attention that can be fused")
     config = module.config
-    head_dim, num_heads = int(module.head_dim), int(config.num_attention_heads)
+    head_dim = int(module.head_size if hasattr(module, "head_size") else module.head_dim)
+    num_heads = int(config.num_attention_heads)
     if hasattr(module, "scaling"):
         scale = float(module.scaling)
+    elif hasattr(module, "inv_norm_factor"):  # falcon
+        scale = float(module.inv_norm_factor)
     else:  # gpt2
         scale = head_dim**-0.5 if module.scale_attn_weights else 1.0
         if module.scale_attn_by_inverse_layer_idx:
@@ -90,8 +100,9 @@ def attributes(module: Module) -> AttentionAttributes:
 def has_query_gate(module: Module) -> bool:
     """Return whether the product of the queries gives each head a query and a gate (qwen3_next)."""
     query = getattr(module, "q_proj", None)
-    width = int(module.config.num_attention_heads) * int(module.head_dim)
-    return query is not None and out_features(query) == 2 * width
+    return query is not None and out_features(query) == 2 * int(module.config.num_attention_heads) * int(
+        module.head_dim
+    )
 
 
 def _num_kv_heads(module: Module, layout: Projections, num_heads: int, head_dim: int) -> int:
@@ -100,3 +111,13 @@ def _num_kv_heads(module: Module, layout: Projections, num_heads: int, head_dim:
     if "k_proj" in layout.inputs:
         return out_features(module.k_proj) // head_dim
     return (out_features(getattr(module, layout.inputs[0])) // head_dim - num_heads) // 2
+
+
+def groups_of(module: Module) -> Groups | None:
+    """Return the order of the rows of a packed product by groups; None if they are in order."""
+    layout = projections(module)
+    if layout is None or layout.inputs != (_BY_GROUP,):
+        return None
+    shape = attributes(module)
+    queries = shape.num_heads // shape.num_kv_heads * shape.head_dim
+    return Groups(shape.num_kv_heads, (queries, shape.head_dim, shape.head_dim))

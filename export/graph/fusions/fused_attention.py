@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .attention import Forward, Module, attributes, has_query_gate, projections
+from .attention import Forward, Module, attributes, groups_of, has_query_gate, projections
 from .cache import FusedCache
 from .families import FAMILIES
 from .ops import AttentionAttributes, Groups, linear, reshape_features, rotate, split_features
@@ -22,13 +22,16 @@ def fused_attention(module: Module, name: str) -> Forward:
     layout, shape = projections(module), attributes(module)
     assert layout  # noqa: S101 (attributes has checked)
     inputs = [f"{name}.{part}" for part in layout.inputs]
-    # qwen3_5: a gate behind the query of each head, in the same product
-    groups = {inputs[0]: Groups(shape.num_heads, (shape.head_dim,) * 2)} if has_query_gate(module) else {}
-    widths = [*shape.widths[:1], *(shape.widths[:1] if groups else ()), *shape.widths[1 : layout.num_parts]]
+    order = groups_of(module)
+    is_gated = has_query_gate(module)  # qwen3_5: a gate behind the query of each head, in the same product
+    if is_gated:
+        order = Groups(shape.num_heads, (shape.head_dim,) * 2)
+    groups = {inputs[0]: order} if order else {}
+    widths = [*shape.widths[:1], *(shape.widths[:1] if is_gated else ()), *shape.widths[1 : layout.num_parts]]
     family = FAMILIES[module.config.model_type]
     norms = [next((getattr(module, each) for each in names if hasattr(module, each)), None) for names in _NORMS]
     scale = _query_scale(module)
-    is_packed = layout.num_parts == 3 and not any(norms) and not scale and not groups
+    is_packed = layout.num_parts == 3 and not any(norms) and not scale and not is_gated
     rotates = _rotates(module, shape)
     sinks, gate = getattr(module, "sinks", None), getattr(module, "gate_proj", None)  # gpt_oss, afmoe
     clip = module.config.clip_qkv if family.clips else None
@@ -51,24 +54,27 @@ def fused_attention(module: Module, name: str) -> Forward:
     def forward(
         hidden_states: Tensor,
         *_: object,
-        cache: FusedCache,
+        cache: FusedCache | None = None,
+        layer_past: FusedCache | None = None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         position_ids: Tensor | None = None,
         **__: object,
     ) -> tuple[Tensor, None]:
+        past = cache or layer_past  # gpt_neox and falcon use the second name
+        assert past  # noqa: S101 (the traced forward gives it)
         rotary = position_embeddings if rotates else None
         early, late = (rotary, None) if family.norm_after_rotary else (None, rotary)
         packed = linear(hidden_states, f"{name}.qkv_proj", inputs, sum(widths), groups)
         separate = [packed] if is_packed else list(split_features(packed, widths))
-        opening = separate.pop(1) if groups else None if gate is None else gate(hidden_states)
+        opening = separate.pop(1) if is_gated else None if gate is None else gate(hidden_states)
         qkv = separate if is_packed else parts(separate, early, position_ids)
         if clip is not None:
             qkv = [x.clamp(-clip, clip) for x in qkv]
         if layout.num_parts == 1:
-            qkv += cache.shared[module.layer_type]
+            qkv += past.shared[module.layer_type]
         elif getattr(module, "store_full_length_kv", False):
-            cache.shared[module.layer_type] = qkv[1:]
-        attended = cache.attend(int(module.layer_idx), qkv, late, shape, sinks=sinks)
+            past.shared[module.layer_type] = qkv[1:]
+        attended = past.attend(int(module.layer_idx), qkv, late, shape, sinks=sinks)
         if opening is not None:
             attended = attended * opening.sigmoid()
         return output(attended), None

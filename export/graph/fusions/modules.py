@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from .attention import Forward, Module, out_features, projections
+from .attention import Forward, Module, is_product, out_features, projections
 from .experts import experts_forward, is_experts
 from .families import FAMILIES
 from .fused_attention import fused_attention
@@ -116,7 +116,7 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
             yield module, experts_forward(module, name)
         elif _gated_parts(module):
             yield module, _gated_mlp(module, name)
-        elif type(module) in (nn.Linear, Conv1D):  # a subclass may compute something else
+        elif is_product(module):
             yield module, _linear(module, name)
         elif isinstance(module, nn.Embedding):
             yield module, _embedding(module, name)
