@@ -26,14 +26,20 @@ _LONGEST_PROBE = 2  # tokens
 def plain_shapes(model: PreTrainedModel) -> list[tuple[int, int]]:
     """Return the shape of each layer's keys and values, from the cache of a short run.
 
-    Raises ExportError if the model keeps something else than keys and values of one shape.
+    model: with its weights or on the device "meta". Raises ExportError if it keeps something else than keys and values
+    of one shape.
     """
-    ids = torch.ones(1, _LONGEST_PROBE, dtype=torch.int64)
+    ids = torch.ones(1, _LONGEST_PROBE, dtype=torch.int64, device=model.device)
     with torch.no_grad():
         cache = model(input_ids=ids, cache=DynamicCache(), use_cache=True).cache
     shapes = {tuple(getattr(layer, part).shape) for layer in cache.layers for part in ("keys", "values")}
-    if len(shapes) != 1 or len(shape := shapes.pop()) != 4 or shape[2] != _LONGEST_PROBE:
-        raise ExportError("this architecture keeps its past in a shape that infrs cannot serve; try another model")
+    shape = max(shapes)
+    if len(shapes) != 1 or len(shape) != 4 or shape[2] != _LONGEST_PROBE:
+        found = " and ".join(sorted(str(list(each)) for each in shapes))
+        raise ExportError(
+            f"{model.config.model_type} keeps its past in tensors of {found} for {_LONGEST_PROBE} tokens, "
+            "and infrs needs keys and values of one shape; try another model"
+        )
     return [(shape[1], shape[3])] * len(cache.layers)
 
 

@@ -10,10 +10,11 @@ import transformers
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from infrs.errors import SourceError
+from infrs.errors import ExportError, SourceError
 
 from ..graph.fusions.experts import is_experts
 from ..graph.fusions.families import FAMILIES
+from ..graph.plain_trace import plain_shapes
 
 _MEDIA = ("vision_config", "audio_config", "speech_config", "image_token_id", "image_token_index")
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})  # layers with keys and values
@@ -68,6 +69,23 @@ def check_experts(outline: PreTrainedModel) -> None:
             f"{model_type} is a mixture of experts, and infrs does not support its layers yet; "
             f"choose a model of the family {_nearest(model_type)}"
         )
+
+
+def check_past(outline: PreTrainedModel) -> None:
+    """Raise SourceError for keys and values that the plain graph cannot have, before the weights are read.
+
+    Nothing is raised for a model that does not run without weights; the export refuses it later.
+    """
+    model_type = outline.config.model_type
+    if model_type in FAMILIES:
+        return
+    try:
+        plain_shapes(outline)
+    except ExportError as error:
+        reason = str(error).rpartition(";")[0]
+        raise SourceError(f"{reason}; choose a model of the family {_nearest(model_type)}") from error
+    except Exception:  # transformers raises any type
+        return
 
 
 def _nearest(model_type: str) -> str:

@@ -38,7 +38,7 @@ from .resolve import Model
 from .rope_config import check_rotary
 from .sequence_classifier import check_classifier_type
 from .source_config import SourceConfig, has_text_half, read_source_config
-from .supported import check_architecture, check_experts, check_model_type
+from .supported import check_architecture, check_experts, check_model_type, check_past
 
 Progress = Callable[[int, int], None]
 _LOADING: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
@@ -88,6 +88,8 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     outline = _outline(loader, described)
     check_fields(described.given, outline)
     check_experts(outline)
+    if loader is AutoModelForCausalLM:
+        check_past(outline)
     uses = match_tensors(name, outline, tensors, described.rename, encoder=encoder)
     loaded, info = loader.from_pretrained(
         model.directory,

@@ -57,6 +57,10 @@ def test_configurations_that_are_refused(
             {"model_type": "deepseek_v3"},
             "deepseek_v3 is a mixture of experts, and infrs .* choose a model of the family",
         ),
+        (
+            {"model_type": "cpmant", "hidden_size": 64, "num_attention_heads": 4, "dim_head": 16, "dim_ff": 96},
+            r"cpmant keeps its past in tensors of \[1, 4, 34, 16\] for 2 tokens, and .* of the family llama$",
+        ),
         ({"model_type": "lfm3"}, "lfm3 keeps no keys and values of past tokens in its layers of conv"),
         ({"model_type": "gemma9", "vision_config": {}}, "'gemma9' is a multimodal model, .* family gemma4_text$"),
         ({"model_type": "gemma9"}, "'gemma9', so the model needs a newer transformers and infrs; .* gemma4_text until"),
