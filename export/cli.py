@@ -47,7 +47,9 @@ _AUTO = {kind: dtypes[0] for kind, dtypes in AUTO_DTYPES.items()}
 )
 @click.option("--model-id", help="Id of the served model. Default: its Hub id, or the name of its folder or file.")
 @click.option(
-    "--context-length", type=click.IntRange(min=1), help="Maximum context length, in tokens. Default: the model's own."
+    "--context-length",
+    type=click.IntRange(min=1),
+    help="Maximum context length, in tokens. Default: the model's own; with LongRoPE, the original one.",
 )
 @click.option(
     "--pooling",

@@ -176,7 +176,7 @@ def _build_chat(
     from .bundle.companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
     from .bundle.tokenizer_file import open_tokenizer, token_ids  # noqa: PLC0415
     from .graph.convert import convert  # noqa: PLC0415
-    from .graph.fusions.architectures import longest_context, why_plain  # noqa: PLC0415
+    from .graph.fusions.architectures import default_context, fix_rope_factors, rope_factors, why_plain  # noqa: PLC0415
     from .parity import chat as parity  # noqa: PLC0415
     from .recipes.calibration import measure_moments  # noqa: PLC0415
     from .sources.torch_model import load_model, round_weights  # noqa: PLC0415
@@ -191,7 +191,12 @@ def _build_chat(
     if dtype in recipes.HALF_DTYPES:
         round_weights(model, recipes.HALF_DTYPES[dtype])
     report.note("recording the source model's outputs")
-    longest = min(context_length or longest_context(model.config) or parity.MAX_TOKENS, parity.MAX_TOKENS)
+    served = context_length or default_context(model.config) or parity.MAX_TOKENS
+    longest = min(served, parity.MAX_TOKENS)
+    factors = rope_factors(model.config, served)
+    fix_rope_factors(model, served)
+    if factors:
+        report.note(f"with a context of {served} tokens, LongRoPE's {factors} factors serve all lengths")
 
     encode = partial(token_ids, tokenizer)
     passages = parity.record(model, encode, longest)
@@ -226,6 +231,7 @@ def _build_chat(
         chunk_invariant=in_blocks,
         vocab_size=conversion.vocab_size,
         context_length=conversion.context_length,
+        rope_factors=factors,
         special_tokens=special_tokens(directory, conversion.vocab_size),
         sampling=demo.SAMPLING if found.source.model_id == demo.MODEL_ID else sampling(directory, report.note),
         parity={},

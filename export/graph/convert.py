@@ -31,7 +31,7 @@ from ..replaced import replaced
 from ..sources.config_check import first_line
 from . import plain
 from .assemble import Assembler, attribute
-from .fusions.architectures import longest_context, states, why_plain
+from .fusions.architectures import default_context, fix_rope_factors, longest_context, states, why_plain
 from .fusions.experts import is_experts
 from .fusions.ops import DOMAIN
 from .fusions.recurrent.layers import recurrent_kind
@@ -74,9 +74,9 @@ def convert(
 ) -> Conversion:
     """Write `model` (float32, CPU) as `model.onnx` and `model.onnx.data` into `directory`, which exists.
 
-    context_length: longest sequence that the graph must serve; default the model's own.
+    context_length: longest sequence that the graph must serve; default `default_context`.
     moments: of the products' inputs, by the names of the weights' parameters (`calibration`).
-    The model's weights are not changed. Raises ExportError.
+    The model's weights are not changed; `fix_rope_factors` sets its rotary tables. Raises ExportError.
     """
     if getattr(model.config, "quantization_config", None):
         raise ExportError("this model's weights are quantised already; export the original model instead")
@@ -84,6 +84,7 @@ def convert(
         raise ExportError(f"convert needs float32 weights, not {', '.join(sorted(others))}; load the model as float32")
     progress = progress or (lambda stage, done, total: None)
     context_length = _context_length(model, context_length)
+    fix_rope_factors(model, context_length)
     reason = why_plain(model)
     has_experts = any(map(is_experts, model.modules()))
     if reason and has_experts:
@@ -127,7 +128,7 @@ def _context_length(model: PreTrainedModel, asked: int | None) -> int:
             f"a context of {asked} tokens is not possible, this model serves 1 to {longest}: choose one within",
             param="context_length",
         )
-    return asked or longest or 0
+    return asked or default_context(model.config) or 0
 
 
 def trace_with_optimum(

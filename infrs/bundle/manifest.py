@@ -33,6 +33,7 @@ AUTO_DTYPES: dict[str, tuple[Dtype, ...]] = {
     "classifier": (*EMBEDDING_DTYPES, "int4"),
 }
 GraphKind = Literal["fused", "plain"]
+RopeFactors = Literal["short", "long"]
 Activation = Literal["sigmoid", "softmax", "identity"]
 Pooling = Literal["mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len"]
 MAX_DIMENSIONS = 65536
@@ -124,6 +125,7 @@ class Manifest(_Bundle):
     graph_reason: why the graph is plain; empty if it is fused. states: of each layer, in order.
     batch_invariant: a row's bits do not depend on the rows of the same run, so rows can share a run.
     chunk_invariant: with infrs's kernels, a token's bits do not depend on how its sequence is split into runs.
+    rope_factors: the factors of LongRoPE at all lengths; None for models without them.
     sampling: older bundles have none.
     """
 
@@ -133,6 +135,7 @@ class Manifest(_Bundle):
     states: tuple[LayerState, ...] = Field(min_length=1, max_length=1024, strict=False)
     batch_invariant: bool
     chunk_invariant: bool
+    rope_factors: RopeFactors | None = None
     special_tokens: SpecialTokens
     sampling: Sampling = Sampling()
 

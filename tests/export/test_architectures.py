@@ -16,7 +16,7 @@ import torch
 from arch_models import CONTEXT, FUSED, MIXTURES, PLAIN, VOCAB, make_model
 from arch_runner import FusedRunner, PlainRunner
 from infrs_export.graph.convert import Conversion, convert
-from infrs_export.graph.fusions.architectures import longest_context
+from infrs_export.graph.fusions.architectures import default_context, fix_rope_factors, longest_context, rope_factors
 from infrs_export.graph.fusions.families import FAMILIES
 from infrs_export.recipes.lowering import Float32Lowering
 from models_table import DOCUMENT, HEADER
@@ -155,11 +155,12 @@ def test_a_failed_trace_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixt
 
 @pytest.mark.parametrize("by_layer", [False, True])
 @pytest.mark.parametrize("kind", ["longrope", "yarn"])
-def test_longrope_bounds_the_context_by_layer_too(kind: str, by_layer: bool) -> None:
+def test_longrope_bounds_the_default_context_by_layer_too(kind: str, by_layer: bool) -> None:
     rope: dict[str, Any] = {"rope_type": kind, "original_max_position_embeddings": 64}
     parameters = {"sliding_attention": {"rope_type": "default"}, "full_attention": rope} if by_layer else rope
     config = SimpleNamespace(max_position_embeddings=128, rope_parameters=parameters)
-    assert longest_context(config) == (64 if kind == "longrope" else 128)  # type: ignore[arg-type]
+    assert default_context(config) == (64 if kind == "longrope" else 128)  # type: ignore[arg-type]
+    assert longest_context(config) == 128  # type: ignore[arg-type]
 
 
 def test_tied_weights_are_stored_once(exported: Callable[[str], Exported]) -> None:
@@ -193,6 +194,30 @@ def test_conversion_does_not_change_the_model(tmp_path: Path) -> None:
 def test_context_is_capped_where_positions_depend_on_length(exported: Callable[[str], Exported]) -> None:
     assert exported("llama").conversion.context_length == CONTEXT
     assert exported("phi3-longrope").conversion.context_length == 64
+
+
+@pytest.mark.parametrize("name", ["phi3-longrope", "phi3-longrope-narrow"])
+def test_long_factors_serve_all_lengths_of_a_longer_context(name: str, tmp_path: Path) -> None:
+    """transformers takes them for every position of a sequence that is longer than the original context."""
+    narrow = {"hidden_size": 32} if name.endswith("narrow") else {}  # a head of 8: the plain graph
+    lists = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4} if narrow else {}
+    model_type, changes = FUSED["phi3-longrope"]
+    changes = {**changes, **narrow, "rope_scaling": {**changes["rope_scaling"], **lists}}
+    free, short, long = (make_model(model_type, changes) for _ in range(3))
+    assert (rope_factors(short.config, 64), rope_factors(long.config, CONTEXT)) == ("short", "long")
+    fix_rope_factors(short, 64)
+    fix_rope_factors(long, CONTEXT)
+    ids = tokens(length=100)
+    expected, first = eager(free, ids), eager(free, ids[:, :30])
+    np.testing.assert_array_equal(eager(long, ids), expected)
+    np.testing.assert_array_equal(eager(short, ids[:, :30]), first)
+    assert np.abs(expected[:30] - first).max() > 0.01
+    for model, context, wanted in ((long, CONTEXT, expected), (short, 64, eager(free, ids[:, :64]))):
+        directory = tmp_path / str(context)
+        directory.mkdir()
+        conversion = convert(model, directory, Float32Lowering(), context_length=context)
+        runner = PlainRunner(directory, conversion) if narrow else FusedRunner(directory, conversion, capacity=CONTEXT)
+        np.testing.assert_allclose(in_pieces(runner, ids[:, :context]), wanted, rtol=0, atol=TOLERANCE)
 
 
 def test_other_than_float32_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from arch_models import MIXTURES, make_model
+from arch_models import FUSED, MIXTURES, make_model
 from infrs_export import pipeline
 from infrs_export.bundle import companions
 from infrs_export.cli import main
@@ -72,6 +72,15 @@ def test_a_mixture_of_experts_passes_the_parity_check(name: str, dtype: str, tmp
     manifest = verify_bundle(export(tmp_path / name, tmp_path / "cache", dtype))
     in_blocks = dtype in ("int8", "int4")
     assert (manifest.batch_invariant, manifest.chunk_invariant) == (in_blocks, in_blocks)
+
+
+@pytest.mark.parametrize(("context", "factors"), [(None, "short"), (64, "short"), (128, "long")])
+def test_the_manifest_names_the_factors_of_longrope(context: int | None, factors: str, tmp_path: Path) -> None:
+    model_type, changes = FUSED["phi3-longrope"]
+    make_model(model_type, {**changes, "vocab_size": VOCAB}).save_pretrained(tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
+    manifest = verify_bundle(export(tmp_path / "model", tmp_path / "cache", context_length=context))
+    assert (manifest.rope_factors, manifest.context_length) == (factors, context or 64)
 
 
 def test_generation_ends_at_the_end_of_a_turn_too(bundles: dict[str, Path]) -> None:

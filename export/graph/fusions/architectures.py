@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from infrs.bundle.manifest import RopeFactors
 from infrs.bundle.states import LayerState, kv_states
 
+from ...sources.rope_tables import ORIGINAL
 from .attention import attributes, projections
 from .cache import States
 from .experts import is_experts, why_not_experts
@@ -32,13 +35,43 @@ def _rope(config: PretrainedConfig) -> dict[str, dict[str, Any]]:
 
 
 def longest_context(config: PretrainedConfig) -> int | None:
-    """Return the longest context, in tokens, in which positions do not depend on the sequence's length.
+    """Return the longest context that a bundle can serve, in tokens; None if the config does not give one."""
+    return int(getattr(config, "max_position_embeddings", None) or 0) or None
 
-    None if the config does not give one.
+
+def original_context(config: PretrainedConfig) -> int | None:
+    """Return the context, in tokens, up to which LongRoPE's short factors hold; None if no long ones follow."""
+    longest, original = longest_context(config), _rope(config).get("longrope", {}).get(ORIGINAL)
+    return int(original) if original and (longest is None or original < longest) else None
+
+
+def default_context(config: PretrainedConfig) -> int | None:
+    """Return the context of a bundle without a choice, in tokens; None if the config does not give one."""
+    return original_context(config) or longest_context(config)
+
+
+def rope_factors(config: PretrainedConfig, context_length: int) -> RopeFactors | None:
+    """Return which factors of LongRoPE a bundle of this context has at all lengths; None without a choice."""
+    original = original_context(config)
+    return None if original is None else "long" if context_length > original else "short"
+
+
+def fix_rope_factors(model: PreTrainedModel, context_length: int) -> None:
+    """Give `model` the factors of LongRoPE that a bundle of this context has, at all lengths. The first call decides.
+
+    transformers chooses by the length of a sequence, and keeps the keys that it rotated with the other factors.
     """
-    longest = int(getattr(config, "max_position_embeddings", None) or 0) or None
-    original = _rope(config).get("longrope", {}).get("original_max_position_embeddings")
-    return min(longest, int(original)) if longest and original else longest
+    if (factors := rope_factors(model.config, context_length)) is None:
+        return
+    last = (original_context(model.config) or 0) if factors == "long" else 0
+    for module in rotary_modules(model):
+        kinds: Any = module.rope_type
+        for layer_type in rotary_kinds(module):
+            if (kinds[layer_type] if layer_type else kinds) == "longrope":
+                with torch.no_grad():  # sets the frequencies for a sequence that ends at this position
+                    module(torch.zeros(1, 1, 1), torch.tensor([[last]]), *([layer_type] if layer_type else []))
+                fixed: Any = {**kinds, layer_type: "default"} if layer_type else "default"  # never set them again
+                module.rope_type = kinds = fixed
 
 
 def states(model: PreTrainedModel) -> States:
