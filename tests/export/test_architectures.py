@@ -29,19 +29,6 @@ TOLERANCE = 1e-4
 PROMPT, CHUNK, DECODE = 19, 6, 10  # the prompt is longer than every sliding window (7)
 
 
-# Multi-head latent attention.
-LATENT = {
-    **MIXTURES["qwen3_moe"][1],
-    "n_routed_experts": 8,
-    "q_lora_rank": None,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 16,
-    "qk_rope_head_dim": 16,
-    "v_head_dim": 16,
-    "first_k_dense_replace": 0,
-}
-
-
 @dataclass(frozen=True)
 class Exported:
     model: PreTrainedModel
@@ -127,7 +114,7 @@ def test_other_architectures_get_the_plain_graph_and_a_reason(name: str, exporte
     ("model_type", "changes", "words"),
     [
         ("qwen3_moe", {**MIXTURES["qwen3_moe"][1], "hidden_act": "gelu"}, "experts with the activation GELU"),
-        ("deepseek_v2", LATENT, "not among the fused architectures"),
+        ("mellum", MIXTURES["qwen3_moe"][1], "not among the fused architectures"),
     ],
 )
 def test_experts_that_cannot_be_fused_are_refused_in_one_sentence(

@@ -49,11 +49,17 @@ REFUSED: dict[str, Any] = {
 CARRIED: dict[str, dict[str, Any]] = {
     "bert": {"position_embedding_type": "absolute", "pooler_type": "first_token_transform", "directionality": "bidi"},
     "bloom": {"offset_alibi": 100, "attention_softmax_in_fp32": True, "masked_softmax_fusion": True, "n_inner": None},
+    "deepseek_v2": {
+        **{"aux_loss_alpha": 0.001, "ep_size": 1, "moe_layer_freq": 1, "scoring_func": "softmax", "seq_aux": True},
+        **{"norm_topk_prob": False, "pretraining_tp": 1, "n_group": 1, "topk_group": 1, "topk_method": "greedy"},
+    },
+    "deepseek_v3": {"ep_size": 1, "moe_layer_freq": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc"},
     "distilbert": {"sinusoidal_pos_embds": False, "tie_weights_": True, "output_past": True, "activation": "gelu"},
     "ernie4_5": {"compression_ratio": 1.0},
     "gemma": {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"},
     "gemma2": {"cache_implementation": "hybrid", "hidden_act": "gelu_pytorch_tanh"},
     "gemma3_text": {"_sliding_window_pattern": 6, "sliding_window_pattern": 6},
+    "glm4_moe_lite": {"num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0, "topk_method": "noaux_tc"},
     "gpt2": {"n_ctx": 1024, "summary_activation": None, "task_specific_params": {"text-generation": {"top_k": 50}}},
     "gptj": {"rotary": True, "rotary_dim": 64, "scale_attn_weights": True},
     "llama": {

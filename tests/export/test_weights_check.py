@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from arch_models import make_model
+from arch_models import FUSED, make_model
 from embedding_models import make_embedding_model
 from infrs_export.sources.checks.places import Place
 from infrs_export.sources.checks.values import check_values
@@ -122,6 +122,19 @@ def test_a_checkpoint_that_does_not_fill_its_model_is_refused(copied: Path, kind
     change, words = REFUSED[kind]
     with pytest.raises(SourceError, match=words):
         load_model(model_of(rewrite(copied, change)))
+
+
+@pytest.mark.parametrize("name", ["glm4_moe", "deepseek_v3"])
+@pytest.mark.parametrize("layer", [2, 3])
+def test_layers_that_draft_tokens_are_ignored(name: str, layer: int, tmp_path: Path) -> None:
+    """Of a model with two layers and one that drafts."""
+    make_model(*FUSED[name]).save_pretrained(tmp_path / "model")
+    folder = rewrite(tmp_path / "model", also(f"model.layers.{layer}.eh_proj.weight", 64, 128))
+    if layer == 2:
+        load_model(model_of(folder))
+    else:
+        with pytest.raises(SourceError, match=r"hold model\.layers\.3\.eh_proj\.weight"):
+            load_model(model_of(folder))
 
 
 @pytest.mark.parametrize("kind", HARMLESS)

@@ -15,7 +15,7 @@ from infrs.bundle.manifest import RopeFactors
 from infrs.bundle.states import LayerState, kv_states
 
 from ...sources.rope_tables import ORIGINAL
-from .attention import attributes, projections
+from .attention import attributes, is_attention
 from .cache import States
 from .experts import is_experts, why_not_experts
 from .families import FAMILIES
@@ -78,7 +78,7 @@ def states(model: PreTrainedModel) -> States:
     """Return the states in float32 of a model for which `why_plain` is empty, layer by layer."""
     found: list[tuple[int, LayerState]] = []
     for module in model.modules():
-        if projections(module):
+        if is_attention(module):
             shape = attributes(module)
             kept: Sequence[LayerState] = kv_states([(shape.num_kv_heads, shape.head_dim)], "float32")
         elif kind := recurrent_kind(module):
@@ -106,7 +106,7 @@ def why_plain(model: PreTrainedModel) -> str:
 
 
 def _why_not_attention(model: PreTrainedModel) -> str:
-    layers = [module for module in model.modules() if projections(module)]
+    layers = [module for module in model.modules() if is_attention(module)]
     recurrent = [(module, kind) for module in model.modules() if (kind := recurrent_kind(module))]
     known = {int(module.layer_idx) for module in (*layers, *(module for module, _ in recurrent))}  # type: ignore[arg-type]
     if len(known) != model.config.num_hidden_layers:

@@ -42,12 +42,24 @@ _LAYOUTS = (
 
 
 def projections(module: Module) -> Projections | None:
-    """Return the projections of `module`, or None if it is not a self-attention that can be fused."""
+    """Return the projections of `module`; None for latent attention, and for what cannot be fused."""
+    if is_latent(module):
+        return None
     for layout in _LAYOUTS:
         parts = [getattr(module, name, None) for name in (*layout.inputs, layout.output)]
         if all(map(is_product, parts)):
             return layout
     return None
+
+
+def is_latent(module: object) -> bool:
+    """Return whether `module` is a multi-head latent attention that can be fused."""
+    return all(is_product(getattr(module, name, None)) for name in ("kv_a_proj_with_mqa", "kv_b_proj", "o_proj"))
+
+
+def is_attention(module: Module) -> bool:
+    """Return whether `module` is a self-attention that can be fused."""
+    return is_latent(module) or projections(module) is not None
 
 
 def is_product(module: object) -> bool:
@@ -65,6 +77,8 @@ def attributes(module: Module) -> AttentionAttributes:
 
     Raises ValueError if it is not a self-attention that can be fused.
     """
+    if is_latent(module):
+        return _latent_attributes(module)
     layout = projections(module)
     if layout is None:
         raise ValueError(f"{type(module).__name__} is not a self-attention that can be fused")
@@ -94,6 +108,17 @@ def attributes(module: Module) -> AttentionAttributes:
         softcap=float(softcap or 0.0),
         window=int(window or 0),
         interleaved=family.interleaved,
+    )
+
+
+def _latent_attributes(module: Module) -> AttentionAttributes:
+    interleaved = getattr(module.config, "rope_interleave", FAMILIES[module.config.model_type].interleaved)
+    return AttentionAttributes(
+        num_heads=int(module.num_heads),
+        num_kv_heads=int(module.num_heads),
+        head_dim=max(int(module.qk_head_dim), int(module.v_head_dim)),
+        scale=float(module.scaling),
+        interleaved=bool(interleaved),
     )
 
 

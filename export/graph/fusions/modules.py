@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from .attention import Forward, Module, is_product, out_features, projections
+from .attention import Forward, Module, is_latent, is_product, out_features, projections
 from .experts import experts_forward, is_experts
 from .families import FAMILIES
 from .fused_attention import fused_attention
+from .latent_attention import latent_attention
 from .ops import activation, embedding, gated_silu, linear, rms_norm, split_features
 from .recurrent.layers import recurrent_kind
 
@@ -110,6 +111,8 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
     for name, module in model.named_modules():
         if projections(module):
             yield module, fused_attention(module, name)
+        elif is_latent(module):
+            yield module, latent_attention(module, name)
         elif kind := recurrent_kind(module):
             yield module, kind.forward(module, name)
         elif is_experts(module):
@@ -158,7 +161,8 @@ def rotary_table(module: nn.Module, context_length: int, layer_type: str | None 
     """
     inputs: list[Any] = [torch.zeros(1, 1, 1), torch.arange(context_length)[None]]
     with torch.no_grad():
-        cos, sin = (table[0] for table in module(*inputs, *([layer_type] if layer_type else [])))
+        made = module(*inputs, *([layer_type] if layer_type else []))
+    cos, sin = (table[0] for table in ((made.real, made.imag) if isinstance(made, Tensor) else made))  # deepseek_v2
     frequencies: Any = getattr(module, f"{layer_type}_inv_freq" if layer_type else "inv_freq")
     if cos.shape[-1] == len(frequencies):  # gpt_oss gives one half of the table
         cos, sin = (torch.cat([table, table], dim=-1) for table in (cos, sin))

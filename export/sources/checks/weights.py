@@ -67,7 +67,9 @@ def match_tensors(
     for place in set(uses.values()):
         filled[id(state[place.parameter])] += place.of(state).numel()
     missing = [name for name, parameter in state.items() if filled[id(parameter)] < parameter.numel()]
-    unexpected = {name for name in tensors.keys() - uses.keys() if not _harmless(name, tensors, encoder=encoder)}
+    drafts = _draft_layers(getattr(model, "config", None))
+    unused = {name for name in tensors.keys() - uses.keys() if not drafts or not drafts.match(name)}
+    unexpected = {name for name in unused if not _harmless(name, tensors, encoder=encoder)}
     if missing and not unexpected and all(state[name] is _head(model) for name in missing):
         ties = json.dumps(getattr(model.config, "tie_word_embeddings", None))
         raise SourceError(
@@ -94,6 +96,13 @@ def match_tensors(
                 f"{list(wanted)}; check that the two belong together"
             )
     return uses
+
+
+def _draft_layers(config: Any) -> re.Pattern[str] | None:  # noqa: ANN401  # a configuration of any model
+    """Return a pattern for the layers after the last that only draft tokens (DeepSeek V3, GLM 4.5); None if none do."""
+    count = getattr(config, "num_nextn_predict_layers", None) or 0
+    layers = [str(config.num_hidden_layers + number) for number in range(count)]
+    return re.compile(rf"model\.layers\.({'|'.join(layers)})\.") if layers else None
 
 
 def _head(model: nn.Module) -> object:
