@@ -6,7 +6,15 @@ request field or a configuration key is wrong, `param` names it. `infrs.api.comm
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_USER = re.compile(r"(://)[^\s'\"]*@")
+
+
+def without_password(text: str) -> str:
+    """Return `text` without the `user:password@` of URLs, which no error may show."""
+    return _USER.sub(r"\1", text)
 
 
 class InfrsError(Exception):

@@ -15,7 +15,7 @@ import httpx2  # huggingface_hub's own client
 from huggingface_hub import constants, file_download, get_session, hf_hub_download, hf_raise_for_status
 from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
 
-from infrs.errors import SourceError
+from infrs.errors import SourceError, without_password
 
 from ..replaced import replaced
 from .session import FILE
@@ -105,7 +105,7 @@ class _Downloads:
                     time.sleep(PAUSE)
                 else:
                     if file.tell() != expected_size:
-                        hub = constants.ENDPOINT
+                        hub = without_password(constants.ENDPOINT)
                         raise SourceError(f"{filename} was not as long as {hub} had said; run the same command again")
         incomplete_path.replace(destination_path)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx2  # huggingface_hub's own client
 from huggingface_hub import constants, errors
 
-from infrs.errors import DiskFullError, InfrsError, SourceError
+from infrs.errors import DiskFullError, InfrsError, SourceError, without_password
 
 _UNREACHABLE = (
     "try again later, check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what the local cache has"
@@ -61,19 +61,21 @@ def _explanation(model: str, revision: str, error: Exception) -> InfrsError:  # 
         return SourceError(f"{model} is not a valid name of a model on the Hub; check its spelling")
     if isinstance(error, _NO_HUB):
         return SourceError(
-            f"{constants.ENDPOINT} does not answer as a Hub does; check HF_ENDPOINT, and any proxy on the way"
+            f"{without_password(constants.ENDPOINT)} does not answer as a Hub does; "
+            "check HF_ENDPOINT, and any proxy on the way"
         )
     if isinstance(error, httpx2.HTTPError):
         return SourceError(_sentence(model, revision, error))
     if isinstance(error, OSError) and error.errno is not None:
         return _of_system(error)
-    return SourceError(f"huggingface_hub cannot fetch {model}: {' '.join(str(error).split())}")
+    reason = without_password(" ".join(str(error).split()))
+    return SourceError(f"huggingface_hub cannot fetch {model}: {reason}")
 
 
 def _sentence(  # noqa: PLR0911  # a table, in order
     model: str, revision: str, error: httpx2.HTTPError
 ) -> str:
-    hub = constants.ENDPOINT
+    hub = without_password(constants.ENDPOINT)
     match error:
         case errors.GatedRepoError():
             return f"{model} is gated: accept its licence at {hub}/{model}, then set HF_TOKEN to your token"

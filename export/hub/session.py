@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 import time
@@ -17,7 +18,7 @@ import httpx2  # huggingface_hub's own client
 from huggingface_hub import constants
 from huggingface_hub.utils._http import hf_request_event_hook  # what huggingface_hub's own client has
 
-from infrs.errors import SourceError
+from infrs.errors import SourceError, without_password
 
 from ..replaced import replaced
 from .patience import Patience
@@ -37,8 +38,12 @@ def without_extras() -> Iterator[None]:
 
     The library of Xet knows none of the limits; without it, the files that models share through Xet are not used.
     Telemetry is the name of the coding agent that runs this, and one more request for a list of such names.
+    Warnings show whole URLs, which can have a password.
     """
+    log = logging.getLogger("huggingface_hub")
     with ExitStack() as stack:
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)
         for extra in ("XET", "SHARED_BLOBS", "TELEMETRY"):
             stack.enter_context(replaced(constants, f"HF_HUB_DISABLE_{extra}", True))
         yield
@@ -68,7 +73,9 @@ def check_endpoint(endpoint: str) -> str:
     """
     url = urlsplit(endpoint)
     if url.scheme != "https" and url.hostname not in _LOOPBACK:
-        raise SourceError(f"HF_ENDPOINT is {endpoint}; a Hub on another machine must be reached by https")
+        raise SourceError(
+            f"HF_ENDPOINT is {without_password(endpoint)}; a Hub on another machine must be reached by https"
+        )
     return url.netloc.rpartition("@")[2]
 
 
@@ -88,7 +95,8 @@ class _Transport(httpx2.BaseTransport):
         """Send a request. Raises httpx2.TransportError, SourceError."""
         url, host = request.url, request.url.netloc.decode()
         if url.scheme != "https" and url.host not in _LOOPBACK:
-            raise SourceError(f"{constants.ENDPOINT} redirects to {url.scheme}://{host}, which is not https")
+            hub = without_password(constants.ENDPOINT)
+            raise SourceError(f"{hub} redirects to {url.scheme}://{host}, which is not https")
         if url.origin != self._hub:
             request.headers.pop("Authorization", None)  # huggingface_hub sends it to a few more hosts
         given = {key: value for key, value in request.extensions.get("timeout", {}).items() if value is not None}

@@ -61,10 +61,20 @@ def check_architecture(config: PretrainedConfig) -> None:
         )
 
 
-def check_experts(outline: PreTrainedModel) -> None:
-    """Raise SourceError for a mixture of experts that gets no fused graph, before its weights are read."""
+def check_experts(outline: PreTrainedModel, *, writes: bool) -> None:
+    """Raise SourceError for a mixture of experts that gets no fused graph, before its weights are read.
+
+    writes: the model writes text; embedding models and classifiers get no fused graph.
+    """
     model_type = outline.config.model_type
-    if model_type not in FAMILIES and any(map(is_experts, outline.modules())):
+    if not any(map(is_experts, outline.modules())):
+        return
+    if not writes:
+        raise SourceError(
+            f"{model_type} is a mixture of experts, which infrs exports as a model that writes text, and not for "
+            "embeddings or classes; choose a model without experts"
+        )
+    if model_type not in FAMILIES:
         raise SourceError(
             f"{model_type} is a mixture of experts, and infrs does not support its layers yet; "
             f"choose a model of the family {_nearest(model_type)}"

@@ -87,7 +87,7 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     check_sizes(read_json(model.directory / "config.json"), num_weights)
     outline = _outline(loader, described)
     check_fields(described.given, outline)
-    check_experts(outline)
+    check_experts(outline, writes=loader is AutoModelForCausalLM)
     if loader is AutoModelForCausalLM:
         check_past(outline)
     uses = match_tensors(name, outline, tensors, described.rename, encoder=encoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
 import platform
@@ -16,12 +17,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from infrs import __version__, native
 from infrs.bundle.manifest import manifests
 from infrs.cli.export_missing import EXPORTER
 from infrs.config.settings import Settings
+from infrs.errors import without_password
 from infrs.extras import install_command
 from infrs.machine.cpus import affinity, count_cores, cpu_quota, default_threads
 from infrs.machine.memory import read_memory
@@ -140,11 +143,14 @@ def check_token(settings: Settings) -> Finding:
 
 def check_hub(settings: Settings) -> Finding:
     """Check that the Hub answers."""
-    host = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+    given = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+    host, url = without_password(given), urlsplit(given)
+    user = base64.b64encode(unquote(url.netloc.rpartition("@")[0]).encode()).decode()
+    headers = {"Authorization": f"Basic {user}"} if user else {}
     if os.environ.get("HF_HUB_OFFLINE") in ("1", "ON", "YES", "TRUE"):
         return Finding("Hub", Level.WARNING, "HF_HUB_OFFLINE is set", "unset it to download models")
     try:
-        with urlopen(Request(f"{host}/api/models?limit=1", method="GET"), timeout=_HUB_SECONDS):  # noqa: S310
+        with urlopen(Request(f"{host}/api/models?limit=1", headers=headers, method="GET"), timeout=_HUB_SECONDS):  # noqa: S310
             return Finding("Hub", Level.GOOD, f"{host} answers")
     except HTTPError as error:
         advice = "wait, then try again" if error.code in (429, 503) else "check HF_ENDPOINT and the proxy"

@@ -6,17 +6,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from infrs.errors import SourceError
 
 MODEL = "tests/tiny-llama"
 TOKEN = "hf_of_this_test"
+PASSWORD = "s3cret/of@it"
 MAIN = "from infrs_export.entry import main; main()"
 FETCH = """
 from infrs_export.hub.fetch import MAX_MODEL_BYTES
 from infrs_export.sources.resolve import check_source, resolve
 check_source(resolve({model!r}, revision="main", model_id=None, max_bytes={max_bytes}, note=print, stage=print))
 """
+
+
+def with_password(url: str) -> str:
+    return url.replace("://", f"://user:{quote(PASSWORD, safe='')}@")
 
 
 def run_export(
@@ -56,5 +62,6 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = Sou
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert not any(part in done.stderr for part in ("s3cret", "of@it", "of%40it"))
     for word in words:
         assert word in lines[0]

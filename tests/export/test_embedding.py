@@ -247,6 +247,17 @@ def test_incomplete_dense_module_is_refused(tmp_path: Path) -> None:
         export(folder)
 
 
+def test_a_mixture_of_experts_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    folder = make_embedding_model(tmp_path / "tiny", "qwen3")  # the weights of another model
+    config = json.loads((folder / "config.json").read_text())
+    experts = {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    write(folder / "config.json", config | experts)
+    with pytest.raises(
+        SourceError, match=r"^qwen3_moe is a mixture of experts, which .* not for embeddings or classes;"
+    ):
+        export(folder)
+
+
 def test_weights_that_lack_a_layer_are_refused(tmp_path: Path) -> None:
     """transformers would fill it with random numbers, and the gate would find them again in the bundle."""
     folder = make_embedding_model(tmp_path / "tiny")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from embedding_models import make_embedding_model, write
 from fake_hub import COMMIT, Hub, serve
-from hub_export import MODEL, TOKEN, fetched, refused, run_export
+from hub_export import MODEL, TOKEN, fetched, refused, run_export, with_password
 
 from infrs.bundle.files import verify_bundle
 from infrs.bundle.manifest import Sampling, find_bundle, read_manifest
@@ -90,7 +90,7 @@ def test_offline_without_the_files(hub: Hub, export: Run) -> None:
 
 
 def test_unreachable_hub(export: Run) -> None:
-    refused(export(HF_ENDPOINT="http://127.0.0.1:9"), "http://127.0.0.1:9", "cannot be reached")
+    refused(export(HF_ENDPOINT=with_password("http://127.0.0.1:9")), "http://127.0.0.1:9", "cannot be reached")
 
 
 def test_unknown_revision(export: Run) -> None:
@@ -111,7 +111,7 @@ ANSWERS = {
 def test_refusals_by_the_hub(hub: Hub, export: Run, name: str) -> None:
     status, headers, words = ANSWERS[name]
     hub.errors["/api/models/"] = (status, headers, "{}")
-    refused(export(HF_TOKEN=TOKEN), *words)
+    refused(export(HF_TOKEN=TOKEN, HF_ENDPOINT=with_password(hub.url)), *words)
 
 
 def test_pickles_are_refused_before_anything_is_fetched(hub: Hub, export: Run) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import COMMIT, Hub, serve
-from hub_export import MODEL, TOKEN, fetched, refused, run_export
+from hub_export import MODEL, TOKEN, fetched, refused, run_export, with_password
 from infrs_export.hub.session import check_endpoint
 
 from infrs.bundle.files import verify_bundle
@@ -129,7 +129,9 @@ def test_a_hub_that_never_answers(tmp_path: Path, piece: bytes, bounds: str) -> 
     """It accepts connections, and sends nothing, or without end what is no answer yet."""
     with raw_hub(piece, 0.2) as url:
         started = time.monotonic()
-        done = run_export(url, tmp_path, before=f"from infrs_export.hub import session; session.{bounds}")
+        done = run_export(
+            with_password(url), tmp_path, before=f"from infrs_export.hub import session; session.{bounds}"
+        )
         refused(done, f"{url} does not answer", "HF_ENDPOINT", "HF_HUB_OFFLINE=1", "try again later")
         assert time.monotonic() - started < 30
 
@@ -199,7 +201,7 @@ def test_a_circle_of_redirects(hub: Hub, export: Run, place: str, elsewhere: boo
     hub.errors[place] = (302, {"Location": hub.url + target if elsewhere else target, "X-Repo-Commit": COMMIT}, "")
     if elsewhere and place != "/api/models/":
         hub.errors[place][1].update({"ETag": '"1"', "Content-Length": "0", "X-Linked-Size": "9"})
-    refused(export(), "in a circle")
+    refused(export(HF_ENDPOINT=with_password(hub.url)), "in a circle")
 
 
 ANSWERS = {
@@ -220,7 +222,7 @@ def test_refusals_of_the_files_alone(hub: Hub, export: Run, name: str) -> None:
     """The Hub shows everybody what a gated model consists of."""
     status, headers, words = ANSWERS[name]
     hub.errors[f"/{MODEL}/resolve/"] = (status, headers, "")
-    refused(export(before="import time; time.sleep = lambda seconds: None"), *words)
+    refused(export(before="import time; time.sleep = lambda seconds: None", HF_ENDPOINT=with_password(hub.url)), *words)
 
 
 def test_too_large_file_is_not_fetched(hub: Hub, export: Run) -> None:
@@ -276,7 +278,7 @@ def test_the_manifest_names_the_host_of_the_hub_alone(endpoint: str, host: str) 
 
 
 def test_a_hub_without_tls_is_this_machine(export: Run) -> None:
-    refused(export(HF_ENDPOINT="http://hub.example"), "HF_ENDPOINT", "https")
+    refused(export(HF_ENDPOINT=with_password("http://hub.example")), "HF_ENDPOINT is http://hub.example", "https")
 
 
 def test_invalid_hub_name_is_refused(export: Run) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from infrs.bundle.manifest import slug
 from infrs.config.settings import EngineSettings, ModelSettings, ServerSettings, Settings
+from infrs.errors import without_password
 from infrs.terminal import checks
 from infrs.terminal.checks import Level
 from infrs.terminal.doctor import doctor
@@ -112,10 +113,24 @@ def test_a_token_is_found_but_never_shown(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_hub_out_of_reach_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://user:s3cret@127.0.0.1:1")
     finding = checks.check_hub(Settings())
     assert finding.level is Level.WARNING
     assert finding.seen.startswith("http://127.0.0.1:1 does not answer")
+    assert "s3cret" not in finding.seen
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://hub.example/a", "https://hub.example/a"),
+        ("https://user:s3cret@hub.example", "https://hub.example"),
+        ("https://user:s3/cr@et@hub.example/a", "https://hub.example/a"),
+        ("no route to https://user@hub.example, sorry", "no route to https://hub.example, sorry"),
+    ],
+)
+def test_no_password_is_shown(text: str, shown: str) -> None:
+    assert without_password(text) == shown
 
 
 def test_doctor_reports_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
