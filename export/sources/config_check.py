@@ -61,6 +61,12 @@ def _float(value: dict[str, Any]) -> object:
     return float(name) if len(value) == 1 and name in ("Infinity", "-Infinity", "NaN") else value
 
 
+def is_mxfp4(config: dict[str, Any]) -> bool:
+    """Return whether a model is gpt-oss with experts in MXFP4, as OpenAI publishes it, which is dequantised."""
+    given = config.get("quantization_config")
+    return config.get("model_type") == "gpt_oss" and isinstance(given, dict) and given.get("quant_method") == "mxfp4"
+
+
 def check_config(config: dict[str, Any]) -> None:
     """Raise SourceError for a configuration that needs remote code, is already quantised or is too large."""
     if config.get("auto_map"):
@@ -68,7 +74,7 @@ def check_config(config: dict[str, Any]) -> None:
     for name in _ATTENTION:
         if "/" in str(config.get(name) or ""):
             raise SourceError(f"this model needs code from the Hub ({name}), which infrs never runs")
-    if any(part.get(name) for part in _parts(config) for name in _QUANTISED):
+    if any(part.get(name) for part in _parts(config) for name in _QUANTISED) and not is_mxfp4(config):
         raise SourceError(
             "these weights are quantised already; name the model they were made from and choose --dtype int4"
         )

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
+from transformers.utils.quantization_config import Mxfp4Config
 
 from infrs.errors import InfrsError, SourceError
 
@@ -30,10 +31,11 @@ from ..graph.fusions.experts import PARTS, is_experts
 from ..recipes.recipe import round_to
 from .checkpoint import read_tensors
 from .checks.fields import check_fields
+from .checks.mxfp4 import check_mxfp4, unpacked
 from .checks.types import culprit
 from .checks.values import check_ties, check_values
 from .checks.weights import check_filled, match_tensors
-from .config_check import check_sizes, first_line, read_json
+from .config_check import check_sizes, first_line, is_mxfp4, read_json
 from .resolve import Model
 from .rope_config import check_rotary
 from .sequence_classifier import check_classifier_type
@@ -83,8 +85,14 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
     """Return the model of `described`; raise SourceError unless the folder fills every weight."""
     name = model.source.model_id
     tensors = {tensor: stored for tensor, stored in read_tensors(model.directory).items() if described.used(tensor)}
+    config = read_json(model.directory / "config.json")
+    quantised: dict[str, Any] = {}
+    if is_mxfp4(config):
+        tensors = unpacked(tensors)
+        described.config.quantization_config = config["quantization_config"]
+        quantised["quantization_config"] = Mxfp4Config(dequantize=True)
     num_weights = sum(math.prod(stored.shape) for stored in tensors.values())
-    check_sizes(read_json(model.directory / "config.json"), num_weights)
+    check_sizes(config, num_weights)
     outline = _outline(loader, described)
     check_fields(described.given, outline)
     check_experts(outline, writes=loader is AutoModelForCausalLM)
@@ -98,11 +106,13 @@ def _load(model: Model, loader: Any, described: SourceConfig, *, encoder: bool =
         output_loading_info=True,
         use_safetensors=True,
         trust_remote_code=False,
+        **quantised,
         **_LOADING,
     )
     check_filled(name, info["missing_keys"], (), tensors, encoder=encoder)
     check_ties(outline, loaded)
     check_values(name, loaded, model.directory, uses)
+    check_mxfp4(name, loaded, model.directory, uses)
     check_rotary(loaded, described.rope)
     trained: PreTrainedModel = loaded.train(False)
     return trained
