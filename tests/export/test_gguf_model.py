@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFWriter
-from gguf_models import llama_cpp_scores, make, write_gguf
+from gguf_models import CONTEXT, llama_cpp_scores, make, write_gguf
+from infrs_export.graph.fusions.architectures import fix_rope_factors
 from infrs_export.pipeline import export_model
-from infrs_export.sources.gguf.config import ROPE_FACTORS, config_fields
+from infrs_export.sources.gguf.config import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS, config_fields
 from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model
@@ -39,6 +40,7 @@ _DELTA = {
 }
 
 # name -> (architecture, changes of its configuration, keys, rope factors)
+_WIDE = {"sliding_window": None, "hidden_size": 128}  # heads of 32
 SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] | None]] = {
     "llama": ("llama", {}, {}, None),
     "llama-tied": ("llama", {"tie_word_embeddings": True}, {}, None),
@@ -125,6 +127,7 @@ SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] |
     ),
     "phi3": ("phi3", {"sliding_window": None}, {}, None),
     "phi3-window": ("phi3", {"sliding_window": 64}, {}, None),
+    "phi3-partial": ("phi3", {**_WIDE, "partial_rotary_factor": 0.5}, {".rope.dimension_count": 16}, None),
     "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 4}, {}, None),
     "starcoder2": ("starcoder2", {"sliding_window": None, "tie_word_embeddings": True}, {}, None),
     "gemma3-linear": ("gemma3", {**_GEMMA, "query_pre_attn_scalar": 32, "rope_theta": 1e6}, _LINEAR, None),
@@ -136,8 +139,10 @@ def load(path: Path) -> Any:
 
 
 def scores(path: Path) -> NDArray[np.float32]:
+    model = load(path)
+    fix_rope_factors(model, CONTEXT)
     with torch.inference_mode():
-        logits = load(path)(torch.tensor([IDS])).logits[0, -1]
+        logits = model(torch.tensor([IDS])).logits[0, -1]
         result: NDArray[np.float32] = torch.log_softmax(logits, -1).numpy()
     return result
 
@@ -150,6 +155,27 @@ def test_scores_are_those_of_llama_cpp(tmp_path: Path, name: str) -> None:
     with_gelu = architecture.startswith(("gemma", "gpt2", "starcoder2"))
     tolerance = 4e-3 if with_gelu else 2e-5  # llama.cpp looks GELU up in a table of float16
     np.testing.assert_allclose(scores(path), llama_cpp_scores(path, IDS), atol=tolerance, rtol=5e-6)
+
+
+@pytest.mark.parametrize("original", [50, 4096], ids=["long", "short"])
+@pytest.mark.parametrize("attention", [1.19, None])
+@pytest.mark.parametrize("part", [1.0, 0.5])
+def test_longrope_is_that_of_llama_cpp(tmp_path: Path, original: int, attention: float | None, part: float) -> None:
+    """It chooses the factors by the context that it is opened with: here 64 tokens, or 256 as it rounds them up."""
+    assert len(IDS) < original
+    width = int(32 * part)
+    lists = {SHORT_FACTORS: np.linspace(1, 2, width // 2), LONG_FACTORS: np.linspace(4, 9, width // 2)}
+    keys = {
+        ".context_length": 2 * original,
+        ".rope.dimension_count": width,
+        ".rope.scaling.original_context_length": original,
+        ".rope.scaling.attn_factor": attention,
+    }
+    tensors = {name: factors.astype(np.float32) for name, factors in lists.items()}
+    path = write_gguf(
+        tmp_path / "model.gguf", make("phi3", {**_WIDE, "partial_rotary_factor": part}), keys, tensors=tensors
+    )
+    np.testing.assert_allclose(scores(path), llama_cpp_scores(path, IDS), atol=2e-5, rtol=5e-6)
 
 
 def test_layers_that_draft_tokens_are_left_out(tmp_path: Path) -> None:
@@ -179,7 +205,7 @@ def test_the_largest_gemmas_scale_scores_by_their_width(architecture: str, layer
     attention = {"head_count": 4, "head_count_kv": 2, "layer_norm_rms_epsilon": 1e-6, "key_length": 32}
     said |= {f"attention.{name}": value for name, value in attention.items()} | {"attention.sliding_window": 7}
     metadata = {"general.architecture": architecture} | {f"{architecture}.{name}": said[name] for name in said}
-    assert config_fields(metadata, None)["query_pre_attn_scalar"] == scalar
+    assert config_fields(metadata, {})["query_pre_attn_scalar"] == scalar
 
 
 @pytest.mark.parametrize(
@@ -207,9 +233,9 @@ def test_a_number_out_of_its_range_is_refused(key: str, value: object) -> None:
     numbers = {"context_length": 64, "block_count": 2, "embedding_length": 64, "feed_forward_length": 96}
     numbers |= {"attention.head_count": 4, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-6}
     metadata = {"general.architecture": "llama"} | {f"llama.{name}": number for name, number in numbers.items()}
-    assert config_fields(metadata, None)["head_dim"] == 16
+    assert config_fields(metadata, {})["head_dim"] == 16
     with pytest.raises(SourceError, match=rf"llama\.{re.escape(key)} as .* not between"):
-        config_fields({**metadata, f"llama.{key}": value}, None)
+        config_fields({**metadata, f"llama.{key}": value}, {})
 
 
 KEYS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -259,6 +285,8 @@ def test_metadata_that_cannot_be_honoured_is_refused(tmp_path: Path, name: str) 
         ((), {"blk.0.attn_q.bias": (64,)}, r"hold blk\.0\.attn_q\.bias,"),
         ((), {"blk.0.ffn_gate_exps.weight": (4, 96, 64)}, r"hold blk\.0\.ffn_gate_exps\.weight"),
         ((), {ROPE_FACTORS: (4,)}, f"4 factors in {ROPE_FACTORS}"),
+        ((), {SHORT_FACTORS: (8,), LONG_FACTORS: (8,)}, f"8 and 8 factors in {SHORT_FACTORS} .* cannot apply to llama"),
+        ((), {SHORT_FACTORS: (8,)}, f"8 and 0 factors in {SHORT_FACTORS}"),
     ],
 )
 def test_every_tensor_is_there_and_used(

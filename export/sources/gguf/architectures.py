@@ -129,7 +129,7 @@ ARCHITECTURES = {
     ),
     "olmo2": _llama("olmo2"),
     "olmoe": _llama("olmoe", required=_EXPERTS, optional={"attention.clamp_kqv": "clip_qkv"}),
-    "phi3": _llama("phi3", optional={"attention.sliding_window": "sliding_window"}),
+    "phi3": _llama("phi3", optional={"attention.sliding_window": "sliding_window"}, partial_rotary=True),
     "qwen2": _llama("qwen2", scalings=("linear", "yarn")),
     "qwen3": _llama("qwen3", scalings=("linear", "yarn")),
     "qwen35": _qwen35("qwen3_5_text", {"feed_forward_length": "intermediate_size"}),

@@ -16,6 +16,9 @@ from . import gated_delta
 from .architectures import ARCHITECTURES
 
 ROPE_FACTORS = "rope_freqs.weight"
+SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"  # of LongRoPE
+FACTORS = (ROPE_FACTORS, SHORT_FACTORS, LONG_FACTORS)
+_ATTENTION_FACTOR = "rope.scaling.attn_factor"
 
 _ROTARY = {  # besides the factors below
     "rope.dimension_count",
@@ -66,6 +69,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "rope.freq_base": (0.0, 1e12),
     "rope.freq_base_swa": (0.0, 1e12),
     "rope.scaling.factor": (0, 1e6),
+    _ATTENTION_FACTOR: (0, 1e6),
     "rope.scale_linear": (0, 1e6),
     "rope.scaling.yarn_beta_fast": (0, 1e6),
     "rope.scaling.yarn_beta_slow": (0, 1e6),
@@ -77,7 +81,7 @@ _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "attention.max_alibi_bias": (0,),
     "expert_count": (0,),
     "expert_used_count": (0,),
-    "rope.scaling.attn_factor": (1, 0),
+    _ATTENTION_FACTOR: (1, 0),
     "rope.scaling.finetuned": None,
     "rope.scaling.yarn_attn_factor": (1,),
     "rope.scaling.yarn_ext_factor": (1, -1),
@@ -112,17 +116,17 @@ def check_whole(metadata: Metadata) -> None:
         )
 
 
-def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[str, Any]:
+def config_fields(metadata: Metadata, factors: Mapping[str, list[float]]) -> dict[str, Any]:
     """Return the fields of the model's configuration, `model_type` included. `metadata` is that of a whole model.
 
-    rope_factors: divisors of the rotary frequencies (the tensor ROPE_FACTORS), or None.
+    factors: divisors of the rotary frequencies, by the names in FACTORS.
     Raises SourceError, with the key, for metadata that infrs does not support.
     """
     name = str(metadata["general.architecture"])
     architecture = ARCHITECTURES[name]
     prefix = f"{name}."
     values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    _check_keys(name, values)
+    _check_keys(name, values, {_ATTENTION_FACTOR} if LONG_FACTORS in factors else set())
     width, heads = values["embedding_length"], values["attention.head_count"]
     head_dim = values.get("attention.key_length", width // heads)
     rotary_dim = values.get("rope.dimension_count", head_dim)
@@ -142,7 +146,7 @@ def config_fields(metadata: Metadata, rope_factors: list[float] | None) -> dict[
     fields |= _vocabulary(name, metadata, values.get("vocab_size"))
     if architecture.rotary:
         fields["rope_theta"] = values.get("rope.freq_base", 10000.0)
-        fields |= _rope(name, values, rope_factors, head_dim)
+        fields |= _rope(name, values, factors, rotary_dim)
         if architecture.partial_rotary:
             fields["partial_rotary_factor"] = rotary_dim / head_dim
     if name in _SCALED_BY_WIDTH:
@@ -162,12 +166,12 @@ def _vocabulary(name: str, metadata: Metadata, size: int | None) -> dict[str, An
     return {"vocab_size": count, **ids}
 
 
-def _check_keys(name: str, values: Metadata) -> None:
+def _check_keys(name: str, values: Metadata, more: set[str]) -> None:
     architecture = ARCHITECTURES[name]
     for key in architecture.required:
         if key not in values:
             raise SourceError(f"the GGUF file has no {name}.{key}, which infrs needs; convert the model again")
-    read = _READ | architecture.required.keys() | architecture.optional.keys()
+    read = _READ | more | architecture.required.keys() | architecture.optional.keys()
     read |= _ROTARY if architecture.rotary else set()
     neutral = {**_NEUTRAL, **architecture.neutral}
     for key, value in values.items():
@@ -201,22 +205,39 @@ def _in_range(value: object, least: float, largest: float) -> bool:
     return least <= value <= largest and (isinstance(least, int) or value > least)
 
 
-def _rope(name: str, values: Metadata, factors: list[float] | None, head_dim: int) -> dict[str, Any]:
+def _rope(name: str, values: Metadata, factors: Mapping[str, list[float]], width: int) -> dict[str, Any]:
     """Return the scaling of rotary positions. As in llama.cpp, a factor without a type is linear."""
+    if factors.keys() & {SHORT_FACTORS, LONG_FACTORS}:
+        return _longrope(name, values, factors, width)
     kind = values.get("rope.scaling.type", "linear")
     factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 0)) or 1.0
     if kind == "none" or (kind == "linear" and factor == 1.0):
         kind, factor = "linear", 1.0
     elif kind not in ARCHITECTURES[name].scalings:
         raise SourceError(f"{name}.rope.scaling.type is {kind!r:.40}, which infrs does not support")
-    if factors is not None:
-        return _by_frequency(name, values, [item * factor for item in factors], head_dim, kind)
+    if ROPE_FACTORS in factors:
+        return _by_frequency(name, values, [item * factor for item in factors[ROPE_FACTORS]], width, kind)
     if kind == "yarn":
         original = values.get("rope.scaling.original_context_length") or values["context_length"]
         betas = {beta: values.get(f"rope.scaling.yarn_{beta}") for beta in ("beta_fast", "beta_slow")}
         scaling = {"rope_type": kind, "factor": factor, "original_max_position_embeddings": original}
         return {"rope_scaling": scaling | {beta: value for beta, value in betas.items() if value is not None}}
     return {} if factor == 1.0 else {"rope_scaling": {"rope_type": kind, "factor": factor}}
+
+
+def _longrope(name: str, values: Metadata, factors: Mapping[str, list[float]], width: int) -> dict[str, Any]:
+    """Return the scaling with one list of factors up to the original context and another beyond it (Phi-3)."""
+    kind, original = values.get("rope.scaling.type", "longrope"), values.get("rope.scaling.original_context_length")
+    lists = [factors.get(each, []) for each in (SHORT_FACTORS, LONG_FACTORS)]
+    if name != "phi3" or kind != "longrope" or not original or any(len(each) != width // 2 for each in lists):
+        raise SourceError(
+            f"the GGUF file holds {len(lists[0])} and {len(lists[1])} factors in {SHORT_FACTORS} and {LONG_FACTORS}, "
+            f"which infrs cannot apply to {name} with {width} rotary features, rope.scaling.type {kind!r:.40} and "
+            f"an original context of {original}"
+        )
+    scaling = {"rope_type": kind, "attention_factor": float(values.get(_ATTENTION_FACTOR) or 1.0)}
+    scaling |= {"short_factor": lists[0], "long_factor": lists[1]}
+    return {"rope_scaling": scaling, "original_max_position_embeddings": original}
 
 
 def _by_frequency(name: str, values: Metadata, factors: list[float], head_dim: int, kind: str) -> dict[str, Any]:

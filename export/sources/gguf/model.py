@@ -22,7 +22,7 @@ from ..checks.weights import match_tensors
 from ..rope_config import check_rotary, read_rope
 from . import gated_delta
 from .architectures import ARCHITECTURES, Architecture
-from .config import ROPE_FACTORS, check_whole, config_fields
+from .config import FACTORS, check_whole, config_fields
 from .reader import GGUFFile, read_gguf
 from .vocabulary import checked_vocabulary
 
@@ -39,9 +39,9 @@ def load_gguf(path: Path, model_id: str, progress: Callable[[int, int], None]) -
     """
     file = read_gguf(path)
     check_whole(file.metadata)
-    factors = file.tensors.get(ROPE_FACTORS)
+    factors = {name: file.tensors[name].values().tolist() for name in FACTORS if name in file.tensors}
     metadata = checked_vocabulary(file.metadata)
-    fields, rope = read_rope(config_fields(metadata, None if factors is None else factors.values().tolist()))
+    fields, rope = read_rope(config_fields(metadata, factors))
     fields["tie_word_embeddings"] = "output.weight" not in file.tensors
     config = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
     architecture = ARCHITECTURES[file.metadata["general.architecture"]]
@@ -92,7 +92,7 @@ def _places(architecture: str, model: nn.Module, num_layers: int) -> dict[str, P
 
 def _described(file: GGUFFile, architecture: Architecture, num_layers: int) -> dict[str, Stored]:
     """Return the shapes that the tensors have in PyTorch, without those that no model has a use for."""
-    used = {name: item for name, item in file.tensors.items() if name != ROPE_FACTORS and not _UNUSED.search(name)}
+    used = {name: item for name, item in file.tensors.items() if name not in FACTORS and not _UNUSED.search(name)}
     if architecture.linear_attention:  # the layers behind the last one draft tokens
         used = {name: item for name, item in used.items() if not gated_delta.is_draft(name, num_layers)}
     turned = {name for name in used if architecture.transposed and _TRANSPOSED.search(name)}
