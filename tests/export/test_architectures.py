@@ -16,13 +16,21 @@ import torch
 from arch_models import CONTEXT, FUSED, MIXTURES, PLAIN, VOCAB, make_model
 from arch_runner import FusedRunner, PlainRunner
 from infrs_export.graph.convert import Conversion, convert
-from infrs_export.graph.fusions.architectures import default_context, fix_rope_factors, longest_context, rope_factors
+from infrs_export.graph.fusions.architectures import (
+    default_context,
+    fix_rope_factors,
+    longest_context,
+    rope_factors,
+    states,
+)
 from infrs_export.graph.fusions.families import FAMILIES
 from infrs_export.recipes.lowering import Float32Lowering
 from models_table import DOCUMENT, HEADER
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 
+from infrs.bundle.states import size_of
 from infrs.errors import ExportError
 
 TOLERANCE = 1e-4
@@ -148,6 +156,30 @@ def test_longrope_bounds_the_default_context_by_layer_too(kind: str, by_layer: b
     config = SimpleNamespace(max_position_embeddings=128, rope_parameters=parameters)
     assert default_context(config) == (64 if kind == "longrope" else 128)  # type: ignore[arg-type]
     assert longest_context(config) == 128  # type: ignore[arg-type]
+
+
+_LITE = {  # DeepSeek V2 Lite
+    **{"num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16, "hidden_size": 2048},
+    **{"q_lora_rank": None, "kv_lora_rank": 512, "n_routed_experts": 64, "num_experts_per_tok": 6},
+}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "bytes_of_token"),
+    [
+        ("deepseek_v2", _LITE, 331_776),
+        ("deepseek_v3", {}, 5_996_544),
+        ("glm4_moe_lite", {}, 962_560),
+        ("minicpm3", {}, 952_320),
+    ],
+)
+def test_latent_attention_keeps_whole_keys_and_values(
+    model_type: str, changes: dict[str, Any], bytes_of_token: int
+) -> None:
+    """Without changes, the sizes are those of the model that transformers names in its configuration."""
+    with torch.device("meta"), no_init_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **changes))
+    assert size_of(states(model).values(), "float16").per_token == bytes_of_token
 
 
 def test_tied_weights_are_stored_once(exported: Callable[[str], Exported]) -> None:

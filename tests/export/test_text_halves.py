@@ -110,10 +110,31 @@ WRAPPERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }
 
 
+_, *_OTHER_HALF = WRAPPERS["gemma4"]
+WRAPPERS["gemma4-experts"] = (
+    {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 7,
+        "head_dim": 16,
+        "global_head_dim": 32,
+        "hidden_size_per_layer_input": 0,
+        "attention_k_eq_v": True,
+        "num_global_key_value_heads": 1,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 32,
+    },
+    *_OTHER_HALF,
+)
+
+
 def make(folder: Path, name: str, **more: Any) -> Any:
     torch.manual_seed(0)
     text, vision, rest = WRAPPERS[name]
-    config = CONFIG_MAPPING[name](text_config={**_TEXT, **text, **more}, vision_config=vision, **rest, **more)
+    config = CONFIG_MAPPING[name.partition("-")[0]](
+        text_config={**_TEXT, **text, **more}, vision_config=vision, **rest, **more
+    )
     model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for parameter in model.parameters():
