@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLMatcher
 
 from infrs.text.schemas.guided import guided, guided_leniently
 
@@ -91,3 +92,11 @@ def test_any_value_of_a_keyword(keyword: str, data: st.DataObject) -> None:
     }[shape]
     for make in (guided, guided_leniently):
         assert json.dumps(make(schema))
+
+
+LISTED = {"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True}
+
+
+@pytest.mark.parametrize("schema", [{**LISTED, "minItems": -1}, {**LISTED, "maxItems": -1}, {"$ref": "#/$defs/\ud800"}])
+def test_a_value_out_of_range_is_left_to_the_compiler(schema: dict[str, Any]) -> None:
+    assert LLMatcher.validate_grammar(f"start: %json {json.dumps(guided(schema))}")

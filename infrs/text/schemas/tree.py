@@ -82,7 +82,7 @@ def simplified(node: Node) -> Node:
     if isinstance(pattern := node.get("pattern"), str):
         node["pattern"] = without_look_ahead(pattern)
     if isinstance(reference := node.get("$ref"), str):
-        node["$ref"] = quote(reference, safe=_URI_CHARS)
+        node["$ref"] = quote(reference, safe=_URI_CHARS, errors="surrogatepass")
     return node
 
 
