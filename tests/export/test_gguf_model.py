@@ -14,6 +14,7 @@ from gguf import GGUFWriter
 from gguf_models import CONTEXT, llama_cpp_scores, make, write_gguf
 from infrs_export.graph.fusions.architectures import fix_rope_factors
 from infrs_export.pipeline import export_model
+from infrs_export.sources.gguf.architectures import ARCHITECTURES
 from infrs_export.sources.gguf.config import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS, config_fields
 from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from infrs_export.sources.resolve import resolve
@@ -176,6 +177,13 @@ def test_longrope_is_that_of_llama_cpp(tmp_path: Path, original: int, attention:
         tmp_path / "model.gguf", make("phi3", {**_WIDE, "partial_rotary_factor": part}), keys, tensors=tensors
     )
     np.testing.assert_allclose(scores(path), llama_cpp_scores(path, IDS), atol=2e-5, rtol=5e-6)
+
+
+def test_each_architecture_is_compared_with_llama_cpp_and_listed() -> None:
+    assert {architecture for architecture, *_ in SAME.values()} == ARCHITECTURES.keys()
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    listed = text.partition("scores of each with llama.cpp:")[2].partition(". Layers")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == ARCHITECTURES.keys()
 
 
 def test_layers_that_draft_tokens_are_left_out(tmp_path: Path) -> None:
