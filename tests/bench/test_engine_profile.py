@@ -17,7 +17,7 @@ from infrs.bench.engine.steps import Bench, ProfileError, RunCounter
 from infrs.bench.engine.timing import Stopwatch
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
-from infrs.engine.runners.runner import Capabilities
+from infrs.engine.runners.runner import Capabilities, Rows
 from infrs.engine.runners.session import create_session
 from infrs.engine.speculation import Draft, PromptLookup
 
@@ -41,9 +41,7 @@ def bench(folder: Path, kind: str = "fused", capacity: int = 128, profile: Path 
     synthetic.build(folder / "model.onnx", kind)
     session = create_session(folder / "model.onnx", 1, profile=profile)
     counter = RunCounter(session)
-    runner = (FusedRunner if kind == "fused" else PlainRunner)(
-        session, synthetic.manifest(kind), num_rows=4, capacity=capacity
-    )
+    runner = (FusedRunner if kind == "fused" else PlainRunner)(session, synthetic.manifest(kind), Rows(4, capacity))
     return Bench(runner, session, counter, synthetic.Letters)
 
 
