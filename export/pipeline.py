@@ -227,7 +227,7 @@ def _build_chat(
         graph_file=conversion.graph_file,
         states=stored(conversion.states, "float16" if in_blocks else "float32"),
         # ONNX Runtime's MoE rounds by the number of tokens of an expert; its QMoE and infrs's experts do not.
-        batch_invariant=is_fused and (in_blocks or not conversion.has_experts),
+        batch_invariant=is_fused and (in_blocks or not conversion.has_moe),
         chunk_invariant=in_blocks,
         vocab_size=conversion.vocab_size,
         context_length=conversion.context_length,

@@ -32,7 +32,7 @@ from ..sources.config_check import first_line
 from . import plain
 from .assemble import Assembler, attribute
 from .fusions.architectures import default_context, fix_rope_factors, longest_context, states, why_plain
-from .fusions.experts import is_experts
+from .fusions.experts import gate_of, is_experts
 from .fusions.ops import DOMAIN
 from .fusions.recurrent.layers import recurrent_kind
 from .fusions.rewrites import fuse_residual_norms
@@ -50,7 +50,10 @@ Progress = Callable[[str, int, int], None]  # stage ("trace", "weights"), done, 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The result of `convert`. reason: why the graph is plain; empty if it is fused. states: as float32."""
+    """The result of `convert`. reason: why the graph is plain; empty if it is fused. states: as float32.
+
+    has_moe: in a dtype of floats, experts are ONNX Runtime's operator MoE.
+    """
 
     graph: GraphKind
     graph_file: str
@@ -60,7 +63,7 @@ class Conversion:
     vocab_size: int
     context_length: int
     num_nodes: int
-    has_experts: bool = False
+    has_moe: bool = False
 
 
 def convert(
@@ -86,8 +89,8 @@ def convert(
     context_length = _context_length(model, context_length)
     fix_rope_factors(model, context_length)
     reason = why_plain(model)
-    has_experts = any(map(is_experts, model.modules()))
-    if reason and has_experts:
+    experts = [module for module in model.modules() if is_experts(module)]
+    if reason and experts:
         raise ExportError(f"infrs exports mixtures of experts only as a fused graph, and {reason}; try another model")
     if reason and any(map(recurrent_kind, model.modules())):
         raise ExportError(f"infrs exports layers with a state of a fixed size only as a fused graph, and {reason}")
@@ -113,7 +116,7 @@ def convert(
         vocab_size=int(model.config.vocab_size),
         context_length=context_length,
         num_nodes=num_nodes,
-        has_experts=has_experts,
+        has_moe=any(not gate_of(module).cubic for module in experts),
     )
 
 

@@ -91,7 +91,7 @@ def test_fused_graph_equals_eager_pytorch(
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", [name for name in FUSED if name not in MIXTURES])
+@pytest.mark.parametrize("name", [name for name in FUSED if name not in MIXTURES or name == "gemma4-experts"])
 def test_rows_of_different_lengths_decode_like_single_rows(name: str, exported: Callable[[str], Exported]) -> None:
     export = exported(name)
     prompts = [tokens(length=length) for length in (3, 19, 11)]

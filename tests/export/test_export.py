@@ -71,7 +71,8 @@ def test_a_mixture_of_experts_passes_the_parity_check(name: str, dtype: str, tmp
     write_tokenizer(tmp_path / name)
     manifest = verify_bundle(export(tmp_path / name, tmp_path / "cache", dtype))
     in_blocks = dtype in ("int8", "int4")
-    assert (manifest.batch_invariant, manifest.chunk_invariant) == (in_blocks, in_blocks)
+    assert manifest.batch_invariant == (in_blocks or name == "gemma4-experts")  # MoE has no GELU
+    assert manifest.chunk_invariant == in_blocks
 
 
 @pytest.mark.parametrize(("context", "factors"), [(None, "short"), (64, "short"), (128, "long")])
