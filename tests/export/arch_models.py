@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from latent_models import LATENT, LATENT_MIXTURES
 from tiny_config import SIZES
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -30,7 +31,6 @@ _LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
-_DEEPSEEK = {**_YARN, "beta_fast": 32, "beta_slow": 1, "mscale": 0.7, "mscale_all_dim": 0.8}
 _LLAMA4 = {
     "rope_type": "yarn",
     "rope_theta": 1e6,
@@ -164,24 +164,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "vaultgemma": ("vaultgemma", _GEMMA_2),
 }
 
-# Multi-head latent attention.
-_LATENT = {
-    "num_key_value_heads": 4,
-    "q_lora_rank": 32,
-    "kv_lora_rank": 64,
-    "qk_nope_head_dim": 32,
-    "qk_rope_head_dim": 16,
-    "v_head_dim": 32,
-}
-FUSED |= {
-    "minicpm3": ("minicpm3", {**_LATENT, "scale_emb": 3, "scale_depth": 1.4, "dim_model_base": 32}),
-    # transformers empties the padding token's row of the embedding while it loads the model.
-    "youtu": ("youtu", {**_LATENT, "pad_token_id": None}),
-    "youtu-wide-values": (
-        "youtu",
-        {**_LATENT, "pad_token_id": None, "v_head_dim": 64, "q_lora_rank": None, "rope_interleave": False},
-    ),
-}
+FUSED |= LATENT
 
 # Mixtures of experts: name -> (model_type, what its config changes)
 _EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -196,7 +179,6 @@ _GROUPS = {
     "n_shared_experts": 1,
     "head_dim": 32,
 }
-_LATENT_GROUPS = {name: value for name, value in _GROUPS.items() if name != "head_dim"} | _LATENT
 _SCALES = {
     "attention_multiplier": 0.1,
     "embedding_multiplier": 3.0,
@@ -204,16 +186,8 @@ _SCALES = {
     "logits_scaling": 4.0,
 }
 MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    **LATENT_MIXTURES,
     "afmoe": ("afmoe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
-    "deepseek_v2": (
-        "deepseek_v2",
-        {**_LATENT_GROUPS, "topk_method": "group_limited_greedy", "first_k_dense_replace": 1},
-    ),
-    "deepseek_v2-lite": (
-        "deepseek_v2",
-        {**_LATENT_GROUPS, "q_lora_rank": None, "rope_scaling": _DEEPSEEK, "first_k_dense_replace": 0},
-    ),
-    "deepseek_v3": ("deepseek_v3", {**_LATENT_GROUPS, "first_k_dense_replace": 1, "rope_scaling": _DEEPSEEK}),
     "dots1": ("dots1", {**_GROUPS, "first_k_dense_replace": 1}),
     "ernie4_5_moe": (
         "ernie4_5_moe",
@@ -238,7 +212,6 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "glm4_moe",
         {**_GROUPS, "first_k_dense_replace": 1, "partial_rotary_factor": 0.5, "use_qk_norm": True},
     ),
-    "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT_GROUPS, "mlp_layer_types": ["dense", "sparse"]}),
     "gpt_oss": ("gpt_oss", {**_LOCAL, "head_dim": 32, "sliding_window": 7}),
     "granitemoe": ("granitemoe", {**_LOCAL, **_SCALES}),
     "granitemoeshared": ("granitemoeshared", {**_LOCAL, **_SCALES, "shared_intermediate_size": 48}),
