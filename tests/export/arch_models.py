@@ -62,8 +62,13 @@ _GEMMA_4 = {
     "final_logit_softcapping": 3.0,
     "tie_word_embeddings": True,
 }
+_MULTIPLIERS = {
+    "attention_multiplier": 0.1,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.3,
+    "logits_scaling": 4.0,
+}
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
-_BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 
 
 # name -> (model_type, what its config changes)
@@ -104,10 +109,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_attention_heads": 2, "num_key_value_heads": 1, "hidden_size": 128, "partial_rotary_factor": 0.75},
     ),
     "phi3-longrope": ("phi3", {"rope_scaling": _LONGROPE, "original_max_position_embeddings": 64}),
-    "granite": (
-        "granite",
-        {"attention_multiplier": 0.1, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 4.0},
-    ),
+    "granite": ("granite", _MULTIPLIERS),
     "olmo": ("olmo", {"clip_qkv": 0.2}),
     "olmo2": ("olmo2", {}),
     "smollm3": ("smollm3", {"num_hidden_layers": 4, "no_rope_layer_interval": 2}),
@@ -133,6 +135,8 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("cohere", {"logit_scale": 0.3}),
     "cohere-norms": ("cohere", {"logit_scale": 0.3, "use_qk_norm": True}),
     "cohere2": ("cohere2", {**_LOCAL_GLOBAL, "sliding_window": 7, "logit_scale": 0.3}),
+    "cwm": ("cwm", {**_LOCAL_GLOBAL, "sliding_window": 7, "rope_scaling": _LLAMA3}),
+    "exaone": ("exaone", {"rope_scaling": _LLAMA3}),
     "exaone4": ("exaone4", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
     "gemma4": ("gemma4_text", {**_GEMMA_4, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 3}),
     "gemma4-wide": (
@@ -148,6 +152,11 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
             "num_global_key_value_heads": 1,
         },
     ),
+    "hyperclovax": ("hyperclovax", _MULTIPLIERS),
+    "hyperclovax-norms": ("hyperclovax", {**_MULTIPLIERS, "use_post_norm": True}),
+    "internlm3": ("internlm3", {"head_dim": 32}),
+    "iquestcoder": ("iquestcoder", {"head_dim": 32}),
+    "jais2": ("jais2", {"attention_bias": True, "mlp_bias": True}),
     "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 32}),
     "ministral": ("ministral", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
     "ministral3": ("ministral3", {"head_dim": 32, "sliding_window": 7}),
@@ -179,12 +188,6 @@ _GROUPS = {
     "n_shared_experts": 1,
     "head_dim": 32,
 }
-_SCALES = {
-    "attention_multiplier": 0.1,
-    "embedding_multiplier": 3.0,
-    "residual_multiplier": 0.3,
-    "logits_scaling": 4.0,
-}
 MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     **LATENT_MIXTURES,
     "afmoe": ("afmoe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
@@ -213,11 +216,25 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_GROUPS, "first_k_dense_replace": 1, "partial_rotary_factor": 0.5, "use_qk_norm": True},
     ),
     "gpt_oss": ("gpt_oss", {**_LOCAL, "head_dim": 32, "sliding_window": 7}),
-    "granitemoe": ("granitemoe", {**_LOCAL, **_SCALES}),
-    "granitemoeshared": ("granitemoeshared", {**_LOCAL, **_SCALES, "shared_intermediate_size": 48}),
+    "granitemoe": ("granitemoe", {**_LOCAL, **_MULTIPLIERS}),
+    "granitemoeshared": ("granitemoeshared", {**_LOCAL, **_MULTIPLIERS, "shared_intermediate_size": 48}),
+    "hy_v3": ("hy_v3", {**_EXPERTS, "head_dim": 32, "mlp_layer_types": ["dense", "sparse"]}),
     "hunyuan_v1_moe": (
         "hunyuan_v1_moe",
         {"num_experts": 8, "moe_topk": 2, "intermediate_size": 32, "head_dim": 32},
+    ),
+    "mellum": (
+        "mellum",
+        {
+            **_EXPERTS,
+            **_LOCAL_GLOBAL,
+            "head_dim": 32,
+            "sliding_window": 7,
+            "rope_parameters": {
+                "full_attention": {**_YARN, "rope_theta": 5e5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
     ),
     "minimax_m2": ("minimax_m2", {**_LOCAL, "head_dim": 32, "rotary_dim": 16}),
     "mixtral": ("mixtral", {**_LOCAL, "sliding_window": 7}),
@@ -281,7 +298,7 @@ HYBRID_MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "granitemoehybrid",
         {
             **_MAMBA,
-            **_SCALES,
+            **_MULTIPLIERS,
             **_LOCAL,
             "layer_types": ["linear_attention", "full_attention", "linear_attention"],
             "shared_intermediate_size": 64,
@@ -315,7 +332,7 @@ RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
         "granitemoehybrid",
         {
             **_MAMBA,
-            **_SCALES,
+            **_MULTIPLIERS,
             "layer_types": ["linear_attention", "full_attention", "linear_attention"],
             "num_local_experts": 0,
             "shared_intermediate_size": 96,
@@ -331,7 +348,7 @@ FUSED |= RECURRENT
 FUSED["granitemoehybrid-attention"] = (
     "granitemoehybrid",
     {
-        **_SCALES,
+        **_MULTIPLIERS,
         "layer_types": ["full_attention"] * 2,
         "num_local_experts": 0,
         "shared_intermediate_size": 96,
@@ -367,26 +384,9 @@ def make_model(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
             else:
                 parameter.copy_(torch.randn_like(parameter) * parameter.shape[-1] ** -0.5)
         for name, buffer in model.named_buffers():
+            if name.endswith(("score_correction_bias", "expert_bias")):  # of routers
+                buffer.copy_(0.2 * torch.randn_like(buffer))
+        for name, buffer in model.named_buffers():
             if name.endswith("bias"):  # of the scores of experts
                 buffer.copy_(0.2 * torch.randn_like(buffer))
     return model
-
-
-def respell(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json that transformers 5 writes, as transformers 4 writes them, if it knows the family."""
-    if config["model_type"] == "gemma4_text":
-        return config
-    rest = {name: value for name, value in config.items() if name not in ("rope_parameters", "dtype")}
-    given = config.get("rope_parameters") or {}
-    scaling = dict(given.get("full_attention", given))
-    kind = scaling.pop("rope_type", "default")
-    names = {name: name for name in _BESIDE}
-    if config["model_type"] == "gpt_neox":
-        names |= {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
-    rest |= {field: scaling.pop(name) for name, field in names.items() if name in scaling}
-    if config["model_type"] == "gemma3_text":
-        rest["rope_local_base_freq"] = given["sliding_attention"]["rope_theta"]
-    if kind != "longrope" and "original_max_position_embeddings" in rest:
-        scaling["original_max_position_embeddings"] = rest.pop("original_max_position_embeddings")
-    rest["rope_scaling"] = {"rope_type": kind, **scaling} if scaling else None
-    return rest | {"torch_dtype": "float32", "transformers_version": "4.57.1"}

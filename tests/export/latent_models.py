@@ -49,5 +49,6 @@ LATENT_MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_SIZES, **_GROUPS, "q_lora_rank": None, "rope_scaling": _YARN, "first_k_dense_replace": 0},
     ),
     "deepseek_v3": ("deepseek_v3", {**_SIZES, **_GROUPS, "first_k_dense_replace": 1, "rope_scaling": _YARN}),
+    "sarvam_mla": ("sarvam_mla", {**_SIZES, **_GROUPS, "first_k_dense_replace": 1}),
     "glm4_moe_lite": ("glm4_moe_lite", {**_SIZES, **_GROUPS, "mlp_layer_types": ["dense", "sparse"]}),
 }

@@ -122,7 +122,7 @@ def test_other_architectures_get_the_plain_graph_and_a_reason(name: str, exporte
     ("model_type", "changes", "words"),
     [
         ("qwen3_moe", {**MIXTURES["qwen3_moe"][1], "hidden_act": "gelu"}, "experts with the activation GELU"),
-        ("mellum", MIXTURES["qwen3_moe"][1], "not among the fused architectures"),
+        ("laguna", MIXTURES["qwen3_moe"][1], "not among the fused architectures"),
     ],
 )
 def test_experts_that_cannot_be_fused_are_refused_in_one_sentence(

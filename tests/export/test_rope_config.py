@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from arch_models import FUSED, VOCAB, make_model, respell
+from arch_models import FUSED, VOCAB, make_model
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.rope_config import read_rope
 from infrs_export.sources.torch_model import load_model
+from older_config import respell
 from torch import Tensor
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

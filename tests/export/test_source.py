@@ -54,8 +54,8 @@ def test_configurations_that_are_refused(
         ({"model_type": "openai-gpt"}, "openai-gpt keeps no keys and values"),
         ({"model_type": "minimax"}, "minimax keeps no .* in its layers of linear_att.* family minimax_m2$"),
         (
-            {"model_type": "mellum"},
-            "mellum is a mixture of experts, and infrs .* choose a model of the family",
+            {"model_type": "laguna"},
+            "laguna is a mixture of experts, and infrs .* choose a model of the family",
         ),
         (
             {"model_type": "cpmant", "hidden_size": 64, "num_attention_heads": 4, "dim_head": 16, "dim_ff": 96},

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from arch_models import respell
 from infrs_export.graph.convert import convert
 from infrs_export.recipes.lowering import Float32Lowering
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model
+from older_config import respell
 from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
