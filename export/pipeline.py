@@ -30,14 +30,14 @@ from infrs.bundle.manifest import (
 )
 from infrs.bundle.states import stored
 from infrs.engine.runners.runner import Rows
-from infrs.errors import BundleError, ExportError, InfrsError
+from infrs.errors import BundleError, ExportError, InfrsError, SourceError
 
 from .bundle.publish import Place, check_space, file_entries, full_disk_explained, publish, staging
 from .hub.fetch import MAX_MODEL_BYTES
 from .progress import Progress
 from .recipes import recipe as recipes
 from .sources import demo
-from .sources.config_check import first_line
+from .sources.config_check import NEEDS_CODE, first_line, names_code, read_json
 from .sources.embeddings.find import check_dtype, is_classifier, is_embedding_model
 from .sources.resolve import Model, check_source, resolve
 
@@ -82,6 +82,8 @@ def export_model(
             stage=report.stage,
         )
         kind = _kind(found, pooling)
+        if kind != "chat" and names_code(read_json(found.directory / "config.json")):
+            raise SourceError(NEEDS_CODE)  # such code often changes the attention, and keeps the names of classes
         stored: Dtype = AUTO_DTYPES[kind][0] if dtype == "auto" else dtype
         if kind != "chat":
             check_dtype(stored)
@@ -184,6 +186,8 @@ def _build_chat(
     report.note(f"loading {found.source.model_id}")
     model = load_model(found, partial(report.stage, "gguf"))
     architecture = str(model.config.model_type)
+    if names_code(model.config.to_dict()):
+        report.note(f"config.json names code, which never runs; transformers' own {type(model).__name__} is used")
     check_space(directory, recipes.stored_bytes(dtype, model.num_parameters()))
     write_companions(found, model, directory)
     tokenizer = open_tokenizer(directory / "tokenizer.json")

@@ -25,6 +25,7 @@ LARGEST = {
 _MAY_BE_NULL = LARGEST.keys() - {"hidden_size", "max_position_embeddings", "num_hidden_layers", "vocab_size"}
 _MAY_BE_ZERO = {"num_experts", "num_local_experts", "n_routed_experts", "num_labels"}
 _FLOAT = "__float__"
+NEEDS_CODE = "this model needs code from its repository (auto_map), which infrs never runs"
 _EPSILON = re.compile(r"(^|_)eps(ilon)?$")
 
 
@@ -69,8 +70,8 @@ def is_mxfp4(config: dict[str, Any]) -> bool:
 
 def check_config(config: dict[str, Any]) -> None:
     """Raise SourceError for a configuration that needs remote code, is already quantised or is too large."""
-    if config.get("auto_map"):
-        raise SourceError("this model needs code from its repository (auto_map), which infrs never runs")
+    if names_code(config) and not _is_own_model(config):
+        raise SourceError(NEEDS_CODE)
     for name in _ATTENTION:
         if "/" in str(config.get(name) or ""):
             raise SourceError(f"this model needs code from the Hub ({name}), which infrs never runs")
@@ -92,6 +93,26 @@ def check_config(config: dict[str, Any]) -> None:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if _EPSILON.search(name) and value is not None and not (number and 0 < value <= 1):
                 raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not a number from 0 to 1")
+
+
+def names_code(config: dict[str, Any]) -> bool:
+    """Return whether a configuration names code in its repository."""
+    return bool(config.get("auto_map"))
+
+
+def _is_own_model(config: dict[str, Any]) -> bool:
+    """Return whether the code of a repository is that of transformers' own causal language model of the same name.
+
+    Repositories from before their family was in transformers still name code, such as Phi-3 and DeepSeek V3. Then
+    transformers prefers its own class, and infrs never runs the other. A model type alone says nothing: code for
+    another model may use it.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: PLC0415  # slow
+
+    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config.get("model_type")))
+    given = config["auto_map"]
+    code = given.get("AutoModelForCausalLM") if isinstance(given, dict) else None
+    return own is not None and config.get("architectures") == [own] and str(code).rpartition(".")[2] == own
 
 
 def check_sizes(config: dict[str, Any], num_weights: int) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from infrs_export.pipeline import export_model
 from infrs_export.sources import demo
 from infrs_export.sources.resolve import Model, readable_id, resolve
 from infrs_export.sources.torch_model import load_model
+from transformers import LlamaForCausalLM
 
 from infrs.errors import SourceError
 
@@ -25,10 +27,18 @@ def change(folder: Path, **fields: object) -> Path:
     return folder
 
 
+_CODE = {"AutoConfig": "evil.LlamaConfig", "AutoModelForCausalLM": "evil.LlamaForCausalLM"}
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
+        ({"auto_map": {"AutoModelForCausalLM": "evil.Llama2ForCausalLM"}}, "auto_map"),
+        ({"auto_map": _CODE, "architectures": ["JinaForCausalLM"]}, "auto_map"),
+        ({"auto_map": _CODE, "architectures": ["LlamaForCausalLM", "LlamaModel"]}, "auto_map"),
+        ({"auto_map": _CODE, "model_type": "mistral"}, "auto_map"),
+        ({"auto_map": "modeling_llama.LlamaForCausalLM"}, "auto_map"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised already"),
         ({"model_type": None}, "model_type"),
     ],
@@ -38,6 +48,17 @@ def test_configurations_that_are_refused(
 ) -> None:
     with pytest.raises(SourceError, match=words):
         find(change(tiny_copy("refused"), **fields))
+
+
+def test_code_with_the_name_of_transformers_own_class_is_not_run(
+    tiny_copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = change(tiny_copy("coded"), auto_map=_CODE)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert type(load_model(find(folder))) is LlamaForCausalLM
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(SourceError, match="auto_map"):
+        export_model(str(folder), output=tmp_path / "cache", pooling="mean", progress=False)
 
 
 @pytest.mark.parametrize(
