@@ -340,6 +340,19 @@ RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "lfm2": ("lfm2", {**_CONV, "block_auto_adjust_ff_dim": False}),
     "mamba2": ("mamba2", _MAMBA_2),
+    "nemotron_h": (
+        "nemotron_h",
+        {
+            "layers_block_type": ["linear_attention", "mlp", "full_attention", "linear_attention", "mlp"],
+            "num_hidden_layers": 5,
+            "head_dim": 32,
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 16,
+            "n_groups": 2,
+            "ssm_state_size": 24,
+            "chunk_size": 32,
+        },
+    ),
     "mamba2-bias": ("mamba2", {**_MAMBA_2, "use_bias": True, "use_conv_bias": False}),
     "lfm2-bias": ("lfm2", {**_CONV, "conv_bias": True}),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from infrs.bundle.files import verify_bundle
 from infrs.bundle.manifest import Dtype, Manifest
 from infrs.cli.command import run
 from infrs.engine.runners.session import fallback_nodes
+from infrs.errors import ExportError
 
 TOLERANCE = 1e-4
 CAPACITY = 128
@@ -143,6 +145,22 @@ def test_bits_depend_on_no_pieces_and_no_rows(name: str, dtype: Dtype, threads: 
                 expected = alone.run(steps[row : row + 1, step, None])
                 assert together[step][row].tobytes() == expected[0].tobytes(), (row, step)
         assert batch.fixed_states(row) == alone.fixed_states(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("qwen3_5", {"hidden_act": "gelu"}, "linear attention with the activation gelu"),
+        ("mamba2", {"hidden_act": "relu"}, "state-space layer with the activation relu"),
+        ("nemotron_h", {"layers_block_type": ["linear_attention", "moe"], "num_hidden_layers": 2}, "1 of 2 layers"),
+    ],
+)
+def test_layers_that_cannot_be_fused_are_refused(
+    name: str, changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    model_type, usual = RECURRENT[name]
+    with pytest.raises(ExportError, match=f"a state of a fixed size only as a fused graph, and .*{words}"):
+        convert(make_model(model_type, usual | changes), tmp_path, lowering("float32"), context_length=CAPACITY)
 
 
 @pytest.mark.slow

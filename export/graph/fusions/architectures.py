@@ -109,8 +109,9 @@ def _why_not_attention(model: PreTrainedModel) -> str:
     layers = [module for module in model.modules() if is_attention(module)]
     recurrent = [(module, kind) for module in model.modules() if (kind := recurrent_kind(module))]
     known = {int(module.layer_idx) for module in (*layers, *(module for module, _ in recurrent))}  # type: ignore[arg-type]
-    if len(known) != model.config.num_hidden_layers:
-        return f"{len(known)} layers of {model.config.num_hidden_layers} were recognised"
+    stateful = model.config.num_hidden_layers - list(getattr(model.config, "layer_types", None) or ()).count("mlp")
+    if len(known) != stateful:
+        return f"{len(known)} of {stateful} layers with a state were recognised"
     if reason := next(filter(None, (kind.why_not(module) for module, kind in recurrent)), ""):
         return reason
     for head_dim in sorted({attributes(layer).head_dim for layer in layers}):

@@ -28,7 +28,7 @@ class Family:
     recurrent: tuple[str, ...] = ()
 
 
-_LINEAR, _CONV, _HYBRID = ("linear_attention", "mamba", "attention"), ("conv",), ("hybrid",)
+_LINEAR, _CONV, _HYBRID = ("linear_attention", "mamba", "attention", "mlp"), ("conv",), ("hybrid",)
 
 # An allow-list: `tests/export/test_architectures.py` compares each family with transformers.
 FAMILIES = {
@@ -85,6 +85,7 @@ FAMILIES = {
     "mistral": Family("MistralForCausalLM", window_in_config=True),
     "mixtral": Family("MixtralForCausalLM", window_in_config=True),
     "nemotron": Family("NemotronForCausalLM"),
+    "nemotron_h": Family("NemotronHForCausalLM", recurrent=_LINEAR),
     "olmo": Family("OlmoForCausalLM", clips=True),
     "olmo2": Family("Olmo2ForCausalLM"),
     "olmo3": Family("Olmo3ForCausalLM"),
