@@ -74,7 +74,9 @@ def read_rope(config: dict[str, Any]) -> tuple[dict[str, Any], Rope]:
 
 def check_rotary(model: PreTrainedModel, rope: Rope) -> None:
     """Raise SourceError unless the rotary tables of `model` are exactly those of its settings."""
-    if not rope or getattr(model.base_model, "rotary_emb", model) is None:  # granitemoehybrid may rotate nothing
+    scales = any(parameters.get("rope_type", "default") != "default" for parameters in rope.values())
+    rotates = getattr(model.base_model, "rotary_emb", model) is not None  # granitemoehybrid may rotate nothing
+    if not rope or not (rotates or scales):
         return
     tables = list(_tables(model))
     wanted = {layer: _table(model.config, layer, rope.get(layer, {})) for layer, _ in tables}

@@ -61,14 +61,24 @@ CARRIED: dict[str, dict[str, Any]] = {
     "gemma3_text": {"_sliding_window_pattern": 6, "sliding_window_pattern": 6},
     "glm4_moe_lite": {"num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0, "topk_method": "noaux_tc"},
     "gpt2": {"n_ctx": 1024, "summary_activation": None, "task_specific_params": {"text-generation": {"top_k": 50}}},
+    "granitemoehybrid": {
+        **{"normalization_function": "rmsnorm", "position_embedding_type": "nope", "init_method": "mup"},
+        **{"layer_types": ["mamba", "attention"]},
+    },
     "gptj": {"rotary": True, "rotary_dim": 64, "scale_attn_weights": True},
+    "lfm2": {
+        **{"block_mlp_init_scale": 1.0, "block_norm_eps": 1e-5, "block_out_init_scale": 1.0, "conv_dim": 64},
+        **{"layer_types": ["conv", "full_attention"], "use_pos_enc": True},
+    },
     "llama": {
         **{"activation": "swiglu", "hidden_act": "silu", "rope_interleaved": False, "pretraining_tp": 2},
         **{"layer_norm_eps": 1e-5, "rms_norm_eps": 1e-5, "use_sliding_window": False, "max_window_layers": 28},
         **{"sliding_window": 4096, "max_position_embeddings": 4096, "rope_base": 10000.0, "is_causal": True},
     },
+    "mamba2": {"norm_before_gate": True, "rms_norm": True, "time_step_limit": [0.0, float("inf")]},
     "modernbert": {"layer_norm_eps": 1e-5, "norm_eps": 1e-5, "position_embedding_type": "absolute"},
     "phi3": {"interpolate_factor": 1, "full_attn_mod": 1, "embd_pdrop": 0.1},
+    "qwen3_5_text": {"attn_output_gate": True, "full_attention_interval": 4, "mlp_only_layers": []},
     "qwen2": {"use_mrope": False, "max_window_layers": 28},
     "stablelm": {"norm_eps": 1e-5, "rope_pct": 0.25, "rotary_scaling_factor": 1.0, "partial_rotary_factor": 0.25},
     "starcoder2": {

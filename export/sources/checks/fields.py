@@ -26,7 +26,15 @@ _ARITHMETIC = re.compile(
 )
 _OTHER = re.compile(r"drop|init|loss|smooth|fp32|fused|kernel|summary|pooler|classifier")  # training, and other heads
 # Fields that models of several families carry without an effect.
-_HARMLESS = {"max_window_layers", "rotary", "scale_attn_weights", "rms_norm", "use_rms_norm", "use_rmsnorm"}
+_HARMLESS = {
+    "max_window_layers",
+    "norm_before_gate",
+    "rms_norm",
+    "rotary",
+    "scale_attn_weights",
+    "use_rms_norm",
+    "use_rmsnorm",
+}
 _WORDS = re.compile(r"position_embedding_type|hidden_act|activation")  # the fields in which a text counts
 _LAYERS = ("full_attention", "sliding_attention")
 _POSITIONS = ("absolute", "rope", "rotary", "none")
