@@ -6,8 +6,9 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from hybrid_models import HYBRID_MIXTURES, RECURRENT
 from latent_models import LATENT, LATENT_MIXTURES
-from tiny_config import SIZES
+from tiny_config import EXPERTS, LOCAL, SCALES, SIZES
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 VOCAB = 97
@@ -62,12 +63,6 @@ _GEMMA_4 = {
     "final_logit_softcapping": 3.0,
     "tie_word_embeddings": True,
 }
-_MULTIPLIERS = {
-    "attention_multiplier": 0.1,
-    "embedding_multiplier": 3.0,
-    "residual_multiplier": 0.3,
-    "logits_scaling": 4.0,
-}
 _LONGROPE = {"type": "longrope", "short_factor": [1.0 + i / 8 for i in range(8)], "long_factor": [4.0] * 8}
 
 
@@ -109,7 +104,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_attention_heads": 2, "num_key_value_heads": 1, "hidden_size": 128, "partial_rotary_factor": 0.75},
     ),
     "phi3-longrope": ("phi3", {"rope_scaling": _LONGROPE, "original_max_position_embeddings": 64}),
-    "granite": ("granite", _MULTIPLIERS),
+    "granite": ("granite", SCALES),
     "olmo": ("olmo", {"clip_qkv": 0.2}),
     "olmo2": ("olmo2", {}),
     "smollm3": ("smollm3", {"num_hidden_layers": 4, "no_rope_layer_interval": 2}),
@@ -152,8 +147,8 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
             "num_global_key_value_heads": 1,
         },
     ),
-    "hyperclovax": ("hyperclovax", _MULTIPLIERS),
-    "hyperclovax-norms": ("hyperclovax", {**_MULTIPLIERS, "use_post_norm": True}),
+    "hyperclovax": ("hyperclovax", SCALES),
+    "hyperclovax-norms": ("hyperclovax", {**SCALES, "use_post_norm": True}),
     "internlm3": ("internlm3", {"head_dim": 32}),
     "iquestcoder": ("iquestcoder", {"head_dim": 32}),
     "jais2": ("jais2", {"attention_bias": True, "mlp_bias": True}),
@@ -176,9 +171,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
 FUSED |= LATENT
 
 # Mixtures of experts: name -> (model_type, what its config changes)
-_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _WHOLE = {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32}
-_LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32}
 _GROUPS = {
     "n_routed_experts": 8,
     "num_experts_per_tok": 2,
@@ -190,13 +183,13 @@ _GROUPS = {
 }
 MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     **LATENT_MIXTURES,
-    "afmoe": ("afmoe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
+    "afmoe": ("afmoe", {**EXPERTS, "head_dim": 32, "sliding_window": 7}),
     "dots1": ("dots1", {**_GROUPS, "first_k_dense_replace": 1}),
     "ernie4_5_moe": (
         "ernie4_5_moe",
         {"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 32, "moe_layer_start_index": 1, "use_bias": True},
     ),
-    "exaone_moe": ("exaone_moe", {**_EXPERTS, "head_dim": 32, "sliding_window": 7}),
+    "exaone_moe": ("exaone_moe", {**EXPERTS, "head_dim": 32, "sliding_window": 7}),
     "flex_olmo": ("flex_olmo", _WHOLE),
     "gemma4-experts": (
         "gemma4_text",
@@ -215,10 +208,10 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "glm4_moe",
         {**_GROUPS, "first_k_dense_replace": 1, "partial_rotary_factor": 0.5, "use_qk_norm": True},
     ),
-    "gpt_oss": ("gpt_oss", {**_LOCAL, "head_dim": 32, "sliding_window": 7}),
-    "granitemoe": ("granitemoe", {**_LOCAL, **_MULTIPLIERS}),
-    "granitemoeshared": ("granitemoeshared", {**_LOCAL, **_MULTIPLIERS, "shared_intermediate_size": 48}),
-    "hy_v3": ("hy_v3", {**_EXPERTS, "head_dim": 32, "mlp_layer_types": ["dense", "sparse"]}),
+    "gpt_oss": ("gpt_oss", {**LOCAL, "head_dim": 32, "sliding_window": 7}),
+    "granitemoe": ("granitemoe", {**LOCAL, **SCALES}),
+    "granitemoeshared": ("granitemoeshared", {**LOCAL, **SCALES, "shared_intermediate_size": 48}),
+    "hy_v3": ("hy_v3", {**EXPERTS, "head_dim": 32, "mlp_layer_types": ["dense", "sparse"]}),
     "hunyuan_v1_moe": (
         "hunyuan_v1_moe",
         {"num_experts": 8, "moe_topk": 2, "intermediate_size": 32, "head_dim": 32},
@@ -226,7 +219,7 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "mellum": (
         "mellum",
         {
-            **_EXPERTS,
+            **EXPERTS,
             **_LOCAL_GLOBAL,
             "head_dim": 32,
             "sliding_window": 7,
@@ -236,132 +229,22 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
-    "minimax_m2": ("minimax_m2", {**_LOCAL, "head_dim": 32, "rotary_dim": 16}),
-    "mixtral": ("mixtral", {**_LOCAL, "sliding_window": 7}),
+    "minimax_m2": ("minimax_m2", {**LOCAL, "head_dim": 32, "rotary_dim": 16}),
+    "mixtral": ("mixtral", {**LOCAL, "sliding_window": 7}),
     "olmoe": ("olmoe", {**_WHOLE, "clip_qkv": 0.2}),
-    "phimoe": ("phimoe", {**_LOCAL, "attention_bias": True, "lm_head_bias": True}),
-    "qwen2_moe": ("qwen2_moe", {**_EXPERTS, "shared_expert_intermediate_size": 64}),
-    "qwen3_moe": ("qwen3_moe", {**_EXPERTS, "head_dim": 32}),
-    "qwen3_moe-mixed": ("qwen3_moe", {**_EXPERTS, "head_dim": 32, "norm_topk_prob": True, "mlp_only_layers": [0]}),
+    "phimoe": ("phimoe", {**LOCAL, "attention_bias": True, "lm_head_bias": True}),
+    "qwen2_moe": ("qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 64}),
+    "qwen3_moe": ("qwen3_moe", {**EXPERTS, "head_dim": 32}),
+    "qwen3_moe-mixed": ("qwen3_moe", {**EXPERTS, "head_dim": 32, "norm_topk_prob": True, "mlp_only_layers": [0]}),
     "solar_open": ("solar_open", _GROUPS),
 }
 FUSED |= MIXTURES
-
-# Layers with states of a fixed size: name -> (model_type, what its config changes)
-_DELTA = {
-    "num_hidden_layers": 3,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-    "head_dim": 32,
-    "partial_rotary_factor": 0.5,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 16,
-    "linear_value_head_dim": 24,
-}
-_CONV = {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "conv"]}
-_MAMBA = {
-    "num_hidden_layers": 3,
-    "mamba_n_heads": 8,
-    "mamba_d_head": 16,
-    "mamba_d_ssm": 128,
-    "mamba_n_groups": 2,
-    "mamba_d_state": 24,
-    "mamba_expand": 2,
-    "mamba_chunk_size": 32,
-    "mamba_proj_bias": True,
-}
-_FALCON = {
-    "num_hidden_layers": 2,
-    "head_dim": 32,
-    "key_multiplier": 0.5,
-    "lm_head_multiplier": 0.7,
-    "embedding_multiplier": 1.5,
-    "mlp_multipliers": [0.8, 1.2],
-    "ssm_multipliers": [0.9, 1.1, 0.8, 1.2, 1.3],
-    "ssm_in_multiplier": 0.7,
-    "ssm_out_multiplier": 1.4,
-    "attention_in_multiplier": 1.3,
-    "attention_out_multiplier": 0.6,
-}
-_MAMBA_2 = {
-    "num_hidden_layers": 2,
-    "num_heads": 8,
-    "head_dim": 16,
-    "n_groups": 2,
-    "state_size": 24,
-    "expand": 2,
-    "chunk_size": 32,
-}
-_SHALLOW = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]}
-HYBRID_MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "granitemoehybrid": (
-        "granitemoehybrid",
-        {
-            **_MAMBA,
-            **_MULTIPLIERS,
-            **_LOCAL,
-            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-            "shared_intermediate_size": 64,
-        },
-    ),
-    "lfm2_moe": ("lfm2_moe", {**_CONV, **_EXPERTS, "num_dense_layers": 1, "use_expert_bias": True}),
-    "qwen3_5_moe": ("qwen3_5_moe_text", {**_DELTA, **_SHALLOW, **_EXPERTS, "shared_expert_intermediate_size": 64}),
-    "qwen3_next": (
-        "qwen3_next",
-        {
-            **_DELTA,
-            **_SHALLOW,
-            **_EXPERTS,
-            "shared_expert_intermediate_size": 64,
-            "mlp_only_layers": [1],
-            "norm_topk_prob": True,
-        },
-    ),
-}
 MIXTURES |= HYBRID_MIXTURES
-RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen3_5": ("qwen3_5_text", _DELTA),
-    "bamba": ("bamba", {**_MAMBA, "attn_layer_indices": [1], "partial_rotary_factor": 0.5, "head_dim": 32}),
-    "falcon_h1": ("falcon_h1", {**_MAMBA, **_FALCON, "mamba_rms_norm": True}),
-    "falcon_h1-gate-first": (
-        "falcon_h1",
-        {**_MAMBA, **_FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "mamba_n_groups": 1},
-    ),
-    "falcon_h1-no-norm": ("falcon_h1", {**_MAMBA, **_FALCON, "mamba_rms_norm": False}),
-    "granitemoehybrid-dense": (
-        "granitemoehybrid",
-        {
-            **_MAMBA,
-            **_MULTIPLIERS,
-            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-            "num_local_experts": 0,
-            "shared_intermediate_size": 96,
-        },
-    ),
-    "lfm2": ("lfm2", {**_CONV, "block_auto_adjust_ff_dim": False}),
-    "mamba2": ("mamba2", _MAMBA_2),
-    "nemotron_h": (
-        "nemotron_h",
-        {
-            "layers_block_type": ["linear_attention", "mlp", "full_attention", "linear_attention", "mlp"],
-            "num_hidden_layers": 5,
-            "head_dim": 32,
-            "mamba_num_heads": 8,
-            "mamba_head_dim": 16,
-            "n_groups": 2,
-            "ssm_state_size": 24,
-            "chunk_size": 32,
-        },
-    ),
-    "mamba2-bias": ("mamba2", {**_MAMBA_2, "use_bias": True, "use_conv_bias": False}),
-    "lfm2-bias": ("lfm2", {**_CONV, "conv_bias": True}),
-}
-RECURRENT |= HYBRID_MIXTURES
 FUSED |= RECURRENT
 FUSED["granitemoehybrid-attention"] = (
     "granitemoehybrid",
     {
-        **_MULTIPLIERS,
+        **SCALES,
         "layer_types": ["full_attention"] * 2,
         "num_local_experts": 0,
         "shared_intermediate_size": 96,
