@@ -36,6 +36,8 @@ _OWN_FIELDS: dict[str, dict[str, dict[str, str]]] = {
     "modernbert-decoder": {_FULL: {THETA: "global_rope_theta"}, _SLIDING: {THETA: "local_rope_theta"}},
     "olmo3": {_FULL: {THETA: THETA}, _SLIDING: {THETA: THETA}},
 }
+_WITHOUT_THETA = {"olmo_hybrid"}  # these rotate nothing if the file gives this:
+_UNROTATED = {THETA: None, "rope_type": "default"}
 _KINDS = ("rope_type", "type")  # fields for the type of scaling
 _OLDER_KINDS = {"su": "longrope"}  # the name in the first files of Phi-3
 _WITH_ORIGINAL = ("llama3", "yarn", "longrope")
@@ -58,6 +60,10 @@ def read_rope(config: dict[str, Any]) -> tuple[dict[str, Any], Rope]:
     known: Any = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401  # has no default
     if not hasattr(known, FIELD):  # `check_fields` refuses the fields of a model that does not rotate
         return config, {}
+    if model_type in _WITHOUT_THETA and not config.get(SCALING):
+        given = config.get(FIELD) or {THETA: config.get(THETA, 0)}
+        if {"rope_type": "default", **given} == _UNROTATED:
+            return {name: value for name, value in config.items() if name != THETA} | {FIELD: _UNROTATED}, {}
     by_layer = any(isinstance(value, dict) for value in (known().rope_parameters or {}).values())
     fields = _OWN_FIELDS.get(model_type, {} if by_layer else _FIELDS)
     given = _given(config, by_layer=by_layer)

@@ -51,6 +51,7 @@ _MAMBA_2 = {
     "chunk_size": 32,
 }
 _SHALLOW = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]}
+_OLMO = {name: value for name, value in (_DELTA | _SHALLOW).items() if name != "partial_rotary_factor"}
 # name -> (model_type, what its config changes)
 HYBRID_MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "granitemoehybrid": (
@@ -110,6 +111,11 @@ RECURRENT: dict[str, tuple[str, dict[str, Any]]] = {
             "ssm_state_size": 24,
             "chunk_size": 32,
         },
+    ),
+    "olmo_hybrid": ("olmo_hybrid", {**_OLMO, "rope_parameters": {"rope_theta": None}, "num_key_value_heads": 4}),
+    "olmo_hybrid-rope": (
+        "olmo_hybrid",
+        {**_OLMO, "rope_theta": 1e4, "linear_allow_neg_eigval": False},
     ),
     "mamba2-bias": ("mamba2", {**_MAMBA_2, "use_bias": True, "use_conv_bias": False}),
     "lfm2-bias": ("lfm2", {**_CONV, "conv_bias": True}),

@@ -15,7 +15,10 @@ from arch_runner import FusedRunner, own_session
 from infrs_export.cli import main
 from infrs_export.graph.convert import Conversion, convert
 from infrs_export.recipes.recipe import lowering
+from infrs_export.sources.resolve import resolve
+from infrs_export.sources.torch_model import load_model
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from tiny_tokenizer import VOCAB as TOKENS
 from tiny_tokenizer import write_tokenizer
 from transformers import PreTrainedModel
@@ -24,7 +27,7 @@ from infrs.bundle.files import verify_bundle
 from infrs.bundle.manifest import Dtype, Manifest
 from infrs.cli.command import run
 from infrs.engine.runners.session import fallback_nodes
-from infrs.errors import ExportError
+from infrs.errors import ExportError, SourceError
 
 TOLERANCE = 1e-4
 CAPACITY = 128
@@ -161,6 +164,17 @@ def test_layers_that_cannot_be_fused_are_refused(
     model_type, usual = RECURRENT[name]
     with pytest.raises(ExportError, match=f"a state of a fixed size only as a fused graph, and .*{words}"):
         convert(make_model(model_type, usual | changes), tmp_path, lowering("float32"), context_length=CAPACITY)
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v"])
+def test_a_missing_part_of_a_convolution_is_refused(part: str, tmp_path: Path) -> None:
+    """transformers joins the parts of OLMo Hybrid's convolutions."""
+    make_model(*RECURRENT["olmo_hybrid"]).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors[f"model.layers.0.linear_attn.{part}_conv1d.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SourceError, match=r"lack .*linear_attn\.conv1d\.weight"):
+        load_model(resolve(str(tmp_path), revision="main", model_id=None, note=print))
 
 
 @pytest.mark.slow

@@ -42,8 +42,8 @@ _LAYOUTS = (
 
 
 def projections(module: Module) -> Projections | None:
-    """Return the projections of `module`; None for latent attention, and for what cannot be fused."""
-    if is_latent(module):
+    """Return the projections of `module`; None for latent and linear attention, and for what cannot be fused."""
+    if is_latent(module) or hasattr(module, "A_log"):  # the second is a linear attention (olmo_hybrid)
         return None
     for layout in _LAYOUTS:
         parts = [getattr(module, name, None) for name in (*layout.inputs, layout.output)]

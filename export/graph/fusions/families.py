@@ -89,6 +89,7 @@ FAMILIES = {
     "olmo": Family("OlmoForCausalLM", clips=True),
     "olmo2": Family("Olmo2ForCausalLM"),
     "olmo3": Family("Olmo3ForCausalLM"),
+    "olmo_hybrid": Family("OlmoHybridForCausalLM", recurrent=_LINEAR),
     "olmoe": Family("OlmoeForCausalLM", clips=True),
     "phi": Family("PhiForCausalLM"),
     "phi3": Family("Phi3ForCausalLM", window_in_config=True),

@@ -60,7 +60,7 @@ def match_tensors(
     Raises SourceError, with a name, if tensors and parameters differ in names or shapes, or a tensor holds no floats.
     """
     state: dict[str, Any] = model.state_dict(keep_vars=True)
-    places = Places(model, state)
+    places = Places(model, state, {rename(name): shape[0] for name, (shape, _) in tensors.items() if shape})
     found = {name: places.find(rename(name)) if known is None else known.get(name) for name in tensors}
     uses = {name: place for name, place in found.items() if place is not None}
     filled = Counter[int]()
