@@ -6,9 +6,10 @@ import json
 import logging
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -183,6 +184,7 @@ def _lower_fused(
         assembler.store(tensor.name, numpy_helper.to_array(tensor))
     total = sum(node.domain == DOMAIN for node in graph.node)
     done = 0
+    uses = Counter[str]()
     for node in graph.node:
         if node.domain != DOMAIN:
             assembler.add(node)
@@ -192,6 +194,10 @@ def _lower_fused(
         else:
             groups = json.loads(attribute(node, "groups"))
             weight = weights.get(attribute(node, "weight"), attribute(node, "modules").split(), groups)
+            uses[weight.name] += 1
+            if (use := uses[weight.name]) > 1:  # gemma3n's router; what is stored of it is the same
+                parent, _, role = weight.name.rpartition(".")
+                weight = replace(weight, name=f"{parent}.use_{use}.{role}")
             lower = assembler.linear if node.op_type == "Linear" else assembler.embedding
             lower(weight, node.input[0], node.output[0])
         done += 1

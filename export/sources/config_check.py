@@ -24,6 +24,7 @@ LARGEST = {
 }
 _MAY_BE_NULL = LARGEST.keys() - {"hidden_size", "max_position_embeddings", "num_hidden_layers", "vocab_size"}
 _MAY_BE_ZERO = {"num_experts", "num_local_experts", "n_routed_experts", "num_labels"}
+_MAY_DIFFER = {"intermediate_size"}  # by layer (gemma3n)
 _FLOAT = "__float__"
 NEEDS_CODE = "this model needs code from its repository (auto_map), which infrs never runs"
 _EPSILON = re.compile(r"(^|_)eps(ilon)?$")
@@ -82,17 +83,24 @@ def check_config(config: dict[str, Any]) -> None:
     if not isinstance(config.get("model_type"), str):
         raise SourceError("config.json names no model_type; infrs needs a transformers causal language model")
     for part in _parts(config):
-        for name, largest in LARGEST.items():
-            least = 0 if name in _MAY_BE_ZERO else 1
-            size = part.get(name, least)
-            if not (size is None and name in _MAY_BE_NULL) and not (type(size) is int and least <= size <= largest):
-                raise SourceError(
-                    f"config.json gives {name} as {size!r:.60}, which is not a whole number from {least} to {largest}"
-                )
+        for name in LARGEST:
+            if name in part:
+                _check_size(name, part[name])
         for name, value in part.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if _EPSILON.search(name) and value is not None and not (number and 0 < value <= 1):
                 raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not a number from 0 to 1")
+
+
+def _check_size(name: str, given: object) -> None:
+    """Raise SourceError unless a field of LARGEST is within its limits; it can be a list where layers may differ."""
+    least, largest = int(name not in _MAY_BE_ZERO), LARGEST[name]
+    by_layer = name in _MAY_DIFFER and isinstance(given, list)
+    for size in given if by_layer else [given]:  # type: ignore[attr-defined]
+        if not (size is None and name in _MAY_BE_NULL) and not (type(size) is int and least <= size <= largest):
+            raise SourceError(
+                f"config.json gives {name} as {size!r:.60}, which is not a whole number from {least} to {largest}"
+            )
 
 
 def names_code(config: dict[str, Any]) -> bool:

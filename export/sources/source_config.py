@@ -19,6 +19,7 @@ from .rope_config import FIELD, SCALING, Rope, read_rope
 _WRAPPERS = frozenset(
     {
         "gemma3",
+        "gemma3n",
         "gemma4",
         "llava",
         "mistral3",

@@ -53,6 +53,26 @@ _GEMMA_2 = {
     "final_logit_softcapping": 3.0,
     "tie_word_embeddings": True,
 }
+_GEMMA_3N = {
+    "num_hidden_layers": 5,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+    "num_kv_shared_layers": 2,
+    "sliding_window": 7,
+    "head_dim": 32,
+    "intermediate_size": [96] * 5,
+    "activation_sparsity_pattern": [0.95, 0.6, 0.0, 0.0, 0.0],
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": VOCAB,
+    "laurel_rank": 16,
+    "altup_num_inputs": 3,
+    "altup_active_idx": 0,
+    "final_logit_softcapping": 3.0,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+    },
+    "tie_word_embeddings": True,
+}
 _GEMMA_4 = {
     "num_hidden_layers": 6,
     "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
@@ -133,6 +153,7 @@ FUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "cwm": ("cwm", {**_LOCAL_GLOBAL, "sliding_window": 7, "rope_scaling": _LLAMA3}),
     "exaone": ("exaone", {"rope_scaling": _LLAMA3}),
     "exaone4": ("exaone4", {**_LOCAL_GLOBAL, "sliding_window": 7, "head_dim": 32}),
+    "gemma3n": ("gemma3n_text", _GEMMA_3N),
     "gemma4": ("gemma4_text", {**_GEMMA_4, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 3}),
     "gemma4-wide": (
         "gemma4_text",

@@ -36,6 +36,7 @@ _TEMPLATES = {
     "exaone4": "exaone-4",
     "gemma2": "gemma-2",
     "gemma3_text": "gemma-3",
+    "gemma3n_text": "gemma-3",
     "gemma4_text": "gemma-4",
     "glm4_moe": "glm-4.6",
     "glm4_moe_lite": "glm-4.7-flash",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from arch_models import FUSED, make_model
 from infrs_export.graph.convert import convert
 from infrs_export.recipes.lowering import Float32Lowering
 from infrs_export.sources.resolve import resolve
@@ -173,6 +174,26 @@ def test_text_half_gets_the_fused_graph(tmp_path: Path, name: str) -> None:
     make(tmp_path / "model", name)
     (tmp_path / "out").mkdir()
     assert convert(load(tmp_path / "model"), tmp_path / "out", Float32Lowering()).reason == ""
+
+
+def test_the_text_half_of_gemma3n_leaves_out_the_keys_of_layers_that_share_them(tmp_path: Path) -> None:
+    """Its other half needs a package that is not installed, so the whole model is not made."""
+    whole = make_model(*FUSED["gemma3n"])
+    text = {f"model.language_model.{name.removeprefix('model.')}": value for name, value in whole.state_dict().items()}
+    del text["model.language_model.lm_head.weight"]  # tied
+    shared = {f"model.language_model.layers.4.self_attn.{part}.weight": torch.ones(3) for part in ("k_proj", "v_norm")}
+    other = {f"model.{part}.weight": torch.ones(3) for part in ("vision_tower.stem", "audio_tower.conv", "embed_audio")}
+    save_file({**text, **shared, **other}, tmp_path / "model.safetensors", {"format": "pt"})
+    config = {"model_type": "gemma3n", "text_config": whole.config.to_dict(), "vision_config": {}, "audio_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ids = torch.arange(3, 43)[None]
+    with torch.inference_mode():
+        assert torch.equal(load(tmp_path)(ids).logits, whole(input_ids=ids).logits)
+    save_file(
+        {**text, "model.language_model.layers.1.self_attn.k_more.weight": torch.ones(3)}, tmp_path / "model.safetensors"
+    )
+    with pytest.raises(SourceError, match=r"k_more"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])

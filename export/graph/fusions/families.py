@@ -53,6 +53,7 @@ FAMILIES = {
     "gemma": Family("GemmaForCausalLM", norm_adds_one=True),
     "gemma2": Family("Gemma2ForCausalLM", softcap=True, norm_adds_one=True),
     "gemma3_text": Family("Gemma3ForCausalLM", norm_adds_one=True),
+    "gemma3n_text": Family("Gemma3nForCausalLM"),
     "gemma4_text": Family("Gemma4ForCausalLM"),
     "glm": Family("GlmForCausalLM", interleaved=True),
     "glm4": Family("Glm4ForCausalLM", interleaved=True),

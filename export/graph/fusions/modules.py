@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from functools import partial
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -75,6 +76,11 @@ def _bare_layer_norm(module: Module) -> Forward:
     return lambda x: functional.layer_norm(x, module.normalized_shape, eps=1e-5)
 
 
+def _is_narrow(module: nn.Module) -> bool:
+    """Return whether the input of a product has less than a block of 32 features. It stays in float32 (gemma3n)."""
+    return isinstance(module, nn.Linear) and module.in_features < 32
+
+
 def _gated_mlp(module: Module, name: str) -> Forward:
     """Return a forward for act(gate) * up, with one product for both: llama's two stacked, or phi3's packed one."""
     parts = _gated_parts(module)
@@ -83,6 +89,7 @@ def _gated_mlp(module: Module, name: str) -> Forward:
     names = ("activation_fn", "act_fn", "activation")
     act = next((getattr(module, each) for each in names if hasattr(module, each)), nn.SiLU())  # lfm2 has none
     width = int(down.in_features)
+    sparsity = float(getattr(module, "activation_sparsity", 0.0))  # gemma3n
     before, after = (float(getattr(module, f"{part}_multiplier", 1.0)) for part in ("gate", "down"))  # falcon_h1
 
     def forward(x: Tensor) -> Tensor:
@@ -91,10 +98,22 @@ def _gated_mlp(module: Module, name: str) -> Forward:
             y = down(gated_silu(both, width))
         else:
             gate, up = split_features(both, [width, width])
+            gate = _sparse(gate, sparsity) if sparsity else gate
             y = down(act(gate if before == 1 else gate * before) * up)
         return y if after == 1 else y * after  # type: ignore[no-any-return]
 
     return forward
+
+
+def _sparse(x: Tensor, sparsity: float) -> Tensor:
+    """Subtract the quantile `sparsity` that a normal distribution with the mean and deviation of a row would have.
+
+    What is below it becomes 0.
+    """
+    factor = NormalDist().inv_cdf(sparsity)
+    mean = x.mean(-1, keepdim=True)
+    deviation = (x - mean).square().mean(-1, keepdim=True).sqrt()
+    return functional.relu(x - (mean + deviation * factor))
 
 
 def _gated_parts(module: nn.Module) -> tuple[str, ...]:
@@ -119,7 +138,7 @@ def replacements(model: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
             yield module, experts_forward(module, name)
         elif _gated_parts(module):
             yield module, _gated_mlp(module, name)
-        elif is_product(module):
+        elif is_product(module) and not _is_narrow(module):
             yield module, _linear(module, name)
         elif isinstance(module, nn.Embedding):
             yield module, _embedding(module, name)

@@ -37,11 +37,15 @@ _MAX_ID = 1 << 32
 def check_types(given: Mapping[str, Any], of: type[PretrainedConfig]) -> None:
     """Raise SourceError, with the name, for a field that the class `of` cannot take. null is left to transformers."""
     defaults: dict[str, Any] = {}
+    by_layer: set[str] = set()  # fields that may be a list (gemma3n)
     for one in (PretrainedConfig, of):
         parameters = inspect.signature(one.__init__).parameters.values()
         defaults |= {item.name: item.default for item in parameters if item.default is not item.empty}
+        by_layer |= {item.name for item in parameters if "list[int]" in str(item.annotation)}
     for name in sorted(given.keys() & defaults.keys()):
         value, form = given[name], _form(name, defaults[name])
+        if form == _NUMBER and name in by_layer and isinstance(value, list) and all(map(_is_number, value)):
+            continue
         if value is not None and form is not None and not _FORMS[form](value):
             raise SourceError(f"config.json gives {name} as {value!r:.60}, which is not {form}; correct it")
 

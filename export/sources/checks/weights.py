@@ -67,8 +67,9 @@ def match_tensors(
     for place in set(uses.values()):
         filled[id(state[place.parameter])] += place.of(state).numel()
     missing = [name for name, parameter in state.items() if filled[id(parameter)] < parameter.numel()]
-    drafts = _draft_layers(getattr(model, "config", None))
-    unused = {name for name in tensors.keys() - uses.keys() if not drafts or not drafts.match(name)}
+    patterns = [*_draft_layers(getattr(model, "config", None)), *_shared_layers(model)]
+    needless = re.compile("|".join(patterns)) if patterns else None
+    unused = {name for name in tensors.keys() - uses.keys() if not needless or not needless.match(rename(name))}
     unexpected = {name for name in unused if not _harmless(name, tensors, encoder=encoder)}
     if missing and not unexpected and all(state[name] is _head(model) for name in missing):
         ties = json.dumps(getattr(model.config, "tie_word_embeddings", None))
@@ -98,11 +99,16 @@ def match_tensors(
     return uses
 
 
-def _draft_layers(config: Any) -> re.Pattern[str] | None:  # noqa: ANN401  # a configuration of any model
-    """Return a pattern for the layers after the last that only draft tokens (DeepSeek V3, GLM 4.5); None if none do."""
+def _draft_layers(config: Any) -> list[str]:  # noqa: ANN401  # a configuration of any model
+    """Return patterns for the layers after the last that only draft tokens (DeepSeek V3, GLM 4.5)."""
     count = getattr(config, "num_nextn_predict_layers", None) or 0
-    layers = [str(config.num_hidden_layers + number) for number in range(count)]
-    return re.compile(rf"model\.layers\.({'|'.join(layers)})\.") if layers else None
+    return [rf"model\.layers\.{config.num_hidden_layers + number}\." for number in range(count)]
+
+
+def _shared_layers(model: nn.Module) -> list[str]:
+    """Return patterns for the keys and values of layers that take those of an earlier layer (Gemma 3n, Gemma 4)."""
+    shared = (name for name, module in model.named_modules() if getattr(module, "is_kv_shared_layer", False))
+    return [rf"{re.escape(name)}\.[kv]_(proj|norm)\." for name in shared]
 
 
 def _head(model: nn.Module) -> object:
