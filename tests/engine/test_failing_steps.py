@@ -220,7 +220,7 @@ def test_a_prefix_is_not_reused_from_a_row_with_a_failed_copy(new_engine: Engine
         engine.step()
     copy = engine.runner.store.copy
 
-    def fail_once(source: int, target: int, num_tokens: int) -> None:
+    def fail_once(*_: object) -> None:
         engine.runner.store.copy = copy  # type: ignore[method-assign]
         raise MemoryError
 

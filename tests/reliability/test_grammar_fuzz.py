@@ -143,6 +143,7 @@ def recursion(rng: random.Random) -> str:
 class RandomRunner:
     """A graph with scores that look random and depend on the token and its position only."""
 
+    num_snapshots = 0
     num_rows, spare_rows, capacity, kernels, threads = 1, range(0), PROMPT_TOKENS + MAX_TOKENS, "none", 1
     capabilities = Capabilities(chunk_invariant=True)
     max_bytes = 0
@@ -153,7 +154,7 @@ class RandomRunner:
         self._scores[:, EOS] += 6
         self._scores[:, [BACKEND.token_to_id(end) for end in '"}])']] += 4
 
-    def copy(self, source: int, target: int, num_tokens: int) -> None: ...
+    def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None: ...
 
     def release(self) -> None: ...
 
