@@ -120,8 +120,8 @@ $(CLIENTS): tests/clients/requirements.txt | .venv/.test
 # pip compiles the whole library when it installs infrs. After that these rules compile what has changed, with the same
 # flags. Object files are secondary: make needs none of them while the library is newer than the sources.
 KERNELS := infrs/native/kernels.abi3.so
-SOURCES := $(wildcard infrs/native/*.cpp)
-HEADERS := $(wildcard infrs/native/*.h infrs/native/third_party/*.h)
+SOURCES := $(sort $(wildcard infrs/native/*.cpp infrs/native/*/*.cpp))
+HEADERS := $(wildcard infrs/native/*/*.h)
 OBJECTS := $(SOURCES:infrs/native/%.cpp=build/native/%.o)
 .SECONDARY: $(OBJECTS)
 CXX_FLAGS = $(shell $(BIN)/python -c 'import sysconfig, tomllib; \

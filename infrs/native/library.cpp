@@ -9,14 +9,14 @@
 #include <string>
 #include <utility>
 
-#include "activation.h"
-#include "attention.h"
-#include "draws.h"
-#include "norm.h"
-#include "ort.h"
-#include "products.h"
-#include "recurrence_nodes.h"
-#include "sampling.h"
+#include "layers/activation.h"
+#include "attention/attention.h"
+#include "sampling/draws.h"
+#include "layers/norm.h"
+#include "base/ort.h"
+#include "products/products.h"
+#include "layers/recurrence_nodes.h"
+#include "sampling/sampling.h"
 
 namespace infrs {
 namespace {

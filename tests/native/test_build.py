@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "infrs" / "native").glob("*.cpp"))
+SOURCES = sorted((ROOT / "infrs" / "native").rglob("*.cpp"))
 HEADERS = sorted((ROOT / "infrs" / "native").rglob("*.h"))
 (EXTENSION,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
 
@@ -20,6 +21,11 @@ def test_every_source_is_compiled_and_every_header_is_a_dependency() -> None:
     assert (
         ROOT / "MANIFEST.in"
     ).read_text() == "recursive-include infrs/native *.h\n"  # a source archive needs the headers
+
+
+def test_no_folder_has_more_than_twelve_files() -> None:
+    sizes = Counter(path.parent.name for path in SOURCES + HEADERS)
+    assert {folder: size for folder, size in sizes.items() if size > 12} == {}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

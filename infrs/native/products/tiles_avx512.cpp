@@ -2,7 +2,7 @@
 #include <cstring>
 #include <utility>
 
-#include "avx512.h"
+#include "../base/avx512.h"
 #include "tiles.h"
 
 INFRS_AVX512_BEGIN

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 namespace {

@@ -2,7 +2,7 @@
 #include <cstring>
 #include <utility>
 
-#include "simd.h"
+#include "../base/simd.h"
 #include "tiles.h"
 
 namespace infrs {

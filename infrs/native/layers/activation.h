@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "parallel.h"
+#include "../base/parallel.h"
 
 namespace infrs {
 

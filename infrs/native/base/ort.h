@@ -12,7 +12,7 @@
 
 #include "parallel.h"
 #include "sizes.h"
-#include "third_party/onnxruntime_c_api.h"
+#include "../third_party/onnxruntime_c_api.h"
 
 namespace infrs {
 

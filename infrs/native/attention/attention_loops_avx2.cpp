@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "attention_loops.h"
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 namespace {

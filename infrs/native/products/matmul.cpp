@@ -7,7 +7,7 @@
 #include <new>
 #include <stdexcept>
 
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 namespace {

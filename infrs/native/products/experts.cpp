@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "parallel.h"
+#include "../base/parallel.h"
 
 namespace infrs {
 

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "attention_loops.h"
-#include "avx512.h"
+#include "../base/avx512.h"
 
 INFRS_AVX512_BEGIN
 

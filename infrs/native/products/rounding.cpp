@@ -1,6 +1,6 @@
 #include "rounding.h"
 
-#include "simd.h"
+#include "../base/simd.h"
 #include "tiles.h"
 
 namespace infrs {

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "attention_loops.h"
-#include "parallel.h"
+#include "../base/parallel.h"
 
 namespace infrs {
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "matmul.h"
-#include "parallel.h"
+#include "../base/parallel.h"
 
 namespace infrs {
 

@@ -10,7 +10,7 @@
 
 #include "experts.h"
 #include "matmul.h"
-#include "ort.h"
+#include "../base/ort.h"
 #include "tiles.h"
 
 namespace infrs {

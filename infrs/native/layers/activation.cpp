@@ -1,6 +1,6 @@
 #include "activation.h"
 
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ort.h"
+#include "../base/ort.h"
 #include "recurrence.h"
 
 namespace infrs {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "parallel.h"
+#include "../base/parallel.h"
 #include "rounding.h"
 #include "tiles.h"
 

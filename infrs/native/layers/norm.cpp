@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "simd.h"
+#include "../base/simd.h"
 
 namespace infrs {
 
