@@ -113,8 +113,8 @@ class GroupQueryAttention {
     args.key = key.data ? key.data : query.data + width;
     args.value = key.data ? value.data : query.data + width + key_width;
     args.key_stride = key.data ? key_width : query.shape[2];
-    args.keys = in_place(run, 1, past_key);
-    args.values = in_place(run, 2, past_value);
+    args.keys = reinterpret_cast<Stored*>(run.in_place(1, past_key));
+    args.values = reinterpret_cast<Stored*>(run.in_place(2, past_value));
     args.lengths = lengths.data;
     args.cos = rotates_ ? cos.data : nullptr;
     args.sin = sin.data;
@@ -129,13 +129,6 @@ class GroupQueryAttention {
     const int64_t value = node.integer(name, 0);
     require(value == 0 || value == 1, "GroupQueryAttention: do_rotary or rotary_interleaved is neither 0 nor 1");
     return value;
-  }
-
-  // Returns the present tensor, with the past copied into it unless both are bound to the same memory.
-  static Stored* in_place(const Run& run, size_t output, const Tensor<const float>& past) {
-    float* present = run.output<float>(output, past.shape);
-    if (present != past.data) std::copy_n(past.data, elements(past.shape), present);
-    return reinterpret_cast<Stored*>(present);
   }
 
   // With these limits, products of sizes fit 64 bits, and positions fit the 32-bit lanes of a vector.

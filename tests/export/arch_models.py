@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hybrid_models import HYBRID_MIXTURES, RECURRENT
 from latent_models import LATENT, LATENT_MIXTURES
-from tiny_config import EXPERTS, LOCAL, SCALES, SIZES
+from tiny_config import EXPERTS, GROUPS, LOCAL, SCALES, SIZES
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 VOCAB = 97
@@ -193,15 +193,7 @@ FUSED |= LATENT
 
 # Mixtures of experts: name -> (model_type, what its config changes)
 _WHOLE = {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32}
-_GROUPS = {
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 32,
-    "n_group": 2,
-    "topk_group": 1,
-    "n_shared_experts": 1,
-    "head_dim": 32,
-}
+_GROUPS = {**GROUPS, "head_dim": 32}
 MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     **LATENT_MIXTURES,
     "afmoe": ("afmoe", {**EXPERTS, "head_dim": 32, "sliding_window": 7}),

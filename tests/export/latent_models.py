@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiny_config import GROUPS
+
 _SIZES = {
     "num_key_value_heads": 4,
     "q_lora_rank": 32,
@@ -11,14 +13,6 @@ _SIZES = {
     "qk_nope_head_dim": 32,
     "qk_rope_head_dim": 16,
     "v_head_dim": 32,
-}
-_GROUPS = {
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 32,
-    "n_group": 2,
-    "topk_group": 1,
-    "n_shared_experts": 1,
 }
 _YARN = {
     "rope_type": "yarn",
@@ -42,13 +36,13 @@ LATENT: dict[str, tuple[str, dict[str, Any]]] = {
 LATENT_MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v2": (
         "deepseek_v2",
-        {**_SIZES, **_GROUPS, "topk_method": "group_limited_greedy", "first_k_dense_replace": 1},
+        {**_SIZES, **GROUPS, "topk_method": "group_limited_greedy", "first_k_dense_replace": 1},
     ),
     "deepseek_v2-lite": (
         "deepseek_v2",
-        {**_SIZES, **_GROUPS, "q_lora_rank": None, "rope_scaling": _YARN, "first_k_dense_replace": 0},
+        {**_SIZES, **GROUPS, "q_lora_rank": None, "rope_scaling": _YARN, "first_k_dense_replace": 0},
     ),
-    "deepseek_v3": ("deepseek_v3", {**_SIZES, **_GROUPS, "first_k_dense_replace": 1, "rope_scaling": _YARN}),
-    "sarvam_mla": ("sarvam_mla", {**_SIZES, **_GROUPS, "first_k_dense_replace": 1}),
-    "glm4_moe_lite": ("glm4_moe_lite", {**_SIZES, **_GROUPS, "mlp_layer_types": ["dense", "sparse"]}),
+    "deepseek_v3": ("deepseek_v3", {**_SIZES, **GROUPS, "first_k_dense_replace": 1, "rope_scaling": _YARN}),
+    "sarvam_mla": ("sarvam_mla", {**_SIZES, **GROUPS, "first_k_dense_replace": 1}),
+    "glm4_moe_lite": ("glm4_moe_lite", {**_SIZES, **GROUPS, "mlp_layer_types": ["dense", "sparse"]}),
 }

@@ -14,6 +14,14 @@ SIZES: dict[str, Any] = {
 # Parts of the configurations of several families: experts, and the multipliers of Granite.
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32}
+GROUPS = {
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_group": 2,
+    "topk_group": 1,
+    "n_shared_experts": 1,
+}
 SCALES = {
     "attention_multiplier": 0.1,
     "embedding_multiplier": 3.0,

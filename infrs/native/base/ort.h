@@ -1,6 +1,7 @@
 // Turns a C++ class into a custom operator of ONNX Runtime, through the C API of onnxruntime_c_api.h.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -206,6 +207,12 @@ class Run {
     void* data;
     check(api->GetTensorMutableData(value, &data));
     return static_cast<T*>(data);
+  }
+  // Returns an output with the shape and values of `past`, which is copied unless both are bound to the same memory.
+  float* in_place(size_t index, const Tensor<const float>& past) const {
+    float* present = output<float>(index, past.shape);
+    if (present != past.data) std::copy_n(past.data, elements(past.shape), present);
+    return present;
   }
   Parallel parallel() const {
     return {[](void* pool, void (*run)(void*, size_t), size_t parts, void* data) {

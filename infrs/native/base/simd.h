@@ -69,6 +69,17 @@ inline __m256 tanh_lanes(__m256 x) {
   return _mm256_blendv_ps(_mm256_or_ps(large, _mm256_and_ps(x, sign)), small, is_small);
 }
 
+// Returns 1 / (1 + e**-x), from -x.
+inline __m256 sigmoid_of_negative(__m256 x) {
+  const __m256 one = _mm256_set1_ps(1.0f);
+  return _mm256_div_ps(one, _mm256_add_ps(one, exp_lanes(x)));
+}
+
+// Returns x / (1 + e**-x).
+inline __m256 silu_lanes(__m256 x) {
+  return _mm256_mul_ps(x, sigmoid_of_negative(_mm256_xor_ps(x, _mm256_set1_ps(-0.0f))));
+}
+
 inline float exp_one(float x) { return _mm256_cvtss_f32(exp_lanes(_mm256_set1_ps(x))); }
 
 }  // namespace infrs

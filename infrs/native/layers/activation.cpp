@@ -6,16 +6,12 @@ namespace infrs {
 
 void gate(const float* x, size_t rows, size_t width, float* y, const Parallel& parallel) {
   constexpr size_t kPartElements = 1 << 14;
-  const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
   parallel(rows, kPartElements / width, [&](size_t first, size_t last) {
     for (size_t row = first; row < last; ++row) {
       const float* opening = x + row * 2 * width;
       const float* value = opening + width;
       float* target = y + row * width;
-      const auto gated = [&](__m256 v, __m256 u) {
-        const __m256 sigmoid = _mm256_div_ps(one, _mm256_add_ps(one, exp_lanes(_mm256_xor_ps(v, sign))));
-        return _mm256_mul_ps(_mm256_mul_ps(v, sigmoid), u);
-      };
+      const auto gated = [](__m256 v, __m256 u) { return _mm256_mul_ps(silu_lanes(v), u); };
       size_t i = 0;
       for (; i + kLanes <= width; i += kLanes)
         _mm256_storeu_ps(target + i, gated(_mm256_loadu_ps(opening + i), _mm256_loadu_ps(value + i)));

@@ -18,11 +18,6 @@ inline __m256 softplus_lanes(__m256 x) {
   return _mm256_fmadd_ps(sum, z, _mm256_max_ps(_mm256_setzero_ps(), x));
 }
 
-inline __m256 silu_lanes(__m256 x) {
-  const __m256 sign = _mm256_set1_ps(-0.0f), one = _mm256_set1_ps(1.0f);
-  return _mm256_mul_ps(x, _mm256_div_ps(one, _mm256_add_ps(one, exp_lanes(_mm256_xor_ps(x, sign)))));
-}
-
 // Calls `work(first, lanes)` for vectors of eight numbers. The last one may have fewer.
 template <typename Work>
 void for_lanes(size_t count, const Work& work) {

@@ -1,7 +1,6 @@
 // The operators of layers with a state of a fixed size.
 #pragma once
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -9,13 +8,6 @@
 #include "recurrence.h"
 
 namespace infrs {
-
-// Returns the present state, with the past copied into it unless both are bound to the same memory.
-inline float* state_in_place(const Run& run, size_t output, const Tensor<const float>& past) {
-  float* present = run.output<float>(output, past.shape);
-  if (present != past.data) std::copy_n(past.data, elements(past.shape), present);
-  return present;
-}
 
 // An operator of infrs's own domain, which the graph also defines as a function.
 class ShortConvolutionNode {
@@ -59,7 +51,7 @@ class ShortConvolutionNode {
     args.weight = weight_.data();
     args.bias = bias.data;
     args.active = active.data;
-    args.state = state_in_place(run, 1, past);
+    args.state = run.in_place(1, past);
     args.output = run.output<float>(0, x.shape);
     if (args.rows && args.tokens) convolve(args, run.parallel());
   }

@@ -123,8 +123,8 @@ __m256 activate(const Gate& activation, const float* pairs) {
     slope = _mm256_mul_ps(gate, _mm256_fmadd_ps(_mm256_set1_ps(activation.cubic), square, one));
   }
   const __m256 exponent = _mm256_mul_ps(_mm256_set1_ps(-activation.alpha), slope);
-  const __m256 sigmoid = _mm256_div_ps(one, _mm256_add_ps(one, exp_lanes(exponent)));
-  const __m256 y = _mm256_mul_ps(_mm256_mul_ps(gate, sigmoid), _mm256_add_ps(up, _mm256_set1_ps(activation.beta)));
+  const __m256 opened = _mm256_mul_ps(gate, sigmoid_of_negative(exponent));
+  const __m256 y = _mm256_mul_ps(opened, _mm256_add_ps(up, _mm256_set1_ps(activation.beta)));
   // A shuffle keeps the halves of its operands apart; this puts the pairs back into their order.
   return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(y), 0xd8));
 }
