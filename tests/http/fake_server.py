@@ -315,7 +315,7 @@ def main(make: Callable[[int, int], LoadedModel] | None = None) -> None:
     options |= {"sampling": {}, "tool_format": "", "demand": {}, "demand_seconds": 0.0, "disk": "", "budget": None}
     given = json.loads(sys.argv[1])
     options |= {key: value for key, value in given.items() if key in options}
-    bounds = {"max_queue": options["max_queue"]}
+    bounds = {"max_num_seqs": options["rows"], "max_queue": options["max_queue"]}
     model_settings = given.get("model", {})
     settings = Settings.model_validate(
         {"server": {"port": 0} | given.get("server", {}), "model": model_settings, "engine": bounds}
