@@ -13,6 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# `setattr(module, "_NAME", ...)`, `patch("package.module._name")`, `thing._name = ...`, also in the text of a program.
+SETS_PRIVATE = re.compile(
+    r"""\b(?:setattr|setitem|delattr|patch|patch\.object)\((?:[^"'()]+,)?\s*["'](?:[\w.]+\.)?_(?!_)\w+"""
+    r"""|(?<!\bself)(?<!\bcls)\._(?!_)\w+(?:, [^=\n]+)? = """
+)
 GROUPS = {"serving": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
 
 
@@ -55,3 +60,29 @@ def test_no_two_tests_share_a_name() -> None:
     """pytest, which imports them without packages, could not collect both."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts)
     assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'monkeypatch.setattr(planner, "_MIN_KEPT", 4)',
+        'patch.setattr(\n    "infrs.engine.service._HEARTBEAT", 0.02\n)',
+        "mock.patch.object(engine.scheduler, '_plan', plan)",
+        'mock.patch("infrs.bundle.files._lease")',
+        "engine._sample = sample",
+        "self.engine._sample, other = sample, 1",
+    ],
+)
+def test_the_rule_of_private_names_finds_each_way_to_set_one(text: str) -> None:
+    assert SETS_PRIVATE.search(text)
+
+
+def test_no_test_sets_a_private_name() -> None:
+    """Pass the value or function as an argument instead, so that a test says what the code promises."""
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if "node_modules" not in path.parts and path != Path(__file__)
+        for match in SETS_PRIVATE.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

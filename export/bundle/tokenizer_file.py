@@ -16,17 +16,17 @@ from infrs.text.growth import check_growth
 from ..sources.config_check import LARGEST, first_line, read_json
 from ..sources.side_files import FILE_BYTES, LONGEST_TOKEN
 
-_MOST = LARGEST["vocab_size"]
+_MOST_ITEMS = LARGEST["vocab_size"]
 
 
-def check_tokenizer(path: Path) -> None:
+def check_tokenizer(path: Path, most: int = _MOST_ITEMS) -> None:
     """Raise SourceError for a tokenizer that no model needs: too many or too long tokens, or texts that grow.
 
-    Nothing is tokenised. The server checks the growth again.
+    Nothing is tokenised. The server checks the growth again. most: tokens, merges or added tokens.
     """
     definition = read_json(path, limit=FILE_BYTES)
     model = definition.get("model")
-    _check_counts(path.name, definition, model if isinstance(model, dict) else {})
+    _check_counts(path.name, definition, model if isinstance(model, dict) else {}, most)
     check_text_growth(open_tokenizer(path))
 
 
@@ -72,11 +72,11 @@ def explained(what: str) -> Iterator[None]:
         os.close(null)
 
 
-def _check_counts(file: str, definition: dict[str, Any], model: dict[str, Any]) -> None:
+def _check_counts(file: str, definition: dict[str, Any], model: dict[str, Any], most: int) -> None:
     parts = {"vocab": model.get("vocab"), "merges": model.get("merges"), "added_tokens": definition.get("added_tokens")}
     for name, items in parts.items():
-        if isinstance(items, dict | list) and len(items) > _MOST:
-            raise SourceError(f"{file} has {len(items)} items of {name}, but {_MOST} is the maximum; download it again")
+        if isinstance(items, dict | list) and len(items) > most:
+            raise SourceError(f"{file} has {len(items)} items of {name}, but {most} is the maximum; download it again")
     longest = max((len(token) for token in _tokens(parts["vocab"], parts["added_tokens"])), default=0)
     if longest > LONGEST_TOKEN:
         raise SourceError(

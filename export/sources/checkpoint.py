@@ -99,13 +99,16 @@ def read_tensors(directory: Path) -> dict[str, Stored]:
     return tensors
 
 
-def read_header(path: Path) -> dict[str, Stored]:
-    """Read the shape and dtype of the tensors in a file. Raises SourceError for damaged files."""
+def read_header(path: Path, most_bytes: int = _HEADER_BYTES) -> dict[str, Stored]:
+    """Read the shape and dtype of the tensors in a file. most_bytes: of its header.
+
+    Raises SourceError for damaged files.
+    """
     name = f"{path.parent.name}/{path.name}"
     try:
         with path.open("rb") as opened:
             size = int.from_bytes(opened.read(8), "little")
-            if size > _HEADER_BYTES:
+            if size > most_bytes:
                 raise SourceError(f"{name} has a header of {size} bytes, which no model needs; download it again")
             header = opened.read(size)
         with safe_open(path, framework="numpy") as file:  # checks names, shapes, dtypes and offsets

@@ -11,19 +11,27 @@ from infrs.engine.runners.runner import Runner, Segment
 from infrs.engine.runners.session import Logits
 from infrs.engine.sampling.logits import Row, token_logprob
 from infrs.engine.scheduling.plan import Copy, Decode, Prefill, StepResults
+from infrs.engine.scheduling.planner import SchedulingPolicy
 from infrs.engine.scheduling.scheduler import Scheduler
 from infrs.engine.sequence import Sequence
 from infrs.errors import ContextLengthError, EngineError, InfrsError, OutOfMemoryError
+
+_POLICY = SchedulingPolicy()
 
 
 class Engine:
     """Continuous batching over a runner: sequences join and leave between any two steps."""
 
     def __init__(
-        self, runner: Runner, new_decoder: Callable[[], TextDecoder], eos_ids: frozenset[int], prefill_chunk: int
+        self,
+        runner: Runner,
+        new_decoder: Callable[[], TextDecoder],
+        eos_ids: frozenset[int],
+        prefill_chunk: int,
+        policy: SchedulingPolicy = _POLICY,
     ) -> None:
         self.runner = runner
-        self.scheduler = Scheduler(runner, prefill_chunk)
+        self.scheduler = Scheduler(runner, prefill_chunk, policy)
         self.num_steps = 0
         self.num_draft_tokens = 0
         self.num_accepted_tokens = 0

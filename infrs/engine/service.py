@@ -33,8 +33,6 @@ class Observer(Protocol):
         """Record that a rule of `infrs.engine.invariants` is broken."""
 
 
-_HEARTBEAT = 1.0  # seconds
-
 # A step that raises ends all requests. This many in a row mean that the engine itself is broken.
 _MAX_FAILED_STEPS = 3
 _MAX_TENANTS = 4  # that fill all rows and the queue
@@ -94,12 +92,17 @@ class _Open:
 class EngineService(Worker):
     """A thread that runs an engine. All methods are thread-safe."""
 
-    def __init__(self, engine: Engine, max_queue: int, cache_idle_timeout: float = 0.0) -> None:
-        """cache_idle_timeout: after this many idle seconds, the prefix cache gives its memory back. 0: never."""
+    def __init__(self, engine: Engine, max_queue: int, cache_idle_timeout: float = 0.0, heartbeat: float = 1.0) -> None:
+        """Prepare a thread for an engine.
+
+        cache_idle_timeout: after this many idle seconds, the prefix cache gives its memory back. 0: never.
+        heartbeat: the seconds between two signs of progress while every sequence is paused.
+        """
         super().__init__("infrs-engine", failed="the engine has failed; restart the server")
         self._engine = engine
         self._max_queue = max_queue
         self._cache_idle_timeout = cache_idle_timeout
+        self._heartbeat = heartbeat
         self._inbox: deque[Request | _Pause | str] = deque()  # requests to submit, ids to cancel
         self._is_blocked = False  # every sequence is paused or waits for the row of one: only a command changes that
         self._sinks: dict[str, _Open] = {}  # of every request that has not finished
@@ -221,7 +224,7 @@ class EngineService(Worker):
             self._check_invariants()
             if self._cache_idle_timeout and not self._wait(self._cache_idle_timeout) and self._engine.release_cache():
                 logger.info("no request for %g s: the prefix cache gave its memory back", self._cache_idle_timeout)
-        while not self._wait(_HEARTBEAT if self._is_blocked else None):
+        while not self._wait(self._heartbeat if self._is_blocked else None):
             self._last_progress = time.monotonic()
         return not self._stopping
 

@@ -170,6 +170,14 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
     Raises BundleError if the bundle does not match its manifest, or changes while it is opened, ConfigError if the
     engine settings do not fit it.
     """
+    return load_verified(bundle, lambda manifest: _load(bundle, manifest, model, engine, memory))
+
+
+def load_verified(bundle: Path, load: Callable[[AnyManifest], AnyModel]) -> AnyModel:
+    """Verify a bundle and load it with `load`. The model holds the verified files open.
+
+    Raises BundleError if the bundle does not match its manifest, or changes while it is loaded.
+    """
     files = open_files(bundle)
     if (path := files.unprotected()) is not None:
         logger.warning(
@@ -179,7 +187,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
             path,
         )
     try:
-        loaded = _load(bundle, files.manifest, model, engine, memory)
+        loaded = load(files.manifest)
         files.check_in_place()
     except BaseException:
         files.close()

@@ -88,7 +88,7 @@ def test_a_hostile_body_is_refused_before_it_is_parsed(kind: str, monkeypatch: p
     def parse(_: bytes) -> None:
         pytest.fail("the body is parsed")
 
-    monkeypatch.setattr(strict_json, "_parse", parse)
+    monkeypatch.setattr("orjson.loads", parse)
     with pytest.raises(RequestError) as refused:
         parse_object(HOSTILE[kind])
     assert refused.value.code == "json_too_large"

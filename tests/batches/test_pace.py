@@ -96,11 +96,14 @@ def test_a_busy_model_is_looked_at_again() -> None:
 
 
 def registry(rows: int, in_flight: int, waiting: int = 0, state: ModelState = ModelState.READY) -> ModelRegistry:
-    served = ServedChatModel.__new__(ServedChatModel)
-    stats = SimpleNamespace(num_rows=rows, num_open=in_flight)
-    served.service = cast(Any, SimpleNamespace(snapshot=lambda: stats))
-    served._in_flight = cast(Any, SimpleNamespace(total=lambda: in_flight))
-    entry = SimpleNamespace(model_id="m", aliases={"alias"}, state=state, served=served, waiting=waiting)
+    class Busy(ServedChatModel):
+        num_in_flight = in_flight
+
+        def __init__(self) -> None:
+            stats = SimpleNamespace(num_rows=rows, num_open=in_flight)
+            self.service = cast(Any, SimpleNamespace(snapshot=lambda: stats))
+
+    entry = SimpleNamespace(model_id="m", aliases={"alias"}, state=state, served=Busy(), waiting=waiting)
     return cast(ModelRegistry, SimpleNamespace(entries=[entry]))
 
 

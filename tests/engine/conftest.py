@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from synthetic import KINDS, EngineFactory
 
 from infrs.bundle.manifest import GraphKind
 from infrs.engine.engine import Engine
+from infrs.engine.output import TextDecoder
 from infrs.engine.runners.opening import open_runner
 from infrs.engine.runners.runner import Capabilities, Rows
+from infrs.engine.scheduling.planner import SchedulingPolicy
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,8 @@ def new_engine(synthetic_bundles: dict[GraphKind, Path], recurrent_bundle: Path)
         chunk_invariant: bool = False,
         num_spare_rows: int = 0,
         num_snapshots: int | None = None,  # None: without a recurrent state
+        new_decoder: Callable[[], TextDecoder] = synthetic.Letters,
+        **policy: int,  # fields of SchedulingPolicy
     ) -> Engine:
         recurrent = num_snapshots is not None
         bundle = recurrent_bundle if recurrent else synthetic_bundles[kind]
@@ -51,6 +56,6 @@ def new_engine(synthetic_bundles: dict[GraphKind, Path], recurrent_bundle: Path)
         runner = open_runner(bundle, synthetic.manifest(kind, recurrent=recurrent), rows, threads=1)
         # The formula is exact.
         runner.capabilities = Capabilities(chunk_invariant, min_rows, truncatable=runner.capabilities.truncatable)
-        return Engine(runner, synthetic.Letters, frozenset({0}), prefill_chunk)
+        return Engine(runner, new_decoder, frozenset({0}), prefill_chunk, SchedulingPolicy(**policy))
 
     return new

@@ -57,7 +57,7 @@ class ShadowRunner:
 
     def run(self, segments: Sequence[Segment]) -> Logits:
         """See Runner.run."""
-        self._may_fail([(s.row, range(s.start, s.start + max(len(s.input_ids), 1))) for s in segments])
+        self.may_fail([(s.row, range(s.start, s.start + max(len(s.input_ids), 1))) for s in segments])
         if len(segments) > 1:
             run = self.run_of(decoding=len(segments))
             return one_hot([token for segment in segments for token in self._run_one(segment, run)])
@@ -79,7 +79,7 @@ class ShadowRunner:
 
     def copy(self, source: int, target: int, num_tokens: int, snapshot: int | None = None) -> None:
         """See StateStore.copy."""
-        self._may_fail([(target, range(num_tokens))])
+        self.may_fail([(target, range(num_tokens))])
         self.states[target] = self.states[source if snapshot is None else self.spare_rows.stop + snapshot]
         if source == target:
             return
@@ -89,7 +89,7 @@ class ShadowRunner:
 
     def save(self, row: int, snapshot: int) -> None:
         """See StateStore.save."""
-        self._may_fail([])
+        self.may_fail([])
         self.states[self.spare_rows.stop + snapshot] = self.states[row]
 
     @property
@@ -123,7 +123,7 @@ class ShadowRunner:
         self.cells[row][position] = before[-1]
         return next_token(token, before)
 
-    def _may_fail(self, writes: list[tuple[int, range]]) -> None:
+    def may_fail(self, writes: list[tuple[int, range]]) -> None:
         if self.fails_in is None:
             return
         self.fails_in -= 1

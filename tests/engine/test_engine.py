@@ -76,11 +76,8 @@ def random_request(rng: random.Random, index: int) -> Request:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(200))
-def test_alone_batched_and_staggered_answers_are_equal(
-    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: GraphKind, seed: int
-) -> None:
+def test_alone_batched_and_staggered_answers_are_equal(new_engine: EngineFactory, kind: GraphKind, seed: int) -> None:
     """Requests join, leave and reuse rows at random. Every answer equals the one of the request alone."""
-    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     rng = random.Random(seed)
     requests = [random_request(rng, index) for index in range(rng.randint(2, 9))]
     alone = {}
@@ -96,6 +93,7 @@ def test_alone_batched_and_staggered_answers_are_equal(
         min_rows=min_rows,
         kind=kind,
         chunk_invariant=exact,
+        min_kept=4,
     )
     answers: dict[str, list[Delta]] = defaultdict(list)
     to_come = list(requests)

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
+from poison import poisoned_sample
 from synthetic import EngineFactory
 
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
-from infrs.engine.scheduling.plan import StepResults
+from infrs.engine.runners.runner import Segment
+from infrs.engine.runners.session import Logits
+from infrs.engine.sequence import Sequence
 from infrs.engine.service import EngineService
 
 GREEDY = SamplingParams(temperature=0)
@@ -47,42 +50,30 @@ def contents(deltas: list[Delta]) -> list[object]:
     return [(d.text, d.token_ids, d.finish_reason, d.logprobs, d.prompt_logprobs) for d in deltas]
 
 
-def poison(engine: Engine, value: float, *, at: int) -> None:
+def poison(monkeypatch: pytest.MonkeyPatch, engine: Engine, value: float, *, at: int) -> None:
     """Overwrite scores where the prompt begins with MARK: after `at` tokens, or of the prompt if `at` is negative."""
-    sample, prefill = engine._sample, engine._prefill
 
-    def poisoned_sample(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
-        if sequence.request.prompt_ids[0] == MARK and len(sequence.tokens.output_ids) == at:
-            row[:] = value
-            best = None if best is None else int(row.argmax())
-        sample(sequence, row, results, best)
+    def is_sick(sequence: Sequence) -> bool:
+        return sequence.request.prompt_ids[0] == MARK and len(sequence.tokens.output_ids) == at
 
-    engine._sample = poisoned_sample  # type: ignore[method-assign]
-    if at < 0:
-        run_segments = engine.runner.run
-        now: list[Any] = []
+    run_segments = engine.runner.run
 
-        def poisoned_run(*args: Any) -> Any:
-            scores = run_segments(*args)
-            if now and now[0].sequence.request.prompt_ids[0] == MARK and len(scores) > 1:
-                scores = scores.copy()
-                scores[0] = value
-            return scores
+    def poisoned_run(segments: list[Segment]) -> Logits:
+        scores = run_segments(segments)
+        if at < 0 and segments[0].start == 0 and segments[0].input_ids[:1] == (MARK,) and len(scores) > 1:
+            scores = scores.copy()
+            scores[0] = value
+        return scores
 
-        def poisoned_prefill(chunk: Any, results: StepResults) -> None:
-            now[:] = [chunk]
-            prefill(chunk, results)
-            now.clear()
-
-        engine.runner.run = poisoned_run  # type: ignore[method-assign]
-        engine._prefill = poisoned_prefill  # type: ignore[method-assign]
+    monkeypatch.setattr(Sequence, "sample", poisoned_sample(value, is_sick))
+    monkeypatch.setattr(engine.runner, "run", poisoned_run)
 
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("at", [-1, 0, 1, 5])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_scores_that_are_not_finite_end_their_own_request(
-    new_engine: EngineFactory, value: float, at: int, exact: bool
+    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, value: float, at: int, exact: bool
 ) -> None:
     """The request is greedy or seeded, has log-probabilities and several chunks, and runs with three others."""
     asked = {"num_logprobs": 2, "prompt_logprobs": at < 0}
@@ -94,7 +85,7 @@ def test_scores_that_are_not_finite_end_their_own_request(
     alone = {request.request_id: contents(run(new_engine(), request)[request.request_id]) for request in healthy[:2]}
     engine = new_engine(num_rows=5, chunk_invariant=exact)
     expected = contents(run(new_engine(num_rows=5, chunk_invariant=exact), healthy[2])["several"])
-    poison(engine, value, at=at)
+    poison(monkeypatch, engine, value, at=at)
     for sampling, fields in ((GREEDY, asked), (SEEDED, asked), (GREEDY, {"prompt_logprobs": at < 0})):
         sick = ask("sick", (MARK, *LONG), sampling=sampling, **fields)
         answers = run(engine, sick, *healthy)
@@ -168,7 +159,6 @@ def token_ids(deltas: list[Delta], index: int) -> list[int]:
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("/secret/path")], ids=lambda error: type(error).__name__)
 def test_a_step_that_fails_at_any_call_leaves_no_wrong_state(
     new_engine: EngineFactory,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     *,
@@ -176,12 +166,11 @@ def test_a_step_that_fails_at_any_call_leaves_no_wrong_state(
     figure: Callable[[str], None],
 ) -> None:
     """Each request ends with its answer or an error. Later requests get right answers, so no wrong state is reused."""
-    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
     caplog.set_level(logging.CRITICAL, "infrs.engine.service")  # a log record of an error keeps its engine alive
     number = failed = 0
     calls = 1
     while number < calls:
-        engine = new_engine(num_rows=3, num_spare_rows=1, chunk_invariant=True)
+        engine = new_engine(num_rows=3, num_spare_rows=1, chunk_invariant=True, min_kept=4)
         service = EngineService(engine, max_queue=8)
         counted = raise_at(engine, number, error)
         answers = serve(service, started=False)
@@ -240,9 +229,8 @@ def test_a_failing_decoder_ends_only_its_own_request(new_engine: EngineFactory) 
         def flush(self) -> str:
             raise ValueError("a library failed again")
 
-    engine = new_engine(num_rows=2)
     decoders = iter([Broken(), synthetic.Letters()])
-    engine._new_decoder = lambda: next(decoders)
+    engine = new_engine(num_rows=2, new_decoder=lambda: next(decoders))
     answers = run(engine, ask("sick", (1, *LONG)), ask("healthy", (2, 3)))
     [last] = answers["sick"]
     assert last.error is not None

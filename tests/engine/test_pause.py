@@ -152,17 +152,14 @@ def test_random_pauses_lose_no_request_and_change_no_answer(new_engine: EngineFa
 
 @pytest.fixture
 def service(new_engine: EngineFactory) -> Iterator[EngineService]:
-    running = EngineService(new_engine(num_rows=2), max_queue=2, cache_idle_timeout=0.05)
+    running = EngineService(new_engine(num_rows=2), max_queue=2, cache_idle_timeout=0.05, heartbeat=0.02)
     running.start()
     yield running
     running.stop(5)
 
 
-def test_a_service_with_only_paused_requests_rests_and_shows_progress(
-    service: EngineService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_with_only_paused_requests_rests_and_shows_progress(service: EngineService) -> None:
     """It makes no steps, keeps its cached tokens, and the watchdog takes it for alive."""
-    monkeypatch.setattr("infrs.engine.service._HEARTBEAT", 0.02)
     ended = threading.Event()
     deltas: list[Delta] = []
 

@@ -94,8 +94,8 @@ def test_a_short_request_gets_its_first_token_in_the_next_step(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A short request next to 64 long ones, in any of their phases; their tenant's prompts continue."""
-    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # else only the first request preempts
-    engine = new_engine(num_rows=8, capacity=200, prefill_chunk=8, chunk_invariant=True)
+    # With patience, only the first request preempts.
+    engine = new_engine(num_rows=8, capacity=200, prefill_chunk=8, chunk_invariant=True, patience=0)
     for number in range(64):
         engine.submit(ask(f"long{number}", max_tokens=100, prompt=tuple((number + i) % 97 for i in range(60))))
     computed: list[int] = []
@@ -242,13 +242,10 @@ def watch(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_answers_under_preemption_equal_those_alone_and_shares_are_fair(
-    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_answers_under_preemption_equal_those_alone_and_shares_are_fair(new_engine: EngineFactory, seed: int) -> None:
     """Requests join, leave and are preempted at random, each answer up to three times. No answer changes."""
     rng = random.Random(seed)
-    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
-    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", rng.choice([0, 3, 16]))
+    policy = {"min_kept": 4, "patience": rng.choice([0, 3, 16])}
     requests = [
         replace(
             random_request(rng, index),
@@ -265,7 +262,9 @@ def test_answers_under_preemption_equal_those_alone_and_shares_are_fair(
         single.submit(request)
         alone[request.request_id] = plain(finish(single), request.request_id)
         single.scheduler.clear()
-    engine = new_engine(num_rows=rng.randint(2, 6), num_spare_rows=rng.choice([0, 1, 3]), chunk_invariant=True)
+    engine = new_engine(
+        num_rows=rng.randint(2, 6), num_spare_rows=rng.choice([0, 1, 3]), chunk_invariant=True, **policy
+    )
     watch(engine)
     deltas: list[Delta] = []
     to_come, cancelled = list(requests), set()

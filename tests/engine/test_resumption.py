@@ -19,7 +19,7 @@ from infrs.engine.runners.opening import open_runner
 from infrs.engine.runners.runner import Rows, Segment
 from infrs.engine.runners.session import Logits
 from infrs.engine.scheduling.fairness import MAX_PREEMPTIONS
-from infrs.engine.scheduling.planner import Planner
+from infrs.engine.scheduling.planner import Planner, SchedulingPolicy
 
 LOOPING = tuple([3, 1, 4, 1, 5] * 4)
 TARGETS = {
@@ -51,13 +51,12 @@ TARGETS = {
 @pytest.mark.parametrize("num_spare_rows", [0, 2])
 @pytest.mark.parametrize("kind", TARGETS)
 def test_a_sequence_preempted_after_any_step_gives_the_same_deltas(
-    new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, kind: str, num_spare_rows: int
+    new_engine: EngineFactory, kind: str, num_spare_rows: int
 ) -> None:
     """Preempted after each of the first 32 steps, then repeatedly, with its keys and values cached or dropped."""
-    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
-    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)  # else it rarely resumes in time
     num_choices = TARGETS[kind].num_choices
-    engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True)
+    policy = {"min_kept": 4, "patience": 0}  # with patience it rarely resumes in time
+    engine = new_engine(num_rows=2 * num_choices, num_spare_rows=num_spare_rows, chunk_invariant=True, **policy)
 
     def begin(step: int) -> None:
         tenant = f"busy{step}"  # a new one each time, because rows still cache the last answer
@@ -87,8 +86,7 @@ def test_computed_tokens_of_a_preempted_sequence_are_kept_in_a_spare_row(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int, expected: list[int]
 ) -> None:
     """With a spare row, nothing is computed again. Without one, the prompt of 21 and 14 tokens of the answer are."""
-    monkeypatch.setattr("infrs.engine.scheduling.planner._MIN_KEPT", 4)
-    engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True)
+    engine = new_engine(num_rows=2, num_spare_rows=num_spare_rows, prefill_chunk=64, chunk_invariant=True, min_kept=4)
     engine.submit(ask("older", prompt=FILLER))
     engine.submit(ask("target", prompt=PROMPT))
     steps(engine, 15)
@@ -120,16 +118,13 @@ def test_a_resumed_sequence_copies_no_prompt_of_a_sibling(new_engine: EngineFact
 
 
 @pytest.mark.parametrize("num_spare_rows", [0, 1])
-def test_logprobs_of_infrs_kernels_keep_their_bits_after_preemption(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spare_rows: int
-) -> None:
+def test_logprobs_of_infrs_kernels_keep_their_bits_after_preemption(tmp_path: Path, num_spare_rows: int) -> None:
     """Scores are sums of floats here. The sequence is preempted after each of the first 32 steps."""
-    monkeypatch.setattr("infrs.engine.scheduling.fairness._PATIENCE", 0)
     attention.build(tmp_path / "model.onnx")
     runner = open_runner(tmp_path, attention.manifest(), Rows(2, 400, num_spare_rows=num_spare_rows), threads=1)
     assert runner.kernels
     runner.capabilities = replace(runner.capabilities, chunk_invariant=True)
-    engine = Engine(runner, synthetic.Letters, frozenset({0}), 64)
+    engine = Engine(runner, synthetic.Letters, frozenset({0}), 64, SchedulingPolicy(patience=0))
     prompt = tuple(int(token) for token in np.random.default_rng(0).integers(1, 97, 290))  # beyond one partition
     expected: dict[int, list[Delta]] = {}
     for step in range(33):

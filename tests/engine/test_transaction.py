@@ -61,13 +61,13 @@ class Scenario:
         scheduler = self.engine.scheduler
         self._plan, self._commit = scheduler.plan, scheduler.commit
         scheduler.plan, scheduler.commit = self.plan, self.commit  # type: ignore[method-assign]
-        self.num_calls, may_fail = 0, self.runner._may_fail
+        self.num_calls, may_fail = 0, self.runner.may_fail
 
         def counted(writes: Any) -> None:
             self.num_calls += 1
             may_fail(writes)
 
-        self.runner._may_fail = counted  # type: ignore[method-assign]
+        self.runner.may_fail = counted  # type: ignore[method-assign]
 
     def tenant_of(self, row: int) -> str:
         [tenant] = [sequence.request.tenant for sequence, other in self.running.items() if other == row]

@@ -162,14 +162,14 @@ def test_a_killed_export_leaves_nothing_to_serve(
 def test_a_kill_while_publishing_leaves_whole_bundles(tiny_folder: Path, tmp_path: Path, last: str) -> None:
     """The process dies at a chosen step of the publication itself, of a bundle that replaces another."""
     before = export_model(str(tiny_folder), output=tmp_path, progress=False)
-    kill = "os.kill(os.getpid(), 9)"
+    kill, is_folder = "os.kill(os.getpid(), 9)", "S_ISDIR(os.fstat(file).st_mode)"
     patches = {
-        "file": f"publish._sync = lambda path: {kill}",
-        "staging": f"sync = publish._sync; publish._sync = lambda path: {kill} if path.name == 'new' else sync(path)",
+        "file": f"os.fsync = lambda file: {kill}",
+        "staging": f"sync = os.fsync; os.fsync = lambda file: {kill} if {is_folder} else sync(file)",
         "old": f"Path.rename = lambda self, target: ({kill}) if self.name == 'new' else os.rename(self, target)",
     }
     code = (
-        "import os; from pathlib import Path; from infrs_export.bundle import publish\n"
+        "import os; from pathlib import Path; from stat import S_ISDIR\n"
         f"{patches[last]}\n"
         "from infrs_export.pipeline import export_model\n"
         f"export_model({str(tiny_folder)!r}, output=Path({str(tmp_path)!r}), progress=False, force=True)"

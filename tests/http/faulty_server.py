@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
+import tokenizers
 from fake_server import MANIFEST, FakeEngine, byte_tokenizer, main, served
 
 from infrs.models.loaded import LoadedModel
-from infrs.text.tokenizer import Tokenizer
+from infrs.text import tokenizer
 
 
 class PanicException(BaseException):
@@ -20,6 +20,10 @@ class Backend:
 
     def __init__(self, backend: object) -> None:
         self._backend = backend
+
+    @classmethod
+    def from_str(cls, definition: str) -> Backend:
+        return cls(tokenizers.Tokenizer.from_str(definition))
 
     def encode_batch_fast(self, texts: list[str], **options: object) -> object:
         (text,) = texts
@@ -36,9 +40,8 @@ class Backend:
 
 def faulty_model(rows: int, max_queue: int) -> LoadedModel:
     engine = FakeEngine(rows, max_queue, 512, 0.002)
-    tokenizer: Tokenizer = byte_tokenizer([bytes([byte]) for byte in range(256)])
-    tokenizer._backend = Backend(tokenizer._backend)
-    return replace(served(engine, tokenizer, MANIFEST))
+    tokenizer.Backend = Backend  # type: ignore[assignment, misc]
+    return served(engine, byte_tokenizer([bytes([byte]) for byte in range(256)]), MANIFEST)
 
 
 if __name__ == "__main__":

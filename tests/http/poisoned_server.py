@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from fake_server import main, synthetic_model
+from poison import poisoned_sample
 
-from infrs.engine.scheduling.plan import StepResults
+from infrs.engine.sequence import Sequence
 from infrs.models.loaded import LoadedModel
 
 FIRST_SEED = 1000
 
 
 def poisoned_model(rows: int, max_queue: int) -> LoadedModel:
-    model = synthetic_model(rows, max_queue, 96, exact=False)
-    engine: Any = model.engine
-    sample = engine._engine._sample
+    def is_sick(sequence: Sequence) -> bool:
+        return sequence.request.sampling.seed == FIRST_SEED + len(sequence.tokens.output_ids)
 
-    def poisoned_sample(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
-        if sequence.request.sampling.seed == FIRST_SEED + len(sequence.tokens.output_ids):
-            row[:] = np.nan
-            best = None if best is None else int(row.argmax())
-        sample(sequence, row, results, best)
-
-    engine._engine._sample = poisoned_sample
-    return model
+    Sequence.sample = poisoned_sample(np.nan, is_sick)  # type: ignore[method-assign]
+    return synthetic_model(rows, max_queue, 96, exact=False)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from infrs.http.lifecycle import watchdog
 from infrs.http.lifecycle.watchdog import FileCheck
 
 CHANGED = Path("weights")
@@ -40,8 +37,7 @@ def test_files_are_checked_in_a_thread() -> None:
     assert threads == ["infrs-files_0"]
 
 
-def test_one_check_runs_at_a_time_and_a_later_call_returns_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "_SECONDS", 0.01)
+def test_one_check_runs_at_a_time_and_a_later_call_returns_its_result() -> None:
     gate, num_checks = threading.Event(), 0
 
     def check() -> Path:
@@ -53,7 +49,7 @@ def test_one_check_runs_at_a_time_and_a_later_call_returns_its_result(monkeypatc
     hanging = model(check)
 
     async def run() -> None:
-        files = FileCheck()
+        files = FileCheck(seconds=0.01)
         try:
             assert [await files.check([hanging]) for _ in range(3)] == [{}] * 3
             assert num_checks == 1

@@ -10,16 +10,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic
 
-from infrs.bundle import files as bundle_files
-from infrs.bundle.files import BundleFiles, open_files
-from infrs.bundle.manifest import MANIFEST_FILE, FileEntry, sha256_file
+from infrs.bundle.files import BundleFile, BundleFiles, open_files
+from infrs.bundle.manifest import MANIFEST_FILE, AnyManifest, FileEntry, sha256_file
 from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.errors import BundleError
-from infrs.models import load
+from infrs.models.load import load_model, load_verified
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
 
@@ -76,11 +76,9 @@ def test_writer_waits_until_the_files_are_closed(bundle: Path, how: str) -> None
 
 
 @pytest.mark.parametrize("change", [overwrite, truncate])
-def test_change_is_noticed_where_files_have_no_lease(
-    bundle: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bundle_files, "_lease", lambda file: False)
-    files = open_files(bundle)
+def test_change_is_noticed_where_files_have_no_lease(bundle: Path, change: Callable[[Path], None]) -> None:
+    with (bundle / WEIGHTS).open("r+b"):  # a file that is open for writing gets no lease
+        files = open_files(bundle)
     change(bundle / WEIGHTS)
     assert files.disturbed() == bundle / WEIGHTS
     files.close()
@@ -88,7 +86,7 @@ def test_change_is_noticed_where_files_have_no_lease(
 
 
 def test_a_file_that_another_thread_closes_is_not_disturbed(bundle: Path) -> None:
-    file = bundle_files.BundleFile(bundle / WEIGHTS)
+    file = BundleFile(bundle / WEIGHTS)
     file.close()
     assert not file.is_disturbed
 
@@ -96,19 +94,14 @@ def test_a_file_that_another_thread_closes_is_not_disturbed(bundle: Path) -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no leases")
 @pytest.mark.parametrize("lease", [True, False])
 def test_files_without_a_lease_are_reported_at_start(
-    bundle: Path, lease: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bundle: Path, lease: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Loaded(Exception):  # noqa: N818
-        pass
-
-    def fail(*arguments: object) -> None:
-        raise Loaded
-
-    if not lease:
-        monkeypatch.setattr(bundle_files, "_lease", lambda file: False)
-    monkeypatch.setattr(load, "_load", fail)
-    with caplog.at_level(logging.WARNING, "infrs.server"), pytest.raises(Loaded):
-        load.load_model(bundle, ModelSettings(), EngineSettings())
+    with (
+        (bundle / GRAPH).open("rb" if lease else "r+b"),
+        caplog.at_level(logging.WARNING, "infrs.server"),
+        pytest.raises(BundleError, match=r"tokenizer\.json cannot be read"),
+    ):
+        load_model(bundle, ModelSettings(), EngineSettings())
     assert caplog.text.count(f"{bundle / GRAPH} cannot have a lease") == (0 if lease else 1)
 
 
@@ -135,13 +128,12 @@ def test_another_file_under_the_name_does_not_disturb_a_loaded_model(
 
 
 def test_model_is_refused_if_its_files_change_while_it_loads(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_slowly(folder: Path, *others: object) -> None:
-        replace(folder)
+    def load_slowly(manifest: AnyManifest) -> Any:
+        replace(bundle)
 
     closed: list[BundleFiles] = []
     close = BundleFiles.close
-    monkeypatch.setattr(load, "_load", load_slowly)
     monkeypatch.setattr(BundleFiles, "close", lambda files: closed.append(files) or close(files))
     with pytest.raises(BundleError, match=f"{WEIGHTS} was changed"):
-        load.load_model(bundle, ModelSettings(), EngineSettings())
+        load_verified(bundle, load_slowly)
     assert len(closed) == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from poison import poisoned_sample
 
 from infrs.bundle.manifest import Dtype, Manifest, chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings
@@ -18,7 +19,7 @@ from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.build import load_engine
 from infrs.engine.engine import Engine
 from infrs.engine.invariants import violations
-from infrs.engine.scheduling.plan import StepResults
+from infrs.engine.sequence import Sequence
 from infrs.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.slow
@@ -130,21 +131,16 @@ def test_answers_to_cached_and_evicted_prompts_are_equal(demo: Demo, full: bool,
 
 @pytest.mark.nightly("neighbours that fail")
 @pytest.mark.parametrize("harm", HARMS)
-def test_failing_neighbours_change_no_answer(demo: Demo, harm: str, full: bool, figure: Callable[[str], None]) -> None:
+def test_failing_neighbours_change_no_answer(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, harm: str, full: bool, figure: Callable[[str], None]
+) -> None:
     """In each step one of three neighbours is cancelled, or its logits become NaN."""
     # In the quick form a greedy answer has neighbours that are cancelled, a seeded one has those that are not finite.
     asks, num_tokens = (range(5), 32) if full else ([HARMS.index(harm)], 10)
     engine = demo.engine()
-    sample = engine._sample
     sick: set[str] = set()
-
-    def poisoned(sequence: Any, row: Any, results: StepResults, best: int | None = None) -> None:
-        if sequence.request.request_id in sick:
-            row[:] = np.nan
-            best = None if best is None else int(row.argmax())
-        sample(sequence, row, results, best)
-
-    engine._sample = poisoned  # type: ignore[method-assign]
+    poisoned = poisoned_sample(np.nan, lambda sequence: sequence.request.request_id in sick)
+    monkeypatch.setattr(Sequence, "sample", poisoned)
     for number in asks:
         healthy = demo.ask("healthy", number, num_tokens)
         expected = output_of(run(engine, healthy)["healthy"])

@@ -278,13 +278,12 @@ def test_entangled_references_stay_open_in_bounded_time() -> None:
 def test_schema_of_a_tool_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the grammar of its calls, and for the names of the tools that the grammar honours in part."""
     prepared = []
-    prepare = guided_module._prepared
 
-    def counted(*arguments: Any) -> Any:
-        prepared.append(arguments)
-        return prepare(*arguments)
+    def counted(schema: Any) -> Any:
+        prepared.append(schema)
+        return closed(schema)
 
-    monkeypatch.setattr(guided_module, "_prepared", counted)
+    monkeypatch.setattr(guided_module, "closed", counted)
     tool = Tool("f", "", {"properties": {"prepared once": {"type": "string", "maxLength": 3}}})
     assert arguments_schema(tool)["properties"]["prepared once"]["maxLength"] == 3
     assert honours_schema(tool)

@@ -162,10 +162,10 @@ class _Compiled:
         self._matcher = matcher
 
     def start(self) -> GrammarState:
-        return _State(self._matcher.deep_copy())
+        return MatcherState(self._matcher.deep_copy())
 
 
-class _State:
+class MatcherState:
     """The position of one answer in a grammar. At its end, only end-of-sequence tokens are allowed."""
 
     def __init__(self, matcher: LLMatcher) -> None:

@@ -14,7 +14,6 @@ from infrs.engine.scheduling.placement import Slot
 from infrs.engine.sequence import Sequence
 
 MAX_PREEMPTIONS = 3  # of one sequence: each costs a wait, and a copy or a recomputation of its keys and values
-_PATIENCE = 16  # steps
 
 
 def choose_victim(running: Iterable[Sequence], tenant: str) -> Sequence | None:
@@ -34,15 +33,15 @@ def choose_victim(running: Iterable[Sequence], tenant: str) -> Sequence | None:
     return max(candidates, key=lambda each: (each.paused, num_running[each.request.tenant]), default=None)
 
 
-def usable(free: Iterable[Slot], sequence: Sequence, clock: int) -> list[int]:
+def usable(free: Iterable[Slot], sequence: Sequence, clock: int, patience: int) -> list[int]:
     """Return the rows of the free slots that a sequence may have in step `clock`.
 
-    A preempted sequence leaves a slot empty for some steps after another tenant's sequence has ended there. Otherwise
-    a tenant that asks one short question after the other would preempt it each time, up to the limit
+    A preempted sequence leaves a slot empty for `patience` steps after another tenant's sequence has ended there.
+    Otherwise a tenant that asks one short question after the other would preempt it each time, up to the limit
     (anticipatory scheduling, Iyer and Druschel, SOSP 2001).
     """
     tenant, is_first = sequence.request.tenant, not sequence.num_preemptions
-    return [slot.row for slot in free if is_first or slot.left_by == tenant or clock - slot.left_at > _PATIENCE]
+    return [slot.row for slot in free if is_first or slot.left_by == tenant or clock - slot.left_at > patience]
 
 
 def by_need(sequences: Iterable[Sequence]) -> list[list[Sequence]]:

@@ -11,7 +11,17 @@ from infrs.engine.scheduling.plan import Copy, Decode, Prefill, StepPlan
 from infrs.engine.scheduling.snapshots import Snapshot, choose_number
 from infrs.engine.sequence import Sequence
 
-_MIN_KEPT = 64  # tokens; fewer are computed again as fast as they are copied
+
+@dataclass(frozen=True, slots=True)
+class SchedulingPolicy:
+    """The values that balance the planner's choices. They change which work a step does, and no answer.
+
+    min_kept: tokens; fewer are computed again as fast as they are copied. patience: the steps for which a preempted
+    sequence leaves a slot empty after another tenant's sequence.
+    """
+
+    min_kept: int = 64
+    patience: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +38,20 @@ class Limits:
     capacity: int
     capabilities: Capabilities
     prefill_chunk: int
+    policy: SchedulingPolicy
 
     @classmethod
-    def of(cls, runner: Runner, prefill_chunk: int) -> Limits:
+    def of(cls, runner: Runner, prefill_chunk: int, policy: SchedulingPolicy) -> Limits:
         """Return the limits of a runner."""
-        rows = range(runner.num_rows)
-        return cls(rows, runner.spare_rows, runner.num_snapshots, runner.capacity, runner.capabilities, prefill_chunk)
+        return cls(
+            rows=range(runner.num_rows),
+            spare_rows=runner.spare_rows,
+            num_snapshots=runner.num_snapshots,
+            capacity=runner.capacity,
+            capabilities=runner.capabilities,
+            prefill_chunk=prefill_chunk,
+            policy=policy,
+        )
 
     @property
     def exact(self) -> bool:
@@ -83,7 +101,7 @@ class Planner:
             victim = None if free else self._choose_victim(sequence.request.tenant)
             choice = free
             if free and not all(other.paused for other in view.running):
-                choice = usable((view.slots[row] for row in free), sequence, view.clock)
+                choice = usable((view.slots[row] for row in free), sequence, view.clock, self._limits.policy.patience)
             if victim is None and not choice:
                 return
             if not is_own:
@@ -119,7 +137,7 @@ class Planner:
         """Copy what a row caches to a spare row, before all but its first `num_staying` tokens are overwritten."""
         view, slot = self._view, self._view.slots[row]
         spare = [view.slots[other] for other in self._limits.spare_rows if view.slots[other].last_used < view.clock]
-        if not spare or len(slot.cached) - num_staying < _MIN_KEPT:
+        if not spare or len(slot.cached) - num_staying < self._limits.policy.min_kept:
             return
         if any(slot.is_within(other) for other in view.slots.values() if other is not slot):
             return

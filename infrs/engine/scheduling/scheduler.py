@@ -5,7 +5,7 @@ from __future__ import annotations
 from infrs.engine.runners.runner import Runner
 from infrs.engine.scheduling.placement import Placement
 from infrs.engine.scheduling.plan import StepPlan, StepResults
-from infrs.engine.scheduling.planner import Limits, Planner
+from infrs.engine.scheduling.planner import Limits, Planner, SchedulingPolicy
 from infrs.engine.scheduling.snapshots import save_points
 from infrs.engine.scheduling.waiting import WaitingSequences
 from infrs.engine.sequence import Sequence
@@ -19,8 +19,8 @@ class Scheduler:
     depend on other requests, and no sequence is preempted.
     """
 
-    def __init__(self, runner: Runner, prefill_chunk: int) -> None:
-        self.limits = Limits.of(runner, prefill_chunk)
+    def __init__(self, runner: Runner, prefill_chunk: int, policy: SchedulingPolicy) -> None:
+        self.limits = Limits.of(runner, prefill_chunk, policy)
         self.placement = self._empty()
 
     @property

@@ -90,17 +90,21 @@ def _note(state: ServerState, stall: InfrsError | None) -> None:
 
 
 class FileCheck:
-    """Looks for bundle files that another program changes, in a thread: a slow file system must not delay requests."""
+    """Looks for bundle files that another program changes, in a thread: a slow file system must not delay requests.
 
-    def __init__(self) -> None:
+    seconds: the most that a call waits for the result.
+    """
+
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self._seconds = seconds
         self._thread = ThreadPoolExecutor(1, "infrs-files")
         self._running: asyncio.Future[dict[ServedModel, Path]] | None = None
 
     async def check(self, models: Sequence[ServedModel]) -> Mapping[ServedModel, Path]:
-        """Return a changed file of each model that has one. A later call returns what takes over half a second."""
+        """Return a changed file of each model that has one. A later call returns what takes longer than the wait."""
         if self._running is None:
             self._running = asyncio.get_running_loop().run_in_executor(self._thread, _disturbed, [*models])
-        await asyncio.wait([self._running], timeout=_SECONDS)
+        await asyncio.wait([self._running], timeout=self._seconds)
         if not self._running.done():
             return {}
         found, self._running = self._running.result(), None
