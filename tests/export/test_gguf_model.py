@@ -14,8 +14,8 @@ from gguf import GGUFWriter
 from gguf_models import CONTEXT, llama_cpp_scores, make, write_gguf
 from infrs_export.graph.fusions.architectures import fix_rope_factors
 from infrs_export.pipeline import export_model
-from infrs_export.sources.gguf.architectures import ARCHITECTURES
-from infrs_export.sources.gguf.config import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS, config_fields
+from infrs_export.sources.gguf.architectures import ARCHITECTURES, LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
+from infrs_export.sources.gguf.config import config_fields
 from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model

@@ -30,6 +30,9 @@ _LINEAR_ATTENTION = {
 }
 # The sections are for positions in images; in a text they are all the same position. A mixture has no dense layers.
 _QWEN35_NEUTRAL = ("rope.dimension_sections", "full_attention_interval", "nextn_predict_layers", "feed_forward_length")
+ROPE_FACTORS = "rope_freqs.weight"
+SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"  # of LongRoPE
+FACTORS = (ROPE_FACTORS, SHORT_FACTORS, LONG_FACTORS)
 _SOFT_CAP = {"final_logit_softcapping": "final_logit_softcapping"}
 
 
@@ -43,7 +46,9 @@ class Architecture:
     projections pair neighbours, where transformers pairs halves. norm_adds_one: the norms hold 1 more than those of
     transformers. transposed: products hold their weights the other way round. rotary: positions are rotary.
     partial_rotary: only the first features of a head may be. scalings: the types of rope.scaling that are compared with
-    llama.cpp. linear_attention: some layers have the gated delta rule (`gated_delta`).
+    llama.cpp. factors: the tensors of FACTORS that a file may hold. linear_attention: some layers have the gated delta
+    rule (`gated_delta`). layers_scaled_by_width: the number of layers of the one size that scales scores by the model's
+    width instead of the head's; 0 where no size has a scale of its own.
     """
 
     model_type: str
@@ -57,7 +62,9 @@ class Architecture:
     rotary: bool = True
     partial_rotary: bool = False
     scalings: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
     linear_attention: bool = False
+    layers_scaled_by_width: int = 0
 
 
 def _llama(model_type: str, **row: Any) -> Architecture:  # noqa: ANN401  # the fields of Architecture
@@ -85,6 +92,7 @@ ARCHITECTURES = {
     "gemma": _llama("gemma", norm_adds_one=True, fixed={"hidden_act": "gelu_pytorch_tanh"}),
     "gemma2": _llama(
         "gemma2",
+        layers_scaled_by_width=46,
         scalings=("linear",),
         norm_adds_one=True,
         optional={
@@ -96,6 +104,7 @@ ARCHITECTURES = {
     ),
     "gemma3": _llama(
         "gemma3_text",
+        layers_scaled_by_width=62,
         scalings=("linear",),
         norm_adds_one=True,
         required={"attention.sliding_window": "sliding_window"},
@@ -119,7 +128,7 @@ ARCHITECTURES = {
         },
         neutral={"rope.scaling.finetuned": (True,)},  # false turns the rotation off
     ),
-    "llama": _llama("llama", reordered=True, scalings=("linear", "yarn")),
+    "llama": _llama("llama", reordered=True, scalings=("linear", "yarn"), factors=(ROPE_FACTORS,)),
     "olmo": Architecture(
         "olmo",
         _GROUPED,
@@ -129,7 +138,12 @@ ARCHITECTURES = {
     ),
     "olmo2": _llama("olmo2"),
     "olmoe": _llama("olmoe", required=_EXPERTS, optional={"attention.clamp_kqv": "clip_qkv"}),
-    "phi3": _llama("phi3", optional={"attention.sliding_window": "sliding_window"}, partial_rotary=True),
+    "phi3": _llama(
+        "phi3",
+        optional={"attention.sliding_window": "sliding_window"},
+        partial_rotary=True,
+        factors=(SHORT_FACTORS, LONG_FACTORS),
+    ),
     "qwen2": _llama("qwen2", scalings=("linear", "yarn")),
     "qwen3": _llama("qwen3", scalings=("linear", "yarn")),
     "qwen35": _qwen35("qwen3_5_text", {"feed_forward_length": "intermediate_size"}),

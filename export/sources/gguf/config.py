@@ -13,11 +13,8 @@ from typing import Any
 from infrs.errors import SourceError
 
 from . import gated_delta
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
 
-ROPE_FACTORS = "rope_freqs.weight"
-SHORT_FACTORS, LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"  # of LongRoPE
-FACTORS = (ROPE_FACTORS, SHORT_FACTORS, LONG_FACTORS)
 _ATTENTION_FACTOR = "rope.scaling.attn_factor"
 
 _ROTARY = {  # besides the factors below
@@ -88,8 +85,6 @@ _NEUTRAL: dict[str, tuple[object, ...] | None] = {
     "rope.scaling.yarn_log_multiplier": (0,),
     "tensor_data_layout": None,
 }
-# The number of layers of the one size that scales scores by the model's width instead of the head's.
-_SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
 _TOKENS = "tokenizer.ggml.tokens"
 _ROLES = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
@@ -149,8 +144,8 @@ def config_fields(metadata: Metadata, factors: Mapping[str, list[float]]) -> dic
         fields |= _rope(name, values, factors, rotary_dim)
         if architecture.partial_rotary:
             fields["partial_rotary_factor"] = rotary_dim / head_dim
-    if name in _SCALED_BY_WIDTH:
-        by_width = values["block_count"] == _SCALED_BY_WIDTH[name]
+    if architecture.layers_scaled_by_width:
+        by_width = values["block_count"] == architecture.layers_scaled_by_width
         fields["query_pre_attn_scalar"] = width // heads if by_width else head_dim
     return fields
 
@@ -229,7 +224,8 @@ def _longrope(name: str, values: Metadata, factors: Mapping[str, list[float]], w
     """Return the scaling with one list of factors up to the original context and another beyond it (Phi-3)."""
     kind, original = values.get("rope.scaling.type", "longrope"), values.get("rope.scaling.original_context_length")
     lists = [factors.get(each, []) for each in (SHORT_FACTORS, LONG_FACTORS)]
-    if name != "phi3" or kind != "longrope" or not original or any(len(each) != width // 2 for each in lists):
+    has_both = {SHORT_FACTORS, LONG_FACTORS} <= {*ARCHITECTURES[name].factors}
+    if not has_both or kind != "longrope" or not original or any(len(each) != width // 2 for each in lists):
         raise SourceError(
             f"the GGUF file holds {len(lists[0])} and {len(lists[1])} factors in {SHORT_FACTORS} and {LONG_FACTORS}, "
             f"which infrs cannot apply to {name} with {width} rotary features, rope.scaling.type {kind!r:.40} and "
@@ -242,7 +238,7 @@ def _longrope(name: str, values: Metadata, factors: Mapping[str, list[float]], w
 
 def _by_frequency(name: str, values: Metadata, factors: list[float], head_dim: int, kind: str) -> dict[str, Any]:
     """Return a scaling with a factor per frequency (Llama 3.1): transformers' longrope, one list for all lengths."""
-    if name != "llama" or kind == "yarn" or len(factors) != head_dim // 2:
+    if ROPE_FACTORS not in ARCHITECTURES[name].factors or kind == "yarn" or len(factors) != head_dim // 2:
         raise SourceError(
             f"the GGUF file holds {len(factors)} factors in {ROPE_FACTORS}, which infrs cannot apply to {name} "
             f"with heads of {head_dim} and rope.scaling.type {kind}"

@@ -21,8 +21,8 @@ from ..checks.values import check_finite
 from ..checks.weights import match_tensors
 from ..rope_config import check_rotary, read_rope
 from . import gated_delta
-from .architectures import ARCHITECTURES, Architecture
-from .config import FACTORS, check_whole, config_fields
+from .architectures import ARCHITECTURES, FACTORS, Architecture
+from .config import check_whole, config_fields
 from .reader import GGUFFile, read_gguf
 from .vocabulary import checked_vocabulary
 
