@@ -152,7 +152,7 @@ class Comparison:
             run.measure(servers, self._matching(WORKLOADS), self.rounds)
             if run.content["values"].get(GAPS):
                 batching = [server for server in servers if not server.one_at_a_time]
-                draw_gaps(page.PAGE.parent / "gaps.png", batching)
+                draw_gaps(page.PAGE.parent / "images" / "gaps.png", batching)
 
     def scaling(self) -> None:
         """The workloads of the second table, each group with as many slots and as much context as it needs."""

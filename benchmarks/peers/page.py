@@ -21,7 +21,7 @@ HEAD = """# Benchmarks
 
 The demo model (SmolLM2-135M-Instruct), server against server through HTTP, with the same prompts. The first table has
 medians. The second has ratios of medians, and the smallest and largest ratio of a round in brackets."""
-PLOT = """![Time between tokens of a running stream](gaps.png)
+PLOT = """![Time between tokens of a running stream](images/gaps.png)
 
 Time between tokens of a running stream while a 1,200-token prompt arrives."""
 CONDITIONS = """## Conditions

@@ -33,7 +33,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     "/v1/messages/count_tokens": (MessageTokensCount, None),
 }
 
-# By path: the name of its API in docs/clients.md.
+# By path: the name of its API in docs/using/clients.md.
 NAMES = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
@@ -94,7 +94,7 @@ def test_a_recording_is_short_and_has_no_secret(file: Path) -> None:
 
 
 def test_the_table_of_clients_has_each_recording() -> None:
-    table = (HERE.parents[1] / "docs" / "clients.md").read_text(encoding="utf-8")
+    table = (HERE.parents[1] / "docs" / "using" / "clients.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines() if line.startswith("| ")]
     for file in FILES:
         client = json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The code of docs/python.md runs."""
+"""The code of docs/using/python.md runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from infrs.config.settings import ModelSettings
 from infrs.llm import async_llm
 from infrs.models.registry import OpenModel
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "docs/python.md").read_text(), re.M | re.S)
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "docs/using/python.md").read_text(), re.M | re.S
+)
 
 
 def resolve(model: ModelSettings) -> tuple[str, OpenModel]:
@@ -25,7 +27,7 @@ def resolve(model: ModelSettings) -> tuple[str, OpenModel]:
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_block_runs(block: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(async_llm, "resolve", resolve)
-    exec(compile(block, "docs/python.md", "exec"), {})  # noqa: S102
+    exec(compile(block, "docs/using/python.md", "exec"), {})  # noqa: S102
     assert capsys.readouterr().out.strip()
 
 
