@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrs.bundle.manifest import Dtype
-from infrs.config.layers import flag_name, load_settings
+from infrs.config.merge import flag_name, load_settings
 from infrs.config.other_names import OTHER_DTYPES
 from infrs.config.settings import SECTIONS, EngineSettings, Settings
 from infrs.errors import ConfigError

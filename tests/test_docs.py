@@ -15,7 +15,7 @@ from sanic import Sanic
 
 from infrs.bundle.manifest import Manifest, Source
 from infrs.cli import serve as serve_cli
-from infrs.config.layers import flag_name
+from infrs.config.merge import flag_name
 from infrs.config.settings import SECTIONS, Settings
 from infrs.http.app import create_app
 from infrs.http.auth import Keys

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infrs.config.layers import load_settings
+from infrs.config.merge import load_settings
 from infrs.config.settings import ModelSettings, Settings
 from infrs.errors import ConfigError
 

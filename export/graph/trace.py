@@ -28,8 +28,8 @@ from infrs.bundle.graph_signature import (
 )
 
 from .fusions.attention import Forward
-from .fusions.cache import FusedCache, States
 from .fusions.modules import output_layer, replacements, rotary_kinds, rotary_modules, rotary_table
+from .fusions.states import FusedCache, States
 from .optimum_export import OPSET
 
 # transformers makes no mask for an attention implementation that it does not know.

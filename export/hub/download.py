@@ -18,7 +18,7 @@ from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
 from infrs.errors import SourceError, without_password
 
 from ..replaced import replaced
-from .session import FILE
+from .http_client import FILE
 
 ATTEMPTS = 5  # per file
 PAUSE = 1.0  # s, between attempts

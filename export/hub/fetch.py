@@ -74,8 +74,8 @@ def fetch(
 
     from .download import Arrivals, download  # noqa: PLC0415
     from .errors import explained, not_in_cache  # noqa: PLC0415
+    from .http_client import check_endpoint, client, without_extras  # noqa: PLC0415
     from .patience import Patience  # noqa: PLC0415
-    from .session import check_endpoint, client, without_extras  # noqa: PLC0415
 
     with explained(model, revision), without_extras():
         if constants.HF_HUB_OFFLINE:
@@ -114,7 +114,7 @@ def check_files(model: str, commit: str, directory: Path, files: list[Path]) -> 
 
     from .download import Arrivals, download  # noqa: PLC0415
     from .errors import explained  # noqa: PLC0415
-    from .session import without_extras  # noqa: PLC0415
+    from .http_client import without_extras  # noqa: PLC0415
 
     damaged = [path for path in files if hub_cache.damage(path)]
     for path in damaged:

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 from pydantic.fields import FieldInfo
 
-from infrs.config.layers import flag_name
+from infrs.config.merge import flag_name
 from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
 from infrs.config.settings import SECTIONS, Settings
 

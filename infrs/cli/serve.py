@@ -16,7 +16,7 @@ from infrs.cli.choose_model import as_served, of_bundle, of_the_cache
 from infrs.cli.command import run as run_command
 from infrs.cli.export_missing import find_cached, find_or_export
 from infrs.cli.flags import SettingsCommand, help_all, settings_flags, text_values
-from infrs.config.layers import CONFIG_FILE, ENV_PREFIX, flag_name, load_settings
+from infrs.config.merge import CONFIG_FILE, ENV_PREFIX, flag_name, load_settings
 from infrs.config.settings import ModelSettings
 from infrs.errors import ConfigError
 from infrs.http.app import create_app, listen, run

@@ -1,4 +1,4 @@
-"""Every setting: its type, default, bounds and description. `infrs/config/layers.py` reads their values."""
+"""Every setting: its type, default, bounds and description. `infrs/config/merge.py` reads their values."""
 
 from __future__ import annotations
 

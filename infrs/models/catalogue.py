@@ -8,7 +8,7 @@ from typing import TypeVar
 from infrs.errors import ConfigError, ModelNotFoundError, RequestError
 from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.residency.decide import ModelState
-from infrs.models.residency.entry import RegistryEntry
+from infrs.models.residency.model_entry import RegistryEntry
 from infrs.models.residency.spec import ModelSpec
 from infrs.models.served import ServedChatModel, ServedModel
 

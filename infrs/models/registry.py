@@ -20,8 +20,8 @@ from infrs.metrics import Metrics
 from infrs.models.catalogue import Catalogue, Kind
 from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.residency.decide import ModelState
-from infrs.models.residency.entry import RegistryEntry
 from infrs.models.residency.keeper import Keeper
+from infrs.models.residency.model_entry import RegistryEntry
 from infrs.models.residency.spec import Found, ModelSpec, OpenModel
 from infrs.models.served import Observe, ServedChatModel, ServedModel
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from infrs.config.layers import load_settings
+from infrs.config.merge import load_settings
 from infrs.terminal.checks import CHECKS, Finding, Level
 
 _MARKS = {Level.GOOD: ("✓", "green"), Level.WARNING: ("!", "yellow"), Level.PROBLEM: ("✗", "red")}

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from infrs.bundle.manifest import AnyManifest, bundles
 from infrs.cli.export_missing import find_or_export
-from infrs.config.layers import load_settings
+from infrs.config.merge import load_settings
 from infrs.config.settings import ModelSettings
 from infrs.errors import BundleNotFoundError
 from infrs.terminal.completion import complete_model

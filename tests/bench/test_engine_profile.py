@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
-from infrs.bench.engine.limits import Machine, bound, measure_machine, weight_bytes
 from infrs.bench.engine.operators import Profile
+from infrs.bench.engine.roofline import Machine, bound, measure_machine, weight_bytes
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter
 from infrs.bench.engine.timing import Stopwatch
 from infrs.engine.runners.fused import FusedRunner

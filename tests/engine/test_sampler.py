@@ -22,7 +22,7 @@ from infrs.engine.sampling.filters import largest, sums_of_blocks
 from infrs.engine.sampling.logits import changes, penalize
 from infrs.engine.sampling.sampler import NumericalError, candidates, new_generator, sample
 from infrs.native.draws import draw as draw_filtered
-from infrs.native.weights import in_numpy
+from infrs.native.sampling_weights import in_numpy
 
 # Quarters are exact in float32 and make ties likely.
 rows = st.lists(st.integers(-40, 40), min_size=1, max_size=400).map(lambda values: np.array(values, np.float32) / 4)

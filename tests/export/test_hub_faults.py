@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, fetched, refused, run_export, with_password
-from infrs_export.hub.session import check_endpoint
+from infrs_export.hub.http_client import check_endpoint
 
 from infrs.bundle.files import verify_bundle
 from infrs.bundle.manifest import find_bundle
@@ -25,7 +25,7 @@ from infrs.errors import DiskFullError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TELLTALE = "import sys; sys.addaudithook(lambda event, _: event != 'socket.connect' or print('CONNECTED'))"
-AT_ONCE = "from infrs_export.hub import download, session; download.PAUSE = 0.0; session.WINDOW = 1.0"
+AT_ONCE = "from infrs_export.hub import download, http_client; download.PAUSE = 0.0; http_client.WINDOW = 1.0"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -130,7 +130,7 @@ def test_a_hub_that_never_answers(tmp_path: Path, piece: bytes, bounds: str) -> 
     with raw_hub(piece, 0.2) as url:
         started = time.monotonic()
         done = run_export(
-            with_password(url), tmp_path, before=f"from infrs_export.hub import session; session.{bounds}"
+            with_password(url), tmp_path, before=f"from infrs_export.hub import http_client; http_client.{bounds}"
         )
         refused(done, f"{url} does not answer", "HF_ENDPOINT", "HF_HUB_OFFLINE=1", "try again later")
         assert time.monotonic() - started < 30
@@ -143,7 +143,7 @@ def test_hub_with_a_slow_first_answer_times_out(hub: Hub, export: Run) -> None:
 
 def test_hub_with_an_incomplete_first_answer_times_out(hub: Hub, export: Run) -> None:
     hub.errors["/api/models/"] = (200, {"Content-Length": "1000"}, "{")
-    before = "from infrs_export.hub import session; session.READ = 1.0"
+    before = "from infrs_export.hub import http_client; http_client.READ = 1.0"
     refused(export(before=before), "again later")
 
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from fake_hub import COMMIT, Hub, serve
 from hub_export import MODEL, TOKEN, fetched, refused, run_export
-from infrs_export.hub import cache, session
+from infrs_export.hub import cache, http_client
 from infrs_export.hub.errors import explained
 from infrs_export.hub.patience import Patience
 
@@ -24,10 +24,10 @@ WEIGHTS = "model.safetensors"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 DROP = 777  # bytes that arrive before the others drip
 BOUNDS = """
-from infrs_export.hub import download, patience, session
+from infrs_export.hub import download, patience, http_client
 download.PAUSE = 0.0
-session.ANSWER = 1.0
-session.MEMORY_BYTES = 1 << 20
+http_client.ANSWER = 1.0
+http_client.MEMORY_BYTES = 1 << 20
 """
 Fault = Callable[[BaseHTTPRequestHandler, dict[str, str], bytes], None]
 
@@ -242,7 +242,7 @@ def test_requests_go_through_the_proxy_of_the_environment(hub: Hub, tmp_path: Pa
 
 def test_a_client_serves_on_after_it_is_closed(hub: Hub) -> None:
     """huggingface_hub closes it after a failed connection of any thread."""
-    client = session.client(Patience(print))
+    client = http_client.client(Patience(print))
     client.close()
     assert client.get(f"{hub.url}/api/models/{MODEL}").status_code == 200
 
@@ -250,8 +250,8 @@ def test_a_client_serves_on_after_it_is_closed(hub: Hub) -> None:
 def test_only_the_hub_sees_the_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if huggingface_hub itself sends it elsewhere."""
     with serve(Hub(MODEL, hub.folder)) as other:
-        monkeypatch.setattr("infrs_export.hub.session.constants.ENDPOINT", hub.url)
-        client = session.client(Patience(print))
+        monkeypatch.setattr("infrs_export.hub.http_client.constants.ENDPOINT", hub.url)
+        client = http_client.client(Patience(print))
         for url in (hub.url, other.url):
             client.get(f"{url}/api/models/{MODEL}", headers={"Authorization": f"Bearer {TOKEN}"})
         assert [header for _, _, header in other.log] == [None]
@@ -269,9 +269,9 @@ def test_a_late_answer_gives_its_connection_back(monkeypatch: pytest.MonkeyPatch
         arrive.wait()
         return Answer(200)
 
-    monkeypatch.setattr(session, "ANSWER", 0.01)
+    monkeypatch.setattr(http_client, "ANSWER", 0.01)
     with pytest.raises(httpx2.ReadTimeout):
-        session._in_time(late)
+        http_client._in_time(late)
     assert not closed.is_set()
     arrive.set()
     assert closed.wait(60)

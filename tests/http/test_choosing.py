@@ -11,7 +11,7 @@ from fake_server import MANIFEST
 
 from infrs.bundle.manifest import AnyManifest, Dtype, Source, find_bundle, slug
 from infrs.cli.choose_model import as_served, of_the_cache
-from infrs.config.layers import load_settings
+from infrs.config.merge import load_settings
 from infrs.config.settings import ModelSettings, Settings
 from infrs.errors import ConfigError, ModelNotNamedError
 

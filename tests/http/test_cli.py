@@ -22,7 +22,7 @@ from infrs.cli.export_missing import find_or_export
 from infrs.cli.flags import EVERYDAY, text_values
 from infrs.cli.serve import DEMO_MODEL
 from infrs.cli.serve import command as serve_command
-from infrs.config.layers import flag_name
+from infrs.config.merge import flag_name
 from infrs.config.other_names import NEEDLESS_FLAGS, OTHER_FLAGS
 from infrs.config.settings import SECTIONS, LogFormat, ModelSettings
 from infrs.core import SamplingParams

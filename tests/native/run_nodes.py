@@ -22,7 +22,7 @@ from random_nodes import SPECIAL, random_case
 from infrs import native
 from infrs.engine.runners.session import Session, kernels_of
 from infrs.errors import BundleError
-from infrs.native import draws, weights
+from infrs.native import draws, sampling_weights
 
 LIBRARY = os.environ.get("CRAFTED_LIBRARY")  # the path of a library with the compiler's checks
 
@@ -66,8 +66,8 @@ def sample(seed: int) -> str:
     chance = random.Random(seed)
     length = chance.choice([1, 3, 4, 255, 256, 257, chance.randrange(1, 2000)])
     row = np.array(chance.choices([*SPECIAL, 1.0, -1.0, 0.5], k=length), np.float32)
-    sums, _ = weights.weigh_logarithms(row)
-    assert len(sums) == -(-length // weights.BLOCK)
+    sums, _ = sampling_weights.weigh_logarithms(row)
+    assert len(sums) == -(-length // sampling_weights.BLOCK)
     logits = np.random.default_rng(seed).standard_normal(length).astype(np.float32) * chance.choice([0, 1, 3, 30, 1e30])
     logits[1:] = np.where(np.arange(1, length) % chance.choice([2, 3, length]), logits[1:], chance.choice([0, -np.inf]))
     scores = (logits - logits.max()) / np.float32(chance.choice([1e-6, 1, 1, 100]))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from infrs import native
-from infrs.native import weights as module
-from infrs.native.weights import BLOCK, in_numpy, weigh_logarithms
+from infrs.native import sampling_weights as module
+from infrs.native.sampling_weights import BLOCK, in_numpy, weigh_logarithms
 
 RNG = np.random.default_rng(0)
 ROWS = {

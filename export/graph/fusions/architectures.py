@@ -16,11 +16,11 @@ from infrs.bundle.states import LayerState, kv_states
 
 from ...sources.rope_tables import ORIGINAL
 from .attention import attributes, is_attention
-from .cache import States
 from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
 from .recurrent.layers import recurrent_kind
+from .states import States
 
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 

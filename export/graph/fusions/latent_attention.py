@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from .attention import Forward, Module, attributes
-from .cache import FusedCache
 from .ops import Groups, linear, reshape_features, split_features
+from .states import FusedCache
 
 
 def latent_attention(module: Module, name: str) -> Forward:

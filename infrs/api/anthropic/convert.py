@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from infrs.api.anthropic.blocks import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
+from infrs.api.anthropic.content_blocks import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUseBlock
 from infrs.api.anthropic.request import CountTokensRequest, MessagesRequest
 from infrs.api.common.conversation import (
     THINKING_SWITCHES,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from infrs.api.anthropic.blocks import (
+from infrs.api.anthropic.content_blocks import (
     Content,
     RedactedThinkingBlock,
     TextBlock,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from infrs.bench.engine.limits import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.operators import OperatorTime, Profile
+from infrs.bench.engine.roofline import Bound, Machine, bound, measure_machine
 from infrs.bench.engine.steps import Bench, ProfileError, RunCounter, StepTimes
 from infrs.bundle.manifest import Manifest, chat_manifest, read_manifest
 from infrs.engine.runners.opening import new_runner, open_session, state_size

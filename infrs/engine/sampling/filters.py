@@ -12,7 +12,7 @@ from bisect import bisect_left
 import numpy as np
 import numpy.typing as npt
 
-from infrs.native.weights import BLOCK, weigh_logarithms
+from infrs.native.sampling_weights import BLOCK, weigh_logarithms
 
 _SAME = 1e-9  # distances from the entropy that differ by less may be equal, but for rounding
 _GROUPS = 16  # for each value wanted: more, and the threshold leaves fewer values to sort

@@ -25,7 +25,7 @@ from infrs.engine.sampling.filters import (
 )
 from infrs.errors import EngineError
 from infrs.native.draws import draw
-from infrs.native.weights import BLOCK
+from infrs.native.sampling_weights import BLOCK
 
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
 _NUCLEUS_GUESS = 256

@@ -19,7 +19,7 @@ from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.load_limit import limit_on_demand
 from infrs.models.loaded import LoadedModel
 from infrs.models.residency.decide import Load, ModelState, Refuse, decide, next_expiry
-from infrs.models.residency.entry import RegistryEntry
+from infrs.models.residency.model_entry import RegistryEntry
 from infrs.models.residency.own_thread import OwnThread
 from infrs.models.residency.spec import AnyModel, Found
 from infrs.models.served import Observe, ServedChatModel, ServedModel, Service

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from infrs.bundle.states import LayerState, fixed_state
 
 from ..attention import Forward, Module
-from ..cache import FusedCache
 from ..ops import Groups, activation, linear, reshape_features, rms_norm, split_features
+from ..states import FusedCache
 from .ops import Recurrence, ones, softplus
 
 _EPSILON = 1e-6  # of the normalised queries and keys

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from infrs.bundle.states import LayerState, fixed_state
 
 from ..attention import Forward, Module
-from ..cache import FusedCache
 from ..ops import linear, split_features
+from ..states import FusedCache
 
 
 def is_short_conv(module: nn.Module) -> bool:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from infrs.bundle.states import LayerState, fixed_state
 
 from ..attention import Forward, Module
-from ..cache import FusedCache
 from ..ops import activation, linear, reshape_features, rms_norm, split_features
+from ..states import FusedCache
 from .ops import Recurrence, ones, softplus
 
 _PARTS = {"in_proj": nn.Linear, "out_proj": nn.Linear, "conv1d": nn.Conv1d, "D": nn.Parameter, "dt_bias": nn.Parameter}
