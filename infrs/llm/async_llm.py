@@ -145,7 +145,7 @@ class AsyncLLM:
         body = parse_embedding_request(payload)
         check_dimensions(served.model, body)
         context = self._context()
-        async with self._place(served):
+        async with self._place(served, context):
             ids = await asyncio.to_thread(encode_texts, served.model, body)
             return shortened(served.model, body, await served.compute(ids, context))
 
@@ -178,10 +178,10 @@ class AsyncLLM:
         return RequestContext.start(secrets.token_hex(8), "", self._timeout)
 
     @contextlib.asynccontextmanager
-    async def _place(self, served: ServedModel) -> AsyncIterator[None]:
+    async def _place(self, served: ServedModel, context: RequestContext) -> AsyncIterator[None]:
         """Wait for a place in the model's queue, and hold it."""
         async with self._places:
-            with served.admitted():
+            with served.admitted(context.tenant):
                 yield
 
     async def _prepared(
@@ -192,7 +192,7 @@ class AsyncLLM:
 
     async def _answer(self, prepare: Prepare, payload: dict[str, Any]) -> RequestOutput:
         served, context = self._registry.find_chat(self._model_id), self._context()
-        async with self._place(served):
+        async with self._place(served, context):
             prepared = await self._prepared(prepare, served, payload, context)
             found: list[Delta] = []
             deltas = served.submit(prepared.requests, context, self._timeout)
@@ -205,7 +205,7 @@ class AsyncLLM:
 
     async def _stream(self, prepare: Prepare, payload: dict[str, Any]) -> AsyncGenerator[Chunk]:
         served, context = self._registry.find_chat(self._model_id), self._context()
-        async with self._place(served):
+        async with self._place(served, context):
             prepared = await self._prepared(prepare, served, {**payload, "stream": True}, context)
             deltas = served.submit(prepared.requests, context, self._timeout)
             try:

@@ -127,7 +127,7 @@ class ServedModel(ABC):
         """End every submitted request with an error."""
 
     @contextlib.contextmanager
-    def admitted(self, tenant: str = "") -> Iterator[None]:
+    def admitted(self, tenant: str) -> Iterator[None]:
         """Count a request of a tenant as in flight. Raises QueueFullError."""
         self.refuse_if_full(tenant)
         self._in_flight[tenant] += 1

@@ -61,7 +61,7 @@ async def tokens(
 ) -> list[int]:
     """Return the token ids of a streamed answer. `begun` is set when the first ones have arrived."""
     received: list[int] = []
-    with model.admitted():
+    with model.admitted(""):
         stream = model.submit([ask(prompt, count)], context(), 30.0)
         try:
             async for deltas in stream:
@@ -203,8 +203,8 @@ def test_each_model_admits_its_own_number_of_requests() -> None:
         await registry.load("a", open_chat, SMALL)
         await registry.load("b", open_chat, LARGE)
         small = registry.find_chat("a")
-        with small.admitted(), small.admitted():
-            with pytest.raises(QueueFullError, match="1 requests run and 1 wait"), small.admitted():
+        with small.admitted(""), small.admitted(""):
+            with pytest.raises(QueueFullError, match="1 requests run and 1 wait"), small.admitted(""):
                 pass
             registry.refuse_if_full(ServedChatModel, "")  # the other one has room
             assert registry.num_in_flight == 2
@@ -280,7 +280,7 @@ def test_an_embedding_model_without_http() -> None:
         await registry.load("e", open_embedding, SMALL)
         model = registry.find_encoder(ServedEmbeddingModel, "e")
         assert isinstance(model, ServedEmbeddingModel)
-        with model.admitted():
+        with model.admitted(""):
             [vector] = await model.compute([[1, 2, 3]], context())
         assert vector.tolist() == formula([1, 2, 3]).tolist()
         await registry.remove("e")
