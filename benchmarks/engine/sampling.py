@@ -22,6 +22,7 @@ SETTINGS = {
     "min_p .001, top_p .99": SamplingParams(min_p=1e-3, top_p=0.99),
     "typical_p .95": SamplingParams(typical_p=0.95),
     "all but top_k": SamplingParams(typical_p=0.95, top_p=0.95, min_p=1e-4),
+    "top_k 5000, typical_p .5, top_p .5": SamplingParams(top_k=5_000, typical_p=0.5, top_p=0.5),
     "all": SamplingParams(temperature=0.7, top_k=200_000, typical_p=0.95, top_p=0.95, min_p=1e-4),
 }
 
@@ -34,6 +35,9 @@ def rows(vocab: int) -> dict[str, npt.NDArray[np.float32]]:
         "wide": rng.permutation(-1.2 * np.log(np.arange(1, vocab + 1))),
         "nearly flat": normal / 2,
         "ties": np.round(4 * normal) / 4,
+        "two values": np.where(rng.random(vocab) < 0.3, 1.0, -1.0),
+        "all but flat": 1e-3 * normal,
+        "flat": np.zeros(vocab),
         "masked": np.where(rng.random(vocab) < 0.1, normal, -np.inf),
     }
     return {kind: row.astype(np.float32) for kind, row in kinds.items()}

@@ -301,10 +301,10 @@ INFRS_EXPORT __attribute__((target("no-avx"))) int infrs_weigh_logarithms(
 // Returns what `draw` returns, or `kUndecided` if the processor has no AVX2 or there is no memory.
 INFRS_EXPORT __attribute__((target("no-avx"))) int64_t infrs_draw(
     const float* logits, const float* weights, size_t count, size_t top_k, double typical_p, double top_p, float min_p,
-    double uniform) {
+    double temperature, double uniform) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return infrs::kUndecided;
   try {
-    return infrs::draw(logits, weights, count, {top_k, typical_p, top_p, min_p}, uniform);
+    return infrs::draw(logits, weights, count, {top_k, typical_p, top_p, min_p}, temperature, uniform);
   } catch (const std::bad_alloc&) {
     return infrs::kUndecided;
   }

@@ -99,7 +99,20 @@ def test_a_sample_is_a_candidate_and_repeats_with_its_seed(logits: np.ndarray, p
     assert logits[first] in candidates(logits, params)[0]
 
 
-KINDS = ["peaked", "normal", "flat", "ties", "two values", "masked", "almost all masked", "zipf", "close"]
+KINDS = [
+    "peaked",
+    "normal",
+    "nearly flat",
+    "flat",
+    "ties",
+    "two values",
+    "masked",
+    "almost all masked",
+    "masked ties",
+    "zipf",
+    "close",
+    "one above close",
+]
 
 
 def drawn_row(kind: str, size: int, seed: int) -> np.ndarray:
@@ -108,13 +121,16 @@ def drawn_row(kind: str, size: int, seed: int) -> np.ndarray:
     row = {
         "peaked": 12 * normal,
         "normal": normal,
+        "nearly flat": 1e-3 * normal,
         "flat": np.full(size, 2.0),
         "ties": np.round(4 * normal) / 4,
         "two values": np.where(rng.random(size) < 0.3, 1.0, -1.0),
         "masked": np.where(rng.random(size) < 0.1, normal, -np.inf),
         "almost all masked": np.where(rng.random(size) < 3 / size, normal, -np.inf),
+        "masked ties": np.where(rng.random(size) < 0.5, np.round(normal), -np.inf),
         "zipf": rng.permutation(-1.2 * np.log(np.arange(1, size + 1))),
         "close": 1e-7 * normal,  # exp of neighbours is not always in their order
+        "one above close": np.where(np.arange(size) == size // 2, 9.0, 1e-6 * normal),
     }[kind].astype(np.float32)
     row[rng.integers(size)] = row.max() if np.isfinite(row.max()) else 0
     return row
@@ -123,7 +139,7 @@ def drawn_row(kind: str, size: int, seed: int) -> np.ndarray:
 @pytest.mark.nightly("sampler, full sort")
 @given(
     st.sampled_from(KINDS),
-    st.sampled_from([1, 2, 200, 257, 3_000, 9_000]),
+    st.sampled_from([1, 2, 200, 257, 3_000, 9_000, 49_152]),
     st.integers(0, 2**32),
     st.builds(
         SamplingParams,
@@ -158,10 +174,11 @@ def test_candidates_and_draws_equal_those_of_a_full_sort(
 
 def drawn_natively(row: np.ndarray, params: SamplingParams, generator: np.random.Generator) -> int | None:
     weights = sampler._weights(row, row.max(), params.temperature)
-    return draw_filtered(row, weights, (params.top_k, params.typical_p, params.top_p, params.min_p), generator.random())
+    filters = params.top_k, params.typical_p, params.top_p, params.min_p
+    return draw_filtered(row, weights, filters, params.temperature, generator.random())
 
 
-@pytest.mark.parametrize("kind", ["peaked", "normal", "ties", "masked", "zipf"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "filters",
     [
@@ -181,6 +198,21 @@ def test_rows_are_drawn_without_a_sort(kind: str, filters: dict[str, float]) -> 
     assert [one for one in drawn if one is not None] == [
         one for one, other in zip(expected, drawn, strict=True) if other is not None
     ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 2.0])
+def test_rows_of_a_large_vocabulary_are_drawn_as_after_a_full_sort(kind: str, temperature: float) -> None:
+    row = drawn_row(kind, 262_144, 1)
+    for settings in (
+        {"typical_p": 0.5},
+        {"typical_p": 0.95, "top_p": 0.5, "top_k": 200_000, "min_p": 1e-4},
+        {"top_p": 0.5, "min_p": 0.2, "top_k": 5_000},
+    ):
+        params = SamplingParams(temperature=temperature, **settings)  # type: ignore[arg-type]
+        expected = full_sort.sample(row, params, new_generator(2))
+        assert drawn_natively(row, params, new_generator(2)) in {expected, None}
+        assert sample(row, params, new_generator(2)) == expected
 
 
 @pytest.mark.nightly("sampler, sums in C++ and in NumPy")

@@ -70,7 +70,8 @@ def sample(seed: int) -> str:
     assert len(sums) == -(-length // sampling_weights.BLOCK)
     logits = np.random.default_rng(seed).standard_normal(length).astype(np.float32) * chance.choice([0, 1, 3, 30, 1e30])
     logits[1:] = np.where(np.arange(1, length) % chance.choice([2, 3, length]), logits[1:], chance.choice([0, -np.inf]))
-    scores = (logits - logits.max()) / np.float32(chance.choice([1e-6, 1, 1, 100]))
+    temperature = chance.choice([1e-6, 1, 1, 100])
+    masses = np.exp((logits - logits.max()) / np.float32(temperature))
     portions = [1e-300, 0.1, 0.9, chance.random(), 1 - 2**-53, 1.0, 1.0]
     filters = (
         chance.choice([0, 1, 50, 2**62]),
@@ -78,7 +79,8 @@ def sample(seed: int) -> str:
         chance.choice(portions),
         chance.choice(portions),
     )
-    token_id = draws.draw(logits, np.exp(scores), filters, chance.choice([0.0, 0.5, chance.random(), 1 - 2**-53]))
+    uniform = chance.choice([0.0, 0.5, chance.random(), 1 - 2**-53])
+    token_id = draws.draw(logits, masses, filters, temperature, uniform)
     assert token_id is None or 0 <= token_id < length
     return "own"
 

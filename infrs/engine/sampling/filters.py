@@ -27,7 +27,9 @@ Places = slice | tuple[slice, slice] | Ids
 def descending(logits: Row, count: int) -> Row:
     """Sort the `count` largest of logits [n], largest first."""
     if count * _GROUPS < len(logits):
-        logits = logits[logits >= _threshold(logits, count)]
+        threshold = _threshold(logits, count)
+        above = logits[logits > threshold]  # many may equal it
+        logits = np.concatenate([above, np.full(max(0, count - len(above)), threshold)])
     values: Row = -logits
     values.sort()
     return np.negative(values, out=values)[:count]
@@ -127,7 +129,7 @@ def _around_entropy(weights: Row, typical_p: float) -> Places | None:
 
     def within(distance: float) -> tuple[int, int]:
         """Return the first place within `distance` of the entropy, and the first one after those."""
-        largest, least = math.exp(mean + distance), math.exp(mean - distance)
+        largest, least = math.exp(min(mean + distance, 1.0)), math.exp(mean - distance)  # no weight is above 1
         first = ascending.searchsorted(_rounded(largest, 0.0), "right")
         return count - int(first), count - int(ascending.searchsorted(_rounded(least, 2.0)))
 

@@ -30,8 +30,8 @@ from infrs.native.sampling_weights import BLOCK
 # How many of the largest logits to sort before a nucleus that does not fit in them sorts the whole row.
 _NUCLEUS_GUESS = 256
 
-# A row is sorted if it has this many times as many logits as pass.
-_FEW = 16
+# A row is sorted if at most this many logits pass.
+_FEW = 512
 _NO_FILTERS = (0, 1, 1, 0)  # top_k, typical_p, top_p, min_p
 
 # Below this a temperature is greedy: float32 scores divided by less overflow.
@@ -70,7 +70,7 @@ def sample(logits: Row, params: SamplingParams, generator: np.random.Generator, 
         weights = _weights(logits, top, params.temperature)
         return _draw(weights, sums_of_blocks(weights), uniform)
     if not _few_pass(logits, top, params):
-        token_id = draw(logits, _weights(logits, top, params.temperature), filters, uniform)
+        token_id = draw(logits, _weights(logits, top, params.temperature), filters, params.temperature, uniform)
         if token_id is not None:
             return token_id
     values, weights, sums = candidates(logits, params)
@@ -85,7 +85,7 @@ def _few_pass(logits: Row, top: np.float32, params: SamplingParams) -> bool:
         return False
     else:
         count = int(np.count_nonzero(logits >= top + params.temperature * math.log(params.min_p)))
-    return count * _FEW < len(logits)
+    return count <= _FEW
 
 
 def candidates(logits: Row, params: SamplingParams) -> tuple[Row, Row, Sums]:
