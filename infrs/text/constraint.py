@@ -17,7 +17,7 @@ class Constraint:
 
     text: for json_schema the schema as JSON, for choice a JSON list of strings, for grammar Lark or GBNF, for calls
     Lark that `infrs.text.tools` makes from the tools' schemas. param: the field that errors name.
-    strict: for json_schema, whether a `format` that the compiler lacks is an error. after: if not empty, free text up
+    after: if not empty, free text up
     to this Lark term comes first, such as a reasoning block up to its closing tag. or_else: an alternative language,
     which must not begin like this one. whitespace: for json_schema, if not empty, the regex of what may stand between
     two tokens of JSON. frame: if not empty, the Lark rules of the whole answer, in which this language is the rule
@@ -27,7 +27,6 @@ class Constraint:
     kind: ConstraintKind
     text: str
     param: str = field(compare=False)
-    strict: bool = True
     after: str = ""
     or_else: Constraint | None = None
     whitespace: str = ""

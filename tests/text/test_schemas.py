@@ -173,6 +173,7 @@ NEUTRAL: list[dict[str, Any]] = [
     {"minContains": 2},
     {"$dynamicAnchor": "node"},
     {"format": "password"},
+    {"format": "regex"},
     {"minLength": None, "enum": None, "properties": None, "$ref": None},
     {"$schema": "https://example.com/dialect"},
     {"x-order": 3},
@@ -188,7 +189,6 @@ ASKING: list[dict[str, Any]] = [
     {"dependentRequired": {"a": ["b"]}},
     {"contains": {}, "minContains": 1},
     {"contains": {}, "minContains": 0, "maxContains": 1},
-    {"format": "idn-email"},
 ]
 
 

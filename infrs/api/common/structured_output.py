@@ -40,10 +40,7 @@ WhitespacePattern = Annotated[str, Field(max_length=64), AfterValidator(_only_wh
 
 
 class JsonSchema(Body):
-    """`response_format.json_schema`. The server enforces the schema, `strict` or not.
-
-    strict: whether a `format` that the grammar compiler lacks is an error.
-    """
+    """`response_format.json_schema`. The server enforces the schema, `strict` or not."""
 
     name: SchemaName | None = None
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
@@ -93,7 +90,6 @@ class _Given(NamedTuple):
     kind: ConstraintKind
     param: str
     value: Any
-    strict: bool = False
 
 
 class StructuredOutputFields(Body):
@@ -128,7 +124,7 @@ class StructuredOutputFields(Body):
         text = given.value if isinstance(given.value, str) else to_json(given.value)
         if given.kind != "json_schema":
             return Constraint(given.kind, text, given.param)
-        return Constraint(given.kind, text, given.param, given.strict, whitespace=self.whitespace)
+        return Constraint(given.kind, text, given.param, whitespace=self.whitespace)
 
     @property
     def whitespace(self) -> str:
@@ -143,10 +139,10 @@ class StructuredOutputFields(Body):
         found: list[_Given] = []
         asked, outputs = self.response_format, self.structured_outputs or StructuredOutputs()
         if asked is not None and asked.type != "text":
-            schema, strict = JSON_OBJECT if asked.schema_ is None else asked.schema_, asked.schema_ is None
+            schema = JSON_OBJECT if asked.schema_ is None else asked.schema_
             if asked.json_schema is not None:
-                schema, strict = asked.json_schema.schema_, bool(asked.json_schema.strict)
-            found.append(_Given("json_schema", "response_format", schema, strict))
+                schema = asked.json_schema.schema_
+            found.append(_Given("json_schema", "response_format", schema))
         others: tuple[tuple[ConstraintKind, str, object], ...] = (
             ("json_schema", "guided_json", self.guided_json),
             ("json_schema", "json_schema", self.json_schema),

@@ -74,7 +74,7 @@ def to_constraint(body: AnswerRequest) -> Constraint | None:
     if body.format is None:
         return None
     schema = JSON_OBJECT if isinstance(body.format, str) else to_json(body.format)
-    return Constraint("json_schema", schema, "format", strict=False)
+    return Constraint("json_schema", schema, "format")
 
 
 def ignored_thinking(body: AnswerRequest, *, variables: frozenset[str]) -> list[str]:

@@ -41,7 +41,7 @@ class TextFormat(Body):
         if self.type == "text":
             return None
         schema = JSON_OBJECT if self.schema_ is None else to_json(self.schema_)
-        return Constraint("json_schema", schema, "text.format", bool(self.strict))
+        return Constraint("json_schema", schema, "text.format")
 
 
 class TextOptions(Body):

@@ -218,7 +218,7 @@ def _body(constraint: Constraint) -> str:
     match constraint.kind:
         case "json_schema":
             schema = parse_schema(text, param)
-            return "%json " + json.dumps(guided(schema, strict=constraint.strict, whitespace=constraint.whitespace))
+            return "%json " + json.dumps(guided(schema, whitespace=constraint.whitespace))
         case "grammar" | "calls":
             return f"%lark {{\n{_lark_of(constraint)}\n}}"
         case "regex":

@@ -12,7 +12,7 @@ from llguidance import LLMatcher
 from infrs.text.rust import raises_panics
 from infrs.text.schemas.closing import closed
 from infrs.text.schemas.equivalents import Equivalents
-from infrs.text.schemas.tree import LACKING_FORMATS, Node, rewrite, simplified
+from infrs.text.schemas.tree import Node, rewrite, simplified
 
 # Between JSON's tokens: nothing, a space, or a line break and an indent. Models would use any further whitespace.
 _WHITESPACE = " |\\n {0,20}"
@@ -21,14 +21,13 @@ _LENIENT = _OPTIONS | {"lenient": True, "coerce_one_of": True}
 _DEFINITIONS = ("$defs", "definitions", "components", "$id")
 
 
-def guided(schema: Any, *, strict: bool = True, whitespace: str = "") -> Node:  # noqa: ANN401  # any JSON
+def guided(schema: Any, *, whitespace: str = "") -> Node:  # noqa: ANN401  # any JSON
     """Build the operand of Lark's `%json`: the schema without neutral keywords and with closed objects.
 
-    `strict`: keep a `format` that the compiler lacks, so that the compiler refuses it; otherwise it is an annotation.
     `whitespace`: if not empty, the regex of what may stand between two tokens.
     """
     options = _OPTIONS | {"whitespace_pattern": whitespace or _WHITESPACE}
-    return _prepared(schema, simplified if strict else _without_lacking_format, options)
+    return _prepared(schema, simplified, options)
 
 
 def guided_leniently(schema: Node, *, whitespace: str = "") -> Node:
@@ -41,7 +40,7 @@ def guided_leniently(schema: Node, *, whitespace: str = "") -> Node:
 
 
 def is_implemented(schema: Node) -> bool:
-    """Return whether the compiler implements a schema, so that `guided_leniently` leaves nothing out but formats."""
+    """Return whether the compiler implements a schema, so that `guided_leniently` leaves nothing out."""
     return _relaxed(json.dumps(schema))[1]
 
 
@@ -49,7 +48,7 @@ def is_implemented(schema: Node) -> bool:
 def _relaxed(text: str) -> tuple[Node, bool]:
     """Return the operand for a schema in JSON, and whether the compiler implements all of it."""
     schema = json.loads(text)
-    prepared = guided(schema, strict=False)
+    prepared = guided(schema)
     if _compiles(json.dumps(prepared)):
         return prepared, True
     return _without_lacking(schema), False
@@ -91,15 +90,8 @@ def _prepared(schema: Any, simple: Callable[[Node], Node], options: Node) -> Nod
     return {**schema, "x-guidance": options}
 
 
-def _without_lacking_format(node: Node) -> Node:
-    node = simplified(node)
-    if isinstance(node.get("format"), str) and node["format"] in LACKING_FORMATS:
-        del node["format"]
-    return node
-
-
 def _simplified_for_tools(node: Node) -> Node:
-    node = _without_lacking_format(node)
+    node = simplified(node)
     if isinstance(pattern := node.get("pattern"), str) and not _is_implemented(pattern):
         del node["pattern"]
     if isinstance(patterns := node.get("patternProperties"), dict):

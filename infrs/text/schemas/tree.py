@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from infrs.text.schemas.patterns import without_look_ahead
+from infrs.text.schemas.string_formats import PATTERNS
 
 Node = dict[str, Any]
 
@@ -21,11 +22,9 @@ _SINGLE |= {"additionalProperties", "unevaluatedProperties", "not", "if", "then"
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 ANNOTATIONS = frozenset({"title", "description", "$comment", "examples", "default", "deprecated"})
-# Validation, section 7.3: those that the compiler has, and the others. Any other `format` is an annotation, such as
-# OpenAPI's `password` and `binary`.
+# Those of Validation, section 7.3, that the compiler has. It has all others but `regex` as patterns. Any other `format`
+# is an annotation, such as OpenAPI's `password` and `binary`.
 _FORMATS = frozenset({"date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"})
-LACKING_FORMATS = frozenset({"idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference", "uri-template"})
-LACKING_FORMATS |= {"json-pointer", "relative-json-pointer", "regex"}
 _DIALECTS = {f"http://json-schema.org/draft-0{number}/schema#" for number in (4, 6, 7)}
 _DIALECTS |= {f"https://json-schema.org/draft/{date}/schema" for date in ("2019-09", "2020-12")}
 _URI_CHARS = "#/%$~!&'()*+,;=:@?-._"
@@ -73,6 +72,7 @@ def resolve(schema: object, reference: str) -> object:
 
 def simplified(node: Node) -> Node:
     """Copy one schema, without its subschemas, in the form for the compiler: see `rewrite`."""
+    wanted = PATTERNS.get(str(node.get("format")))
     node = {keyword: value for keyword, value in node.items() if not _asks_nothing(keyword, value, node)}
     if "if" in node and "then" not in node and "else" not in node:
         del node["if"]
@@ -81,6 +81,10 @@ def simplified(node: Node) -> Node:
             node[keyword] = int(value)
     if isinstance(pattern := node.get("pattern"), str):
         node["pattern"] = without_look_ahead(pattern)
+    if wanted is not None and "pattern" not in node:
+        node["pattern"] = wanted
+    elif wanted is not None and isinstance(others := node.get("allOf", []), list):
+        node["allOf"] = [*others, {"pattern": wanted}]
     if isinstance(reference := node.get("$ref"), str):
         node["$ref"] = quote(reference, safe=_URI_CHARS, errors="surrogatepass")
     return node
@@ -114,7 +118,7 @@ _NEUTRAL: dict[str, Callable[[Any, Node], bool]] = {
     "contains": lambda _, node: node.get("minContains") == 0 and "maxContains" not in node,
     "minContains": lambda value, node: "contains" not in node or (value == 0 and "maxContains" not in node),
     "maxContains": lambda _, node: "contains" not in node,
-    "format": lambda value, _: isinstance(value, str) and value not in _FORMATS | LACKING_FORMATS,
+    "format": lambda value, _: isinstance(value, str) and value not in _FORMATS,
     "$schema": lambda value, _: str(value) not in _DIALECTS,  # the compiler has no others
     "$dynamicAnchor": lambda *_: True,  # only references to them have a meaning
     "$recursiveAnchor": lambda *_: True,
