@@ -40,6 +40,8 @@ _DELTA = {
     "rope_parameters": {"rope_theta": 1e6, "partial_rotary_factor": 0.5, "rope_type": "default"},
 }
 
+_HALF = {"rope_type": "default", "partial_rotary_factor": 0.5}
+
 # name -> (architecture, changes of its configuration, keys, rope factors)
 _WIDE = {"sliding_window": None, "hidden_size": 128}  # heads of 32
 SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] | None]] = {
@@ -110,6 +112,12 @@ SAME: dict[str, tuple[str, dict[str, Any], dict[str, Any], NDArray[np.float32] |
     "arcee": ("arcee", {}, {}, None),
     "ernie4_5": ("ernie4_5", {"use_bias": False}, {}, None),
     "gemma": ("gemma", {"head_dim": 32, "tie_word_embeddings": True, "hidden_act": "gelu_pytorch_tanh"}, {}, None),
+    "glm4": (
+        "glm4",
+        {"num_key_value_heads": 2, "rope_parameters": {**_HALF, "rope_theta": 5e5}, "attention_bias": True},
+        {".rope.dimension_count": 8},
+        None,
+    ),
     "gpt2": ("gpt2", {"tie_word_embeddings": True}, {}, None),
     "granite": (
         "granite",

@@ -162,6 +162,7 @@ def sentencepiece_metadata(*, add_space_prefix: bool) -> dict[str, Any]:
 
 BYTE_LEVEL = [
     "default", "gpt-2", "phi-2", "olmo", "smollm", "starcoder", "refact", "llama-bpe", "dbrx", "smaug-bpe", "qwen2",
+    "glm4", "chatglm-bpe",
 ]  # fmt: skip
 
 

@@ -111,6 +111,7 @@ ARCHITECTURES = {
         optional={"rope.freq_base_swa": "rope_local_base_freq", **_SOFT_CAP},
         neutral={"attention.sliding_window_pattern": (6,)},
     ),
+    "glm4": _llama("glm4", fixed={"attention_bias": True}, neutral={"nextn_predict_layers": (0,)}, partial_rotary=True),
     "gpt2": Architecture(
         "gpt2",
         {**_COMMON, "feed_forward_length": "n_inner", _NORM: "layer_norm_epsilon"},

@@ -50,6 +50,8 @@ _PRE = {
     "starcoder": _STARCODER,
     "refact": _STARCODER,  # Granite's
     "llama-bpe": _Pre((_LLAMA3,), ignore_merges=True, add_bos=True),
+    "glm4": _Pre((_LLAMA3,), ignore_merges=True),
+    "chatglm-bpe": _Pre((_LLAMA3,)),  # GLM 4 in older files
     "dbrx": _Pre((_LLAMA3,)),  # OLMo 2's
     "smaug-bpe": _Pre((_LLAMA3,)),  # SmolLM3's
     "qwen2": _Pre((_LLAMA3.replace(r"\p{N}{1,3}", _DIGIT),), nfc=True),
