@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as Backend
 from infrs.config.settings import ToolFormatName
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import EngineError
+from infrs.text.chat.template import ChatTemplate
 from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.events import Arguments, CallStart, Content
@@ -34,6 +35,8 @@ RENDERED = {
     "nemotron": "nemotron-nano-2",
     "tool_calls": "hunyuan-a13b minimax-m1 apriel-1.5 apriel-1.6 jamba",
     "internlm": "internlm-2",
+    "gigachat3": "gigachat-3",
+    "command_r": "command-r-plus-tool-use",
     "apertus": "apertus",
     "kimi": "kimi-k2",
     "solar": "solar-open",
@@ -118,7 +121,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     markers = {marker for each in FORMATS.values() for marker in each.syntax.markers if marker[0] in "<["}
-    single = sorted(marker for marker in markers if "><" not in marker)
+    single = sorted(marker for marker in markers if "><" not in marker and "\n" not in marker)
     special = ["<eos>", *single] if request.param else ["<eos>"]
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     return Tokenizer(backend.to_str())
@@ -196,6 +199,43 @@ def test_real_template_with_an_unknown_marker_and_one_call_makes_a_format(
         assert read(chosen.parser({PROBE_TOOL.name}), [*answer]) == [(PROBE_TOOL.name, PROBE_ARGUMENTS)] * num_calls
         grammar = calls_constraint(chosen, [PROBE_TOOL], tokenizer, many=num_calls > 1, required=True)
         assert follows(compiler, grammar, tokenizer.encode(answer, special=False))
+
+
+# Small templates that write calls as those of their families do.
+OWN = {
+    "hyperclovax": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.tool_calls %} -> tool/function_call\n["
+        '{% for c in m.tool_calls %}{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
+        "{{ ', ' if not loop.last }}{% endfor %}]{% else %}\n{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+    ),
+    "gigachat3.5": (
+        "{% for m in messages %}{{ m.role }}<|role_sep|>\n{{ m.content or '' }}{% if m.tool_calls %}<@tool_calls>\n"
+        '{% for c in m.tool_calls %}<@invoke name="{{ c.function.name }}">\n'
+        '{% for k, v in c.function.arguments.items() %}<@parameter name="{{ k }}" string="{{ \'true\' if v is string '
+        "else 'false' }}\">{{ v if v is string else v | tojson }}</@parameter>\n{% endfor %}</@invoke>\n"
+        "{% endfor %}</@tool_calls>{% endif %}<|message_sep|>\n\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant<|role_sep|>\n{% endif %}"
+    ).replace("@", "\uff5cGCML\uff5c"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_calls_of_a_small_template_are_chosen_read_and_forced(
+    name: str, tokenizer: Tokenizer, compiler: GrammarCompiler
+) -> None:
+    template = ChatTemplate(OWN[name], {})
+    chosen, calls = choose_format(template), rendered_calls(template)
+    assert chosen.syntax.markers == FORMATS[name].syntax.markers
+    schemas = {PROBE_TOOL.name: PROBE_TOOL.parameters}
+    for num_calls, rendered in enumerate((calls.one, calls.two), 1):
+        text = re.sub(r"(<\|im_end\|>|<\|message_sep\|>)\s*$", "", rendered)
+        for pieces in ([text], [*text]):
+            found = read(chosen.parser({PROBE_TOOL.name}, schemas=schemas), pieces)
+            assert found == [(PROBE_TOOL.name, PROBE_ARGUMENTS)] * num_calls
+        for required in (False, True):
+            grammar = calls_constraint(chosen, [PROBE_TOOL], tokenizer, many=num_calls > 1, required=required)
+            assert follows(compiler, grammar, tokenizer.encode(text, special=False)), text
 
 
 def test_settings_name_every_format() -> None:

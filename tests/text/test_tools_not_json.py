@@ -59,6 +59,7 @@ def invoke(name: str, **arguments: str) -> str:
 
 
 DSML = "\N{FULLWIDTH VERTICAL LINE}DSML\N{FULLWIDTH VERTICAL LINE}"
+GCML = DSML.replace("DSML", "GCML")
 MINIMAX = "<minimax:tool_call>\n", "</minimax:tool_call>"
 CASES: list[tuple[str, str, list[Call], str]] = [
     ("qwen3_coder", "Just text.", [], "Just text."),
@@ -137,6 +138,14 @@ CASES: list[tuple[str, str, list[Call], str]] = [
         f'<{DSML}tool_calls><{DSML}invoke name="a.b-c"></{DSML}invoke></{DSML}tool_calls>',
         [("a.b-c", {})],
         "",
+    ),
+    (
+        "gigachat3.5",
+        f'Now.<{GCML}tool_calls>\n<{GCML}invoke name="write">\n<{GCML}parameter name="text" string="true">5'
+        f'</{GCML}parameter>\n<{GCML}parameter name="count" string="false">5</{GCML}parameter>\n</{GCML}invoke>\n'
+        f'<{GCML}invoke name="a.b-c">\n</{GCML}invoke>\n</{GCML}tool_calls>',
+        [("write", {"text": "5", "count": 5}), ("a.b-c", {})],
+        "Now.",
     ),
     ("pythonic", '[write(text="x", count=1), a.b-c()]', [("write", {"text": "x", "count": 1}), ("a.b-c", {})], ""),
     ("pythonic", '<|python_start|>[write(text="x")]<|python_end|>', [("write", {"text": "x"})], ""),

@@ -109,6 +109,7 @@ def tags(format_name: str, arguments: dict[str, str]) -> str:
 
 
 TAGGED = [name for name in NAMES if isinstance(FORMATS[name], TaggedFormat)]
+_SAYS_WHAT_IS_TEXT = ("deepseek", "gigachat")  # in an attribute of each argument, which `tags` does not write
 BAD_TAGS: list[dict[str, str]] = [
     {"text": "x"},  # without a required argument
     {"count": "1"},
@@ -123,7 +124,7 @@ BAD_TAGS: list[dict[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in TAGGED if not name.startswith("deepseek")])
+@pytest.mark.parametrize("name", [name for name in TAGGED if not name.startswith(_SAYS_WHAT_IS_TEXT)])
 def test_tagged_arguments_fit_their_schema(
     name: str, demo_compiler: GrammarCompiler, demo_tokenizer: Tokenizer
 ) -> None:

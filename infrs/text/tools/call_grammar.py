@@ -81,7 +81,7 @@ def calls_grammar(
 def _or_text(syntax: Syntax, frame: Frame, literal: Literal) -> list[str]:
     """Return the start rules: text without calls for the parser, or calls; with a marker, also text before calls."""
     opening = r"(json|tool_code|tool_call)?\s*\[?\s*\{"  # a fence starts calls only before this
-    markers = [re.escape(marker) + (opening if marker == FENCE else "") for marker in syntax.starts]
+    markers = [_escaped(marker) + (opening if marker == FENCE else "") for marker in syntax.starts]
     text = rf"TEXT: /(?s:.*)/ & ~/(?s:.*)({'|'.join(markers)})(?s:.*)/" if markers else "TEXT: /(?s:.*)/"
     if syntax.bare:
         return ["start: TEXT | calls", text + rf" & ~/\s*[{re.escape(syntax.bare)}](?s:.*)/"]
@@ -89,6 +89,11 @@ def _or_text(syntax: Syntax, frame: Frame, literal: Literal) -> list[str]:
     if marker.startswith("<"):
         return ["start: TEXT | TEXT? marked", text, f"marked: {marker} calls"]
     return ["start: TEXT | marked", text, "marked: lead calls", f"lead[lazy]: /(?s:.*)/ {marker}"]
+
+
+def _escaped(text: str) -> str:
+    """Return the regex of a text, between slashes and in one line."""
+    return re.escape(text).replace("\\\n", r"\n").replace("/", r"\/")
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:

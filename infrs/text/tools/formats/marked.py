@@ -83,11 +83,25 @@ COMMAND = JsonFormat(
     opening=('{"tool_call_id": "', Lark("/[0-9]{1,2}/"), f'", "tool_name": "{NAME}", "parameters": '),
 )
 # Command R: `Action:` and a list of calls in a fence.
+_ACTIONS = ("Action: ```json", "Action:```json", "Action:\n```json")
 COMMAND_R = JsonFormat(
-    signs=("Action: ```json", "Action:```json"),
-    syntax=Syntax(starts=("Action: ```json", "Action:```json"), ends=("```",)),
+    signs=_ACTIONS,
+    syntax=Syntax(starts=_ACTIONS, ends=("```",)),
     frame=Frame(before=("Action: ```json", "\n[\n    "), between=(",\n    ",), after=("\n]", "```")),
     head=Head(name_key="tool_name"),
     opening=(f'{{\n        "tool_name": "{NAME}",\n        "parameters": ',),
     closing=("\n    }",),
+)
+# GigaChat 3: a call is a message of its own, behind that of the assistant, which can be empty.
+_FUNCTION_CALL = ("<|message_sep|>", "\n\nfunction call", "<|role_sep|>", "\n")
+GIGACHAT_3 = JsonFormat(
+    signs=("function call<|role_sep|>",),
+    syntax=Syntax(starts=("".join(_FUNCTION_CALL),), inner=("<|message_sep|>", "<|role_sep|>")),
+    frame=Frame(before=_FUNCTION_CALL, between=_FUNCTION_CALL),
+)
+# HyperCLOVA X SEED Think 14B: a list of calls behind the role, which the generation prompt leaves open.
+HYPERCLOVA_X = JsonFormat(
+    signs=("-> tool/function_call",),
+    syntax=Syntax(starts=(" -> tool/function_call\n",)),
+    frame=Frame(before=(" -> tool/function_call\n", "["), between=(", ",), after=("]",)),
 )

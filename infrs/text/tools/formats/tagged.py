@@ -88,20 +88,22 @@ HUNYUAN_3 = TaggedFormat(
 _BAR = "\N{FULLWIDTH VERTICAL LINE}"
 
 
-def _dsml(block: str) -> TaggedFormat:
+def _dsml(block: str, name: str = "DSML") -> TaggedFormat:
+    tag = f"{_BAR}{name}{_BAR}"
     return TaggedFormat(
         Tags(
-            block=(f"<{_BAR}DSML{_BAR}{block}>\n", f"\n</{_BAR}DSML{_BAR}{block}>"),
-            call=(f'<{_BAR}DSML{_BAR}invoke name="', '">\n', f"</{_BAR}DSML{_BAR}invoke>"),
-            key=(f'<{_BAR}DSML{_BAR}parameter name="', '" string="false">'),
+            block=(f"<{tag}{block}>\n", f"\n</{tag}{block}>"),
+            call=(f'<{tag}invoke name="', '">\n', f"</{tag}invoke>"),
+            key=(f'<{tag}parameter name="', '" string="false">'),
             key_of_text='" string="true">',
-            value_end=f"</{_BAR}DSML{_BAR}parameter>\n",
+            value_end=f"</{tag}parameter>\n",
             join="\n",
             tokens=(),
             holds_many=True,
         ),
-        signs=(f"DSML{_BAR}{block}>",),
+        signs=(f"{name}{_BAR}{block}>",),
     )
 
 
 DEEPSEEK_V3_2, DEEPSEEK_V4 = _dsml("function_calls"), _dsml("tool_calls")
+GIGACHAT_3_5 = _dsml("tool_calls", "GCML")
