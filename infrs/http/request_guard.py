@@ -110,7 +110,7 @@ def install(app: Sanic[Any, Any], state: ServerState, keys: Keys) -> None:
         tenant, timeout = tenant_of(request, keys), state.settings.server.request_timeout
         if not request.path.startswith("/"):  # `*` names the server (RFC 9112, section 3.2.4); Sanic takes it for /
             raise NotFound
-        if stream.protocol.reserved and not tenant and not _is_open(request):
+        if stream.protocol.place.reserved and not tenant and not _is_open(request):
             raise TooManyConnectionsError(TOO_MANY_CONNECTIONS)
         request.ctx.context = RequestContext.start(request_id(request), tenant, timeout)
         request.ctx.tenant = partial(tenant_of, request, keys)  # for later requests on a WebSocket

@@ -39,7 +39,9 @@ class ServerState:
         self.models = ModelRegistry(self.metrics) if traces is None else ModelRegistry(self.metrics, traces.observe)
         self.text = TextPool(settings.engine.max_num_seqs + settings.engine.max_queue, server.queue_timeout)
         self.responses = ResponseStore(server.max_stored_responses, server.stored_responses_mb << 20)
-        self.connections = Connections(server.max_connections, server.max_connections_per_address)
+        self.connections = Connections(
+            server.max_connections, server.max_connections_per_address, self.metrics.refused_connections.inc
+        )
         self.batches: Batches | None = None
         self.loaded = False
         self.draining = False

@@ -67,6 +67,28 @@ def test_idle_and_slow_connections_do_not_slow_other_requests(full: bool, figure
     figure(f"{num_idle} idle, {num_slow} slow heads: a request takes {text}, best of {num_rounds} rounds")
 
 
+@pytest.mark.nightly("silent connections")
+def test_silent_connections_cost_little(full: bool, figure: Callable[[str], None]) -> None:
+    """A flood of them takes little memory and little of the event loop's time."""
+    num_each, num_rounds = 700, 5 if full else 1
+    with fake_server(server={"log_level": "error"}) as server, contextlib.ExitStack() as stack:
+        server.get("/health")
+        before, spent = server.gauge("process_resident_memory_bytes"), loop_seconds(server.process.pid)
+        for _ in range(num_rounds):
+            for _ in range(num_each):
+                stack.enter_context(connect(server))
+            assert server.get("/health").status == 200
+        grown = (server.gauge("process_resident_memory_bytes") - before) / num_each
+        each = (loop_seconds(server.process.pid) - spent) / (num_each * num_rounds)
+        assert grown < 3 << 10
+    figure(f"{num_rounds} times {num_each}: {grown / 1024:.1f} KiB and {each * 1e6:.0f} us of the event loop each")
+
+
+def loop_seconds(pid: int) -> float:
+    """CPU time of the main thread, which runs the event loop."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+
+
 def test_a_server_without_file_descriptors_recovers() -> None:
     """With no file descriptor left, the server neither spins nor dies, and recovers."""
     with fake_server() as server:

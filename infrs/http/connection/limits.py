@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Protocol
 
@@ -30,10 +30,14 @@ class Connections:
     connections that stay open for a moment, so that their clients can read the answer.
     """
 
-    def __init__(self, limit: int, limit_per_address: int) -> None:
-        """limit_per_address: 0 is three quarters of `limit`. The reserve is a 32nd of `limit` on top of it."""
+    def __init__(self, limit: int, limit_per_address: int, count: Callable[[], object] = lambda: None) -> None:
+        """limit_per_address: 0 is three quarters of `limit`. The reserve is a 32nd of `limit` on top of it.
+
+        count: is called for each connection that is closed to make room.
+        """
         self._limit = limit
         self._limit_per_address = limit_per_address or limit - limit // 4
+        self._count = count
         self._num_reserve = max(1, limit // 32)
         self.num_lingering = 0
         self._open: set[Connection] = set()
@@ -94,6 +98,7 @@ class Connections:
             return False
         self.remove(victim)
         victim.drop()
+        self._count()
         return True
 
 

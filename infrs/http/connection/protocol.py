@@ -17,8 +17,9 @@ import socket
 import uuid
 from asyncio.transports import BaseTransport, Transport
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
+from sanic import Sanic
 from sanic.exceptions import BadRequest, PayloadTooLarge, RequestTimeout
 from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
@@ -35,7 +36,8 @@ from infrs.api.common.errors import (
     error_body,
 )
 from infrs.config.settings import ServerSettings
-from infrs.http.connection.limits import Connections, address_of
+from infrs.http.connection.accept import Place
+from infrs.http.connection.limits import Connections
 from infrs.http.connection.websocket import WebSocket, accept
 
 logger = logging.getLogger("infrs.server")
@@ -91,10 +93,10 @@ class BoundedHttp(Http):
         self._num_chunks = 0
         if self._is_first:
             self._is_first = False
-            self._deadline = self._connection.opened + self._settings.header_timeout
+            self._deadline = self._connection.place.opened + self._settings.header_timeout
         else:
             self._deadline = None
-            self._connection.open_connections.wait(self._connection)
+            self._connection.open_connections.wait(self._connection.place)
 
     async def http1(self) -> None:
         """Serve the connection. After an error, wait so that the client can read it before a reset."""
@@ -126,8 +128,8 @@ class BoundedHttp(Http):
             raise
         self.upgrade_websocket = False  # until a route accepts one; Sanic would drop its timers
         self._deadline = self._loop.time() + self._settings.body_timeout
-        self._connection.open_connections.begin(self._connection)
-        if self._connection.reserved:
+        self._connection.open_connections.begin(self._connection.place)
+        if self._connection.place.reserved:
             self.keep_alive = False
 
     @property
@@ -210,7 +212,20 @@ class BoundedProtocol(HttpProtocol):
     """One connection, within the limits of the server settings."""
 
     HTTP_CLASS = BoundedHttp
-    __slots__ = ("address", "open_connections", "opened", "reserved", "websocket")
+    __slots__ = ("open_connections", "place", "websocket")
+
+    def __init__(
+        self,
+        place: Place,
+        app: Sanic[Any, Any],
+        loop: asyncio.AbstractEventLoop,
+        connections: set[BoundedProtocol],
+    ) -> None:
+        """place: of the connection. connections: all open ones of the server, for its end."""
+        super().__init__(app=app, loop=loop, connections=connections)
+        self.place = place
+        self.open_connections: Connections = app.ctx.state.connections
+        self.websocket: WebSocket | None = None
 
     @property
     def is_writable(self) -> bool:
@@ -219,15 +234,12 @@ class BoundedProtocol(HttpProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Accept the connection, or answer 503 if there is no place for it."""
-        state = self.app.ctx.state
-        self.websocket: WebSocket | None = None
-        self.opened, self.reserved = self.loop.time(), False
-        self.address = address_of(transport.get_extra_info("peername"))
-        self.open_connections: Connections = state.connections
-        if self.open_connections.admit(self):
+        self.place.close = self._drop
+        # Try again: since the accept, one that has had its answer may have ended.
+        if self.place.admitted or self.open_connections.admit(self.place):
             super().connection_made(transport)
             return
-        state.metrics.refused_connections.inc()
+        self.app.ctx.state.metrics.refused_connections.inc()
         stream = self.transport = cast(Transport, transport)
         self.conn_info = ConnInfo(cast(TransportProtocol, transport))
         stream.write(_refusal("503 Service Unavailable", _TOO_MANY, {"retry-after": str(RETRY_AFTER_SECONDS)}))
@@ -245,14 +257,13 @@ class BoundedProtocol(HttpProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the place of the connection."""
-        self.open_connections.remove(self)
+        self.open_connections.remove(self.place)
         if self.websocket is not None:
             self.websocket.lost()
         super().connection_lost(exc)
 
-    def drop(self) -> None:
+    def _drop(self) -> None:
         """Close the connection, which waits for a request, to make room for another."""
-        self.app.ctx.state.metrics.refused_connections.inc()
         if self.transport:
             self.transport.abort()
 

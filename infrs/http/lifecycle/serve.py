@@ -1,7 +1,7 @@
 """Run the app on an event loop from its first connection to the end of its drain.
 
-`Sanic.run` ignores SIGINT and SIGTERM for a moment of its start, and a signal in that moment would be lost. Sanic's
-`create_server` leaves signals alone, so this module runs the server's lifecycle itself.
+`Sanic.run` ignores SIGINT and SIGTERM for a moment of its start, and a signal in that moment would be lost. So this
+module runs the server's lifecycle itself.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -12,15 +12,16 @@ import asyncio
 import os
 import socket
 import sys
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from sanic import Sanic
 from sanic.server import AsyncioServer, try_use_uvloop
 
+from infrs.http.connection.accept import Acceptor
 from infrs.http.connection.protocol import BoundedProtocol
 from infrs.http.state import ServerState
 
-_BACKLOG = 1024
 _POLL_SECONDS = 0.1
 _SWITCH_SECONDS = 0.001  # that a thread waits for the interpreter lock before it asks for it; the default is 0.005
 
@@ -40,17 +41,23 @@ def run_server(app: Sanic[Any, Any], listener: socket.socket) -> None:
 async def _serve(app: Sanic[Any, Any], listener: socket.socket) -> None:
     os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "1"  # about options that this server does not have
     state: ServerState = app.ctx.state
-    created = await app.create_server(
-        sock=listener, protocol=BoundedProtocol, backlog=_BACKLOG, asyncio_server_kwargs={"start_serving": False}
+    connections: set[BoundedProtocol] = set()
+    loop = asyncio.get_running_loop()
+    server = AsyncioServer(app, loop, None, connections)
+    limits = state.settings.server
+    acceptor = Acceptor(
+        listener,
+        state.connections,
+        partial(BoundedProtocol, app=app, loop=loop, connections=connections),
+        silence=min(limits.header_timeout, app.config.KEEP_ALIVE_TIMEOUT),
     )
-    server = cast(AsyncioServer, created)
     await server.startup()
     await server.before_start()
-    await server.start_serving()
+    acceptor.start()
     await server.after_start()
     await state.stopping.wait()
     await server.before_stop()
-    server.close()
+    await acceptor.close()
     await _close_connections(server, app.config.GRACEFUL_SHUTDOWN_TIMEOUT)
     await server.after_stop()
 

@@ -50,7 +50,7 @@ async def connect(request: Request) -> HTTPResponse | None:
     if request.headers.get("upgrade", "").lower() != "websocket":
         raise UpgradeRequiredError("GET opens a WebSocket here; send its handshake, or send POST")
     connection = stream.connection
-    if connection.reserved:
+    if connection.place.reserved:
         raise TooManyConnectionsError(TOO_MANY_CONNECTIONS)
     local = ConnectionResponses(state.responses, context_of(request).tenant)
     socket = stream.accept_websocket(request, access.request_id(request))
@@ -61,9 +61,9 @@ async def connect(request: Request) -> HTTPResponse | None:
         turns = _Turns(request, socket, local)
         while True:
             if not socket.has_message:
-                connection.open_connections.wait(connection)  # it may lose its place to another one
+                connection.open_connections.wait(connection.place)  # it may lose its place to another one
             message = await socket.receive(deadline)
-            connection.open_connections.begin(connection)
+            connection.open_connections.begin(connection.place)
             if message is None:
                 break
             await turns.answer(message)
