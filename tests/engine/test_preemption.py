@@ -64,17 +64,18 @@ def answers_of(deltas: list[Delta], name: str = "target") -> dict[int, list[Delt
     return answers
 
 
+def new_sequence(name: str, tenant: str) -> Sequence:
+    return Sequence(ask(name, tenant), synthetic.Letters())
+
+
 def test_victim_is_the_youngest_sequence_of_the_tenant_that_runs_most() -> None:
     """No sequence is preempted a fourth time, and none unless that makes the shares of tenants more equal."""
 
-    def running(tenants: str, *lost: int) -> list[Sequence]:
-        sequences = [Sequence(ask(f"{i}", tenant), synthetic.Letters()) for i, tenant in enumerate(tenants)]
+    def chosen(tenant: str, tenants: str, *lost: int) -> str | None:
+        sequences = [new_sequence(f"{i}", other) for i, other in enumerate(tenants)]
         for index in lost:
             sequences[index].num_preemptions = MAX_PREEMPTIONS
-        return sequences
-
-    def chosen(tenant: str, tenants: str, *lost: int) -> str | None:
-        victim = choose_victim(running(tenants, *lost), tenant)
+        victim = choose_victim(sequences, new_sequence("new", tenant))
         return None if victim is None else victim.request.request_id
 
     assert chosen("c", "aaaa") == "3"
@@ -88,6 +89,24 @@ def test_victim_is_the_youngest_sequence_of_the_tenant_that_runs_most() -> None:
     assert chosen("b", "aaab") == "2"
     assert chosen("b", "aab") is None
     assert chosen("a", "aaaa") is None
+
+
+def test_victim_of_its_own_tenant_is_of_a_request_that_runs_more() -> None:
+    """Each sequence is written as its tenant and its request."""
+
+    def chosen(new: str, running: str) -> int | None:
+        sequences = [new_sequence(each, each[0]) for each in running.split()]
+        victim = choose_victim(sequences, new_sequence(new, new[0]))
+        return None if victim is None else sequences.index(victim)
+
+    assert chosen("a2", "a1 a1 a1 a1") == 3
+    assert chosen("a2", "a1 a1 a2") is None
+    assert chosen("a3", "a1 a1 a2") == 1
+    assert chosen("a3", "a1 a2") is None
+    assert chosen("a4", "a1 a1 a2 a2 a2 a3") == 4
+    assert chosen("a2", "a1 a1 b1 b1 b1") == 1
+    assert chosen("a2", "a1 a1 b1 b1 b1 b1") == 5
+    assert chosen("b1", "a1 a1 a1 a2") == 2
 
 
 def test_a_short_request_gets_its_first_token_in_the_next_step(
@@ -151,6 +170,35 @@ def test_no_sequence_is_preempted_without_keys(new_engine: EngineFactory) -> Non
         steps(engine, 3)
     finish(engine)
     assert engine.scheduler.placement.num_preemptions == 0
+
+
+def test_a_request_with_many_answers_leaves_room_for_others_of_its_tenant(new_engine: EngineFactory) -> None:
+    """Also on a server without keys, where all are one tenant. Series of short requests cost one preemption."""
+    engine = new_engine(num_rows=4, capacity=400, chunk_invariant=True)
+    engine.submit(ask("target", tenant="", num_choices=6, max_tokens=100, prompt=PROMPT))
+    expected = answers_of(finish(engine))
+    engine.scheduler.clear()
+    engine.submit(ask("target", tenant="", num_choices=6, max_tokens=100, prompt=PROMPT))
+    deltas = steps(engine, 10)
+    for number in range(8):
+        engine.submit(ask(f"short{number}", tenant="", max_tokens=3))
+        deltas += steps(engine, 1)
+        assert [s.request.request_id for s in engine.scheduler.running] == ["target"] * 3 + [f"short{number}"]
+        deltas += steps(engine, 2 + number)
+    assert engine.scheduler.placement.num_preemptions == 1
+    deltas += steps(engine, 20)
+    assert [s.request.request_id for s in engine.scheduler.running] == ["target"] * 4
+    assert answers_of(deltas + finish(engine)) == expected
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_answers_of_a_request_wait_behind_other_requests_of_its_tenant(new_engine: EngineFactory, exact: bool) -> None:
+    engine = new_engine(num_rows=3, chunk_invariant=exact)
+    engine.submit(ask("many", num_choices=8))
+    for name in "ab":
+        engine.submit(ask(name))
+    steps(engine, 1)
+    assert sorted(s.request.request_id for s in engine.scheduler.running) == ["a", "b", "many"]
 
 
 def test_a_tenant_with_successive_requests_preempts_once(new_engine: EngineFactory) -> None:
@@ -227,15 +275,20 @@ def watch(engine: Engine) -> None:
         lost = [sequence for sequence in before if sequence not in running]
         assert set(lost) == {sequence for sequence in waiting if sequence in before} == set(planned.preempted)
         shares = Counter(sequence.request.tenant for sequence in running)
+        parts = Counter(sequence.request.request_id for sequence in running)
         for victim in lost:
             tenant = victim.request.tenant
             assert max(shares.values()) <= shares[tenant] + 1 or shares[tenant] == max(shares.values())
             younger = before[before.index(victim) + 1 :]
-            assert all(s in lost or s.num_preemptions == MAX_PREEMPTIONS for s in younger if s.request.tenant == tenant)
+            assert all(
+                s in lost or s.num_preemptions == MAX_PREEMPTIONS for s in younger if s.request == victim.request
+            )
         if waiting and len(running) == engine.runner.num_rows:
             left = [s for s in running if s.num_preemptions + (s in lost) < MAX_PREEMPTIONS]
-            tenant = waiting.next(running).request.tenant
-            assert all(shares[s.request.tenant] < shares[tenant] + 2 for s in left)
+            first = waiting.next(running).request
+            assert all(shares[s.request.tenant] < shares[first.tenant] + 2 for s in left)
+            own = {s.request.request_id for s in left if s.request.tenant == first.tenant}
+            assert all(parts[each] < parts[first.request_id] + 2 for each in own)
         return planned
 
     engine.scheduler.plan = checked  # type: ignore[method-assign]

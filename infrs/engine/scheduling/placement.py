@@ -23,8 +23,8 @@ class Slot:
     """One row of the slab. cached: its first tokens, if `tenant` may reuse their keys and values.
 
     snapshots: within `cached`; None if all states can be truncated. is_current: the states in the row itself cover
-    exactly `cached`. last_used, left_at: steps. left_by: the tenant of the last sequence, which left the row in step
-    `left_at`.
+    exactly `cached`. last_used, left_at: steps. left_by: tenant and request id of the last sequence, which left the row
+    in step `left_at`.
     """
 
     row: int
@@ -33,7 +33,7 @@ class Slot:
     snapshots: tuple[Snapshot, ...] | None = None
     is_current: bool = False
     last_used: int = 0
-    left_by: str = ""
+    left_by: tuple[str, str] = ("", "")
     left_at: int = 0
 
     def common(self, sequence: Sequence, alignment: int) -> int:
@@ -139,5 +139,8 @@ class Placement:
         if caches_answer and not tokens.is_prefilling:
             slot = replace(slot, cached=tokens[: tokens.num_computed], tenant=tenant)
         is_current = len(slot.cached) == tokens.num_computed
-        self.slots[row] = replace(slot, is_current=is_current, last_used=self.clock, left_by=tenant, left_at=self.clock)
+        left_by = tenant, sequence.request.request_id
+        self.slots[row] = replace(
+            slot, is_current=is_current, last_used=self.clock, left_by=left_by, left_at=self.clock
+        )
         return row

@@ -98,10 +98,11 @@ class Planner:
         free = self._free_rows()
         is_own = False
         while (sequence := view.waiting.next(view.running)) is not None:
-            victim = None if free else self._choose_victim(sequence.request.tenant)
+            victim = None if free else self._choose_victim(sequence)
             choice = free
             if free and not all(other.paused for other in view.running):
-                choice = usable((view.slots[row] for row in free), sequence, view.clock, self._limits.policy.patience)
+                slots = (view.slots[row] for row in free)
+                choice = usable(slots, sequence, view.running, view.clock, self._limits.policy.patience)
             if victim is None and not choice:
                 return
             if not is_own:
@@ -113,8 +114,8 @@ class Planner:
             free.remove(row)
             view.running[sequence] = row
 
-    def _choose_victim(self, tenant: str) -> Sequence | None:
-        return choose_victim(self._view.running, tenant) if self._limits.exact else None
+    def _choose_victim(self, sequence: Sequence) -> Sequence | None:
+        return choose_victim(self._view.running, sequence) if self._limits.exact else None
 
     def _preempt(self, victim: Sequence) -> int:
         """Take a sequence from its row and return the row."""

@@ -1,12 +1,13 @@
 """The queue of sequences without a row: tenants take turns, and each tenant is served first come, first served.
 
-Without API keys all requests have the same tenant, and this is a plain queue.
+Without API keys all requests have the same tenant. A request with many answers does not come before others of its
+tenant that run fewer: so requests with one answer each are a plain queue.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from infrs.engine.sequence import Sequence
 
@@ -53,11 +54,16 @@ class WaitingSequences:
     def next(self, running: Iterable[Sequence]) -> Sequence | None:
         """Return the sequence to serve next: of the tenant that runs least and, among those, was served longest ago.
 
-        Paused sequences keep their places. None if no other waits.
+        Within the tenant it is the first one of the request that runs least. Paused sequences keep their places. None
+        if no other waits.
         """
-        num_running = Counter(sequence.request.tenant for sequence in running)
-        first = (next((each for each in queue if not each.paused), None) for queue in self._queues.values())
-        return min(filter(None, first), key=lambda each: num_running[each.request.tenant], default=None)
+        by_tenant: Counter[str] = Counter()
+        by_request: Counter[str] = Counter()
+        for sequence in running:
+            by_tenant[sequence.request.tenant] += 1
+            by_request[sequence.request.request_id] += 1
+        first = (_first(queue, by_request) for queue in self._queues.values())
+        return min(filter(None, first), key=lambda each: by_tenant[each.request.tenant], default=None)
 
     def take(self, sequence: Sequence) -> None:
         """Remove a sequence that has got a row. Its tenant has its next turn after the others."""
@@ -65,3 +71,18 @@ class WaitingSequences:
         self.remove(sequence)
         if queue := self._queues.pop(tenant, None):
             self._queues[tenant] = queue
+
+
+def _first(queue: Iterable[Sequence], num_running: Mapping[str, int]) -> Sequence | None:
+    """Return the first sequence, of those that are not paused, whose request runs least; None if there is none."""
+    best: Sequence | None = None
+    least = 0
+    for each in queue:
+        if each.paused:
+            continue
+        count = num_running[each.request.request_id]
+        if best is None or count < least:
+            best, least = each, count
+        if not least:
+            break
+    return best
