@@ -19,7 +19,7 @@ from infrs.config.settings import ServerSettings, Settings
 from infrs.errors import ConfigError
 from infrs.http import cors, request_guard
 from infrs.http.auth import Keys
-from infrs.http.connection.protocol import MAX_HEAD_BYTES, notice_lost_peers
+from infrs.http.connection.protocol import MAX_HEAD_BYTES, limit_unsent, notice_lost_peers
 from infrs.http.error_handler import WireErrorHandler
 from infrs.http.lifecycle import load_and_drain as lifecycle
 from infrs.http.lifecycle import signals
@@ -96,6 +96,7 @@ def listen(server: ServerSettings) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         notice_lost_peers(listener)
+        limit_unsent(listener)
         listener.bind(address)
     except OSError as error:
         raise ConfigError(

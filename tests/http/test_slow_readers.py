@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -55,6 +57,20 @@ def test_the_backlog_of_a_slow_reader_is_limited(bytes_per_second: int) -> None:
         assert server.gauge("process_resident_memory_bytes") - before < 12 * MIB
         assert server.gauge("infrs_requests_running") == 1
         assert server.chat(max_tokens=5).json["usage"]["completion_tokens"] == 5
+
+
+def test_the_kernel_holds_little_for_a_slow_reader() -> None:
+    """It would hold megabytes, for which a request runs on although its reader is behind."""
+    with fake_server(rows=4, **FAKE) as server, slow_reader(server, max_tokens=100_000, **HEAVY) as reader:
+        time.sleep(2)
+        server.process.send_signal(signal.SIGSTOP)
+        reader.settimeout(1)
+        held = 0
+        with suppress(TimeoutError):
+            while piece := reader.recv(1 << 16):
+                held += len(piece)
+        server.process.send_signal(signal.SIGCONT)
+        assert MIB // 16 < held < MIB // 2
 
 
 @pytest.mark.parametrize("options", [FAKE | {"rows": 8}, SYNTHETIC], ids=["fake", "synthetic"])

@@ -44,6 +44,7 @@ logger = logging.getLogger("infrs.server")
 
 MAX_HEAD_BYTES = 8192
 MAX_PIPELINED_BYTES = 64 << 10
+_MAX_UNSENT = 128 << 10
 _TLS_RECORD = b"\x16\x03"  # a handshake, RFC 8446 section 5.1; no HTTP request begins so
 LINGER_SECONDS = 1.0
 _MAX_LINGERING = 64  # connections; they hold file descriptors
@@ -71,6 +72,15 @@ def notice_lost_peers(listener: socket.socket) -> None:
     ):
         if hasattr(socket, name):  # not every system has all three
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def limit_unsent(listener: socket.socket) -> None:
+    """Let the kernel take few bytes that it cannot send yet, so that the server notices a reader that is behind.
+
+    The default is the whole send buffer, which grows to 4 MiB. What is on its way to a far client does not count.
+    """
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not every system has it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT)
 
 
 class BoundedHttp(Http):
