@@ -64,7 +64,7 @@ SHARED_WITH_EXPORT = {
     "infrs.engine.runners.runner",
     "infrs.engine.runners.session",
     "infrs.text.chat.sandbox.environment",
-    "infrs.text.growth",
+    "infrs.text.bounds.growth",
 }
 
 Imports = Mapping[str, set[str]]

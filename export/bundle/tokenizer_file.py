@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from infrs.errors import InfrsError, SourceError
-from infrs.text.growth import check_growth
+from infrs.text.bounds.growth import check_growth
 
 from ..sources.config_check import LARGEST, first_line, read_json
 from ..sources.side_files import FILE_BYTES, LONGEST_TOKEN

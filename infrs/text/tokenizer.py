@@ -11,7 +11,7 @@ from tokenizers import Encoding as Part  # a text as tokens, without special tok
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError, ContextLengthError
-from infrs.text.growth import check_growth
+from infrs.text.bounds.growth import check_growth
 from infrs.text.quoting import Quoter
 from infrs.text.rust import encode_unlocked, raises_panics
 from infrs.text.shortest import Shortest

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infrs_export.bundle.tokenizer_file import check_tokenizer
+from infrs_export.bundle.tokenizer_file import check_tokenizer, open_tokenizer, token_ids
 from infrs_export.sources.gguf.vocabulary import checked_vocabulary
 from tiny_tokenizer import VOCAB, write_tokenizer
 
@@ -17,6 +17,8 @@ from infrs.errors import SourceError
 _DOUBLE = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}
 _TEXT = {"Sequence": {"id": "A", "type_id": 0}}
 _TOKEN = {"id": VOCAB, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+_EXPONENTIAL = {"type": "Split", "pattern": {"Regex": "(.+.+)+y$"}, "behavior": "Isolated", "invert": False}
 
 
 def template(pieces: list[dict[str, Any]]) -> dict[str, Any]:
@@ -35,16 +37,9 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
         "not a readable tokenizer",
     ),
-    "a panic while it runs": (
-        {
-            "pre_tokenizer": {
-                "type": "Split",
-                "pattern": {"Regex": "(.+.+)+y$"},  # its time grows exponentially
-                "behavior": "Isolated",
-                "invert": False,
-            }
-        },
-        "cannot tokenise a text",
+    "a pattern that takes exponential time": (
+        {"pre_tokenizer": _EXPONENTIAL},
+        "its regular expression '(.+.+)+y$' repeats something that can match in several ways",
     ),
 }
 
@@ -63,6 +58,12 @@ def test_hostile_tokenizer_is_refused_in_one_line(
     folder = tiny_copy("hostile")
     change(folder, **parts)
     assert words in said(folder)
+
+
+def test_a_panic_while_it_runs_is_an_error(tiny_copy: Callable[[str], Path]) -> None:
+    tokenizer = open_tokenizer(change(tiny_copy("hostile"), pre_tokenizer=_EXPONENTIAL))
+    with pytest.raises(SourceError, match="cannot tokenise a text"):
+        token_ids(tokenizer, "a" * 40 + "yb")
 
 
 @pytest.mark.parametrize("part", ["vocab", "merges", "added_tokens"])

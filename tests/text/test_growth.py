@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, 
 from tokenizers.models import WordLevel
 
 from infrs.text import tokenizer as ours
-from infrs.text.growth import check_growth
+from infrs.text.bounds.growth import check_growth
 
 
 def tokenizer(**parts: Any) -> Tokenizer:

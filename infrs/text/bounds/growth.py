@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import orjson
 from tokenizers import Tokenizer
 
+from infrs.text.bounds.backtracking import check_pattern
+
 MAX_GROWTH = 1000  # ALBERT's normalizers may reach 324
 MAX_ADDED = 1024  # tokens around a text
 MAX_STEPS = 256  # of a part; real ones have a few
@@ -34,18 +36,21 @@ def check_growth(tokenizer: Tokenizer) -> None:
     """Raise ValueError if a text can become more than MAX_GROWTH times as long, or gets more than MAX_ADDED tokens.
 
     Raises it too for a part with more than MAX_STEPS steps or more than MAX_PATTERN characters of regular expressions,
-    and for a post-processor that repeats the text.
+    for a regular expression that can take long, and for a post-processor that repeats the text.
     """
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         part: _Stateful | None = getattr(tokenizer, name)
         steps = [] if part is None else list(_steps(orjson.loads(part.__getstate__())))
         if len(steps) > MAX_STEPS:
             raise ValueError(f"its {name} has {len(steps)} steps, but {MAX_STEPS} is the maximum")
-        length = sum(map(_pattern_length, steps))
+        patterns = [*filter(None, map(_pattern, steps))]
+        length = sum(map(len, patterns))
         if length > MAX_PATTERN:
             raise ValueError(
                 f"the regular expressions of its {name} have {length} characters, but {MAX_PATTERN} is the maximum"
             )
+        for pattern in patterns:
+            check_pattern(pattern)
         growth = _growth(steps)
         if growth > MAX_GROWTH:
             raise ValueError(f"its {name} makes a text up to {growth:g} times as long, but {MAX_GROWTH} is the maximum")
@@ -79,10 +84,10 @@ def _steps(part: _Part) -> Iterator[_Part]:
         yield from _steps(step)
 
 
-def _pattern_length(step: _Part) -> int:
-    """Return the length of a step's regular expression; 0 if it has none."""
+def _pattern(step: _Part) -> str:
+    """Return a step's regular expression; empty if it has none."""
     pattern = step.get("pattern")
-    return len(pattern.get("Regex", "")) if isinstance(pattern, dict) else 0
+    return str(pattern.get("Regex", "")) if isinstance(pattern, dict) else ""
 
 
 def _step_growth(step: _Part) -> float:

@@ -1,0 +1,1 @@
+"""What a hostile `tokenizer.json` may not do: multiply texts, or take long for one."""
