@@ -96,7 +96,7 @@ def test_a_flood_is_accepted_in_batches_and_opens_nothing() -> None:
     asyncio.run(check())
 
 
-def test_a_burst_of_clients_is_served_at_once() -> None:
+def test_a_burst_of_clients_is_served_without_delay() -> None:
     async def check() -> None:
         async with accepting() as setting:
             for _ in range(100):

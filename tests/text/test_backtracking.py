@@ -1,4 +1,4 @@
-"""Regular expressions whose time explodes are refused; those of real tokenizers are not."""
+"""Regular expressions that can take exponential time are refused; those of real tokenizers are not."""
 
 from __future__ import annotations
 

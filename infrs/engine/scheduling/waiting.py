@@ -74,7 +74,7 @@ class WaitingSequences:
 
 
 def _first(queue: Iterable[Sequence], num_running: Mapping[str, int]) -> Sequence | None:
-    """Return the first sequence, of those that are not paused, whose request runs least; None if there is none."""
+    """Return the first sequence of the request that runs least; None if all are paused."""
     best: Sequence | None = None
     least = 0
     for each in queue:

@@ -60,7 +60,7 @@ class Acceptor:
         new_protocol: Callable[[Place], asyncio.Protocol],
         silence: float,
     ) -> None:
-        """silence: seconds until a connection is closed whose client has sent nothing."""
+        """silence: seconds until a connection is closed on which a client has sent nothing."""
         self._listener = listener
         self._connections = connections
         self._new_protocol = new_protocol
@@ -125,7 +125,7 @@ class Acceptor:
             self._timer = self._loop.call_later(self._silence, self._expire)
 
     def _hear(self, connection: socket.socket) -> None:
-        """Open a connection whose client has sent something, or take notice of its end."""
+        """Open a connection on which a client has sent something, or take notice of its end."""
         place = self._silent[connection]
         with suppress(OSError):
             if connection.recv(1, socket.MSG_PEEK):

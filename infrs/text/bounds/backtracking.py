@@ -1,12 +1,12 @@
-r"""Refuse the regular expressions of a `tokenizer.json` whose time explodes on some texts, and would stop a server.
+r"""Refuse the regular expressions of a `tokenizer.json` that take very long on some texts, and would stop a server.
 
 `tokenizers` runs them by backtracking (Oniguruma), which ends a match after ten million steps, but not a series of such
 matches. There are two checks. Each is for what the other does not see:
 
 - The form. A repetition of something that can itself match in several ways, as in `(a+)+$`, can take exponential time
   if the match can fail behind it. If it ends an alternative of the pattern, it cannot: the first way matches.
-- The time on texts made of the pattern's own letters. It finds repetitions in a row, as in `a*a*a*b`, whose time grows
-  with a high power of the text. The square is allowed: real tokenizers have `\s+$` and the like.
+- The time on texts made of the pattern's own letters. It finds repetitions in a row, as in `a*a*a*b`, where the time
+  grows with a high power of the text. The square is allowed: real tokenizers have `\s+$` and the like.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Part:
 
     @property
     def varies(self) -> bool:
-        """Return whether it can match the same text in several ways, as far as its form tells."""
+        """Return whether it can match the same text in several ways, as far as its form shows."""
         if self.is_final:
             return False
         return self.low != self.high or self.varies_inside
