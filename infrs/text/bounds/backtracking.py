@@ -28,6 +28,7 @@ _SECONDS_PER_SQUARE = 5e-8  # more, for each pair of characters; real patterns t
 _LETTERS = "aA1 \n\r\t!'é中"
 _MAX_LETTERS = 24  # of a pattern
 _MAX_DEPTH = 50  # groups in one another; real patterns have three
+_FEW = 4
 _MANY = 1 << 30
 
 _TOKEN = re.compile(
@@ -70,6 +71,16 @@ class _Part:
     def varies_inside(self) -> bool:
         """Return whether one repetition of it can."""
         return len(self.choices) > 1 or any(part.varies for choice in self.choices for part in choice)
+
+    @property
+    def has_few_ways(self) -> bool:
+        """Return whether it repeats choices a few times, and nothing in them repeats, as Chameleon's `(A|B){1,4}`."""
+        return self.high <= _FEW and all(part.is_plain for choice in self.choices for part in choice)
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether nothing in it repeats."""
+        return self.high == 1 and all(part.is_plain for choice in self.choices for part in choice)
 
 
 def check_pattern(pattern: str) -> None:
@@ -180,7 +191,7 @@ def _explodes(parts: Sequence[_Part], *, may_fail: bool) -> bool:
     """Return whether the ways to match some parts multiply. may_fail: whether a match can fail behind them."""
     for part in reversed(parts):
         fails = may_fail or part.low > 1  # the next repetition can
-        if fails and part.high > 1 and part.varies_inside and not part.is_final:
+        if fails and part.high > 1 and part.varies_inside and not (part.is_final or part.has_few_ways):
             return True
         if any(_explodes(choice, may_fail=fails and not part.is_final) for choice in part.choices):
             return True
