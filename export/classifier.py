@@ -19,6 +19,7 @@ from .graph.sentence_encoder import longest_text
 from .parity import classifier as parity
 from .progress import Progress
 from .recipes import recipe as recipes
+from .recipes.floats import HALF_DTYPES
 from .sources.config_check import read_json
 from .sources.resolve import Model
 from .sources.sequence_classifier import activation_of, has_token_types, labels_of, longest_pair
@@ -43,13 +44,15 @@ def build_classifier(
     write_companions(found, model, directory)
     tokenizer = prepare_tokenizer(directory / "tokenizer.json", lowercase=False)
     token_types = has_token_types(found.directory, model.config)
-    if dtype in recipes.HALF_DTYPES:
-        round_weights(model, recipes.HALF_DTYPES[dtype])
+    if dtype in HALF_DTYPES:
+        round_weights(model, HALF_DTYPES[dtype])
     report.note("recording the source model's scores")
     recorded = parity.record(
         model, lambda first, second: _pair(tokenizer, first, second), longest, token_types=token_types
     )
-    convert_classifier(model, directory, recipes.lowering(dtype), report.stage, token_types=token_types)
+    convert_classifier(
+        model, directory, recipes.lowering(dtype, rounds_inputs=False), report.stage, token_types=token_types
+    )
     report.note("comparing the bundle with its source")
     return {
         "architecture": str(model.config.model_type),

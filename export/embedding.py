@@ -20,6 +20,7 @@ from .graph.sentence_encoder import load_sentence_encoder
 from .parity import embedding as embedding_parity
 from .progress import Progress
 from .recipes import recipe as recipes
+from .recipes.floats import HALF_DTYPES
 from .sources.embeddings.find import find_layout
 from .sources.embeddings.layout import Layout
 from .sources.embeddings.modules import has_modules
@@ -55,13 +56,13 @@ def build_embedding(
     check_space(directory, recipes.stored_bytes(dtype, sum(weight.numel() for weight in encoder.parameters())))
     write_companions(found, encoder.transformer, directory)
     tokenizer = prepare_tokenizer(directory / "tokenizer.json", lowercase=layout.lowercase)
-    if dtype in recipes.HALF_DTYPES:
-        round_weights(encoder, recipes.HALF_DTYPES[dtype])
+    if dtype in HALF_DTYPES:
+        round_weights(encoder, HALF_DTYPES[dtype])
     report.note("recording the source model's vectors")
     recorded = embedding_parity.record(
         encoder, lambda text: token_ids(tokenizer, layout.prompts.default + text), longest
     )
-    convert_embedding(encoder, directory, recipes.lowering(dtype), report.stage)
+    convert_embedding(encoder, directory, recipes.lowering(dtype, rounds_inputs=False), report.stage)
     report.note("comparing the bundle with its source")
     return {
         "architecture": str(encoder.transformer.config.model_type),

@@ -36,6 +36,7 @@ from .bundle.publish import Place, check_space, file_entries, full_disk_explaine
 from .hub.fetch import MAX_MODEL_BYTES
 from .progress import Progress
 from .recipes import recipe as recipes
+from .recipes.floats import HALF_DTYPES
 from .sources import demo
 from .sources.config_check import NEEDS_CODE, first_line, names_code, read_json
 from .sources.embeddings.find import check_dtype, is_classifier, is_embedding_model
@@ -174,6 +175,7 @@ def _build_chat(
     import torch  # noqa: F401, PLC0415  # first: without it, transformers raises errors that do not name it
 
     from infrs.engine.runners.opening import open_runner  # noqa: PLC0415
+    from infrs.native.options import PRECISE  # noqa: PLC0415
 
     from .bundle.companions import check_vocabulary, sampling, special_tokens, write_companions  # noqa: PLC0415
     from .bundle.tokenizer_file import open_tokenizer, token_ids  # noqa: PLC0415
@@ -192,8 +194,8 @@ def _build_chat(
     write_companions(found, model, directory)
     tokenizer = open_tokenizer(directory / "tokenizer.json")
     check_vocabulary(tokenizer, int(model.config.vocab_size))
-    if dtype in recipes.HALF_DTYPES:
-        round_weights(model, recipes.HALF_DTYPES[dtype])
+    if dtype in HALF_DTYPES:
+        round_weights(model, HALF_DTYPES[dtype])
     report.note("recording the source model's outputs")
     served = context_length or default_context(model.config) or parity.MAX_TOKENS
     longest = min(served, parity.MAX_TOKENS)
@@ -223,16 +225,17 @@ def _build_chat(
     report.note("comparing the bundle with its source")
     is_fused = conversion.graph == "fused"
     in_blocks = is_fused and dtype in recipes.BLOCK_DTYPES
+    # ONNX Runtime's MoE rounds by the number of tokens of an expert; its QMoE and infrs's operators do not.
+    is_invariant = in_blocks or (is_fused and not conversion.has_moe)
     manifest = Manifest(
         **common,
         architecture=architecture,
         graph=conversion.graph,
         graph_reason=conversion.reason,
         graph_file=conversion.graph_file,
-        states=stored(conversion.states, "float16" if in_blocks else "float32"),
-        # ONNX Runtime's MoE rounds by the number of tokens of an expert; its QMoE and infrs's experts do not.
-        batch_invariant=is_fused and (in_blocks or not conversion.has_moe),
-        chunk_invariant=in_blocks,
+        states=stored(conversion.states, "float16" if is_fused and dtype in recipes.NARROW_STATES else "float32"),
+        batch_invariant=is_invariant,
+        chunk_invariant=is_invariant,
         vocab_size=conversion.vocab_size,
         context_length=conversion.context_length,
         rope_factors=factors,
@@ -241,8 +244,11 @@ def _build_chat(
         parity={},
         **_last(directory),
     )
-    runner = open_runner(directory, manifest, Rows(1, parity.MAX_TOKENS), threads=0, spin=False)
-    return manifest.model_copy(update={"parity": parity.check(dtype, runner, passages)})
+    opened = partial(open_runner, directory, manifest, Rows(1, parity.MAX_TOKENS), threads=0, spin=False)
+    figures = parity.check(dtype, opened(), passages)
+    if dtype in parity.ROUNDED_INPUTS:
+        figures |= parity.check_precise(dtype, opened(kernels=PRECISE), passages)
+    return manifest.model_copy(update={"parity": figures})
 
 
 def _kind(found: Model, pooling: Pooling | None) -> Literal["chat", "embedding", "classifier"]:

@@ -61,6 +61,7 @@ OTHER = {
     "engine.kernels": "onnxruntime",
     "engine.instructions": "avx2",
     "engine.precision": "high",
+    "engine.kv_dtype": "float16",
     "engine.threads": 3,
     "engine.max_num_seqs": 2,
     "engine.max_model_len": 100,

@@ -56,6 +56,7 @@ SHARED_WITH_EXPORT = {
     "infrs.cli.command",
     "infrs.cli.process_1",
     "infrs.errors",
+    "infrs.native.options",
     "infrs.bundle.manifest",
     "infrs.bundle.graph_signature",
     "infrs.bundle.local_models",

@@ -58,11 +58,6 @@ def sizes_of(weights: ExpertWeights) -> Sizes:
     return Sizes(experts, inner, hidden)
 
 
-def product(nodes: Nodes, inputs: list[str], output: str = "") -> str:
-    """Add x @ weight.T in float32. inputs: x [T, K], weight [N, K]."""
-    return nodes.add("FusedMatMul", inputs, output, domain=MICROSOFT, transB=1)
-
-
 def block_product(nodes: Nodes, inputs: list[str], output: str = "", *, shape: tuple[int, int], bits: int) -> str:
     """Add x @ weight.T for blocks of 32. inputs: x [T, K], values and scales (float32). shape: N, K."""
     blocks = {"bits": bits, "block_size": 32, "accuracy_level": 4}

@@ -12,11 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
-from .dense_experts import Nodes, activate, dense_matrices, product, sizes_of
-from .domains import MICROSOFT
-from .experts import ExpertWeights, Routing, operator, routed, swiglu
+from .experts import ExpertWeights, Routing
 
 
 @dataclass(frozen=True)
@@ -75,60 +72,6 @@ class Lowering(Protocol):
     def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
         """Return nodes for y, float32 [T, H]: the weighted sum of the chosen experts' outputs."""
         ...
-
-
-def add_bias(weight: Weight, bias: NDArray[np.float32], product: str, y: str) -> Lowered:
-    """Return an `Add` of the bias, for a product operator without a bias input."""
-    tensor = Tensor(f"{weight.name}.bias", bias)
-    return Lowered([helper.make_node("Add", [product, tensor.name], [y], name=f"{weight.name}/Add")], [tensor])
-
-
-class Float32Lowering:
-    """A lowering to float32. Products read weights untransposed, so a tied lm_head shares the embedding's tensor."""
-
-    def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """Return a `FusedMatMul` with transB; ONNX Runtime packs its weights at load, like those of a MatMul."""
-        product = y if weight.bias is None else f"{weight.name}/product"
-        node = helper.make_node(
-            "FusedMatMul",
-            [x, weight.source],
-            [product],
-            name=f"{weight.name}/MatMul",
-            domain=MICROSOFT,
-            transB=1,
-        )
-        tensors = [Tensor(weight.source, weight.array)]
-        if weight.bias is None:
-            return Lowered([node], tensors)
-        bias = add_bias(weight, weight.bias, product, y)
-        return Lowered([node, *bias.nodes], tensors + bias.tensors)
-
-    def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """Return a `Gather`."""
-        node = helper.make_node("Gather", [weight.source, ids], [y], name=f"{weight.name}/Gather")
-        return Lowered([node], [Tensor(weight.source, weight.array)])
-
-    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
-        """Return a `MoE` with the model's routing, or products of all experts for a gate that MoE lacks."""
-        if weights.gate.cubic:
-            return _dense(weights, routing, y)
-        gate_up, down = (Tensor(f"{weights.source}.{part}", getattr(weights, part)) for part in ("gate_up", "down"))
-        biases, names = expert_biases(weights)
-        parts = [gate_up.name, names[0], down.name, names[1]]
-        moe = operator("MoE", parts, swiglu(weights.gate, weights.top_k))
-        nodes = routed(weights.name, routing, gate_up.name, moe, y)
-        return Lowered(nodes, [gate_up, down, *biases])
-
-
-def _dense(weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
-    gate_up, down = (
-        Tensor(f"{weights.source}.{part}", array)
-        for part, array in zip(("gate_up", "down"), dense_matrices(weights), strict=True)
-    )
-    nodes = Nodes(weights.name)
-    pairs = product(nodes, [routing.x, gate_up.name])
-    product(nodes, [activate(nodes, pairs, routing, sizes_of(weights), weights.gate), down.name], y)
-    return Lowered(nodes.nodes, [gate_up, down])
 
 
 def expert_biases(weights: ExpertWeights) -> tuple[list[Tensor], list[str]]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -14,69 +13,14 @@ from onnx import helper
 
 import infrs
 from infrs.bundle.manifest import Dtype, Recipe
-from infrs.errors import ExportError
 
 from .dense_experts import Nodes, activate, block_product, dense_matrices, sizes_of
 from .domains import MICROSOFT, NATIVE
 from .experts import ExpertWeights, Routing, operator, routed, swiglu
+from .floats import FLOAT32, HALF_DTYPES, FloatLowering
 from .gptq import SHRINKAGE
-from .lowering import (
-    Float32Lowering,
-    Lowered,
-    Lowering,
-    Tensor,
-    Weight,
-    add_bias,
-    expert_biases,
-)
+from .lowering import Lowered, Lowering, Tensor, Weight, expert_biases
 from .quantize import Quantized, quantize
-
-
-class HalfLowering:
-    """A lowering to 16 bits, computed in float32.
-
-    ONNX Runtime on x86 has no fast 16-bit product: it folds the Cast of a product's weights at load. An embedding
-    stays in 16 bits, and only the looked-up rows are cast.
-    """
-
-    def __init__(self, dtype: np.dtype[np.generic]) -> None:
-        self._dtype = dtype
-
-    def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """Return a `Cast` and a `FusedMatMul` with transB. Raises ExportError if a weight overflows."""
-        wide, product = f"{weight.name}/weight", y if weight.bias is None else f"{weight.name}/product"
-        nodes = [
-            _cast(weight.source, wide, f"{weight.name}/Cast"),
-            helper.make_node(
-                "FusedMatMul", [x, wide], [product], name=f"{weight.name}/MatMul", domain=MICROSOFT, transB=1
-            ),
-        ]
-        return _with_bias(weight, Lowered(nodes, [self._narrow(weight)]), product, y)
-
-    def embedding(self, weight: Weight, ids: str, y: str) -> Lowered:
-        """Return a `Gather` and a `Cast` of the gathered rows. Raises ExportError if a weight overflows."""
-        rows = f"{weight.name}/rows"
-        nodes = [
-            helper.make_node("Gather", [weight.source, ids], [rows], name=f"{weight.name}/Gather"),
-            _cast(rows, y, f"{weight.name}/Cast"),
-        ]
-        return Lowered(nodes, [self._narrow(weight)])
-
-    def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
-        """Return a `Cast` of each weight and a `MoE` with the model's routing. Raises ExportError on overflow."""
-        dense = Float32Lowering().experts(weights, routing, y)
-        wide = {f"{weights.source}.{part}" for part in ("gate_up", "down")}
-        tensors, casts = [], []
-        for tensor in dense.tensors:
-            if tensor.name in wide:
-                name = f"{tensor.name}.narrow"
-                casts.append(_cast(name, tensor.name, f"{tensor.name}/Cast"))
-                tensor = Tensor(name, round_to(tensor.array, self._dtype, tensor.name))  # noqa: PLW2901
-            tensors.append(tensor)
-        return Lowered(casts + dense.nodes, tensors)
-
-    def _narrow(self, weight: Weight) -> Tensor:
-        return Tensor(weight.source, round_to(weight.array, self._dtype, weight.name))
 
 
 @dataclass(frozen=True)
@@ -128,7 +72,7 @@ class QuantizedLowering:
         """Return a `GatherBlockQuantized` with its scales cast; a plain `Gather` if rows are not whole blocks."""
         outputs, inputs = weight.array.shape
         if inputs % self.block_size:
-            return Float32Lowering().embedding(weight, ids, y)
+            return FloatLowering().embedding(weight, ids, y)
         bits = 8 if "lm_head" in self.finer else self.bits
         quantized = quantize(weight.array, bits, self.block_size)
         tensors = _tensors(weight, quantized, quantized.values.reshape(outputs, -1), kind="rows")
@@ -186,34 +130,24 @@ class QuantizedLowering:
         return Lowered(nodes.nodes, tensors)
 
 
-def round_to(array: NDArray[np.float32], dtype: np.dtype[np.generic], name: str) -> NDArray[np.generic]:
-    """Round `array` to the 16-bit `dtype`. Raises ExportError if a finite value overflows. `name`: for the error."""
-    with np.errstate(over="ignore"):
-        narrow: NDArray[np.generic] = array.astype(dtype)
-    if not np.isfinite(narrow.astype(np.float32)).all() and np.isfinite(array).all():
-        raise ExportError(f"{name} holds values beyond the range of {dtype.name}; choose --dtype bfloat16 or float32")
-    return narrow
-
-
-HALF_DTYPES: dict[str, np.dtype[np.generic]] = {
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
 _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
     "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
 }
-BLOCK_DTYPES = frozenset(_QUANTIZED)  # with these, keys and values have 16 bits, more precise than the weights
+BLOCK_DTYPES = frozenset(_QUANTIZED)
+NARROW_STATES = BLOCK_DTYPES | {"bfloat16"}  # keys and values have 16 bits, more precise than weights and activations
 CALIBRATED_DTYPES = frozenset({"int4"})  # rounded with the measured inputs
 
 
-def lowering(dtype: Dtype) -> Lowering:
-    """Return the `Lowering` that stores weights as `dtype`."""
-    if dtype == "float32":
-        return Float32Lowering()
+def lowering(dtype: Dtype, *, rounds_inputs: bool = True) -> Lowering:
+    """Return the `Lowering` that stores weights as `dtype`.
+
+    rounds_inputs: kernels may round activations to bfloat16 next to such weights, as PyTorch's bfloat16 does.
+    """
     if dtype in _QUANTIZED:
         return _QUANTIZED[dtype]
-    return HalfLowering(HALF_DTYPES[dtype])
+    input_bits = 16 if rounds_inputs and dtype == "bfloat16" else 32
+    return FloatLowering(HALF_DTYPES.get(dtype, FLOAT32), input_bits)
 
 
 def recipe(dtype: Dtype) -> Recipe:
@@ -230,7 +164,9 @@ def recipe(dtype: Dtype) -> Recipe:
         }
     if dtype in CALIBRATED_DTYPES:
         options["feedback"] = SHRINKAGE
-    name = {"float32": "dense", "int8": "blocks", "int4": "blocks"}.get(dtype, "half")
+    if dtype == "bfloat16":
+        options = {"input_bits": 16}
+    name = "blocks" if dtype in _QUANTIZED else "floats"
     text = json.dumps([name, dtype, options, infrs.__version__], sort_keys=True)
     return Recipe(name=name, options=options, hash=hashlib.sha256(text.encode()).hexdigest())
 
@@ -249,10 +185,3 @@ def _tensors(weight: Weight, quantized: Quantized, values: NDArray[np.uint8], ki
     """Return the tensors, named by source and layout. Tied weights share a tensor, or only bytes if layouts differ."""
     base = f"{weight.source}.{kind}{quantized.bits}"
     return [Tensor(base, values), Tensor(f"{base}.scales", quantized.scales)]
-
-
-def _with_bias(weight: Weight, lowered: Lowered, product: str, y: str) -> Lowered:
-    if weight.bias is None:
-        return lowered
-    bias = add_bias(weight, weight.bias, product, y)
-    return Lowered(lowered.nodes + bias.nodes, lowered.tensors + bias.tensors)

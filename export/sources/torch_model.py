@@ -28,7 +28,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 from infrs.errors import InfrsError, SourceError
 
 from ..graph.fusions.experts import PARTS, is_experts
-from ..recipes.recipe import round_to
+from ..recipes.floats import round_to
 from .checkpoint import read_tensors
 from .checks.fields import check_fields
 from .checks.mxfp4 import check_mxfp4, unpacked

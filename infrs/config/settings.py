@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infrs.bundle.manifest import AUTO_DTYPES, DtypeChoice
 from infrs.errors import ConfigError
-from infrs.native.options import Instructions, KernelOptions, Library, Precision
+from infrs.native.options import Instructions, KernelOptions, KVDtype, Library, Precision
 
 KEYS_VARIABLE = "INFRS_API_KEYS"  # read by infrs/http/auth.py only: flags and /props would show a setting
 
@@ -226,8 +226,14 @@ class EngineSettings(Section):
     )
     precision: Precision = Field(
         default="auto",
-        description="Precision of infrs's kernels next to int8 and int4 weights. auto: 8-bit activations but for the "
-        "output layer, 16-bit keys and values; high: 16-bit activations for all 8-bit weights, 32-bit keys and values.",
+        description="Precision of infrs's kernels. auto: activations have 8 bits next to int8 and int4 weights (16 in "
+        "the output layer), and 16 next to bfloat16 weights if the processor has AVX512-BF16; high: 16 next to 8-bit "
+        "weights, 32 next to bfloat16 weights, and 32-bit keys and values.",
+    )
+    kv_dtype: KVDtype = Field(
+        default="auto",
+        description="Type of stored keys and values. auto: 16 bits next to int8, int4 and bfloat16 weights, else 32 "
+        "bits; float16 halves their memory, float32 is exact.",
     )
     max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run in parallel.")
     max_model_len: int = Field(
@@ -257,7 +263,7 @@ class EngineSettings(Section):
     @property
     def kernel_options(self) -> KernelOptions:
         """Return the settings that choose the kernels."""
-        return KernelOptions(self.kernels, self.instructions, self.precision)
+        return KernelOptions(self.kernels, self.instructions, self.precision, self.kv_dtype)
 
 
 def _entry(value: object) -> object:

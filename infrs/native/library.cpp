@@ -11,6 +11,7 @@
 
 #include "layers/activation.h"
 #include "attention/attention.h"
+#include "dense/linear_node.h"
 #include "sampling/draws.h"
 #include "layers/norm.h"
 #include "base/ort.h"
@@ -192,6 +193,8 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
+bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
 // Nodes of the session that this thread creates and that have no kernel here: an output, the node's name and the
 // reason, with tabs between them, one node per line.
 thread_local std::string refusals;
@@ -224,13 +227,13 @@ OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtC
 struct Operators {
   explicit Operators(Choice choice)
       : matmul(choice), narrow_matmul(choice), attention(choice), half_attention(choice), norm(choice), gate(choice),
-        experts(choice), short_convolution(choice), softplus(choice) {
+        experts(choice), linear(choice), short_convolution(choice), softplus(choice) {
     for (const bool selected : {false, true}) {
       const char* const name = selected ? kSelectedReplaced : kReplaced;
       replaced[selected][false] = new_domain(name, {&matmul, &attention, &norm});
       replaced[selected][true] = new_domain(name, {&matmul, &half_attention, &norm});
       own[selected] = new_domain(selected ? kSelectedOwn : kOwn,
-                                 {&narrow_matmul, &gate, &experts, &short_convolution, &softplus});
+                                 {&narrow_matmul, &gate, &experts, &linear, &short_convolution, &softplus});
     }
   }
 
@@ -241,6 +244,7 @@ struct Operators {
   Operator<SkipSimplifiedLayerNormalization> norm;
   Operator<GatedQuickGelu> gate;
   Operator<ExpertsNode> experts;
+  Operator<LinearNode> linear;
   Operator<ShortConvolutionNode> short_convolution;
   Operator<SoftplusNode> softplus;
   OrtCustomOpDomain* replaced[2][2];  // whether only selected nodes are replaced; whether keys and values are Half
@@ -249,13 +253,14 @@ struct Operators {
 
 void add_operators(OrtSessionOptions* options) {
   // Sessions keep pointers to the operators for as long as they live, so all sessions share these.
-  static const Operators avx2({false, true}), avx512({true, false}), precise({true, true});
+  static const Operators avx2({false, true}), avx512({true, false, has_bf16()}), precise({true, true});
   const bool narrow = !has_avx512() || has_entry(options, kAvx2), wide = has_entry(options, kPrecise);
   const Operators& operators = narrow ? avx2 : wide ? precise : avx512;
   const bool selected = has_entry(options, kSelected);
   check(api->AddCustomOpDomain(options, operators.replaced[selected][has_entry(options, kHalves)]));
   check(api->AddCustomOpDomain(options, operators.own[selected]));
-  check(api->AddSessionConfigEntry(options, kInstructions, narrow ? "avx2" : wide ? "avx512-precise" : "avx512"));
+  const char* const instructions = narrow ? "avx2" : wide ? "avx512-precise" : has_bf16() ? "avx512-bf16" : "avx512";
+  check(api->AddSessionConfigEntry(options, kInstructions, instructions));
 }
 
 template <typename... Kernels>
@@ -287,7 +292,7 @@ INFRS_EXPORT const char* infrs_take_refusals() {
 INFRS_EXPORT const char* infrs_known_attributes(const char* name) {
   using namespace infrs;
   return attributes_of<MatMulNBits<float>, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
-                       GatedQuickGelu, ExpertsNode, ShortConvolutionNode, SoftplusNode>(name);
+                       GatedQuickGelu, ExpertsNode, LinearNode, ShortConvolutionNode, SoftplusNode>(name);
 }
 
 // Writes the results of `weigh_logarithms` and returns 1, or returns 0 if the processor has no AVX2.

@@ -1,4 +1,4 @@
-"""Which kernels run a session: the values of the settings `engine.kernels`, `.instructions` and `.precision`."""
+"""Which kernels run a session: the settings `engine.kernels`, `.instructions`, `.precision` and `.kv_dtype`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 Library = Literal["auto", "onnxruntime"]
 Instructions = Literal["auto", "avx2"]
 Precision = Literal["auto", "high"]
+KVDtype = Literal["auto", "float32", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +17,19 @@ class KernelOptions:
 
     kernels: "auto" uses infrs's kernels for the nodes that they implement; "onnxruntime" uses none of them.
     instructions: "auto" uses the widest vectors that the processor has; "avx2" uses no AVX-512.
-    precision: "auto" rounds activations as each node says and stores keys and values in 16 bits next to quantized
-    weights; "high" rounds activations to 16 bits for all 8-bit weights and stores keys and values in 32 bits.
+    precision: "auto" rounds activations as each node says; "high" rounds them to 16 bits next to 8-bit weights, and not
+    next to bfloat16 weights.
+    kv_dtype: of the stored keys and values. "auto" is what the bundle says, or 32 bits with the precision "high".
     """
 
     kernels: Library = "auto"
     instructions: Instructions = "auto"
     precision: Precision = "auto"
+    kv_dtype: KVDtype = "auto"
+
+    def stores_halves(self, *, usual: bool) -> bool:
+        """Return whether keys and values are stored in 16 bits. usual: the bundle says so."""
+        return usual and self.precision != "high" if self.kv_dtype == "auto" else self.kv_dtype == "float16"
 
 
 AUTO = KernelOptions()

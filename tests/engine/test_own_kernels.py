@@ -58,15 +58,28 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
     return tokens
 
 
-@pytest.mark.parametrize(("kernels", "size"), [(AUTO, 2), (AVX2, 2), (PRECISE, 4), (ONNXRUNTIME, 4)])
-def test_keys_and_values_take_16_bits_next_to_quantized_weights(
-    folder: Path, kernels: KernelOptions, size: int
+@pytest.mark.parametrize(
+    ("kernels", "sizes"),
+    [
+        (AUTO, (4, 2)),
+        (AVX2, (4, 2)),
+        (PRECISE, (4, 4)),
+        (ONNXRUNTIME, (4, 4)),
+        (KernelOptions(kv_dtype="float16"), (2, 2)),
+        (KernelOptions(kv_dtype="float32"), (4, 4)),
+        (KernelOptions(kv_dtype="float16", precision="high"), (2, 2)),
+        (KernelOptions(kv_dtype="float16", kernels="onnxruntime"), (4, 4)),
+    ],
+)
+def test_keys_and_values_have_the_bits_of_the_bundle_or_the_setting(
+    folder: Path, kernels: KernelOptions, sizes: tuple[int, int]
 ) -> None:
-    for blocks in (False, True):
+    """sizes: bytes of a number, in a bundle that stores 32 bits and in one that stores 16."""
+    for blocks, size in zip((False, True), sizes, strict=True):
         manifest = attention.manifest(blocks=blocks)
         session = open_session(folder, manifest, threads=1, kernels=kernels)
         numbers = 2 * sum(prod(state.shape) for state in manifest.states)
-        assert state_size(session, manifest).per_token == numbers * (size if blocks else 4)
+        assert state_size(session, manifest).per_token == numbers * size
 
 
 def test_the_plain_graph_keeps_keys_and_values_in_32_bits(tmp_path: Path) -> None:

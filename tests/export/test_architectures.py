@@ -24,7 +24,7 @@ from infrs_export.graph.fusions.architectures import (
     states,
 )
 from infrs_export.graph.fusions.families import FAMILIES
-from infrs_export.recipes.lowering import Float32Lowering
+from infrs_export.recipes.floats import FloatLowering
 from models_table import DOCUMENT, HEADER
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -54,7 +54,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
         if name not in made:
             model = make_model(*(FUSED[name] if name in FUSED else PLAIN[name][:2]))
             directory = tmp_path_factory.mktemp(name)
-            made[name] = Exported(model, directory, convert(model, directory, Float32Lowering()))
+            made[name] = Exported(model, directory, convert(model, directory, FloatLowering()))
         return made[name]
 
     return get
@@ -129,7 +129,7 @@ def test_experts_that_cannot_be_fused_are_refused_in_one_sentence(
     model_type: str, changes: dict[str, Any], words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ExportError, match=f"mixtures of experts only as a fused graph, and .*{words}"):
-        convert(make_model(model_type, changes), tmp_path, Float32Lowering())
+        convert(make_model(model_type, changes), tmp_path, FloatLowering())
     assert capfd.readouterr() == ("", "")
 
 
@@ -144,7 +144,7 @@ def test_a_failed_trace_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixt
     model = make_model(*PLAIN["gpt_neox-narrow"][:2])
     model.gpt_neox.layers[0].mlp.act = Bessel()
     with pytest.raises(ExportError, match=r"^Optimum could not export gpt_neox: .*bessel_j0"):
-        convert(model, tmp_path, Float32Lowering())
+        convert(model, tmp_path, FloatLowering())
     assert capfd.readouterr() == ("", "")
 
 
@@ -189,7 +189,7 @@ def test_tied_weights_are_stored_once(exported: Callable[[str], Exported]) -> No
 
 def test_same_model_gives_the_same_bytes(exported: Callable[[str], Exported], tmp_path: Path) -> None:
     first = exported("llama")
-    convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering())
+    convert(make_model(*FUSED["llama"]), tmp_path, FloatLowering())
     for name in ("model.onnx", "model.onnx.data"):
         assert (tmp_path / name).read_bytes() == (first.directory / name).read_bytes()
 
@@ -204,7 +204,7 @@ def test_conversion_does_not_change_the_model(tmp_path: Path) -> None:
     model = make_model(*FUSED["llama"])
     ids = tokens()
     before, state = eager(model, ids), list(model.state_dict())
-    convert(model, tmp_path, Float32Lowering())
+    convert(model, tmp_path, FloatLowering())
     np.testing.assert_array_equal(eager(model, ids), before)
     assert list(model.state_dict()) == state
     assert model.config._attn_implementation == "eager"
@@ -234,21 +234,21 @@ def test_long_factors_serve_all_lengths_of_a_longer_context(name: str, tmp_path:
     for model, context, wanted in ((long, CONTEXT, expected), (short, 64, eager(free, ids[:, :64]))):
         directory = tmp_path / str(context)
         directory.mkdir()
-        conversion = convert(model, directory, Float32Lowering(), context_length=context)
+        conversion = convert(model, directory, FloatLowering(), context_length=context)
         runner = PlainRunner(directory, conversion) if narrow else FusedRunner(directory, conversion, capacity=CONTEXT)
         np.testing.assert_allclose(in_pieces(runner, ids[:, :context]), wanted, rtol=0, atol=TOLERANCE)
 
 
 def test_other_than_float32_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="float32"):
-        convert(make_model(*FUSED["llama"]).half(), tmp_path, Float32Lowering())
+        convert(make_model(*FUSED["llama"]).half(), tmp_path, FloatLowering())
 
 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
     model = make_model(*FUSED["llama"])
     model.config.quantization_config = {"quant_method": "gptq"}
     with pytest.raises(ExportError, match="quantised already"):
-        convert(model, tmp_path, Float32Lowering())
+        convert(model, tmp_path, FloatLowering())
 
 
 def test_a_failed_trace_leaves_the_model_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,18 +256,18 @@ def test_a_failed_trace_leaves_the_model_usable(tmp_path: Path, monkeypatch: pyt
     before = eager(model, tokens())
     monkeypatch.setattr("infrs_export.graph.trace.output_layer", lambda model: 1 / 0)
     with pytest.raises(ExportError, match="division by zero"):
-        convert(model, tmp_path, Float32Lowering())
+        convert(model, tmp_path, FloatLowering())
     np.testing.assert_array_equal(eager(model, tokens()), before)
     assert not list(tmp_path.glob(".trace-*"))
 
 
 def test_context_beyond_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"1 to {CONTEXT}"):
-        convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering(), context_length=CONTEXT + 1)
+        convert(make_model(*FUSED["llama"]), tmp_path, FloatLowering(), context_length=CONTEXT + 1)
 
 
 def test_shorter_context_makes_a_shorter_table(tmp_path: Path) -> None:
-    conversion = convert(make_model(*FUSED["llama"]), tmp_path, Float32Lowering(), context_length=40)
+    conversion = convert(make_model(*FUSED["llama"]), tmp_path, FloatLowering(), context_length=40)
     assert conversion.context_length == 40
     graph = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph
     assert {tuple(item.dims) for item in graph.initializer if "rotary" in item.name} == {(40, 8)}

@@ -16,6 +16,7 @@ from hybrid_models import RECURRENT
 from infrs_export.graph.convert import convert
 from infrs_export.recipes.recipe import lowering
 
+from infrs.bundle.manifest import Dtype
 from infrs.engine.runners.session import fallback_nodes
 
 DENSE = [name for name in FUSED if name not in MIXTURES and name not in RECURRENT]
@@ -23,10 +24,14 @@ CUTS = [(0, 1), (1, 3), (3, 20), (20, 21), (21, 45)]
 LENGTHS = [1, 6, 13]
 
 
-@pytest.mark.parametrize("name", DENSE)
-def test_bits_depend_on_no_pieces_and_no_rows(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype) for dtype in ("int8", "bfloat16") for name in DENSE]
+    + [("gemma4-experts", dtype) for dtype in ("float32", "float16")],
+)
+def test_bits_depend_on_no_pieces_and_no_rows(name: str, dtype: Dtype, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    conversion = convert(make_model(*FUSED[name]), tmp_path, lowering("int8"))
+    conversion = convert(make_model(*FUSED[name]), tmp_path, lowering(dtype))
     session = own_session(tmp_path, conversion, 1)
     assert not fallback_nodes(session)
 

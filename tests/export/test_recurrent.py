@@ -125,8 +125,11 @@ def test_idle_rows_keep_their_states(name: str, dtype: Dtype, kernels: str, conv
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("dtype", ["int8", "int4"])
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype) for dtype in ("int8", "int4") for name in RECURRENT]
+    + [(name, "float32") for name in RECURRENT if name not in MIXTURES],
+)
 def test_bits_depend_on_no_pieces_and_no_rows(name: str, dtype: Dtype, threads: int, converted: Converted) -> None:
     """What `batch_invariant` and `chunk_invariant` of the manifest promise of infrs's kernels."""
     _, directory, conversion = converted(name, dtype)
@@ -189,6 +192,6 @@ def test_a_saved_checkpoint_passes_the_parity_check(name: str, dtype: Dtype, tmp
     manifest = verify_bundle(bundle)
     assert isinstance(manifest, Manifest)
     assert (manifest.graph, manifest.graph_reason) == ("fused", "")
-    in_blocks = dtype != "float32"
-    assert (manifest.batch_invariant, manifest.chunk_invariant) == (in_blocks or name not in MIXTURES, in_blocks)
+    is_invariant = dtype != "float32" or name not in MIXTURES
+    assert (manifest.batch_invariant, manifest.chunk_invariant) == (is_invariant, is_invariant)
     assert {state.dtype for state in manifest.states if state.kind != "kv"} == {"float32"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from arch_models import FUSED, make_model
 from infrs_export.graph.convert import convert
-from infrs_export.recipes.lowering import Float32Lowering
+from infrs_export.recipes.floats import FloatLowering
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model
 from older_config import respell
@@ -173,7 +173,7 @@ def test_the_spelling_of_transformers_4_is_the_same_model(tmp_path: Path, name: 
 def test_text_half_gets_the_fused_graph(tmp_path: Path, name: str) -> None:
     make(tmp_path / "model", name)
     (tmp_path / "out").mkdir()
-    assert convert(load(tmp_path / "model"), tmp_path / "out", Float32Lowering()).reason == ""
+    assert convert(load(tmp_path / "model"), tmp_path / "out", FloatLowering()).reason == ""
 
 
 def test_the_text_half_of_gemma3n_leaves_out_the_keys_of_layers_that_share_them(tmp_path: Path) -> None:

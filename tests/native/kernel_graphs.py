@@ -59,6 +59,11 @@ def has_avx512() -> bool:
     return {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= set(Path("/proc/cpuinfo").read_text().split())
 
 
+def has_bf16() -> bool:
+    """Return whether this processor has the instructions of the kernels that round activations to bfloat16."""
+    return has_avx512() and "avx512_bf16" in Path("/proc/cpuinfo").read_text().split()
+
+
 def opened(
     model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
 ) -> ort.InferenceSession:
@@ -66,7 +71,7 @@ def opened(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        return create_session(path, threads, kernels=kernels, halves=halves)
+        return create_session(path, threads, kernels=kernels, halves=kernels.stores_halves(usual=halves))
 
 
 def opened_with_own(

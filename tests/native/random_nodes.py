@@ -10,6 +10,7 @@ from typing import Any
 import attention_graph
 import convolution_graph
 import experts_graph
+import linear_graph
 import numpy as np
 import onnx
 from crafted import HUGE, Case
@@ -39,6 +40,7 @@ ATTRIBUTES: dict[str, dict[str, list[Any]]] = {
     | {"kv_cache_bit_width": [0, 4, 8, HUGE], "sliding_window_cache": FLAGS},
     "SkipSimplifiedLayerNormalization": {"epsilon": NUMBERS},
     "GatedQuickGelu": {},
+    "Linear": {"input_bits": [16, 32, 8, HUGE]},
     "ShortConvolution": {"activation": [*TEXTS, "silu", "none"]},
     "Experts": dict.fromkeys(("bits", "block_size", "k"), INTEGERS)
     | dict.fromkeys(("alpha", "beta", "limit", "cubic"), NUMBERS),
@@ -108,6 +110,13 @@ def product(chance: Random) -> Draft:
     model.graph.node[0].name = chance.choice(["", "lm_head/MatMulNBits"])
     draft = Draft(model, {"x": normal(chance, chance.choice([1, 1, 2, 5, 13, 50, 100]), inputs)})
     return in_own_domain(draft) if is_own else draft
+
+
+def linear(chance: Random) -> Draft:
+    outputs, inputs = chance.choice([1, 2, 31, 32, 33, 70]), chance.choice([1, 2, 7, 32, 65])
+    weights = normal(chance, outputs, inputs).astype(chance.choice(list(linear_graph.DTYPES.values())))
+    model = linear_graph.model(weights, chance.choice([16, 32]))
+    return Draft(model, {"x": normal(chance, 1, chance.choice([1, 2, 5, 13, 50, 100]), inputs)})
 
 
 def norm(chance: Random) -> Draft:
@@ -241,7 +250,7 @@ def omit(draft: Draft, chance: Random) -> None:
     draft.model.graph.output.extend(kept)
 
 
-MAKERS = [attention, attention, product, product, experts, experts, norm, gate, convolution]
+MAKERS = [attention, attention, product, product, linear, experts, experts, norm, gate, convolution]
 CHANGES = [change_attribute, change_attribute, change_shape, change_shape, change_values, change_type, omit]
 
 

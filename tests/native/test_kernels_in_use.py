@@ -12,7 +12,7 @@ import attention_graph
 import numpy as np
 import onnx
 import pytest
-from kernel_graphs import FLOAT, graph_of, has_avx512, opened
+from kernel_graphs import FLOAT, graph_of, has_avx512, has_bf16, opened
 
 from infrs import native
 from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of
@@ -111,6 +111,7 @@ def test_a_session_names_its_instructions_and_build(caplog: pytest.LogCaptureFix
     library = native.library()
     assert library is not None
     widest, precise = ("avx512", "avx512-precise") if has_avx512() else ("avx2", "avx2")
+    widest += "-bf16" if has_bf16() else ""
     with caplog.at_level(logging.WARNING):
         assert kernels_of(opened(product())) == f"{widest} {native.build_id(library)}"
         assert kernels_of(opened(product(), kernels=PRECISE)) == f"{precise} {native.build_id(library)}"

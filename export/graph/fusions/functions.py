@@ -60,6 +60,15 @@ def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Fun
     return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, [*attributes, *own])
 
 
+def _linear(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """Define a product with weights of 32 or 16 bits, which ONNX Runtime widens at load."""
+    nodes = [
+        helper.make_node("Cast", ["weight"], ["wide"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("FusedMatMul", ["x", "wide"], ["y"], domain=MICROSOFT, transB=1),
+    ]
+    return helper.make_function(NATIVE, name, ["x", "weight"], ["y"], nodes, imports, ["input_bits"])
+
+
 _EXPERT_INPUTS = [
     "x",
     "weights",
@@ -172,6 +181,7 @@ def _gelu_experts(
 _DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
     "Experts": _experts,
     "GatedQuickGelu": _gated_quick_gelu,
+    "Linear": _linear,
     "MatMulNBits": _matmul_nbits,
     "ShortConvolution": _short_convolution,
     "Softplus": _softplus,

@@ -34,7 +34,7 @@ def open_session(
     """
     check_manifest(manifest)
     path = bundle / manifest.graph_file
-    halves = manifest.graph == "fused" and kv_dtype(manifest.states) == "float16"
+    halves = manifest.graph == "fused" and kernels.stores_halves(usual=kv_dtype(manifest.states) == "float16")
     with memory.limit_growth(bytes_to_open(bundle)):
         session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
     check_sizes(session, manifest)

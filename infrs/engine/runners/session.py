@@ -60,8 +60,8 @@ def create_session(
     infrs's kernels run every node that they implement, if they were built and the processor has AVX2. The other nodes
     fall back to ONNX Runtime's kernels, see `fallback_nodes`. If a node cannot fall back alone, all do.
 
-    halves: store keys and values in 16 bits, unless the precision is "high" or an attention node falls back; see
-    `stored_bytes`. spin: idle threads spin for a moment; an export does not, because it shares its machine.
+    halves: store keys and values in 16 bits, unless an attention node falls back; see `stored_bytes`.
+    spin: idle threads spin for a moment; an export does not, because it shares its machine.
     profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason if no kernel can run the graph, if a node contradicts itself or if it
     has an attribute that its operator does not have, and as `check_work` does. Raises MemoryError if memory runs out.
@@ -74,7 +74,7 @@ def create_session(
             _KERNELS: native.build_id(library),
             _AVX2: kernels.instructions == "avx2",
             _PRECISE: kernels.precision == "high",
-            _HALVES: halves and kernels.precision != "high",
+            _HALVES: halves,
         }
         try:
             session = _open_with_library(path, nodes, threads, profile, library=library, entries=entries)

@@ -142,6 +142,20 @@ class NodeInfo {
     check(api->GetTensorMutableData(const_cast<OrtValue*>(value), &data));
     return {shape_of(value), static_cast<const T*>(data)};
   }
+  // Returns the tensor type of a constant input.
+  int constant_type(size_t index) const {
+    int is_constant = 0;
+    const OrtValue* value = nullptr;
+    check(api->KernelInfoGetConstantInput_tensor(info_, index, &is_constant, &value));
+    support(is_constant && value, "an input that must be constant is not");
+    OrtTensorTypeAndShapeInfo* info;
+    check(api->GetTensorTypeAndShape(value, &info));
+    const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(api->ReleaseTensorTypeAndShapeInfo)> owner(
+        info, api->ReleaseTensorTypeAndShapeInfo);
+    ONNXTensorElementDataType type;
+    check(api->GetTensorElementType(info, &type));
+    return type;
+  }
 
  private:
   size_t outputs() const {
@@ -230,8 +244,9 @@ void refuse(const NodeInfo& node, const char* reason);
 
 // The choices that are the same for every node of a session.
 struct Choice {
-  bool avx512;  // else AVX2
-  bool wide;    // 16-bit activations in every product with 8-bit weights
+  bool avx512;         // else AVX2
+  bool wide;           // 16-bit activations in every product with 8-bit weights
+  bool bf16 = false;   // AVX512-BF16 for products whose inputs may be rounded to bfloat16
 };
 
 // `Kernel` has a static `name`, static `inputs` and `outputs` (tensor types; a negative type is optional), a
@@ -285,6 +300,8 @@ struct Operator : OrtCustomOp {
 
 constexpr int kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr int kFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+constexpr int kBFloat16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+constexpr int kAnyType = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
 constexpr int kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 constexpr int kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 constexpr int kUInt8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;

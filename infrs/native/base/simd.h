@@ -80,6 +80,17 @@ inline __m256 silu_lanes(__m256 x) {
   return _mm256_mul_ps(x, sigmoid_of_negative(_mm256_xor_ps(x, _mm256_set1_ps(-0.0f))));
 }
 
+// Stores eight words of a row between those of the other rows. Returns where the next word of the row goes.
+inline uint32_t* put_words(__m256i row, size_t rows, uint32_t* target) {
+  alignas(32) uint32_t words[kLanes];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(words), row);
+  for (uint32_t word : words) {
+    *target = word;
+    target += rows;
+  }
+  return target;
+}
+
 inline float exp_one(float x) { return _mm256_cvtss_f32(exp_lanes(_mm256_set1_ps(x))); }
 
 }  // namespace infrs

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "../base/row_tiles.h"
 #include "../base/simd.h"
 
 namespace infrs {

@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "../base/row_tiles.h"
 #include "../base/simd.h"
 
 namespace infrs {
@@ -96,41 +97,24 @@ void PackedMatrix::multiply_tile(const RoundedTile& tile, size_t group, size_t a
 }
 
 void PackedMatrix::multiply(const float* x, size_t rows, const float* bias, float* y, const Parallel& parallel) const {
-  if (!rows) return;
   static thread_local RoundedRows buffers;
   RoundedRows& rounded = buffers;  // workers use those of the calling thread, not their own
   rounded.resize(form(), rows);
-  const size_t tiles = (rows + kernel_.max_rows - 1) / kernel_.max_rows;
-  const auto first_row = [&](size_t tile) { return rows * tile / tiles; };
-  parallel(tiles, std::max<size_t>(1, kPartWork / (inputs_ * kernel_.max_rows)), [&](size_t first, size_t last) {
-    for (size_t tile = first; tile < last; ++tile) {
-      const size_t row = first_row(tile);
-      rounded.round(x + row * inputs_, row, first_row(tile + 1) - row);
-    }
-  });
-
-  // Computes sixteen outputs of the rows of a tile. ahead: also prefetch the weights of the next group.
-  const auto multiply_one = [&](size_t group, size_t tile, bool ahead) {
-    float out[kMaxTileRows][kColumns];
-    const size_t row = first_row(tile), count = first_row(tile + 1) - row;
-    const RoundedTile input = rounded.tile(row, count);
-    multiply_tile(input, group, ahead ? group_bytes() : 0, out);
-    const size_t column = group * kColumns, end = std::min(kColumns, outputs_ - column);
-    for (size_t r = 0; r < count; ++r) {
-      const float scale = factor(input, r);
-      float* target = y + (row + r) * outputs_ + column;
-      for (size_t i = 0; i < end; ++i) target[i] = out[r][i] * scale + (bias ? bias[column + i] : 0.0f);
-    }
-  };
-  const size_t chunk_tiles = kRowChunk / kernel_.max_rows, chunks = (tiles + chunk_tiles - 1) / chunk_tiles;
-  const size_t item_work = inputs_ * kColumns * std::min(rows, kRowChunk);
-  parallel(chunks * groups(), std::max<size_t>(1, kPartWork / item_work), [&](size_t first, size_t last) {
-    for (size_t item = first; item < last; ++item) {
-      const size_t group = item % groups(), begin = item / groups() * chunk_tiles;
-      for (size_t tile = begin; tile < std::min(tiles, begin + chunk_tiles); ++tile)
-        multiply_one(group, tile, tile == begin && group + 1 < groups());
-    }
-  });
+  const RowTiles tiles(rows, kernel_.max_rows, groups());
+  tiles.run(
+      inputs_, inputs_ * kColumns, parallel,
+      [&](size_t row, size_t count) { rounded.round(x + row * inputs_, row, count); },
+      [&](size_t row, size_t count, size_t group, bool ahead) {
+        float out[kMaxTileRows][kColumns];
+        const RoundedTile input = rounded.tile(row, count);
+        multiply_tile(input, group, ahead ? group_bytes() : 0, out);
+        const size_t column = group * kColumns, end = std::min(kColumns, outputs_ - column);
+        for (size_t r = 0; r < count; ++r) {
+          const float scale = factor(input, r);
+          float* target = y + (row + r) * outputs_ + column;
+          for (size_t i = 0; i < end; ++i) target[i] = out[r][i] * scale + (bias ? bias[column + i] : 0.0f);
+        }
+      });
 }
 
 }  // namespace infrs

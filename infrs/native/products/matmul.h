@@ -11,9 +11,6 @@
 
 namespace infrs {
 
-constexpr size_t kRowChunk = 48;       // the rounded inputs of so many rows stay in the L2 cache
-constexpr size_t kPartWork = 1 << 15;  // multiply-adds that pay for waking a thread
-
 // A weight matrix in the order in which the kernel reads it. It consists of groups of 16 columns, each group of the
 // blocks along K, and each block of 16 scales and then the weights. The weights are interleaved: a vector holds the
 // same inputs of eight or sixteen columns. Scales have 16 bits, relative to a unit of the matrix, which saves 5 to 10 %

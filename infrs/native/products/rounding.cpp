@@ -22,17 +22,6 @@ inline float magnitude(__m256i bits) {
 // Returns levels / largest, or 0 if the quotient could overflow. Such small inputs count as zeros.
 inline float inverse(float largest, float levels) { return largest > 1e-33f ? levels / largest : 0.0f; }
 
-// Stores eight words of a row between those of the other rows. Returns where the next word of the row goes.
-inline uint32_t* put_words(__m256i row, size_t rows, uint32_t* target) {
-  alignas(32) uint32_t words[kLanes];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(words), row);
-  for (uint32_t word : words) {
-    *target = word;
-    target += rows;
-  }
-  return target;
-}
-
 // Rounds x [rows, inputs] to int16 with one scale per row.
 void round_wide(const float* x, size_t rows, size_t inputs, uint32_t* words, float* scales) {
   for (size_t row = 0; row < rows; ++row, x += inputs) {
