@@ -1,4 +1,4 @@
-"""A GGUF file again in another of llama.cpp's quantisations, so that peers run the same weights.
+"""A GGUF file again in another of llama.cpp's types, so that peers run the same weights.
 
 As `llama-quantize` does it: matrices get the type, vectors stay float32, and for Q4_0 the embedding, which is also the
 output here, keeps more bits: Q6_K where rows are whole super-blocks of 256, else Q8_0 (the demo's 576 columns).
@@ -13,6 +13,9 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, quants
 
 TYPES = {
+    "F32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+    "F16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "BF16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
     "Q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
     "Q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
@@ -37,7 +40,7 @@ def copy_fields(
 
 
 def requantize(source: Path, target: Path, kind: str) -> None:
-    """Write `source` to `target` in the type `kind` ("Q4_0" or "Q8_0"), in one rename."""
+    """Write `source` to `target` in the type `kind` of `TYPES`, in one rename."""
     qtype, file_type = TYPES[kind]
     reader = GGUFReader(source)
     architecture = reader.fields["general.architecture"].contents()

@@ -4,7 +4,7 @@
     python -m benchmarks.peers.random_model FOLDER --mixture    # four layers in the shape of Qwen3-30B-A3B
     python -m benchmarks.peers.random_model FOLDER --hybrid     # Qwen3.5 0.8B but for its vocabulary
 
-Nothing of that size can be fetched without the Hub. Each makes a file in Q8_0 and one in Q4_0.
+Nothing of that size can be fetched without the Hub. Each makes a file in Q8_0, and one in each type of `--types`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 
 from benchmarks.lib.models import gguf
-from benchmarks.lib.requantize import copy_fields, requantize
+from benchmarks.lib.requantize import TYPES, copy_fields, requantize
 
 DEVIATION = 0.02
 
@@ -166,8 +166,9 @@ SHAPES = {"llama": LLAMA, "mixture": MIXTURE, "hybrid": HYBRID}
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--mixture", "kind", flag_value="mixture", help="Make a mixture of experts.")
 @click.option("--hybrid", "kind", flag_value="hybrid", help="Make a model with linear attention.")
-def main(folder: Path, kind: str | None) -> None:
-    """Make both files."""
+@click.option("--types", default="Q4_0", show_default=True, help="More types, separated by commas: " + ", ".join(TYPES))
+def main(folder: Path, kind: str | None, types: str) -> None:
+    """Make the files."""
     shape = SHAPES[kind or "llama"]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shape.architecture}.Q8_0.gguf"
@@ -197,7 +198,8 @@ def main(folder: Path, kind: str | None) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    requantize(path, folder / f"{shape.architecture}.Q4_0.gguf", "Q4_0")
+    for name in types.split(","):
+        requantize(path, folder / f"{shape.architecture}.{name}.gguf", name)
 
 
 def floating(name: str, sizes: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
