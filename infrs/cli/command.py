@@ -21,12 +21,28 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.UsageError as error:
+        _fail(name, _with_help(error), error.exit_code)
     except click.ClickException as error:
         _fail(name, error.format_message(), error.exit_code)
     except InfrsError as error:
         _fail(name, str(error), error.exit_code, error.commands)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _with_help(error: click.UsageError) -> str:
+    """Return the message of an error, with what to write instead, or where the help is if it says neither."""
+    message, context = error.format_message(), error.ctx
+    if context is None:
+        return message
+    option = error.option_name if isinstance(error, click.NoSuchOption) else ""
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Argument) and option == f"--{parameter.name}":
+            command = f"{context.command_path} {parameter.make_metavar(context)}"
+            return f"No such option '{option}'; leave the flag out: {command}"
+    says_what_to_do = ";" in message or "Did you mean" in message
+    return message if says_what_to_do else f"{message.rstrip('.')}; see {context.command_path} --help"
 
 
 def _fail(name: str, message: str, exit_code: int, commands: Sequence[str] = ()) -> NoReturn:

@@ -25,7 +25,7 @@ def test_missing_package_is_reported_with_the_install_command(missing: str, tmp_
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        ([], 2, "name one MODEL, or give --demo"),
+        ([], 2, "name one MODEL, or give --demo; see infrs-export --help"),
         (["--demo", "--dtyp", "int8"], 2, "No such option '--dtyp'. Did you mean '--dtype'?"),
         (["/none"], 4, "/none is neither a model folder nor a .gguf file; check the path"),
         (["no one"], 4, f"'no one' {NO_MODEL}"),

@@ -89,7 +89,7 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
             ["--bundle", "c", "--dtype", "int4"],
             "--bundle and --dtype exclude each other: a bundle has its own; remove one",
         ),
-        (["a/b", "c/d"], "Got unexpected extra argument (c/d)"),
+        (["a/b", "c/d"], "Got unexpected extra argument (c/d); see infrs-serve --help"),
         (["--access-log=false"], "--access-log takes no value; write --no-access-log"),
         (["--access-log", "false", "a/b"], "--access-log takes no value; write --no-access-log"),
         (["--traces", "true"], "--traces takes no value; write --traces"),

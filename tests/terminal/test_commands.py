@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from infrs.bundle.manifest import slug
+from infrs.cli.command import run
 from infrs.config.settings import EngineSettings, ModelSettings, ServerSettings, Settings
 from infrs.errors import without_password
 from infrs.terminal import checks
@@ -183,3 +184,20 @@ def test_a_shell_completes_commands_and_cached_models(cache: Path) -> None:
 def test_the_completion_script_covers_all_programs(shell: str) -> None:
     script = CliRunner().invoke(group, ["completion", shell]).output
     assert all(f"_{name}_COMPLETE" in script for name in ("INFRS", "INFRS_SERVE", "INFRS_EXPORT", "INFRS_BENCH"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'; see infrs --help"),
+        (["chat", "--model", "x"], "No such option '--model'; leave the flag out: infrs chat [MODEL]"),
+        (["models", "remove"], "Missing argument 'MODEL'; see infrs models remove --help"),
+        (["chat", "--sistem", "x"], "No such option '--sistem'. Did you mean '--system'?"),
+    ],
+)
+def test_a_wrong_command_line_says_what_to_write(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(group, "infrs", arguments)
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"infrs: {message}\n")
