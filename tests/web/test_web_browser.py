@@ -18,6 +18,7 @@ SERVERS: dict[str, dict[str, Any]] = {
     "storage": {"rows": 4, "interval": 0.02, "max_model_len": 8192},
     "hostile": {},
     "accessible": {},
+    "layout": {},
     "keyboard": {"rows": 4, "interval": 0.02},
     "restarts": {},  # its tests start servers of their own
     "servers": {

@@ -119,13 +119,19 @@ test("a panel over the page keeps the focus inside", async (page) => {
   }
 }, PHONE);
 
-test("the arrow keys move between tokens and announce them", async (page) => {
+test("keys choose tokens and move between them", async (page) => {
   await open(page);
   await give(page, [CONVERSATIONS[2]]);
   await page.getByRole("button", { name: "Token probabilities" }).focus();
   await page.keyboard.press("Enter");
   assert.equal(await focused(page), "Token probabilities");
-  await page.locator(".token").first().focus();
+  for (const [index, key] of [[2, "Space"], [0, "Enter"]]) {
+    const token = page.locator(".token").nth(index);
+    await token.focus();
+    assert.equal(await token.getAttribute("aria-pressed"), "false");
+    await page.keyboard.press(key);
+    assert.equal(await token.getAttribute("aria-pressed"), "true");
+  }
   await page.keyboard.press("ArrowRight");
   assert.match(await focused(page), /^␣sky, 74 %$/);
   assert.match(await page.locator(".alternatives[aria-live=polite]").innerText(), /␣sky/);

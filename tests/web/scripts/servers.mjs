@@ -45,7 +45,7 @@ test("a full server gives its reason, and the request can be sent again", async 
     await page.waitForTimeout(20);
   }
   const refused = await ask(page, "stop");
-  assert.match(await refused.locator(".error").innerText(), /try again in a moment\s+HTTP 429 · .*retry after \d+ s/);
+  assert.match(await refused.locator(".error").innerText(), /try again in a moment\s+HTTP 429 · .*retry after \d+\ss/);
   requests.forEach((request) => request.abort());
   await page.getByRole("button", { name: "Try again" }).click();
   await page.locator(".assistant .markdown", { hasText: "w0 w1 w2 w3" }).waitFor();

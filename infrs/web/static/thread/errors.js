@@ -7,7 +7,7 @@ const ADVICE = {
 
 /** Return a box with an error in the server's words. buttons: elements below. */
 export function errorBox({ message, code, status, param, retryAfter }, ...buttons) {
-  const facts = [status && `HTTP ${status}`, code, param, retryAfter && `retry after ${retryAfter} s`].filter(Boolean);
+  const facts = [status && `HTTP ${status}`, code, param, retryAfter && `retry after ${retryAfter}\u00a0s`].filter(Boolean);
   return h("div", { class: "error", role: "group", "aria-label": "Error" },
     h("p", {}, message), ADVICE[code] && h("p", {}, ADVICE[code]), facts.length > 0 && h("p", { class: "facts" }, facts.join(" · ")), ...buttons);
 }

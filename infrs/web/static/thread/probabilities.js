@@ -19,26 +19,27 @@ export function probabilityView(tokens) {
     details.scrollIntoView({ block: "nearest" });
   }
 
-  function move(event) {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  function press(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Enter: 0, " ": 0 }[event.key];
     const index = buttons.indexOf(event.target) + step;
-    if (!step || index < 0 || index >= buttons.length) return;
+    if (step === undefined || index < 0 || index >= buttons.length) return;
     event.preventDefault();
     buttons[index].focus();
     choose(index);
   }
 
   return h("div", { class: "probabilities" },
-    h("div", { class: "tokens", role: "group", "aria-label": "Tokens with their probabilities", onkeydown: move }, buttons), details);
+    h("div", { class: "tokens", role: "group", "aria-label": "Tokens with their probabilities", onkeydown: press }, buttons), details);
 }
 
+/** Return the button of a token. A `button` element would be a box of its own: it would not break lines as text does. */
 function tokenButton([text, logprob], isFirst, onclick) {
   const probability = Math.exp(logprob);
   const rank = CLASSES.findIndex((least) => probability >= least);
   const label = `${visible(text)}, ${percent(probability)}`;
-  const shown = text.includes("\n") ? `⏎${text.slice(text.indexOf("\n"))}` : text;
-  const attributes = { type: "button", class: `token p${rank}`, title: label, "aria-pressed": "false", tabindex: isFirst ? "0" : "-1" };
-  return h("button", { ...attributes, "aria-label": label, onclick }, shown || "∅");
+  const shown = text.replaceAll("\n", "⏎\n");
+  const attributes = { role: "button", class: `token p${rank}`, title: label, "aria-pressed": "false", tabindex: isFirst ? "0" : "-1" };
+  return h("span", { ...attributes, "aria-label": label, onclick }, shown || "∅");
 }
 
 function alternatives([text, logprob, others]) {
