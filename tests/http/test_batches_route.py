@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_classifier import CLASSIFIER_ID
 from fake_encoder import EMBEDDING_ID
 from fake_process import JSON, MODEL, Answer, FakeServer, fake_server
 
@@ -78,7 +79,8 @@ def lines_of(server: FakeServer, file_id: str | None, key: str = "") -> dict[str
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
     options = {"files_dir": str(tmp_path_factory.mktemp("files")), "max_file_mb": 1, "access_log": False}
-    with fake_server(rows=8, max_queue=20, embedding="beside", server=options, keys=",".join(KEYS)) as running:
+    encoders = {"embedding": "beside", "classifier": "beside"}
+    with fake_server(rows=8, max_queue=20, server=options, keys=",".join(KEYS), **encoders) as running:
         yield running
 
 
@@ -95,6 +97,8 @@ FIRST, SECOND = KEYS
         ),
         ("/v1/completions", {"prompt": ["a", "b"], "max_tokens": 4, "n": 2, "seed": 2}, ("id", "created")),
         ("/v1/embeddings", {"model": EMBEDDING_ID, "input": ["a", "b"]}, ()),
+        ("/v1/rerank", {"model": CLASSIFIER_ID, "query": "abc", "documents": ["xyz", "cab"], "top_n": 1}, ("id",)),
+        ("/v1/score", {"model": CLASSIFIER_ID, "text_1": "abc", "text_2": ["xyz", "cab"]}, ("id", "created")),
         ("/v1/responses", {"input": "hi", "max_output_tokens": 4, "store": False}, None),
     ],
 )

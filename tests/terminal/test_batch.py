@@ -16,6 +16,7 @@ from infrs.batches.lines import BatchError, answer_line, is_final, keep_answers
 from infrs.terminal.batch import read_all
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
+from fake_classifier import CLASSIFIER_ID
 from fake_process import FakeServer, fake_server
 
 # A background job of a shell ignores SIGINT.
@@ -39,7 +40,7 @@ def read(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeServer]:
-    with fake_server(rows=8, interval=0.02) as server:
+    with fake_server(rows=8, interval=0.02, classifier="beside") as server:
         yield server
 
 
@@ -67,6 +68,20 @@ def test_each_request_has_one_answer(server: FakeServer, tmp_path: Path) -> None
     assert answers["a"]["error"] is None
     assert done.returncode == 1
     assert "1 with status 200, 2 with status 400, 1 with status 500" in done.stderr
+
+
+def test_lines_may_rerank_and_score(server: FakeServer, tmp_path: Path) -> None:
+    texts = {
+        "rerank": {"query": "abc", "documents": ["xyz", "cab"]},
+        "score": {"text_1": "abc", "text_2": ["x", "cab"]},
+    }
+    lines = [{"custom_id": name, "url": f"/v1/{name}", "body": body} for name, body in texts.items()]
+    done = run(server, write(tmp_path / "in", *lines), tmp_path / "out", CLASSIFIER_ID)
+    assert done.returncode == 0, done.stderr
+    bodies = {name: answer["response"]["body"] for name, answer in read(tmp_path / "out").items()}
+    assert [each["index"] for each in bodies["rerank"]["results"]] == [1, 0]
+    assert [each["index"] for each in bodies["score"]["data"]] == [0, 1]
+    assert bodies["score"]["data"][1]["score"] == bodies["rerank"]["results"][0]["relevance_score"]
 
 
 def test_the_same_command_continues(server: FakeServer, tmp_path: Path) -> None:
