@@ -10,21 +10,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import orjson
+
 from infrs.api.chat.prepare import prepare as prepare_chat
 from infrs.api.chat.request import parse_chat_request
+from infrs.api.common.fields import parse_body
 from infrs.api.completions.prepare import prepare as prepare_completion
 from infrs.api.completions.request import parse_completion_request
 from infrs.api.embeddings.embed import check_dimensions, encode_texts, shortened
 from infrs.api.embeddings.request import parse_embedding_request
 from infrs.api.output.prepared import Prepared
+from infrs.api.rerank.rank import classify_response, classify_texts, score_pairs, score_response
+from infrs.api.rerank.request import ClassifierFields, ClassifyRequest, ScoreRequest
 from infrs.core import Delta, RequestContext
 from infrs.errors import DrainingError, ModelUnloadedError
-from infrs.llm.outputs import Chunk, RequestOutput, to_chunk, to_output
+from infrs.llm.outputs import Chunk, Classification, RequestOutput, to_chunk, to_output
 from infrs.llm.params import SamplingParams
 from infrs.llm.resolve import resolve, to_settings
 from infrs.machine.memory import return_free_memory
+from infrs.models.encoders.classifier import ClassifierModel, EncodedText
 from infrs.models.encoders.encoder import Vector
-from infrs.models.encoders.served import ServedEmbeddingModel
+from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
 from infrs.models.loaded import LoadedModel
 from infrs.models.registry import ModelRegistry
 from infrs.models.served import ServedChatModel, ServedModel
@@ -36,6 +42,7 @@ Params = SamplingParams | None
 DEFAULT_TIMEOUT = 86400.0  # seconds
 Prepare = Callable[[LoadedModel, dict[str, Any], RequestContext], Prepared]
 T = TypeVar("T")
+B = TypeVar("B", bound=ClassifierFields)
 
 
 def _chat(model: LoadedModel, payload: dict[str, Any], context: RequestContext) -> Prepared:
@@ -47,7 +54,10 @@ def _completion(model: LoadedModel, payload: dict[str, Any], context: RequestCon
 
 
 class AsyncLLM:
-    """A chat or embedding model: `async with AsyncLLM(model) as llm`. Its methods belong to one event loop."""
+    """A chat model, an embedding model or a classifier: `async with AsyncLLM(model) as llm`.
+
+    Its methods belong to one event loop.
+    """
 
     def __init__(
         self,
@@ -148,6 +158,47 @@ class AsyncLLM:
         async with self._place(served, context):
             ids = await asyncio.to_thread(encode_texts, served.model, body)
             return shortened(served.model, body, await served.compute(ids, context))
+
+    async def score(
+        self,
+        text_1: str | Sequence[str],
+        text_2: str | Sequence[str],
+        **fields: Any,  # noqa: ANN401  # the fields of POST /v1/score
+    ) -> list[float]:
+        """Return the score of each pair of texts from a cross-encoder. A single `text_1` is paired with each `text_2`.
+
+        fields: more fields of `POST /v1/score`, such as `truncate_prompt_tokens`. Raises RequestError.
+        """
+        payload = {**fields, "text_1": _plain(text_1), "text_2": _plain(text_2)}
+        found = await self._scored(ScoreRequest, payload, score_pairs, score_response)
+        return [each["score"] for each in found]
+
+    async def classify(
+        self,
+        texts: str | Sequence[str],
+        **fields: Any,  # noqa: ANN401  # the fields of POST /classify
+    ) -> list[Classification]:
+        """Return the class of each text. fields: more fields of `POST /classify`. Raises RequestError."""
+        payload = {**fields, "input": _plain(texts)}
+        found = await self._scored(ClassifyRequest, payload, classify_texts, classify_response)
+        return [Classification(each["label"], tuple(each["probs"])) for each in found]
+
+    async def _scored(
+        self,
+        kind: type[B],
+        payload: dict[str, Any],
+        encode: Callable[[ClassifierModel, B], list[EncodedText]],
+        respond: Callable[[ClassifierModel, B, Sequence[Vector], int, str], bytes],
+    ) -> list[dict[str, Any]]:
+        """Return the `data` of the response that a server sends. encode, respond: those of the route."""
+        served = self._registry.find_encoder(ServedClassifier, self._model_id)
+        body, context = parse_body(kind, {**payload, "model": served.model_id}), self._context()
+        async with self._place(served, context):
+            texts = await asyncio.to_thread(encode, served.model, body)
+            logits = await served.compute(texts, context)
+        content = respond(served.model, body, logits, sum(len(text.ids) for text in texts), context.request_id)
+        data: list[dict[str, Any]] = orjson.loads(content)["data"]
+        return data
 
     def stream(
         self,

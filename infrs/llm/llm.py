@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from infrs.llm.async_llm import DEFAULT_TIMEOUT, AsyncLLM, Messages, Params, Prompt
-from infrs.llm.outputs import Chunk, RequestOutput
+from infrs.llm.outputs import Chunk, Classification, RequestOutput
 from infrs.models.encoders.encoder import Vector
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class _Loop:
 
 
 class LLM:
-    """A chat or embedding model. Close it, or use it as a context manager, to free its memory.
+    """A chat model, an embedding model or a classifier. Close it, or use it as a context manager, to free its memory.
 
     The methods may be called from any thread, also while an event loop runs, as in a notebook.
     """
@@ -113,6 +113,23 @@ class LLM:
     ) -> list[Vector]:
         """Return the vectors of texts: float32, one per text. Arguments and errors: see `AsyncLLM.embed`."""
         return self._run(self._llm.embed(texts, dimensions=dimensions, **fields))
+
+    def score(
+        self,
+        text_1: str | Sequence[str],
+        text_2: str | Sequence[str],
+        **fields: Any,  # noqa: ANN401  # the fields of POST /v1/score
+    ) -> list[float]:
+        """Return the score of each pair of texts from a cross-encoder. Arguments and errors: see `AsyncLLM.score`."""
+        return self._run(self._llm.score(text_1, text_2, **fields))
+
+    def classify(
+        self,
+        texts: str | Sequence[str],
+        **fields: Any,  # noqa: ANN401  # the fields of POST /classify
+    ) -> list[Classification]:
+        """Return the class of each text. Arguments and errors: see `AsyncLLM.classify`."""
+        return self._run(self._llm.classify(texts, **fields))
 
     def stream(
         self,

@@ -55,6 +55,14 @@ class Chunk:
     finish_reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The class of a text. label: the most likely one. probs: the scores of all labels, in the model's order."""
+
+    label: str
+    probs: tuple[float, ...]
+
+
 def to_output(prompt_ids: Sequence[int], deltas: Sequence[Delta], whole: bytes) -> RequestOutput:
     """Return the answers of a response body. deltas: those that it was made of."""
     body = orjson.loads(whole)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import local_model
 import pytest
+from fake_classifier import CLASSIFIER_ID
 from fake_encoder import EMBEDDING_ID
 from fake_process import MODEL
 
@@ -167,6 +168,11 @@ def test_an_invalid_request_names_its_field(make: Callable[..., LLM]) -> None:
     assert raised.value.param == "temperature"
     with pytest.raises(RequestError, match="needs an embedding model: name one"):
         llm.embed("hi")
+    with pytest.raises(RequestError, match="needs a classifier: name one"):
+        llm.score("a", "b")
+    with pytest.raises(RequestError, match="text_1 2") as raised:
+        make(CLASSIFIER_ID).score(["a", "b"], ["a", "b", "c"])
+    assert raised.value.param == "text_2"
     with pytest.raises(RequestError, match="no chat model"):
         make(EMBEDDING_ID).generate("hi")
     assert llm.generate("hi", SHORT)

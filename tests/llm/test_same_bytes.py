@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_classifier import CLASSIFIER_ID
 from fake_encoder import EMBEDDING_ID
 from fake_process import MODEL, FakeServer, fake_server
 from local_model import LENGTH, QUEUE, ROWS, resolve
@@ -81,7 +82,7 @@ def llm(models: None) -> Iterator[LLM]:
 def server() -> Iterator[FakeServer]:
     """A server with the same models."""
     options: dict[str, Any] = {"engine": "synthetic", "rows": ROWS, "max_queue": QUEUE, "capacity": LENGTH}
-    with fake_server(server={"access_log": False}, embedding="beside", **options) as running:
+    with fake_server(server={"access_log": False}, embedding="beside", classifier="beside", **options) as running:
         yield running
 
 
@@ -131,3 +132,18 @@ def test_vectors_are_equal(server: FakeServer) -> None:
             sent = {"model": EMBEDDING_ID, "input": texts, "dimensions": dimensions}
             theirs = [entry["embedding"] for entry in server.post("/v1/embeddings", **sent).json["data"]]
             assert np.array_equal(llm.embed(texts, dimensions=dimensions), np.array(theirs, dtype=np.float32))
+
+
+@pytest.mark.parametrize("fields", [{}, {"use_activation": False}, {"truncate_prompt_tokens": -1}], ids=str)
+def test_scores_are_equal(server: FakeServer, fields: dict[str, Any]) -> None:
+    sent = {"model": CLASSIFIER_ID, **fields}
+    with LLM(CLASSIFIER_ID) as llm:
+        for first, second in (("abc", ["xyz", "cab"]), (("abc", "x"), ("cab", "Köln")), ("abc", "cab")):
+            pairs = {"text_1": [first] if isinstance(first, str) else first, "text_2": second}
+            theirs = [entry["score"] for entry in server.post("/v1/score", **sent, **pairs).json["data"]]
+            assert llm.score(first, second, **fields) == theirs
+        texts = ["cab", "xyz"]
+        data = server.post("/classify", **sent, input=texts).json["data"]
+        found = llm.classify(texts, **fields)
+        assert [(each.label, [*each.probs]) for each in found] == [(each["label"], each["probs"]) for each in data]
+        assert llm.classify("cab", **fields) == found[:1]
