@@ -1,12 +1,17 @@
 // The operators of this library. They have the names and attributes of ONNX Runtime's own and replace those in a
 // session, so a bundle's graph runs with or without them.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <iterator>
+#include <map>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "layers/activation.h"
@@ -200,9 +205,10 @@ bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 thread_local std::string refusals;
 
 // Entries of a session's configuration: use no more than AVX2; round activations to 16 bits everywhere; store keys and
-// values in 16 bits; replace only the nodes that the caller has moved to the domains below; the instructions in use.
+// values in 16 bits; replace only the nodes that the caller has moved to the domains below; the number of threads; the
+// instructions in use.
 constexpr const char *kAvx2 = "infrs.avx2", *kPrecise = "infrs.precise", *kHalves = "infrs.halves",
-                     *kSelected = "infrs.selected", *kInstructions = "infrs.instructions";
+                     *kSelected = "infrs.selected", *kThreads = "infrs.threads", *kInstructions = "infrs.instructions";
 
 // Operators that replace those of ONNX Runtime, and those of infrs's own domain. A node in one of the other two domains
 // has been moved there by the caller (infrs/native/nodes.py): ONNX Runtime then runs the nodes that stayed behind. The
@@ -214,6 +220,17 @@ bool has_entry(const OrtSessionOptions* options, const char* entry) {
   int is_there = 0;
   check(api->HasSessionConfigEntry(options, entry, &is_there));
   return is_there;
+}
+
+// Returns how many threads run the nodes of a session, or as many as the processor has if the caller does not say it.
+size_t threads_of(const OrtSessionOptions* options) {
+  if (!has_entry(options, kThreads)) return std::max(1u, std::thread::hardware_concurrency());
+  char text[16];
+  size_t size = sizeof text;
+  check(api->GetSessionConfigEntry(options, kThreads, text, &size));
+  const long threads = std::strtol(text, nullptr, 10);
+  require(0 < threads && threads <= 1 << 16, "the session entry infrs.threads is not a number of threads");
+  return threads;
 }
 
 OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtCustomOp*> operators) {
@@ -251,11 +268,20 @@ struct Operators {
   OrtCustomOpDomain* own[2];
 };
 
+// Returns the operators for a choice. Sessions keep pointers to them for as long as they live, so they are never freed,
+// and sessions with the same choice share them.
+const Operators& operators_of(Choice choice) {
+  static std::mutex mutex;
+  static auto& known = *new std::map<std::array<size_t, 4>, const Operators*>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const Operators*& found = known[{choice.threads, choice.avx512, choice.wide, choice.bf16}];
+  if (!found) found = new Operators(choice);
+  return *found;
+}
+
 void add_operators(OrtSessionOptions* options) {
-  // Sessions keep pointers to the operators for as long as they live, so all sessions share these.
-  static const Operators avx2({false, true}), avx512({true, false, has_bf16()}), precise({true, true});
-  const bool narrow = !has_avx512() || has_entry(options, kAvx2), wide = has_entry(options, kPrecise);
-  const Operators& operators = narrow ? avx2 : wide ? precise : avx512;
+  const bool narrow = !has_avx512() || has_entry(options, kAvx2), wide = narrow || has_entry(options, kPrecise);
+  const Operators& operators = operators_of({threads_of(options), !narrow, wide, !wide && has_bf16()});
   const bool selected = has_entry(options, kSelected);
   check(api->AddCustomOpDomain(options, operators.replaced[selected][has_entry(options, kHalves)]));
   check(api->AddCustomOpDomain(options, operators.own[selected]));

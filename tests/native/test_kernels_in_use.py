@@ -11,6 +11,7 @@ from typing import Any
 import attention_graph
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from kernel_graphs import FLOAT, graph_of, has_avx512, has_bf16, opened
 
@@ -118,6 +119,20 @@ def test_a_session_names_its_instructions_and_build(caplog: pytest.LogCaptureFix
         assert kernels_of(opened(product(), kernels=AVX2)) == f"avx2 {native.build_id(library)}"
     assert caplog.records == []
     assert kernels_of(opened(product(), kernels=ONNXRUNTIME)) == ""
+
+
+def test_the_library_learns_how_many_threads_a_session_has() -> None:
+    for threads in (1, 3):
+        options = opened(product(), threads).get_session_options()
+        assert options.get_session_config_entry("infrs.threads") == str(options.intra_op_num_threads) == str(threads)
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "many", "99999"])
+def test_an_impossible_number_of_threads_is_refused(threads: str) -> None:
+    options = ort.SessionOptions()
+    options.add_session_config_entry("infrs.threads", threads)
+    with pytest.raises(Exception, match=r"infrs\.threads is not a number of threads"):
+        options.register_custom_ops_library(str(native.library()))
 
 
 def test_without_the_library_onnx_runtime_runs_every_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ _AVX2 = "infrs.avx2"
 _PRECISE = "infrs.precise"
 _HALVES = "infrs.halves"  # keys and values are stored in 16 bits
 _SELECTED = "infrs.selected"  # infrs's kernels run only the nodes that `with_selected` has moved
+_THREADS = "infrs.threads"  # how many threads share the work of a node
 _INSTRUCTIONS = "infrs.instructions"  # set by the library
 _KERNELS = "infrs.kernels"  # the build of the library
 _FALLBACK = "infrs.fallback."  # and a number: the name of a node that falls back
@@ -264,5 +265,6 @@ def _options(
         if value:
             options.add_session_config_entry(name, "1" if value is True else str(value))
     if library is not None:
+        options.add_session_config_entry(_THREADS, str(options.intra_op_num_threads))
         options.register_custom_ops_library(str(library))
     return options

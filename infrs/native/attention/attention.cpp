@@ -3,29 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 #include <vector>
 
 #include "../base/simd.h"
+#include "queries.h"
 
 namespace infrs {
 namespace {
 
-constexpr size_t kPartition = 256;   // keys that share one softmax; the partitions are then merged in order
-constexpr size_t kValueBlock = 64;   // values that stay in the L1 cache while every query reads them
-constexpr size_t kTileQueries = 48;  // queries that share a pass over the keys
+constexpr size_t kValueBlock = 64;             // values that stay in the L1 cache while every query reads them
 constexpr size_t kPartWork = 1 << 15;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// One query: the keys that it attends to, and its softmax so far. An output is sum(weight * value) / sum. Weights are
-// relative to `max`.
-struct Query {
-  const float* features;
-  size_t first, end;  // keys [first, end)
-  float max, sum;
-  float* output;
-};
+constexpr size_t kTilesPerThread = 8;          // enough to balance the threads without splitting the keys
+constexpr size_t kMaxPartialFloats = 1 << 22;  // of split keys, if each thread has four tiles without splitting
 
 template <typename Stored>
 void rotate(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, size_t position, const float* x,
@@ -205,12 +195,6 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
   }
 }
 
-// Returns the position of a token in its row.
-template <typename Stored>
-size_t position(const AttentionRun<Stored>& run, size_t row, size_t token) {
-  return static_cast<size_t>(run.lengths[row]) + 1 - run.tokens + token;
-}
-
 void store(const float* x, size_t count, float* y) { std::memcpy(y, x, count * sizeof(float)); }
 
 // Rounds to nearest, ties to even. A finite number that is too large for 16 bits becomes the largest half. Infinities
@@ -249,56 +233,6 @@ void take_in(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& ru
   }
 }
 
-// Some tokens of a row, with query heads that share one key head.
-template <typename Stored>
-struct Tile {
-  const Stored *keys, *values;
-  Query queries[kTileQueries];
-  size_t num_queries = 0;
-};
-
-// The queries of a run, split into tiles in which heads that share keys read them once.
-template <typename Stored>
-class Tiles {
- public:
-  Tiles(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run)
-      : shape_(shape), run_(run), heads_(shape.num_heads / shape.num_kv_heads),
-        tile_heads_(std::min(heads_, kTileQueries)), tile_tokens_(std::min(run.tokens, kTileQueries / tile_heads_)),
-        head_tiles_((heads_ + tile_heads_ - 1) / tile_heads_),
-        token_tiles_((run.tokens + tile_tokens_ - 1) / tile_tokens_) {}
-
-  size_t count() const { return run_.rows * shape_.num_kv_heads * head_tiles_ * token_tiles_; }
-  size_t queries() const { return tile_heads_ * tile_tokens_; }  // maximum of a tile
-
-  // queries: rotated, [rows, tokens, heads, head_dim].
-  Tile<Stored> make(size_t index, const float* queries) const {
-    const size_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
-    const size_t token_tile = index % token_tiles_, head_tile = index / token_tiles_ % head_tiles_;
-    const size_t kv_head = index / token_tiles_ / head_tiles_ % kv_heads;
-    const size_t row = index / token_tiles_ / head_tiles_ / kv_heads;
-    const size_t base = (row * kv_heads + kv_head) * run_.capacity * dim;
-    Tile<Stored> tile;
-    tile.keys = run_.keys + base;
-    tile.values = run_.values + base;
-    for (size_t t = token_tile * tile_tokens_; t < std::min(run_.tokens, (token_tile + 1) * tile_tokens_); ++t) {
-      const size_t end = position(run_, row, t) + 1;
-      const size_t first = shape_.window && end > shape_.window ? end - shape_.window : 0;
-      for (size_t h = head_tile * tile_heads_; h < std::min(heads_, (head_tile + 1) * tile_heads_); ++h) {
-        const size_t place = ((row * run_.tokens + t) * shape_.num_heads + kv_head * heads_ + h) * dim;
-        const float* sink = run_.sinks ? run_.sinks + kv_head * heads_ + h : nullptr;  // its weight is exp(sink - max)
-        tile.queries[tile.num_queries++] = {queries + place, first, end, sink ? *sink : -kInfinity, sink ? 1.0f : 0.0f,
-                                            run_.output + place};
-      }
-    }
-    return tile;
-  }
-
- private:
-  const AttentionShape<Stored>& shape_;
-  const AttentionRun<Stored>& run_;
-  size_t heads_, tile_heads_, tile_tokens_, head_tiles_, token_tiles_;
-};
-
 // Computes the whole softmax of each query of a tile, one partition after the other.
 template <typename Stored>
 void attend_tile(const AttentionShape<Stored>& shape, size_t capacity, Tile<Stored>& tile) {
@@ -325,18 +259,25 @@ void attend(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run
   const size_t num_tokens = run.rows * run.tokens;
   if (!num_tokens) return;
   const size_t dim = shape.head_dim, width = shape.num_heads * dim;
-  size_t longest = 0;
-  for (size_t row = 0; row < run.rows; ++row) longest = std::max(longest, position(run, row, run.tokens));
-  const size_t partitions = (longest + kPartition - 1) / kPartition;
-
-  static thread_local std::vector<float> scratch;  // workers use the calling thread's, through a pointer
-  static thread_local std::vector<Partial> partial_scratch;
-  constexpr size_t kEnoughTiles = 16;  // enough to balance the threads without splitting the keys
   const Tiles<Stored> tiles(shape, run);
-  const bool whole = tiles.count() >= kEnoughTiles || partitions == 1;
-  const size_t num_partials = whole ? 0 : tiles.count() * partitions * tiles.queries();
-  scratch.resize(num_tokens * width + num_partials * dim);
-  partial_scratch.resize(num_partials);
+  const size_t row_tiles = tiles.of_row(), num_tiles = run.rows * row_tiles, tile_floats = tiles.queries() * dim;
+
+  static thread_local std::vector<RowUnits> own_units;  // workers use the calling thread's, through a reference
+  static thread_local std::vector<float> scratch;
+  static thread_local std::vector<Partial> partial_scratch;
+  std::vector<RowUnits>& rows = own_units;
+  list_units(shape, run, row_tiles, rows);
+  const size_t num_units = rows.back().start;
+  size_t longest = 0, most_keys = 0;  // partitions and keys of a tile
+  for (size_t row = 0; row < run.rows; ++row) {
+    longest = std::max(longest, rows[row].count);
+    most_keys = std::max(most_keys, position(run, row, run.tokens));
+  }
+  const bool whole = longest == 1 || longest * kTilesPerThread * parallel.threads <= num_units ||
+                     (num_tiles >= 4 * parallel.threads && num_units * tile_floats > kMaxPartialFloats);
+
+  scratch.resize(num_tokens * width + (whole ? 0 : num_units * tile_floats));
+  partial_scratch.resize(whole ? 0 : num_units * tiles.queries());
   float* const rotated = scratch.data();
   float* const outputs = rotated + num_tokens * width;
   Partial* const partials = partial_scratch.data();
@@ -344,36 +285,40 @@ void attend(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run
   parallel(num_tokens, std::max<size_t>(1, kPartWork / (4 * width)),
            [&](size_t first, size_t last) { take_in(shape, run, first, last, rotated); });
 
-  const size_t tile_work = 2 * dim * std::min(longest, kPartition) * tiles.queries();
-  const size_t grain = std::max<size_t>(1, kPartWork / tile_work);
+  const size_t grain = kPartWork / (2 * tile_floats * std::min(most_keys, kPartition));
   if (whole) {
-    parallel(tiles.count(), grain, [&](size_t first, size_t last) {
+    parallel.uneven(num_tiles, grain, [&](size_t first, size_t last) {
       for (size_t index = first; index < last; ++index) {
-        Tile<Stored> tile = tiles.make(index, rotated);
+        Tile<Stored> tile = tiles.make(index / row_tiles, index % row_tiles, rotated);
         attend_tile(shape, run.capacity, tile);
       }
     });
     return;
   }
-  parallel(tiles.count() * partitions, grain, [&](size_t first, size_t last) {
-    for (size_t i = first; i < last; ++i) {
-      const Tile<Stored> tile = tiles.make(i / partitions, rotated);
-      const size_t place = i * tiles.queries();
-      attend_partition(shape, tile.keys, tile.values, run.capacity, i % partitions, tile.queries, tile.num_queries,
-                       partials + place, outputs + place * dim);
+  parallel.uneven(num_units, grain, [&](size_t first, size_t last) {
+    size_t row = 0;
+    for (size_t unit = first; unit < last; ++unit) {
+      while (unit >= rows[row + 1].start) ++row;
+      const size_t place = unit - rows[row].start, count = rows[row].count;
+      const Tile<Stored> tile = tiles.make(row, place / count, rotated);
+      attend_partition(shape, tile.keys, tile.values, run.capacity, rows[row].first + place % count, tile.queries,
+                       tile.num_queries, partials + unit * tiles.queries(), outputs + unit * tile_floats);
     }
   });
-  for (size_t index = 0; index < tiles.count(); ++index) {
-    Tile<Stored> tile = tiles.make(index, rotated);
-    for (size_t q = 0; q < tile.num_queries; ++q) {
-      std::memset(tile.queries[q].output, 0, dim * sizeof(float));
-      for (size_t p = 0; p < partitions; ++p) {
-        const size_t place = (index * partitions + p) * tiles.queries() + q;
-        fold(dim, tile.queries[q], partials[place], outputs + place * dim);
+  parallel(num_tiles, kPartWork * num_tiles / (num_units * tile_floats), [&](size_t first, size_t last) {
+    for (size_t index = first; index < last; ++index) {
+      const RowUnits& row = rows[index / row_tiles];
+      Tile<Stored> tile = tiles.make(index / row_tiles, index % row_tiles, rotated);
+      for (size_t q = 0; q < tile.num_queries; ++q) {
+        std::memset(tile.queries[q].output, 0, dim * sizeof(float));
+        for (size_t p = 0; p < row.count; ++p) {
+          const size_t place = (row.start + index % row_tiles * row.count + p) * tiles.queries() + q;
+          fold(dim, tile.queries[q], partials[place], outputs + place * dim);
+        }
+        finish(dim, tile.queries[q]);
       }
-      finish(dim, tile.queries[q]);
     }
-  }
+  });
 }
 
 template void attend(const AttentionShape<float>&, const AttentionRun<float>&, const Parallel&);

@@ -195,7 +195,7 @@ class NodeInfo {
 // A node's inputs and outputs during one run.
 class Run {
  public:
-  explicit Run(OrtKernelContext* context) : context_(context) {}
+  Run(OrtKernelContext* context, size_t threads) : context_(context), threads_(threads) {}
 
   template <typename T>
   Tensor<const T> input(size_t index) const {
@@ -230,13 +230,15 @@ class Run {
   }
   Parallel parallel() const {
     return {[](void* pool, void (*run)(void*, size_t), size_t parts, void* data) {
-              check(api->KernelContext_ParallelFor(static_cast<OrtKernelContext*>(pool), run, parts, 0, data));
+              // So many batches, or ONNX Runtime would deal the parts to the threads before they start.
+              check(api->KernelContext_ParallelFor(static_cast<OrtKernelContext*>(pool), run, parts, parts, data));
             },
-            context_};
+            context_, threads_};
   }
 
  private:
   OrtKernelContext* context_;
+  size_t threads_;
 };
 
 // Records why a node has no kernel here, so that the caller can leave the node to ONNX Runtime.
@@ -244,6 +246,7 @@ void refuse(const NodeInfo& node, const char* reason);
 
 // The choices that are the same for every node of a session.
 struct Choice {
+  size_t threads;      // that run the nodes
   bool avx512;         // else AVX2
   bool wide;           // 16-bit activations in every product with 8-bit weights
   bool bf16 = false;   // AVX512-BF16 for products whose inputs may be rounded to bfloat16
@@ -273,20 +276,26 @@ struct Operator : OrtCustomOp {
     KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
       return guarded([&] {
         if (!kernel) throw Unsupported("infrs's kernels do not implement this node");
-        static_cast<const Kernel*>(kernel)->compute(Run(context));
+        const auto* instance = static_cast<const Instance*>(kernel);
+        instance->kernel.compute(Run(context, instance->threads));
       });
     };
-    KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+    KernelDestroy = [](void* kernel) { delete static_cast<Instance*>(kernel); };
   }
 
   const Choice choice;
 
  private:
+  struct Instance {
+    Kernel kernel;
+    size_t threads;
+  };
+
   // Returns null for a node that the kernel does not implement. ONNX Runtime then creates the kernels of the other
   // nodes, so one attempt finds every such node.
-  static Kernel* create(const NodeInfo& node, Choice choice) {
+  static Instance* create(const NodeInfo& node, Choice choice) {
     try {
-      return new Kernel(node, choice);
+      return new Instance{Kernel(node, choice), choice.threads};
     } catch (const Unsupported& error) {
       refuse(node, error.what());
       return nullptr;

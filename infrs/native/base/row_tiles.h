@@ -20,7 +20,8 @@ struct RowTiles {
 
   // Calls `prepare(row, rows)` for each tile, and then `multiply(row, rows, group, ahead)` for each tile and group.
   // group_work: multiply-adds of a row and a group. ahead: the next group follows, so its weights can be prefetched.
-  // A part of the work visits the groups one after the other, and all tiles of a chunk for each.
+  // A unit of the work is a tile and a group. Its number counts the chunks, then the groups, then the tiles, so a part
+  // visits the groups one after the other, and the tiles of a chunk for each.
   template <typename Prepare, typename Multiply>
   void run(size_t inputs, size_t group_work, const Parallel& parallel, const Prepare& prepare,
            const Multiply& multiply) const {
@@ -28,15 +29,16 @@ struct RowTiles {
     parallel(count, kPartWork / (inputs * max_tile_rows), [&](size_t begin, size_t end) {
       for (size_t tile = begin; tile < end; ++tile) prepare(first_row(tile), first_row(tile + 1) - first_row(tile));
     });
-    const size_t chunk_tiles = kRowChunk / max_tile_rows, chunks = (count + chunk_tiles - 1) / chunk_tiles;
-    const size_t item_work = group_work * std::min(rows, kRowChunk);
-    parallel(chunks * groups, kPartWork / item_work, [&](size_t begin, size_t end) {
-      for (size_t item = begin; item < end; ++item) {
-        const size_t group = item % groups, first = item / groups * chunk_tiles;
-        for (size_t tile = first; tile < std::min(count, first + chunk_tiles); ++tile) {
-          const size_t row = first_row(tile);
-          multiply(row, first_row(tile + 1) - row, group, tile == first && group + 1 < groups);
-        }
+    const size_t max_tiles = kRowChunk / max_tile_rows, chunks = (count + max_tiles - 1) / max_tiles;
+    const size_t chunk_tiles = (count + chunks - 1) / chunks;  // as even as possible; the last chunk may have fewer
+    parallel(count * groups, kPartWork * count / (group_work * rows), [&](size_t begin, size_t end) {
+      for (size_t unit = begin; unit < end;) {
+        const size_t first = unit / groups / chunk_tiles * chunk_tiles, tiles = std::min(chunk_tiles, count - first);
+        const size_t place = unit - first * groups, group = place / tiles;
+        const size_t stop = std::min(end, unit + tiles - place % tiles);
+        bool ahead = group + 1 < groups;  // the first tile of a group prefetches the next group
+        for (size_t tile = first + place % tiles; unit < stop; ++unit, ++tile, ahead = false)
+          multiply(first_row(tile), first_row(tile + 1) - first_row(tile), group, ahead);
       }
     });
   }
