@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from infrs.core import RequestContext
@@ -28,10 +28,14 @@ NICENESS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """Work that waits or runs. result: for the request, which may end before the work."""
+    """Work that waits or runs.
+
+    result: for the request, which may end before the work. claim: held once the work has been started or given up.
+    """
 
     work: Callable[[], Any]
     result: asyncio.Future[Any]
+    claim: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, error: BaseException) -> None:
         """End the wait of the request, unless it has ended."""
@@ -143,7 +147,10 @@ class _Lane:
             try:
                 self._executor.submit(self._work, *taken, asyncio.get_running_loop())
             except RuntimeError:  # no memory for a thread: the executor keeps the work until it has a thread
-                taken[1].fail(OutOfMemoryError("the server has too little memory for a thread; try again in a moment"))
+                tenant, job = taken
+                if job.claim.acquire(blocking=False):  # no thread has taken it meanwhile
+                    self._queue.ended(tenant)
+                    job.fail(OutOfMemoryError("the server has too little memory for a thread; try again in a moment"))
 
     def _give_up(self, tenant: str, job: _Job) -> None:
         if self._queue.discard(tenant, job):
@@ -151,7 +158,9 @@ class _Lane:
             job.fail(RequestTimeoutError(f"no text thread became free within the {seconds}; try again in a moment"))
 
     def _work(self, tenant: str, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
-        """Run a job, in a thread."""
+        """Run a job, in a thread, unless it was given up."""
+        if not job.claim.acquire(blocking=False):
+            return
         thread = threading.get_ident()
         self._started[thread] = time.monotonic()
         result, error = None, None
