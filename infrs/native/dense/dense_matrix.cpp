@@ -1,9 +1,7 @@
 #include "dense_matrix.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <vector>
 
 #include "../base/row_tiles.h"
@@ -52,15 +50,12 @@ void pack(const Weight* weights, size_t outputs, size_t inputs, bool side_by_sid
 
 }  // namespace
 
-void DenseMatrix::Free::operator()(uint8_t* data) const { std::free(data); }
-
 DenseMatrix::DenseMatrix(const void* weights, WeightType type, size_t outputs, size_t inputs,
                          const DenseKernel& kernel)
     : kernel_(kernel), outputs_(outputs), inputs_(inputs), pairs_((inputs + 1) / 2),
       groups_((outputs + kDenseColumns - 1) / kDenseColumns),
       group_bytes_(2 * pairs_ * kDenseColumns * bytes_of(type)) {
-  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, groups_ * group_bytes_)));
-  if (!data_) throw std::bad_alloc();
+  data_ = allocate_weights(groups_ * group_bytes_);
   if (type == WeightType::kFloat32) {
     pack(static_cast<const float*>(weights), outputs, inputs, false, reinterpret_cast<float*>(data_.get()));
   } else {

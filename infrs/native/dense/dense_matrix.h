@@ -3,9 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "../base/parallel.h"
+#include "../base/weight_memory.h"
 #include "dense_tiles.h"
 
 namespace infrs {
@@ -25,13 +25,9 @@ class DenseMatrix {
   size_t inputs() const { return inputs_; }
 
  private:
-  struct Free {
-    void operator()(uint8_t* data) const;
-  };
-
   DenseKernel kernel_;
   size_t outputs_, inputs_, pairs_, groups_, group_bytes_;
-  std::unique_ptr<uint8_t[], Free> data_;
+  WeightMemory data_;
 };
 
 }  // namespace infrs

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 
 #include "../base/row_tiles.h"
@@ -60,16 +58,13 @@ void pack_block(const uint8_t* source, size_t lane, int bits, bool wide, uint8_t
 
 }  // namespace
 
-void PackedMatrix::Free::operator()(uint8_t* data) const { std::free(data); }
-
 template <typename Scale>
 PackedMatrix::PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs, int bits,
                            const TileKernel& kernel)
     : kernel_(kernel), outputs_(outputs), inputs_(inputs), blocks_(inputs / kBlock), bits_(bits),
       unit_(unit_of(scales, outputs * blocks_)), block_bytes_(kScaleBytes + kColumns * kBlock * bits / 8) {
   const size_t size = groups() * group_bytes();
-  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, (size + 63) / 64 * 64)));
-  if (!data_) throw std::bad_alloc();
+  data_ = allocate_weights(size);
   if (outputs % kColumns) std::memset(data_.get() + size - group_bytes(), 0, group_bytes());
   const size_t value_bytes = kBlock * bits / 8;
   for (size_t column = 0; column < outputs; ++column) {

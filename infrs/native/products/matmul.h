@@ -3,9 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "../base/parallel.h"
+#include "../base/weight_memory.h"
 #include "rounding.h"
 #include "tiles.h"
 
@@ -40,16 +40,12 @@ class PackedMatrix {
   float factor(const RoundedTile& tile, size_t r) const { return kernel_.wide ? tile.scales[r] * unit_ : unit_; }
 
  private:
-  struct Free {
-    void operator()(uint8_t* data) const;
-  };
-
   TileKernel kernel_;
   size_t outputs_, inputs_, blocks_;
   int bits_;
   float unit_;          // factor of all scales, a power of two
   size_t block_bytes_;  // scales and weights of one block of 16 columns
-  std::unique_ptr<uint8_t[], Free> data_;
+  WeightMemory data_;
 };
 
 }  // namespace infrs
