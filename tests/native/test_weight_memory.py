@@ -35,7 +35,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_whole_pages_are_spread_over_the_nodes_of_the_process(
-    program: Path, nodes: str, fault: int, start: int, size: int, expected: str
+    program: Path, *, nodes: str, fault: int, start: int, size: int, expected: str
 ) -> None:
     command = [program, nodes, *map(str, (fault, start, size))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
