@@ -47,7 +47,7 @@ ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "click": ("infrs.cli", "infrs.bench", "infrs.terminal"),
     "tokenizers": "infrs.text",
     "jinja2": "infrs.text.chat",
-    "llguidance": ("infrs.engine.sampling.grammar", "infrs.text.schemas.guided"),
+    "llguidance": ("infrs.engine.sampling", "infrs.text.schemas.guided"),
 }
 NOT_IN_SERVER = {"torch", "transformers", "optimum", "onnx", "infrs_export", "huggingface_hub", "gguf"}
 SHARED_WITH_EXPORT = {

@@ -62,7 +62,7 @@ def main(bundle: Path, rows: int, rounds: int, tokens: int) -> None:
     """Print the ratio for each kind of constraint."""
     manifest, tokenizer = chat_manifest(read_manifest(bundle)), Tokenizer.load(bundle)
     engine = load_engine(bundle, manifest, EngineSettings(max_num_seqs=rows), tokenizer)
-    compiler = GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos)
+    compiler = GrammarCompiler(tokenizer, manifest.vocab_size, manifest.special_tokens.eos)
     grammars = {name: compiler.compile(constraint) if constraint else None for name, constraint in CONSTRAINTS.items()}
     texts = [f"List {index + 3} things that one finds in a garden shed:\n" for index in range(rows)]
     prompts = [tokenizer.encode(text, special=True) for text in texts]

@@ -17,15 +17,15 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from infrs.errors import RequestError
 from infrs.text.alternatives import any_of
-from infrs.text.rust import encode_unlocked
+from infrs.text.rust import encode_unlocked, share_model
 
 
 class Quoter:
     """A quoter of messages for one tokenizer, and an encoder of prompts that contain them. Thread-safe."""
 
-    def __init__(self, definition: str, tokenizer: Tokenizer) -> None:
-        """Read the special tokens. `definition`: the text of the `tokenizer.json` of `tokenizer`."""
-        self._definition = definition
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Read the special tokens."""
+        self._tokenizer = tokenizer
         self._special = {i: token for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._ids = {token.content: i for i, token in self._special.items() if token.content}
         # A mark consists of digits, which no template changes: trim, upper, tojson.
@@ -77,9 +77,7 @@ class Quoter:
     @cached_property
     def _plain(self) -> tuple[Tokenizer, dict[int, int]]:
         """Return the tokenizer with aliases for special tokens, and the special id of each alias id."""
-        plain = Tokenizer.from_str(self._definition)
-        plain.no_truncation()
-        plain.no_padding()
+        plain = share_model(self._tokenizer)
         plain.encode_special_tokens = True  # as plain characters
         marks = {self._mark(content): self._special[token_id] for content, token_id in self._ids.items()}
         plain.add_tokens(

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError, ContextLengthError
 from infrs.text.bounds.growth import check_growth
+from infrs.text.bounds.shortest import Shortest
 from infrs.text.quoting import Quoter
 from infrs.text.rust import encode_unlocked, raises_panics
-from infrs.text.shortest import Shortest
 
 __all__ = ["TOKENIZER_FILE", "Part", "Tokenizer", "spelt_bytes"]
 
@@ -24,26 +24,25 @@ TOKENIZER_FILE = "tokenizer.json"
 class Tokenizer:
     """A bundle's tokenizer. Thread-safe.
 
-    definition: the text of its `tokenizer.json`. special_ids: the control tokens, which `decode` omits by default.
-    is_byte_level: whether tokens are spelt in GPT-2's alphabet of bytes. joins_bytes: whether `decode` only joins those
-    bytes.
+    backend: the tokenizer of the `tokenizers` library; do not change it. special_ids: the control tokens, which
+    `decode` omits by default. is_byte_level: whether tokens are spelt in GPT-2's alphabet of bytes. joins_bytes:
+    whether `decode` only joins those bytes.
     """
 
     @raises_panics
-    def __init__(self, definition: str) -> None:
+    def __init__(self, definition: str | bytes) -> None:
         """Parse a tokenizer. `definition`: the text of a `tokenizer.json`. Raises ValueError if it is invalid."""
         try:
-            self._backend = Backend.from_str(definition)
+            self.backend = Backend.from_buffer(definition.encode() if isinstance(definition, str) else definition)
         except Exception as error:  # tokenizers raises nothing finer
             raise ValueError(str(error)) from error
-        check_growth(self._backend)
-        self.definition = definition
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._quoter = Quoter(definition, self._backend)
-        added = self._backend.get_added_tokens_decoder()
+        check_growth(self.backend)
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self._quoter = Quoter(self.backend)
+        added = self.backend.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        decoder = self._backend.decoder
+        decoder = self.backend.decoder
         state = b"{}" if decoder is None else decoder.__getstate__()  # its JSON
         self.is_byte_level = b'"ByteLevel"' in state
         self.joins_bytes = orjson.loads(state).get("type") == "ByteLevel"
@@ -51,7 +50,7 @@ class Tokenizer:
 
     @cached_property
     def _shortest(self) -> Shortest:
-        return Shortest(self._backend, spelt_bytes)
+        return Shortest(self.backend, spelt_bytes)
 
     def prepare(self) -> None:
         """Make what the first long text needs: it takes 0.1 s at 49,152 tokens and holds the interpreter lock.
@@ -65,23 +64,23 @@ class Tokenizer:
         """Read `bundle/tokenizer.json`. Raises BundleError if it is absent or not a tokenizer."""
         path = bundle / TOKENIZER_FILE
         try:
-            return cls(path.read_text(encoding="utf-8"))
+            return cls(path.read_bytes())
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} cannot be read as a tokenizer ({error}); export the model again") from error
 
     @property
     def vocab_size(self) -> int:
         """Return the number of token ids, with added tokens. A model's logits can be wider, with padding."""
-        return int(self._backend.get_vocab_size())
+        return int(self.backend.get_vocab_size())
 
     @property
     def largest_id(self) -> int:
         """Return the largest token id; -1 without tokens."""
-        return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1)
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def token(self, token_id: int) -> str | None:
         """Return a token as the vocabulary spells it; None if the id has no token."""
-        token: str | None = self._backend.id_to_token(token_id)
+        token: str | None = self.backend.id_to_token(token_id)
         return token
 
     def spelt_bytes(self, token_id: int) -> bytes:
@@ -96,7 +95,7 @@ class Tokenizer:
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token as the vocabulary spells it; None if there is none."""
-        token_id: int | None = self._backend.token_to_id(token)
+        token_id: int | None = self.backend.token_to_id(token)
         return token_id
 
     @raises_panics
@@ -108,22 +107,22 @@ class Tokenizer:
         """
         if self._quoter.is_quoted(text):
             return self._quoter.encode(text, special=special)
-        ids: list[int] = encode_unlocked(self._backend, text, special=special).ids
+        ids: list[int] = encode_unlocked(self.backend, text, special=special).ids
         return ids
 
     def num_special(self, *, is_pair: bool) -> int:
         """Return the number of special tokens that the model expects around a text, or around and between two."""
-        return int(self._backend.num_special_tokens_to_add(is_pair=is_pair))
+        return int(self.backend.num_special_tokens_to_add(is_pair=is_pair))
 
     @raises_panics
     def part(self, text: str) -> Part:
         """Return a text as a part of a pair, or alone. A part is tokenised once and may belong to many pairs."""
-        return encode_unlocked(self._backend, text, special=False)
+        return encode_unlocked(self.backend, text, special=False)
 
     @raises_panics
     def joined(self, first: Part, second: Part | None = None) -> tuple[list[int], list[int]]:
         """Return the token ids of one or two parts with special tokens, and the type of each token: 0 or 1."""
-        joined = self._backend.post_process(first, second, True)
+        joined = self.backend.post_process(first, second, True)
         return joined.ids, joined.type_ids
 
     @raises_panics
@@ -151,7 +150,7 @@ class Tokenizer:
     @raises_panics
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Return the text of ids. Invalid UTF-8 becomes U+FFFD; ids without a token are skipped."""
-        text: str = self._backend.decode_batch([ids], skip_special_tokens=skip_special)[0]  # releases the GIL
+        text: str = self.backend.decode_batch([ids], skip_special_tokens=skip_special)[0]  # releases the GIL
         return text
 
 

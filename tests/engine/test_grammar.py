@@ -16,6 +16,7 @@ import pytest
 from infrs_export.sources.demo import find_gguf
 from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from schemas import REFUSED, SCHEMAS
+from text_tokenizers import word_piece
 
 from infrs.core import Grammar, SamplingParams
 from infrs.engine.sampling.grammar import MAX_COMPILED, GrammarCompiler, MatcherState
@@ -43,7 +44,7 @@ def tokenizer(folder: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def compiler(folder: Path) -> GrammarCompiler:
-    return GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+    return GrammarCompiler(Tokenizer.load(folder), WIDTH, EOS)
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +275,7 @@ def test_an_unusable_constraint_is_refused_quickly(case: tuple[str, str, str, st
 
 
 def test_the_latest_compiled_grammars_are_cached(folder: Path) -> None:
-    compiler = GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+    compiler = GrammarCompiler(Tokenizer.load(folder), WIDTH, EOS)
     constraints = [
         Constraint("choice", json.dumps([f"c{index}"]), "guided_choice") for index in range(MAX_COMPILED + 9)
     ]
@@ -289,7 +290,7 @@ def test_the_latest_compiled_grammars_are_cached(folder: Path) -> None:
 
 
 def test_many_threads_share_a_compiler(folder: Path, tokenizer: Tokenizer) -> None:
-    compiler = GrammarCompiler((folder / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+    compiler = GrammarCompiler(Tokenizer.load(folder), WIDTH, EOS)
     texts = [f"word{index % 7}" for index in range(60)]
 
     def complete(text: str) -> bool:
@@ -300,6 +301,7 @@ def test_many_threads_share_a_compiler(folder: Path, tokenizer: Tokenizer) -> No
 
 
 def test_a_tokenizer_without_grammar_support_is_refused() -> None:
+    compiler = GrammarCompiler(Tokenizer(word_piece()), 1000, (0,))
     with pytest.raises(UnsupportedParameterError, match="tokenizer") as caught:
-        GrammarCompiler('{"model": {"type": "none"}}', 10, (0,)).compile(Constraint("choice", '["a"]', "guided_choice"))
+        compiler.compile(Constraint("choice", '["a"]', "guided_choice"))
     assert caught.value.param == "guided_choice"

@@ -257,7 +257,7 @@ def served(engine: object, tokenizer: Tokenizer, manifest: Manifest) -> LoadedMo
         token_bytes=TokenBytes(tokenizer),
         fingerprint=fingerprint(manifest, {}, SamplingParams()),
         created=1_700_000_000,
-        grammars=GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos),
+        grammars=GrammarCompiler(tokenizer, manifest.vocab_size, manifest.special_tokens.eos),
         tool_format=choose_format(""),
     )
 

@@ -91,7 +91,7 @@ def test_tokenizers(definition: bytes) -> None:
                 tokenizer.decode(ids)
                 [token_bytes.spelling(token_id) for token_id in ids]
             with contextlib.suppress(Exception):
-                GrammarCompiler(tokenizer.definition, tokenizer.vocab_size, (2,)).compile(Constraint("regex", "a", "x"))
+                GrammarCompiler(tokenizer, tokenizer.vocab_size, (2,)).compile(Constraint("regex", "a", "x"))
 
 
 @pytest.mark.nightly("fuzz: chat templates")
@@ -112,7 +112,7 @@ def test_tokenizer_configs(config: bytes) -> None:
             assert isinstance(load_chat_format(Path(folder)).render(USER), str)
 
 
-COMPILER = GrammarCompiler(KINDS["byte-level"](), 1000, (2,))
+COMPILER = GrammarCompiler(Tokenizer(KINDS["byte-level"]()), 1000, (2,))
 PATTERNS = [rb"[a-z]+@[a-z]{2,8}\.com", rb"(yes|no)(, because .{0,99})?", rb"\d{4}-\d\d-\d\d", rb"(a+)+$", rb"\p{L}*"]
 GRAMMARS = [
     b'start: "a" b | c\nb: /[0-9]+/ ("," b)?\nc: %json {"type": "object"}',

@@ -196,7 +196,7 @@ def check(found: Counter[str], figure: Callable[[str], None]) -> None:
     assert found["ended"] > found.total() / 3
 
 
-COMPILER = GrammarCompiler(DEFINITION, WIDTH, (EOS,))
+COMPILER = GrammarCompiler(Tokenizer(DEFINITION), WIDTH, (EOS,))
 ENGINE = Engine(RandomRunner(), partial(Detokenizer, Tokenizer(DEFINITION)), frozenset({EOS}), prefill_chunk=256)
 
 

@@ -29,7 +29,7 @@ def demo_tokenizer(demo_text: Path) -> Tokenizer:
 @pytest.fixture(scope="session")
 def demo_compiler(demo_text: Path) -> GrammarCompiler:
     """A compiler of grammars for `demo_tokenizer`."""
-    return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), 49_152, (0, 2))
+    return GrammarCompiler(Tokenizer.load(demo_text), 49_152, (0, 2))
 
 
 @pytest.fixture(scope="session", params=["demo", *KINDS])

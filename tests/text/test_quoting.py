@@ -59,9 +59,8 @@ def test_plain_content_gives_the_ids_of_transformers(kind: str, template: str) -
 
 @pytest.mark.parametrize("kind", CHAT_KINDS)
 def test_quoted_encoding_equals_plain_encoding_without_marks(kind: str) -> None:
-    definition = KINDS[kind]()
-    backend = Backend.from_str(definition)
-    quoter = Quoter(definition, backend)
+    backend = Backend.from_str(KINDS[kind]())
+    quoter = Quoter(backend)
 
     @settings(max_examples=150, deadline=None)
     @given(TYPED, st.booleans())

@@ -19,8 +19,8 @@ from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Backend
 
 from infrs.errors import BundleError, ContextLengthError
+from infrs.text.bounds.shortest import Shortest
 from infrs.text.rust import raises_panics
-from infrs.text.shortest import Shortest
 from infrs.text.tokenizer import Tokenizer
 
 
@@ -65,7 +65,7 @@ def test_other_threads_run_while_a_text_is_long() -> None:
     text = "0123456789" * 30_000
     ids = tokenizer.encode(text, special=False)
     quoted = tokenizer.quote(SPECIAL[3]) + text
-    backend = Backend.from_str(tokenizer.definition)
+    backend = Backend.from_str(tokenizer.backend.to_str())
     backend.normalizer = normalizers.NFKC()
     backend.add_special_tokens([AddedToken("<stop>", special=True, normalized=True)])
     normalising = Tokenizer(backend.to_str())

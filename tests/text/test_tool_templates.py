@@ -129,7 +129,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
-    return GrammarCompiler(tokenizer.definition, tokenizer.vocab_size, [0])
+    return GrammarCompiler(tokenizer, tokenizer.vocab_size, [0])
 
 
 @pytest.mark.parametrize(("name", "template_name"), pairs(RENDERED))

@@ -41,7 +41,7 @@ def tokenizer(demo_text: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def compiler(demo_text: Path) -> GrammarCompiler:
-    return GrammarCompiler((demo_text / "tokenizer.json").read_text(encoding="utf-8"), WIDTH, EOS)
+    return GrammarCompiler(Tokenizer.load(demo_text), WIDTH, EOS)
 
 
 @pytest.mark.parametrize("name", ["hermes", "glm"])

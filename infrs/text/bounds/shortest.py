@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+
+from infrs.text.rust import steps_of
 
 _SPACE = "\u2581"  # SentencePiece's
 _KEEPS_ALL = ("ByteLevel", "Digits", "Metaspace")  # pre-tokenizers
@@ -35,18 +37,19 @@ class Shortest:
 
     def __init__(self, tokenizer: Tokenizer, spelt_bytes: Callable[[str], bytes]) -> None:
         """Compute what each byte adds to the bound. `spelt_bytes`: returns the bytes of a token."""
-        parts = orjson.loads(tokenizer.to_str())  # parsed and in one form
+        parts = steps_of(tokenizer)
+        model, vocab = tokenizer.model, tokenizer.get_vocab(with_added_tokens=False)
         added = tokenizer.get_added_tokens_decoder().values()
         self._strips = any(token.lstrip or token.rstrip for token in added)  # all whitespace next to the token
         self._normalizer = tokenizer.normalizer
-        self._falls_back = _falls_back(parts)
+        is_bpe = isinstance(model, BPE)
+        self._falls_back = is_bpe and model.byte_fallback and _falls_back(parts, vocab)
         self._worth = np.zeros(256)
         if self._falls_back:
-            tokens = [_as_space(token).encode() for token in parts["model"]["vocab"]]
+            tokens = [_as_space(token).encode() for token in vocab]
             whole = [_as_space(token.content).encode() for token in added]
             self._worth = _worth(tokens + whole, alone=range(256))
-        elif _is_byte_level(parts):
-            vocab = parts["model"]["vocab"]
+        elif is_bpe and not model.unk_token and _is_byte_level(parts, vocab):
             tokens = [spelt_bytes(token) for token in vocab]
             # A byte that is no token by itself may be dropped.
             alone = [spelt_bytes(letter)[0] for letter in ByteLevel.alphabet() if letter in vocab]
@@ -93,28 +96,22 @@ def _worth(tokens: Collection[bytes], alone: Collection[int]) -> npt.NDArray[np.
     return worth
 
 
-def _is_byte_level(parts: Part) -> bool:
+def _is_byte_level(parts: Part, vocab: Collection[str]) -> bool:
     """Return whether, after NFC, each byte of a text is in a token, except bytes without a vocabulary entry."""
-    normalizer, splitter = parts.get("normalizer"), parts.get("pre_tokenizer")
+    normalizer, splitter = parts["normalizer"], parts["pre_tokenizer"]
     return (
-        parts["model"].get("type") == "BPE"
-        and not parts["model"].get("unk_token")
-        and (normalizer is None or normalizer["type"] == "NFC")
+        (normalizer is None or normalizer["type"] == "NFC")
         and any(step["type"] == "ByteLevel" for step in _steps(splitter, "pretokenizers"))
-        and _keeps_all(splitter, known=frozenset().union(*parts["model"]["vocab"]))
+        and _keeps_all(splitter, known=frozenset().union(*vocab))
     )
 
 
-def _falls_back(parts: Part) -> bool:
-    """Return whether it is SentencePiece's BPE: visible spaces, and a fallback token for each byte."""
-    model = parts["model"]
-    steps = _steps(parts.get("normalizer"), "normalizers")
-    return bool(
-        model.get("type") == "BPE"
-        and model.get("byte_fallback")
-        and all(f"<0x{byte:02X}>" in model["vocab"] for byte in range(256))
-        and all(step["type"] == "Prepend" or _shows_spaces(step) for step in steps)
-        and _keeps_all(parts.get("pre_tokenizer"), known=frozenset())
+def _falls_back(parts: Part, vocab: Collection[str]) -> bool:
+    """Return whether it is SentencePiece's: visible spaces, and a fallback token for each byte."""
+    return (
+        all(f"<0x{byte:02X}>" in vocab for byte in range(256))
+        and all(step["type"] == "Prepend" or _shows_spaces(step) for step in _steps(parts["normalizer"], "normalizers"))
+        and _keeps_all(parts["pre_tokenizer"], known=frozenset())
     )
 
 
