@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from infrs.engine.runners.session import Session, create_session, kernels_of
-from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE
+from infrs.native.options import AUTO, AVX2, AVX_VNNI, ONNXRUNTIME, PRECISE
 
 BLOCK = 32
 SHAPES = ((3072, 576), (576, 1536))  # outputs, inputs: the demo's two largest
@@ -60,7 +60,7 @@ def sessions(model: onnx.ModelProto) -> dict[str, Session]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        for kernels in (AUTO, PRECISE, AVX2, ONNXRUNTIME):
+        for kernels in (AUTO, PRECISE, AVX_VNNI, AVX2, ONNXRUNTIME):
             session = create_session(path, 1, kernels=kernels)
             found[(kernels_of(session) or "onnxruntime").split()[0]] = session
     return found

@@ -222,7 +222,8 @@ class EngineSettings(Section):
     )
     instructions: Instructions = Field(
         default="auto",
-        description="Instruction set of infrs's kernels. auto: the widest that the processor has; avx2: no AVX-512.",
+        description="Instruction set of infrs's kernels. auto: the best that the processor has; avx-vnni: no AVX-512; "
+        "avx2: neither AVX-512 nor AVX-VNNI.",
     )
     precision: Precision = Field(
         default="auto",

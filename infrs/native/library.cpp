@@ -204,11 +204,12 @@ bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 // reason, with tabs between them, one node per line.
 thread_local std::string refusals;
 
-// Entries of a session's configuration: use no more than AVX2; round activations to 16 bits everywhere; store keys and
-// values in 16 bits; replace only the nodes that the caller has moved to the domains below; the number of threads; the
-// instructions in use.
-constexpr const char *kAvx2 = "infrs.avx2", *kPrecise = "infrs.precise", *kHalves = "infrs.halves",
-                     *kSelected = "infrs.selected", *kThreads = "infrs.threads", *kInstructions = "infrs.instructions";
+// Entries of a session's configuration: use no more than AVX2; no more than AVX-VNNI; round activations to 16 bits
+// everywhere; store keys and values in 16 bits; replace only the nodes that the caller has moved to the domains below;
+// the number of threads; the instructions in use.
+constexpr const char *kAvx2 = "infrs.avx2", *kAvxVnni = "infrs.avx_vnni", *kPrecise = "infrs.precise",
+                     *kHalves = "infrs.halves", *kSelected = "infrs.selected", *kThreads = "infrs.threads",
+                     *kInstructions = "infrs.instructions";
 
 // Operators that replace those of ONNX Runtime, and those of infrs's own domain. A node in one of the other two domains
 // has been moved there by the caller (infrs/native/nodes.py): ONNX Runtime then runs the nodes that stayed behind. The
@@ -272,20 +273,25 @@ struct Operators {
 // and sessions with the same choice share them.
 const Operators& operators_of(Choice choice) {
   static std::mutex mutex;
-  static auto& known = *new std::map<std::array<size_t, 4>, const Operators*>;
+  static auto& known = *new std::map<std::array<size_t, 5>, const Operators*>;
   const std::lock_guard<std::mutex> lock(mutex);
-  const Operators*& found = known[{choice.threads, choice.avx512, choice.wide, choice.bf16}];
+  const Operators*& found = known[{choice.threads, choice.avx512, choice.vnni, choice.wide, choice.bf16}];
   if (!found) found = new Operators(choice);
   return *found;
 }
 
 void add_operators(OrtSessionOptions* options) {
-  const bool narrow = !has_avx512() || has_entry(options, kAvx2), wide = narrow || has_entry(options, kPrecise);
-  const Operators& operators = operators_of({threads_of(options), !narrow, wide, !wide && has_bf16()});
+  const bool asked[] = {has_entry(options, kAvx2), has_entry(options, kAvxVnni)};
+  const bool avx512 = has_avx512() && !asked[0] && !asked[1];
+  const bool vnni = !avx512 && !asked[0] && (has_avx_vnni() || has_avx512());
+  const bool wide = !(avx512 || vnni) || has_entry(options, kPrecise), bf16 = avx512 && !wide && has_bf16();
+  const Operators& operators = operators_of({threads_of(options), avx512, vnni, wide, bf16});
   const bool selected = has_entry(options, kSelected);
   check(api->AddCustomOpDomain(options, operators.replaced[selected][has_entry(options, kHalves)]));
   check(api->AddCustomOpDomain(options, operators.own[selected]));
-  const char* const instructions = narrow ? "avx2" : wide ? "avx512-precise" : has_bf16() ? "avx512-bf16" : "avx512";
+  const char* const instructions = avx512 ? wide ? "avx512-precise" : bf16 ? "avx512-bf16" : "avx512"
+                                   : vnni ? wide ? "avx-vnni-precise" : "avx-vnni"
+                                          : "avx2";
   check(api->AddSessionConfigEntry(options, kInstructions, instructions));
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Library = Literal["auto", "onnxruntime"]
-Instructions = Literal["auto", "avx2"]
+Instructions = Literal["auto", "avx2", "avx-vnni"]
 Precision = Literal["auto", "high"]
 KVDtype = Literal["auto", "float32", "float16"]
 
@@ -16,7 +16,7 @@ class KernelOptions:
     """Which kernels run a session.
 
     kernels: "auto" uses infrs's kernels for the nodes that they implement; "onnxruntime" uses none of them.
-    instructions: "auto" uses the widest vectors that the processor has; "avx2" uses no AVX-512.
+    instructions: "auto" uses the best that the processor has; "avx-vnni" no AVX-512; "avx2" neither of the two.
     precision: "auto" rounds activations as each node says; "high" rounds them to 16 bits next to 8-bit weights, and not
     next to bfloat16 weights.
     kv_dtype: of the stored keys and values. "auto" is what the bundle says, or 32 bits with the precision "high".
@@ -34,5 +34,6 @@ class KernelOptions:
 
 AUTO = KernelOptions()
 AVX2 = KernelOptions(instructions="avx2")
+AVX_VNNI = KernelOptions(instructions="avx-vnni")
 PRECISE = KernelOptions(precision="high")
 ONNXRUNTIME = KernelOptions(kernels="onnxruntime")

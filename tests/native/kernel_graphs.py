@@ -59,6 +59,11 @@ def has_avx512() -> bool:
     return {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= set(Path("/proc/cpuinfo").read_text().split())
 
 
+def has_vnni() -> bool:
+    """Return whether this processor multiplies bytes in one instruction."""
+    return has_avx512() or "avx_vnni" in Path("/proc/cpuinfo").read_text().split()
+
+
 def has_bf16() -> bool:
     """Return whether this processor has the instructions of the kernels that round activations to bfloat16."""
     return has_avx512() and "avx512_bf16" in Path("/proc/cpuinfo").read_text().split()

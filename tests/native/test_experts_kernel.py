@@ -13,9 +13,9 @@ import pytest
 from experts_graph import FORMS, Form, Inputs, drawn, reference, run, separately, session, with_indices
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_graphs import Floats, has_avx512
+from kernel_graphs import Floats, has_vnni
 
-from infrs.native.options import AUTO, AVX2, PRECISE, KernelOptions
+from infrs.native.options import AUTO, AVX2, AVX_VNNI, PRECISE, KernelOptions
 
 forms = st.sampled_from(list(FORMS.values()))
 every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
@@ -29,7 +29,7 @@ def alone(form: Form, inputs: Inputs, row: int, kernels: KernelOptions = AUTO) -
 
 def close(form: Form, result: Floats, expected: npt.NDArray[np.float64], kernels: KernelOptions = AUTO) -> None:
     """Compare with float64. Inputs and activations are rounded to 8 bits, or to 16 (`wide`)."""
-    wide = form.bits == 8 and (kernels != AUTO or not has_avx512())
+    wide = form.bits == 8 and (kernels not in (AUTO, AVX_VNNI) or not has_vnni())
     sizes = np.sqrt(np.square(expected).mean(axis=-1, keepdims=True))
     assert (np.abs(result - expected) <= (1e-3 if wide else 0.12) * sizes).all()
     error = np.sqrt(np.square(result - expected).mean()) / np.sqrt(np.square(expected).mean())
@@ -37,14 +37,14 @@ def close(form: Form, result: Floats, expected: npt.NDArray[np.float64], kernels
 
 
 @every_form
-@pytest.mark.parametrize("kernels", [AUTO, AVX2, PRECISE], ids=["widest", "avx2", "precise"])
+@pytest.mark.parametrize("kernels", [AUTO, AVX_VNNI, AVX2, PRECISE], ids=["best", "avx-vnni", "avx2", "precise"])
 @pytest.mark.parametrize("rows", [1, 2, 7, 49, 130])
 def test_experts_agree_with_float64(form: Form, rows: int, kernels: KernelOptions) -> None:
     inputs = drawn(form, rows, seed=rows)
     close(form, run(form, inputs, kernels=kernels), reference(form, inputs), kernels)
 
 
-@given(forms, rows_drawn, seeds, st.sampled_from([AUTO, AVX2, PRECISE]))
+@given(forms, rows_drawn, seeds, st.sampled_from([AUTO, AVX_VNNI, AVX2, PRECISE]))
 @settings(max_examples=40, deadline=None)
 def test_a_row_has_the_same_bits_alone_and_in_a_batch(form: Form, rows: int, seed: int, kernels: KernelOptions) -> None:
     inputs = drawn(form, rows, seed)
@@ -56,14 +56,15 @@ def test_a_row_has_the_same_bits_alone_and_in_a_batch(form: Form, rows: int, see
 
 @given(forms, rows_drawn, seeds)
 @settings(max_examples=40, deadline=None)
-def test_avx512_and_avx2_give_the_same_bits(form: Form, rows: int, seed: int) -> None:
-    """Both are the same kernel if the processor has no AVX-512."""
+def test_all_instructions_give_the_same_bits(form: Form, rows: int, seed: int) -> None:
+    """Those that the processor lacks run the next ones."""
     inputs = drawn(form, rows, seed)
+    assert run(form, inputs, kernels=AVX_VNNI).tobytes() == run(form, inputs).tobytes()
     assert run(form, inputs, kernels=PRECISE).tobytes() == run(form, inputs, kernels=AVX2).tobytes()
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("kernels", [AUTO, AVX2, PRECISE], ids=["widest", "avx2", "precise"])
+@pytest.mark.parametrize("kernels", [AUTO, AVX_VNNI, AVX2, PRECISE], ids=["best", "avx-vnni", "avx2", "precise"])
 def test_experts_give_the_bits_of_separate_products_and_gates(bits: int, kernels: KernelOptions) -> None:
     form = Form(bits=bits, biases=True)
     inputs = drawn(form, 60, seed=1)

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from kernel_graphs import FLOAT, graph_of, has_avx512, has_bf16, opened
+from kernel_graphs import FLOAT, graph_of, has_avx512, has_bf16, has_vnni, opened
 
 from infrs import native
 from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of
 from infrs.errors import BundleError
-from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
+from infrs.native.options import AUTO, AVX2, AVX_VNNI, ONNXRUNTIME, PRECISE, KernelOptions
 
 RNG = np.random.default_rng(0)
 
@@ -111,12 +111,16 @@ def test_a_graph_that_no_kernel_can_run_is_refused_without_a_log_line(
 def test_a_session_names_its_instructions_and_build(caplog: pytest.LogCaptureFixture) -> None:
     library = native.library()
     assert library is not None
-    widest, precise = ("avx512", "avx512-precise") if has_avx512() else ("avx2", "avx2")
+    widest, precise = "avx2", "avx2"
+    if has_vnni():
+        widest, precise = ("avx512", "avx512-precise") if has_avx512() else ("avx-vnni", "avx-vnni-precise")
     widest += "-bf16" if has_bf16() else ""
+    vnni = "avx-vnni" if has_vnni() else "avx2"
     with caplog.at_level(logging.WARNING):
         assert kernels_of(opened(product())) == f"{widest} {native.build_id(library)}"
         assert kernels_of(opened(product(), kernels=PRECISE)) == f"{precise} {native.build_id(library)}"
         assert kernels_of(opened(product(), kernels=AVX2)) == f"avx2 {native.build_id(library)}"
+        assert kernels_of(opened(product(), kernels=AVX_VNNI)) == f"{vnni} {native.build_id(library)}"
     assert caplog.records == []
     assert kernels_of(opened(product(), kernels=ONNXRUNTIME)) == ""
 
@@ -145,7 +149,7 @@ def test_without_the_library_onnx_runtime_runs_every_node(monkeypatch: pytest.Mo
     np.testing.assert_array_equal(session.run(None, feeds)[0], expected)
 
 
-@pytest.mark.parametrize("kernels", [AUTO, PRECISE, AVX2, ONNXRUNTIME])
+@pytest.mark.parametrize("kernels", [AUTO, PRECISE, AVX_VNNI, AVX2, ONNXRUNTIME])
 def test_the_library_is_loaded_only_if_the_options_ask_for_it(kernels: KernelOptions, tmp_path: Path) -> None:
     onnx.save(product(), tmp_path / "model.onnx")
     code = f"""

@@ -6,6 +6,7 @@ inputs even where 8 are asked for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from infrs_export.graph.fusions.functions import functions
-from kernel_graphs import FLOAT, Floats, graph_of, has_avx512, opened, opened_with_own
+from kernel_graphs import FLOAT, Floats, graph_of, has_vnni, opened, opened_with_own
 from onnx import helper, numpy_helper
 
 from infrs.errors import BundleError
-from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
+from infrs.native.options import AUTO, AVX2, AVX_VNNI, ONNXRUNTIME, PRECISE, KernelOptions
 
 BLOCK = 32
 SHAPES = [(1, 32), (5, 64), (16, 96), (17, 576), (33, 1536), (40, 32)]  # outputs, inputs
@@ -89,7 +90,7 @@ def bound(case: Case, x: Floats) -> npt.NDArray[np.float64]:
     levels = 127 if input_bits == 8 else 32767
     weights = np.abs(weights_of(case)).reshape(outputs, blocks, BLOCK).sum(axis=-1)  # [N, blocks]
     largest = np.abs(x.astype(np.float64)).reshape(len(x), blocks, BLOCK).max(axis=-1)
-    if input_bits == 16 or (bits == 8 and not has_avx512()):  # one scale per row
+    if input_bits == 16 or (bits == 8 and not has_vnni()):  # one scale per row
         largest = np.broadcast_to(largest.max(axis=-1, keepdims=True), largest.shape)
     step = largest / levels  # between two levels; inputs below 1e-33 are taken as zeros
     rounding = (0.51 * step + np.minimum(largest, 1e-33)) @ weights.T
@@ -126,10 +127,12 @@ def test_a_row_has_the_same_bits_next_to_any_other_rows(case: Case, rows: int, s
 
 @given(cases, st.integers(1, 130), st.integers(0, 2**32))
 @settings(max_examples=40)
-def test_avx512_and_avx2_give_the_same_bits(case: Case, rows: int, seed: int) -> None:
-    """Both are the same kernel if the processor has no AVX-512."""
+def test_all_instructions_give_the_same_bits(case: Case, rows: int, seed: int) -> None:
+    """Those that the processor lacks run the next ones."""
     x = drawn_rows(case, rows, seed)
-    assert multiply(case, x, kernels=PRECISE).tobytes() == multiply(case, x, kernels=AVX2).tobytes()
+    assert multiply(case, x, kernels=AVX_VNNI).tobytes() == multiply(case, x).tobytes()
+    wide = {multiply(case, x, kernels=kernels).tobytes() for kernels in (PRECISE, replace(AVX_VNNI, precision="high"))}
+    assert wide == {multiply(case, x, kernels=AVX2).tobytes()}
 
 
 def test_only_high_precision_and_the_output_layer_round_to_16_bits() -> None:
@@ -137,7 +140,7 @@ def test_only_high_precision_and_the_output_layer_round_to_16_bits() -> None:
     x = np.random.default_rng(4).standard_normal((9, 1536)).astype(np.float32)
     narrow, output_layer = multiply((8, 8, shape), x), multiply((8, 16, shape), x)
     assert multiply((8, 8, shape), x, kernels=PRECISE).tobytes() == output_layer.tobytes()
-    assert (narrow.tobytes() != output_layer.tobytes()) == has_avx512()
+    assert (narrow.tobytes() != output_layer.tobytes()) == has_vnni()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -246,7 +249,7 @@ def test_input_bits_of_a_node_choose_the_rounding_of_activations_whatever_its_na
         return np.asarray(opened(model, kernels=kernels).run(None, {"x": x})[0]).tobytes()
 
     narrow_bits, wide_bits = result(narrow("gate")), result(narrow("lm_head"))
-    assert (narrow_bits != wide_bits) == has_avx512()
+    assert (narrow_bits != wide_bits) == has_vnni()
     assert result(narrow("gate", input_bits=16)) == wide_bits
     assert result(narrow("lm_head", input_bits=8)) == narrow_bits
     assert result(narrow("lm_head", input_bits=16)) == wide_bits

@@ -28,6 +28,7 @@ Binding: TypeAlias = ort.IOBinding
 
 # Entries of a session's configuration. The library reads some of them (library.cpp); the others describe the session.
 _AVX2 = "infrs.avx2"
+_AVX_VNNI = "infrs.avx_vnni"
 _PRECISE = "infrs.precise"
 _HALVES = "infrs.halves"  # keys and values are stored in 16 bits
 _SELECTED = "infrs.selected"  # infrs's kernels run only the nodes that `with_selected` has moved
@@ -74,6 +75,7 @@ def create_session(
         entries = spinning | {
             _KERNELS: native.build_id(library),
             _AVX2: kernels.instructions == "avx2",
+            _AVX_VNNI: kernels.instructions == "avx-vnni",
             _PRECISE: kernels.precision == "high",
             _HALVES: halves,
         }

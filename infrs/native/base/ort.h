@@ -247,7 +247,8 @@ void refuse(const NodeInfo& node, const char* reason);
 // The choices that are the same for every node of a session.
 struct Choice {
   size_t threads;      // that run the nodes
-  bool avx512;         // else AVX2
+  bool avx512;         // vectors of 512 bits, with AVX512-VNNI; else of 256
+  bool vnni;           // dot products of integers in vectors of 256 bits
   bool wide;           // 16-bit activations in every product with 8-bit weights
   bool bf16 = false;   // AVX512-BF16 for products whose inputs may be rounded to bfloat16
 };

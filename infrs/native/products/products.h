@@ -15,6 +15,10 @@
 
 namespace infrs {
 
+inline TileKernel tiles_for(Choice choice, int64_t bits, bool wide) {
+  return choice.avx512 ? tiles_avx512(bits, wide) : choice.vnni ? tiles_vnni_256(bits, wide) : tiles_avx2(bits, wide);
+}
+
 // Scale: float, or uint16_t for float16 scales, which only the operator in infrs's own domain takes.
 template <typename Scale>
 class MatMulNBits {
@@ -54,8 +58,7 @@ class MatMulNBits {
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
             "MatMulNBits: weights or scales of another size than N and K say");
     const bool wide = choice.wide || input_bits(node) == 16;
-    const TileKernel tiles = choice.avx512 ? tiles_avx512(bits, wide) : tiles_avx2(bits, wide);
-    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), tiles);
+    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), tiles_for(choice, bits, wide));
   }
 
   // Bits to which activations are rounded before they meet 8-bit weights. The output layer has 16, because its
@@ -148,7 +151,7 @@ class ExpertsNode {
     require(values.shape == Shape{shape[0], shape[1], blocks, int64_t{kBlock} * bits / 8} &&
                 scales.shape == Shape{shape[0], shape[1], blocks},
             "Experts: weights or scales of gate_up and down that do not agree");
-    const TileKernel tiles = choice.avx512 ? tiles_avx512(bits, choice.wide) : tiles_avx2(bits, choice.wide);
+    const TileKernel tiles = tiles_for(choice, bits, choice.wide);
     return PackedMatrix(values.data, scales.data, product(shape[0], shape[1]), shape[2], static_cast<int>(bits), tiles);
   }
 

@@ -1,5 +1,5 @@
-// Tiles, the inner loops of a product: sixteen outputs of a few rows, for AVX2 and for AVX-512. Both compute the same
-// bits from the same integers: the sum of a block is exact, and float32 totals add the blocks in order.
+// Tiles, the inner loops of a product: sixteen outputs of a few rows, for AVX2, AVX-VNNI and AVX-512. All compute the
+// same bits from the same integers: the sum of a block is exact, and float32 totals add the blocks in order.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +33,9 @@ struct TileKernel {
 };
 
 // bits: of the weights, 4 or 8. wide: use 16-bit inputs with 8-bit weights. 4-bit weights always use 8-bit inputs.
-TileKernel tiles_avx512(int64_t bits, bool wide);  // for processors with AVX512-VNNI
+TileKernel tiles_avx512(int64_t bits, bool wide);    // for processors with AVX512-VNNI
+TileKernel tiles_vnni_256(int64_t bits, bool wide);  // for processors with AVX-VNNI or AVX512-VNNI
+bool has_avx_vnni();  // whether the processor has it, and the compiler knew it
 // With AVX2, 8-bit weights always use 16-bit inputs: its product of full-range bytes saturates.
 TileKernel tiles_avx2(int64_t bits, bool wide);
 
