@@ -20,6 +20,7 @@ from infrs_export.recipes.blocks import find_scales, narrow_each, nearest, to_bl
 from infrs_export.recipes.calibration import lift_silent
 from infrs_export.recipes.calibration_text import TEXT
 from infrs_export.recipes.gptq import followers, round_with_feedback
+from infrs_export.recipes.levels import EVEN, NONLINEAR, Levels
 from infrs_export.recipes.quantize import dequantize, quantize
 from infrs_export.sources.demo import MODEL_ID
 from infrs_export.sources.resolve import resolve
@@ -36,6 +37,7 @@ Rounded = tuple[Matrix, float]  # the weights [N, K] as they are computed with, 
 Method = Callable[[Matrix, Matrix], Rounded]  # of weights [N, K] and of inputs [T, K]
 
 TOP = 15  # the highest level of 4 bits
+IQ4_NL = Levels("iq4_nl", [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], ends=[-127, 113])
 
 
 def rule(weight: Matrix, _: Matrix) -> Rounded:
@@ -50,9 +52,9 @@ def rule(weight: Matrix, _: Matrix) -> Rounded:
 def searched(weight: Matrix, inputs: Matrix, *, weighed: bool) -> Rounded:
     """Of a few scales that of least squared error, each weight's weighed by its input's mean square or all alike."""
     blocks, squares = to_blocks(weight, 32), np.square(inputs).mean(0, keepdims=True)
-    scales = find_scales(blocks, to_blocks(squares if weighed else np.ones_like(squares), 32), 4)
+    scales = find_scales(blocks, to_blocks(squares if weighed else np.ones_like(squares), 32), EVEN[4])
     scales = narrow_each(scales)[..., None]
-    return from_blocks(nearest(blocks, scales, 4) * scales, weight), 4.5
+    return from_blocks(nearest(blocks, scales, EVEN[4]) * scales, weight), 4.5
 
 
 def zero_point(weight: Matrix, inputs: Matrix) -> Rounded:
@@ -108,13 +110,13 @@ def hqq(weight: Matrix, _: Matrix, *, size: int) -> Rounded:
     return from_blocks(on_levels(blocks, scale, -half(kept) * scale), weight), 4 + 32 / size
 
 
-def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, shrinkage: float) -> Rounded:
+def passed_on(weight: Matrix, inputs: Matrix, *, segment: int, shrinkage: float, levels: Levels = EVEN[4]) -> Rounded:
     """Round like the exporter: GPTQ within segments of inputs, with a shrinkage factor (`export.recipes.gptq`)."""
     size = min(segment, weight.shape[1])
     segments = to_blocks(inputs, size).transpose(1, 0, 2)
     moments = lift_silent(segments.transpose(0, 2, 1) @ segments / np.float32(len(inputs)))
-    levels, scales = round_with_feedback(weight, moments, followers(moments, shrinkage), 4, 32)
-    return from_blocks(levels * scales[..., None], weight), 4.5
+    rounded, scales = round_with_feedback(weight, moments, followers(moments, shrinkage), levels, 32)
+    return from_blocks(rounded * scales[..., None], weight), 4.5
 
 
 METHODS: dict[str, Method] = {
@@ -132,6 +134,8 @@ METHODS: dict[str, Method] = {
     "GPTQ, shrinkage factor 0.5": partial(passed_on, segment=1536, shrinkage=0.5),
     "GPTQ, shrinkage factor 0.25": partial(passed_on, segment=1536, shrinkage=0.25),
     "GPTQ, shrinkage factor 0.5, segments of 768": partial(passed_on, segment=768, shrinkage=0.5),
+    "GPTQ, nonlinear levels, 0.5, segments of 768": partial(passed_on, segment=768, shrinkage=0.5, levels=NONLINEAR),
+    "GPTQ, IQ4_NL's levels, 0.5, segments of 768": partial(passed_on, segment=768, shrinkage=0.5, levels=IQ4_NL),
     "GPTQ, shrinkage factor 0.5, segments of 512": partial(passed_on, segment=512, shrinkage=0.5),
     "GPTQ, shrinkage factor 0.5, segments of 128": partial(passed_on, segment=128, shrinkage=0.5),
 }
@@ -212,7 +216,7 @@ def main(only: str) -> None:
         for name, module in linears.items():
             weight = original[name].numpy()
             if name.endswith(HEAD):
-                rounded = dequantize(quantize(weight, 8, 32), weight.shape[1])
+                rounded = dequantize(quantize(weight, EVEN[8], 32), weight.shape[1])
             else:
                 rounded, bits = method(weight, np.concatenate(taken_in[name]))
             module.weight.data.copy_(torch.from_numpy(rounded))

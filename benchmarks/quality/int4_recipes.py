@@ -13,6 +13,7 @@ import re
 import numpy as np
 import torch
 from infrs_export.recipes.calibration import Moments, measure_moments
+from infrs_export.recipes.levels import EVEN, NONLINEAR
 from infrs_export.recipes.quantize import dequantize, quantize
 from infrs_export.sources.demo import MODEL_ID
 from infrs_export.sources.resolve import resolve
@@ -58,9 +59,9 @@ def round_model(model: PreTrainedModel, finer: str, measured: Moments) -> int:
     size = 0
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            bits = 8 if re.search(finer, name) else 4
+            levels = EVEN[8] if re.search(finer, name) else NONLINEAR
             weight = module.weight.detach()
-            quantized = quantize(weight.numpy(), bits, 32, measured.get(f"{name}.weight"))
+            quantized = quantize(weight.numpy(), levels, 32, measured.get(f"{name}.weight"))
             weight.copy_(torch.from_numpy(dequantize(quantized, weight.shape[1])))
             size += quantized.values.nbytes + quantized.scales.nbytes
     return size

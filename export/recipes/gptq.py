@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import find_scales, narrow_each, nearest, to_blocks
+from .levels import Levels
 
 SHRINKAGE = 0.5  # the shrinkage factor of measured correlations (benchmarks/quality/int4_methods.py)
 
@@ -38,10 +39,10 @@ def round_with_feedback(
     weight: NDArray[np.float32],
     moments: NDArray[np.float32],
     follow: NDArray[np.float32],
-    bits: int,
+    levels: Levels,
     block_size: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return signed levels [N, B, block_size] and scales [N, B] of `weight` [N, K], B over all segments.
+    """Return the levels [N, B, block_size] and the scales [N, B] of `weight` [N, K], B over all segments.
 
     moments, follow: those of `followers`. Segments are whole blocks and cover all inputs.
     """
@@ -50,19 +51,19 @@ def round_with_feedback(
     segments, size, _ = moments.shape
     importance = np.diagonal(moments, axis1=1, axis2=2)[None]
     left = np.ascontiguousarray(to_blocks(weight, size).transpose(1, 2, 0))  # [S, size, N]
-    levels = np.empty_like(left)
+    rounded = np.empty_like(left)
     scales = np.empty((segments, size // block_size, len(weight)), np.float32)
     errors = np.empty((segments, block_size, len(weight)), np.float32)
     behind, compensated, taken_back = torch.from_numpy(left), torch.from_numpy(errors), torch.from_numpy(follow).mT
     for begin in range(0, size, block_size):
         end = begin + block_size
         blocks = np.ascontiguousarray(left[:, begin:end].transpose(2, 0, 1))
-        found = find_scales(blocks, importance[..., begin:end], bits)
+        found = find_scales(blocks, importance[..., begin:end], levels)
         scale = scales[:, begin // block_size] = narrow_each(found).T
         for place in range(begin, end):
-            levels[:, place] = nearest(left[:, place], scale, bits)
-            error = errors[:, place - begin] = left[:, place] - levels[:, place] * scale
+            rounded[:, place] = nearest(left[:, place], scale, levels)
+            error = errors[:, place - begin] = left[:, place] - rounded[:, place] * scale
             left[:, place + 1 : end] -= follow[:, place, place + 1 : end, None] * error[:, None]
         # With torch: numpy's threads wait for each other if several of our threads call it (three times as long).
         behind[:, end:].baddbmm_(taken_back[:, end:, begin:end], compensated, alpha=-1)
-    return levels.transpose(2, 0, 1).reshape(len(weight), -1, block_size), scales.reshape(-1, len(weight)).T
+    return rounded.transpose(2, 0, 1).reshape(len(weight), -1, block_size), scales.reshape(-1, len(weight)).T

@@ -1,4 +1,4 @@
-"""Block-wise symmetric weight quantisation, in the layout of ONNX Runtime's MatMulNBits and GatherBlockQuantized."""
+"""Block-wise weight quantisation, in the layout of ONNX Runtime's MatMulNBits and GatherBlockQuantized."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import Scales, find_scales, narrow, nearest, pack, to_blocks
+from .blocks import Scales, find_scales, narrow, nearest, to_blocks
 from .gptq import followers, round_with_feedback
+from .levels import Levels
 
 Values = NDArray[np.uint8]
 
@@ -20,54 +21,52 @@ _FEEDBACK_CHUNK = 1 << 21  # larger, because each column takes a few calls of nu
 
 @dataclass(frozen=True)
 class Quantized:
-    """`weight ≈ scales[:, block] * (values - 2**(bits - 1))`, blocks of `block_size` along the inputs.
+    """`weight ≈ scales[:, block] * levels`, blocks of `block_size` along the inputs.
 
-    values: uint8 [N, ceil(K / block_size), block_size * bits / 8]; at 4 bits the even input is the low nibble.
-    scales: [N, ceil(K / block_size)], float16, or float32 if float16 would lose precision. Inputs beyond K are zeros.
+    values: numbers of levels, uint8 [N, ceil(K / block_size), block_size * bits / 8]; at 4 bits the even input is the
+    low nibble. scales: [N, ceil(K / block_size)], float16, or float32 if float16 would lose precision. Inputs beyond K
+    are about zero.
     """
 
     values: Values
     scales: Scales
-    bits: int
+    levels: Levels
     block_size: int
 
 
 def quantize(
-    weight: NDArray[np.float32], bits: int, block_size: int, moments: NDArray[np.float32] | None = None
+    weight: NDArray[np.float32], levels: Levels, block_size: int, moments: NDArray[np.float32] | None = None
 ) -> Quantized:
-    """Round `weight` [N, K] to `bits` (4 or 8) with one scale a block. Deterministic; never writes to `weight`.
+    """Round `weight` [N, K] to levels with one scale a block. Deterministic; never writes to `weight`.
 
     moments: the Hessian of the inputs from `calibration`. With it, errors are weighted by the inputs, and GPTQ
     compensates for them. Without it, all inputs count equally and independently.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the GIL
         values, scales = (
-            _each_alone(weight, bits, block_size, pool)
+            _each_alone(weight, levels, block_size, pool)
             if moments is None
-            else _with_feedback(weight, moments, bits, block_size, pool)
+            else _with_feedback(weight, moments, levels, block_size, pool)
         )
-    return Quantized(values, scales, bits, block_size)
+    return Quantized(values, scales, levels, block_size)
 
 
 def dequantize(quantized: Quantized, inputs: int) -> NDArray[np.float32]:
     """Return the float32 weights [N, inputs] that the kernels compute with."""
-    values = quantized.values
-    if quantized.bits == 4:
-        values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], -1)
-    levels = values.astype(np.float32) - float(1 << (quantized.bits - 1))
+    levels = quantized.levels.unpack(quantized.values)
     weight: NDArray[np.float32] = levels * quantized.scales[..., None].astype(np.float32)
     return weight.reshape(len(weight), -1)[:, :inputs]
 
 
-def _each_alone(weight: NDArray[np.float32], bits: int, block_size: int, pool: Executor) -> tuple[Values, Scales]:
-    values, scales, parts = _room(weight, bits, block_size, _CHUNK)
+def _each_alone(weight: NDArray[np.float32], levels: Levels, block_size: int, pool: Executor) -> tuple[Values, Scales]:
+    values, scales, parts = _room(weight, levels.bits, block_size, _CHUNK)
     alike = np.ones((1, scales.shape[1], block_size), np.float32)
 
     def search(part: slice) -> None:
-        scales[part] = find_scales(to_blocks(weight[part], block_size), alike, bits)
+        scales[part] = find_scales(to_blocks(weight[part], block_size), alike, levels)
 
     def pick(part: slice) -> None:
-        values[part] = pack(nearest(to_blocks(weight[part], block_size), stored[part][..., None], bits), bits)
+        values[part] = levels.pack(nearest(to_blocks(weight[part], block_size), stored[part][..., None], levels))
 
     list(pool.map(search, parts))
     stored = narrow(scales)  # before rounding, so that the levels are the nearest on the stored scales
@@ -76,15 +75,15 @@ def _each_alone(weight: NDArray[np.float32], bits: int, block_size: int, pool: E
 
 
 def _with_feedback(
-    weight: NDArray[np.float32], moments: NDArray[np.float32], bits: int, block_size: int, pool: Executor
+    weight: NDArray[np.float32], moments: NDArray[np.float32], levels: Levels, block_size: int, pool: Executor
 ) -> tuple[Values, Scales]:
     chunk = min(_FEEDBACK_CHUNK, -(-weight.size // (os.cpu_count() or 1)))
-    values, scales, parts = _room(weight, bits, block_size, chunk)
+    values, scales, parts = _room(weight, levels.bits, block_size, chunk)
     follow, blocks = followers(moments), scales.shape[1]
 
     def work(part: slice) -> None:
-        levels, found = round_with_feedback(weight[part], moments, follow, bits, block_size)
-        values[part], scales[part] = pack(levels[:, :blocks], bits), found[:, :blocks]
+        rounded, found = round_with_feedback(weight[part], moments, follow, levels, block_size)
+        values[part], scales[part] = levels.pack(rounded[:, :blocks]), found[:, :blocks]
 
     list(pool.map(work, parts))
     return values, narrow(scales)

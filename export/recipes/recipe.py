@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -19,6 +19,7 @@ from .domains import MICROSOFT, NATIVE
 from .experts import ExpertWeights, Routing, operator, routed, swiglu
 from .floats import FLOAT32, HALF_DTYPES, FloatLowering
 from .gptq import SHRINKAGE
+from .levels import EVEN, NONLINEAR, Levels
 from .lowering import Lowered, Lowering, Tensor, Weight, expert_biases
 from .quantize import Quantized, quantize
 
@@ -28,17 +29,22 @@ class QuantizedLowering:
     """A lowering to blocks of `block_size` with one float16 scale each, computed in 8-bit integers (accuracy level 4).
 
     bits: of all products, except roles in `finer`, which have 8. A tied lm_head and embedding share bytes, so an
-    embedding has the bits of lm_head.
+    embedding has the bits of lm_head. levels: of 4 bits, instead of even ones.
     """
 
     bits: int
     block_size: int
     finer: frozenset[str] = field(default_factory=frozenset)
+    levels: Levels | None = None
 
     def linear(self, weight: Weight, x: str, y: str) -> Lowered:
-        """Return a `MatMulNBits`: infrs's own for 16-bit scales, otherwise ONNX Runtime's."""
+        """Return a `MatMulLevels`, or a `MatMulNBits`: infrs's own for 16-bit scales, otherwise ONNX Runtime's."""
         bits = 8 if weight.role in self.finer else self.bits
-        quantized = quantize(weight.array, bits, self.block_size, weight.moments)
+        if self.levels is not None and bits == 4 and weight.array.shape[1] % self.block_size == 0:
+            quantized = quantize(weight.array, self.levels, self.block_size, weight.moments)
+            if quantized.scales.dtype == np.float16:
+                return _with_levels(weight, quantized, x, y)
+        quantized = quantize(weight.array, EVEN[bits], self.block_size, weight.moments)
         tensors = _tensors(weight, quantized, quantized.values)
         names = [x, *(tensor.name for tensor in tensors)]
         if weight.bias is not None:
@@ -74,7 +80,7 @@ class QuantizedLowering:
         if inputs % self.block_size:
             return FloatLowering().embedding(weight, ids, y)
         bits = 8 if "lm_head" in self.finer else self.bits
-        quantized = quantize(weight.array, bits, self.block_size)
+        quantized = quantize(weight.array, EVEN[bits], self.block_size)
         tensors = _tensors(weight, quantized, quantized.values.reshape(outputs, -1), kind="rows")
         scales = f"{weight.name}/scales"
         node = helper.make_node(
@@ -92,21 +98,19 @@ class QuantizedLowering:
 
     def experts(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
         """Return infrs's `Experts`; where float16 scales would lose precision, ONNX Runtime's operators."""
-        values, scales = [], []
-        for part, array in (("gate_up", weights.gate_up), ("down", weights.down)):
-            count, outputs, _ = array.shape
-            quantized = quantize(array.reshape(count * outputs, -1), self.bits, self.block_size)
-            base = f"{weights.source}.{part}.blocks{self.bits}"
-            values.append(Tensor(base, quantized.values.reshape(count, outputs, *quantized.values.shape[1:])))
-            scales.append(Tensor(f"{base}.scales", quantized.scales.reshape(count, outputs, -1)))
         biases, names = expert_biases(weights)
         attributes = {"bits": self.bits, "block_size": self.block_size}
-        if all(scale.array.dtype == np.float16 for scale in scales):
-            inputs = [routing.x, routing.weights, routing.indices]
-            inputs += [values[0].name, scales[0].name, values[1].name, scales[1].name, *names]
-            node = helper.make_node("Experts", inputs, [y], name=f"{weights.name}/Experts", domain=NATIVE)
-            node.attribute.extend(helper.make_attribute(*item) for item in (attributes | weights.attributes).items())
-            return Lowered([node], [*values, *scales, *biases])
+        for levels in filter(None, (self.levels, EVEN[self.bits])):
+            values, scales = self._blocks_of_experts(weights, levels)
+            if all(scale.array.dtype == np.float16 for scale in scales):
+                table = [] if levels.is_even else [_table(levels)]
+                inputs = [routing.x, routing.weights, routing.indices]
+                inputs += [values[0].name, scales[0].name, values[1].name, scales[1].name, *names]
+                inputs += [tensor.name for tensor in table]
+                node = helper.make_node("Experts", inputs, [y], name=f"{weights.name}/Experts", domain=NATIVE)
+                given = attributes | weights.attributes
+                node.attribute.extend(helper.make_attribute(*item) for item in given.items())
+                return Lowered([node], [*values, *scales, *biases, *table])
         if weights.gate.cubic:
             return self._dense(weights, routing, y)
         values = [Tensor(each.name, each.array.reshape(*each.array.shape[:2], -1)) for each in values]
@@ -117,10 +121,21 @@ class QuantizedLowering:
         nodes = routed(weights.name, routing, values[0].name, qmoe, y)
         return Lowered(nodes, [*values, *scales, *biases])
 
+    def _blocks_of_experts(self, weights: ExpertWeights, levels: Levels) -> tuple[list[Tensor], list[Tensor]]:
+        """Return values and scales of gate_up and down."""
+        values, scales = [], []
+        for part, array in (("gate_up", weights.gate_up), ("down", weights.down)):
+            count, outputs, _ = array.shape
+            quantized = quantize(array.reshape(count * outputs, -1), levels, self.block_size)
+            base = f"{weights.source}.{part}.blocks{self.bits}"
+            values.append(Tensor(base, quantized.values.reshape(count, outputs, *quantized.values.shape[1:])))
+            scales.append(Tensor(f"{base}.scales", quantized.scales.reshape(count, outputs, -1)))
+        return values, scales
+
     def _dense(self, weights: ExpertWeights, routing: Routing, y: str) -> Lowered:
         nodes, tensors, x, target = Nodes(weights.name), [], routing.x, ""
         for part, array in zip(("gate_up", "down"), dense_matrices(weights), strict=True):
-            quantized = quantize(array, self.bits, self.block_size)
+            quantized = quantize(array, EVEN[self.bits], self.block_size)
             base = f"{weights.source}.{part}.blocks{self.bits}"
             tensors += [Tensor(base, quantized.values), Tensor(f"{base}.scales", quantized.scales.astype(np.float32))]
             names = [x, base, f"{base}.scales"]
@@ -132,7 +147,7 @@ class QuantizedLowering:
 
 _QUANTIZED = {
     "int8": QuantizedLowering(bits=8, block_size=32),
-    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"})),
+    "int4": QuantizedLowering(bits=4, block_size=32, finer=frozenset({"lm_head"}), levels=NONLINEAR),
 }
 BLOCK_DTYPES = frozenset(_QUANTIZED)
 NARROW_STATES = BLOCK_DTYPES | {"bfloat16"}  # keys and values have 16 bits, more precise than weights and activations
@@ -155,7 +170,11 @@ def recipe(dtype: Dtype) -> Recipe:
     options: dict[str, str | int | float | bool] = {}
     if dtype in _QUANTIZED:
         chosen = _QUANTIZED[dtype]
-        options = asdict(chosen) | {
+        levels = EVEN[chosen.bits] if chosen.levels is None else chosen.levels
+        options = {
+            "bits": chosen.bits,
+            "block_size": chosen.block_size,
+            "levels": levels.name,
             "finer": " ".join(sorted(chosen.finer)),
             "finer_bits": 8,
             "scale_bits": 16,
@@ -183,5 +202,22 @@ def _cast(source: str, target: str, name: str) -> onnx.NodeProto:
 
 def _tensors(weight: Weight, quantized: Quantized, values: NDArray[np.uint8], kind: str = "blocks") -> list[Tensor]:
     """Return the tensors, named by source and layout. Tied weights share a tensor, or only bytes if layouts differ."""
-    base = f"{weight.source}.{kind}{quantized.bits}"
+    base = f"{weight.source}.{kind}{quantized.levels.bits}"
     return [Tensor(base, values), Tensor(f"{base}.scales", quantized.scales)]
+
+
+def _table(levels: Levels) -> Tensor:
+    return Tensor(f"levels.{levels.name}", levels.values)
+
+
+def _with_levels(weight: Weight, quantized: Quantized, x: str, y: str) -> Lowered:
+    """Return infrs's product with 4-bit weights that stand for levels."""
+    tensors = [*_tensors(weight, quantized, quantized.values), _table(quantized.levels)]
+    if weight.bias is not None:
+        tensors.append(Tensor(f"{weight.name}.bias", weight.bias))
+    outputs, inputs = weight.array.shape
+    names = [x, *(tensor.name for tensor in tensors)]
+    name = f"{weight.name}/MatMulLevels"
+    return Lowered(
+        [helper.make_node("MatMulLevels", names, [y], name=name, domain=NATIVE, K=inputs, N=outputs)], tensors
+    )

@@ -244,19 +244,21 @@ OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtC
 // All operators for one choice, in the domains that a session can ask for.
 struct Operators {
   explicit Operators(Choice choice)
-      : matmul(choice), narrow_matmul(choice), attention(choice), half_attention(choice), norm(choice), gate(choice),
-        experts(choice), linear(choice), short_convolution(choice), softplus(choice) {
+      : matmul(choice), narrow_matmul(choice), levels_matmul(choice), attention(choice), half_attention(choice),
+        norm(choice), gate(choice), experts(choice), linear(choice), short_convolution(choice), softplus(choice) {
     for (const bool selected : {false, true}) {
       const char* const name = selected ? kSelectedReplaced : kReplaced;
       replaced[selected][false] = new_domain(name, {&matmul, &attention, &norm});
       replaced[selected][true] = new_domain(name, {&matmul, &half_attention, &norm});
-      own[selected] = new_domain(selected ? kSelectedOwn : kOwn,
-                                 {&narrow_matmul, &gate, &experts, &linear, &short_convolution, &softplus});
+      own[selected] = new_domain(
+          selected ? kSelectedOwn : kOwn,
+          {&narrow_matmul, &levels_matmul, &gate, &experts, &linear, &short_convolution, &softplus});
     }
   }
 
   Operator<MatMulNBits<float>> matmul;
   Operator<MatMulNBits<uint16_t>> narrow_matmul;
+  Operator<MatMulLevels> levels_matmul;
   Operator<GroupQueryAttention<float>> attention;
   Operator<GroupQueryAttention<Half>> half_attention;
   Operator<SkipSimplifiedLayerNormalization> norm;
@@ -323,7 +325,7 @@ INFRS_EXPORT const char* infrs_take_refusals() {
 // Returns the attributes that an operator's kernel reads, with spaces between them; null if it has no kernel here.
 INFRS_EXPORT const char* infrs_known_attributes(const char* name) {
   using namespace infrs;
-  return attributes_of<MatMulNBits<float>, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
+  return attributes_of<MatMulNBits<float>, MatMulLevels, GroupQueryAttention<float>, SkipSimplifiedLayerNormalization,
                        GatedQuickGelu, ExpertsNode, LinearNode, ShortConvolutionNode, SoftplusNode>(name);
 }
 

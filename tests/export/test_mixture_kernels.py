@@ -41,7 +41,7 @@ def test_a_mixture_runs_on_own_kernels(name: str, tmp_path: Path) -> None:
     ids = np.random.default_rng(1).integers(3, VOCAB, (1, CUTS[-1]))
     whole = OwnRunner(tmp_path, conversion).run(ids)
     exact = probabilities(FusedRunner(tmp_path, conversion).run(ids))
-    assert np.abs(probabilities(whole) - exact).sum(axis=-1).mean() < 0.01
+    assert np.abs(probabilities(whole) - exact).sum(axis=-1).mean() < 0.02
     runner = OwnRunner(tmp_path, conversion)
     pieces = [runner.run(np.ascontiguousarray(ids[:, start:stop])) for start, stop in pairwise(CUTS)]
     assert np.concatenate(pieces).tobytes() == whole.tobytes()

@@ -25,6 +25,7 @@ class Form:
     """The sizes and attributes of a node. chosen: experts of a row."""
 
     bits: int = 4
+    levels: tuple[int, ...] = ()  # of weights of 4 bits; none: even ones
     experts: int = 6
     chosen: int = 3
     width: int = 96
@@ -36,9 +37,14 @@ class Form:
     cubic: float = 0.0
 
 
+NARROW = (-34, -28, -22, -17, -13, -9, -6, -3, 0, 3, 6, 10, 14, 18, 23, 30)  # 64 apart
+WIDE = (-128, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 127)
+
 FORMS = {
     "4 bits": Form(),
     "8 bits": Form(bits=8),
+    "levels": Form(levels=NARROW),
+    "wide levels and biases": Form(levels=WIDE, biases=True),
     "biases": Form(biases=True),
     "8 bits and biases": Form(bits=8, biases=True, inner=32),
     "gpt-oss": Form(biases=True, alpha=1.702, beta=1.0, limit=7.0, inner=96),
@@ -63,7 +69,8 @@ def weights_of(form: Form) -> dict[str, npt.NDArray[Any]]:
     ):
         shape = (form.experts, outputs, inputs // BLOCK)
         constants[name] = rng.integers(0, 256, (*shape, BLOCK * form.bits // 8), dtype=np.uint8)
-        size = 2.0 ** (1 - form.bits) * 2 / np.sqrt(inputs)
+        largest = -form.levels[0] if form.levels else 2.0 ** (form.bits - 1)
+        size = 2 / largest / np.sqrt(inputs)
         constants[f"{name}_scales"] = (size * rng.uniform(0.1, 1.5, shape)).astype(np.float16)
     if form.biases:
         constants["gate_up_bias"] = rng.standard_normal((form.experts, 2 * form.inner)).astype(np.float32)
@@ -78,6 +85,9 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
         "weights": (FLOAT, None),
         "indices": (INT64, None),
     } | weights_of(form)
+    if form.levels:
+        biases = dict.fromkeys(() if form.biases else ("gate_up_bias", "down_bias"))
+        inputs |= biases | {"levels": np.array(form.levels, np.float32)}
     own = {
         "bits": form.bits,
         "block_size": BLOCK,
@@ -127,7 +137,7 @@ def dequantized(form: Form, name: str) -> Doubles:
     values, scales = constants[name], constants[f"{name}_scales"]
     if form.bits == 4:
         values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:3], BLOCK)
-    levels = values.astype(np.float64) - 2 ** (form.bits - 1)
+    levels = np.array(form.levels or range(-(2 ** (form.bits - 1)), 2 ** (form.bits - 1)), np.float64)[values]
     return (levels * scales[..., None].astype(np.float64)).reshape(*values.shape[:2], -1)
 
 
@@ -169,10 +179,14 @@ def _product(form: Form, name: str, expert: int, kernels: KernelOptions) -> ort.
         parts, bias = [part[order] for part in parts], None if bias is None else bias[order]
     outputs, inputs = parts[0].shape[0], parts[0].shape[1] * BLOCK
     given: dict[str, Any] = {"x": (FLOAT, ["rows", inputs]), "values": parts[0], "scales": parts[1]}
-    if bias is not None:
-        given |= {"zero_points": None, "g_idx": None, "bias": bias}
-    attributes = {"N": outputs, "K": inputs, "bits": form.bits, "block_size": BLOCK}
-    made = graph_of("MatMulNBits", given, {"y": ["rows", outputs]}, attributes)
+    attributes = {"N": outputs, "K": inputs}
+    if form.levels:
+        given |= {"levels": np.array(form.levels, np.float32), "bias": bias}
+        made = graph_of("MatMulLevels", given, {"y": ["rows", outputs]}, attributes)
+    else:
+        attributes |= {"bits": form.bits, "block_size": BLOCK}
+        unused = {} if bias is None else {"zero_points": None, "g_idx": None, "bias": bias}
+        made = graph_of("MatMulNBits", given | unused, {"y": ["rows", outputs]}, attributes)
     made.graph.node[0].domain = made.opset_import[1].domain = "infrs.native"
     return opened_with_own(made, 1, kernels)
 

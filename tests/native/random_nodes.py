@@ -33,6 +33,7 @@ TEXTS = ["NONE", "PER_TENSOR", "", "x" * 100]
 ATTRIBUTES: dict[str, dict[str, list[Any]]] = {
     "MatMulNBits": dict.fromkeys(("N", "K", "bits", "block_size"), INTEGERS)
     | {"accuracy_level": [0, 1, 4, -1], "weight_prepacked": FLAGS, "input_bits": [8, 16, 0, HUGE]},
+    "MatMulLevels": dict.fromkeys(("N", "K"), INTEGERS),
     "GroupQueryAttention": dict.fromkeys(("num_heads", "kv_num_heads", "local_window_size"), INTEGERS)
     | dict.fromkeys(("do_rotary", "rotary_interleaved", "smooth_softmax", "qk_output", "causal"), FLAGS)
     | dict.fromkeys(("scale", "softcap", "qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon"), NUMBERS)
@@ -112,6 +113,20 @@ def product(chance: Random) -> Draft:
     return in_own_domain(draft) if is_own else draft
 
 
+def levels(chance: Random) -> Draft:
+    inputs, outputs = chance.choice([32, 64, 96, 256]), chance.choice([1, 5, 16, 17, 40])
+    given: dict[str, Any] = {
+        "x": (FLOAT, ["rows", "width"]),
+        "values": np.frombuffer(chance.randbytes(outputs * inputs // 2), np.uint8).reshape(outputs, inputs // 32, -1),
+        "scales": normal(chance, outputs, inputs // 32).astype(np.float16),
+        "levels": np.array(chance.choice([experts_graph.NARROW, experts_graph.WIDE]), np.float32),
+    }
+    if chance.random() < 0.3:
+        given["bias"] = normal(chance, outputs)
+    model = graph_of("MatMulLevels", given, {"y": ["rows", "outputs"]}, {"N": outputs, "K": inputs})
+    return in_own_domain(Draft(model, {"x": normal(chance, chance.choice([1, 1, 2, 5, 13, 50, 100]), inputs)}))
+
+
 def linear(chance: Random) -> Draft:
     outputs, inputs = chance.choice([1, 2, 31, 32, 33, 70]), chance.choice([1, 2, 7, 32, 65])
     weights = normal(chance, outputs, inputs).astype(chance.choice(list(linear_graph.DTYPES.values())))
@@ -150,6 +165,8 @@ def experts(chance: Random) -> Draft:
         beta=chance.choice([0.0, 1.0]),
         limit=chance.choice([0.0, 7.0]),
     )
+    if form.bits == 4 and chance.random() < 0.5:
+        form = replace(form, levels=chance.choice([experts_graph.NARROW, experts_graph.WIDE]))
     if chance.random() < 0.3:
         form = replace(form, biases=False, limit=0.0, cubic=0.044715)
     feeds = experts_graph.drawn(form, chance.choice([1, 2, 7, 60]), chance.getrandbits(32))

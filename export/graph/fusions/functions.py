@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -24,12 +25,8 @@ def functions(
     """
     used = {node.op_type: node for node in nodes if node.domain == NATIVE}
     imports = [helper.make_opsetid(domain, opsets[domain]) for domain in ("", MICROSOFT)]
-    return [
-        _gelu_experts(used[name], imports, shapes or {})
-        if _attributes(used[name]).get("cubic")
-        else _DEFINITIONS[name](name, imports)
-        for name in sorted(used)
-    ]
+    definitions = _DEFINITIONS | {"Experts": lambda name, opsets: _experts_of(used[name], opsets, shapes or {})}
+    return [definitions[name](name, imports) for name in sorted(used)]
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -60,6 +57,34 @@ def _matmul_nbits(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Fun
     return helper.make_function(NATIVE, name, inputs, ["y"], nodes, imports, [*attributes, *own])
 
 
+def _matmul_levels(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+    """Define a product with weights of 16 levels by one with weights of 8 bits, which stand for the same levels."""
+    nodes = Nodes("product")
+    values = _levels_in_bytes(nodes, "values", "levels")
+    scales = nodes.add("Cast", ["scales"], to=onnx.TensorProto.FLOAT)
+    blocks = {"bits": 8, "block_size": 32, "accuracy_level": 4}
+    nodes.add("MatMulNBits", ["x", values, scales, "", "", "bias"], "y", domain=MICROSOFT, **blocks)
+    for attribute in ("K", "N"):
+        nodes.nodes[-1].attribute.append(
+            onnx.AttributeProto(name=attribute, ref_attr_name=attribute, type=onnx.AttributeProto.INT)
+        )
+    inputs = ["x", "values", "scales", "levels", "bias"]
+    return helper.make_function(NATIVE, name, inputs, ["y"], nodes.nodes, imports, ["K", "N"])
+
+
+def _levels_in_bytes(nodes: Nodes, values: str, levels: str) -> str:
+    """Return weights of 8 bits, uint8 [..., 32] with zero at 128, for numbers of levels, uint8 [..., 16]."""
+    plus_128 = nodes.add("Cast", [nodes.add("Add", [levels, nodes.constant(128.0)])], to=onnx.TensorProto.UINT8)
+    low = nodes.add("BitwiseAnd", [values, nodes.constant(np.array(15, np.uint8))])
+    high = nodes.add("BitShift", [values, nodes.constant(np.array(4, np.uint8))], direction="RIGHT")
+    last = nodes.constant([-1])
+    pairs = nodes.add("Concat", [nodes.add("Unsqueeze", [half, last]) for half in (low, high)], axis=-1)
+    numbers = nodes.add("Cast", [pairs], to=onnx.TensorProto.INT32)
+    bytes_ = nodes.add("Gather", [plus_128, numbers])
+    shape = nodes.add("Shape", [values], start=0, end=-1)
+    return nodes.add("Reshape", [bytes_, nodes.add("Concat", [shape, last], axis=0)])
+
+
 def _linear(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
     """Define a product with weights of 32 or 16 bits, which ONNX Runtime widens at load."""
     nodes = [
@@ -79,23 +104,20 @@ _EXPERT_INPUTS = [
     "down_scales",
     "gate_up_bias",
     "down_bias",
+    "levels",
 ]
 
 
-def _experts(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
+def _experts(node: onnx.NodeProto, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
     """Define a mixture of quantised experts by ONNX Runtime's QMoE."""
-    parts = ("gate_up", "down")
-    rows = helper.make_tensor("rows", onnx.TensorProto.INT64, [3], [0, 0, -1])
-    nodes = [helper.make_node("Constant", [], ["rows"], value=rows)]
-    for part in parts:
-        nodes += [
-            helper.make_node("Reshape", [part, "rows"], [f"{part}_flat"]),
-            helper.make_node("Cast", [f"{part}_scales"], [f"{part}_wide"], to=onnx.TensorProto.FLOAT),
-        ]
-    operands = [f"{part}_{kind}" for part in parts for kind in ("flat", "wide", "bias")]
-    qmoe = operator("QMoE", operands, {"accuracy_level": 4})
+    given, nodes, operands = _attributes(node), Nodes("experts"), []
+    for part in ("gate_up", "down"):
+        values = _levels_in_bytes(nodes, part, "levels") if _has_levels(node) else part
+        values = nodes.add("Reshape", [values, nodes.constant([0, 0, -1])])
+        operands += [values, nodes.add("Cast", [f"{part}_scales"], to=onnx.TensorProto.FLOAT), f"{part}_bias"]
+    bits = 8 if _has_levels(node) else given["bits"]
+    qmoe = operator("QMoE", operands, {"accuracy_level": 4, "expert_weight_bits": bits})
     attributes = {
-        "bits": ("expert_weight_bits", onnx.AttributeProto.INT),
         "block_size": ("block_size", onnx.AttributeProto.INT),
         "k": ("k", onnx.AttributeProto.INT),
         "alpha": ("activation_alpha", onnx.AttributeProto.FLOAT),
@@ -104,8 +126,12 @@ def _experts(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.Function
     }
     for own, (theirs, kind) in attributes.items():
         qmoe.attribute.append(onnx.AttributeProto(name=theirs, ref_attr_name=own, type=kind))
-    nodes += routed("experts", Routing("x", "weights", "indices"), "gate_up", qmoe, "y")
-    return helper.make_function(NATIVE, name, _EXPERT_INPUTS, ["y"], nodes, imports, list(attributes))
+    nodes.nodes += routed("experts", Routing("x", "weights", "indices"), "gate_up", qmoe, "y")
+    return helper.make_function(NATIVE, node.op_type, _EXPERT_INPUTS, ["y"], nodes.nodes, imports, list(given))
+
+
+def _has_levels(node: onnx.NodeProto) -> bool:
+    return len(node.input) == len(_EXPERT_INPUTS)
 
 
 def _short_convolution(name: str, imports: list[onnx.OperatorSetIdProto]) -> onnx.FunctionProto:
@@ -160,10 +186,12 @@ def _gelu_experts(
     """Define a mixture with a gate that QMoE lacks by two products with the matrices of all experts."""
     given, nodes = _attributes(node), Nodes("experts")
     experts, doubled, blocks, stored = shapes[node.input[3]]
+    bits, stored = (8, 32) if _has_levels(node) else (given["bits"], stored)
     sizes = Sizes(experts, doubled // 2, shapes[node.input[5]][1])
     routing, x, y = Routing("x", "weights", "indices"), "x", ""
     for part, outputs in (("gate_up", experts * doubled), ("down", sizes.hidden)):
-        values, scales = part, nodes.add("Cast", [f"{part}_scales"], to=onnx.TensorProto.FLOAT)
+        values = _levels_in_bytes(nodes, part, "levels") if _has_levels(node) else part
+        scales = nodes.add("Cast", [f"{part}_scales"], to=onnx.TensorProto.FLOAT)
         if part == "down":
             blocks, y = experts * shapes[node.input[5]][2], "y"
             values, scales = (
@@ -172,16 +200,24 @@ def _gelu_experts(
             )
         values = nodes.add("Reshape", [values, nodes.constant([outputs, blocks, stored])])
         scales = nodes.add("Reshape", [scales, nodes.constant([outputs, blocks])])
-        x = block_product(nodes, [x, values, scales], y, shape=(outputs, blocks * 32), bits=given["bits"])
+        x = block_product(nodes, [x, values, scales], y, shape=(outputs, blocks * 32), bits=bits)
         if part == "gate_up":
             x = activate(nodes, x, routing, sizes, Gate(given["alpha"], given["beta"], cubic=given["cubic"]))
     return helper.make_function(NATIVE, node.op_type, _EXPERT_INPUTS, ["y"], nodes.nodes, imports, list(given))
 
 
+def _experts_of(
+    node: onnx.NodeProto, imports: list[onnx.OperatorSetIdProto], shapes: Mapping[str, Sequence[int]]
+) -> onnx.FunctionProto:
+    if _attributes(node).get("cubic"):
+        return _gelu_experts(node, imports, shapes)
+    return _experts(node, imports)
+
+
 _DEFINITIONS: dict[str, Callable[[str, list[onnx.OperatorSetIdProto]], onnx.FunctionProto]] = {
-    "Experts": _experts,
     "GatedQuickGelu": _gated_quick_gelu,
     "Linear": _linear,
+    "MatMulLevels": _matmul_levels,
     "MatMulNBits": _matmul_nbits,
     "ShortConvolution": _short_convolution,
     "Softplus": _softplus,

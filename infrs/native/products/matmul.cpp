@@ -59,13 +59,14 @@ void pack_block(const uint8_t* source, size_t lane, int bits, bool wide, uint8_t
 }  // namespace
 
 template <typename Scale>
-PackedMatrix::PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs, int bits,
-                           const TileKernel& kernel)
-    : kernel_(kernel), outputs_(outputs), inputs_(inputs), blocks_(inputs / kBlock), bits_(bits),
-      unit_(unit_of(scales, outputs * blocks_)), block_bytes_(kScaleBytes + kColumns * kBlock * bits / 8) {
+PackedMatrix::PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs,
+                           const WeightLevels& levels, const TileKernel& kernel)
+    : kernel_(kernel), outputs_(outputs), inputs_(inputs), blocks_(inputs / kBlock), levels_(levels),
+      unit_(unit_of(scales, outputs * blocks_)), block_bytes_(kScaleBytes + kColumns * kBlock * levels.bits() / 8) {
   const size_t size = groups() * group_bytes();
   data_ = allocate_weights(size);
   if (outputs % kColumns) std::memset(data_.get() + size - group_bytes(), 0, group_bytes());
+  const int bits = levels.bits();
   const size_t value_bytes = kBlock * bits / 8;
   for (size_t column = 0; column < outputs; ++column) {
     const size_t lane = column % kColumns;
@@ -78,8 +79,10 @@ PackedMatrix::PackedMatrix(const uint8_t* values, const Scale* scales, size_t ou
   }
 }
 
-template PackedMatrix::PackedMatrix(const uint8_t*, const float*, size_t, size_t, int, const TileKernel&);
-template PackedMatrix::PackedMatrix(const uint8_t*, const uint16_t*, size_t, size_t, int, const TileKernel&);
+template PackedMatrix::PackedMatrix(const uint8_t*, const float*, size_t, size_t, const WeightLevels&,
+                                    const TileKernel&);
+template PackedMatrix::PackedMatrix(const uint8_t*, const uint16_t*, size_t, size_t, const WeightLevels&,
+                                    const TileKernel&);
 
 void PackedMatrix::multiply_tile(const RoundedTile& tile, size_t group, size_t ahead, float (*out)[kColumns]) const {
   const TileInput input{data_.get() + group * group_bytes(),
@@ -87,7 +90,8 @@ void PackedMatrix::multiply_tile(const RoundedTile& tile, size_t group, size_t a
                         blocks_,
                         reinterpret_cast<const uint8_t*>(tile.words),
                         tile.scales,
-                        tile.starts};
+                        tile.starts,
+                        levels_.above.data()};
   kernel_.tiles[tile.rows - 1](input, out);
 }
 

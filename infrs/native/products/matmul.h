@@ -1,6 +1,7 @@
 // Products of float32 rows with 4-bit or 8-bit weights in blocks of 32 with one scale per block.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -11,16 +12,25 @@
 
 namespace infrs {
 
+// What the numbers of a weight matrix stand for. zero: the zero level. above: the 16 levels plus `zero`.
+struct WeightLevels {
+  Weights weights;
+  uint32_t zero;
+  std::array<uint8_t, 16> above{};
+
+  int bits() const { return weights == Weights::kBytes ? 8 : 4; }
+};
+
 // A weight matrix in the order in which the kernel reads it. It consists of groups of 16 columns, each group of the
 // blocks along K, and each block of 16 scales and then the weights. The weights are interleaved: a vector holds the
 // same inputs of eight or sixteen columns. Scales have 16 bits, relative to a unit of the matrix, which saves 5 to 10 %
 // of the bytes.
 class PackedMatrix {
  public:
-  // The layout of MatMulNBits. values: [N, K / 32, 32 * bits / 8], unsigned with zero at 2**(bits - 1).
-  // scales: [N, K / 32], float for float32 or uint16_t for float16. Throws std::invalid_argument if one is not finite.
+  // The layout of MatMulNBits. values: [N, K / 32, 32 * bits / 8]. scales: [N, K / 32], float for float32 or uint16_t
+  // for float16. Throws std::invalid_argument if one is not finite.
   template <typename Scale>
-  PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs, int bits,
+  PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs, const WeightLevels& levels,
                const TileKernel& kernel);
 
   // Computes y [rows, N] = x [rows, K] @ weights.T + bias [N]; bias may be null. A row's bits do not depend on the
@@ -33,7 +43,7 @@ class PackedMatrix {
   size_t group_bytes() const { return blocks_ * block_bytes_; }
   size_t inputs() const { return inputs_; }
   size_t max_tile_rows() const { return kernel_.max_rows; }
-  RoundedForm form() const { return {inputs_, kernel_.wide, 1u << (bits_ - 1)}; }
+  RoundedForm form() const { return {inputs_, kernel_.wide, levels_.zero}; }
   // Computes the products of a tile with a group of columns, out [rows, 16]; those of row r still lack the `factor` of
   // r. ahead: also prefetches the weights at this distance in bytes; 0: none.
   void multiply_tile(const RoundedTile& tile, size_t group, size_t ahead, float (*out)[kColumns]) const;
@@ -42,7 +52,7 @@ class PackedMatrix {
  private:
   TileKernel kernel_;
   size_t outputs_, inputs_, blocks_;
-  int bits_;
+  WeightLevels levels_;
   float unit_;          // factor of all scales, a power of two
   size_t block_bytes_;  // scales and weights of one block of 16 columns
   WeightMemory data_;

@@ -15,8 +15,41 @@
 
 namespace infrs {
 
-inline TileKernel tiles_for(Choice choice, int64_t bits, bool wide) {
-  return choice.avx512 ? tiles_avx512(bits, wide) : choice.vnni ? tiles_vnni_256(bits, wide) : tiles_avx2(bits, wide);
+inline TileKernel tiles_for(Choice choice, const WeightLevels& levels, bool wide) {
+  const auto tiles = choice.avx512 ? tiles_avx512 : choice.vnni ? tiles_vnni_256 : tiles_avx2;
+  return tiles(levels.weights, wide);
+}
+
+inline WeightLevels even_levels(int64_t bits) {
+  return bits == 8 ? WeightLevels{Weights::kBytes, 128} : WeightLevels{Weights::kNibbles, 8};
+}
+
+// Reads the 16 levels of a node's weights, whole numbers from -128 to 127.
+inline WeightLevels read_levels(const NodeInfo& node, size_t index) {
+  const auto levels = node.constant<float>(index);
+  WeightLevels read{Weights::kLevels, 128};
+  constexpr size_t count = read.above.size();
+  require(levels.shape == std::vector<int64_t>{int64_t{count}}, "not 16 levels of weights");
+  for (size_t i = 0; i < count; ++i)
+    require(-128 <= levels.data[i] && levels.data[i] <= 127 && levels.data[i] == std::floor(levels.data[i]),
+            "a level of the weights is not a whole number from -128 to 127");
+  const auto [smallest, largest] = std::minmax_element(levels.data, levels.data + count);
+  if (*largest - *smallest <= kNarrowSpan) read = {Weights::kNarrowLevels, 0u - static_cast<int32_t>(*smallest)};
+  for (size_t i = 0; i < count; ++i) read.above[i] = static_cast<int32_t>(levels.data[i]) + read.zero;
+  return read;
+}
+
+constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // of a product, so products of sizes fit 64 bits
+
+// Computes the output 0 of a node from its input 0, and from the bias at the input `bias`, which may be absent.
+inline void multiply(const Run& run, const PackedMatrix& weights, int64_t outputs, size_t bias) {
+  const auto x = run.input<float>(0), added = run.input<float>(bias);
+  const int64_t inputs = weights.inputs();
+  auto shape = x.shape;
+  require(!shape.empty() && shape.back() == inputs, "a product's input has another last dimension than K");
+  shape.back() = outputs;
+  require(!added.data || elements(added.shape) == outputs, "a product's bias has another size than N");
+  weights.multiply(x.data, elements(x.shape) / inputs, added.data, run.output<float>(0, shape), run.parallel());
 }
 
 // Scale: float, or uint16_t for float16 scales, which only the operator in infrs's own domain takes.
@@ -30,18 +63,10 @@ class MatMulNBits {
   static constexpr int inputs[] = {kFloat, kUInt8, kScale, -kUInt8, -kInt32, -kFloat};
   static constexpr int outputs[] = {kFloat};
 
-  MatMulNBits(const NodeInfo& node, Choice choice)
-      : inputs_(node.integer("K", 0)), outputs_(node.integer("N", 0)), weights_(pack(node, choice)) {}
+  MatMulNBits(const NodeInfo& node, Choice choice) : outputs_(node.integer("N", 0)), weights_(pack(node, choice)) {}
 
-  void compute(const Run& run) const {
-    const auto x = run.input<float>(0);
-    auto shape = x.shape;
-    require(!shape.empty() && shape.back() == inputs_, "MatMulNBits: the input's last dimension is not K");
-    shape.back() = outputs_;
-    const auto bias = run.input<float>(5);  // ONNX Runtime folds an Add that follows into the node
-    require(!bias.data || elements(bias.shape) == outputs_, "MatMulNBits: a bias of another size than N");
-    weights_.multiply(x.data, elements(x.shape) / inputs_, bias.data, run.output<float>(0, shape), run.parallel());
-  }
+  // ONNX Runtime folds an Add that follows into the node, as its bias.
+  void compute(const Run& run) const { multiply(run, weights_, outputs_, 5); }
 
  private:
   static PackedMatrix pack(const NodeInfo& node, Choice choice) {
@@ -57,8 +82,9 @@ class MatMulNBits {
     const auto scales = node.constant<Scale>(2);
     require(elements(values.shape) == n * k * bits / 8 && elements(scales.shape) == n * k / int64_t{kBlock},
             "MatMulNBits: weights or scales of another size than N and K say");
-    const bool wide = choice.wide || input_bits(node) == 16;
-    return PackedMatrix(values.data, scales.data, n, k, static_cast<int>(bits), tiles_for(choice, bits, wide));
+    const WeightLevels levels = even_levels(bits);
+    const TileKernel tiles = tiles_for(choice, levels, choice.wide || input_bits(node) == 16);
+    return PackedMatrix(values.data, scales.data, n, k, levels, tiles);
   }
 
   // Bits to which activations are rounded before they meet 8-bit weights. The output layer has 16, because its
@@ -70,9 +96,39 @@ class MatMulNBits {
     return bits;
   }
 
-  static constexpr int64_t kMaxInputs = 1 << 24, kMaxOutputs = 1 << 28;  // so products of sizes fit 64 bits
+  int64_t outputs_;
+  PackedMatrix weights_;
+};
 
-  int64_t inputs_, outputs_;
+// A product with weights of 4 bits that stand for 16 levels, in blocks of 32. An operator of infrs's own domain, which
+// the graph also defines as a function of ONNX Runtime's operators.
+class MatMulLevels {
+ public:
+  static constexpr const char* name = "MatMulLevels";
+  static constexpr const char* attributes = "K N";
+  // Input, weights, scales, levels, bias.
+  static constexpr int inputs[] = {kFloat, kUInt8, kFloat16, kFloat, -kFloat};
+  static constexpr int outputs[] = {kFloat};
+
+  MatMulLevels(const NodeInfo& node, Choice choice) : outputs_(node.integer("N", 0)), weights_(pack(node, choice)) {}
+
+  void compute(const Run& run) const { multiply(run, weights_, outputs_, 4); }
+
+ private:
+  static PackedMatrix pack(const NodeInfo& node, Choice choice) {
+    const int64_t k = node.integer("K", 0), n = node.integer("N", 0), block = kBlock;
+    require(0 < k && k <= kMaxInputs && k % block == 0 && 0 < n && n <= kMaxOutputs,
+            "MatMulLevels: a K or N of impossible size");
+    using Shape = std::vector<int64_t>;
+    const auto values = node.constant<uint8_t>(1);
+    const auto scales = node.constant<uint16_t>(2);
+    require(values.shape == Shape{n, k / block, block / 2} && scales.shape == Shape{n, k / block},
+            "MatMulLevels: weights or scales of another shape than N and K say");
+    const WeightLevels levels = read_levels(node, 3);
+    return PackedMatrix(values.data, scales.data, n, k, levels, tiles_for(choice, levels, false));
+  }
+
+  int64_t outputs_;
   PackedMatrix weights_;
 };
 
@@ -81,8 +137,11 @@ class ExpertsNode {
  public:
   static constexpr const char* name = "Experts";
   static constexpr const char* attributes = "bits block_size k alpha beta limit cubic";
-  // Input, weights of the routes, their experts, gate_up and its scales, down and its scales, bias of gate_up and down.
-  static constexpr int inputs[] = {kFloat, kFloat, kInt64, kUInt8, kFloat16, kUInt8, kFloat16, -kFloat, -kFloat};
+  // Input, weights of the routes, their experts, gate_up and its scales, down and its scales, bias of gate_up and down,
+  // levels of weights of 4 bits.
+  static constexpr int inputs[] = {kFloat, kFloat,   kInt64,  kUInt8,  kFloat16,
+                                   kUInt8, kFloat16, -kFloat, -kFloat, -kFloat};
+  static constexpr size_t kLevelsInput = 9;
   static constexpr int outputs[] = {kFloat};
 
   ExpertsNode(const NodeInfo& node, Choice choice) : chosen_(node.integer("k", 0)), experts_(make(node, choice)) {
@@ -123,6 +182,7 @@ class ExpertsNode {
   static Experts make(const NodeInfo& node, Choice choice) {
     const int64_t bits = node.integer("bits", 4);
     support(bits == 4 || bits == 8, "Experts: only 4 and 8 bits");
+    require(bits == 4 || !node.has_input(kLevelsInput), "Experts: levels of weights that have not 4 bits");
     support(node.integer("block_size", kBlock) == kBlock, "Experts: only blocks of 32");
     Gate activation{node.number("alpha", 1.0f), node.number("beta", 0.0f), node.number("limit", 0.0f),
                     node.number("cubic", 0.0f)};
@@ -138,21 +198,23 @@ class ExpertsNode {
     require(0 < experts && experts <= kMaxExperts && 0 < inner && inner <= kMaxWidth && 0 < width && width <= kMaxWidth,
             "Experts: a number of experts, or a size of gate_up or down, is impossible");
     support(width % kBlock == 0 && inner % kBlock == 0, "Experts: only whole blocks of 32");
-    return {static_cast<size_t>(experts), pack(node, choice, 3, {experts, 2 * inner, width}, bits),
-            pack(node, choice, 5, {experts, width, inner}, bits), activation};
+    const WeightLevels levels = node.has_input(kLevelsInput) ? read_levels(node, kLevelsInput) : even_levels(bits);
+    return {static_cast<size_t>(experts), pack(node, choice, 3, {experts, 2 * inner, width}, levels),
+            pack(node, choice, 5, {experts, width, inner}, levels), activation};
   }
 
   // Packs the matrices [experts, outputs, inputs] of all experts as one. The input after `index` has the scales.
-  static PackedMatrix pack(const NodeInfo& node, Choice choice, size_t index, const int64_t (&shape)[3], int64_t bits) {
+  static PackedMatrix pack(const NodeInfo& node, Choice choice, size_t index, const int64_t (&shape)[3],
+                           const WeightLevels& levels) {
     using Shape = std::vector<int64_t>;
     const auto values = node.constant<uint8_t>(index);
     const auto scales = node.constant<uint16_t>(index + 1);
     const int64_t blocks = shape[2] / int64_t{kBlock};
-    require(values.shape == Shape{shape[0], shape[1], blocks, int64_t{kBlock} * bits / 8} &&
+    require(values.shape == Shape{shape[0], shape[1], blocks, int64_t{kBlock} * levels.bits() / 8} &&
                 scales.shape == Shape{shape[0], shape[1], blocks},
             "Experts: weights or scales of gate_up and down that do not agree");
-    const TileKernel tiles = tiles_for(choice, bits, choice.wide);
-    return PackedMatrix(values.data, scales.data, product(shape[0], shape[1]), shape[2], static_cast<int>(bits), tiles);
+    const TileKernel tiles = tiles_for(choice, levels, choice.wide);
+    return PackedMatrix(values.data, scales.data, product(shape[0], shape[1]), shape[2], levels, tiles);
   }
 
   static constexpr int64_t kMaxExperts = 1 << 16, kMaxWidth = 1 << 24;  // so products of sizes fit 64 bits

@@ -21,6 +21,7 @@ struct TileInput {
   const uint8_t* words;    // [words per row, rows]
   const float* scales;     // [blocks, rows], for 8-bit rows only
   const int32_t* starts;   // [blocks, rows], for 8-bit rows only: -(zero level of the weights) * (sum of the inputs)
+  const uint8_t* levels;   // [16], what the numbers of 4 bits stand for, plus the zero level; only for levels
 };
 
 // Computes the products y [rows, 16]. The caller multiplies by the scales of 16-bit rows and the unit of the weights.
@@ -32,11 +33,17 @@ struct TileKernel {
   bool wide;          // the inputs are rounded to 16 bits, not to 8
 };
 
-// bits: of the weights, 4 or 8. wide: use 16-bit inputs with 8-bit weights. 4-bit weights always use 8-bit inputs.
-TileKernel tiles_avx512(int64_t bits, bool wide);    // for processors with AVX512-VNNI
-TileKernel tiles_vnni_256(int64_t bits, bool wide);  // for processors with AVX-VNNI or AVX512-VNNI
+// What a weight is: a byte (0 to 255, for -128 to 127), four bits (0 to 15, for -8 to 7), or one of 16 levels: any from
+// -128 to 127, or those whose largest is at most kNarrowSpan above the smallest. The zero levels are 128, 8, 128, and
+// minus the smallest level.
+enum class Weights { kBytes, kNibbles, kLevels, kNarrowLevels };
+constexpr int kNarrowSpan = 64;  // four products with inputs of 8 bits fit 16 bits (4 * 64 * 127 < 2**15)
+
+// wide: use 16-bit inputs with bytes. Weights of four bits always use 8-bit inputs.
+TileKernel tiles_avx512(Weights weights, bool wide);    // for processors with AVX512-VNNI
+TileKernel tiles_vnni_256(Weights weights, bool wide);  // for processors with AVX-VNNI or AVX512-VNNI
 bool has_avx_vnni();  // whether the processor has it, and the compiler knew it
-// With AVX2, 8-bit weights always use 16-bit inputs: its product of full-range bytes saturates.
-TileKernel tiles_avx2(int64_t bits, bool wide);
+// With AVX2, bytes always use 16-bit inputs: its product of full-range bytes saturates.
+TileKernel tiles_avx2(Weights weights, bool wide);
 
 }  // namespace infrs

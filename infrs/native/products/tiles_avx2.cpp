@@ -106,14 +106,102 @@ void tile_4_bits(const TileInput& input, float (*y)[kColumns]) {
   }
 }
 
+// Sixteen outputs of R rows with weights of 16 levels. A level may be -128 to 127, so the product takes its magnitude,
+// which is unsigned, and the input with its sign. Two products fit 16 bits (2 * 128 * 127 < 2**15), more do not.
+template <size_t R>
+void tile_levels(const TileInput& input, float (*y)[kColumns]) {
+  const size_t ahead = input.ahead;
+  const uint8_t* weights = input.weights;
+  const uint8_t* words = input.words;
+  const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const __m128i plus_128 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(input.levels));
+  const __m256i levels = _mm256_broadcastsi128_si256(_mm_xor_si128(plus_128, _mm_set1_epi8(-128)));
+  std::memset(y, 0, R * sizeof *y);
+  for (size_t block = 0; block < input.blocks; ++block) {
+    const uint8_t* weight_scales = weights;
+    weights += kScaleBytes;
+    __m256i sum[R][2] = {};
+    for (size_t step = 0; step < kBlock / 4; ++step, words += 4 * R) {
+      prefetch(weights + ahead);
+      __m256i level[2], size[2];
+      for (size_t side = 0; side < 2; ++side) {
+        const __m256i read = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + side * 2 * kColumns));
+        const __m256i numbers = _mm256_and_si256(step % 2 ? _mm256_srli_epi16(read, 4) : read, nibble);
+        level[side] = _mm256_shuffle_epi8(levels, numbers);
+        size[side] = _mm256_abs_epi8(level[side]);
+      }
+      weights += step % 2 * 4 * kColumns;
+      INFRS_UNROLL
+      for (size_t r = 0; r < R; ++r) {
+        const __m256i inputs = broadcast_32_bits(words + 4 * r);
+        for (size_t side = 0; side < 2; ++side) {
+          const __m256i pairs = _mm256_maddubs_epi16(size[side], _mm256_sign_epi8(inputs, level[side]));
+          sum[r][side] = _mm256_add_epi32(sum[r][side], _mm256_madd_epi16(pairs, ones));
+        }
+        keep_in_registers(sum[r]);
+      }
+    }
+    const __m256 left_scale = half_lanes(weight_scales), right_scale = half_lanes(weight_scales + kScaleBytes / 2);
+    INFRS_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      const __m256 scale = _mm256_set1_ps(input.scales[block * R + r]);
+      add_scaled(y[r], sum[r][0], _mm256_mul_ps(left_scale, scale));
+      add_scaled(y[r] + kLanes, sum[r][1], _mm256_mul_ps(right_scale, scale));
+    }
+  }
+}
+
+// Sixteen outputs of R rows with weights of narrow levels. Two steps fit 16-bit sums. Eight outputs at a time leave
+// registers for the levels.
+template <size_t R>
+void tile_narrow_levels(const TileInput& input, float (*y)[kColumns]) {
+  const size_t ahead = input.ahead;
+  const uint8_t* weights = input.weights;
+  const uint8_t* words = input.words;
+  const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const __m256i levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(input.levels)));
+  std::memset(y, 0, R * sizeof *y);
+  for (size_t block = 0; block < input.blocks; ++block, words += kBlock * R) {
+    const uint8_t* weight_scales = weights;
+    weights += kScaleBytes;
+    for (size_t side = 0; side < 2; ++side) {
+      __m256i sum[R];
+      INFRS_UNROLL
+      for (size_t r = 0; r < R; ++r) sum[r] = _mm256_set1_epi32(input.starts[block * R + r]);
+      for (size_t step = 0; step < kBlock / 8; ++step) {
+        const uint8_t* place = weights + (2 * step + side) * 2 * kColumns;
+        prefetch(place + ahead);
+        const __m256i read = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));
+        const __m256i low = _mm256_shuffle_epi8(levels, _mm256_and_si256(read, nibble));
+        const __m256i high = _mm256_shuffle_epi8(levels, _mm256_and_si256(_mm256_srli_epi16(read, 4), nibble));
+        const uint8_t* inputs = words + step * 8 * R;
+        INFRS_UNROLL
+        for (size_t r = 0; r < R; ++r) {
+          const __m256i first = _mm256_maddubs_epi16(low, broadcast_32_bits(inputs + 4 * r));
+          const __m256i second = _mm256_maddubs_epi16(high, broadcast_32_bits(inputs + 4 * (R + r)));
+          sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(_mm256_add_epi16(first, second), ones));
+          asm("" : "+x"(sum[r]));
+        }
+      }
+      const __m256 weight_scale = half_lanes(weight_scales + side * kScaleBytes / 2);
+      INFRS_UNROLL
+      for (size_t r = 0; r < R; ++r)
+        add_scaled(y[r] + side * kLanes, sum[r],
+                   _mm256_mul_ps(weight_scale, _mm256_set1_ps(input.scales[block * R + r])));
+    }
+    weights += kBlock / 2 * kColumns;
+  }
+}
+
 template <size_t... R>
-TileKernel kernel(int64_t bits, std::index_sequence<R...>) {
-  static constexpr Tile wide[] = {tile_8_bits<R + 1>...}, narrow[] = {tile_4_bits<R + 1>...};
-  return {sizeof...(R), bits == 8 ? wide : narrow, bits == 8};
+TileKernel kernel(Weights weights, std::index_sequence<R...>) {
+  static constexpr Tile tiles[][sizeof...(R)] = {
+      {tile_8_bits<R + 1>...}, {tile_4_bits<R + 1>...}, {tile_levels<R + 1>...}, {tile_narrow_levels<R + 1>...}};
+  return {sizeof...(R), tiles[static_cast<size_t>(weights)], weights == Weights::kBytes};
 }
 
 }  // namespace
 
-TileKernel tiles_avx2(int64_t bits, bool) { return kernel(bits, std::make_index_sequence<kMaxRows>()); }
+TileKernel tiles_avx2(Weights weights, bool) { return kernel(weights, std::make_index_sequence<kMaxRows>()); }
 
 }  // namespace infrs

@@ -99,12 +99,24 @@ inline void multiply_bytes(__m512i (&sum)[R][kSums<R>], __m512i weight, const ui
   }
 }
 
-template <size_t R, int Bits>
+// Returns four copies of 16 levels.
+inline __m512i four_times(const uint8_t* address) {
+  return _mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(address)));
+}
+
+// Returns the weights of numbers of four bits.
+template <Weights W>
+inline __m512i weights_of(__m512i numbers, __m512i levels) {
+  return W == Weights::kLevels ? _mm512_shuffle_epi8(levels, numbers) : numbers;
+}
+
+template <size_t R, Weights W>
 void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i levels = W == Weights::kLevels ? four_times(input.levels) : nibble;
   __m512 total[R] = {};
   for (size_t block = 0; block < input.blocks; ++block) {
     const __m512 weight_scale = scales_of(weights);
@@ -112,15 +124,17 @@ void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
     __m512i sum[R][kSums<R>];
     begin(sum, input.starts + block * R);
     INFRS_UNROLL_ALL
-    for (size_t step = 0; step < kBlock / 4; step += 8 / Bits, weights += 4 * kColumns) {
+    for (size_t step = 0; step < kBlock / 4; step += W == Weights::kBytes ? 1 : 2, weights += 4 * kColumns) {
       prefetch(weights + ahead);
       const __m512i read = _mm512_loadu_si512(weights);
-      if constexpr (Bits == 8) {
+      if constexpr (W == Weights::kBytes) {
         multiply_bytes<R>(sum, read, words, step);
         words += 4 * R;
       } else {
-        multiply_bytes<R>(sum, _mm512_and_si512(read, nibble), words, step);
-        multiply_bytes<R>(sum, _mm512_and_si512(_mm512_srli_epi16(read, 4), nibble), words + 4 * R, step + 1);
+        const __m512i low = _mm512_and_si512(read, nibble);
+        const __m512i high = _mm512_and_si512(_mm512_srli_epi16(read, 4), nibble);
+        multiply_bytes<R>(sum, weights_of<W>(low, levels), words, step);
+        multiply_bytes<R>(sum, weights_of<W>(high, levels), words + 4 * R, step + 1);
         words += 8 * R;
       }
     }
@@ -131,17 +145,20 @@ void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
 }
 
 template <size_t... R>
-TileKernel kernel(int64_t bits, bool wide, std::index_sequence<R...>) {
+TileKernel kernel(Weights weights, bool wide, std::index_sequence<R...>) {
   static constexpr Tile words[] = {tile_words<R + 1>...};
-  static constexpr Tile bytes[] = {tile_bytes<R + 1, 8>...}, nibbles[] = {tile_bytes<R + 1, 4>...};
-  wide = wide && bits == 8;
-  return {sizeof...(R), wide ? words : bits == 8 ? bytes : nibbles, wide};
+  static constexpr Tile tiles[][sizeof...(R)] = {{tile_bytes<R + 1, Weights::kBytes>...},
+                                                 {tile_bytes<R + 1, Weights::kNibbles>...},
+                                                 {tile_bytes<R + 1, Weights::kLevels>...},
+                                                 {tile_bytes<R + 1, Weights::kLevels>...}};
+  wide = wide && weights == Weights::kBytes;
+  return {sizeof...(R), wide ? words : tiles[static_cast<size_t>(weights)], wide};
 }
 
 }  // namespace
 
-TileKernel tiles_avx512(int64_t bits, bool wide) {
-  return kernel(bits, wide, std::make_index_sequence<kMaxTileRows>());
+TileKernel tiles_avx512(Weights weights, bool wide) {
+  return kernel(weights, wide, std::make_index_sequence<kMaxTileRows>());
 }
 
 }  // namespace infrs

@@ -54,9 +54,9 @@ namespace avx512_vnni {
 }  // namespace infrs
 INFRS_AVX512_END
 
-infrs::TileKernel infrs::tiles_vnni_256(int64_t bits, bool wide) {
+infrs::TileKernel infrs::tiles_vnni_256(Weights weights, bool wide) {
 #ifdef INFRS_AVX_VNNI_BEGIN
-  if (has_avx_vnni()) return avx_vnni::kernel(bits, wide, std::make_index_sequence<kMaxRows>());
+  if (has_avx_vnni()) return avx_vnni::kernel(weights, wide, std::make_index_sequence<kMaxRows>());
 #endif
-  return avx512_vnni::kernel(bits, wide, std::make_index_sequence<kMaxRows>());
+  return avx512_vnni::kernel(weights, wide, std::make_index_sequence<kMaxRows>());
 }

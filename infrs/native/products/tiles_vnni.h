@@ -90,14 +90,26 @@ inline void multiply_bytes(Sums<R>& sum, __m256i left, __m256i right, const uint
   }
 }
 
+// Returns two copies of 16 levels.
+inline __m256i twice(const uint8_t* address) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(address)));
+}
+
+// Returns the weights of numbers of four bits.
+template <Weights W>
+inline __m256i weights_of(__m256i numbers, __m256i levels) {
+  return W == Weights::kLevels ? _mm256_shuffle_epi8(levels, numbers) : numbers;
+}
+
 // Sixteen outputs of R rows with unsigned weights and 8-bit inputs. The sums of a block begin with `starts`, so the
 // weights need no correction for their zero level.
-template <size_t R, int Bits>
+template <size_t R, Weights W>
 void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
   const size_t ahead = input.ahead;
   const uint8_t* weights = input.weights;
   const uint8_t* words = input.words;
   const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i levels = W == Weights::kLevels ? twice(input.levels) : nibble;
   std::memset(y, 0, R * sizeof *y);
   for (size_t block = 0; block < input.blocks; ++block) {
     const uint8_t* scales = weights;
@@ -106,16 +118,18 @@ void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
     INFRS_UNROLL_ALL
     for (size_t r = 0; r < R; ++r) sum[r][0][0] = sum[r][0][1] = _mm256_set1_epi32(input.starts[block * R + r]);
     INFRS_UNROLL_ALL
-    for (size_t step = 0; step < kBlock / 4; step += 8 / Bits, weights += 4 * kColumns) {
+    for (size_t step = 0; step < kBlock / 4; step += W == Weights::kBytes ? 1 : 2, weights += 4 * kColumns) {
       prefetch(weights + ahead);
       const __m256i left = read_32_bytes(weights), right = read_32_bytes(weights + 2 * kColumns);
-      if constexpr (Bits == 8) {
+      if constexpr (W == Weights::kBytes) {
         multiply_bytes<R>(sum, left, right, words, step);
         words += 4 * R;
       } else {
-        multiply_bytes<R>(sum, _mm256_and_si256(left, nibble), _mm256_and_si256(right, nibble), words, step);
-        multiply_bytes<R>(sum, _mm256_and_si256(_mm256_srli_epi16(left, 4), nibble),
-                          _mm256_and_si256(_mm256_srli_epi16(right, 4), nibble), words + 4 * R, step + 1);
+        const __m256i low[2] = {_mm256_and_si256(left, nibble), _mm256_and_si256(right, nibble)};
+        const __m256i high[2] = {_mm256_and_si256(_mm256_srli_epi16(left, 4), nibble),
+                                 _mm256_and_si256(_mm256_srli_epi16(right, 4), nibble)};
+        multiply_bytes<R>(sum, weights_of<W>(low[0], levels), weights_of<W>(low[1], levels), words, step);
+        multiply_bytes<R>(sum, weights_of<W>(high[0], levels), weights_of<W>(high[1], levels), words + 4 * R, step + 1);
         words += 8 * R;
       }
     }
@@ -130,9 +144,12 @@ void tile_bytes(const TileInput& input, float (*y)[kColumns]) {
 }
 
 template <size_t... R>
-TileKernel kernel(int64_t bits, bool wide, std::index_sequence<R...>) {
+TileKernel kernel(Weights weights, bool wide, std::index_sequence<R...>) {
   static constexpr Tile words[] = {tile_words<R + 1>...};
-  static constexpr Tile bytes[] = {tile_bytes<R + 1, 8>...}, nibbles[] = {tile_bytes<R + 1, 4>...};
-  wide = wide && bits == 8;
-  return {sizeof...(R), wide ? words : bits == 8 ? bytes : nibbles, wide};
+  static constexpr Tile tiles[][sizeof...(R)] = {{tile_bytes<R + 1, Weights::kBytes>...},
+                                                 {tile_bytes<R + 1, Weights::kNibbles>...},
+                                                 {tile_bytes<R + 1, Weights::kLevels>...},
+                                                 {tile_bytes<R + 1, Weights::kLevels>...}};
+  wide = wide && weights == Weights::kBytes;
+  return {sizeof...(R), wide ? words : tiles[static_cast<size_t>(weights)], wide};
 }
