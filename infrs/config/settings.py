@@ -18,8 +18,8 @@ ToolFormatName = Literal[
     "auto", "seed_oss", "qwen3_coder", "glm", "minimax_m2", "hunyuan3", "minicpm5", "deepseek_v3.2", "deepseek_v4",
     "gigachat3.5", "lfm2", "olmo3", "gemma4", "function_gemma", "pythonic", "mistral", "hermes", "harmony", "granite",
     "phi", "firefunction", "deepseek_v3", "deepseek_v3.1", "kimi", "solar", "command", "command_r", "nemotron",
-    "tool_calls", "gigachat3", "hyperclovax", "internlm", "apertus", "functionary", "functionary_3.2", "llama3",
-    "gemma", "generic",
+    "tool_calls", "gigachat3", "hyperclovax", "internlm", "apertus", "functionary", "functionary_3.2", "glm4",
+    "llama3", "gemma", "generic",
 ]  # fmt: skip
 GenerationConfig = Literal["auto", "none"]
 LoadTime = Literal["start", "demand"]

@@ -38,6 +38,7 @@ _TEMPLATES = {
     "gemma3_text": "gemma-3",
     "gemma3n_text": "gemma-3",
     "gemma4_text": "gemma-4",
+    "glm4": "glm-4-0414",
     "glm4_moe": "glm-4.6",
     "glm4_moe_lite": "glm-4.7-flash",
     "gpt_oss": "gpt-oss",

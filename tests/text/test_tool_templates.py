@@ -42,6 +42,7 @@ RENDERED = {
     "solar": "solar-open",
     "functionary": "functionary-3.1",
     "functionary_3.2": "functionary-3.2",
+    "glm4": "glm-4-0414",
     "harmony": "gpt-oss",
     "llama3": "llama-3.1 llama-3.2 phi-4-mini xlam-qwen",
 }
@@ -148,6 +149,19 @@ def test_grammar_takes_rendered_calls(
         assert not follows(compiler, grammar, tokenizer.encode(wrong, special=False)) or (
             not required and not read(chosen.parser({PROBE_TOOL.name}), [wrong])[0][0]
         )
+
+
+def test_text_comes_before_calls_of_glm_4_if_the_marker_is_a_control_token(
+    tokenizer: Tokenizer, compiler: GrammarCompiler
+) -> None:
+    marker = "<|assistant|>"
+    grammar = calls_constraint(FORMATS["glm4"], [PROBE_TOOL], tokenizer, many=True, required=False)
+    call = f"{PROBE_TOOL.name}\n{json.dumps(PROBE_ARGUMENTS)}"
+    for text in ("\nI look.", "\nprobe_tool is\n"):
+        assert follows(compiler, grammar, tokenizer.encode(text, special=False))
+        ids = tokenizer.encode(text + marker + call, special=False)
+        assert follows(compiler, grammar, ids) == (tokenizer.token_id(marker) is not None)
+    assert not follows(compiler, grammar, tokenizer.encode(f"{PROBE_TOOL.name}\nIt is.", special=False))
 
 
 def follows(compiler: GrammarCompiler, constraint: Constraint, ids: list[int]) -> bool:

@@ -168,3 +168,15 @@ def test_control_tokens_in_tools_and_calls_stay_text(demo_text: Path) -> None:
     ]
     assert controls[0] == controls[1]
     assert "<|im_end|>" in tokenizer.decode(encode_chat(tokenizer, chat_format, messages, tools=tools))
+
+
+def test_calls_of_glm_4_are_messages_with_the_name_as_metadata() -> None:
+    two = {**CALLS, "content": "I look.", "tool_calls": [CALL, OTHER_CALL]}
+    assert for_template([USER, two, RESULT, OTHER_RESULT], DECLARED, Form(calls="metadata")) == [
+        USER,
+        {"role": "assistant", "content": "I look."},
+        {"role": "assistant", "metadata": "weather", "content": '{"city": "Bonn"}'},
+        {"role": "assistant", "metadata": "weather", "content": '{"city": "Bonn"}'},
+        {"role": "observation", "content": "sunny"},
+        {"role": "observation", "content": "warm"},
+    ]

@@ -16,6 +16,7 @@ WRITTEN = {
         '<tool_call>\n{"name": "get_y", "arguments": {"right": "v2"}}\n</tool_call>',
     ),
     "functionary-3.2": ('get_x\n{"left": "v1"}', 'get_x\n{"left": "v1"}>>>get_y\n{"right": "v2"}'),
+    "glm-4-0414": ('get_x\n{"left": "v1"}', 'get_x\n{"left": "v1"}<|assistant|>get_y\n{"right": "v2"}'),
     "command-r7b-tool-use": (
         '<|START_THINKING|><|END_THINKING|><|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "get_x", '
         '"parameters": {"left": "v1"}}\n]<|END_ACTION|>',

@@ -65,6 +65,9 @@ def _as_text(messages: Messages, form: Form) -> Iterator[Message]:
         if message["role"] == "tool" and form.results == "text":
             results.append(f"<tool_response>\n{message['content']}\n</tool_response>")
             continue
+        if message["role"] == "tool" and form.calls == "metadata":
+            yield {"role": "observation", "content": message["content"]}
+            continue
         if results:
             yield {"role": "user", "content": "\n".join(results)}
             results = []
@@ -74,6 +77,8 @@ def _as_text(messages: Messages, form: Form) -> Iterator[Message]:
             functions = [call["function"] for call in calls]
             written = json.dumps(functions[0] if len(functions) == 1 else functions, ensure_ascii=False)
             yield {**without, "content": "\n".join(filter(None, (message["content"], written)))}
+        elif calls and form.calls == "metadata":
+            yield from _as_metadata(without, calls)
         elif calls and message["content"] and form.splits_calls:
             yield without
             yield {"role": message["role"], "content": "", "tool_calls": calls}
@@ -81,6 +86,15 @@ def _as_text(messages: Messages, form: Form) -> Iterator[Message]:
             yield message
     if results:
         yield {"role": "user", "content": "\n".join(results)}
+
+
+def _as_metadata(message: Message, calls: Sequence[Message]) -> Iterator[Message]:
+    """Yield a message without calls if it has text, and a message for each call."""
+    if message["content"]:
+        yield message
+    for call in calls:
+        function = call["function"]
+        yield {"role": message["role"], "metadata": function["name"], "content": _json_text(function["arguments"])}
 
 
 def _one_call_each(messages: Messages) -> Iterator[Message]:
@@ -159,9 +173,14 @@ def _shaped(message: Message, form: Form, ids: Mapping[str, str]) -> Message:
 def _shaped_call(call: Message, form: Form, ids: Mapping[str, str]) -> Message:
     function = call["function"]
     arguments = function["arguments"]
-    if form.calls == "string" and not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
+    if form.calls == "string":
+        arguments = _json_text(arguments)
     return {**call, "id": ids.get(call["id"], call["id"]), "function": {**function, "arguments": arguments}}
+
+
+def _json_text(arguments: Any) -> str:  # noqa: ANN401  # any JSON
+    """Return the arguments of a call as JSON; they can be JSON already."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def _new_ids(messages: Messages, form: Form) -> dict[str, str]:

@@ -19,7 +19,9 @@ class Form:
     before the next user message. merges: consecutive messages of one role become one.
     tools: the variable with the tools, IN_SYSTEM_MESSAGE for the key `tools` of that message, or IN_TEXT.
     tools_need_system: the template shows tools only with a system message.
-    calls: the arguments of a call as an object or as JSON in a string, or the whole call as text of the message.
+    calls: the arguments of a call as an object or as JSON in a string, or the whole call as text of the message. Or
+    each call is a message with its name as `metadata` and its arguments as text, and results have the role
+    `observation` (GLM-4-0414).
     empty_content: content of a message of calls only. splits_calls: the text before calls is its own message.
     one_call: each call is its own message, followed by its result. results: a tool's result as a message of the role
     `tool`, or as text of a user message. ids: those of the client, 9 characters (Mistral) or names with numbers (Kimi).
@@ -33,7 +35,7 @@ class Form:
     merges: bool = False
     tools: str = TOOL_VARIABLES[0]
     tools_need_system: bool = False
-    calls: Literal["object", "string", "text"] = "object"
+    calls: Literal["object", "string", "metadata", "text"] = "object"
     empty_content: str | None = ""
     splits_calls: bool = False
     one_call: bool = False

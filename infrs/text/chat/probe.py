@@ -58,7 +58,7 @@ _TOOL_PROBES: tuple[tuple[list[Message], dict[str, tuple[Any, ...]]], ...] = (
     (
         [_USER, _CALLING, _RESULT],
         {
-            "calls": ("object", "string", "text"),
+            "calls": ("object", "string", "metadata", "text"),
             "results": ("tool", "text"),
             "empty_content": ("", None),
             "ids": ("own", "short", "named"),

@@ -9,7 +9,7 @@ from itertools import pairwise
 from infrs.text.chat.template import ChatFormat, ChatTemplate
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.fit import derived, fitted
-from infrs.text.tools.formats import bare, functionary, harmony, literals, marked, named, tagged
+from infrs.text.tools.formats import bare, functionary, glm_4, harmony, literals, marked, named, tagged
 from infrs.text.tools.json_format import JsonFormat
 from infrs.text.tools.probe import PROBE_ARGUMENTS, PROBE_TOOL, rendered_calls
 from infrs.text.tools.tool_format import ToolFormat
@@ -50,6 +50,7 @@ FORMATS: dict[str, ToolFormat] = {
     "apertus": marked.APERTUS,
     "functionary": named.FUNCTIONARY,
     "functionary_3.2": functionary.FUNCTIONARY_3_2,
+    "glm4": glm_4.GLM_4,
     "llama3": bare.LLAMA_3,
     "gemma": bare.GEMMA,
     "generic": bare.GENERIC,
@@ -70,9 +71,11 @@ def choose_format(template: ChatFormat | str, name: str = "auto") -> ToolFormat:
     if isinstance(template, str):
         template = ChatTemplate(template, {})
     calls = rendered_calls(template)
-    for tool_format in FORMATS.values():
-        if reads(tool_format, calls.one):
-            return fitted(tool_format, calls) if isinstance(tool_format, JsonFormat) else tool_format
+    known = [each for each in FORMATS.values() if reads(each, calls.one)]
+    # Some formats differ only between calls.
+    known = [each for each in known if calls.two and reads(each, calls.two, num_calls=2)] or known
+    if known:
+        return fitted(known[0], calls) if isinstance(known[0], JsonFormat) else known[0]
     new = derived(calls)
     if new is not None and reads(new, calls.one) and (not calls.two or reads(new, calls.two, num_calls=2)):
         return new
