@@ -16,7 +16,7 @@ from infrs.errors import SourceError
 from ..sources.config_check import read_json
 from ..sources.resolve import Model
 from .added_tokens import add_missing_tokens, named_tokens, optional_json, text
-from .slow_tokenizer import convert_tokenizer
+from .slow_tokenizer import check_converted, convert_tokenizer
 from .templates import template_text, write_templates
 from .tokenizer_check import match_tokenizer
 from .tokenizer_file import check_tokenizer, open_tokenizer
@@ -53,7 +53,9 @@ def write_companions(model: Model, loaded: PreTrainedModel, directory: Path) -> 
     check_tokenizer(tokenizer)
     num_rows = int(loaded.config.vocab_size)
     add_missing_tokens(model.directory, tokenizer, num_rows)
-    if not is_converted:
+    if is_converted:
+        check_converted(model.directory, tokenizer)
+    else:
         match_tokenizer(model.directory, tokenizer, num_rows)
     write_templates(model.directory, directory)
 

@@ -18,12 +18,17 @@ def convert_tokenizer(source: Path, path: Path) -> None:
     """Write to `path` the tokenizer that transformers makes of the vocabulary in the folder `source`.
 
     Raises SourceError unless the vocabulary is complete. If files are missing, transformers makes a tokenizer that has
-    special tokens only. SentencePiece models are not taken, because transformers 4 and 5 convert them differently.
+    special tokens only.
     """
+    if is_sentencepiece(source):
+        from .sentencepiece_model import convert_sentencepiece  # noqa: PLC0415  # few models need the library
+
+        convert_sentencepiece(source, path)
+        return
     if not any(_has(source, names) for names in _VOCABULARIES):
         raise SourceError(
-            "the model has no tokenizer.json, and neither vocab.txt nor vocab.json and merges.txt to make one from; "
-            "save its tokenizer again with the version of transformers that saved the model"
+            "the model has no tokenizer.json, and neither tokenizer.model, vocab.txt nor vocab.json and merges.txt to "
+            "make one from; save its tokenizer again with the version of transformers that saved the model"
         )
     with explained("the model has no tokenizer.json, and its tokenizer cannot be converted"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
@@ -36,6 +41,22 @@ def convert_tokenizer(source: Path, path: Path) -> None:
                 "download it again"
             )
         tokenizer.backend_tokenizer.save(str(path))
+
+
+def check_converted(source: Path, path: Path) -> None:
+    """Compare the tokenizer at `path` with the vocabulary that it is made of, if that has a library of its own.
+
+    Call it when all tokens are added. Raises SourceError if they give other ids for a text.
+    """
+    if is_sentencepiece(source):
+        from .sentencepiece_model import match_sentencepiece  # noqa: PLC0415
+
+        match_sentencepiece(source, path)
+
+
+def is_sentencepiece(source: Path) -> bool:
+    """Return whether the vocabulary in the folder `source` is a SentencePiece model."""
+    return _has(source, ("tokenizer.model",))
 
 
 def _has(source: Path, names: Sequence[str]) -> bool:

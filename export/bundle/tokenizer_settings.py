@@ -39,11 +39,16 @@ def apply_settings(tokenizer: Tokenizer, names: dict[str, Any]) -> None:
     if isinstance(pre_tokenizer, ByteLevel) and isinstance(space := names.get("add_prefix_space"), bool):
         pre_tokenizer.add_prefix_space = space
         tokenizer.pre_tokenizer = pre_tokenizer
-    if isinstance(normalizer, BertNormalizer) and _class(names) not in _GENERIC:
+    if isinstance(normalizer, BertNormalizer) and not is_generic(names):
         for name, part in _BERT.items():
             if isinstance(names.get(name), bool):
                 setattr(normalizer, part, names[name])
         tokenizer.normalizer = normalizer
+
+
+def is_generic(names: dict[str, Any]) -> bool:
+    """Return whether the fields name no class but the one for any tokenizer.json."""
+    return _class(names) in _GENERIC
 
 
 def _class(names: dict[str, Any]) -> str:

@@ -65,9 +65,8 @@ def test_ids_are_those_of_the_vocabulary(name: str, tmp_path: Path) -> None:
 
 # The model's type, the files that it has, and the words of the refusal.
 INCOMPLETE: dict[str, tuple[str, list[str], str]] = {
-    "no files": ("bert", [], "neither vocab.txt nor vocab.json and merges.txt"),
-    "no merges": ("qwen2", ["vocab.json"], "neither vocab.txt nor vocab.json and merges.txt"),
-    "SentencePiece": ("llama", ["tokenizer.model"], "neither vocab.txt nor vocab.json and merges.txt"),
+    "no files": ("bert", [], "neither tokenizer.model, vocab.txt nor vocab.json and merges.txt"),
+    "no merges": ("qwen2", ["vocab.json"], "neither tokenizer.model, vocab.txt nor vocab.json and merges.txt"),
     "the files of another class": ("bert", ["vocab.json", "merges.txt"], "BertTokenizer needs vocab.txt"),
 }
 
