@@ -162,6 +162,8 @@ def test_text_comes_before_calls_of_glm_4_if_the_marker_is_a_control_token(
         ids = tokenizer.encode(text + marker + call, special=False)
         assert follows(compiler, grammar, ids) == (tokenizer.token_id(marker) is not None)
     assert not follows(compiler, grammar, tokenizer.encode(f"{PROBE_TOOL.name}\nIt is.", special=False))
+    grammar = calls_constraint(FORMATS["glm4"], [PROBE_TOOL], tokenizer, many=True, required=True)
+    assert not follows(compiler, grammar, tokenizer.encode("\nI look.", special=False))
 
 
 def follows(compiler: GrammarCompiler, constraint: Constraint, ids: list[int]) -> bool:

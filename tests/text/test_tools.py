@@ -124,6 +124,9 @@ def test_truncated_call_is_not_content(name: str, text: str) -> None:
         ("generic", "[1"),
         ("phi", "import functools\nx = 1"),
         ("phi", "if"),
+        ("glm4", "weather\nis"),
+        ("glm4", "weather\n\n[1"),
+        ("glm4", "other\n{"),
     ],
 )
 def test_truncated_text_without_a_call_is_content(name: str, text: str) -> None:

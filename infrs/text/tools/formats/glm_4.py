@@ -36,12 +36,9 @@ class Glm4:
         rules = calls_grammar(_SYNTAX, Frame(between=(_MARKER,)), calls, literal, many=many, required=True)
         if required:
             return rules
-        marker = literal(_MARKER)
-        # Text before a marker has no clear end if the marker is text too.
-        after_text = f" | TEXT {marker} calls" if marker.startswith("<") else ""
         names = "|".join(regex(tool.name) for tool in tools)
         text = rf"TEXT: /(?s:.+)/ & ~/(?s:.*){regex(_MARKER)}(?s:.*)/ & ~/\s*({names})\n(?s:.*)/"
-        return f"start: calls | TEXT?{after_text}\n{text}\n" + rules.partition("\n")[2]
+        return f"start: calls | TEXT? | TEXT {literal(_MARKER)} calls\n{text}\n" + rules.partition("\n")[2]
 
 
 class Glm4Parser(JsonCallParser):
