@@ -28,20 +28,20 @@ FLAG, ANY, OPAQUE = [True, False, None], [{"a": [1]}, ["x"], "x", 0, {}, None], 
 HINTS: dict[str, list[Any]] = {
     **dict.fromkeys(
         ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "cache_salt", "request_id", "rid",
-         "session_id", "route"),
+         "session_id", "route", "user_id"),
         OPAQUE,
     ),
     **dict.fromkeys(
         ("store", "include_reasoning", "no_stop_trim", "separate_reasoning", "stream_reasoning", "return_hidden_states",
          "return_routed_experts", "return_cached_tokens_details", "cache_prompt", "timings_per_token",
-         "return_progress", "drop_params"),
+         "return_progress", "drop_params", "backend_sampling", "tool_stream"),
         FLAG,
     ),
     **dict.fromkeys(
         ("client_metadata", "prediction", "prompt_cache_options", "models", "provider", "trace", "usage",
          "additional_drop_params", "allowed_openai_params", "litellm_metadata", "mirostat_tau", "mirostat_eta",
          "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "xtc_threshold",
-         "dynatemp_exponent"),
+         "dynatemp_exponent", "draft_model"),
         ANY,
     ),
     "metadata": [{"a": "b"}, {}, None],
@@ -52,6 +52,8 @@ HINTS: dict[str, list[Any]] = {
     "priority": [-1, 0, 3, 2.0, None],
     "id_slot": [-1, 0, 3.0, None],
     "keep_alive": ["5m", -1, 0, None],
+    "ttl": [300, 0.5, None],
+    "sse_ping_interval": [-1, 30, None],
 }  # fmt: skip
 
 

@@ -84,6 +84,8 @@ CHATS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (calling(), calling(arguments="{}")),
     (calling(arguments=""), calling(arguments="{}")),
     (called(CALL, content=None), called(CALL)),
+    (called({"id": CALL["id"], "type": "custom", "custom": {"name": "f", "input": "*** \u00e9"}}),
+     calling(arguments={"input": "*** \u00e9"})),
     # Tools.
     ({"tools": [{"function": F}]}, {"tools": [TOOL]}),
     *(
@@ -152,6 +154,14 @@ RESPONSES: list[tuple[dict[str, Any], dict[str, Any]]] = [
          items({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}, OUR_CALL, OUTPUT))
         for without in ({}, {"summary": None}, {"summary": [], "encrypted_content": "x"})
     ),
+    # What OpenAI adds to items, and calls of tools that only its models have.
+    (items(OUR_CALL | {"caller": {"type": "direct"}, "created_by": "x"}, OUTPUT | {"caller": {"type": "direct"}}),
+     items(OUR_CALL, OUTPUT)),
+    (items({"type": "custom_tool_call", "call_id": "c1", "name": "f", "input": "*** \u00e9", "id": "ctc_1"},
+           OUTPUT | {"type": "custom_tool_call_output", "output": "ok"}),
+     items(OUR_CALL | {"arguments": {"input": "*** \u00e9"}}, OUTPUT | {"output": "ok"})),
+    ({"background_options": {"completion_window": "soonest"}, "access_programs": {"cyber": "standard"},
+      "image": {"context_compression": "auto"}}, {}),
     ({"tools": [F | {"type": "function"}], "tool_choice": {"type": "auto"}}, {"tools": [F | {"type": "function"}]}),
     ({"tools": [F | {"type": "function"}], "tool_choice": NAMED},
      {"tools": [F | {"type": "function"}], "tool_choice": {"type": "function", "name": "f"}}),
@@ -197,6 +207,7 @@ def test_each_spelling_makes_the_same_task(
         (chat, turn(prefix=True), "messages[1].prefix"),
         (chat, turn(unknown=[]), "messages[1].unknown"),
         (chat, calling(arguments=[1]), "messages[1].tool_calls[0].function.arguments"),
+        (chat, called({"id": "c1", "type": "custom", "custom": {"name": "f"}}), "messages[1].tool_calls[0].type"),
         (chat, {"tools": [{"type": "web_search"}]}, "tools[0].type"),
         (chat, {"tools": [TOOL, {"type": "retrieval"}]}, "tools[1].type"),
         (chat, {"tools": [TOOL, {"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice.type"),
@@ -210,6 +221,10 @@ def test_each_spelling_makes_the_same_task(
          "structured_outputs.whitespace_pattern"),
         (chat, {"thinking": {"type": "on"}}, "thinking.type"),
         (response, {"input": [{"role": "user", "content": []}]}, "input[0].content"),
+        (response, items(OUR_CALL | {"caller": {"type": "program", "caller_id": "p"}}, OUTPUT), "input[1].caller"),
+        (response, items({"type": "custom_tool_call", "call_id": "c1", "name": "f"}), "input[1].input"),
+        (response, items({"type": "custom_tool_call_output", "call_id": "c1", "output": ""}), "input[1].call_id"),
+        (response, {"background_options": {"completion_window": "8h"}}, "background_options"),
         (message, {"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         (message, {"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),
         (message, {"tools": [CITY, {"type": "hammer_20250124", "name": "x"}]}, "tools[1].type"),

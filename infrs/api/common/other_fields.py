@@ -54,6 +54,14 @@ class Hints(Body):
     keep_alive: Annotated[str | int | float, HINT] | None = None  # the model stays loaded
     timings_per_token: Flag | None = None
     return_progress: Flag | None = None
+    backend_sampling: Flag | None = None  # where tokens are sampled
+    sse_ping_interval: Annotated[int, HINT] | None = None
+    # LM Studio
+    ttl: Annotated[int | float, HINT] | None = None  # the model stays loaded
+    draft_model: AnyHint = None  # drafts change no answer
+    # Z.ai
+    user_id: Opaque | None = None
+    tool_stream: Flag | None = None  # a stream has calls as they grow
     # OpenRouter and LiteLLM
     models: AnyHint = None
     route: Opaque | None = None
@@ -115,8 +123,17 @@ class OtherFields(Hints):
     repeat_penalty: Annotated[Any, Neutral(1)] = None  # here `repetition_penalty`
     return_tokens: Unsupported = None
     post_sampling_probs: Unsupported = None
+    lora: Unsupported = None
+    min_keep: Unsupported = None
+    parse_tool_calls: Annotated[Any, Neutral(True)] = None
+    reasoning_in_content: Unsupported = None
     # OpenRouter
     top_a: Unsupported = None
     transforms: Unsupported = None
     plugins: Unsupported = None
     modalities: Annotated[Any, Neutral([], ["text"])] = None
+    # Mistral, xAI, Qwen and Hugging Face
+    safe_prompt: Unsupported = None
+    deferred: Unsupported = None
+    enable_search: Unsupported = None
+    do_sample: Annotated[Any, Neutral(True)] = None

@@ -226,6 +226,18 @@ class ToolCall(Body):
     extra_content: AnyHint = None
     provider_specific_fields: AnyHint = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _custom_as_function(cls, value: object) -> object:
+        """Read the call of a custom tool, which another server's model made, as that of a function."""
+        custom = value.get("custom") if isinstance(value, dict) and value.get("type") == "custom" else None
+        if not isinstance(value, dict) or not isinstance(custom, dict) or not isinstance(custom.get("input"), str):
+            return value
+        rest = {name: field for name, field in value.items() if name != "custom"}
+        function = {**custom, "arguments": {"input": custom["input"]}}
+        del function["input"]
+        return {**rest, "type": "function", "function": function}
+
 
 Functions = Annotated[list[Function], Field(max_length=MAX_TOOLS)]
 

@@ -11,6 +11,7 @@ from infrs.api.common.tools import parse_arguments
 from infrs.api.responses.items import (
     CompactionItem,
     Contents,
+    CustomCall,
     FunctionCall,
     FunctionCallOutput,
     Item,
@@ -86,9 +87,9 @@ def _turns(body: ResponsesRequest, given: Sequence[Item], earlier: Sequence[Item
 
 def _check_results(earlier: Sequence[Item], given: Sequence[Item]) -> None:
     """Raise RequestError for the result of a call that no item before it makes."""
-    called = {item.call_id for item in earlier if isinstance(item, FunctionCall)}
+    called = {item.call_id for item in earlier if isinstance(item, FunctionCall | CustomCall)}
     for index, item in enumerate(given):
-        if isinstance(item, FunctionCall):
+        if isinstance(item, FunctionCall | CustomCall):
             called.add(item.call_id)
         elif isinstance(item, FunctionCallOutput) and item.call_id not in called:
             param = f"input[{index}].call_id"
@@ -127,7 +128,7 @@ def to_turns(items: Iterable[Item]) -> list[Turn]:
     assistant = _AssistantTurn()
     for item in items:
         match item:
-            case FunctionCall():
+            case FunctionCall() | CustomCall():
                 name = full_name(item.name, item.namespace)
                 assistant.calls.append(Call(item.call_id, name, parse_arguments(item.arguments)))
             case ReasoningItem() | MessageItem(role="assistant"):

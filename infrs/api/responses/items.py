@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -11,11 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from infrs.api.chat.request import RefusalPart, text_as_part, text_or_refusal
-from infrs.api.common.fields import HINT, AnyHint, Body, CacheControl, Unsupported, refuse_part
+from infrs.api.common.fields import EMPTY, HINT, AnyHint, Body, CacheControl, Neutral, refuse_part
 from infrs.api.common.tools import ArgumentsText, CallId, Name
 
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
+Caller = Annotated[Any, Neutral(*EMPTY, {"type": "direct"})]  # not a program of a hosted tool
 _SUMMARY = "infrs1"  # marks the encoding of a summary
 
 
@@ -53,6 +55,7 @@ class _Item(Body):
     id: ItemId | None = None
     status: Status | None = None
     cache_control: CacheControl | None = None
+    created_by: Annotated[str, HINT] | None = None
 
     def stored(self) -> dict[str, Any]:
         """Return the item as the server shows it later, with an id."""
@@ -97,8 +100,26 @@ class FunctionCall(_Item):
     name: Name
     arguments: ArgumentsText
     namespace: Name | None = None
-    caller: Unsupported = None
+    caller: Caller = None
     parsed_arguments: AnyHint = None
+
+
+class CustomCall(_Item):
+    """A call of a tool with text as its input. This server makes none: the client had it from another."""
+
+    id_prefix = "ctc"
+
+    type: Literal["custom_tool_call"]
+    call_id: CallId
+    name: Name
+    input: Annotated[str, Field(max_length=1 << 24)]
+    namespace: Name | None = None
+    caller: Caller = None
+
+    @property
+    def arguments(self) -> str:
+        """The input as the arguments of a function."""
+        return json.dumps({"input": self.input}, ensure_ascii=False)
 
 
 class FunctionCallOutput(_Item):
@@ -106,12 +127,12 @@ class FunctionCallOutput(_Item):
 
     id_prefix = "fco"
 
-    type: Literal["function_call_output"]
+    type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: CallId
     output: Contents
     name: Name | None = None
     namespace: Name | None = None
-    caller: Unsupported = None
+    caller: Caller = None
 
 
 class Summary(Body):
@@ -159,7 +180,6 @@ class CompactionItem(_Item):
 
     type: Literal["compaction"]
     encrypted_content: Annotated[str, Field(max_length=1 << 24)]
-    created_by: Annotated[str, HINT] | None = None
 
     @model_validator(mode="after")
     def _is_of_this_server(self) -> Self:
@@ -189,13 +209,14 @@ def _kind(value: object) -> str | None:
     kind = value.get("type")
     if kind is None:
         return "item_reference" if "id" in value and value.keys() <= {"id", "type"} else "message"
-    return str(kind)
+    return "function_call_output" if kind == "custom_tool_call_output" else str(kind)
 
 
 Item = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[FunctionCall, Tag("function_call")]
     | Annotated[FunctionCallOutput, Tag("function_call_output")]
+    | Annotated[CustomCall, Tag("custom_tool_call")]
     | Annotated[ReasoningItem, Tag("reasoning")]
     | Annotated[CompactionItem, Tag("compaction")]
     | Annotated[ItemReference, Tag("item_reference")],

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from infrs.api.common.fail_fast import in_pieces
 from infrs.api.common.fields import (
+    EMPTY,
     HINT,
     MAX_MESSAGES,
     OR_EMPTY,
@@ -104,10 +105,11 @@ class ResponsesRequest(OtherFields):
     truncation: Annotated[Literal["auto", "disabled"], hint("disabled")] | None = None  # a prompt is never cut
 
     background: Unsupported = None
-    background_options: Unsupported = None
-    access_programs: Unsupported = None
+    background_options: Annotated[Any, Neutral(*EMPTY, {"completion_window": "soonest"})] = None
+    access_programs: Annotated[Any, Neutral(*EMPTY, {"cyber": "standard"})] = None
     conversation: Unsupported = None
-    image: Unsupported = None
+    # Of images, which this server does not take.
+    image: Annotated[Any, Neutral(*EMPTY, *({"context_compression": mode} for mode in ("auto", "disabled")))] = None
     moderation: Unsupported = None
     prompt: Unsupported = None
     repetition_penalty: Annotated[Any, Neutral(1)] = None
