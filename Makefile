@@ -1,13 +1,14 @@
 # make serve       install into .venv, export the demo model if needed, serve it on 127.0.0.1:3000
 # make serve-fake  serve the tests' fake model on 127.0.0.1:3000: every route, no weights; for developers of clients
-# make test        install what the tests need and run all of them
+# make test        install what the tests need and run them, except those of the web page in a browser
+# make test-web    the tests of the web page in Chromium; install it if it is missing and this is Debian as root
+# make test-all    both in one run, as CI does
 # make quick       format, lint, types and the unit tests of api, engine and text
 # make check       all static checks: format, lint, types, layers, documents
 # make fmt         format the code and sort the imports
 # make kernels     compile the C++ files that have changed, and link the library
 # make nightly     run the reliability tests in their full form and write the figures to docs/reliability.md
 # make node        install the JavaScript clients that tests use
-# make chromium    install Chromium for the tests of the web page, if it is missing and this is Debian as root
 # make audit       look for known vulnerabilities in the versions of constraints.txt
 # make clean       remove .venv, builds and caches; exported models stay
 # make help        print this text
@@ -38,7 +39,7 @@ UNIT_TESTS := tests/api tests/text tests/test_layers.py tests/test_docs.py tests
 	$(patsubst %,--ignore=tests/text/test_%.py,chat_template detokenizer quoting real_templates tokenizer \
 	tools_conversation tools_grammar tools_not_json_grammar)
 
-.PHONY: serve serve-fake test quick check fmt kernels nightly node chromium audit clean help
+.PHONY: serve serve-fake test test-web test-all quick check fmt kernels nightly node chromium audit clean help
 
 serve: .venv/.serve kernels
 	$(BIN)/infrs-serve --demo $(ARGS)
@@ -46,7 +47,13 @@ serve: .venv/.serve kernels
 serve-fake: .venv/.test
 	$(BIN)/python tests/http/fake_server.py '$(FAKE)'
 
-test: .venv/.test kernels $(NODE) chromium
+test: .venv/.test kernels $(NODE)
+	$(PYTEST) --numprocesses auto --dist worksteal --ignore tests/browser $(PYTEST_ARGS)
+
+test-web: .venv/.test kernels $(NODE) chromium
+	$(PYTEST) $(PYTEST_ARGS) tests/browser
+
+test-all: .venv/.test kernels $(NODE) chromium
 	$(PYTEST) --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 quick: .venv/.test kernels

@@ -22,7 +22,7 @@ def chromium() -> str:
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.fail(
-            "there is no Chromium for the tests of the web page; run `make chromium`, or install it "
+            "there is no Chromium for the tests of the web page; run `make test-web`, or install it "
             "(Debian: apt-get install chromium), or set CHROMIUM to its path"
         )
     return found

@@ -42,7 +42,3 @@ def test_the_page_works_in_chromium(script: str, tmp_path: Path) -> None:
     with fake_server(**options) as server:
         base_url = f"http://127.0.0.1:{server.port}"
         run_script(script, BASE_URL=base_url, CHROMIUM=chromium(), KEY=KEY, FAKE_SERVER=str(SCRIPT))
-
-
-def test_the_modules_work_without_a_page() -> None:
-    run_script("modules")
