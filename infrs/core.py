@@ -94,6 +94,9 @@ class GrammarState(Protocol):
     def accept(self, token_id: int) -> None:
         """Take a token that was allowed."""
 
+    def copy(self) -> GrammarState:
+        """A state at the same place that changes independently."""
+
 
 class Grammar(Protocol):
     """A compiled constraint on an answer's text."""

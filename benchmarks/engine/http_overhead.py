@@ -31,7 +31,8 @@ from infrs.text.tokenizer import Tokenizer
 
 # `infrs-serve` without draft tokens, for which there is no setting.
 SERVE = """
-from infrs.engine.speculation import Draft, PromptLookup
+from infrs.engine.speculation.drafter import Draft
+from infrs.engine.speculation.lookup import PromptLookup
 from infrs.cli.entry import serve
 
 PromptLookup.propose = lambda self, text, limit: Draft()

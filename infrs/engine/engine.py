@@ -117,9 +117,11 @@ class Engine:
         sequences = results.not_failed(decode.rows)
         if not sequences:
             return
-        if decode.draft is not None and decode.draft.tokens:
-            self._verify(sequences[0], decode, decode.draft.tokens, results)
-            return
+        if decode.draft is not None:
+            results.draft = sequences[0].complete(decode.draft, self._eos_ids)
+            if results.draft.tokens:
+                self._verify(sequences[0], decode, results.draft.tokens, results)
+                return
         segments = [
             Segment(row, position, (sequence.tokens.output_ids[-1],), (0,))
             if sequence is not None and sequence not in results.failed

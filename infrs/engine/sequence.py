@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from infrs.core import Delta, FinishReason, Request, Usage
 from infrs.engine.output import Output, TextDecoder
 from infrs.engine.sampling import logits
-from infrs.engine.sampling.sequence_sampler import SequenceSampler
-from infrs.engine.speculation import Draft, PromptLookup
+from infrs.engine.sampling.sequence_sampler import SamplerAhead, SequenceSampler
+from infrs.engine.speculation.drafter import Draft, Drafter
+from infrs.engine.speculation.lookup import PromptLookup
 from infrs.errors import InfrsError
 
 
@@ -58,12 +61,17 @@ class TokenState:
 class Sequence:
     """One answer in the engine. A preempted sequence loses its row, and later resumes with the same output.
 
-    save_points: after how many tokens of the prompt snapshots are saved; ascending. paused: steps leave the sequence
-    out, because its client is behind. It may keep its row.
+    save_points: after how many tokens of the prompt snapshots are saved; ascending. drafter: None for prompt lookup.
+    paused: steps leave the sequence out, because its client is behind. It may keep its row.
     """
 
     def __init__(
-        self, request: Request, decoder: TextDecoder, index: int = 0, save_points: tuple[int, ...] = ()
+        self,
+        request: Request,
+        decoder: TextDecoder,
+        index: int = 0,
+        save_points: tuple[int, ...] = (),
+        drafter: Drafter | None = None,
     ) -> None:
         self.request = request
         self.index = index
@@ -71,7 +79,7 @@ class Sequence:
         self.tokens = TokenState(request.prompt_ids)
         self.sampler = SequenceSampler(request, index)
         self.output = Output(request.stop, decoder)
-        self.lookup = PromptLookup()
+        self.drafter = drafter or PromptLookup()
         self.num_preemptions = 0
         self.paused = False
 
@@ -94,11 +102,16 @@ class Sequence:
     def draft(self, capacity: int) -> Draft | None:
         """Return a draft that fits into the answer and into a row of `capacity` tokens, or None if there is no room.
 
-        Changes nothing: the lookup takes note of the draft when the step is committed.
+        Changes nothing: the drafter takes note of the draft when the step is committed.
         """
         tokens = self.tokens
         room = min(self.request.max_tokens - len(tokens.output_ids), capacity - tokens.num_computed) - 1
-        return self.lookup.propose(tokens, room) if room > 0 else None
+        return self.drafter.propose(tokens, room) if room > 0 else None
+
+    def complete(self, draft: Draft, eos_ids: frozenset[int]) -> Draft:
+        """Return a draft with all its tokens. Raises nothing, and changes no more than what the drafter caches."""
+        ahead = partial(SamplerAhead, self.sampler, eos_ids, len(self.tokens.output_ids))
+        return self.drafter.complete(draft, self.tokens, ahead)
 
     def sample(self, row: logits.Row, eos_ids: frozenset[int], best: int | None = None) -> int:
         """Sample the next token from scores, float32 [vocab_size], which are edited in place.
@@ -119,7 +132,7 @@ class Sequence:
         """
         request, tokens = self.request, self.tokens
         tokens.output_ids.append(token_id)
-        if token_id in request.stop_token_ids or (token_id in eos_ids and not request.ignore_eos):
+        if self.sampler.is_end(token_id, eos_ids):
             self.output.drop_last_logprob()
             return self.finish(FinishReason.STOP)
         self.sampler.accept(token_id)

@@ -19,7 +19,8 @@ from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
 from infrs.engine.runners.runner import Capabilities, Rows
 from infrs.engine.runners.session import create_session
-from infrs.engine.speculation import Draft, PromptLookup
+from infrs.engine.speculation.drafter import Draft
+from infrs.engine.speculation.lookup import PromptLookup
 
 
 def _synthetic() -> ModuleType:

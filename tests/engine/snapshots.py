@@ -25,7 +25,7 @@ def snapshot(engine: Engine) -> list[object]:
 
 def _state_of(sequence: Sequence) -> list[object]:
     tokens = {name: _value(getattr(sequence.tokens, name)) for name in sequence.tokens.__slots__}
-    parts = (sequence.sampler, sequence.output, sequence.lookup)
+    parts = (sequence.sampler, sequence.output, sequence.drafter)
     return [sequence.num_preemptions, tokens, *({name: _value(v) for name, v in vars(part).items()} for part in parts)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -167,6 +168,9 @@ class OddGrammar:
     def accept(self, token_id: int) -> None:
         self.count += 1
 
+    def copy(self) -> OddGrammar:
+        return copy(self)
+
 
 def test_a_grammar_constrains_only_its_own_answers(new_engine: EngineFactory) -> None:
     bound = Request("a", PROMPT, 20, HOT, grammar=OddGrammar(), num_choices=2)
@@ -230,6 +234,9 @@ class FailingGrammar:
         self.count += 1
         if self.count == 2:
             raise EngineError("lost")
+
+    def copy(self) -> FailingGrammar:
+        return copy(self)
 
 
 def test_a_failing_grammar_ends_only_its_own_answer(new_engine: EngineFactory) -> None:

@@ -11,7 +11,8 @@ import synthetic
 from infrs.core import Delta, FinishReason, Request, SamplingParams
 from infrs.engine.sampling.logits import Row
 from infrs.engine.sequence import Sequence
-from infrs.engine.speculation import Draft, PromptLookup, Text
+from infrs.engine.speculation.drafter import Draft, Text
+from infrs.engine.speculation.lookup import PromptLookup
 from infrs.errors import EngineError
 
 NONE: frozenset[int] = frozenset()

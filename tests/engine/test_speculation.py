@@ -14,7 +14,8 @@ from synthetic import EngineFactory
 from test_engine import ask, run, token_ids
 
 from infrs.core import FinishReason, SamplingParams
-from infrs.engine.speculation import Draft, PromptLookup, Text
+from infrs.engine.speculation.drafter import Draft, Text
+from infrs.engine.speculation.lookup import PromptLookup
 
 
 def propose(lookup: PromptLookup, text: list[int], limit: int) -> tuple[int, ...]:

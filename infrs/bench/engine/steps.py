@@ -14,7 +14,8 @@ from infrs.engine.engine import Engine
 from infrs.engine.output import TextDecoder
 from infrs.engine.runners.runner import Runner
 from infrs.engine.sequence import Sequence
-from infrs.engine.speculation import Draft, PromptLookup, Text
+from infrs.engine.speculation.drafter import Draft, Text
+from infrs.engine.speculation.lookup import PromptLookup
 from infrs.errors import InfrsError
 
 # Rows copy whole chunks of a shared prompt. With a small chunk, all rows start soon after the first.
@@ -132,7 +133,7 @@ class Bench:
         while engine.scheduler.waiting or any(sequence.tokens.is_prefilling for sequence in engine.scheduler.running):
             engine.step()
         for sequence in engine.scheduler.running:
-            sequence.lookup = _NoDrafts()
+            sequence.drafter = _NoDrafts()
         engine.step()  # the first step of all rows makes their binding
         return engine
 

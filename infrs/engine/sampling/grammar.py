@@ -174,6 +174,10 @@ class MatcherState:
         self._matcher.consume_token(token_id)
         self._check()
 
+    def copy(self) -> MatcherState:
+        """Return a state at the same place that changes independently."""
+        return MatcherState(self._matcher.deep_copy())
+
     def _check(self) -> None:
         if not self._matcher.is_error():
             return

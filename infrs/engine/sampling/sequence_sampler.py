@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 from infrs.core import Request
@@ -40,6 +41,19 @@ class SequenceSampler:
         if self._grammar is not None:
             self._grammar.accept(token_id)
 
+    def copy(self) -> SequenceSampler:
+        """Return a sampler that draws the same tokens from the same scores, and changes independently."""
+        other = copy.copy(self)
+        other._generator = copy.deepcopy(self._generator)
+        other._grammar = self._grammar and self._grammar.copy()
+        other._counts = copy.copy(self._counts)
+        return other
+
+    def is_end(self, token_id: int, eos_ids: frozenset[int]) -> bool:
+        """Return whether a token ends the answer and has no text."""
+        request = self._request
+        return token_id in request.stop_token_ids or (token_id in eos_ids and not request.ignore_eos)
+
     def _edit(self, row: logits.Row, eos_ids: frozenset[int], num_output: int) -> None:
         request = self._request
         if self._counts is not None:
@@ -48,3 +62,26 @@ class SequenceSampler:
             logits.forbid(row, eos_ids | request.stop_token_ids)
         if self._grammar is not None:
             logits.allow_only(row, self._grammar.allowed())
+
+
+class SamplerAhead:
+    """Sample the tokens that may come next from the scores of another model. The answer's sampler does not change.
+
+    With the answer's own draws, edits and grammar, similar scores give the same token more often than the most likely
+    token is drawn.
+    """
+
+    def __init__(self, sampler: SequenceSampler, eos_ids: frozenset[int], num_output: int) -> None:
+        self._sampler, self._eos_ids, self._num_output = sampler.copy(), eos_ids, num_output
+
+    def next(self, row: logits.Row) -> tuple[int, bool]:
+        """Return the next token for scores, float32 [vocab_size], and whether it ends the answer. Edits the scores.
+
+        Raises as `SequenceSampler.sample` and `accept` do.
+        """
+        token_id = self._sampler.sample(row, self._eos_ids, self._num_output)
+        is_end = self._sampler.is_end(token_id, self._eos_ids)
+        if not is_end:
+            self._sampler.accept(token_id)
+            self._num_output += 1
+        return token_id, is_end

@@ -9,7 +9,7 @@ from infrs.core import Delta
 from infrs.engine.scheduling.placement import Placement
 from infrs.engine.scheduling.snapshots import Snapshot
 from infrs.engine.sequence import Sequence
-from infrs.engine.speculation import Draft
+from infrs.engine.speculation.drafter import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Decode:
     """Compute one token of each decoding sequence, in one run over rows `first .. first + len(rows)`.
 
     rows: None where an idle row lies between or fills up the run. positions: where each row is written. draft: of a
-    sequence that decodes alone, the tokens to verify in the same run; None if there is no room for any.
+    sequence that decodes alone, the plan of the tokens to verify in the same run; None if there is no room for any.
     """
 
     first: int
@@ -79,12 +79,13 @@ class StepPlan:
 
 @dataclass(slots=True)
 class StepResults:
-    """The results of a step. lost_rows: the errors of failed copies, by target row."""
+    """The results of a step. lost_rows: the errors of failed copies, by target row. draft: the plan's, completed."""
 
     deltas: list[Delta] = field(default_factory=list)
     finished: list[Sequence] = field(default_factory=list)
     failed: set[Sequence] = field(default_factory=set)
     lost_rows: dict[int, Exception] = field(default_factory=dict)
+    draft: Draft | None = None
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
 

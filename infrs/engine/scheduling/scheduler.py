@@ -87,9 +87,9 @@ class Scheduler:
             placement.forget(placement.leave(sequence, caches_answer=False))
         for sequence in results.finished:
             self._release(placement, sequence)
-        if plan.decode is not None and plan.decode.draft is not None:
+        if plan.decode is not None and results.draft is not None:
             for sequence in results.not_failed(plan.decode.rows):
-                sequence.lookup.record(plan.decode.draft, results.num_accepted_tokens)
+                sequence.drafter.record(results.draft, results.num_accepted_tokens)
         for sequence in plan.preempted:
             sequence.preempt()
         self.placement = placement
