@@ -14,6 +14,8 @@ from infrs.engine.scheduling.plan import Copy, Decode, Prefill, StepResults
 from infrs.engine.scheduling.planner import SchedulingPolicy
 from infrs.engine.scheduling.scheduler import Scheduler
 from infrs.engine.sequence import Sequence
+from infrs.engine.speculation.draft_model import DraftModel
+from infrs.engine.speculation.model_drafter import ModelDrafter
 from infrs.errors import ContextLengthError, EngineError, InfrsError, OutOfMemoryError
 
 _POLICY = SchedulingPolicy()
@@ -29,14 +31,24 @@ class Engine:
         eos_ids: frozenset[int],
         prefill_chunk: int,
         policy: SchedulingPolicy = _POLICY,
+        *,
+        draft_model: DraftModel | None = None,
     ) -> None:
         self.runner = runner
+        self.draft_model = draft_model
         self.scheduler = Scheduler(runner, prefill_chunk, policy)
         self.num_steps = 0
         self.num_draft_tokens = 0
         self.num_accepted_tokens = 0
+        self.num_model_draft_tokens = 0
+        self.num_model_accepted_tokens = 0
         self._new_decoder = new_decoder
         self._eos_ids = eos_ids
+
+    @property
+    def max_cache_bytes(self) -> int:
+        """Return the memory that all rows take once they are full, with those of the draft model."""
+        return self.runner.store.max_bytes + (0 if self.draft_model is None else self.draft_model.store.max_bytes)
 
     def submit(self, request: Request) -> None:
         """Queue a request.
@@ -51,7 +63,8 @@ class Engine:
             )
         points = self.scheduler.save_points(request.prompt_ids, self._eos_ids)
         for index in range(request.num_choices):
-            self.scheduler.waiting.append(Sequence(request, self._new_decoder(), index, points))
+            drafter = None if self.draft_model is None else ModelDrafter(self.draft_model, request.tenant)
+            self.scheduler.waiting.append(Sequence(request, self._new_decoder(), index, points, drafter))
 
     def cancel(self, request_id: str) -> list[Delta]:
         """End the answers of a request. Their rows are free for the next step. Empty if the request has ended."""
@@ -86,6 +99,9 @@ class Engine:
         self.num_steps += 1
         self.num_draft_tokens += results.num_draft_tokens
         self.num_accepted_tokens += results.num_accepted_tokens
+        if results.draft is not None and results.draft.reading is not None:
+            self.num_model_draft_tokens += results.num_draft_tokens
+            self.num_model_accepted_tokens += results.num_accepted_tokens
         return results.deltas
 
     def release_cache(self) -> bool:
@@ -94,6 +110,8 @@ class Engine:
             return False
         self.scheduler.clear()
         self.runner.store.release()
+        if self.draft_model is not None:
+            self.draft_model.release()
         return True
 
     def fail_all(self, error: InfrsError) -> list[Delta]:

@@ -54,6 +54,8 @@ class EngineStats:
     kernels: str = ""  # the kernels of `infrs.native` that run the graph; empty if all are ONNX Runtime's
     num_draft_tokens: int = 0  # since the start
     num_accepted_tokens: int = 0  # draft tokens that were sampled
+    num_model_draft_tokens: int = 0  # of those, from the draft model
+    num_model_accepted_tokens: int = 0
     num_preemptions: int = 0  # since the start
     num_cached_tokens: int = 0  # computed tokens of the running sequences
 
@@ -163,10 +165,12 @@ class EngineService(Worker):
             num_steps=self._engine.num_steps,
             last_progress=self._last_progress,
             threads=self._engine.runner.threads,
-            max_cache_bytes=self._engine.runner.store.max_bytes,
+            max_cache_bytes=self._engine.max_cache_bytes,
             kernels=self._engine.runner.kernels,
             num_draft_tokens=self._engine.num_draft_tokens,
             num_accepted_tokens=self._engine.num_accepted_tokens,
+            num_model_draft_tokens=self._engine.num_model_draft_tokens,
+            num_model_accepted_tokens=self._engine.num_model_accepted_tokens,
             num_preemptions=self._engine.scheduler.placement.num_preemptions,
             num_cached_tokens=sum(sequence.tokens.num_computed for sequence in running),
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 
 from infrs.core import Request
 from infrs.engine.sampling import logits
 from infrs.engine.sampling.sampler import new_generator, sample
+from infrs.engine.speculation.drafter import Next
 
 
 class SequenceSampler:
@@ -74,14 +76,11 @@ class SamplerAhead:
     def __init__(self, sampler: SequenceSampler, eos_ids: frozenset[int], num_output: int) -> None:
         self._sampler, self._eos_ids, self._num_output = sampler.copy(), eos_ids, num_output
 
-    def next(self, row: logits.Row) -> tuple[int, bool]:
-        """Return the next token for scores, float32 [vocab_size], and whether it ends the answer. Edits the scores.
-
-        Raises as `SequenceSampler.sample` and `accept` do.
-        """
+    def next(self, row: logits.Row) -> Next:
+        """See Ahead.next. Raises as `SequenceSampler.sample` and `accept` do."""
         token_id = self._sampler.sample(row, self._eos_ids, self._num_output)
         is_end = self._sampler.is_end(token_id, self._eos_ids)
         if not is_end:
             self._sampler.accept(token_id)
             self._num_output += 1
-        return token_id, is_end
+        return Next(token_id, math.exp(float(row[token_id]) - logits.log_normalizer(row)), is_end)
