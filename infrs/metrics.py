@@ -60,6 +60,8 @@ class Metrics:
         self.accepted_tokens = self._total("accepted_tokens", "Draft tokens accepted.")
         self.guessed_tokens = self._total("guessed_tokens", "Deprecated: infrs_draft_tokens_total.")
         self.confirmed_tokens = self._total("confirmed_tokens", "Deprecated: infrs_accepted_tokens_total.")
+        self.model_draft_tokens = self._total("model_draft_tokens", "Of the draft tokens, those of the draft model.")
+        self.model_accepted_tokens = self._total("model_accepted_tokens", "Of those, the accepted ones.")
         self.preemptions = self._total("preemptions", "Sequences preempted.")
 
     def gauge(self, name: str, help_text: str, read: Read) -> None:

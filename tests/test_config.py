@@ -55,6 +55,7 @@ OTHER = {
     "model.chat_format": "simple",
     "model.tool_format": "hermes",
     "model.generation_config": "none",
+    "model.draft": "int4",
     "model.load": "demand",
     "model.keep_alive": 8.0,
     "model.pinned": True,
@@ -275,14 +276,14 @@ PORT = "a whole number from 0 to 65535"
             {"environ": {"INFRS_MODEL__MODEL": "x"}},
             "model.model (INFRS_MODEL__MODEL): unknown key (did you mean INFRS_MODEL__MODEL_ID?); allowed: "
             "model.model_id, model.model_alias, model.revision, model.dtype, model.cache_dir, model.chat_format, "
-            "model.tool_format, model.generation_config, model.load, model.keep_alive, model.pinned",
+            "model.tool_format, model.generation_config, model.draft, model.load, model.keep_alive, model.pinned",
         ),
         (
             {"environ": {"INFRS_MODEL": "x"}},
             "model (INFRS_MODEL) is a section, not a value; set one of INFRS_MODEL__MODEL_ID, "
             "INFRS_MODEL__MODEL_ALIAS, INFRS_MODEL__REVISION, INFRS_MODEL__DTYPE, INFRS_MODEL__CACHE_DIR, "
             "INFRS_MODEL__CHAT_FORMAT, INFRS_MODEL__TOOL_FORMAT, INFRS_MODEL__GENERATION_CONFIG, "
-            "INFRS_MODEL__LOAD, INFRS_MODEL__KEEP_ALIVE, INFRS_MODEL__PINNED",
+            "INFRS_MODEL__DRAFT, INFRS_MODEL__LOAD, INFRS_MODEL__KEEP_ALIVE, INFRS_MODEL__PINNED",
         ),
     ],
 )

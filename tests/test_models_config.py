@@ -84,8 +84,8 @@ LIST = "at most 64 model ids, or objects with the keys of `model`"
         (
             {"models": [{"model_id": "a/b", "dtyp": "int8"}]},
             "models.0.dtyp (c.json): unknown key (did you mean models.0.dtype?); allowed: "
-            "model_id, model_alias, revision, dtype, cache_dir, chat_format, tool_format, generation_config, load, "
-            "keep_alive, pinned",
+            "model_id, model_alias, revision, dtype, cache_dir, chat_format, tool_format, generation_config, draft, "
+            "load, keep_alive, pinned",
         ),
     ],
 )

@@ -89,6 +89,10 @@ class BundleFiles:
         self.manifest = manifest
         self._files = files
 
+    def join(self, other: BundleFiles) -> None:
+        """Take over the files of another bundle."""
+        self._files += other._files
+
     def check_in_place(self) -> None:
         """Raise BundleError if a file was replaced or changed after it was verified.
 

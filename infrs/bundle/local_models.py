@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from infrs.bundle.manifest import AnyManifest, DtypeChoice, preferred, read_manifest
-from infrs.errors import BundleError, SourceError
+from infrs.bundle.manifest import AnyManifest, DtypeChoice, find_bundle, preferred, read_manifest
+from infrs.errors import BundleError, BundleNotFoundError, SourceError
 
 RECORDS = ".sources"
 _READ = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # suffixes of the files that an export may read
@@ -91,6 +91,18 @@ def find_exported(cache: Path, model: LocalModel, dtype: DtypeChoice) -> Path | 
         if record.fingerprint == model.fingerprint:
             found.append((manifest, cache / record.bundle))
     return preferred(found) if found else None
+
+
+def find_cached(cache: Path, name: str, revision: str, dtype: DtypeChoice) -> Path:
+    """Return the cached bundle of a Hub model or of a path. Raises BundleNotFoundError, SourceError."""
+    path = local_path(name)
+    if path is None:
+        return find_bundle(cache, name, revision, dtype)
+    bundle = find_exported(cache, read_local(path), dtype)
+    if bundle is None:
+        kind = "bundle" if dtype == "auto" else f"{dtype} bundle"
+        raise BundleNotFoundError(f"no up-to-date {kind} of {path} in {cache}")
+    return bundle
 
 
 def _size_and_time(file: Path) -> str:

@@ -76,7 +76,7 @@ def _of_chat(model: LoadedModel) -> str:
     return (
         f"{model.manifest.graph} graph, {kernels}, {_threads(stats.threads)}, {stats.num_rows} slots, "
         f"context {stats.max_model_len}, prefix cache up to {stats.max_cache_bytes / 1e9:.2g} GB"
-        f"{_defaults(model.sampling)}"
+        f"{_draft(model)}{_defaults(model.sampling)}"
     )
 
 
@@ -113,6 +113,14 @@ def _command(start: Start, registry: ModelRegistry) -> str:
 
 def _threads(count: int) -> str:
     return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def _draft(model: LoadedModel) -> str:
+    """Return the draft model, in words: its dtype, and its id if it is another model."""
+    if model.draft is None:
+        return ""
+    other = model.draft.source.model_id
+    return f", draft model {model.draft.dtype}" + ("" if other == model.model_id else f" {other}")
 
 
 def _defaults(sampling: SamplingParams) -> str:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from infrs.bundle.local_models import find_exported, local_path, read_local
-from infrs.bundle.manifest import MANIFEST_FILE, find_bundle
+from infrs.bundle import local_models
+from infrs.bundle.manifest import MANIFEST_FILE
 from infrs.config.settings import ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError
 from infrs.extras import export_extras, install_command
+from infrs.models.draft_bundle import draft_source
 
 logger = logging.getLogger("infrs.cli.export_missing")
 
@@ -46,11 +47,11 @@ def find_or_export(model: ModelSettings, exporter: Exporter = EXPORTER) -> Path:
     """
     if model.cache_dir.exists() and not model.cache_dir.is_dir():
         raise ConfigError(f"model.cache_dir: {model.cache_dir} is not a directory", param="model.cache_dir")
-    path = local_path(model.model_id)
+    path = local_models.local_path(model.model_id)
     if path is not None and (path / MANIFEST_FILE).is_file():
         raise ConfigError(f"{path} is an exported bundle; serve it with --bundle", param="model.model_id")
     try:
-        return _find(model, path)
+        return find_cached(model)
     except BundleNotFoundError as error:
         arguments = _arguments(model)
         if not all(map(importlib.util.find_spec, exporter.required)):
@@ -61,23 +62,19 @@ def find_or_export(model: ModelSettings, exporter: Exporter = EXPORTER) -> Path:
     code = _run([sys.executable, "-c", exporter.code, "--for-server", *arguments])
     if code:
         sys.exit(code)
-    return _find(model, path)
+    return find_cached(model)
 
 
 def find_cached(model: ModelSettings) -> Path:
     """Return the cached bundle of a model. Raises BundleNotFoundError, SourceError."""
-    return _find(model, local_path(model.model_id))
+    return local_models.find_cached(model.cache_dir, model.model_id, model.revision, model.dtype)
 
 
-def _find(model: ModelSettings, path: Path | None) -> Path:
-    """Return the cached bundle of a model; path: None if it is a Hub model. Raises BundleNotFoundError, SourceError."""
-    if path is None:
-        return find_bundle(model.cache_dir, model.model_id, model.revision, model.dtype)
-    bundle = find_exported(model.cache_dir, read_local(path), model.dtype)
-    if bundle is None:
-        kind = "bundle" if model.dtype == "auto" else f"{model.dtype} bundle"
-        raise BundleNotFoundError(f"no up-to-date {kind} of {path} in {model.cache_dir}")
-    return bundle
+def export_draft(model: ModelSettings) -> None:
+    """Export the draft model that a model names, unless it is cached. Raises and exits as `find_or_export` does."""
+    source = draft_source(model)
+    if isinstance(source, ModelSettings):
+        find_or_export(source)
 
 
 def _arguments(model: ModelSettings) -> list[str]:

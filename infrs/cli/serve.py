@@ -14,7 +14,7 @@ from infrs.bundle.manifest import read_manifest
 from infrs.cli.announce import Start, announce
 from infrs.cli.choose_model import as_served, of_bundle, of_the_cache
 from infrs.cli.command import run as run_command
-from infrs.cli.export_missing import find_cached, find_or_export
+from infrs.cli.export_missing import export_draft, find_cached, find_or_export
 from infrs.cli.flags import SettingsCommand, help_all, settings_flags, text_values
 from infrs.config.merge import CONFIG_FILE, ENV_PREFIX, flag_name, load_settings
 from infrs.config.settings import ModelSettings
@@ -73,6 +73,8 @@ def command(
         (each, bundle if bundle is not None and each is settings.model else find_or_export(each))
         for each in settings.all_models
     ]
+    for each, _ in chosen:
+        export_draft(each)
     fixed = settings.model
 
     def find(model: ModelSettings) -> Path:

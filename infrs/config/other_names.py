@@ -44,6 +44,8 @@ OTHER_FLAGS = {
     "--uvicorn-log-level": "--log-level",
     "--otlp-traces-endpoint": "--traces",
     "--gpu-memory-utilization": "--kv-budget-mb",
+    "-md": "--draft",
+    "--model-draft": "--draft",
 }
 
 # Flags without an equivalent: the reason, and the flags.
@@ -64,7 +66,7 @@ _NEEDLESS = {
     "name an embedding model, and /v1/embeddings serves it": "--embedding --embeddings --task --runner --pooling",
     "infrs-export copies the template from the model's folder": "--chat-template --chat-template-file",
     "put a proxy that ends TLS in front of infrs": "--ssl-certfile --ssl-cert-file --ssl-keyfile --ssl-key-file",
-    "draft tokens need no second model": "-md --model-draft --speculative-config",
+    "name the draft model with --draft": "--speculative-config",
 }
 NEEDLESS_FLAGS = {flag: reason for reason, flags in _NEEDLESS.items() for flag in flags.split()}
 

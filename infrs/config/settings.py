@@ -185,6 +185,12 @@ class ModelSettings(Section):
         "none: those of OpenAI's API.",
     )
 
+    draft: str = Field(
+        default="",
+        max_length=4096,
+        description="Draft model, which proposes tokens while one sequence decodes. A dtype, such as int4: the same "
+        "model in that dtype; otherwise a Hub id, the path of a model or bundle, or ID:DTYPE. Empty: none.",
+    )
     load: LoadTime = Field(
         default="start",
         description="When the model is loaded. start: before the server is ready; demand: for its first request.",

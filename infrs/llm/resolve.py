@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from infrs.bundle.manifest import MANIFEST_FILE, read_manifest
-from infrs.cli.export_missing import find_or_export
+from infrs.cli.export_missing import export_draft, find_or_export
 from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.errors import ConfigError, ExportError
 from infrs.models.load import check_kinds, load_model
@@ -52,6 +52,7 @@ def resolve(model: ModelSettings) -> tuple[str, OpenModel]:
     path = Path(model.model_id)
     try:
         bundle = path if (path / MANIFEST_FILE).is_file() else find_or_export(model)
+        export_draft(model)
     except SystemExit as error:
         raise ExportError(f"the export of {model.model_id} ended with code {error.code}; see its messages") from None
     manifest = read_manifest(bundle)

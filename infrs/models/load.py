@@ -32,6 +32,7 @@ from infrs.engine.service import EngineService
 from infrs.errors import BundleError, ConfigError, EngineError
 from infrs.machine.cpus import warn_above_limit
 from infrs.machine.memory import Memory, read_memory, return_free_memory
+from infrs.models.draft_bundle import DraftBundle, check_vocabulary, find_draft, open_draft
 from infrs.models.encoders.classifier import load_classifier
 from infrs.models.encoders.embedding_model import load_embedding_model
 from infrs.models.encoders.served import ServedClassifier, ServedEmbeddingModel
@@ -129,10 +130,15 @@ def _find(
     if find is not None:
         bundle = find(model)
     manifest = read_manifest(bundle)
+    draft_bundle = find_draft(model)
+    draft = None if draft_bundle is None else read_manifest(draft_bundle)
     return Found(
         partial(load_model, bundle, model, memory=memory if is_shared else None),
-        max_bytes(manifest, engine, memory),
-        {name: entry.sha256 for name, entry in manifest.files.items()},
+        max_bytes(manifest, engine, memory, draft),
+        [
+            {name: entry.sha256 for name, entry in each.files.items()}
+            for each in (manifest, *([] if draft is None else [draft]))
+        ],
         manifest,
         partial(load_chat_format, bundle, model.chat_format) if isinstance(manifest, Manifest) else None,
     )
@@ -154,8 +160,8 @@ def explain_truncation() -> None:
 def check_kinds(models: Sequence[ModelSettings], manifests: Sequence[AnyManifest]) -> None:
     """Raise ConfigError for chat settings of another kind of model."""
     for model, manifest in zip(models, manifests, strict=True):
-        names = ("chat_format", "tool_format", "generation_config")
-        odd = [name for name in names if getattr(model, name) != "auto"]
+        names = ("chat_format", "tool_format", "generation_config", "draft")
+        odd = [name for name in names if getattr(model, name) not in ("auto", "")]
         if odd and not isinstance(manifest, Manifest):
             raise ConfigError(
                 f"{manifest.source.model_id} is {KINDS[manifest.kind]}, which has no {odd[0]}; remove it",
@@ -168,9 +174,22 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
 
     memory: the model's share of the memory, for its keys and values; None for all that is free now.
     Raises BundleError if the bundle does not match its manifest, or changes while it is opened, ConfigError if the
-    engine settings do not fit it.
+    engine settings do not fit it, or its draft model has another vocabulary, BundleNotFoundError if there is none.
     """
-    return load_verified(bundle, lambda manifest: _load(bundle, manifest, model, engine, memory))
+    draft = open_draft(model)
+    if draft is None:
+        return load_verified(bundle, lambda manifest: _load(bundle, manifest, model, engine, memory=memory))
+    try:
+        loaded = load_verified(
+            bundle, lambda manifest: _load(bundle, manifest, model, engine, memory=memory, draft=draft)
+        )
+        draft.files.check_in_place()
+    except BaseException:
+        draft.files.close()
+        raise
+    if loaded.files is not None:
+        loaded.files.join(draft.files)
+    return loaded
 
 
 def load_verified(bundle: Path, load: Callable[[AnyManifest], AnyModel]) -> AnyModel:
@@ -197,7 +216,13 @@ def load_verified(bundle: Path, load: Callable[[AnyManifest], AnyModel]) -> AnyM
 
 
 def _load(
-    bundle: Path, manifest: AnyManifest, model: ModelSettings, engine: EngineSettings, memory: Memory | None
+    bundle: Path,
+    manifest: AnyManifest,
+    model: ModelSettings,
+    engine: EngineSettings,
+    *,
+    memory: Memory | None,
+    draft: DraftBundle | None = None,
 ) -> AnyModel:
     begin_step("to read tokenizer.json")
     tokenizer = Tokenizer.load(bundle)
@@ -209,7 +234,7 @@ def _load(
     if isinstance(manifest, ClassifierManifest):
         begin_step(_OPEN_GRAPH)
         return load_classifier(bundle, manifest, tokenizer, engine.threads, engine.kernel_options)
-    return _load_chat_model(bundle, manifest, model, engine, tokenizer, memory=memory)
+    return _load_chat_model(bundle, manifest, model, engine, tokenizer, memory=memory, draft=draft)
 
 
 def check_tokens(manifest: AnyManifest, tokenizer: Tokenizer) -> None:
@@ -233,7 +258,10 @@ def _load_chat_model(
     tokenizer: Tokenizer,
     *,
     memory: Memory | None,
+    draft: DraftBundle | None,
 ) -> LoadedModel:
+    if draft is not None:
+        check_vocabulary(manifest, tokenizer, draft)
     begin_step("to try the chat template")
     chat_format = load_chat_format(bundle, model.chat_format)
     tool_format = choose_format(chat_format.with_tools, model.tool_format)
@@ -242,7 +270,8 @@ def _load_chat_model(
     manifest = with_turn_end(manifest, turn_end)
     shown = shown_ids(tokenizer, tool_format, reasoning)
     begin_step(_OPEN_GRAPH)
-    loaded = load_engine(bundle, manifest, settings, tokenizer, shown, memory=memory)
+    opened = None if draft is None else (draft.path, draft.manifest)
+    loaded = load_engine(bundle, manifest, settings, tokenizer, shown, memory=memory, draft=opened)
     begin_step("to read the vocabulary")
     sampling = default_sampling(manifest, model)
     return LoadedModel(
@@ -261,6 +290,7 @@ def _load_chat_model(
         tool_format=tool_format,
         reasoning=reasoning,
         sampling=sampling,
+        draft=None if draft is None else draft.manifest,
     )
 
 

@@ -24,7 +24,8 @@ class LoadedModel:
     engine: not started before the model is served. grammars: compiles constraints on answers. tool_format: syntax of
     the model's tool calls. reasoning: the tags of its reasoning blocks; None if it writes none. fingerprint: changes
     with everything that can change an answer: weights, recipe, runtime, default sampling. sampling: defaults of a
-    request. files: the files of the bundle, open; None in tests without any.
+    request. files: the files of the bundle, open; None in tests without any. draft: the manifest of the draft model, if
+    there is one.
     """
 
     model_id: str
@@ -41,6 +42,7 @@ class LoadedModel:
     reasoning: Tags | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     files: BundleFiles | None = None
+    draft: Manifest | None = None
 
     @property
     def thinks(self) -> bool:

@@ -221,6 +221,8 @@ class ServedChatModel(ServedModel):
             total(family, lambda: read().num_draft_tokens)
         for family in (metrics.accepted_tokens, metrics.confirmed_tokens):
             total(family, lambda: read().num_accepted_tokens)
+        total(metrics.model_draft_tokens, lambda: read().num_model_draft_tokens)
+        total(metrics.model_accepted_tokens, lambda: read().num_model_accepted_tokens)
         total(metrics.preemptions, lambda: read().num_preemptions)
         bind(metrics.running).set_function(lambda: read().num_running)
         bind(metrics.waiting).set_function(lambda: read().num_waiting)

@@ -100,6 +100,47 @@ def test_a_row_without_keys_and_values_is_as_long_as_the_context() -> None:
         choose_capacity(StateSize(0, 2 * MIB), 8192, settings, 1 << 40)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        (
+            ("recurrent", "fused"),
+            "model.draft: test/synthetic keeps states from which a rejected token cannot be dropped",
+        ),
+        (("fused", "recurrent"), "model.draft: test/draft keeps states from which a rejected token cannot be dropped"),
+        (("plain", "fused"), "model.draft: test/synthetic does not run on infrs's kernels alone, so a token's bits "),
+    ],
+)
+def test_models_that_cannot_verify_or_drop_draft_tokens_are_refused(
+    kinds: tuple[str, str],
+    words: str,
+    synthetic_bundles: dict[GraphKind, Path],
+    recurrent_bundle: Path,
+) -> None:
+    folders = {"recurrent": recurrent_bundle, **synthetic_bundles}
+    manifests = [
+        synthetic.manifest("plain" if kind == "plain" else "fused", recurrent=kind == "recurrent") for kind in kinds
+    ]
+    source = manifests[1].source.model_copy(update={"model_id": "test/draft"})
+    draft = folders[kinds[1]], manifests[1].model_copy(update={"source": source})
+    settings = EngineSettings(max_num_seqs=2, threads=1, kv_budget_mb=8)
+    with pytest.raises(ConfigError, match=f"^{words}.*; remove model.draft$"):
+        load_engine(folders[kinds[0]], manifests[0], settings, cast(Tokenizer, None), draft=draft)
+
+
+@pytest.mark.parametrize(("max_model_len", "capacity", "spare"), [(0, 800, 0), (500, 500, 3), (200, 200, 4)])
+def test_the_rows_of_a_draft_model_count_in_the_budget(max_model_len: int, capacity: int, spare: int) -> None:
+    """Its rows take as much as one row of the model here: then five rows share what four had."""
+    settings = EngineSettings(
+        max_num_seqs=4, max_model_len=max_model_len, kv_budget_mb=5 * 800 * TOKEN_BYTES // MIB + 1
+    )
+    draft = StateSize(TOKEN_BYTES)
+    planned = plan_rows(SIZE, 800, settings, Memory(1 << 41, 1 << 40), draft)
+    assert planned == Rows(4, capacity, spare)
+    with pytest.raises(ConfigError, match="4 sequences of 1600 tokens need"):
+        plan_rows(SIZE, 1600, settings.model_copy(update={"max_model_len": 1600}), Memory(1 << 41, 1 << 40), draft)
+
+
 def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"cannot open .*model\.onnx: [^\n]+; export the model again$"):

@@ -15,7 +15,9 @@ import click
 import pytest
 from fake_server import MANIFEST
 from infrs_export.cli import main as export_command
+from manifests import chat_manifest
 
+from infrs.bundle.manifest import Manifest
 from infrs.cli.announce import Start, announce
 from infrs.cli.command import run
 from infrs.cli.export_missing import find_or_export
@@ -80,7 +82,7 @@ def test_help_names_every_setting(tmp_path: Path) -> None:
         ),
         (["--config", "no.json"], "no.json cannot be read: No such file or directory"),
         (["--config", "\x1b[2J.json"], "\\x1b[2J.json cannot be read: No such file or directory"),
-        (["--prot", "1"], "No such option '--prot'. (Did you mean one of: '--host', '--port'?)"),
+        (["--prot", "1"], "No such option '--prot'. (Did you mean one of: '--draft', '--host', '--port'?)"),
         (["--demo", "--model", "a/b"], "--model and --demo each name a model; give only one of them"),
         (["a/b", "--demo"], "MODEL (a/b) and --demo each name a model; give only one of them"),
         (["a/b", "--model-id", "a/b"], "MODEL (a/b) and --model each name a model; give only one of them"),
@@ -232,12 +234,17 @@ def test_serving_imports_no_export_packages() -> None:
 
 
 def announced(
-    capsys: pytest.CaptureFixture[str], sampling: SamplingParams, *, with_key: bool, log_format: LogFormat = "text"
+    capsys: pytest.CaptureFixture[str],
+    sampling: SamplingParams,
+    *,
+    with_key: bool,
+    log_format: LogFormat = "text",
+    draft: Manifest | None = None,
 ) -> list[str]:
     """The lines that a server of one chat model prints when it is ready."""
     stats = SimpleNamespace(num_rows=1, max_model_len=8, kernels="", threads=2, max_cache_bytes=3_100_000_000)
     engine = SimpleNamespace(snapshot=lambda: stats)
-    model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling)
+    model = SimpleNamespace(model_id="a/b", engine=engine, manifest=MANIFEST, sampling=sampling, draft=draft)
     served = SimpleNamespace(model_id="a/b", model=model)
     entry = SimpleNamespace(model_id="a/b", kind=ServedChatModel, spec=SimpleNamespace(at_start=True))
     registry: Any = SimpleNamespace(
@@ -267,6 +274,13 @@ def test_the_line_of_a_model_shows_its_default_sampling(
     line = announced(capsys, SamplingParams(**own), with_key=False)[0]
     engine = "ONNX Runtime's kernels, 2 threads, 1 slots, context 8, prefix cache up to 3.1 GB"
     assert line.endswith(f": float32, fused graph, {engine}{shown}")
+
+
+@pytest.mark.parametrize(("draft", "shown"), [("a/b", "int4"), ("c/d", "int4 c/d")])
+def test_the_line_of_a_model_shows_its_draft_model(draft: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = chat_manifest(draft, dtype="int4")
+    line = announced(capsys, SamplingParams(), with_key=False, draft=manifest)[0]
+    assert line.endswith(f"prefix cache up to 3.1 GB, draft model {shown}")
 
 
 def test_the_ready_event_is_json_if_the_log_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ NAMES = [
     "infrs_preemptions_total",
     "infrs_draft_tokens_total",
     "infrs_accepted_tokens_total",
+    "infrs_model_draft_tokens_total",
+    "infrs_model_accepted_tokens_total",
     "infrs_guessed_tokens_total",
     "infrs_confirmed_tokens_total",
     "infrs_kv_used_ratio",

@@ -77,11 +77,12 @@ def _of_any(model: AnyModel) -> dict[str, Any]:
 
 
 def _of_chat(model: LoadedModel) -> dict[str, Any]:
-    manifest = model.manifest
+    manifest, draft = model.manifest, model.draft
     return {
         **_of_any(model),
         "graph": {"kind": manifest.graph, "reason": manifest.graph_reason},
         "default_sampling_params": {name: getattr(model.sampling, name) for name in Sampling.model_fields},
+        "draft_model": None if draft is None else {"model": draft.source.model_id, "dtype": draft.dtype},
         "engine": asdict(model.engine.snapshot()),
     }
 
