@@ -22,8 +22,8 @@ class Backend:
         self._backend = backend
 
     @classmethod
-    def from_str(cls, definition: str) -> Backend:
-        return cls(tokenizers.Tokenizer.from_str(definition))
+    def from_buffer(cls, definition: bytes) -> Backend:
+        return cls(tokenizers.Tokenizer.from_buffer(definition))
 
     def encode_batch_fast(self, texts: list[str], **options: object) -> object:
         (text,) = texts
