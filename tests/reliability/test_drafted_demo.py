@@ -65,7 +65,7 @@ def test_answers_are_the_same_with_the_demo_in_int4_as_draft_model(
     plain = load_engine(bundle, manifest, settings, tokenizer)
     drafted = load_engine(bundle, manifest, settings, tokenizer, draft=(draft, chat_manifest(read_manifest(draft))))
     assert drafted.max_cache_bytes > plain.max_cache_bytes
-    compiler = GrammarCompiler(tokenizer.definition, manifest.vocab_size, manifest.special_tokens.eos)
+    compiler = GrammarCompiler(tokenizer, manifest.vocab_size, manifest.special_tokens.eos)
     grammar = compiler.compile(Constraint("json_schema", json.dumps(SCHEMA), "response_format"))
     prompt = tuple(tokenizer.encode(TEXT, special=False))
     for case, sampling in CASES.items():
