@@ -23,7 +23,7 @@ from .recipes import recipe as recipes
 from .recipes.floats import HALF_DTYPES
 from .sources.embeddings.find import find_layout
 from .sources.embeddings.layout import Layout
-from .sources.embeddings.modules import has_modules
+from .sources.embeddings.module_files import has_modules
 from .sources.resolve import Model
 from .sources.torch_model import round_weights
 

@@ -20,8 +20,8 @@ from infrs.config.settings import EngineSettings
 from infrs.core import Request, SamplingParams
 from infrs.engine.build import load_engine
 from infrs.engine.engine import Engine
-from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.prompt import encode_chat
+from infrs.text.chat.template_files import load_chat_format
 from infrs.text.tokenizer import Tokenizer
 
 TEXTS = [

@@ -25,8 +25,8 @@ from infrs.bundle.manifest import chat_manifest, read_manifest
 from infrs.config.settings import EngineSettings
 from infrs.engine.build import load_engine
 from infrs.engine.runners.runner import Runner, Segment
-from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.prompt import encode_chat
+from infrs.text.chat.template_files import load_chat_format
 from infrs.text.tokenizer import Tokenizer
 
 # `infrs-serve` without draft tokens, for which there is no setting.

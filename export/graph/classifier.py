@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from infrs.bundle.graph_signature import LOGITS, TOKEN_TYPE_IDS
 
 from ..recipes.lowering import Lowering
-from . import plain
 from .assemble import Assembler
 from .border import replace_border
 from .convert import DATA_FILE, GRAPH_FILE, trace_with_optimum
+from .plain_graph import lower_plain
 from .tensor_file import TensorFile
 
 
@@ -35,5 +35,5 @@ def convert_classifier(
     replace_border(traced.graph, LOGITS, int(model.config.num_labels or 0), [TOKEN_TYPE_IDS] if token_types else [])
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
-        plain.lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))
+        lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))
         assembler.finish(traced, directory / GRAPH_FILE)

@@ -30,7 +30,6 @@ from ..recipes.experts import Routing
 from ..recipes.lowering import Lowering
 from ..replaced import replaced
 from ..sources.config_check import first_line
-from . import plain
 from .assemble import Assembler, attribute
 from .fusions.architectures import default_context, fix_rope_factors, longest_context, states, why_plain
 from .fusions.experts import gate_of, is_experts
@@ -38,6 +37,7 @@ from .fusions.ops import DOMAIN
 from .fusions.recurrent.layers import recurrent_kind
 from .fusions.rewrites import fuse_residual_norms
 from .optimum_export import trace
+from .plain_graph import lower_plain
 from .plain_trace import PlainOnnxConfig
 from .tensor_file import TensorFile
 from .trace import FusedOnnxConfig, declare_lengths
@@ -102,7 +102,7 @@ def convert(
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
         if reason:
-            plain.lower_plain(traced.graph, assembler, partial(progress, "weights"))
+            lower_plain(traced.graph, assembler, partial(progress, "weights"))
         else:
             declare_lengths(traced.graph)
             fuse_residual_norms(traced.graph)

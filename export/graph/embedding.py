@@ -20,10 +20,10 @@ from infrs.bundle.manifest import Pooling
 from ..recipes.domains import MICROSOFT
 from ..recipes.lowering import Lowering, Weight
 from ..sources.embeddings.layout import Dense
-from . import plain
 from .assemble import Assembler
 from .border import replace_border
 from .convert import DATA_FILE, GRAPH_FILE, trace_with_optimum
+from .plain_graph import lower_plain
 from .sentence_encoder import SentenceEncoder
 from .tensor_file import TensorFile
 
@@ -43,7 +43,7 @@ def convert_embedding(
     replace_border(traced.graph, EMBEDDING, encoder.dimensions)
     with TensorFile(directory / DATA_FILE) as data:
         assembler = Assembler(lowering, data)
-        plain.lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))
+        lower_plain(traced.graph, assembler, lambda done, total: progress("weights", done, total))
         _add_pooling(encoder, assembler)
         assembler.finish(traced, directory / GRAPH_FILE)
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from infrs.errors import SourceError
 
 from ..sources.checkpoint import read_header
-from ..sources.checks.values import check_finite
-from ..sources.checks.weights import match_tensors
+from ..sources.checks.coverage import match_tensors
+from ..sources.checks.tensor_values import check_finite
 from ..sources.embeddings.layout import Dense, Layout
 from ..sources.resolve import Model
 from ..sources.torch_model import load_encoder

@@ -29,7 +29,7 @@ from infrs.bundle.graph_signature import (
 
 from .fusions.attention import Forward
 from .fusions.modules import output_layer, replacements, rotary_kinds, rotary_modules, rotary_table
-from .fusions.states import FusedCache, States
+from .fusions.traced_states import FusedCache, States
 from .optimum_export import OPSET
 
 # transformers makes no mask for an attention implementation that it does not know.

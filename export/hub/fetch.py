@@ -13,7 +13,7 @@ from infrs.errors import SourceError
 
 from ..sources.checkpoint import weight_files
 from ..sources.config_check import CONFIG_BYTES, check_config, read_json
-from ..sources.embeddings.modules import MODULES_FILE, TRANSFORMER_FILES
+from ..sources.embeddings.module_files import MODULES_FILE, TRANSFORMER_FILES
 from ..sources.embeddings.prompts import PROMPTS_FILE
 from . import cache as hub_cache
 

@@ -19,7 +19,7 @@ from ..hub import fetch as hub
 from . import demo
 from .checkpoint import check_files, weight_files
 from .config_check import check_config, read_json
-from .embeddings.modules import has_modules, layout_files
+from .embeddings.module_files import has_modules, layout_files
 from .side_files import side_files
 
 _MODEL_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?$")

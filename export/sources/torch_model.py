@@ -30,11 +30,11 @@ from infrs.errors import InfrsError, SourceError
 from ..graph.fusions.experts import PARTS, is_experts
 from ..recipes.floats import round_to
 from .checkpoint import read_tensors
-from .checks.fields import check_fields
+from .checks.config_fields import check_fields
+from .checks.coverage import check_filled, match_tensors
 from .checks.mxfp4 import check_mxfp4, unpacked
+from .checks.tensor_values import check_ties, check_values
 from .checks.types import culprit
-from .checks.values import check_ties, check_values
-from .checks.weights import check_filled, match_tensors
 from .config_check import check_sizes, first_line, is_mxfp4, read_json
 from .resolve import Model
 from .rope_config import check_rotary

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from infrs.batches.batch import Batch
+from infrs.batches.batch_record import Batch
 from infrs.batches.files import KEPT_SECONDS, FileStore, StoredFile
 from infrs.batches.lines import keep_answers
 

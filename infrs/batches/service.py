@@ -9,11 +9,11 @@ import time
 from functools import partial
 from pathlib import Path
 
-from infrs.batches.batch import Batch, BatchStore
+from infrs.batches.batch_record import Batch, BatchStore
+from infrs.batches.batch_run import Answer, BatchRun, Means
 from infrs.batches.disk import Folder, in_thread, lock
 from infrs.batches.files import FileStore, StoredFile, new_id
 from infrs.batches.pace import Pace
-from infrs.batches.run import Answer, BatchRun, Means
 from infrs.config.settings import ServerSettings
 from infrs.errors import ConfigError, RequestError
 

@@ -21,8 +21,8 @@ from infrs.http import cors, request_guard
 from infrs.http.auth import Keys
 from infrs.http.connection.protocol import MAX_HEAD_BYTES, limit_unsent, notice_lost_peers
 from infrs.http.error_handler import WireErrorHandler
+from infrs.http.lifecycle import drain_signals
 from infrs.http.lifecycle import load_and_drain as lifecycle
-from infrs.http.lifecycle import signals
 from infrs.http.lifecycle.serve import run_server
 from infrs.http.observability import access_log as access
 from infrs.http.observability.tracing import open_traces
@@ -111,7 +111,7 @@ def run(app: Sanic[Any, Any], listener: socket.socket) -> int:
 
     Raises the InfrsError of a failed `load`.
     """
-    signals.end_by_default()
+    drain_signals.end_by_default()
     run_server(app, listener)
     state: ServerState = app.ctx.state
     if state.start_error is not None:

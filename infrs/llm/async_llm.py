@@ -24,9 +24,9 @@ from infrs.api.rerank.rank import classify_response, classify_texts, score_pairs
 from infrs.api.rerank.request import ClassifierFields, ClassifyRequest, ScoreRequest
 from infrs.core import Delta, RequestContext
 from infrs.errors import DrainingError, ModelUnloadedError
+from infrs.llm.model_settings import resolve, to_settings
 from infrs.llm.outputs import Chunk, Classification, RequestOutput, to_chunk, to_output
 from infrs.llm.params import SamplingParams
-from infrs.llm.resolve import resolve, to_settings
 from infrs.machine.memory import return_free_memory
 from infrs.models.encoders.classifier import ClassifierModel, EncodedText
 from infrs.models.encoders.encoder import Vector

@@ -43,7 +43,7 @@ from infrs.models.residency.memory_use import max_bytes
 from infrs.models.residency.spec import AnyModel, Found, ModelSpec
 from infrs.models.served import ServedChatModel, ServedModel
 from infrs.native.signals import end_by_signal
-from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.template_files import load_chat_format
 from infrs.text.chat.turn_end import find_turn_end
 from infrs.text.reasoning.tags import Tags, find_tags
 from infrs.text.token_bytes import TokenBytes

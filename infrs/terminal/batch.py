@@ -25,7 +25,7 @@ from rich.progress import (
 )
 
 from infrs.batches.lines import BatchError, BatchRequest, answer_line, error_line, keep_answers, read_requests
-from infrs.batches.patience import BUSY, Patience
+from infrs.batches.retry_pauses import BUSY, Patience
 from infrs.bench.transport import ServerError, post_json
 from infrs.terminal.completion import complete_model
 from infrs.terminal.partner import Partner, partner_flags, reach

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infrs.api.embeddings.choose_prompt import choose_prompt
 from infrs.api.embeddings.embed import check_dimensions, shortened
-from infrs.api.embeddings.prompts import choose_prompt
 from infrs.api.embeddings.request import EmbeddingRequest, parse_embedding_request
 from infrs.bundle.manifest import EmbeddingManifest, Source
 from infrs.errors import RequestError

@@ -14,7 +14,7 @@ from openai.types import Batch as Described
 
 from infrs.api.common.errors import FileMissingError, StorageFullError, TooManyBatchesError
 from infrs.batches import batch as batch_module
-from infrs.batches.batch import Batch
+from infrs.batches.batch_record import Batch
 from infrs.batches.lines import BatchRequest
 from infrs.batches.pace import Pace, Row
 from infrs.batches.quota import Quota

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from arch_models import make_model
-from infrs_export.sources.checks.fields import check_fields
+from infrs_export.sources.checks.config_fields import check_fields
 from infrs_export.sources.resolve import resolve
 from infrs_export.sources.torch_model import load_model
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM

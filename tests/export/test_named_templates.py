@@ -12,7 +12,7 @@ from infrs_export.bundle.templates import write_templates
 from transformers import AutoTokenizer
 
 from infrs.errors import SourceError
-from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.template_files import load_chat_format
 
 USER = {"role": "user", "content": "2+2?"}
 FOLDER = "additional_chat_templates"

@@ -12,7 +12,7 @@ import torch
 from arch_models import FUSED, make_model
 from embedding_models import make_embedding_model
 from infrs_export.sources.checks.places import Place
-from infrs_export.sources.checks.values import check_values
+from infrs_export.sources.checks.tensor_values import check_values
 from infrs_export.sources.resolve import Model, resolve
 from infrs_export.sources.torch_model import load_encoder, load_model
 from safetensors.torch import load_file, save_file

@@ -17,7 +17,7 @@ from tiny_tokenizer import VOCAB
 
 from infrs.bundle.manifest import find_bundle
 from infrs.errors import RequestError, SourceError
-from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.template_files import load_chat_format
 
 # One child exports them all: it notes what must not happen, and the growth of its memory since the imports, in KiB.
 KEEPER = """

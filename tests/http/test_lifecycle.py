@@ -90,7 +90,7 @@ serve()
 def test_a_pending_hangup_is_handled_once_the_loop_runs() -> None:
     code = """
 import asyncio, os, signal
-from infrs.http.lifecycle.signals import on_hangup
+from infrs.http.lifecycle.drain_signals import on_hangup
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 os.kill(os.getpid(), signal.SIGHUP)
 

@@ -16,7 +16,6 @@ from ollama import _types as types
 from pydantic import BaseModel
 
 from infrs.api.ollama.messages import Message
-from infrs.api.ollama.options import Options
 from infrs.api.ollama.request import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -24,6 +23,7 @@ from infrs.api.ollama.request import (
     OllamaGenerateRequest,
     OllamaShowRequest,
 )
+from infrs.api.ollama.request_options import Options
 
 CITY = {
     "type": "object",

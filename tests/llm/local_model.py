@@ -31,5 +31,5 @@ OPENED: dict[str, OpenModel] = {EMBEDDING_ID: open_embedding, CLASSIFIER_ID: ope
 
 
 def resolve(model: ModelSettings) -> tuple[str, OpenModel]:
-    """Replace `infrs.llm.resolve.resolve`."""
+    """Replace `infrs.llm.model_settings.resolve`."""
     return model.model_id, OPENED.get(model.model_id, open_chat)

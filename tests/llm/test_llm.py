@@ -21,7 +21,7 @@ from fake_process import MODEL
 import infrs
 from infrs.errors import ConfigError, ExportError, InfrsError, RequestError
 from infrs.llm import LLM, AsyncLLM, SamplingParams, async_llm
-from infrs.llm.resolve import resolve, to_settings
+from infrs.llm.model_settings import resolve, to_settings
 
 USER = [{"role": "user", "content": "hi"}]
 SHORT = SamplingParams(seed=1, max_tokens=6)
@@ -209,7 +209,7 @@ def test_a_failed_load_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None
         raise SystemExit(3)
 
     before = threads()
-    monkeypatch.setattr("infrs.llm.resolve.find_or_export", fail)
+    monkeypatch.setattr("infrs.llm.model_settings.find_or_export", fail)
     with pytest.raises(ExportError, match="ended with code 3"):
         LLM("no/model")
     assert threads() == before

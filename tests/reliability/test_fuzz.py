@@ -28,7 +28,7 @@ from infrs.bundle.files import verify_bundle
 from infrs.bundle.manifest import MANIFEST_FILE
 from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.errors import BundleError, ContextLengthError, RequestError
-from infrs.text.chat.load import load_chat_format
+from infrs.text.chat.template_files import load_chat_format
 from infrs.text.constraint import Constraint, ConstraintKind
 from infrs.text.token_bytes import TokenBytes
 from infrs.text.tokenizer import Tokenizer

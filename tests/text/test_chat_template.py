@@ -15,9 +15,9 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from infrs.errors import BundleError, RequestError
-from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.sandbox import limits as bounds
 from infrs.text.chat.template import ChatTemplate, SimpleFormat
+from infrs.text.chat.template_files import load_chat_format
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 USER = {"role": "user", "content": '  What\'s <2+2> & "é"?\n'}

@@ -10,7 +10,7 @@ from real_templates import REAL_TEMPLATES, TOKENS, chat_template
 
 from infrs.text.chat import probe
 from infrs.text.chat.form import TEXT_FORM, Form
-from infrs.text.chat.sandbox import limits
+from infrs.text.chat.sandbox import render_limits
 from infrs.text.chat.template import ChatTemplate
 
 
@@ -114,7 +114,7 @@ def test_plain_format_gets_text() -> None:
 
 
 def test_slow_template_is_probed_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SECONDS", 0.2)
+    monkeypatch.setattr(render_limits, "SECONDS", 0.2)
     monkeypatch.setattr(probe, "SECONDS", 0.5)
     started = time.monotonic()
     form = ChatTemplate("{% for i in range(9999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", {}).form

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from infrs.errors import RequestError
-from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.prompt import encode_chat
 from infrs.text.chat.template import ChatTemplate, SimpleFormat
+from infrs.text.chat.template_files import load_chat_format
 from infrs.text.quoting import Quoter
 from infrs.text.tokenizer import Tokenizer
 

@@ -11,8 +11,8 @@ from hostile_templates import ATTACKS
 from jinja2 import TemplateError, TemplateSyntaxError, filters, tests
 
 from infrs.errors import RequestError
-from infrs.text.chat.sandbox import limits, operations
-from infrs.text.chat.sandbox.limits import MAX_MADE, Budget, weigh
+from infrs.text.chat.sandbox import operations, render_limits
+from infrs.text.chat.sandbox.render_limits import MAX_MADE, Budget, weigh
 from infrs.text.chat.template import ChatTemplate
 
 SECONDS = 6.0  # of the processor, for one rendering; most take a hundredth of it
@@ -120,7 +120,7 @@ def test_weight_counts_a_value_in_each_place_and_stops_at_the_limit() -> None:
 
 def test_work_has_an_end_without_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same template ends at the same step on any machine."""
-    monkeypatch.setattr(limits, "SECONDS", float("inf"))
+    monkeypatch.setattr(render_limits, "SECONDS", float("inf"))
     budget = Budget()
     steps = 0
     with contextlib.suppress(TemplateError):

@@ -10,9 +10,9 @@ import pytest
 
 from infrs.text.chat.conversation import declared, for_template
 from infrs.text.chat.form import IN_SYSTEM_MESSAGE, IN_TEXT, TEXT_FORM, Form
-from infrs.text.chat.load import load_chat_format
 from infrs.text.chat.prompt import encode_chat, render_chat
 from infrs.text.chat.template import ChatTemplate
+from infrs.text.chat.template_files import load_chat_format
 from infrs.text.tokenizer import Tokenizer
 from infrs.text.tools.call_grammar import Tool
 

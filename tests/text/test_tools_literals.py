@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from linear_time import is_linear
 
+from infrs.text.tools.literals.argument_reader import LiteralReader, python_value
 from infrs.text.tools.literals.notation import PYTHON, Notation, braces
-from infrs.text.tools.literals.reader import LiteralReader, python_value
 from infrs.text.tools.tagged.values import json_of
 
 GEMMA = braces('<|"|>')

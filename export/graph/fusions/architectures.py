@@ -20,7 +20,7 @@ from .experts import is_experts, why_not_experts
 from .families import FAMILIES
 from .modules import output_layer, rotary_kinds, rotary_modules, rotary_table
 from .recurrent.layers import recurrent_kind
-from .states import States
+from .traced_states import States
 
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"}
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from .attention import Forward, Module, attributes, groups_of, has_query_gate, projections
 from .families import FAMILIES
 from .ops import AttentionAttributes, Groups, linear, reshape_features, rotate, split_features
-from .states import FusedCache
+from .traced_states import FusedCache
 
 # The names of the norms of query, key and value.
 _NORMS = (("q_norm", "q_layernorm", "query_layernorm"), ("k_norm", "k_layernorm", "key_layernorm"), ("v_norm",))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from .attention import Forward, Module, attributes
 from .ops import Groups, linear, reshape_features, split_features
-from .states import FusedCache
+from .traced_states import FusedCache
 
 
 def latent_attention(module: Module, name: str) -> Forward:

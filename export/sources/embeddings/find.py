@@ -9,8 +9,8 @@ from infrs.errors import ExportError, SourceError
 
 from ..config_check import read_json
 from .layout import Layout
-from .modules import has_modules, read_layout
-from .plain import is_plain_encoder, plain_layout
+from .module_files import has_modules, read_layout
+from .without_modules import is_plain_encoder, plain_layout
 
 
 def is_embedding_model(directory: Path, pooling: Pooling | None) -> bool:

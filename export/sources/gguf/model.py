@@ -16,9 +16,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 from transformers.initialization import no_init_weights
 
 from ..checkpoint import Stored
+from ..checks.coverage import match_tensors
 from ..checks.places import Place
-from ..checks.values import check_finite
-from ..checks.weights import match_tensors
+from ..checks.tensor_values import check_finite
 from ..rope_config import check_rotary, read_rope
 from . import gated_delta
 from .architectures import ARCHITECTURES, FACTORS, Architecture

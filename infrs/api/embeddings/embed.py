@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from infrs.api.common.engine_request import check_token_id
-from infrs.api.embeddings.prompts import choose_prompt
+from infrs.api.embeddings.choose_prompt import choose_prompt
 from infrs.api.embeddings.request import EmbeddingRequest
 from infrs.errors import RequestError
 from infrs.models.encoders.embedding_model import EmbeddingModel

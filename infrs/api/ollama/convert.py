@@ -15,8 +15,8 @@ from infrs.api.common.conversation import (
     Variables,
 )
 from infrs.api.ollama.messages import Message
-from infrs.api.ollama.options import Options
 from infrs.api.ollama.request import AnswerRequest, OllamaChatRequest, OllamaGenerateRequest
+from infrs.api.ollama.request_options import Options
 from infrs.errors import RequestError, UnsupportedParameterError
 from infrs.text.constraint import JSON_OBJECT, Constraint, to_json
 

@@ -24,7 +24,7 @@ from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.tools import check_unique
 from infrs.api.ollama.keep_alive import KeepAlive
 from infrs.api.ollama.messages import FunctionTool, Message
-from infrs.api.ollama.options import Options
+from infrs.api.ollama.request_options import Options
 
 MAX_INPUTS = 2048
 Think = bool | Literal["low", "medium", "high", "max"]

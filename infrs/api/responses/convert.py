@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from infrs.api.common.conversation import Call, ChatTask, Conversation, FieldNames, GenerationOptions, Turn
 from infrs.api.common.fields import MAX_MESSAGES
 from infrs.api.common.tools import parse_arguments
+from infrs.api.responses.body_parts import ToolChoice, full_name
 from infrs.api.responses.items import (
     CompactionItem,
     Contents,
@@ -18,7 +19,6 @@ from infrs.api.responses.items import (
     MessageItem,
     ReasoningItem,
 )
-from infrs.api.responses.options import ToolChoice, full_name
 from infrs.api.responses.request import ResponsesRequest
 from infrs.errors import RequestError
 from infrs.text.tools.call_grammar import Tool

@@ -26,8 +26,7 @@ from infrs.api.common.fields import (
 )
 from infrs.api.common.other_fields import OtherFields
 from infrs.api.common.tools import MAX_TOOLS, check_unique, dropped_tools, or_mode
-from infrs.api.responses.items import Item
-from infrs.api.responses.options import (
+from infrs.api.responses.body_parts import (
     AnyTool,
     Namespace,
     ReasoningOptions,
@@ -37,6 +36,7 @@ from infrs.api.responses.options import (
     ToolChoice,
     full_name,
 )
+from infrs.api.responses.items import Item
 
 LOGPROBS = "message.output_text.logprobs"
 ResponseId = Annotated[str, Field(min_length=1, max_length=128)]

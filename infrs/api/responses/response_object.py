@@ -7,7 +7,7 @@ from typing import Any
 
 from infrs.api.common.fields import Body
 from infrs.api.common.tools import OtherTool
-from infrs.api.responses.options import Namespace, ResponseTool, ToolChoice
+from infrs.api.responses.body_parts import Namespace, ResponseTool, ToolChoice
 from infrs.api.responses.request import ResponsesRequest
 
 SAMPLING_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")

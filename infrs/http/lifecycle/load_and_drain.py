@@ -12,7 +12,7 @@ from sanic import Sanic
 
 from infrs.errors import DrainingError, EngineError, InfrsError
 from infrs.http.auth import Keys, reread_keys
-from infrs.http.lifecycle import signals
+from infrs.http.lifecycle import drain_signals
 from infrs.http.lifecycle.watchdog import until_failure
 from infrs.http.state import ServerState
 from infrs.models.registry import ModelRegistry
@@ -31,7 +31,7 @@ def install(
 
     @app.after_server_start
     async def _start(app: Sanic[Any, Any]) -> None:
-        signals.on_hangup(partial(reread_keys, keys, state.settings.server))
+        drain_signals.on_hangup(partial(reread_keys, keys, state.settings.server))
         app.ctx.model_task = asyncio.create_task(_run_models(state, load, on_ready))
 
     @app.before_server_stop
@@ -61,7 +61,7 @@ async def _run_models(
         logger.exception("the model could not be loaded")
         state.stop(1)
         return
-    signals.on_stop(state.stop)
+    drain_signals.on_stop(state.stop)
     state.loaded = True
     if state.batches is not None:
         state.batches.start()
@@ -80,8 +80,8 @@ async def drain(state: ServerState) -> None:
     A second signal ends the process immediately.
     """
     state.draining = True
-    signals.end_by_default()
-    signals.ignore_hangup()
+    drain_signals.end_by_default()
+    drain_signals.ignore_hangup()
     if state.batches is not None:
         await state.batches.close()
     patience = state.settings.server.drain_timeout

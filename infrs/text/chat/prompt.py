@@ -11,7 +11,7 @@ from typing import Any
 from infrs.errors import ContextLengthError, RequestError
 from infrs.text.chat.conversation import declared, for_template, tool_variables
 from infrs.text.chat.form import Form
-from infrs.text.chat.sandbox.limits import SECONDS
+from infrs.text.chat.sandbox.render_limits import SECONDS
 from infrs.text.chat.shown import check_shown
 from infrs.text.chat.template import ChatFormat, Messages, Variables
 from infrs.text.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ from infrs.errors import RequestError
 from infrs.text.chat.form import IN_TEXT, TEXT_FORM, Form
 from infrs.text.chat.probe import probe
 from infrs.text.chat.sandbox.environment import template_environment
-from infrs.text.chat.sandbox.limits import Budget
+from infrs.text.chat.sandbox.render_limits import Budget
 from infrs.text.chat.written import example_call
 
 MAX_RENDERED_CHARS = 16 << 20

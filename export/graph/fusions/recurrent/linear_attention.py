@@ -11,7 +11,7 @@ from infrs.bundle.states import LayerState, fixed_state
 
 from ..attention import Forward, Module
 from ..ops import Groups, activation, linear, reshape_features, rms_norm, split_features
-from ..states import FusedCache
+from ..traced_states import FusedCache
 from .ops import Recurrence, ones, softplus
 
 _EPSILON = 1e-6  # of the normalised queries and keys

@@ -8,7 +8,7 @@ from infrs.bundle.states import LayerState, fixed_state
 
 from ..attention import Forward, Module
 from ..ops import linear, split_features
-from ..states import FusedCache
+from ..traced_states import FusedCache
 
 
 def is_short_conv(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from infrs.bundle.states import LayerState, fixed_state
 
 from ..attention import Forward, Module
 from ..ops import activation, linear, reshape_features, rms_norm, split_features
-from ..states import FusedCache
+from ..traced_states import FusedCache
 from .ops import Recurrence, ones, softplus
 
 _PARTS = {"in_proj": nn.Linear, "out_proj": nn.Linear, "conv1d": nn.Conv1d, "D": nn.Parameter, "dt_bias": nn.Parameter}

@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 from infrs.api.batches.request import BatchCreateRequest, window_seconds
 from infrs.api.common.fields import parse_body
 from infrs.api.output.pages import page
-from infrs.batches.batch import Batch
+from infrs.batches.batch_record import Batch
 from infrs.http.error_handler import JSON
 from infrs.http.routes.generate import read_body
 from infrs.http.routes.responses import refuse_arguments

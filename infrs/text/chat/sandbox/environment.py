@@ -24,7 +24,7 @@ from jinja2.utils import Cycler, Joiner, Namespace
 
 from infrs.text.chat.sandbox import operations
 from infrs.text.chat.sandbox.code import DICT_NAMES, Code, rewritten
-from infrs.text.chat.sandbox.limits import CALL, STEP, Budget, size_of, size_of_texts, weigh
+from infrs.text.chat.sandbox.render_limits import CALL, STEP, Budget, size_of, size_of_texts, weigh
 
 _PRINTED = 4  # characters of one in Python's form of a nested text
 _MACRO = 8 * STEP  # units of work to call a macro
@@ -54,7 +54,7 @@ class _Rendering(threading.local):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the limits of `infrs.text.chat.sandbox.limits`. Thread-safe.
+    """Jinja's sandbox with the limits of `infrs.text.chat.sandbox.render_limits`. Thread-safe.
 
     rendering: what is left of the limits in this thread.
     """

@@ -15,7 +15,7 @@ from jinja2.runtime import LoopContext, Macro
 from jinja2.utils import Cycler
 from markupsafe import Markup
 
-from infrs.text.chat.sandbox.limits import ELEMENT, STEP, Budget, count_of, size_of, weigh
+from infrs.text.chat.sandbox.render_limits import ELEMENT, STEP, Budget, count_of, size_of, weigh
 
 Values = Sequence[Any]  # the operand, then the arguments
 Cost = Callable[[Budget, Values], None]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from infrs.text.tools.call_grammar import Frame, Literal, Tool, calls_grammar, json_arguments
+from infrs.text.tools.call_layout import regex
 from infrs.text.tools.events import Event
 from infrs.text.tools.json_parser import NAME_PATTERN, Head, JsonCallParser
-from infrs.text.tools.layout import regex
 from infrs.text.tools.parser import Syntax
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
 

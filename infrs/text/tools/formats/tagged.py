@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from infrs.text.tools.layout import BREAK
+from infrs.text.tools.call_layout import BREAK
+from infrs.text.tools.tagged.dialect_tags import Tags
 from infrs.text.tools.tagged.format import TaggedFormat
-from infrs.text.tools.tagged.tags import Tags
 
 # Qwen3-Coder, Qwen 3.5, Nemotron 3, Step 3.5. Answers often lack the tag of the block.
 QWEN_3_CODER = TaggedFormat(

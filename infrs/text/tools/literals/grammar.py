@@ -9,7 +9,7 @@ from infrs.text.schemas.guided import guided, guided_leniently
 from infrs.text.schemas.tree import resolve
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of
 from infrs.text.tools.call_grammar import Literal, Tool
-from infrs.text.tools.layout import regex
+from infrs.text.tools.call_layout import regex
 from infrs.text.tools.literals.notation import CallSyntax
 from infrs.text.tools.text_limits import string_limits, text_patterns
 

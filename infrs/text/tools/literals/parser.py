@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
+from infrs.text.tools.call_layout import SPACE, flexible, may_become
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.json_parser import NAME_PATTERN
-from infrs.text.tools.layout import SPACE, flexible, may_become
+from infrs.text.tools.literals.argument_reader import LiteralReader
 from infrs.text.tools.literals.notation import CallSyntax
-from infrs.text.tools.literals.reader import LiteralReader
 from infrs.text.tools.parser import CallParser, Syntax
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
 

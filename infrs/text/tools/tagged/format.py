@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from infrs.text.tools.call_grammar import Frame, Literal, Tool, calls_grammar
-from infrs.text.tools.layout import pieces
+from infrs.text.tools.call_layout import pieces
 from infrs.text.tools.parser import Syntax
+from infrs.text.tools.tagged.dialect_tags import Tags
 from infrs.text.tools.tagged.grammar import CallRules
 from infrs.text.tools.tagged.parser import TaggedCallParser
-from infrs.text.tools.tagged.tags import Tags
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
 
 

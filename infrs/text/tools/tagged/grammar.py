@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from infrs.text.tools.argument_types import choices_of, is_open, properties_of, types_of
 from infrs.text.tools.call_grammar import Literal, Tool, terms
-from infrs.text.tools.layout import pieces, plain, regex
-from infrs.text.tools.tagged.tags import Tags
+from infrs.text.tools.call_layout import pieces, plain, regex
+from infrs.text.tools.tagged.dialect_tags import Tags
 from infrs.text.tools.text_limits import string_limits, text_patterns
 
 _DEFINITIONS = ("$defs", "definitions")

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from infrs.text.tools.argument_types import Argument, argument_of
+from infrs.text.tools.call_layout import BREAK, MAX_TAG, SPACE, flexible, may_become, plain, squeezed
 from infrs.text.tools.events import Arguments, CallStart, Event
 from infrs.text.tools.json_parser import NAME_PATTERN
-from infrs.text.tools.layout import BREAK, MAX_TAG, SPACE, flexible, may_become, plain, squeezed
 from infrs.text.tools.parser import CallParser, held_back
-from infrs.text.tools.tagged.tags import Tags
+from infrs.text.tools.tagged.dialect_tags import Tags
 from infrs.text.tools.tagged.values import ArgumentValue
 from infrs.text.tools.tool_format import NO_SCHEMAS, Schemas
 

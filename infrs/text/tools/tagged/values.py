@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from infrs.text.tools.argument_types import Argument
-from infrs.text.tools.literals.reader import python_value
+from infrs.text.tools.literals.argument_reader import python_value
 
 _NULLS = ("null", "None")
 

@@ -8,7 +8,7 @@ from infrs.bundle.manifest import Pooling
 
 from ..config_check import read_json
 from .layout import Layout
-from .modules import read_transformer
+from .module_files import read_transformer
 from .prompts import read_lengths, read_prompts
 
 DEFAULT_POOLING: Pooling = "mean"  # that of sentence-transformers

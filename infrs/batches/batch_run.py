@@ -13,12 +13,12 @@ import orjson
 
 from infrs.api.common.errors import StorageFullError
 from infrs.batches.answer_files import AnswerFiles
-from infrs.batches.batch import Batch, BatchStore, Status
+from infrs.batches.batch_record import Batch, BatchStore, Status
 from infrs.batches.disk import in_thread
 from infrs.batches.files import FileStore
 from infrs.batches.lines import BatchError, BatchRequest, answer_line, error_line, read_requests
 from infrs.batches.pace import Pace, Row
-from infrs.batches.patience import BUSY, Patience
+from infrs.batches.retry_pauses import BUSY, Patience
 
 logger = logging.getLogger("infrs.batches")
 
