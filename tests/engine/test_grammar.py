@@ -16,13 +16,12 @@ import pytest
 from infrs_export.sources.demo import find_gguf
 from infrs_export.sources.gguf.tokenizer import write_tokenizer
 from schemas import REFUSED, SCHEMAS
-from text_tokenizers import word_piece
 
 from infrs.core import Grammar, SamplingParams
 from infrs.engine.sampling.grammar import MAX_COMPILED, GrammarCompiler, MatcherState
 from infrs.engine.sampling.logits import allow_only
 from infrs.engine.sampling.sampler import new_generator, sample
-from infrs.errors import EngineError, RequestError, UnsupportedParameterError
+from infrs.errors import EngineError, RequestError
 from infrs.text.constraint import JSON_OBJECT, Constraint
 from infrs.text.tokenizer import Tokenizer
 
@@ -298,10 +297,3 @@ def test_many_threads_share_a_compiler(folder: Path, tokenizer: Tokenizer) -> No
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(complete, texts))
-
-
-def test_a_tokenizer_without_grammar_support_is_refused() -> None:
-    compiler = GrammarCompiler(Tokenizer(word_piece()), 1000, (0,))
-    with pytest.raises(UnsupportedParameterError, match="tokenizer") as caught:
-        compiler.compile(Constraint("choice", '["a"]', "guided_choice"))
-    assert caught.value.param == "guided_choice"

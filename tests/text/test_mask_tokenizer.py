@@ -12,7 +12,10 @@ from llguidance import LLMatcher, LLTokenizer
 from test_shortest import TEXTS
 from text_tokenizers import KINDS
 
+from infrs.engine.sampling.grammar import GrammarCompiler
 from infrs.engine.sampling.mask_tokenizer import mask_tokenizer
+from infrs.errors import UnsupportedParameterError
+from infrs.text.constraint import Constraint
 from infrs.text.tokenizer import Tokenizer
 
 EOS = (2, 1)
@@ -90,3 +93,10 @@ def test_a_tokenizer_without_certain_bytes_is_not_read(kind: str) -> None:
 @pytest.mark.parametrize("eos_ids", [(), (1000,), (-1,)])
 def test_an_end_token_out_of_range_is_not_read(eos_ids: tuple[int, ...]) -> None:
     assert mask_tokenizer(Tokenizer(KINDS["byte-level"]()), 1000, eos_ids) is None
+
+
+def test_a_tokenizer_without_grammar_support_is_refused() -> None:
+    compiler = GrammarCompiler(Tokenizer(KINDS["word-piece"]()), 1000, (0,))
+    with pytest.raises(UnsupportedParameterError, match="tokenizer") as caught:
+        compiler.compile(Constraint("choice", '["a"]', "guided_choice"))
+    assert caught.value.param == "guided_choice"
