@@ -13,7 +13,7 @@ import pytest
 from openai.types import Batch as Described
 
 from infrs.api.common.errors import FileMissingError, StorageFullError, TooManyBatchesError
-from infrs.batches import batch as batch_module
+from infrs.batches import batch_record as batch_module
 from infrs.batches.batch_record import Batch
 from infrs.batches.lines import BatchRequest
 from infrs.batches.pace import Pace, Row

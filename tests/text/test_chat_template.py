@@ -15,7 +15,7 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from infrs.errors import BundleError, RequestError
-from infrs.text.chat.sandbox import limits as bounds
+from infrs.text.chat.sandbox import render_limits as bounds
 from infrs.text.chat.template import ChatTemplate, SimpleFormat
 from infrs.text.chat.template_files import load_chat_format
 
