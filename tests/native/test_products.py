@@ -201,7 +201,7 @@ def test_the_largest_sums_do_not_overflow(form: tuple[int, int]) -> None:
 def test_no_rows_give_no_output_and_another_width_is_an_error() -> None:
     case = (8, 8, (5, 64))
     assert multiply(case, np.empty((0, 64), np.float32)).shape == (0, 5)
-    with pytest.raises(Exception, match="another last dimension than K"):
+    with pytest.raises(Exception, match="the input's last dimension is not K"):
         multiply(case, np.ones((1, 32), np.float32))
     assert np.isfinite(multiply(case, np.ones((1, 64), np.float32))).all()
 

@@ -46,9 +46,9 @@ inline void multiply(const Run& run, const PackedMatrix& weights, int64_t output
   const auto x = run.input<float>(0), added = run.input<float>(bias);
   const int64_t inputs = weights.inputs();
   auto shape = x.shape;
-  require(!shape.empty() && shape.back() == inputs, "a product's input has another last dimension than K");
+  require(!shape.empty() && shape.back() == inputs, "a product: the input's last dimension is not K");
   shape.back() = outputs;
-  require(!added.data || elements(added.shape) == outputs, "a product's bias has another size than N");
+  require(!added.data || elements(added.shape) == outputs, "a product: a bias of another size than N");
   weights.multiply(x.data, elements(x.shape) / inputs, added.data, run.output<float>(0, shape), run.parallel());
 }
 

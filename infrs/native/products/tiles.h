@@ -21,7 +21,7 @@ struct TileInput {
   const uint8_t* words;    // [words per row, rows]
   const float* scales;     // [blocks, rows], for 8-bit rows only
   const int32_t* starts;   // [blocks, rows], for 8-bit rows only: -(zero level of the weights) * (sum of the inputs)
-  const uint8_t* levels;   // [16], what the numbers of 4 bits stand for, plus the zero level; only for levels
+  const uint8_t* levels;   // [16], the table of values plus the zero level; only for kLevels and kNarrowLevels
 };
 
 // Computes the products y [rows, 16]. The caller multiplies by the scales of 16-bit rows and the unit of the weights.
@@ -33,9 +33,12 @@ struct TileKernel {
   bool wide;          // the inputs are rounded to 16 bits, not to 8
 };
 
-// What a weight is: a byte (0 to 255, for -128 to 127), four bits (0 to 15, for -8 to 7), or one of 16 levels: any from
-// -128 to 127, or those whose largest is at most kNarrowSpan above the smallest. The zero levels are 128, 8, 128, and
-// minus the smallest level.
+// How a stored weight encodes its value, before the scale:
+// - kBytes: 8 bits, the value plus 128.
+// - kNibbles: 4 bits, the value plus 8.
+// - kLevels: 4 bits, an index into a table of 16 values from -128 to 127. Tiles read each value plus 128.
+// - kNarrowLevels: the same, and the values span at most kNarrowSpan. Tiles read each value minus the smallest.
+// The number that is added to a value is the zero level.
 enum class Weights { kBytes, kNibbles, kLevels, kNarrowLevels };
 constexpr int kNarrowSpan = 64;  // four products with inputs of 8 bits fit 16 bits (4 * 64 * 127 < 2**15)
 
