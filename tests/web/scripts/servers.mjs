@@ -7,6 +7,10 @@ import { BASE, answer, ask, open, send, test } from "../browser.mjs";
 const expected = /Failed to load resource/;
 const state = (page) => page.locator("#state");
 const options = (page) => page.locator("#model option").allInnerTexts();
+const waiting = async (page, count) => {
+  const metric = new RegExp(`^infrs_requests_waiting\\S* ${count}(\\.0)?$`, "m");
+  while (!metric.test(await (await fetch(`${BASE}/metrics`)).text())) await page.waitForTimeout(20);
+};
 
 test("models load when they are chosen, and one that fails says why", async (page) => {
   await open(page);
@@ -41,12 +45,11 @@ test("a full server gives its reason, and the request can be sent again", async 
     const options = { method: "POST", body, signal, headers: { "content-type": "application/json" } };
     fetch(`${BASE}/v1/chat/completions`, options).catch(() => {});  // the second one waits for the first
   }
-  while (!/^infrs_requests_waiting\S* 1(\.0)?$/m.test(await (await fetch(`${BASE}/metrics`)).text())) {
-    await page.waitForTimeout(20);
-  }
+  await waiting(page, 1);
   const refused = await ask(page, "stop");
   assert.match(await refused.locator(".error").innerText(), /try again in a moment\s+HTTP 429 · .*retry after \d+\ss/);
   requests.forEach((request) => request.abort());
+  await waiting(page, 0); // a retry before the server has seen the aborts is refused too
   await page.getByRole("button", { name: "Try again" }).click();
   await page.locator(".assistant .markdown", { hasText: "w0 w1 w2 w3" }).waitFor();
 }, { expected });
