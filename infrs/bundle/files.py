@@ -6,6 +6,9 @@ write to it waits, at most `/proc/sys/fs/lease-break-time` seconds, and `BundleF
 a byte has changed. A lease needs the owner of the file or CAP_LEASE, and some file systems have none. Without it,
 `disturbed` reports a new size or modification time. Another file under the same name changes nothing: the open
 file stays as it is.
+
+The weights are hashed on another thread while the model loads: 1 GB takes about a second. `BundleFiles.confirm` waits
+for it, and a model is ready after that.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import hashlib
 import io
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infrs.bundle.manifest import MANIFEST_FILE, AnyManifest, FileEntry, read_manifest
@@ -39,6 +43,7 @@ class BundleFile:
         self.path = path
         self._file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115  # until `close`
         self._is_leased = _lease(self._file)
+        self._is_stopped = False
         self._opened = os.fstat(self._file.fileno())
         if not stat.S_ISREG(self._opened.st_mode):  # it has replaced a plain file in this moment
             self.close()
@@ -50,9 +55,22 @@ class BundleFile:
             raise BundleError(f"{self.path} has {self._opened.st_size} bytes, not {entry.size}; export the model again")
 
     def check_hash(self, entry: FileEntry) -> None:
-        """Raise BundleError unless the content has the SHA-256 of the manifest's entry. Hashing releases the GIL."""
-        if hashlib.file_digest(self._file, "sha256").hexdigest() != entry.sha256:
+        """Raise BundleError unless the content has the SHA-256 of the manifest's entry. Hashing releases the GIL.
+
+        It ends early, with the same error, after `stop` in another thread.
+        """
+        digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
+        try:
+            while (size := self._file.readinto(buffer)) and not self._is_stopped:
+                digest.update(buffer[:size])
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        if digest.hexdigest() != entry.sha256:
             raise BundleError(f"{self.path} does not match its SHA-256; export the model again")
+
+    def stop(self) -> None:
+        """End a `check_hash` that runs in another thread."""
+        self._is_stopped = True
 
     @property
     def is_in_place(self) -> bool:
@@ -83,21 +101,40 @@ class BundleFile:
 
 
 class BundleFiles:
-    """The open files of a verified bundle."""
+    """The open files of a bundle: all are checked, but the hash of the weights may still be computed."""
 
-    def __init__(self, manifest: AnyManifest, files: list[BundleFile]) -> None:
+    def __init__(self, manifest: AnyManifest, files: list[BundleFile], hashes: Sequence[Future[None]] = ()) -> None:
         self.manifest = manifest
         self._files = files
+        self._hashes = hashes
 
     def join(self, other: BundleFiles) -> None:
-        """Take over the files of another bundle."""
+        """Take over the confirmed files of another bundle."""
         self._files += other._files
 
-    def check_in_place(self) -> None:
-        """Raise BundleError if a file was replaced or changed after it was verified.
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Confirm the files after a block that reads them by their paths, and close them if it or that fails.
 
-        Call it after a model has read the files by their paths: then it has read what was verified.
+        If the weights are damaged, BundleError for their hash replaces the error of the block.
         """
+        try:
+            try:
+                yield
+            finally:
+                self.confirm()
+        except BaseException:
+            self.close()
+            raise
+
+    def confirm(self) -> None:
+        """Wait for the hash of the weights, and check that the files are those that were opened.
+
+        A model that has read the files by their paths before has then read what was verified.
+        Raises BundleError if the hash differs, or if a file was replaced or changed after it was opened.
+        """
+        for hashed in self._hashes:
+            hashed.result()
         for file in self._files:
             if file.is_disturbed or not file.is_in_place:
                 raise BundleError(f"{file.path} was changed while the model was loaded; start again")
@@ -114,32 +151,39 @@ class BundleFiles:
 
     def close(self) -> None:
         """Close the files."""
+        for file in self._files:
+            file.stop()
+        wait(self._hashes)
         while self._files:
             self._files.pop().close()
 
 
 def open_files(bundle: Path) -> BundleFiles:
-    """Open a bundle's files and check that they are exactly those of its manifest, unaltered.
+    """Open a bundle's files and check that they are exactly those of its manifest.
 
+    The weights' hash is computed on another thread: call `confirm` before an answer depends on it.
     Raises BundleError, with its name, for a file that is missing, altered, unlisted, unreadable or not a plain file.
     """
     manifest = read_manifest(bundle)
     opened: list[BundleFile] = []
-    files = BundleFiles(manifest, opened)
+    hashes: list[Future[None]] = []
+    files = BundleFiles(manifest, opened, hashes)
     try:
         _check_names(bundle, manifest)
         for name in sorted(manifest.files):
             opened.append(BundleFile(bundle / name))
         for file in opened:
             file.check_size(manifest.files[file.path.name])
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            list(pool.map(lambda file: file.check_hash(manifest.files[file.path.name]), opened))
+        with _other_thread() as pool:
+            for file in opened:
+                entry = manifest.files[file.path.name]
+                if file.path.name == f"{manifest.graph_file}.data":
+                    hashes.append(pool.submit(file.check_hash, entry))
+                else:
+                    file.check_hash(entry)
     except OSError as error:
         files.close()
-        raise BundleError(
-            f"{error.filename or bundle} cannot be read ({error.strerror}); give this account read permission, "
-            "or export the model again"
-        ) from error
+        raise _unreadable(bundle, error) from error
     except BaseException:
         files.close()
         raise
@@ -147,8 +191,10 @@ def open_files(bundle: Path) -> BundleFiles:
 
 
 def verify_bundle(bundle: Path) -> AnyManifest:
-    """Return the manifest of a bundle with verified files. Raises as `open_files` does."""
+    """Return the manifest of a bundle with verified files. Raises as `open_files` and `confirm` do."""
     files = open_files(bundle)
+    with files.in_use():
+        pass
     files.close()
     return files.manifest
 
@@ -159,6 +205,23 @@ def _check_names(bundle: Path, manifest: AnyManifest) -> None:
     present = {entry.name for entry in os.scandir(bundle)} - {MANIFEST_FILE}
     for name in sorted(present - manifest.files.keys()):
         raise BundleError(f"{bundle / name} is not listed in the bundle's manifest; export the model again")
+
+
+@contextmanager
+def _other_thread() -> Iterator[ThreadPoolExecutor]:
+    """Yield an executor with one thread, which ends after the work of the block. The block's end does not wait."""
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infrs-hash")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{error.filename or path} cannot be read ({error.strerror}); give this account read permission, "
+        "or export the model again"
+    )
 
 
 def _open(path: str, flags: int) -> int:

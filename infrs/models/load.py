@@ -179,14 +179,10 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
     draft = open_draft(model)
     if draft is None:
         return load_verified(bundle, lambda manifest: _load(bundle, manifest, model, engine, memory=memory))
-    try:
+    with draft.files.in_use():
         loaded = load_verified(
             bundle, lambda manifest: _load(bundle, manifest, model, engine, memory=memory, draft=draft)
         )
-        draft.files.check_in_place()
-    except BaseException:
-        draft.files.close()
-        raise
     if loaded.files is not None:
         loaded.files.join(draft.files)
     return loaded
@@ -195,6 +191,7 @@ def load_model(bundle: Path, model: ModelSettings, engine: EngineSettings, memor
 def load_verified(bundle: Path, load: Callable[[AnyManifest], AnyModel]) -> AnyModel:
     """Verify a bundle and load it with `load`. The model holds the verified files open.
 
+    The weights' hash is computed while the model loads. Nothing answers before it is known.
     Raises BundleError if the bundle does not match its manifest, or changes while it is loaded.
     """
     files = open_files(bundle)
@@ -205,13 +202,9 @@ def load_verified(bundle: Path, load: Callable[[AnyManifest], AnyModel]) -> AnyM
             files.manifest.source.model_id,
             path,
         )
-    try:
+    with files.in_use():
         loaded = load(files.manifest)
         return_free_memory()  # what parsing has freed: 100 MB at 262,144 tokens
-        files.check_in_place()
-    except BaseException:
-        files.close()
-        raise
     return replace(loaded, files=files)
 
 

@@ -20,6 +20,7 @@
 #include "sampling/draws.h"
 #include "layers/norm.h"
 #include "base/ort.h"
+#include "experts/experts_node.h"
 #include "products/products.h"
 #include "layers/recurrence_nodes.h"
 #include "sampling/sampling.h"

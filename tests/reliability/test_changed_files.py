@@ -16,7 +16,7 @@ import pytest
 import synthetic
 
 from infrs.bundle.files import BundleFile, BundleFiles, open_files
-from infrs.bundle.manifest import MANIFEST_FILE, AnyManifest, FileEntry, sha256_file
+from infrs.bundle.manifest import MANIFEST_FILE, AnyManifest, FileEntry, read_manifest, sha256_file
 from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.errors import BundleError
 from infrs.models.load import load_model, load_verified
@@ -119,11 +119,11 @@ def test_another_file_under_the_name_does_not_disturb_a_loaded_model(
     bundle: Path, change: Callable[[Path], None]
 ) -> None:
     files = open_files(bundle)
-    files.check_in_place()
+    files.confirm()
     change(bundle)
     assert files.disturbed() is None
     with pytest.raises(BundleError, match="was changed while the model was loaded; start again"):
-        files.check_in_place()
+        files.confirm()
     files.close()
 
 
@@ -137,3 +137,24 @@ def test_model_is_refused_if_its_files_change_while_it_loads(bundle: Path, monke
     with pytest.raises(BundleError, match=f"{WEIGHTS} was changed"):
         load_verified(bundle, load_slowly)
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize("error", [None, ValueError("a scale that is not finite")])
+def test_damaged_weights_are_reported_by_their_hash(bundle: Path, error: Exception | None) -> None:
+    overwrite(bundle / WEIGHTS)
+
+    def load(manifest: AnyManifest) -> Any:
+        if error is not None:
+            raise error
+
+    with pytest.raises(BundleError, match=rf"{WEIGHTS} does not match its SHA-256; export the model again"):
+        load_verified(bundle, load)
+
+
+def test_a_stopped_hash_reads_no_further(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
+    file = BundleFile(bundle / WEIGHTS)
+    file.stop()
+    with pytest.raises(BundleError, match="does not match"):
+        file.check_hash(manifest.files[WEIGHTS])
+    file.close()

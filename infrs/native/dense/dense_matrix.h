@@ -15,8 +15,9 @@ namespace infrs {
 // bfloat16, the two weights of a column are neighbours, as in the instructions for dot products.
 class DenseMatrix {
  public:
-  // weights: [N, K] of the given type.
-  DenseMatrix(const void* weights, WeightType type, size_t outputs, size_t inputs, const DenseKernel& kernel);
+  // weights: [N, K] of the given type. parallel: packs them.
+  DenseMatrix(const void* weights, WeightType type, size_t outputs, size_t inputs, const DenseKernel& kernel,
+              const Parallel& parallel);
 
   // Computes y [rows, N] = x [rows, K] @ weights.T. A row's bits do not depend on the other rows.
   void multiply(const float* x, size_t rows, float* y, const Parallel& parallel) const;

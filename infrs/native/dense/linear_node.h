@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../base/ort.h"
+#include "../base/pack_threads.h"
 #include "dense_matrix.h"
 
 namespace infrs {
@@ -41,7 +42,7 @@ class LinearNode {
     const bool rounds = choice.bf16 && bits == 16 && type == WeightType::kBFloat16;
     const DenseKernel kernel = rounds ? dense_tiles_bf16()
                                       : choice.avx512 ? dense_tiles_avx512(type) : dense_tiles_avx2(type);
-    return DenseMatrix(weights.data, type, n, k, kernel);
+    return DenseMatrix(weights.data, type, n, k, kernel, pack_threads(choice.threads));
   }
 
   static WeightType type_of(int type) {

@@ -7,6 +7,7 @@
 
 #include "../base/parallel.h"
 #include "../base/weight_memory.h"
+#include "packing.h"
 #include "rounding.h"
 #include "tiles.h"
 
@@ -27,11 +28,10 @@ struct WeightLevels {
 // of the bytes.
 class PackedMatrix {
  public:
-  // The layout of MatMulNBits. values: [N, K / 32, 32 * bits / 8]. scales: [N, K / 32], float for float32 or uint16_t
-  // for float16. Throws std::invalid_argument if one is not finite.
+  // parallel: packs the weights. Throws std::invalid_argument if a scale is not finite.
   template <typename Scale>
-  PackedMatrix(const uint8_t* values, const Scale* scales, size_t outputs, size_t inputs, const WeightLevels& levels,
-               const TileKernel& kernel);
+  PackedMatrix(const BlockWeights<Scale>& weights, const WeightLevels& levels, const TileKernel& kernel,
+               const Parallel& parallel);
 
   // Computes y [rows, N] = x [rows, K] @ weights.T + bias [N]; bias may be null. A row's bits do not depend on the
   // other rows. The kernel decides whether a row is rounded to 16-bit integers with one scale, or to 8-bit integers

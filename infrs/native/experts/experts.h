@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "matmul.h"
 #include "../base/parallel.h"
+#include "../products/matmul.h"
 
 namespace infrs {
 
