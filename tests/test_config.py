@@ -63,6 +63,7 @@ OTHER = {
     "engine.instructions": "avx2",
     "engine.precision": "high",
     "engine.kv_dtype": "float16",
+    "engine.speculation": False,
     "engine.threads": 3,
     "engine.max_num_seqs": 2,
     "engine.max_model_len": 100,

@@ -242,6 +242,11 @@ class EngineSettings(Section):
         description="Type of stored keys and values. auto: 16 bits next to int8, int4 and bfloat16 weights, else 32 "
         "bits; float16 halves their memory, float32 is exact.",
     )
+    speculation: bool = Field(
+        default=True,
+        description="Propose draft tokens, from the text so far (prompt lookup) and by model.draft. Answers are the "
+        "same without.",
+    )
     max_num_seqs: int = Field(default=8, ge=1, le=1024, description="Maximum number of sequences that run in parallel.")
     max_model_len: int = Field(
         default=0,

@@ -12,6 +12,7 @@ from infrs.engine.engine import Engine
 from infrs.engine.runners.opening import bytes_to_open, new_runner, open_session, state_size, try_run
 from infrs.engine.runners.runner import Capabilities, Rows, Runner
 from infrs.engine.runners.session import Session
+from infrs.engine.scheduling.planner import SchedulingPolicy
 from infrs.engine.speculation.draft_model import DraftModel
 from infrs.engine.speculation.timed import TimedRunner
 from infrs.engine.state_memory import num_draft_rows, plan_rows
@@ -40,6 +41,8 @@ def load_engine(
     if the models cannot verify or draft tokens.
     """
     _check_context(settings.max_model_len, manifest.context_length)
+    if draft is not None and not settings.speculation:
+        raise ConfigError("model.draft needs engine.speculation; set that to true, or remove it", param="model.draft")
     memory = memory or read_memory()
     session = _open(bundle, manifest, settings)
     draft_session, draft_size = None, StateSize(0)
@@ -58,7 +61,8 @@ def load_engine(
         draft_model = DraftModel(TimedRunner(draft_runner), timed, settings.prefill_chunk)
     eos_ids = frozenset(manifest.special_tokens.eos)
     new_decoder = partial(Detokenizer, tokenizer, shown=shown)
-    return Engine(runner, new_decoder, eos_ids, settings.prefill_chunk, draft_model=draft_model)
+    policy = SchedulingPolicy(drafts=settings.speculation)
+    return Engine(runner, new_decoder, eos_ids, settings.prefill_chunk, policy, draft_model=draft_model)
 
 
 def _open(bundle: Path, manifest: Manifest, settings: EngineSettings) -> Session:

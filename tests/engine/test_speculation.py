@@ -139,6 +139,13 @@ def test_accepted_drafts_save_steps(new_engine: EngineFactory, monkeypatch: pyte
     assert engine.num_steps == 5  # the prompt and its first token, then four times eight
 
 
+def test_nothing_is_drafted_without_speculation(new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PromptLookup, "propose", lambda self, text, limit: Draft((1, 2)))
+    engine = new_engine(chunk_invariant=True, drafts=False)
+    assert token_ids(run(engine, ask("a", [3, 4], 33, ignore_eos=True))["a"]) == synthetic.greedy([3, 4], 33)
+    assert (engine.num_draft_tokens, engine.num_steps) == (0, 33)
+
+
 def test_scores_that_are_not_finite_accept_no_draft_token(
     new_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

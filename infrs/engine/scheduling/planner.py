@@ -17,11 +17,12 @@ class SchedulingPolicy:
     """The values that balance the planner's choices. They change which work a step does, and no answer.
 
     min_kept: tokens; fewer are computed again as fast as they are copied. patience: the steps for which a preempted
-    sequence leaves a slot empty after another tenant's sequence.
+    sequence leaves a slot empty after another tenant's sequence. drafts: whether sequences propose draft tokens.
     """
 
     min_kept: int = 64
     patience: int = 16
+    drafts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class Planner:
         if not decoding:
             return None
         limits = self._limits
-        if limits.capabilities.verifies_drafts and len(decoding) == 1:
+        if limits.policy.drafts and limits.capabilities.verifies_drafts and len(decoding) == 1:
             [(row, sequence)] = decoding
             return Decode(row, (sequence,), (sequence.tokens.num_computed,), sequence.draft(limits.capacity))
         first, last = decoding[0][0], decoding[-1][0]
