@@ -17,7 +17,7 @@ from infrs.errors import BundleNotFoundError
 
 MODELS_CACHE = ROOT / "models_cache"
 SCRIPTS = Path(sys.executable).parent
-PAIRS = "int4:Q4_0,int8:Q8_0"
+PAIRS = "int4:Q4_0,int8:Q8_0,bfloat16:BF16"
 
 
 def parse_pairs(text: str) -> list[tuple[Dtype, str]]:
@@ -57,3 +57,24 @@ def bundle(models_cache: Path, dtype: Dtype) -> Path:
             [SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", models_cache], check=True, timeout=1800
         )
         return find_bundle(models_cache, MODEL_ID, "main", dtype)
+
+
+def larger_gguf(kind: str) -> Path:
+    """Return a billion random weights in the shape of Llama 3.2 1B, in a llama.cpp type; make them on first use."""
+    folder = cache() / "random-1b"
+    target = folder / f"llama.{kind}.gguf"
+    if not target.is_file():
+        types = ",".join(type_ for _, type_ in parse_pairs(PAIRS) if type_ != "Q8_0")
+        command = [sys.executable, "-m", "benchmarks.peers.random_model", str(folder), "--types", types]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=3600, stdout=sys.stderr)
+    return target
+
+
+def larger_bundle(dtype: Dtype) -> Path:
+    """Return the bundle of the same weights in a dtype; export it if needed."""
+    command = [
+        str(part)
+        for part in (SCRIPTS / "infrs-export", larger_gguf("Q8_0"), "--dtype", dtype, "--output", cache() / "bundles")
+    ]
+    done = subprocess.run(command, check=True, timeout=3600, stdout=subprocess.PIPE, text=True)
+    return Path(done.stdout.splitlines()[0].partition(": ")[2])  # "Exported: FOLDER"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
 RESULTS = ROOT / "benchmarks" / "results"
 
-Kind = Literal["speed", "scaling", "quality"]
+Kind = Literal["speed", "larger", "drafts", "scaling", "others", "quality"]
 
 
 def load(kind: Kind) -> dict[str, Any]:

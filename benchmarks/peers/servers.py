@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -35,13 +36,15 @@ _PROGRAMS = _HERE / "programs"
 class Server:
     """A server that is ready. ready_seconds: from its start. resident_bytes: at rest. weight_bytes: of its files.
 
-    one_at_a_time: it is a library that serves one request after another.
+    command: as a shell would take it, with the last part of each path. one_at_a_time: it is a library that serves one
+    request after another.
     """
 
     target: Target
     ready_seconds: float
     resident_bytes: int
     weight_bytes: int
+    command: str = ""
     one_at_a_time: bool = False
 
 
@@ -67,10 +70,10 @@ def llamacpp(name: str, path: Path, *flags: str) -> Iterator[Server]:
 
 
 @contextmanager
-def llamacpp_native(name: str, path: Path, slots: int, context: int) -> Iterator[Server]:
+def llamacpp_native(name: str, path: Path, slots: int, context: int, *flags: str) -> Iterator[Server]:
     """llama.cpp's server compiled for this processor. context: of all slots together."""
     program = llamacpp_built.server(cache())
-    command = [program, "--model", path, "--parallel", slots, "--ctx-size", context, "--port", 0]
+    command = [program, "--model", path, "--parallel", slots, "--ctx-size", context, "--port", 0, *flags]
     with _process(name, command, r"listening on (http://\S+)", path.stat().st_size) as server:
         yield server
 
@@ -150,23 +153,25 @@ def _installed(name: str, number: str, size: str, *wanted: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer in addition to the pairs. start: takes llama.cpp's type of its pair and the cache of bundles.
+    """A peer other than llama.cpp. start: takes a type of llama.cpp and the cache of bundles.
 
-    dtype: of the pair that it is compared in. versions: what it runs on.
+    dtype: of infrs, for the comparison. kind: of llama.cpp, if the peer reads GGUF files. versions: what it runs on.
     """
 
     start: Callable[[str, Path], AbstractContextManager[Server]]
     dtype: Dtype
+    kind: str
     versions: dict[str, str]
 
 
 _PYTORCH = {name: version(name) for name in ("transformers", "torch")}
 PEERS: dict[str, Peer] = {
-    "openvino": Peer(openvino, "int8", {"openvino-genai": OPENVINO}),
-    "onnxruntime-genai": Peer(genai, "int4", {"onnxruntime-genai": GENAI}),
-    "onnx-genai-server": Peer(genai_server, "int4", {"onnx-genai-server": GENAI_SERVER}),
-    "transformers-float32": Peer(lambda _, models_cache: transformers("float32", models_cache), "int8", _PYTORCH),
-    "transformers-bfloat16": Peer(lambda _, models_cache: transformers("bfloat16", models_cache), "int8", _PYTORCH),
+    "openvino": Peer(openvino, "int8", "Q8_0", {"openvino-genai": OPENVINO}),
+    "onnxruntime-genai": Peer(genai, "int4", "Q4_0", {"onnxruntime-genai": GENAI}),
+    "onnx-genai-server": Peer(genai_server, "int4", "Q4_0", {"onnx-genai-server": GENAI_SERVER}),
+    "transformers-bfloat16": Peer(
+        lambda _, models_cache: transformers("bfloat16", models_cache), "bfloat16", "BF16", _PYTORCH
+    ),
 }
 
 
@@ -207,7 +212,8 @@ def _process(name: str, command: Sequence[object], pattern: str, weight_bytes: i
         endpoint = Endpoint.parse(address[0])
         model = asyncio.run(find_model(endpoint))
         target = Target(name, endpoint, model, {"ignore_eos": True})
-        yield Server(target, ready[0], _resident_bytes(process.pid), weight_bytes)
+        shown = shlex.join(Path(part).name if "/" in part else part for part in map(str, command))
+        yield Server(target, ready[0], _resident_bytes(process.pid), weight_bytes, shown)
     finally:
         process.terminate()
         try:

@@ -148,6 +148,8 @@ def load(urls: tuple[str, ...], names: tuple[str, ...], models: tuple[str, ...],
     targets = asyncio.run(_targets(endpoints, names, models, options["body"]))
     plan = _plan(options)
     console = Console(stderr=True)
+    if warning := report.load_warning(report.machine()["load_average"]):
+        click.echo(warning, err=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         results = asyncio.run(measure(targets, plan, progress))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infrs.bench.client import Sample, Target
-from infrs.bench.report import LevelResult
+from infrs.bench.report import LevelResult, machine, title
 from infrs.errors import InfrsError
 from infrs.extras import install_command
 
@@ -33,18 +33,20 @@ def draw(folder: Path, targets: Sequence[Target], results: Sequence[LevelResult]
     require()
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "throughput.png", folder / "gaps.png"]
-    _throughput(paths[0], targets, results)
+    heading = title((target.model for target in targets), machine())
+    _throughput(paths[0], targets, results, heading)
     last = results[-1].samples
     streams = {name: max(samples, key=lambda sample: len(sample.arrivals)) for name, samples in last.items()}
-    draw_gaps(paths[1], streams, f"The longest stream, {results[-1].level.title}")
+    draw_gaps(paths[1], streams, f"The longest stream, {results[-1].level.title}\n{heading}")
     return paths
 
 
-def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelResult]) -> None:
+def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelResult], heading: str) -> None:
     """Plot output tokens a second against the median latency, with a point for each level."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure.suptitle(heading, fontsize=10)
     left, right = figure.subplots(1, 2)
     for axes, latency, label in ((left, "per_token.p50", "time between tokens"), (right, "first.p50", "first token")):
         for target in targets:
@@ -62,8 +64,8 @@ def _throughput(path: Path, targets: Sequence[Target], results: Sequence[LevelRe
     figure.savefig(path, dpi=120)
 
 
-def draw_gaps(path: Path, streams: Mapping[str, Sample], title: str) -> None:
-    """Write a PNG of the gaps of one stream per server over time. Raises PlotError."""
+def draw_gaps(path: Path, streams: Mapping[str, Sample], heading: str, *, log: bool = False) -> None:
+    """Write a PNG of the gaps of one stream per server over time. log: a logarithmic axis. Raises PlotError."""
     require()
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -72,7 +74,12 @@ def draw_gaps(path: Path, streams: Mapping[str, Sample], title: str) -> None:
     for name, stream in streams.items():
         times = [arrival - stream.due for arrival in stream.arrivals[1:]]
         axes.plot(times, [1000 * gap for gap in stream.gaps], marker=".", lw=0.8, label=name)
-    axes.set(xlabel="seconds since the request", ylabel="gap, ms", ylim=(0, None), title=title)
+    axes.set(xlabel="seconds since the request", ylabel="gap, ms")
+    axes.set_title(heading, fontsize=10)
+    if log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ FIGURES = (
     ("whole answer p90, s", "total.p90", 1, False),
     ("whole answer p99, s", "total.p99", 1, False),
 )
+
+_QUIET_LOAD = 0.5  # processes that run or wait, over the last minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,22 @@ def machine() -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def load_warning(load_average: float) -> str:
+    """Return a warning for a machine that is busy before the measurement; empty for a quiet one."""
+    if load_average <= _QUIET_LOAD:
+        return ""
+    return (
+        f"warning: the load average of this machine is {load_average:.1f}, so the figures will be noisy; stop other "
+        f"work and wait until it is below {_QUIET_LOAD}"
+    )
+
+
+def title(models: Iterable[str], facts: Mapping[str, Any]) -> str:
+    """Return the title of a plot: models, machine and day."""
+    names = ", ".join(dict.fromkeys(models))
+    return f"{names}, {facts['processor']}, {facts['cores']} cores, {facts['date'][:10]}"
 
 
 def document(targets: Sequence[Target], results: Sequence[LevelResult], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from infrs.core import Request, SamplingParams
 from infrs.engine.engine import Engine
 from infrs.engine.output import TextDecoder
 from infrs.engine.runners.runner import Runner
+from infrs.engine.scheduling.planner import SchedulingPolicy
 from infrs.engine.sequence import Sequence
-from infrs.engine.speculation.drafter import Draft, Text
-from infrs.engine.speculation.lookup import PromptLookup
 from infrs.errors import InfrsError
 
 # Rows copy whole chunks of a shared prompt. With a small chunk, all rows start soon after the first.
@@ -82,13 +81,6 @@ class RunCounter:
         return counted
 
 
-class _NoDrafts(PromptLookup):
-    """A lookup without draft tokens, because the step to measure has one token per row."""
-
-    def propose(self, text: Text, limit: int) -> Draft:
-        return Draft()
-
-
 @dataclass(frozen=True, slots=True)
 class Bench:
     """A runner to measure, its session, and a factory of detokenizers."""
@@ -125,15 +117,14 @@ class Bench:
 
     def _decoding(self, prompt_ids: tuple[int, ...], rows: int, num_steps: int) -> Engine:
         """Return an engine in which all rows are decoding."""
-        engine = Engine(self.runner, self.new_decoder, frozenset(), _CHUNK)
+        no_drafts = SchedulingPolicy(drafts=False)  # the step to measure has one token per row
+        engine = Engine(self.runner, self.new_decoder, frozenset(), _CHUNK, no_drafts)
         prompt = prompt_ids[: round((len(prompt_ids) - num_steps / 2) / _CHUNK) * _CHUNK + 1]
         greedy = SamplingParams(temperature=0)
         for row in range(rows):
             engine.submit(Request(str(row), prompt, max_tokens=_UNBOUNDED, sampling=greedy, ignore_eos=True))
         while engine.scheduler.waiting or any(sequence.tokens.is_prefilling for sequence in engine.scheduler.running):
             engine.step()
-        for sequence in engine.scheduler.running:
-            sequence.drafter = _NoDrafts()
         engine.step()  # the first step of all rows makes their binding
         return engine
 
