@@ -71,8 +71,8 @@ TABLES: Mapping[Kind, Table] = {
     ),
     "others": Table(
         "Other peers",
-        "OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a thin server that takes one\n"
-        "request at a time.",
+        "The demo model. OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a thin server that\n"
+        "takes one request at a time. Empty cells were not measured.",
         LEADING,
     ),
 }
@@ -134,9 +134,14 @@ def conditions(run: Mapping[str, Any]) -> str:
         f"- rounds: {run['rounds']}, after a pilot round; other work took {run['others']} cores"
         + (": **the machine was busy with other work, do not trust these figures**" if busy else ""),
         *variants(run),
-        *(f"- `{command}`" for command in dict.fromkeys(server["command"] for server in run["servers"].values())),
+        *(f"- `{command}`" for command in commands(run)),
     ]
     return "\n".join(lines)
+
+
+def commands(run: Mapping[str, Any]) -> list[str]:
+    """Return the command lines of the servers. A server of an older run has none."""
+    return [command for command in dict.fromkeys(facts["command"] for facts in run["servers"].values()) if command]
 
 
 def variants(run: Mapping[str, Any]) -> list[str]:
