@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 StateKind = Literal["kv", "recurrent", "conv"]
-StateDtype = Literal["float32", "float16"]
-DTYPE_BYTES: dict[StateDtype, int] = {"float32": 4, "float16": 2}
+StateDtype = Literal["float32", "float16", "int8"]
+DTYPE_BYTES: dict[StateDtype, int] = {"float32": 4, "float16": 2, "int8": 1}
+SCALE_BYTES = 4  # of each key and value in int8
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True)
 _Size = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -49,12 +50,18 @@ class StateSize:
         return self.fixed + capacity * self.per_token
 
 
+def kv_bytes(head_dim: int, dtype: StateDtype) -> int:
+    """Return the bytes of one key or value of one head, with its scale in int8."""
+    return head_dim * DTYPE_BYTES[dtype] + (SCALE_BYTES if dtype == "int8" else 0)
+
+
 def size_of(states: Iterable[LayerState], dtype: StateDtype) -> StateSize:
     """Return the size of `states`, if the numbers of keys and values are stored as `dtype`."""
     per_token = fixed = 0
     for state in states:
         if state.kind == "kv":
-            per_token += 2 * prod(state.shape) * DTYPE_BYTES[dtype]
+            num_kv_heads, head_dim = state.shape
+            per_token += 2 * num_kv_heads * kv_bytes(head_dim, dtype)
         else:
             fixed += prod(state.shape) * DTYPE_BYTES[state.dtype]
     return StateSize(per_token, fixed)

@@ -240,7 +240,7 @@ class EngineSettings(Section):
     kv_dtype: KVDtype = Field(
         default="auto",
         description="Type of stored keys and values. auto: 16 bits next to int8, int4 and bfloat16 weights, else 32 "
-        "bits; float16 halves their memory, float32 is exact.",
+        "bits; float16 halves their memory, int8 halves it again, float32 is exact.",
     )
     speculation: bool = Field(
         default=True,

@@ -29,7 +29,7 @@ namespace infrs {
 namespace {
 
 // Stored: the type of the keys and values in the memory of past and present. The graph declares that memory as float32;
-// with Half, twice as many positions fit into it.
+// with Half, twice as many positions fit into it, and with Byte nearly four times as many.
 template <typename Stored>
 class GroupQueryAttention {
  public:
@@ -91,7 +91,8 @@ class GroupQueryAttention {
     using Shape = std::vector<int64_t>;
     const int64_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
     const int64_t rows = query.shape[0], tokens = query.shape[1], slots = past_key.shape[2];
-    const int64_t capacity = product(slots, sizeof(float) / sizeof(Stored));
+    const int64_t capacity = kHasScales<Stored> ? static_cast<int64_t>(capacity_of<Stored>(slots, dim))
+                                                : product(slots, sizeof(float) / sizeof(Stored));
     const int64_t width = shape_.num_heads * dim, key_width = kv_heads * dim;
     const Shape past_shape{rows, kv_heads, slots, dim}, key_shape{rows, tokens, key_width};
     require(past_key.shape == past_shape && past_value.shape == past_shape && elements(lengths.shape) == rows &&
@@ -114,6 +115,7 @@ class GroupQueryAttention {
     AttentionRun<Stored> args{};
     args.rows = rows;
     args.tokens = tokens;
+    args.slots = slots;
     args.capacity = capacity;
     args.query = query.data;
     args.query_stride = query.shape[2];
@@ -206,11 +208,13 @@ bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 thread_local std::string refusals;
 
 // Entries of a session's configuration: use no more than AVX2; no more than AVX-VNNI; round activations to 16 bits
-// everywhere; store keys and values in 16 bits; replace only the nodes that the caller has moved to the domains below;
-// the number of threads; the instructions in use.
+// everywhere; the dtype of stored keys and values; replace only the nodes that the caller has moved to the domains
+// below; the number of threads; the instructions in use.
 constexpr const char *kAvx2 = "infrs.avx2", *kAvxVnni = "infrs.avx_vnni", *kPrecise = "infrs.precise",
-                     *kHalves = "infrs.halves", *kSelected = "infrs.selected", *kThreads = "infrs.threads",
+                     *kKVDtype = "infrs.kv_dtype", *kSelected = "infrs.selected", *kThreads = "infrs.threads",
                      *kInstructions = "infrs.instructions";
+
+constexpr const char* kKVDtypes[] = {"float32", "float16", "int8"};
 
 // Operators that replace those of ONNX Runtime, and those of infrs's own domain. A node in one of the other two domains
 // has been moved there by the caller (infrs/native/nodes.py): ONNX Runtime then runs the nodes that stayed behind. The
@@ -224,13 +228,25 @@ bool has_entry(const OrtSessionOptions* options, const char* entry) {
   return is_there;
 }
 
+std::string entry(const OrtSessionOptions* options, const char* name) {
+  char text[16];
+  size_t size = sizeof text;
+  check(api->GetSessionConfigEntry(options, name, text, &size));
+  return text;
+}
+
+// Returns the place of a session's dtype of keys and values in kKVDtypes. Without an entry they are float32.
+size_t kv_dtype_of(const OrtSessionOptions* options) {
+  if (!has_entry(options, kKVDtype)) return 0;
+  const auto found = std::find(std::begin(kKVDtypes), std::end(kKVDtypes), entry(options, kKVDtype));
+  require(found != std::end(kKVDtypes), "the session entry infrs.kv_dtype is neither float32, float16 nor int8");
+  return static_cast<size_t>(found - std::begin(kKVDtypes));
+}
+
 // Returns how many threads run the nodes of a session, or as many as the processor has if the caller does not say it.
 size_t threads_of(const OrtSessionOptions* options) {
   if (!has_entry(options, kThreads)) return std::max(1u, std::thread::hardware_concurrency());
-  char text[16];
-  size_t size = sizeof text;
-  check(api->GetSessionConfigEntry(options, kThreads, text, &size));
-  const long threads = std::strtol(text, nullptr, 10);
+  const long threads = std::strtol(entry(options, kThreads).c_str(), nullptr, 10);
   require(0 < threads && threads <= 1 << 16, "the session entry infrs.threads is not a number of threads");
   return threads;
 }
@@ -246,11 +262,13 @@ OrtCustomOpDomain* new_domain(const char* name, std::initializer_list<const OrtC
 struct Operators {
   explicit Operators(Choice choice)
       : matmul(choice), narrow_matmul(choice), levels_matmul(choice), attention(choice), half_attention(choice),
-        norm(choice), gate(choice), experts(choice), linear(choice), short_convolution(choice), softplus(choice) {
+        byte_attention(choice), norm(choice), gate(choice), experts(choice), linear(choice),
+        short_convolution(choice), softplus(choice) {
     for (const bool selected : {false, true}) {
       const char* const name = selected ? kSelectedReplaced : kReplaced;
-      replaced[selected][false] = new_domain(name, {&matmul, &attention, &norm});
-      replaced[selected][true] = new_domain(name, {&matmul, &half_attention, &norm});
+      const OrtCustomOp* const attentions[] = {&attention, &half_attention, &byte_attention};
+      for (size_t kv = 0; kv < std::size(attentions); ++kv)
+        replaced[selected][kv] = new_domain(name, {&matmul, attentions[kv], &norm});
       own[selected] = new_domain(
           selected ? kSelectedOwn : kOwn,
           {&narrow_matmul, &levels_matmul, &gate, &experts, &linear, &short_convolution, &softplus});
@@ -262,13 +280,14 @@ struct Operators {
   Operator<MatMulLevels> levels_matmul;
   Operator<GroupQueryAttention<float>> attention;
   Operator<GroupQueryAttention<Half>> half_attention;
+  Operator<GroupQueryAttention<Byte>> byte_attention;
   Operator<SkipSimplifiedLayerNormalization> norm;
   Operator<GatedQuickGelu> gate;
   Operator<ExpertsNode> experts;
   Operator<LinearNode> linear;
   Operator<ShortConvolutionNode> short_convolution;
   Operator<SoftplusNode> softplus;
-  OrtCustomOpDomain* replaced[2][2];  // whether only selected nodes are replaced; whether keys and values are Half
+  OrtCustomOpDomain* replaced[2][std::size(kKVDtypes)];  // whether only selected nodes are replaced; a KV dtype
   OrtCustomOpDomain* own[2];
 };
 
@@ -290,7 +309,7 @@ void add_operators(OrtSessionOptions* options) {
   const bool wide = !(avx512 || vnni) || has_entry(options, kPrecise), bf16 = avx512 && !wide && has_bf16();
   const Operators& operators = operators_of({threads_of(options), avx512, vnni, wide, bf16});
   const bool selected = has_entry(options, kSelected);
-  check(api->AddCustomOpDomain(options, operators.replaced[selected][has_entry(options, kHalves)]));
+  check(api->AddCustomOpDomain(options, operators.replaced[selected][kv_dtype_of(options)]));
   check(api->AddCustomOpDomain(options, operators.own[selected]));
   const char* const instructions = avx512 ? wide ? "avx512-precise" : bf16 ? "avx512-bf16" : "avx512"
                                    : vnni ? wide ? "avx-vnni-precise" : "avx-vnni"

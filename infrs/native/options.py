@@ -8,7 +8,8 @@ from typing import Literal
 Library = Literal["auto", "onnxruntime"]
 Instructions = Literal["auto", "avx2", "avx-vnni"]
 Precision = Literal["auto", "high"]
-KVDtype = Literal["auto", "float32", "float16"]
+StoredDtype = Literal["float32", "float16", "int8"]
+KVDtype = Literal["auto", "float32", "float16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,11 @@ class KernelOptions:
     precision: Precision = "auto"
     kv_dtype: KVDtype = "auto"
 
-    def stores_halves(self, *, usual: bool) -> bool:
-        """Return whether keys and values are stored in 16 bits. usual: the bundle says so."""
-        return usual and self.precision != "high" if self.kv_dtype == "auto" else self.kv_dtype == "float16"
+    def stored_dtype(self, usual: StoredDtype) -> StoredDtype:
+        """Return the dtype in which keys and values are stored. usual: what the bundle says."""
+        if self.kv_dtype != "auto":
+            return self.kv_dtype
+        return "float32" if self.precision == "high" else usual
 
 
 AUTO = KernelOptions()

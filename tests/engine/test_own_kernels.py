@@ -17,8 +17,8 @@ from synthetic import VOCAB
 
 from infrs.engine.runners.opening import open_runner, open_session, state_size
 from infrs.engine.runners.runner import Rows, Runner, Segment
-from infrs.engine.runners.session import fallback_nodes, stored_bytes
-from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions
+from infrs.engine.runners.session import fallback_nodes, stored_dtype
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, PRECISE, KernelOptions, KVDtype
 
 CAPACITY = 600
 PROMPT = np.random.default_rng(0).integers(1, VOCAB, 530)
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(folder: Path, kernels: KernelOptions = AUTO, threads: int = 1, *, blocks: bool = False) -> Runner:
     manifest = attention.manifest(blocks=blocks)
     runner = open_runner(folder, manifest, Rows(3, CAPACITY), threads=threads, kernels=kernels)
-    assert bool(runner.kernels) == (kernels == AUTO)
+    assert bool(runner.kernels) == (kernels != ONNXRUNTIME)
     return runner
 
 
@@ -65,6 +65,7 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
         (AVX2, (4, 2)),
         (PRECISE, (4, 4)),
         (ONNXRUNTIME, (4, 4)),
+        (KernelOptions(kv_dtype="int8"), (1, 1)),
         (KernelOptions(kv_dtype="float16"), (2, 2)),
         (KernelOptions(kv_dtype="float32"), (4, 4)),
         (KernelOptions(kv_dtype="float16", precision="high"), (2, 2)),
@@ -74,12 +75,13 @@ def decode(runner: Runner, row: int, scores: bytes, start: int, count: int) -> l
 def test_keys_and_values_have_the_bits_of_the_bundle_or_the_setting(
     folder: Path, kernels: KernelOptions, sizes: tuple[int, int]
 ) -> None:
-    """sizes: bytes of a number, in a bundle that stores 32 bits and in one that stores 16."""
+    """sizes: bytes of a number, in a bundle that stores 32 bits and in one that stores 16. Bytes come with scales."""
     for blocks, size in zip((False, True), sizes, strict=True):
         manifest = attention.manifest(blocks=blocks)
         session = open_session(folder, manifest, threads=1, kernels=kernels)
         numbers = 2 * sum(prod(state.shape) for state in manifest.states)
-        assert state_size(session, manifest).per_token == numbers * size
+        scales = 2 * sum(num_heads for num_heads, _ in (state.shape for state in manifest.states)) if size == 1 else 0
+        assert state_size(session, manifest).per_token == numbers * size + 4 * scales
 
 
 def test_the_plain_graph_keeps_keys_and_values_in_32_bits(tmp_path: Path) -> None:
@@ -100,26 +102,28 @@ def test_tokens_equal_those_of_onnx_runtime(folder: Path, blocks: bool) -> None:
 
 @pytest.mark.parametrize("cuts", [[0, 1], [0, 255, 256, 257], [0, 37, 300, 529], [*range(530)]], ids=len)
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("kv_dtype", ["float32", "float16", "int8"])
 def test_scores_have_the_same_bits_for_any_chunks_of_a_prompt(
-    folder: Path, cuts: list[int], threads: int, blocks: bool
+    folder: Path, cuts: list[int], threads: int, kv_dtype: KVDtype
 ) -> None:
-    whole = prefill(opened(folder, blocks=blocks), 0, PROMPT, [0])
-    assert prefill(opened(folder, threads=threads, blocks=blocks), 2, PROMPT, cuts) == whole
+    kernels = KernelOptions(kv_dtype=kv_dtype)
+    whole = prefill(opened(folder, kernels), 0, PROMPT, [0])
+    assert prefill(opened(folder, kernels, threads), 2, PROMPT, cuts) == whole
 
 
 @pytest.mark.parametrize("shared", [1, 7, 8, 9, 300])
-@pytest.mark.parametrize("blocks", [False, True])
-def test_a_copied_row_continues_and_leaves_its_source_unchanged(folder: Path, shared: int, blocks: bool) -> None:
+@pytest.mark.parametrize("kv_dtype", ["float32", "float16", "int8"])
+def test_a_copied_row_continues_and_leaves_its_source_unchanged(folder: Path, shared: int, kv_dtype: KVDtype) -> None:
     """Keys are stored in groups of eight, so a copy that ends within a group includes some later tokens."""
-    runner = opened(folder, blocks=blocks)
+    kernels = KernelOptions(kv_dtype=kv_dtype)
+    runner = opened(folder, kernels)
     prefill(runner, 0, PROMPT, [0])
     runner.store.copy(0, 2, shared)
     other = np.concatenate([PROMPT[:shared], PROMPT[::-1][:100]])
-    alone = prefill(opened(folder, blocks=blocks), 0, other, [0])
+    alone = prefill(opened(folder, kernels), 0, other, [0])
     assert run_last(runner, 2, shared, other[shared:]) == alone
     more = np.append(PROMPT, 5)
-    alone = prefill(opened(folder, blocks=blocks), 0, more, [0])
+    alone = prefill(opened(folder, kernels), 0, more, [0])
     assert run_last(runner, 0, len(PROMPT), more[-1:]) == alone
 
 
@@ -148,4 +152,4 @@ def test_a_runner_with_a_node_that_falls_back_is_not_chunk_invariant(folder: Pat
     assert not runner.capabilities.chunk_invariant
     session = open_session(tmp_path, manifest, threads=1)
     assert fallback_nodes(session) == ("norm",)
-    assert stored_bytes(session) == 2
+    assert stored_dtype(session) == "float16"

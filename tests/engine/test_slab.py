@@ -35,6 +35,23 @@ def test_a_copy_touches_no_more_than_the_groups_of_its_tokens(num_tokens: int, e
         np.testing.assert_array_equal(array, was)
 
 
+@pytest.mark.parametrize("num_tokens", [1, 8, 9, 30])
+def test_a_copy_in_8_bits_takes_numbers_and_scales(num_tokens: int) -> None:
+    """The memory of a row and head has 32 positions of 4 numbers, then 32 scales of 4 bytes."""
+    slab = Slab(STATES, rows=3, capacity=30, dtype="int8")
+    assert [array.shape for array in slab.arrays] == [(3, 2, 16, 4)] * 6
+    for array in slab.arrays:
+        array[:] = np.arange(array.size).reshape(array.shape)
+    before = [array.copy() for array in slab.arrays]
+    slab.copy(2, 0, num_tokens)
+    end = -(-num_tokens // 8) * 8
+    for array, was in zip(slab.arrays, before, strict=True):
+        expected = was.view(np.uint8).reshape(3, 2, 256)
+        for part in (slice(0, 4 * end), slice(128, 128 + 4 * end)):
+            expected[0, :, part] = expected[2, :, part]
+        np.testing.assert_array_equal(array, was)
+
+
 def test_a_slab_larger_than_memory_is_refused() -> None:
     with pytest.raises(MemoryError, match="memory"):
         Slab(STATES, rows=1, capacity=1 << 44)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 from kernel_graphs import FLOAT, INT32, Floats, graph_of, opened_with_own
 
+from infrs.bundle.states import StateDtype, kv_bytes
 from infrs.native.options import AUTO, KernelOptions
 
 POSITIONS = 1024  # of the rotary tables
@@ -80,9 +81,14 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
 
 @cache
 def session(
-    form: Form, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
+    form: Form, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StateDtype = "float32"
 ) -> ort.InferenceSession:
-    return opened_with_own(model(form), threads, kernels, halves=halves)
+    return opened_with_own(model(form), threads, kernels, kv_dtype=kv_dtype)
+
+
+def num_slots(capacity: int, dim: int, kv_dtype: StateDtype) -> int:
+    """Return for how many positions of float32 there is room in the memory of a row and head."""
+    return -(-capacity * kv_bytes(dim, kv_dtype) // (4 * dim))
 
 
 def drawn(form: Form, tokens: int, seed: int) -> Floats:
@@ -91,7 +97,7 @@ def drawn(form: Form, tokens: int, seed: int) -> Floats:
 
 
 class Rows:
-    """Rows of keys and values that a session extends, stored in 32 bits, or in 16 (`halves`)."""
+    """Rows of keys and values that a session extends, stored in a dtype."""
 
     def __init__(
         self,
@@ -102,11 +108,11 @@ class Rows:
         threads: int = 1,
         in_place: bool = True,
         kernels: KernelOptions = AUTO,
-        halves: bool = False,
+        kv_dtype: StateDtype = "float32",
     ) -> None:
-        self.form, self.session, self.in_place = form, session(form, threads, kernels, halves=halves), in_place
+        self.form, self.session, self.in_place = form, session(form, threads, kernels, kv_dtype=kv_dtype), in_place
         rng = np.random.default_rng(0)
-        shape = (rows, form.kv_heads, capacity // (2 if halves else 1), form.dim)  # initially arbitrary
+        shape = (rows, form.kv_heads, num_slots(capacity, form.dim, kv_dtype), form.dim)  # initially arbitrary
         self.kept = [rng.standard_normal(shape).astype(np.float32) * 1e6 for _ in range(2)]
         for array in self.kept:
             array[:, :, ::3] = np.nan
@@ -141,10 +147,12 @@ class Rows:
         return output
 
 
-def whole(form: Form, new: Floats, *, threads: int = 1, kernels: KernelOptions = AUTO, halves: bool = False) -> Floats:
+def whole(
+    form: Form, new: Floats, *, threads: int = 1, kernels: KernelOptions = AUTO, kv_dtype: StateDtype = "float32"
+) -> Floats:
     """Compute a row's tokens in one run and return the outputs [tokens, heads * dim]."""
     capacity = -(-len(new) // 8) * 8
-    return Rows(form, 1, capacity, threads=threads, kernels=kernels, halves=halves).run(0, new[None], [0])[0]
+    return Rows(form, 1, capacity, threads=threads, kernels=kernels, kv_dtype=kv_dtype).run(0, new[None], [0])[0]
 
 
 def _rotated(form: Form, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -159,12 +167,21 @@ def _rotated(form: Form, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.concatenate([both.reshape(*x.shape[:2], -1), x[..., 2 * form.rotary :]], axis=-1)
 
 
-def reference(form: Form, new: Floats) -> npt.NDArray[np.float64]:
-    """Compute the operator in float64 for a whole row. Return [tokens, heads * dim]."""
+def in_8_bits(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round keys or values [tokens, heads, dim] as int8 does."""
+    single = x.astype(np.float32)
+    scales = np.abs(single).max(axis=-1, keepdims=True) / np.float32(127)
+    return (np.rint(single / scales) * scales).astype(np.float64)
+
+
+def reference(
+    form: Form, new: Floats, stored: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = np.asarray
+) -> npt.NDArray[np.float64]:
+    """Compute the operator in float64 for a whole row. Return [tokens, heads * dim]. stored: rounds keys and values."""
     tokens = len(new)
     parts = np.split(new.astype(np.float64), np.cumsum(form.widths)[:2], axis=-1)
     query, key, value = (part.reshape(tokens, -1, form.dim) for part in parts)
-    query, key = _rotated(form, query), _rotated(form, key)
+    query, key, value = _rotated(form, query), stored(_rotated(form, key)), stored(value)
     distance = np.arange(tokens)[:, None] - np.arange(tokens)
     seen = (distance >= 0) & (distance < (form.window or tokens))
     outputs = []

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from infrs.bundle.states import StateDtype
 from infrs.engine.runners.session import create_session, kernels_of
 from infrs.native.options import AUTO, KernelOptions
 
@@ -70,19 +71,19 @@ def has_bf16() -> bool:
 
 
 def opened(
-    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
+    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StateDtype = "float32"
 ) -> ort.InferenceSession:
     """Return a session of the graph, with any kernels."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        return create_session(path, threads, kernels=kernels, halves=kernels.stores_halves(usual=halves))
+        return create_session(path, threads, kernels=kernels, kv_dtype=kernels.stored_dtype(kv_dtype))
 
 
 def opened_with_own(
-    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, halves: bool = False
+    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StateDtype = "float32"
 ) -> ort.InferenceSession:
     """Return a session of the graph and check that infrs's kernels run it."""
-    session = opened(model, threads, kernels, halves=halves)
+    session = opened(model, threads, kernels, kv_dtype=kv_dtype)
     assert kernels_of(session), "infrs's kernels are not in use: were they built? See CONTRIBUTING.md"
     return session

@@ -18,6 +18,7 @@ from infrs_export.graph.fusions.functions import functions
 from kernel_graphs import FLOAT, graph_of
 from onnx import helper, numpy_helper
 
+from infrs.bundle.states import DTYPE_BYTES, StateDtype
 from infrs.native.options import AUTO, AVX2, PRECISE
 
 Feeds = dict[str, np.ndarray]
@@ -54,7 +55,7 @@ class Draft:
 
     model: onnx.ModelProto
     feeds: Feeds = field(default_factory=dict)
-    halves: bool = False
+    kv_dtype: StateDtype = "float32"
 
     @property
     def node(self) -> onnx.NodeProto:
@@ -83,16 +84,16 @@ def attention(chance: Random) -> Draft:
         chance.choice([1, 1, 2, 7, 50]),
         chance.choice([8, 64, 304, 600]),
     )
-    tokens, halves = min(tokens, capacity), chance.random() < 0.5
+    tokens, kv_dtype = min(tokens, capacity), chance.choice([*DTYPE_BYTES])
     ends = [chance.randint(tokens, capacity) for _ in range(rows)]
     query, key, value = form.widths
-    slots = capacity // 2 if halves else capacity
+    slots = attention_graph.num_slots(capacity, dim, kv_dtype)
     feeds = {name: normal(chance, rows, kv_heads, slots, dim) for name in ("past_key", "past_value")}
     feeds["query"] = normal(chance, rows, tokens, query + key + value if form.packed else query)
     if not form.packed:
         feeds |= {name: normal(chance, rows, tokens, key) for name in ("key", "value")}
     feeds |= {"lengths": np.array(ends, np.int32) - 1, "total": np.array(max(ends), np.int32)}
-    return Draft(attention_graph.model(form), feeds, halves)
+    return Draft(attention_graph.model(form), feeds, kv_dtype)
 
 
 def product(chance: Random) -> Draft:
@@ -286,6 +287,6 @@ def random_case(seed: int) -> Case:
         lambda: draft.model,
         draft.feeds,
         kernels=chance.choice([AUTO, AUTO, AVX2, PRECISE]),
-        halves=draft.halves,
+        kv_dtype=draft.kv_dtype,
         in_place=chance.random() < 0.5,
     )

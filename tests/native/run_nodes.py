@@ -49,7 +49,7 @@ def run(session: Session, case: Case) -> None:
 def outcome(case: Case) -> str:
     """Return which kernels ran a case, "own" or "onnxruntime", or why it was refused or failed."""
     try:
-        session = opened(case.model(), 2, case.kernels, halves=case.halves)
+        session = opened(case.model(), 2, case.kernels, kv_dtype=case.kv_dtype)
     except BundleError as error:
         return f"refused: {error}"
     if not kernels_of(session):  # how ONNX Runtime's kernels handle the node is not tested here

@@ -8,12 +8,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pytest
-from attention_graph import POSITIONS, Form, Rows, drawn, model, reference, sinks_of, whole
+from attention_graph import POSITIONS, Form, Rows, drawn, in_8_bits, model, reference, sinks_of, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_graphs import Floats, opened
 from onnx import numpy_helper
 
+from infrs.bundle.states import DTYPE_BYTES, StateDtype
 from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, KernelOptions
 
 FORMS = {
@@ -39,6 +40,7 @@ FORMS = {
 }
 forms = st.sampled_from(list(FORMS.values()))
 threads_used = st.sampled_from([1, 2, 7])  # they decide how the work is split
+kv_dtypes = st.sampled_from([*DTYPE_BYTES])
 
 
 def close(result: Floats, expected: npt.NDArray[np.float64], tolerance: float = 2e-5) -> None:
@@ -57,7 +59,17 @@ def test_a_whole_row_agrees_with_float64(form: Form, tokens: int) -> None:
 def test_keys_and_values_in_16_bits_are_close(form: Form, tokens: int) -> None:
     """A half has 11 significant bits, so values and scores have relative errors of at most 2^-12."""
     new = drawn(form, tokens, seed=tokens)
-    close(whole(form, new, halves=True), reference(form, new), 2e-3)
+    close(whole(form, new, kv_dtype="float16"), reference(form, new), 2e-3)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("tokens", [1, 9, 600])
+def test_keys_and_values_in_8_bits_are_those_of_the_formula(form: Form, tokens: int) -> None:
+    """Each key and value has 255 levels of its own: the largest magnitude, divided by 127."""
+    new = drawn(form, tokens, seed=tokens)
+    result = whole(form, new, kv_dtype="int8")
+    close(result, reference(form, new, stored=in_8_bits), 1e-3)
+    close(result, reference(form, new), 5e-2)
 
 
 @given(
@@ -71,7 +83,7 @@ def test_keys_and_values_that_16_bits_hold_exactly_give_the_bits_of_32(
     form: Form, tokens: int, seed: int, size: float
 ) -> None:
     new = (drawn(form, tokens, seed) * np.float32(size)).astype(np.float16).astype(np.float32)
-    assert whole(form, new, halves=True).tobytes() == whole(form, new).tobytes()
+    assert whole(form, new, kv_dtype="float16").tobytes() == whole(form, new).tobytes()
 
 
 @pytest.mark.parametrize(("value", "stored"), [(1e6, 65504.0), (-1e6, -65504.0), (65519.0, 65504.0), (1 + 2**-11, 1.0)])
@@ -79,25 +91,28 @@ def test_a_value_that_16_bits_do_not_hold_is_rounded_to_a_finite_half(value: flo
     form = FORMS["window of one"]
     new = drawn(form, 1, seed=1)
     new[0, -form.dim :] = value
-    np.testing.assert_array_equal(whole(form, new, halves=True), np.float32(stored))
+    np.testing.assert_array_equal(whole(form, new, kv_dtype="float16"), np.float32(stored))
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_a_value_that_is_not_finite_stays_so_in_16_bits(value: float) -> None:
+@pytest.mark.parametrize("kv_dtype", ["float16", "int8"])
+def test_a_value_that_is_not_finite_stays_so(kv_dtype: StateDtype, value: float) -> None:
     form = FORMS["window of one"]
     new = drawn(form, 9, seed=1)
     new[4, -form.dim :] = value
-    result = whole(form, new, halves=True)
+    result = whole(form, new, kv_dtype=kv_dtype)
     assert [bool(np.isfinite(token).all()) for token in result] == [place != 4 for place in range(9)]
 
 
-@given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]), st.booleans())
+@given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]), kv_dtypes)
 @settings(max_examples=50)
-def test_avx512_and_avx2_give_the_same_bits(form: Form, tokens: int, seed: int, size: float, halves: bool) -> None:
+def test_avx512_and_avx2_give_the_same_bits(
+    form: Form, tokens: int, seed: int, size: float, kv_dtype: StateDtype
+) -> None:
     """Both are the same kernel if the processor has no AVX-512."""
     new = drawn(form, tokens, seed) * np.float32(size)
-    narrow = whole(form, new, kernels=AVX2, halves=halves)
-    assert whole(form, new, halves=halves).tobytes() == narrow.tobytes()
+    narrow = whole(form, new, kernels=AVX2, kv_dtype=kv_dtype)
+    assert whole(form, new, kv_dtype=kv_dtype).tobytes() == narrow.tobytes()
 
 
 def with_sinks(form: Form, tokens: Floats, sinks: Floats, kernels: KernelOptions = AUTO) -> Floats:
@@ -166,21 +181,21 @@ def test_a_token_has_the_same_bits_however_its_row_is_split_into_runs(
 ) -> None:
     new = drawn(form, tokens, seed)
     capacity = -(-tokens // 8) * 8 + data.draw(st.sampled_from([0, 8, 96]))
-    halves = data.draw(st.booleans())
-    rows = Rows(form, 2, capacity, threads=threads, in_place=data.draw(st.booleans()), halves=halves)
+    kv_dtype = data.draw(kv_dtypes)
+    rows = Rows(form, 2, capacity, threads=threads, in_place=data.draw(st.booleans()), kv_dtype=kv_dtype)
     result = in_runs(rows, 1, new, data.draw(cut(tokens)))
-    assert result.tobytes() == whole(form, new, halves=halves).tobytes()
+    assert result.tobytes() == whole(form, new, kv_dtype=kv_dtype).tobytes()
 
 
-@given(forms, st.lists(st.integers(1, 560), min_size=1, max_size=5), threads_used, st.booleans(), st.booleans())
+@given(forms, st.lists(st.integers(1, 560), min_size=1, max_size=5), threads_used, st.booleans(), kv_dtypes)
 @settings(max_examples=40)
 def test_rows_that_decode_together_have_the_bits_of_rows_that_decode_alone(
-    form: Form, lengths: list[int], threads: int, in_place: bool, halves: bool
+    form: Form, lengths: list[int], threads: int, in_place: bool, kv_dtype: StateDtype
 ) -> None:
     """The rows have different lengths and get 20 more tokens each, in common runs."""
     more = 20
     row_tokens = [drawn(form, length + more, seed) for seed, length in enumerate(lengths)]
-    rows = Rows(form, len(lengths) + 1, 584, threads=threads, in_place=in_place, halves=halves)
+    rows = Rows(form, len(lengths) + 1, 584, threads=threads, in_place=in_place, kv_dtype=kv_dtype)
     for row, (new, length) in enumerate(zip(row_tokens, lengths, strict=True), start=1):
         rows.run(row, new[None, :length], [0])
     steps = []
@@ -193,7 +208,7 @@ def test_rows_that_decode_together_have_the_bits_of_rows_that_decode_alone(
         )
     together = np.concatenate(steps, axis=1)
     for new, length, result in zip(row_tokens, lengths, together, strict=True):
-        assert result.tobytes() == whole(form, new, halves=halves)[length:].tobytes()
+        assert result.tobytes() == whole(form, new, kv_dtype=kv_dtype)[length:].tobytes()
 
 
 def test_a_run_of_several_tokens_for_several_rows_gives_the_bits_of_each_row_alone() -> None:
@@ -208,13 +223,14 @@ def test_a_run_of_several_tokens_for_several_rows_gives_the_bits_of_each_row_alo
 
 
 @pytest.mark.parametrize("place", [0, 100, 299])
-def test_a_nan_key_makes_every_token_that_attends_to_it_nan(place: int) -> None:
+@pytest.mark.parametrize("kv_dtype", DTYPE_BYTES)
+def test_a_nan_key_makes_every_token_that_attends_to_it_nan(kv_dtype: StateDtype, place: int) -> None:
     """The engine looks for NaN in the logits, so attention must not lose one."""
     form = FORMS["three heads a key"]
     new = drawn(form, 300, seed=1)
-    good = whole(form, new)
+    good = whole(form, new, kv_dtype=kv_dtype)
     new[place, form.widths[0] : form.widths[0] + form.dim] = np.nan  # its key
-    result = whole(form, new)
+    result = whole(form, new, kv_dtype=kv_dtype)
     assert result[:place].tobytes() == good[:place].tobytes()
     assert np.isnan(result[place:]).all()
 
@@ -225,10 +241,10 @@ def test_large_scores_do_not_overflow() -> None:
     close(whole(form, new), reference(form, new), 2e-3)  # the float32 error of a score of 2000 is 1e-4
 
 
-@pytest.mark.parametrize("halves", [False, True])
-def test_a_row_can_fill_its_capacity_but_not_exceed_it(halves: bool) -> None:
+@pytest.mark.parametrize("kv_dtype", DTYPE_BYTES)
+def test_a_row_can_fill_its_capacity_but_not_exceed_it(kv_dtype: StateDtype) -> None:
     form = FORMS["three heads a key"]
-    rows = Rows(form, 1, 16, halves=halves)
+    rows = Rows(form, 1, 16, kv_dtype=kv_dtype)
     new = drawn(form, 17, seed=3)
     result = rows.run(0, new[None, :16], [0])
     for tokens, start in [(1, 16), (2, 15), (17, 0), (1, 2**31 - 2)]:

@@ -17,7 +17,8 @@ from infrs_export.graph.fusions.functions import functions
 from kernel_graphs import FLOAT, INT32, Floats
 from onnx import helper, numpy_helper
 
-from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of, stored_bytes
+from infrs.bundle.states import StateDtype
+from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of, stored_dtype
 from infrs.errors import BundleError
 from infrs.native.nodes import SELECTED_DOMAINS, read_graph, with_selected
 from infrs.native.options import AVX2, ONNXRUNTIME, KernelOptions
@@ -118,11 +119,11 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
 
 
 def opened(
-    model: onnx.ModelProto, folder: Path, kernels: KernelOptions | None = None, *, halves: bool = False
+    model: onnx.ModelProto, folder: Path, kernels: KernelOptions | None = None, *, kv_dtype: StateDtype = "float32"
 ) -> ort.InferenceSession:
     path = folder / "model.onnx"
     onnx.save(model, path)
-    return create_session(path, 1, kernels=kernels or KernelOptions(), halves=halves)
+    return create_session(path, 1, kernels=kernels or KernelOptions(), kv_dtype=kv_dtype)
 
 
 def results(session: ort.InferenceSession, feeds: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
@@ -219,17 +220,18 @@ def test_several_nodes_fall_back_and_the_weights_are_in_another_file(tmp_path: P
     }
 
 
-@pytest.mark.parametrize(("attributes", "size"), [({}, 2), ({"causal": 0}, 4)])
+@pytest.mark.parametrize("kv_dtype", ["float16", "int8"])
+@pytest.mark.parametrize(("attributes", "falls_back"), [({}, False), ({"causal": 0}, True)])
 def test_an_attention_node_that_falls_back_needs_keys_and_values_in_32_bits(
-    attributes: dict[str, int], size: int, tmp_path: Path
+    attributes: dict[str, int], falls_back: bool, kv_dtype: StateDtype, tmp_path: Path
 ) -> None:
     chain = Chain()
     chain.product(16)
     chain.attention()
     chain.attention(**attributes)
-    session = opened(chain.model(), tmp_path, halves=True)
-    assert len(fallback_nodes(session)) == (1 if size == 2 else 2)
-    assert stored_bytes(session) == size
+    session = opened(chain.model(), tmp_path, kv_dtype=kv_dtype)
+    assert len(fallback_nodes(session)) == (2 if falls_back else 1)
+    assert stored_dtype(session) == ("float32" if falls_back else kv_dtype)
 
 
 def test_an_invalid_node_next_to_an_unsupported_one_is_refused(tmp_path: Path) -> None:

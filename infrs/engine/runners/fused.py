@@ -20,9 +20,10 @@ from infrs.engine.runners.session import (
     check_inputs,
     fallback_nodes,
     kernels_of,
+    stored_dtype,
     threads_of,
 )
-from infrs.engine.runners.slab import Slab, stored_dtype
+from infrs.engine.runners.slab import Slab
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from infrs.bundle.states import StateSize, kv_dtype, size_of
 from infrs.engine.runners.fused import FusedRunner
 from infrs.engine.runners.plain import PlainRunner
 from infrs.engine.runners.runner import Rows, Runner, Segment
-from infrs.engine.runners.session import Session, create_session, reason_of
-from infrs.engine.runners.slab import stored_dtype
+from infrs.engine.runners.session import Session, create_session, reason_of, stored_dtype
 from infrs.errors import BundleError, InfrsError
 from infrs.machine import memory
 from infrs.native.options import AUTO, KernelOptions
@@ -34,9 +33,9 @@ def open_session(
     """
     check_manifest(manifest)
     path = bundle / manifest.graph_file
-    halves = manifest.graph == "fused" and kernels.stores_halves(usual=kv_dtype(manifest.states) == "float16")
+    stored = kernels.stored_dtype(kv_dtype(manifest.states)) if manifest.graph == "fused" else "float32"
     with memory.limit_growth(bytes_to_open(bundle)):
-        session = create_session(path, threads, kernels=kernels, halves=halves, spin=spin, profile=profile)
+        session = create_session(path, threads, kernels=kernels, kv_dtype=stored, spin=spin, profile=profile)
     check_sizes(session, manifest)
     return session
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from infrs import native
+from infrs.bundle.states import DTYPE_BYTES, StateDtype
 from infrs.engine.runners.graph_check import check_work
 from infrs.errors import BundleError
 from infrs.machine.cpus import default_threads
@@ -30,7 +31,7 @@ Binding: TypeAlias = ort.IOBinding
 _AVX2 = "infrs.avx2"
 _AVX_VNNI = "infrs.avx_vnni"
 _PRECISE = "infrs.precise"
-_HALVES = "infrs.halves"  # keys and values are stored in 16 bits
+_KV_DTYPE = "infrs.kv_dtype"  # of stored keys and values
 _SELECTED = "infrs.selected"  # infrs's kernels run only the nodes that `with_selected` has moved
 _THREADS = "infrs.threads"  # how many threads share the work of a node
 _INSTRUCTIONS = "infrs.instructions"  # set by the library
@@ -53,7 +54,7 @@ def create_session(
     threads: int,
     *,
     kernels: KernelOptions = AUTO,
-    halves: bool = False,
+    kv_dtype: StateDtype = "float32",
     spin: bool = True,
     profile: Path | None = None,
 ) -> Session:
@@ -62,7 +63,7 @@ def create_session(
     infrs's kernels run every node that they implement, if they were built and the processor has AVX2. The other nodes
     fall back to ONNX Runtime's kernels, see `fallback_nodes`. If a node cannot fall back alone, all do.
 
-    halves: store keys and values in 16 bits, unless an attention node falls back; see `stored_bytes`.
+    kv_dtype: of stored keys and values, unless an attention node falls back; see `stored_dtype`.
     spin: idle threads spin for a moment; an export does not, because it shares its machine.
     profile: path prefix of ONNX Runtime's profile, which `session.end_profiling()` completes.
     Raises BundleError with ONNX Runtime's reason if no kernel can run the graph, if a node contradicts itself or if it
@@ -77,7 +78,7 @@ def create_session(
             _AVX2: kernels.instructions == "avx2",
             _AVX_VNNI: kernels.instructions == "avx-vnni",
             _PRECISE: kernels.precision == "high",
-            _HALVES: halves,
+            _KV_DTYPE: kv_dtype,
         }
         try:
             session = _open_with_library(path, nodes, threads, profile, library=library, entries=entries)
@@ -131,9 +132,10 @@ def threads_of(session: Session) -> int:
     return int(session.get_session_options().intra_op_num_threads)
 
 
-def stored_bytes(session: Session) -> int:
-    """Return the bytes of one number among the keys and values of a session: 2 (IEEE half) or 4."""
-    return 2 if _entry(session, _HALVES) else 4
+def stored_dtype(session: Session) -> StateDtype:
+    """Return the dtype in which the kernels of a session store keys and values."""
+    found = _entry(session, _KV_DTYPE)
+    return next((dtype for dtype in DTYPE_BYTES if dtype == found), "float32")
 
 
 def check_inputs(session: Session, required: set[str], optional: Set[str] = frozenset()) -> None:
@@ -170,11 +172,11 @@ def _open_with_library(
     if not selected or not reasons.keys() <= {output for node in nodes for output in node.outputs}:
         raise BundleError(first_reason)
     names = [node.name or node.outputs[0] for node in refused]
-    keeps_halves = entries[_HALVES] and all(node.op_type != _STATEFUL for node in refused)
+    keeps_dtype = all(node.op_type != _STATEFUL for node in refused)
     chosen = {
         **entries,
         _SELECTED: True,
-        _HALVES: keeps_halves,
+        _KV_DTYPE: entries[_KV_DTYPE] if keeps_dtype else "float32",
         _MODEL_FOLDER: str(path.parent.resolve()),
         **{f"{_FALLBACK}{number}": name for number, name in enumerate(names)},
     }

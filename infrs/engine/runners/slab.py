@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infrs.bundle.states import DTYPE_BYTES, LayerState, StateDtype
-from infrs.engine.runners.session import Session, stored_bytes
+from infrs.bundle.states import DTYPE_BYTES, SCALE_BYTES, LayerState, StateDtype, kv_bytes
 
 _GROUP = 8
 
@@ -21,9 +20,11 @@ class Slab:
     """The store of all states, in arrays that the graph reads and writes in place.
 
     `arrays` has the order of `infrs.bundle.graph_signature.past_names`. A `kv` state has two arrays
-    [rows, num_kv_heads, capacity, head_dim] of `dtype`. Any other state has one float32 array [places, *shape], with a
-    place for each row and, behind them, one for each snapshot. The capacity is rounded up to a multiple of eight,
-    because infrs's kernels store keys in groups of eight positions. The system zero-fills pages on first use, so
+    [rows, num_kv_heads, capacity, head_dim] of `dtype`. In int8 they are float32 arrays [rows, num_kv_heads, slots,
+    head_dim] instead: the memory of a row and head has the numbers [capacity, head_dim] and then the scales [capacity]
+    in float32. Any other state has one float32 array [places, *shape], with a place for each row and, behind them, one
+    for each snapshot. The capacity is rounded up to a multiple of eight, because infrs's kernels store keys in groups
+    of eight positions. The system zero-fills pages on first use, so
     unused capacity costs address space only. Pages are small on purpose: with huge pages, which numpy asks for, the
     first token of each row and head would take 2 MB.
 
@@ -41,19 +42,32 @@ class Slab:
         self.rows = rows
         self.capacity = _whole_groups(capacity)
         self.arrays: list[npt.NDArray[Any]] = []
-        self._keys_and_values: list[npt.NDArray[Any]] = []
+        self._keys_and_values: list[npt.NDArray[Any]] = []  # [rows, num_kv_heads, positions, numbers]
         self._fixed: list[npt.NDArray[np.float32]] = []
         self._memory: list[mmap.mmap] = []
         for state in states:
             if state.kind == "kv":
                 num_kv_heads, head_dim = state.shape
-                shape = (rows, num_kv_heads, self.capacity, head_dim)
-                self._keys_and_values += [self._array(shape, dtype) for _ in ("key", "value")]
-                self.arrays += self._keys_and_values[-2:]
+                for _ in ("key", "value"):
+                    self._add_keys_or_values(num_kv_heads, head_dim, dtype)
             else:
                 self._fixed.append(self._array((rows + num_snapshots, *state.shape), "float32"))
                 self.arrays.append(self._fixed[-1])
         self.max_bytes = sum(array.nbytes for array in self.arrays)
+
+    def _add_keys_or_values(self, num_kv_heads: int, head_dim: int, dtype: StateDtype) -> None:
+        rows = self.rows
+        if dtype != "int8":
+            self.arrays.append(self._array((rows, num_kv_heads, self.capacity, head_dim), dtype))
+            self._keys_and_values.append(self.arrays[-1])
+            return
+        slot = head_dim * DTYPE_BYTES["float32"]
+        slots = -(-self.capacity * kv_bytes(head_dim, dtype) // slot)
+        self.arrays.append(self._array((rows, num_kv_heads, slots, head_dim), "float32"))
+        memory = self.arrays[-1].view(np.uint8).reshape(rows, num_kv_heads, slots * slot)
+        for first, size in ((0, head_dim), (self.capacity * head_dim, SCALE_BYTES)):
+            part = memory[:, :, first : first + self.capacity * size]
+            self._keys_and_values.append(part.reshape(rows, num_kv_heads, self.capacity, size))
 
     def _array(self, shape: tuple[int, ...], dtype: StateDtype) -> npt.NDArray[Any]:
         memory = _small_pages(prod(shape) * DTYPE_BYTES[dtype])
@@ -87,11 +101,6 @@ class Slab:
         if sys.platform == "linux":  # elsewhere MADV_DONTNEED is a hint
             for memory in self._memory:
                 memory.madvise(mmap.MADV_DONTNEED)
-
-
-def stored_dtype(session: Session) -> StateDtype:
-    """Return the dtype in which the kernels of a session store keys and values."""
-    return "float16" if stored_bytes(session) == DTYPE_BYTES["float16"] else "float32"
 
 
 def _whole_groups(num_tokens: int) -> int:

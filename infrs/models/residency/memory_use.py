@@ -37,8 +37,7 @@ def _state_size(manifest: AnyManifest, settings: EngineSettings) -> StateSize:
     """Return the size of the states of one sequence; nothing, if the model is no chat model."""
     if not isinstance(manifest, Manifest):
         return StateSize(0)
-    halves = settings.kernel_options.stores_halves(usual=kv_dtype(manifest.states) == "float16")
-    return size_of(manifest.states, "float16" if halves else "float32")
+    return size_of(manifest.states, settings.kernel_options.stored_dtype(kv_dtype(manifest.states)))
 
 
 def _widens(manifest: AnyManifest) -> bool:

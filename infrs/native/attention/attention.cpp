@@ -39,16 +39,19 @@ __m256 cap(__m256 score, float limit) {
 }
 
 // Turns the dot products of a query with the 32 keys from `start` on into scores. A key outside its range gets
-// -infinity.
+// -infinity. scales: of the keys from `start` on, eight at a time; null: none.
 template <typename Stored>
-void weigh(const AttentionShape<Stored>& shape, const Query& query, size_t start, float* scores) {
+void weigh(const AttentionShape<Stored>& shape, const Query& query, size_t start, const float* const* scales,
+           float* scores) {
   const bool sees_all = query.first <= start && start + kScoreKeys <= query.end;
   const __m256 scale = _mm256_set1_ps(shape.scale);
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i first = _mm256_set1_epi32(static_cast<int>(query.first));
   const __m256i end = _mm256_set1_epi32(static_cast<int>(query.end));
   for (size_t i = 0; i < kScoreKeys; i += kLanes) {
-    __m256 score = _mm256_mul_ps(_mm256_loadu_ps(scores + i), scale);
+    __m256 score = _mm256_loadu_ps(scores + i);
+    if (kHasScales<Stored>) score = _mm256_mul_ps(score, _mm256_loadu_ps(scales[i / kLanes]));
+    score = _mm256_mul_ps(score, scale);
     if (shape.softcap > 0) score = cap(score, shape.softcap);
     if (!sees_all) {
       const __m256i place = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(start + i)), lane);
@@ -59,11 +62,11 @@ void weigh(const AttentionShape<Stored>& shape, const Query& query, size_t start
   }
 }
 
-// Computes the scores of the 32 keys from `start` on, in groups of eight. scores: [queries, kPartition], of which 32
-// columns are written.
+// Computes the scores of the 32 keys from `start` on, in groups of eight. scales: those of each group. scores:
+// [queries, kPartition], of which 32 columns are written.
 template <typename Shape, typename Loaded>
-void score(const Shape& shape, const AttentionLoops<Loaded>& loops, const Loaded* const* groups, size_t start,
-           const Query* queries, size_t num_queries, float* scores) {
+void score(const Shape& shape, const AttentionLoops<Loaded>& loops, const Loaded* const* groups,
+           const float* const* scales, size_t start, const Query* queries, size_t num_queries, float* scores) {
   for (size_t q = 0; q < num_queries; q += loops.together) {
     const size_t count = std::min(loops.together, num_queries - q);
     const float* features[kMaxTogether];
@@ -73,7 +76,7 @@ void score(const Shape& shape, const AttentionLoops<Loaded>& loops, const Loaded
       targets[r] = scores + (q + r) * kPartition;
     }
     loops.dots[count - 1](shape.head_dim, features, groups, targets);
-    for (size_t r = 0; r < count; ++r) weigh(shape, queries[q + r], start, targets[r]);
+    for (size_t r = 0; r < count; ++r) weigh(shape, queries[q + r], start, scales, targets[r]);
   }
 }
 
@@ -117,6 +120,13 @@ void widen(const Half* x, size_t count, float* y) {
     _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
 }
 
+void widen(const Byte* x, size_t count, float* y) {
+  for (size_t i = 0; i < count; i += kLanes) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x + i));
+    _mm256_storeu_ps(y + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+  }
+}
+
 // Merges the softmax of a later partition into `query`.
 void fold(size_t head_dim, Query& query, const Partial& partial, const float* output) {
   if (partial.sum == 0) return;  // the query attends to no key there
@@ -140,8 +150,8 @@ void finish(size_t head_dim, Query& query) {
 // Computes the softmax of one partition for some queries of one key head. outputs: [queries, head_dim]. A query that
 // attends to no key of the partition gets a sum of zero.
 template <typename Stored>
-void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, const Stored* values, size_t capacity,
-                      size_t partition, const Query* queries, size_t num_queries, Partial* partials,
+void attend_partition(const AttentionShape<Stored>& shape, const Block<Stored>& keys, const Block<Stored>& values,
+                      size_t capacity, size_t partition, const Query* queries, size_t num_queries, Partial* partials,
                       float* outputs) {
   alignas(32) float scores[kTileQueries * kPartition];
   const size_t dim = shape.head_dim, begin = partition * kPartition;
@@ -156,8 +166,12 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
   }
   for (size_t start = first / kScoreKeys * kScoreKeys; start < end; start += kScoreKeys) {
     const Stored* groups[kScoreGroups];
-    for (size_t g = 0; g < kScoreGroups; ++g)  // no query attends to keys beyond the capacity
-      groups[g] = keys + std::min(start + g * kLanes, capacity - kLanes) * dim;
+    const float* scales[kScoreGroups];
+    for (size_t g = 0; g < kScoreGroups; ++g) {  // no query attends to keys beyond the capacity
+      const size_t key = std::min(start + g * kLanes, capacity - kLanes);
+      groups[g] = keys.numbers + key * dim;
+      scales[g] = keys.scales + (kHasScales<Stored> ? key : 0);
+    }
     float* const targets = scores + (start - begin);
     if constexpr (kNarrow) {
       if (widens) {
@@ -166,11 +180,11 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
           widen(groups[g], kLanes * dim, wide + g * kLanes * dim);
           wide_groups[g] = wide + g * kLanes * dim;
         }
-        score(shape, shape.wide_loops, wide_groups, start, queries, num_queries, targets);
+        score(shape, shape.wide_loops, wide_groups, scales, start, queries, num_queries, targets);
         continue;
       }
     }
-    score(shape, shape.loops, groups, start, queries, num_queries, targets);
+    score(shape, shape.loops, groups, scales, start, queries, num_queries, targets);
   }
   for (size_t q = 0; q < num_queries; ++q) {
     const Query& query = queries[q];
@@ -178,11 +192,16 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
     partials[q] = {-kInfinity, 0.0f};
     if (query.first >= begin + kPartition || query.end <= begin) continue;
     const size_t from = std::max(begin, query.first) / kLanes * kLanes, to = std::min(begin + kPartition, query.end);
-    partials[q] = shape.loops.softmax(scores + q * kPartition + (from - begin), to - from);
+    float* const weights = scores + q * kPartition + (from - begin);
+    partials[q] = shape.loops.softmax(weights, to - from);
+    if (kHasScales<Stored>)  // the weights of positions beyond `to` in its group of eight are zero or not used
+      for (size_t i = 0; i < to - from; i += kLanes)
+        _mm256_storeu_ps(weights + i,
+                         _mm256_mul_ps(_mm256_loadu_ps(weights + i), _mm256_loadu_ps(values.scales + from + i)));
   }
   for (size_t block = first / kValueBlock * kValueBlock; block < end; block += kValueBlock) {
     const size_t until = std::min(block + kValueBlock, end);
-    const Stored* const from = values + block * dim;
+    const Stored* const from = values.numbers + block * dim;
     const float* const weights = scores + (block - begin);
     if constexpr (kNarrow) {
       if (widens) {
@@ -195,11 +214,15 @@ void attend_partition(const AttentionShape<Stored>& shape, const Stored* keys, c
   }
 }
 
-void store(const float* x, size_t count, float* y) { std::memcpy(y, x, count * sizeof(float)); }
+// The following functions store a key or a value, and return its scale.
+float store(const float* x, size_t count, float* y) {
+  std::memcpy(y, x, count * sizeof(float));
+  return 1.0f;
+}
 
 // Rounds to nearest, ties to even. A finite number that is too large for 16 bits becomes the largest half. Infinities
 // stay, so the engine still detects scores that are not finite.
-void store(const float* x, size_t count, Half* y) {
+float store(const float* x, size_t count, Half* y) {
   const __m256 largest = _mm256_set1_ps(65504.0f), sign = _mm256_set1_ps(-0.0f);
   const __m256 infinity = _mm256_set1_ps(kInfinity);
   for (size_t i = 0; i < count; i += kLanes) {
@@ -209,6 +232,27 @@ void store(const float* x, size_t count, Half* y) {
     const __m128i halves = _mm256_cvtps_ph(_mm256_blendv_ps(value, bounded, is_finite), _MM_FROUND_TO_NEAREST_INT);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i), halves);
   }
+  return 1.0f;
+}
+
+// Rounds to nearest, ties to even. If a number is not finite, the scale is not finite either, so the engine still
+// detects scores that are not finite.
+float store(const float* x, size_t count, Byte* y) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  __m256 largest = _mm256_setzero_ps(), odd = _mm256_setzero_ps();  // odd: NaN where a number is not finite
+  for (size_t i = 0; i < count; i += kLanes) {
+    const __m256 value = _mm256_loadu_ps(x + i);
+    largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, value));
+    odd = _mm256_add_ps(odd, _mm256_sub_ps(value, value));
+  }
+  const float scale = max_lane(largest) / 127 + sum_lanes(odd);
+  const __m256 by = _mm256_set1_ps(scale > 0 ? scale : 1.0f);
+  for (size_t i = 0; i < count; i += kLanes) {
+    const __m256i whole = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_loadu_ps(x + i), by));
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(y + i), _mm_packs_epi16(words, words));
+  }
+  return scale;
 }
 
 // Rotates the queries and stores the keys and values of the tokens [first, last), which are numbered over all rows.
@@ -223,12 +267,18 @@ void take_in(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& ru
     for (size_t head = 0; head < shape.num_heads; ++head)
       rotate(shape, run, place, run.query + i * run.query_stride + head * dim, rotated + i * width + head * dim);
     for (size_t head = 0; head < shape.num_kv_heads; ++head) {
-      const size_t base = (row * shape.num_kv_heads + head) * run.capacity * dim;
+      const Block<Stored> keys = block_of(shape, run, run.keys, row, head);
+      const Block<Stored> values = block_of(shape, run, run.values, row, head);
       rotate(shape, run, place, run.key + i * run.key_stride + head * dim, key);
-      store(key, dim, stored);
-      Stored* target = run.keys + base + place / kLanes * kLanes * dim + place % kLanes;
+      const float key_scale = store(key, dim, stored);
+      Stored* target = keys.numbers + place / kLanes * kLanes * dim + place % kLanes;
       for (size_t d = 0; d < dim; ++d) target[d * kLanes] = stored[d];
-      store(run.value + i * run.key_stride + head * dim, dim, run.values + base + place * dim);
+      const float value_scale =
+          store(run.value + i * run.key_stride + head * dim, dim, values.numbers + place * dim);
+      if (kHasScales<Stored>) {
+        keys.scales[place] = key_scale;
+        values.scales[place] = value_scale;
+      }
     }
   }
 }
@@ -323,5 +373,6 @@ void attend(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run
 
 template void attend(const AttentionShape<float>&, const AttentionRun<float>&, const Parallel&);
 template void attend(const AttentionShape<Half>&, const AttentionRun<Half>&, const Parallel&);
+template void attend(const AttentionShape<Byte>&, const AttentionRun<Byte>&, const Parallel&);
 
 }  // namespace infrs

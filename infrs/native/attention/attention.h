@@ -1,10 +1,11 @@
-// Grouped-query attention over keys and values in place: [rows, kv_heads, capacity, head_dim]. Keys are stored
-// transposed in groups of eight positions, [capacity / 8, head_dim, 8] for each row and head, so one vector holds one
-// feature of eight keys.
+// Grouped-query attention over keys and values in place: a block [capacity, head_dim] for each row and head. Keys are
+// stored transposed in groups of eight positions, [capacity / 8, head_dim, 8], so one vector holds one feature of eight
+// keys. A block of Byte ends with a float32 scale for each position: the largest magnitude of the key or value, by 127.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "attention_loops.h"
 #include "../base/parallel.h"
@@ -12,6 +13,21 @@
 namespace infrs {
 
 constexpr size_t kMaxHeadDim = 512;
+
+template <typename Stored>
+constexpr bool kHasScales = std::is_same_v<Stored, Byte>;
+
+// The bytes of a block of keys or values.
+template <typename Stored>
+constexpr size_t block_bytes(size_t capacity, size_t head_dim) {
+  return capacity * (head_dim * sizeof(Stored) + (kHasScales<Stored> ? sizeof(float) : 0));
+}
+
+// The positions of a block with room for `slots` positions of float: whole groups of eight.
+template <typename Stored>
+constexpr size_t capacity_of(size_t slots, size_t head_dim) {
+  return slots * head_dim * sizeof(float) / block_bytes<Stored>(1, head_dim) / kKeyLanes * kKeyLanes;
+}
 
 // The attributes of GroupQueryAttention, and the loops that compute it.
 template <typename Stored>
@@ -28,12 +44,12 @@ struct AttentionShape {
 // One run: S new tokens for each of B rows.
 template <typename Stored>
 struct AttentionRun {
-  size_t rows, tokens, capacity;
+  size_t rows, tokens, slots, capacity;  // a block has room for `slots` positions of float
   const float* query;  // [B, S, ...] like key and value; a stride is the number of floats from one token to the next
   const float* key;
   const float* value;
   size_t query_stride, key_stride;
-  Stored* keys;            // [B, kv_heads, capacity, head_dim], written at the new positions
+  Stored* keys;            // [B, kv_heads] blocks, written at the new positions
   Stored* values;
   const int32_t* lengths;  // [B]: tokens in a row after this run, minus one
   const float* cos;        // [positions, rotary_width]; null: no rotation
@@ -44,7 +60,7 @@ struct AttentionRun {
 };
 
 // Rotates the new keys and stores them with the new values, then computes the attention of each new token. A token's
-// bits depend on its row alone, because keys are read in blocks at fixed positions. Stored: float or Half.
+// bits depend on its row alone, because keys are read in partitions at fixed positions. Stored: float, Half or Byte.
 template <typename Stored>
 void attend(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, const Parallel& parallel);
 

@@ -8,8 +8,10 @@
 
 namespace infrs {
 
-// An IEEE half, to which keys and values are rounded when they are stored. Otherwise they are stored as float.
+// What a number of a key or a value is stored as: float, an IEEE half, or an integer of 8 bits with one scale per key
+// and value. The loops read integers as they are; `attend` multiplies by the scales.
 using Half = uint16_t;
+using Byte = int8_t;
 
 constexpr size_t kKeyLanes = 8;     // keys in a stored group
 constexpr size_t kScoreGroups = 4;  // groups that are scored together

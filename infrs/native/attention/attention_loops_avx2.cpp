@@ -12,6 +12,9 @@ constexpr size_t kTogether = 3;  // the sums of so many queries fit into sixteen
 
 inline __m256 load(const float* x) { return _mm256_loadu_ps(x); }
 inline __m256 load(const Half* x) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }
+inline __m256 load(const Byte* x) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
+}
 
 template <size_t R, typename Stored>
 void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
@@ -103,5 +106,6 @@ AttentionLoops<Stored> attention_loops_avx2() {
 
 template AttentionLoops<float> attention_loops_avx2();
 template AttentionLoops<Half> attention_loops_avx2();
+template AttentionLoops<Byte> attention_loops_avx2();
 
 }  // namespace infrs

@@ -23,8 +23,17 @@ inline __m512 two_groups(const Half* left, const Half* right) {
   return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
 }
 
+inline __m512 two_groups(const Byte* left, const Byte* right) {
+  const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(left));
+  const __m128i high = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(right));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_unpacklo_epi64(low, high)));
+}
+
 inline __m512 load(__mmask16 lanes, const float* x) { return _mm512_maskz_loadu_ps(lanes, x); }
 inline __m512 load(__mmask16 lanes, const Half* x) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, x)); }
+inline __m512 load(__mmask16 lanes, const Byte* x) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, x)));
+}
 
 template <size_t R, typename Stored>
 void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
@@ -159,6 +168,7 @@ AttentionLoops<Stored> attention_loops_avx512() {
 
 template AttentionLoops<float> attention_loops_avx512();
 template AttentionLoops<Half> attention_loops_avx512();
+template AttentionLoops<Byte> attention_loops_avx512();
 
 }  // namespace infrs
 

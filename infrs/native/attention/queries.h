@@ -29,10 +29,26 @@ size_t position(const AttentionRun<Stored>& run, size_t row, size_t token) {
   return static_cast<size_t>(run.lengths[row]) + 1 - run.tokens + token;
 }
 
+// The keys or values of one row and head, and their scales.
+template <typename Stored>
+struct Block {
+  Stored* numbers;  // [capacity, head_dim]
+  float* scales;    // [capacity]; null: none
+};
+
+// stored: the keys or the values of a run.
+template <typename Stored>
+Block<Stored> block_of(const AttentionShape<Stored>& shape, const AttentionRun<Stored>& run, Stored* stored, size_t row,
+                       size_t kv_head) {
+  const size_t stride = run.slots * shape.head_dim * (sizeof(float) / sizeof(Stored));
+  Stored* const numbers = stored + (row * shape.num_kv_heads + kv_head) * stride;
+  return {numbers, kHasScales<Stored> ? reinterpret_cast<float*>(numbers + run.capacity * shape.head_dim) : nullptr};
+}
+
 // Some tokens of a row, with query heads that share one key head.
 template <typename Stored>
 struct Tile {
-  const Stored *keys, *values;
+  Block<Stored> keys, values;
   Query queries[kTileQueries];
   size_t num_queries = 0;
 };
@@ -53,13 +69,12 @@ class Tiles {
   // Returns a tile of a row. The last tokens come first, because they attend to the most keys. queries: rotated,
   // [rows, tokens, heads, head_dim].
   Tile<Stored> make(size_t row, size_t index, const float* queries) const {
-    const size_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
+    const size_t dim = shape_.head_dim;
     const size_t token_tile = token_tiles_ - 1 - index % token_tiles_, head_tile = index / token_tiles_ % head_tiles_;
     const size_t kv_head = index / token_tiles_ / head_tiles_;
-    const size_t base = (row * kv_heads + kv_head) * run_.capacity * dim;
     Tile<Stored> tile;
-    tile.keys = run_.keys + base;
-    tile.values = run_.values + base;
+    tile.keys = block_of(shape_, run_, run_.keys, row, kv_head);
+    tile.values = block_of(shape_, run_, run_.values, row, kv_head);
     for (size_t t = token_tile * tile_tokens_; t < std::min(run_.tokens, (token_tile + 1) * tile_tokens_); ++t) {
       const size_t end = position(run_, row, t) + 1;
       const size_t first = shape_.window && end > shape_.window ? end - shape_.window : 0;
