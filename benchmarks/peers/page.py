@@ -71,8 +71,8 @@ TABLES: Mapping[Kind, Table] = {
     ),
     "others": Table(
         "Other peers",
-        "The demo model. OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a thin server that\n"
-        "takes one request at a time. Empty cells were not measured.",
+        "The demo model. OpenVINO, onnxruntime-genai and transformers are libraries. Each runs behind a thin server\n"
+        "that takes one request at a time. Empty cells were not measured.",
         LEADING,
     ),
 }
