@@ -52,6 +52,7 @@ def test_an_older_manifest_implies_its_states_and_invariants(
         ({"kv": None}, "kv: "),
         ({"states": [{"kind": "paged"}]}, "states.0.kind: "),
         ({"states": [{"kind": "kv", "shape": [1, 0]}]}, "states.0.shape.1: "),
+        ({"states": [{"kind": "kv", "shape": [1, 8], "dtype": "int8"}]}, "states.0.dtype: "),
         ({"states": [], "kv": None}, "states: "),
         ({"source": "Hub"}, "source: "),
         ({"kind": "vision"}, "the file: kind should be 'chat', 'embedding' or 'classifier'"),

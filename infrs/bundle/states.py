@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infrs.native.options import StoredDtype
+
 StateKind = Literal["kv", "recurrent", "conv"]
-StateDtype = Literal["float32", "float16", "int8"]
-DTYPE_BYTES: dict[StateDtype, int] = {"float32": 4, "float16": 2, "int8": 1}
+StateDtype = Literal["float32", "float16"]
+DTYPE_BYTES: dict[StoredDtype, int] = {"float32": 4, "float16": 2, "int8": 1}
 SCALE_BYTES = 4  # of each key and value in int8
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -50,12 +52,12 @@ class StateSize:
         return self.fixed + capacity * self.per_token
 
 
-def kv_bytes(head_dim: int, dtype: StateDtype) -> int:
+def kv_bytes(head_dim: int, dtype: StoredDtype) -> int:
     """Return the bytes of one key or value of one head, with its scale in int8."""
     return head_dim * DTYPE_BYTES[dtype] + (SCALE_BYTES if dtype == "int8" else 0)
 
 
-def size_of(states: Iterable[LayerState], dtype: StateDtype) -> StateSize:
+def size_of(states: Iterable[LayerState], dtype: StoredDtype) -> StateSize:
     """Return the size of `states`, if the numbers of keys and values are stored as `dtype`."""
     per_token = fixed = 0
     for state in states:

@@ -8,8 +8,8 @@ from typing import Literal
 Library = Literal["auto", "onnxruntime"]
 Instructions = Literal["auto", "avx2", "avx-vnni"]
 Precision = Literal["auto", "high"]
-StoredDtype = Literal["float32", "float16", "int8"]
-KVDtype = Literal["auto", "float32", "float16", "int8"]
+StoredDtype = Literal["float32", "float16", "int8"]  # of keys and values in memory
+KVDtype = Literal["auto", StoredDtype]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import onnx
 import onnxruntime as ort
 from kernel_graphs import FLOAT, INT32, Floats, graph_of, opened_with_own
 
-from infrs.bundle.states import StateDtype, kv_bytes
-from infrs.native.options import AUTO, KernelOptions
+from infrs.bundle.states import kv_bytes
+from infrs.native.options import AUTO, KernelOptions, StoredDtype
 
 POSITIONS = 1024  # of the rotary tables
 
@@ -81,12 +81,12 @@ def model(form: Form, **attributes: object) -> onnx.ModelProto:
 
 @cache
 def session(
-    form: Form, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StateDtype = "float32"
+    form: Form, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StoredDtype = "float32"
 ) -> ort.InferenceSession:
     return opened_with_own(model(form), threads, kernels, kv_dtype=kv_dtype)
 
 
-def num_slots(capacity: int, dim: int, kv_dtype: StateDtype) -> int:
+def num_slots(capacity: int, dim: int, kv_dtype: StoredDtype) -> int:
     """Return for how many positions of float32 there is room in the memory of a row and head."""
     return -(-capacity * kv_bytes(dim, kv_dtype) // (4 * dim))
 
@@ -108,7 +108,7 @@ class Rows:
         threads: int = 1,
         in_place: bool = True,
         kernels: KernelOptions = AUTO,
-        kv_dtype: StateDtype = "float32",
+        kv_dtype: StoredDtype = "float32",
     ) -> None:
         self.form, self.session, self.in_place = form, session(form, threads, kernels, kv_dtype=kv_dtype), in_place
         rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ class Rows:
 
 
 def whole(
-    form: Form, new: Floats, *, threads: int = 1, kernels: KernelOptions = AUTO, kv_dtype: StateDtype = "float32"
+    form: Form, new: Floats, *, threads: int = 1, kernels: KernelOptions = AUTO, kv_dtype: StoredDtype = "float32"
 ) -> Floats:
     """Compute a row's tokens in one run and return the outputs [tokens, heads * dim]."""
     capacity = -(-len(new) // 8) * 8

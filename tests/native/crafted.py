@@ -14,8 +14,7 @@ import onnx
 from kernel_graphs import FLOAT, graph_of
 from onnx import numpy_helper
 
-from infrs.bundle.states import StateDtype
-from infrs.native.options import AUTO, KernelOptions
+from infrs.native.options import AUTO, KernelOptions, StoredDtype
 
 HUGE = 9 + 3 * 2**58  # times a head of 64 features it is 9 * 64 in 64 bits
 NAN, INF = float("nan"), float("inf")
@@ -31,7 +30,7 @@ class Case:
     model: Callable[[], onnx.ModelProto]
     feeds: Feeds = field(default_factory=dict)
     kernels: KernelOptions = AUTO
-    kv_dtype: StateDtype = "float32"
+    kv_dtype: StoredDtype = "float32"
     in_place: bool = False
 
 

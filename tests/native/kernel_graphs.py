@@ -13,9 +13,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from infrs.bundle.states import StateDtype
 from infrs.engine.runners.session import create_session, kernels_of
-from infrs.native.options import AUTO, KernelOptions
+from infrs.native.options import AUTO, KernelOptions, StoredDtype
 
 Floats = npt.NDArray[np.float32]
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
@@ -71,7 +70,7 @@ def has_bf16() -> bool:
 
 
 def opened(
-    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StateDtype = "float32"
+    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StoredDtype = "float32"
 ) -> ort.InferenceSession:
     """Return a session of the graph, with any kernels."""
     with TemporaryDirectory() as folder:
@@ -81,7 +80,7 @@ def opened(
 
 
 def opened_with_own(
-    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StateDtype = "float32"
+    model: onnx.ModelProto, threads: int = 1, kernels: KernelOptions = AUTO, *, kv_dtype: StoredDtype = "float32"
 ) -> ort.InferenceSession:
     """Return a session of the graph and check that infrs's kernels run it."""
     session = opened(model, threads, kernels, kv_dtype=kv_dtype)

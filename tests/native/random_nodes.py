@@ -18,8 +18,8 @@ from infrs_export.graph.fusions.functions import functions
 from kernel_graphs import FLOAT, graph_of
 from onnx import helper, numpy_helper
 
-from infrs.bundle.states import DTYPE_BYTES, StateDtype
-from infrs.native.options import AUTO, AVX2, PRECISE
+from infrs.bundle.states import DTYPE_BYTES
+from infrs.native.options import AUTO, AVX2, PRECISE, StoredDtype
 
 Feeds = dict[str, np.ndarray]
 
@@ -55,7 +55,7 @@ class Draft:
 
     model: onnx.ModelProto
     feeds: Feeds = field(default_factory=dict)
-    kv_dtype: StateDtype = "float32"
+    kv_dtype: StoredDtype = "float32"
 
     @property
     def node(self) -> onnx.NodeProto:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kernel_graphs import Floats, opened
 from onnx import numpy_helper
 
-from infrs.bundle.states import DTYPE_BYTES, StateDtype
-from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, KernelOptions
+from infrs.bundle.states import DTYPE_BYTES
+from infrs.native.options import AUTO, AVX2, ONNXRUNTIME, KernelOptions, StoredDtype
 
 FORMS = {
     "one head": Form(heads=1, rotary=4),
@@ -96,7 +96,7 @@ def test_a_value_that_16_bits_do_not_hold_is_rounded_to_a_finite_half(value: flo
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("kv_dtype", ["float16", "int8"])
-def test_a_value_that_is_not_finite_stays_so(kv_dtype: StateDtype, value: float) -> None:
+def test_a_value_that_is_not_finite_stays_so(kv_dtype: StoredDtype, value: float) -> None:
     form = FORMS["window of one"]
     new = drawn(form, 9, seed=1)
     new[4, -form.dim :] = value
@@ -107,7 +107,7 @@ def test_a_value_that_is_not_finite_stays_so(kv_dtype: StateDtype, value: float)
 @given(forms, st.integers(1, 600), st.integers(0, 99), st.sampled_from([0.1, 1, 30]), kv_dtypes)
 @settings(max_examples=50)
 def test_avx512_and_avx2_give_the_same_bits(
-    form: Form, tokens: int, seed: int, size: float, kv_dtype: StateDtype
+    form: Form, tokens: int, seed: int, size: float, kv_dtype: StoredDtype
 ) -> None:
     """Both are the same kernel if the processor has no AVX-512."""
     new = drawn(form, tokens, seed) * np.float32(size)
@@ -190,7 +190,7 @@ def test_a_token_has_the_same_bits_however_its_row_is_split_into_runs(
 @given(forms, st.lists(st.integers(1, 560), min_size=1, max_size=5), threads_used, st.booleans(), kv_dtypes)
 @settings(max_examples=40)
 def test_rows_that_decode_together_have_the_bits_of_rows_that_decode_alone(
-    form: Form, lengths: list[int], threads: int, in_place: bool, kv_dtype: StateDtype
+    form: Form, lengths: list[int], threads: int, in_place: bool, kv_dtype: StoredDtype
 ) -> None:
     """The rows have different lengths and get 20 more tokens each, in common runs."""
     more = 20
@@ -224,7 +224,7 @@ def test_a_run_of_several_tokens_for_several_rows_gives_the_bits_of_each_row_alo
 
 @pytest.mark.parametrize("place", [0, 100, 299])
 @pytest.mark.parametrize("kv_dtype", DTYPE_BYTES)
-def test_a_nan_key_makes_every_token_that_attends_to_it_nan(kv_dtype: StateDtype, place: int) -> None:
+def test_a_nan_key_makes_every_token_that_attends_to_it_nan(kv_dtype: StoredDtype, place: int) -> None:
     """The engine looks for NaN in the logits, so attention must not lose one."""
     form = FORMS["three heads a key"]
     new = drawn(form, 300, seed=1)
@@ -242,7 +242,7 @@ def test_large_scores_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("kv_dtype", DTYPE_BYTES)
-def test_a_row_can_fill_its_capacity_but_not_exceed_it(kv_dtype: StateDtype) -> None:
+def test_a_row_can_fill_its_capacity_but_not_exceed_it(kv_dtype: StoredDtype) -> None:
     form = FORMS["three heads a key"]
     rows = Rows(form, 1, 16, kv_dtype=kv_dtype)
     new = drawn(form, 17, seed=3)

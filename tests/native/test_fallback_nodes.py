@@ -17,11 +17,10 @@ from infrs_export.graph.fusions.functions import functions
 from kernel_graphs import FLOAT, INT32, Floats
 from onnx import helper, numpy_helper
 
-from infrs.bundle.states import StateDtype
 from infrs.engine.runners.session import create_session, fallback_nodes, kernels_of, stored_dtype
 from infrs.errors import BundleError
 from infrs.native.nodes import SELECTED_DOMAINS, read_graph, with_selected
-from infrs.native.options import AVX2, ONNXRUNTIME, KernelOptions
+from infrs.native.options import AVX2, ONNXRUNTIME, KernelOptions, StoredDtype
 
 WIDTH, HEADS, DIM, CAPACITY = 64, 4, 16, 16
 CACHE: list[int | str] = ["rows", HEADS, CAPACITY, DIM]
@@ -119,7 +118,7 @@ def feeds_of(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
 
 
 def opened(
-    model: onnx.ModelProto, folder: Path, kernels: KernelOptions | None = None, *, kv_dtype: StateDtype = "float32"
+    model: onnx.ModelProto, folder: Path, kernels: KernelOptions | None = None, *, kv_dtype: StoredDtype = "float32"
 ) -> ort.InferenceSession:
     path = folder / "model.onnx"
     onnx.save(model, path)
@@ -223,7 +222,7 @@ def test_several_nodes_fall_back_and_the_weights_are_in_another_file(tmp_path: P
 @pytest.mark.parametrize("kv_dtype", ["float16", "int8"])
 @pytest.mark.parametrize(("attributes", "falls_back"), [({}, False), ({"causal": 0}, True)])
 def test_an_attention_node_that_falls_back_needs_keys_and_values_in_32_bits(
-    attributes: dict[str, int], falls_back: bool, kv_dtype: StateDtype, tmp_path: Path
+    attributes: dict[str, int], falls_back: bool, kv_dtype: StoredDtype, tmp_path: Path
 ) -> None:
     chain = Chain()
     chain.product(16)

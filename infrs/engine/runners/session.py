@@ -13,12 +13,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from infrs import native
-from infrs.bundle.states import DTYPE_BYTES, StateDtype
+from infrs.bundle.states import DTYPE_BYTES
 from infrs.engine.runners.graph_check import check_work
 from infrs.errors import BundleError
 from infrs.machine.cpus import default_threads
 from infrs.native.nodes import Node, read_graph, with_selected
-from infrs.native.options import AUTO, KernelOptions
+from infrs.native.options import AUTO, KernelOptions, StoredDtype
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def create_session(
     threads: int,
     *,
     kernels: KernelOptions = AUTO,
-    kv_dtype: StateDtype = "float32",
+    kv_dtype: StoredDtype = "float32",
     spin: bool = True,
     profile: Path | None = None,
 ) -> Session:
@@ -132,7 +132,7 @@ def threads_of(session: Session) -> int:
     return int(session.get_session_options().intra_op_num_threads)
 
 
-def stored_dtype(session: Session) -> StateDtype:
+def stored_dtype(session: Session) -> StoredDtype:
     """Return the dtype in which the kernels of a session store keys and values."""
     found = _entry(session, _KV_DTYPE)
     return next((dtype for dtype in DTYPE_BYTES if dtype == found), "float32")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infrs.bundle.states import DTYPE_BYTES, SCALE_BYTES, LayerState, StateDtype, kv_bytes
+from infrs.bundle.states import DTYPE_BYTES, SCALE_BYTES, LayerState, kv_bytes
+from infrs.native.options import StoredDtype
 
 _GROUP = 8
 
@@ -24,9 +25,8 @@ class Slab:
     head_dim] instead: the memory of a row and head has the numbers [capacity, head_dim] and then the scales [capacity]
     in float32. Any other state has one float32 array [places, *shape], with a place for each row and, behind them, one
     for each snapshot. The capacity is rounded up to a multiple of eight, because infrs's kernels store keys in groups
-    of eight positions. The system zero-fills pages on first use, so
-    unused capacity costs address space only. Pages are small on purpose: with huge pages, which numpy asks for, the
-    first token of each row and head would take 2 MB.
+    of eight positions. The system zero-fills pages on first use, so unused capacity costs address space only. Pages
+    are small on purpose: with huge pages, which numpy asks for, the first token of each row and head would take 2 MB.
 
     max_bytes: the size of all rows and snapshots.
     """
@@ -36,7 +36,7 @@ class Slab:
         states: Sequence[LayerState],
         rows: int,
         capacity: int,
-        dtype: StateDtype = "float32",
+        dtype: StoredDtype = "float32",
         num_snapshots: int = 0,
     ) -> None:
         self.rows = rows
@@ -55,7 +55,7 @@ class Slab:
                 self.arrays.append(self._fixed[-1])
         self.max_bytes = sum(array.nbytes for array in self.arrays)
 
-    def _add_keys_or_values(self, num_kv_heads: int, head_dim: int, dtype: StateDtype) -> None:
+    def _add_keys_or_values(self, num_kv_heads: int, head_dim: int, dtype: StoredDtype) -> None:
         rows = self.rows
         if dtype != "int8":
             self.arrays.append(self._array((rows, num_kv_heads, self.capacity, head_dim), dtype))
@@ -69,7 +69,7 @@ class Slab:
             part = memory[:, :, first : first + self.capacity * size]
             self._keys_and_values.append(part.reshape(rows, num_kv_heads, self.capacity, size))
 
-    def _array(self, shape: tuple[int, ...], dtype: StateDtype) -> npt.NDArray[Any]:
+    def _array(self, shape: tuple[int, ...], dtype: StoredDtype) -> npt.NDArray[Any]:
         memory = _small_pages(prod(shape) * DTYPE_BYTES[dtype])
         self._memory.append(memory)
         return np.frombuffer(memory, dtype=dtype).reshape(shape)
