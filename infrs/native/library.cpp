@@ -91,8 +91,8 @@ class GroupQueryAttention {
     using Shape = std::vector<int64_t>;
     const int64_t dim = shape_.head_dim, kv_heads = shape_.num_kv_heads;
     const int64_t rows = query.shape[0], tokens = query.shape[1], slots = past_key.shape[2];
-    const int64_t capacity = kHasScales<Stored> ? static_cast<int64_t>(capacity_of<Stored>(slots, dim))
-                                                : product(slots, sizeof(float) / sizeof(Stored));
+    int64_t capacity = product(slots, dim * sizeof(float)) / static_cast<int64_t>(position_bytes<Stored>(dim));
+    if (kHasScales<Stored>) capacity -= capacity % int64_t{kKeyLanes};  // the caller has rounded the slots up
     const int64_t width = shape_.num_heads * dim, key_width = kv_heads * dim;
     const Shape past_shape{rows, kv_heads, slots, dim}, key_shape{rows, tokens, key_width};
     require(past_key.shape == past_shape && past_value.shape == past_shape && elements(lengths.shape) == rows &&

@@ -115,16 +115,9 @@ void add(size_t dim, const AttentionLoops<Loaded>& loops, const Loaded* values, 
   }
 }
 
-void widen(const Half* x, size_t count, float* y) {
-  for (size_t i = 0; i < count; i += kLanes)
-    _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
-}
-
-void widen(const Byte* x, size_t count, float* y) {
-  for (size_t i = 0; i < count; i += kLanes) {
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x + i));
-    _mm256_storeu_ps(y + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
-  }
+template <typename Stored>
+void widen(const Stored* x, size_t count, float* y) {
+  for (size_t i = 0; i < count; i += kLanes) _mm256_storeu_ps(y + i, load_lanes(x + i));
 }
 
 // Merges the softmax of a later partition into `query`.

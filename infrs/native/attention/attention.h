@@ -17,16 +17,10 @@ constexpr size_t kMaxHeadDim = 512;
 template <typename Stored>
 constexpr bool kHasScales = std::is_same_v<Stored, Byte>;
 
-// The bytes of a block of keys or values.
+// The bytes of one key or value.
 template <typename Stored>
-constexpr size_t block_bytes(size_t capacity, size_t head_dim) {
-  return capacity * (head_dim * sizeof(Stored) + (kHasScales<Stored> ? sizeof(float) : 0));
-}
-
-// The positions of a block with room for `slots` positions of float: whole groups of eight.
-template <typename Stored>
-constexpr size_t capacity_of(size_t slots, size_t head_dim) {
-  return slots * head_dim * sizeof(float) / block_bytes<Stored>(1, head_dim) / kKeyLanes * kKeyLanes;
+constexpr size_t position_bytes(size_t head_dim) {
+  return head_dim * sizeof(Stored) + (kHasScales<Stored> ? sizeof(float) : 0);
 }
 
 // The attributes of GroupQueryAttention, and the loops that compute it.

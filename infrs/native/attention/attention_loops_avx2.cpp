@@ -10,12 +10,6 @@ namespace {
 
 constexpr size_t kTogether = 3;  // the sums of so many queries fit into sixteen registers
 
-inline __m256 load(const float* x) { return _mm256_loadu_ps(x); }
-inline __m256 load(const Half* x) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }
-inline __m256 load(const Byte* x) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
-}
-
 template <size_t R, typename Stored>
 void dots(size_t head_dim, const float* const* queries, const Stored* const* groups, float* const* scores) {
   __m256 dot[R][kScoreGroups] = {};
@@ -27,7 +21,7 @@ void dots(size_t head_dim, const float* const* queries, const Stored* const* gro
     for (size_t r = 0; r < R; ++r) feature[r] = _mm256_broadcast_ss(queries[r] + d);
     INFRS_UNROLL
     for (size_t g = 0; g < kScoreGroups; ++g) {
-      const __m256 key = load(groups[g] + d * kLanes);
+      const __m256 key = load_lanes(groups[g] + d * kLanes);
       INFRS_UNROLL
       for (size_t r = 0; r < R; ++r) dot[r][g] = _mm256_fmadd_ps(feature[r], key, dot[r][g]);
     }
@@ -55,7 +49,7 @@ void add_features(size_t head_dim, const Stored* values, const float* const* wei
     for (size_t r = 0; r < R; ++r) weight[r] = _mm256_broadcast_ss(weights[r] + key);
     INFRS_UNROLL
     for (size_t i = 0; i < Vectors; ++i) {
-      const __m256 value = load(values + key * head_dim + feature + i * kLanes);
+      const __m256 value = load_lanes(values + key * head_dim + feature + i * kLanes);
       INFRS_UNROLL
       for (size_t r = 0; r < R; ++r) sum[r][i] = _mm256_fmadd_ps(weight[r], value, sum[r][i]);
     }

@@ -19,6 +19,15 @@ namespace infrs {
 
 constexpr size_t kLanes = 8;
 
+// Reads eight numbers: floats, IEEE halves or integers of 8 bits.
+inline __m256 load_lanes(const float* x) { return _mm256_loadu_ps(x); }
+inline __m256 load_lanes(const uint16_t* halves) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
+}
+inline __m256 load_lanes(const int8_t* bytes) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
+}
+
 inline float max_lane(__m256 x) {
   __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   y = _mm_max_ps(y, _mm_movehl_ps(y, y));
