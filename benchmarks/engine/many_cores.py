@@ -28,6 +28,7 @@ JOIN = 2e-6  # seconds for which a region waits for two threads; each doubling a
 BUSY = 0.9  # of the time of each thread, by tests/native/test_split_work.py
 CONTEXT, STEPS = 64, 30
 ROWS = (1, 8)
+_CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,17 @@ def main(bundles: Sequence[Path]) -> None:
             rows[0].append(f"{single.manifest.dtype}, {case.times.rows} row{'s' if case.times.rows > 1 else ''}")
             rows[1].append("--:")
             columns.append(column(single, case, whole, measured))
-    names = [("this one, measured", "all"), ("this one, computed", "all")]
+    cores = str(_CORES)
+    names = [("this one, measured", cores), ("this one, computed", cores)]
     names += [(f"{machine.name} ({machine.bandwidth / 1e9:.0f} GB/s)", str(machine.cores)) for machine in MACHINES]
-    for number, (name, cores) in enumerate(names):
-        rows.append([name, cores, *(cells[number] for cells in columns)])
+    for number, names_and_cores in enumerate(names):
+        rows.append([*names_and_cores, *(cells[number] for cells in columns)])
     click.echo(markdown(rows))
 
 
 def column(single: Result, case: Case, whole: Result, measured: Case) -> list[str]:
     """Return the tokens a second of a column: measured here, computed for here, and for each machine."""
-    here = Machine("here", len(os.sched_getaffinity(0)), whole.machine.bandwidth)
+    here = Machine("here", _CORES, whole.machine.bandwidth)
     num_bytes = case.bound.reading * single.machine.bandwidth  # of weights, keys and values
     computed = [step_seconds(case, num_bytes, machine) for machine in (here, *MACHINES)]
     return [f"{case.times.rows / seconds:,.0f}" for seconds in (measured.times.step, *computed)]

@@ -50,13 +50,7 @@ def gguf(kind: str) -> Path:
 
 def bundle(models_cache: Path, dtype: Dtype) -> Path:
     """Return the demo's bundle in a dtype; export it if needed."""
-    try:
-        return find_bundle(models_cache, MODEL_ID, "main", dtype)
-    except BundleNotFoundError:
-        subprocess.run(
-            [SCRIPTS / "infrs-export", "--demo", "--dtype", dtype, "--output", models_cache], check=True, timeout=1800
-        )
-        return find_bundle(models_cache, MODEL_ID, "main", dtype)
+    return _exported(models_cache, MODEL_ID, "--demo", dtype)
 
 
 def larger_gguf(kind: str) -> Path:
@@ -72,9 +66,15 @@ def larger_gguf(kind: str) -> Path:
 
 def larger_bundle(dtype: Dtype) -> Path:
     """Return the bundle of the same weights in a dtype; export it if needed."""
-    command = [
-        str(part)
-        for part in (SCRIPTS / "infrs-export", larger_gguf("Q8_0"), "--dtype", dtype, "--output", cache() / "bundles")
-    ]
-    done = subprocess.run(command, check=True, timeout=3600, stdout=subprocess.PIPE, text=True)
-    return Path(done.stdout.splitlines()[0].partition(": ")[2])  # "Exported: FOLDER"
+    source = larger_gguf("Q8_0")
+    return _exported(cache() / "bundles", source.stem, str(source), dtype)
+
+
+def _exported(models_cache: Path, model_id: str, source: str, dtype: Dtype) -> Path:
+    """Return a bundle in a cache of bundles; export it if needed. source: what `infrs-export` takes."""
+    try:
+        return find_bundle(models_cache, model_id, "main", dtype)
+    except BundleNotFoundError:
+        command = [str(SCRIPTS / "infrs-export"), source, "--dtype", dtype, "--output", str(models_cache)]
+        subprocess.run(command, check=True, timeout=3600)
+        return find_bundle(models_cache, model_id, "main", dtype)

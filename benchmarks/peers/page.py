@@ -131,7 +131,7 @@ def conditions(run: Mapping[str, Any]) -> str:
         f"- {facts['date']}, {facts['processor']}, {facts['cores']} cores ({', '.join(facts['instructions'])}), "
         f"{facts['memory_gib']} GiB, {facts['system']}",
         f"- {versions}; infrs ran {run['kernels']}",
-        f"- rounds: {run['rounds']}, after a pilot round; other work took {run['others']} cores"
+        f"- rounds: {run['rounds']}, after a warm-up; other work took {run['others']} cores"
         + (": **the machine was busy with other work, do not trust these figures**" if busy else ""),
         *variants(run),
         *(f"- `{command}`" for command in commands(run)),
