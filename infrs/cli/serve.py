@@ -22,6 +22,7 @@ from infrs.errors import ConfigError
 from infrs.http.app import create_app, listen, run
 from infrs.http.auth import load_keys
 from infrs.http.observability import logs
+from infrs.models.draft_bundle import check_drafts
 from infrs.models.load import load_models
 
 DEMO_MODEL = "demo/SmolLM2-135M-Instruct"
@@ -61,6 +62,7 @@ def command(
     if demo or model is not None:
         flags["model.model_id"] = DEMO_MODEL if model is None else model
     settings = load_settings(config=config, flags=flags)
+    check_drafts(settings.all_models, settings.engine)
     logs.to_stderr(settings.server)
     keys = load_keys(settings.server)
     listener = listen(settings.server)

@@ -41,8 +41,6 @@ def load_engine(
     if the models cannot verify or draft tokens.
     """
     _check_context(settings.max_model_len, manifest.context_length)
-    if draft is not None and not settings.speculation:
-        raise ConfigError("model.draft needs engine.speculation; set that to true, or remove it", param="model.draft")
     memory = memory or read_memory()
     session = _open(bundle, manifest, settings)
     draft_session, draft_size = None, StateSize(0)

@@ -13,6 +13,7 @@ from infrs.bundle.manifest import MANIFEST_FILE, read_manifest
 from infrs.cli.export_missing import export_draft, find_or_export
 from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.errors import ConfigError, ExportError
+from infrs.models.draft_bundle import check_drafts
 from infrs.models.load import check_kinds, load_model
 from infrs.models.registry import OpenModel
 from infrs.spelling import nearest
@@ -23,7 +24,7 @@ def to_settings(
 ) -> tuple[ModelSettings, EngineSettings]:
     """Return the settings of a model. others: the keys of `model` and `engine` by name.
 
-    Raises ConfigError for an unknown key or an invalid value.
+    Raises ConfigError for an unknown key, an invalid value, and a draft model without speculation.
     """
     given = {"model_id": str(model), "dtype": dtype, "revision": revision, **others}
     if cache_dir is not None:
@@ -34,14 +35,18 @@ def to_settings(
         meant = nearest(unknown, known)
         raise ConfigError(f"{unknown} is no setting" + (f"; did you mean {meant}?" if meant else ""), param=unknown)
     try:
-        return (
-            ModelSettings.model_validate({name: given[name] for name in given if name in ModelSettings.model_fields}),
-            EngineSettings.model_validate({name: given[name] for name in given if name in EngineSettings.model_fields}),
+        settings = ModelSettings.model_validate(
+            {name: given[name] for name in given if name in ModelSettings.model_fields}
+        )
+        engine = EngineSettings.model_validate(
+            {name: given[name] for name in given if name in EngineSettings.model_fields}
         )
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = str(fault["loc"][0])
         raise ConfigError(f"{name} is {fault['input']!a}, but {fault['msg']}", param=name) from None
+    check_drafts([settings], engine)
+    return settings, engine
 
 
 def resolve(model: ModelSettings) -> tuple[str, OpenModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -9,7 +10,7 @@ from typing import get_args
 from infrs.bundle.files import BundleFiles, open_files
 from infrs.bundle.local_models import find_cached
 from infrs.bundle.manifest import MANIFEST_FILE, Dtype, Manifest, chat_manifest
-from infrs.config.settings import ModelSettings
+from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.errors import ConfigError
 from infrs.text.tokenizer import TOKENIZER_FILE, Tokenizer
 
@@ -37,6 +38,14 @@ def draft_source(model: ModelSettings) -> ModelSettings | Path | None:
     if name and dtype in _DTYPES:
         return other.model_copy(update={"model_id": name, "dtype": dtype})
     return other.model_copy(update={"model_id": draft})
+
+
+def check_drafts(models: Iterable[ModelSettings], engine: EngineSettings) -> None:
+    """Raise ConfigError for a draft model that the engine would not use. Call it before a draft model is exported."""
+    if not engine.speculation and any(model.draft for model in models):
+        raise ConfigError(
+            "model.draft needs engine.speculation; set that to true, or remove the draft", param="model.draft"
+        )
 
 
 def find_draft(model: ModelSettings) -> Path | None:

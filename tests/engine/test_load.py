@@ -128,13 +128,6 @@ def test_models_that_cannot_verify_or_drop_draft_tokens_are_refused(
         load_engine(folders[kinds[0]], manifests[0], settings, cast(Tokenizer, None), draft=draft)
 
 
-def test_a_draft_model_needs_speculation(synthetic_bundles: dict[GraphKind, Path]) -> None:
-    bundle = synthetic_bundles["fused"]
-    settings = EngineSettings(speculation=False, threads=1, kv_budget_mb=8)
-    with pytest.raises(ConfigError, match=r"^model\.draft needs engine\.speculation; set that to true, or remove it$"):
-        load_engine(bundle, synthetic.manifest(), settings, cast(Tokenizer, None), draft=(bundle, synthetic.manifest()))
-
-
 @pytest.mark.parametrize(("max_model_len", "capacity", "spare"), [(0, 800, 0), (500, 500, 3), (200, 200, 4)])
 def test_the_rows_of_a_draft_model_count_in_the_budget(max_model_len: int, capacity: int, spare: int) -> None:
     """Its rows take as much as one row of the model here: then five rows share what four had."""

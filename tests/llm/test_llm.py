@@ -202,6 +202,8 @@ def test_settings_are_those_of_the_server() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             to_settings("m", "auto", "main", None, {name: value})
+    with pytest.raises(ConfigError, match=r"model\.draft needs engine\.speculation"):
+        to_settings("m", "int8", "main", None, {"draft": "int4", "speculation": False})
 
 
 def test_a_failed_load_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from manifests import chat_manifest
 
 from infrs.bundle.files import BundleFiles
 from infrs.bundle.manifest import FileEntry
-from infrs.config.settings import ModelSettings
+from infrs.config.settings import EngineSettings, ModelSettings
 from infrs.errors import BundleNotFoundError, ConfigError
-from infrs.models.draft_bundle import DraftBundle, check_vocabulary, draft_source, find_draft
+from infrs.models.draft_bundle import DraftBundle, check_drafts, check_vocabulary, draft_source, find_draft
 from infrs.models.load import check_kinds
 from infrs.text.tokenizer import TOKENIZER_FILE, Tokenizer
 
@@ -82,6 +82,16 @@ def test_a_draft_model_with_other_tokens_is_refused(
 def test_a_draft_model_with_the_same_tokens_in_another_file_is_not_refused(tmp_path: Path) -> None:
     manifest = chat_manifest("org/large", files={TOKENIZER_FILE: FileEntry(size=1, sha256="2" * 64)})
     check_vocabulary(manifest, Tokenizer(tokenizer(["a", "b", "c"])), draft_bundle(tmp_path, ["a", "b", "c"]))
+
+
+def test_a_draft_model_needs_speculation() -> None:
+    models = [ModelSettings(), ModelSettings(draft="int4")]
+    check_drafts(models, EngineSettings())
+    check_drafts(models[:1], EngineSettings(speculation=False))
+    with pytest.raises(
+        ConfigError, match=r"^model\.draft needs engine\.speculation; set that to true, or remove the draft$"
+    ):
+        check_drafts(models, EngineSettings(speculation=False))
 
 
 def test_other_kinds_of_models_have_no_draft_model() -> None:
